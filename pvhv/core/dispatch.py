@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From a `syscall` instruction to a handler, and back.
+
+Copy-in, copy-out, errno, continuation and the list of recent calls happen here, once; a handler holds only its
+decision. There are two kinds:
+
+    @handles(EVTCHNOP.send)                 one command of a multiplexed hypercall: `op` was copied in, and is copied out
+    def send(vcpu, op): ...                 again if the command's direction says so
+
+    @hypercall(HYPERCALLS[26])              a whole hypercall: gets its arguments as plain u64
+    def mmuext_op(vcpu, uops, count, pdone, foreigndom): ...
+
+Both return the result (None is 0), raise HypercallError, or raise Continue to be called again with other arguments
+after the guest (and everybody else) had a turn; a continued hypercall re-executes its `syscall`, as in Xen.
+
+A tail follows every hypercall: events that became pending while the guest's mask is clear are delivered before the
+guest's next instruction.
+
+Read beside it: xen/arch/x86/pv/hypercall.c, xen/common/multicall.c, hypercall_create_continuation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pvhv.abi.errno import Errno
+from pvhv.abi.spec import Command, Hypercall
+from pvhv.core.errors import GuestFault, HypercallError, Restart
+from pvhv.core.vcpu import VCPU
+from pvhv.machine.cpustate import R8, R9, R10, RAX, RDI, RDX, RIP, RSI
+
+Handler = Callable[..., "int | None"]
+Call = Callable[..., int]
+
+HANDLERS: dict[Command | Hypercall, Handler] = {}
+
+MASK64 = 0xFFFF_FFFF_FFFF_FFFF
+NEG_ENOSYS = -int(Errno.ENOSYS)
+NEG_EFAULT = -int(Errno.EFAULT)
+
+# Where a PV64 hypercall's arguments are (arch-x86/xen-x86_64.h).
+ARGUMENTS = (RDI, RSI, RDX, R10, R8, R9)
+
+
+class Continue(Exception):
+    """Call the hypercall again with these arguments, after everybody else had a turn."""
+
+    def __init__(self, *arguments: int) -> None:
+        super().__init__(*arguments)
+        self.arguments = arguments
+
+
+def handles(command: Command) -> Callable[[Handler], Handler]:
+    """Register the handler of one command."""
+
+    def register(handler: Handler) -> Handler:
+        assert command not in HANDLERS, f"{command.name} has two handlers"
+        HANDLERS[command] = handler
+        return handler
+
+    return register
+
+
+def hypercall(spec: Hypercall) -> Callable[[Handler], Handler]:
+    """Register the handler of a whole hypercall."""
+
+    def register(handler: Handler) -> Handler:
+        assert spec not in HANDLERS, f"{spec.name} has two handlers"
+        HANDLERS[spec] = handler
+        return handler
+
+    return register
+
+
+def unimplemented(vcpu: VCPU, *arguments: int) -> int:
+    """What the guest gets from a number nobody answers."""
+    return NEG_ENOSYS
+
+
+def command_row(command: Command) -> Call:
+    """The call of one command: copy in, decide, copy out."""
+    handler = HANDLERS.get(command)
+    if handler is None:
+        return unimplemented
+    record = command.arg
+    if record is None:
+
+        def bare(vcpu: VCPU, address: int, *extra: int) -> int:
+            return handler(vcpu, address, *extra) or 0
+
+        return bare
+    from ctypes import sizeof
+
+    size = sizeof(record)
+    load = record.from_buffer_copy
+    copies_in = command.direction in ("in", "inout")
+    copies_out = command.direction in ("out", "inout")
+
+    def call(vcpu: VCPU, address: int, *extra: int) -> int:
+        op: Any = load(vcpu.memory.read(address, size)) if copies_in else record()
+        result = handler(vcpu, op, *extra) or 0
+        if copies_out:
+            vcpu.memory.write(address, bytes(op))
+        return result
+
+    return call
+
+
+def multiplexer(spec: Hypercall) -> Call:
+    """The call of a hypercall whose first argument chooses a command; the last one is the address of its structure."""
+    rows = {command.number: command_row(command) for command in spec.commands}
+    arity = len(spec.args)
+    if arity == 3:  # vcpu_op(cmd, vcpuid, arg)
+
+        def three(vcpu: VCPU, cmd: int, extra: int, address: int) -> int:
+            row = rows.get(cmd & 0xFFFF_FFFF)
+            return NEG_ENOSYS if row is None else row(vcpu, address, extra)
+
+        return three
+
+    def two(vcpu: VCPU, cmd: int, address: int) -> int:
+        row = rows.get(cmd & 0xFFFF_FFFF)
+        return NEG_ENOSYS if row is None else row(vcpu, address)
+
+    return two
+
+
+def build_calls(table: dict[int, Hypercall]) -> tuple[list[Call], list[int]]:
+    """The calls by hypercall number (64 of them), and how many arguments each takes."""
+    calls: list[Call] = [unimplemented] * 64
+    arity = [0] * 64
+    for number, spec in table.items():
+        handler = HANDLERS.get(spec)
+        arity[number] = len(spec.args)
+        if handler is not None:
+            calls[number] = _whole(handler)
+        elif any(command in HANDLERS for command in spec.commands):
+            calls[number] = multiplexer(spec)
+    return calls, arity
+
+
+def _whole(handler: Handler) -> Call:
+    return handler  # type: ignore[return-value]  # handlers of whole hypercalls return int
+
+
+def perform(vcpu: VCPU, call: Call, arguments: tuple[int, ...]) -> int:
+    """Run one call with its errors turned into a result; Continue passes through."""
+    try:
+        return call(vcpu, *arguments) or 0
+    except HypercallError as error:
+        return -int(error.errno)
+    except GuestFault:
+        return NEG_EFAULT
+    except Restart:
+        raise Continue(*arguments) from None
+
+
+def enter_by_registers(number: int, call: Call, arity: int, state: memoryview) -> Callable[[VCPU], int]:
+    """`call` with its arguments taken from the live registers: the fastest form for each arity."""
+    if arity == 0:
+        return lambda vcpu: call(vcpu) or 0
+    if arity == 1:
+        return lambda vcpu: call(vcpu, state[RDI]) or 0
+    if arity == 2:
+        return lambda vcpu: call(vcpu, state[RDI], state[RSI]) or 0
+    if arity == 3:
+        return lambda vcpu: call(vcpu, state[RDI], state[RSI], state[RDX]) or 0
+    if arity == 4:
+        return lambda vcpu: call(vcpu, state[RDI], state[RSI], state[RDX], state[R10]) or 0
+    return lambda vcpu: call(vcpu, state[RDI], state[RSI], state[RDX], state[R10], state[R8]) or 0
+
+
+def continue_by_registers(number: int, state: memoryview, arguments: tuple[int, ...]) -> None:
+    """Arrange for the `syscall` to be executed again with other arguments (the engine adds 2 to RIP)."""
+    for register, value in zip(ARGUMENTS, arguments, strict=False):
+        state[register] = value & MASK64
+    state[RAX] = number
+    state[RIP] = state[RIP] - 2 & MASK64

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A domain: an owner of frames, vCPUs, event channels and grants.
+
+Domain 0 is a domain like any other but for two things: it has no vCPUs (its "kernel" is Python, in pvhv.devices and
+pvhv.toolstack), and it is privileged. Everything it does to others goes through the same calls and checks.
+
+Read beside it: struct domain in xen/include/xen/sched.h, xen/common/domain.c.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+from pvhv.core.vcpu import VCPU
+
+if TYPE_CHECKING:
+    from pvhv.core.events import EventChannels
+    from pvhv.core.grants import GrantTable
+    from pvhv.core.hypervisor import Hypervisor
+    from pvhv.core.timeline import Timeline
+
+DOMID_SELF = 0x7FF0
+DOMID_FIRST_RESERVED = 0x7FF0
+
+
+class Domain:
+    """One domain. Sizes are in frames of 4 KiB, times in ns."""
+
+    def __init__(self, hypervisor: Hypervisor, domid: int, timeline: Timeline, privileged: bool = False) -> None:
+        self.hypervisor = hypervisor
+        self.domid = domid
+        self.timeline = timeline
+        self.privileged = privileged
+        self.handle = uuid.uuid5(uuid.NAMESPACE_OID, f"pvhv-{domid}")
+        self.vcpus: list[VCPU] = []
+        self.tot_pages = 0
+        self.max_pages = 0
+        self.shared_info = 0  # mfn of struct shared_info
+        self.perdomain_l3 = 0  # mfn of the L3 behind slot 260: the guests' descriptor tables
+        self.hypervisor_frames: list[int] = []  # frames Xen keeps for this domain (shared_info, descriptor tables, ...)
+        self.vm_assist = 0
+        self.events: EventChannels
+        self.grants: GrantTable
+        self.paused = 0  # pause count: domctl and debugger
+        self.controller_paused = False
+        self.shutdown_code: int | None = None  # SHUTDOWN_* once it shut down
+        self.crash_report: str | None = None
+        self.dying = False
+        self.dead = False
+        self.is_shutting_down = False
+        self.time_offset_seconds = 0
+        self.console_buffer = b""
+        self.hypercall_counts = [0] * 64
+        self.exit_counts: dict[str, int] = {}
+        self.watchdogs: list[object | None] = [None, None]
+        self.target: int | None = None
+
+    @property
+    def runs(self) -> bool:
+        """Whether it is neither shut down nor dying."""
+        return self.shutdown_code is None and not self.dying
+
+    def vcpu(self, vcpu_id: int) -> VCPU | None:
+        """vCPU number `vcpu_id`, or None."""
+        return self.vcpus[vcpu_id] if 0 <= vcpu_id < len(self.vcpus) else None
+
+    def __repr__(self) -> str:
+        return f"d{self.domid}"

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The one door through which a guest-virtual address becomes bytes.
+
+The hypervisor reads and writes the memory of the vCPU that runs, through that vCPU's own page tables, exactly as far
+as the guest kernel itself could: a page that is not there or may not be written is a GuestFault, and so is any
+address in the hypervisor's own range. A small software TLB in front of the walk is cleared wherever the guest's
+hardware TLB is (`clear`); like that one it may hold entries the guest has not flushed yet, and like that one never
+entries for frames that changed hands, because the hypervisor flushes before it reuses a frame.
+
+Offsets: a translation is the byte offset in machine memory, so `ram.bytes[offset]` is the byte.
+
+Read beside it: xen/arch/x86/usercopy.c, xen/include/asm-x86/guest_access.h.
+"""
+
+from __future__ import annotations
+
+from pvhv.core.errors import GuestFault
+from pvhv.machine.ram import Ram
+
+PRESENT = 1
+RW = 2
+ADDRESS = 0x000F_FFFF_FFFF_F000
+
+HYPERVISOR_VIRT_START = 0xFFFF_8000_0000_0000
+HYPERVISOR_VIRT_END = 0xFFFF_8800_0000_0000
+LOWER_END = 0x0000_8000_0000_0000
+
+
+class GuestMemory:
+    """Guest-virtual memory of whichever vCPU runs on one pCPU; `root` is its guest kernel's L4."""
+
+    def __init__(self, ram: Ram) -> None:
+        self.ram = ram
+        self.words = ram.words
+        self.bytes = ram.bytes
+        self.frames = ram.frames
+        self.root = 0
+        self.read_tlb: dict[int, int] = {}  # virtual page -> byte offset of the frame
+        self.write_tlb: dict[int, int] = {}
+
+    def clear(self) -> None:
+        """Forget all translations: the guest's TLB was flushed."""
+        self.read_tlb.clear()
+        self.write_tlb.clear()
+
+    def forget(self, va: int) -> None:
+        """Forget one page: the guest did invlpg."""
+        self.read_tlb.pop(va >> 12, None)
+        self.write_tlb.pop(va >> 12, None)
+
+    def entry_address(self, va: int) -> int:
+        """Machine address of the L1 entry that maps `va` (present or not). Raises GuestFault without an L1."""
+        words = self.words
+        table = self.root
+        for shift in (39, 30, 21):
+            entry = words[(table << 9) + (va >> shift & 511)]
+            if not entry & PRESENT:
+                raise GuestFault(va)
+            table = (entry & ADDRESS) >> 12
+        return (table << 12) + (va >> 12 & 511) * 8
+
+    def translate(self, va: int, write: bool) -> int:
+        """Byte offset in machine memory of `va`. Raises GuestFault."""
+        if not (0 <= va < LOWER_END or HYPERVISOR_VIRT_END <= va < 1 << 64):
+            raise GuestFault(va)
+        tlb = self.write_tlb if write else self.read_tlb
+        base = tlb.get(va >> 12)
+        if base is None:
+            base = tlb[va >> 12] = self._walk(va, write)
+        return base + (va & 0xFFF)
+
+    def _walk(self, va: int, write: bool) -> int:
+        words = self.words
+        table = self.root
+        need = PRESENT | RW if write else PRESENT
+        for shift in (39, 30, 21, 12):
+            entry = words[(table << 9) + (va >> shift & 511)]
+            if entry & need != need:
+                raise GuestFault(va)
+            table = (entry & ADDRESS) >> 12
+        if table >= self.frames:
+            raise GuestFault(va)
+        return table << 12
+
+    def read(self, va: int, size: int) -> bytes:
+        """`size` bytes at `va`. Raises GuestFault if any of them is not there."""
+        offset = self.translate(va, False)
+        room = 0x1000 - (va & 0xFFF)
+        if size <= room:
+            return bytes(self.bytes[offset : offset + size])
+        pieces = [self.bytes[offset : offset + room]]
+        done = room
+        while done < size:
+            offset = self.translate(va + done, False)
+            step = min(size - done, 0x1000)
+            pieces.append(self.bytes[offset : offset + step])
+            done += step
+        return b"".join(pieces)
+
+    def write(self, va: int, data: bytes | bytearray | memoryview) -> None:
+        """Put `data` at `va`. Raises GuestFault; what lies before the bad page has been written then, as in Xen."""
+        size = len(data)
+        done = 0
+        while done < size:
+            offset = self.translate(va + done, True)
+            step = min(size - done, 0x1000 - (va + done & 0xFFF))
+            self.bytes[offset : offset + step] = data[done : done + step]
+            done += step
+
+    def read_words(self, va: int, count: int) -> memoryview:
+        """`count` u64 words at `va`, copied. Raises GuestFault."""
+        return memoryview(self.read(va, count * 8)).cast("Q")
+
+    def read_string(self, va: int, size: int) -> bytes:
+        """`size` bytes of text, for console output; an alias that says what the bytes are for."""
+        return self.read(va, size)
+
+    def accessible(self, va: int, size: int) -> bool:
+        """Xen's guest_handle_okay: whether the range stays out of the hypervisor's (says nothing of mappings)."""
+        end = va + size
+        return 0 <= va and (end <= LOWER_END or (va >= HYPERVISOR_VIRT_END and end <= 1 << 64))

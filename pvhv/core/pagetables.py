@@ -1,0 +1,388 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a page table may contain, and the one door through which entries change.
+
+A guest's page tables hold machine addresses and the engine's MMU walks them as they stand, so everything the guest
+must not reach has to be kept out of them. A frame becomes an L1..L4 table only after every entry of it was checked
+(`validate`), each present entry holds a reference (and a use, as writable memory or as the table of the next lower
+level) on what it names, and afterwards single entries change only through `modify`, which takes the new entry's
+references before it drops the old one's. The hypervisor's own slots of an L4 (256..271) are written here and
+can never be named by the guest.
+
+Big trees are taken and dropped in pieces. `Restart` leaves a table half done: `partial[mfn]` remembers how many
+entries were taken and whether the next one is half done itself. Dropping a table that an update replaced may take
+long as well, so it is put into `deferred`, the vCPU's Xen-style old_guest_table, and worked off before that vCPU's
+next page-table operation.
+
+Not modelled: linear (self-referencing) page tables, as in a Xen built without CONFIG_PV_LINEAR_PT; superpages, which
+Xen denies PV guests too; the U and G bits Xen adds to kernel entries, because our guest kernels run at CPL 1.
+
+Read beside it: xen/arch/x86/mm.c, promote_*_table, demote_*_table, mod_*_entry, get_page_from_*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pvhv.abi.errno import Errno
+from pvhv.core.errors import HypercallError, Interrupted, Restart, ValidationFailed
+from pvhv.core.frames import (
+    CODE_MAPPED,
+    CODE_NONE,
+    CODE_STALE,
+    DOMID_XEN,
+    L1,
+    L2,
+    L4,
+    SEG_DESC,
+    TYPE_MASK,
+    VALIDATED,
+    WRITABLE,
+    FrameTable,
+)
+
+PRESENT, RW, USER, PWT, PCD, ACCESSED, DIRTY, PAT_PSE, GLOBAL = (1 << bit for bit in range(9))
+GNTTAB = 1 << 58  # software bit: this L1 entry was made by a grant map and may be removed by a grant unmap only
+NX = 1 << 63
+ADDRESS = 0x000F_FFFF_FFFF_F000
+
+# Xen's L1_DISALLOW_MASK for a domain without device memory, and base_disallow_mask for the levels above.
+L1_DISALLOW = PWT | PCD | PAT_PSE | GNTTAB
+UPPER_DISALLOW = PWT | PCD | PAT_PSE | GLOBAL
+# Bits that may change in a present entry without revalidating it (FASTPATH_FLAG_WHITELIST).
+AVAILABLE = 0xE00 | 0x7FF0_0000_0000_0000
+FREELY_CHANGED = NX | AVAILABLE | GLOBAL | DIRTY | ACCESSED | USER
+REVALIDATED = ~FREELY_CHANGED & 0xFFFF_FFFF_FFFF_FFFF
+
+FIRST_XEN_SLOT = 256
+LAST_XEN_SLOT = 271
+
+
+class Deferred:
+    """The one table a vCPU still has to drop (v->arch.old_guest_table); `mfn` 0 means none."""
+
+    __slots__ = ("mfn", "partial")
+
+    def __init__(self) -> None:
+        self.mfn = 0
+        self.partial = False
+
+    def put(self, mfn: int, partial: bool) -> None:
+        """Leave the reference and use (or, when `partial`, the half-done state) on `mfn` to be dropped later."""
+        self.mfn = mfn
+        self.partial = partial
+
+
+class PageTables:
+    """Validation of page tables over a FrameTable (its `contents`).
+
+    The hypervisor sets `deferred` to that of the vCPU that runs, `must_yield` to what tells a long operation that its
+    share of work is used up, and the hooks that keep the engine's translations true.
+    """
+
+    def __init__(self, frames: FrameTable) -> None:
+        self.frames = frames
+        self.words = frames.ram.words
+        self.partial: dict[int, tuple[int, bool]] = {}  # mfn -> (entries taken, whether the next one is half done)
+        self.deferred = Deferred()
+        self.must_yield: Callable[[int], bool] = lambda cost: False
+        self.flush_before_reuse: Callable[[], None] = lambda: None
+        self.forget_code: Callable[[int], None] = lambda mfn: None
+        self.entry_removed: Callable[[int], None] = lambda domid: None
+        self.domain_freed_frame: Callable[[int, int], None] = lambda domid, mfn: None
+        self.implicit_grant_unmap: Callable[[int], None] = lambda domid: None
+        self.descriptors_acceptable: Callable[[int], bool] = lambda mfn: False
+        self.xen_slots: Callable[[int], dict[int, int]] = lambda domid: {}
+        frames.contents = self
+
+    # -- FrameTable's call-backs -------------------------------------------------------------------------------
+    def validate(self, mfn: int, wanted: int, preemptible: bool) -> None:
+        """Check `mfn`'s contents as `wanted`; continues where `partial` says an earlier try stopped."""
+        if wanted == L1:
+            self._promote_l1(mfn)
+        elif wanted == SEG_DESC:
+            if not self.descriptors_acceptable(mfn):
+                raise HypercallError(Errno.EINVAL)
+        else:
+            self._promote(mfn, wanted, preemptible)
+
+    def devalidate(self, mfn: int, preemptible: bool) -> None:
+        """Drop everything a validated (or half-done) table holds."""
+        level = self.frames.types[mfn] & TYPE_MASK
+        if level == L1:
+            owner = self.frames.owner[mfn]
+            for entry in self.words[mfn << 9 : (mfn + 1) << 9].tolist():
+                if entry & PRESENT:
+                    self.put_l1_entry(entry, owner)
+        elif level != SEG_DESC:
+            self._demote(mfn, level, preemptible)
+
+    def type_changes(self, mfn: int) -> None:
+        """Before a frame changes its type, no stale translation may still reach it as the old one."""
+        self.flush_before_reuse()
+        if self.frames.code[mfn]:
+            self.frames.code[mfn] = CODE_STALE
+
+    def frame_freed(self, mfn: int, owner: int) -> None:
+        """The last reference went: nothing may remember the frame."""
+        self.flush_before_reuse()
+        if self.frames.code[mfn]:
+            self.forget_code(mfn)
+            self.frames.code[mfn] = CODE_NONE
+        self.domain_freed_frame(owner, mfn)
+
+    # -- L1 --------------------------------------------------------------------------------------------------------
+    def get_l1_entry(self, entry: int, table_owner: int, page_owner: int) -> None:
+        """Take what a present L1 entry names: a reference, and a writable use if it says RW.
+
+        Raises HypercallError: EINVAL for bits a guest may not set, EPERM for addresses that are no RAM, EBUSY for a
+        frame of somebody else or in use as something that must not be writable. (get_page_from_l1e)
+        """
+        if entry & L1_DISALLOW:
+            raise HypercallError(Errno.EINVAL)
+        mfn = (entry & ADDRESS) >> 12
+        frames = self.frames
+        if mfn >= frames.count:
+            raise HypercallError(Errno.EINVAL if mfn == ADDRESS >> 12 else Errno.EPERM)
+        if not frames.get_page(mfn, page_owner):
+            raise HypercallError(Errno.EBUSY)
+        if entry & RW:
+            try:
+                frames.get_page_type(mfn, WRITABLE)
+            except HypercallError:
+                frames.put_page(mfn)
+                raise HypercallError(Errno.EBUSY) from None
+        if not entry & NX:
+            self.made_executable(mfn)
+
+    def put_l1_entry(self, entry: int, table_owner: int) -> None:
+        """Drop what a present L1 entry holds. (put_page_from_l1e)"""
+        mfn = (entry & ADDRESS) >> 12
+        frames = self.frames
+        if mfn >= frames.count:
+            return
+        if entry & GNTTAB:
+            self.implicit_grant_unmap(table_owner)
+        self.entry_removed(table_owner)
+        if entry & RW:
+            frames.type_counts[mfn] -= 1
+        refs = frames.refs[mfn]
+        if refs > 1:
+            frames.refs[mfn] = refs - 1
+        else:
+            frames.put_page(mfn)
+
+    def made_executable(self, mfn: int) -> None:
+        """An executable mapping of `mfn` comes to be: translations made before the last writes must go."""
+        code = self.frames.code
+        if code[mfn] == CODE_STALE:
+            self.forget_code(mfn)
+        # A writable use beside the executable one may change the code again without the engine noticing.
+        writable_now = self.frames.types[mfn] & TYPE_MASK == WRITABLE and self.frames.type_counts[mfn]
+        code[mfn] = CODE_STALE if writable_now else CODE_MAPPED
+
+    def _promote_l1(self, mfn: int) -> None:
+        owner = self.frames.owner[mfn]
+        taken: list[int] = []
+        try:
+            for entry in self.words[mfn << 9 : (mfn + 1) << 9].tolist():
+                if entry & PRESENT:
+                    self.get_l1_entry(entry, owner, owner)
+                    taken.append(entry)
+        except HypercallError:
+            for entry in reversed(taken):
+                self.put_l1_entry(entry, owner)
+            raise
+        self.must_yield(64 + len(taken))
+
+    # -- L2, L3, L4 ------------------------------------------------------------------------------------------------
+    def get_upper_entry(
+        self, entry: int, level: int, owner: int, preemptible: bool, resumed: bool = False, retain: bool = False
+    ) -> None:
+        """Take the next lower table a present L2..L4 entry names.
+
+        `resumed` says that an earlier try was put aside and already holds the reference; `retain` that it shall be
+        held should this one be put aside.
+        """
+        if entry & UPPER_DISALLOW:
+            raise HypercallError(Errno.EINVAL)
+        mfn = (entry & ADDRESS) >> 12
+        frames = self.frames
+        if not resumed and not frames.get_page(mfn, owner):
+            raise HypercallError(Errno.EINVAL)
+        try:
+            frames.get_page_type(mfn, level - 1, preemptible)
+        except (HypercallError, Interrupted, Restart) as failure:
+            half_done = isinstance(failure, ValidationFailed) and failure.mfn == mfn
+            kept = half_done or (retain and isinstance(failure, Restart))
+            if not resumed and not kept:
+                frames.put_page(mfn)
+            raise
+
+    def put_upper_entry(self, entry: int, table: int, resumed: bool = False) -> None:
+        """Drop the lower table a present L2..L4 entry names. May raise Restart or Interrupted."""
+        mfn = (entry & ADDRESS) >> 12
+        if mfn != table:
+            self.frames.put_page_type(mfn, preemptible=True, partial=resumed)
+            self.frames.put_page(mfn)
+
+    def _promote(self, table: int, level: int, preemptible: bool) -> None:
+        frames, words, base = self.frames, self.words, table << 9
+        owner = frames.owner[table]
+        start, resumed = self.partial.pop(table, (0, False))
+        index = start
+        try:
+            for index in range(start, 512):
+                if level == L4 and FIRST_XEN_SLOT <= index <= LAST_XEN_SLOT:
+                    continue
+                entry = words[base + index]
+                if not entry & PRESENT:
+                    resumed = False
+                    continue
+                if preemptible and index > start and self.must_yield(1):
+                    raise Interrupted
+                self.get_upper_entry(entry, level, owner, preemptible and level > L2, resumed, retain=True)
+                resumed = False
+        except Restart:
+            self.partial[table] = (index, True)
+            raise
+        except Interrupted:
+            if index == 0:
+                raise
+            self.partial[table] = (index, resumed)
+            raise Restart from None
+        except HypercallError as failure:
+            if index == 0:
+                raise
+            child = (words[base + index] & ADDRESS) >> 12
+            half_done = resumed or (isinstance(failure, ValidationFailed) and failure.mfn == child)
+            self.partial[table] = (index, half_done)
+            self.deferred.put(table, partial=True)
+            raise ValidationFailed(failure.errno, table) from None
+        if level == L4:
+            for slot in range(FIRST_XEN_SLOT, LAST_XEN_SLOT + 1):
+                words[base + slot] = 0
+            for slot, value in self.xen_slots(owner).items():
+                words[base + slot] = value
+
+    def _demote(self, table: int, level: int, preemptible: bool) -> None:
+        words, base = self.words, table << 9
+        taken, resumed = self.partial.pop(table, (512, False))
+        # Entries 0..taken-1 are held; with `resumed`, entry `taken` is held half done.
+        index = taken if resumed else taken - 1
+        first = index
+        while index >= 0:
+            entry = words[base + index]
+            if entry & PRESENT and not (level == L4 and FIRST_XEN_SLOT <= index <= LAST_XEN_SLOT):
+                if preemptible and index < first and self.must_yield(1):
+                    self.partial[table] = (index + 1, False)
+                    raise Restart
+                try:
+                    self.put_upper_entry(entry, table, resumed)
+                except Restart:
+                    self.partial[table] = (index, True)
+                    raise
+                except Interrupted:
+                    if index == 511 and not resumed:
+                        raise
+                    self.partial[table] = (index if resumed else index + 1, resumed)
+                    raise Restart from None
+            resumed = False
+            index -= 1
+
+    # -- the door --------------------------------------------------------------------------------------------------
+    def modify(self, address: int, new: int, preserve_ad: bool, table_owner: int, page_owner: int) -> bool:
+        """Change the entry at machine `address` of a validated table; False when that frame is no page table.
+
+        Raises HypercallError, Restart or Interrupted with nothing changed. (mod_l1_entry .. mod_l4_entry)
+        """
+        table = address >> 12
+        state = self.frames.types[table]
+        level = state & TYPE_MASK
+        if not state & VALIDATED or not L1 <= level <= L4 or not self.frames.type_counts[table]:
+            return False
+        if level == L1:
+            self._modify_l1(address >> 3, new, preserve_ad, table_owner, page_owner)
+        elif page_owner != table_owner:
+            raise HypercallError(Errno.EINVAL)
+        else:
+            self._modify_upper(address >> 3, new, preserve_ad, level)
+        return True
+
+    def _modify_l1(self, slot: int, new: int, preserve_ad: bool, table_owner: int, page_owner: int) -> None:
+        old = self.words[slot]
+        if new & PRESENT:
+            if new & L1_DISALLOW:
+                raise HypercallError(Errno.EINVAL)
+            if old & PRESENT and not (old ^ new) & REVALIDATED:
+                if (old & ~new) & NX:
+                    self.made_executable((new & ADDRESS) >> 12)
+                self.words[slot] = new | old & (ACCESSED | DIRTY) if preserve_ad else new
+                return
+            self.get_l1_entry(new, table_owner, page_owner)
+        self.words[slot] = new | old & (ACCESSED | DIRTY) if preserve_ad else new
+        if old & PRESENT:
+            self.put_l1_entry(old, table_owner)
+
+    def _modify_upper(self, slot: int, new: int, preserve_ad: bool, level: int) -> None:
+        index, table = slot & 511, slot >> 9
+        if level == L4 and FIRST_XEN_SLOT <= index <= LAST_XEN_SLOT:
+            raise HypercallError(Errno.EINVAL)
+        old = self.words[slot]
+        if new & PRESENT:
+            if new & UPPER_DISALLOW:
+                raise HypercallError(Errno.EINVAL)
+            unchanged = old & PRESENT and not (old ^ new) & REVALIDATED & ~RW
+            if not unchanged:
+                self.get_upper_entry(new, level, self.frames.owner[table], preemptible=level > L2)
+        else:
+            unchanged = False
+        self.words[slot] = new | old & (ACCESSED | DIRTY) if preserve_ad else new
+        self.entry_removed(self.frames.owner[table])
+        if old & PRESENT and not unchanged and (old & ADDRESS) >> 12 != table:
+            self.deferred.put((old & ADDRESS) >> 12, partial=False)
+
+    def settle(self) -> None:
+        """Work off what `deferred` holds; raises Restart when it has to be put aside. (put_old_guest_table)"""
+        deferred = self.deferred
+        mfn = deferred.mfn
+        if not mfn:
+            return
+        try:
+            self.frames.put_page_type(mfn, preemptible=True, partial=deferred.partial)
+        except Restart:
+            deferred.partial = True
+            raise
+        except Interrupted:
+            deferred.partial = False
+            raise Restart from None
+        deferred.mfn = 0
+        self.frames.put_page(mfn)
+
+    def get_root(self, mfn: int, owner: int) -> None:
+        """Take `mfn` as an L4 for a vCPU's CR3. Raises HypercallError(EINVAL) or Restart."""
+        if not self.frames.get_page(mfn, owner):
+            raise HypercallError(Errno.EINVAL)
+        try:
+            self.frames.get_page_type(mfn, L4, preemptible=True)
+        except (HypercallError, Interrupted, Restart) as failure:
+            if self.deferred.mfn != mfn:
+                self.frames.put_page(mfn)
+            if isinstance(failure, Interrupted):
+                raise Restart from None
+            raise
+
+    def put_root(self, mfn: int) -> None:
+        """Drop a CR3's hold on an L4, later if it takes long: raises Restart then."""
+        try:
+            self.frames.put_page_and_type_preemptible(mfn)
+        except Restart:
+            self.deferred.put(mfn, partial=True)
+            raise
+        except Interrupted:
+            self.deferred.put(mfn, partial=False)
+            raise Restart from None
+
+
+def hypervisor_owned(frames: FrameTable, mfn: int) -> bool:
+    """Whether `mfn` belongs to the hypervisor itself."""
+    return mfn < frames.count and frames.owner[mfn] == DOMID_XEN

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A vCPU: a saved context, and what Xen remembers of a virtual processor beyond its registers.
+
+While the vCPU runs, `state` is the live CPU state of the pCPU; otherwise it is the saved copy, seen through the same
+indices (pvhv.machine.cpustate). `kernel_mode` is the vCPU's own flag, changed by bounces and returns only, never read
+from CPL: the guest kernel runs at CPL 1 and may lower that itself.
+
+Read beside it: struct arch_vcpu and struct pv_vcpu in xen/include/asm-x86/domain.h.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+from pvhv.core.pagetables import Deferred
+from pvhv.core.runstate import Runstate
+
+if TYPE_CHECKING:
+    from pvhv.core.domain import Domain
+    from pvhv.core.guestmem import GuestMemory
+
+
+class Trap(NamedTuple):
+    """One row of the virtual IDT (struct trap_info): where a vector goes, at which DPL, masking events or not."""
+
+    address: int = 0
+    cs: int = 0
+    dpl: int = 0
+    masks_events: bool = False
+
+
+NO_TRAP = Trap()
+
+
+class VCPU:
+    """One virtual processor of `domain`. All fields are Xen's, spelled as Xen spells them."""
+
+    def __init__(self, domain: Domain, vcpu_id: int, context_size: int) -> None:
+        self.domain = domain
+        self.vcpu_id = vcpu_id
+        self.memory: GuestMemory  # the pCPU's door to guest memory; valid while this vCPU runs
+
+        # -- registers
+        self.context = bytearray(context_size)
+        self.state = memoryview(self.context).cast("Q")
+        self.initialised = False  # VCPUOP_initialise or the domain builder gave it a context
+        self.kernel_mode = True
+        self.gs_base_user = 0
+        self.gs_base_kernel = 0
+        self.gs_swapped = False
+        self.fpu_used = False
+        self.ts = False  # the virtual CR0.TS (fpu_taskswitch)
+        self.debugreg = [0] * 8
+        self.iopl = 0
+
+        # -- memory
+        self.guest_table = 0  # mfn of the kernel's L4 (MMUEXT_NEW_BASEPTR)
+        self.guest_table_user = 0  # mfn of the user L4 (MMUEXT_NEW_USER_BASEPTR), 0 for none
+        self.deferred = Deferred()
+        self.gdt_frames: list[int] = []
+        self.gdt_ents = 0
+        self.ldt_base = 0
+        self.ldt_ents = 0
+
+        # -- entry points
+        self.kernel_ss = 0
+        self.kernel_sp = 0
+        self.event_callback_eip = 0
+        self.failsafe_callback_eip = 0
+        self.syscall_callback_eip = 0
+        self.syscall32_callback_eip = 0
+        self.sysenter_callback_eip = 0
+        self.failsafe_disables_events = False
+        self.syscall_disables_events = False
+        self.syscall32_disables_events = False
+        self.sysenter_disables_events = False
+        self.trap_table: list[Trap] = [NO_TRAP] * 256
+        self.nmi_callback_eip = 0
+
+        # -- what the guest sees of it: struct vcpu_info, as a byte offset in machine memory
+        self.vcpu_info = 0
+        self.vcpu_info_mfn = 0  # frame registered by VCPUOP_register_vcpu_info, 0 while in shared_info
+        self.runstate_guest = 0  # guest address of the registered vcpu_runstate_info, 0 for none
+        self.time_guest = 0  # guest address of a registered secondary vcpu_time_info
+
+        # -- scheduling
+        self.down = True  # VPF_down: not brought up yet
+        self.blocked = False  # SCHEDOP_block
+        self.polling = False  # SCHEDOP_poll
+        self.poll_ports: tuple[int, ...] = ()
+        self.paused = 0
+        self.runstate = Runstate()
+        self.virq_ports: dict[int, int] = {}  # VIRQ -> port
+        self.singleshot: object | None = None
+        self.periodic: object | None = None
+        self.periodic_period = 0
+        self.poll_timer: object | None = None
+
+        # -- what a crash report shows
+        self.recent: deque[tuple[int, int, int, int]] = deque(maxlen=16)  # (hypercall, rip, first, second argument)
+
+    @property
+    def runnable(self) -> bool:
+        """Whether the scheduler may pick it."""
+        return not (self.down or self.blocked or self.polling or self.paused or self.domain.paused)
+
+    def __repr__(self) -> str:
+        return f"d{self.domain.domid}v{self.vcpu_id}"
