@@ -102,7 +102,8 @@ class Commands:
 
     def __getattr__(self, name: str) -> Command:
         try:
-            return self.__dict__["_by_name"][name]  # type: ignore[no-any-return]
+            # SCHEDOP.yield_: a name Python keeps for itself takes an underscore.
+            return self.__dict__["_by_name"][name.removesuffix("_")]  # type: ignore[no-any-return]
         except KeyError:
             raise AttributeError(f"no command {name}") from None
 
@@ -120,14 +121,14 @@ class Commands:
 class Hypercall(Spec):
     """One number of the hypercall table.
 
-    ``commands`` is the namespace its ``cmd`` argument chooses from (None when it has no commands).
+    ``commands`` is the namespace its ``cmd`` argument chooses from (empty when it has no commands).
     ``command_field`` names the record's field that chooses, where the choice is not in a register (mmuext_op).
     """
 
     number: int
     name: str
     args: tuple[Arg, ...] = ()
-    commands: Commands | None = None
+    commands: Commands = field(default_factory=lambda: Commands(""))
     arg: Any = None
     direction: Direction = "none"
     out: tuple[str, ...] = ()
