@@ -1,0 +1,326 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a domain file means: the keys, their types and bounds, and a DomainConfig made of them.
+
+`KEYS` is the one list of what a file may say. A key xl knows and pvhv has nothing behind is in
+`NOT_MODELLED` with what to do about it: one that only tunes performance is passed over with a warning, one
+that promises a device is an error unless its value is empty, because a guest without its disk is not what
+its file says. Any other key is a mistake, answered with its line and the nearest key there is.
+
+Paths in a file are relative to that file. A kernel given without a directory that is not beside the file
+names one of the kernels that came with pvhv.
+
+Read beside it: xl.cfg(5), tools/xl/xl_parse.c.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pvhv
+from pvhv.toolstack.errors import ToolstackError
+from pvhv.toolstack.xlcfg import Setting, Source, Value, parse, type_name
+
+ACTIONS = ("destroy", "restart", "rename-restart", "preserve")
+CLOCKS = ("wall", "virtual")
+MAX_VCPUS = 32  # XEN_LEGACY_MAX_VCPUS: those with a vcpu_info in shared_info
+MAX_MEMORY = 1 << 20  # MiB
+NAME = re.compile(r"[A-Za-z0-9_.:+-]+")
+KERNELS = Path(pvhv.__file__).parent / "_built" / "kernels"
+TRUE_WORDS, FALSE_WORDS = ("1", "yes", "true", "on"), ("0", "no", "false", "off")
+
+
+@dataclass
+class DomainConfig:
+    """A domain file, understood. Memory is in MiB."""
+
+    name: str
+    kernel: Path
+    ramdisk: Path | None = None
+    cmdline: str = ""
+    memory: int = 64
+    maxmem: int = 64
+    vcpus: int = 1
+    uuid: str | None = None
+    on_poweroff: str = "destroy"
+    on_reboot: str = "restart"
+    on_crash: str = "preserve"
+    on_watchdog: str = "preserve"
+    clock: str = "wall"
+    timeline: str | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    def to_wire(self) -> dict[str, Any]:
+        """Plain values, for a message."""
+        plain = dict(vars(self))
+        plain["kernel"] = str(self.kernel)
+        plain["ramdisk"] = str(self.ramdisk) if self.ramdisk else None
+        return plain
+
+    @classmethod
+    def from_wire(cls, plain: dict[str, Any]) -> DomainConfig:
+        """The reverse of `to_wire`."""
+        ramdisk = plain["ramdisk"]
+        return cls(
+            **{**plain, "kernel": Path(plain["kernel"]), "ramdisk": Path(ramdisk) if ramdisk else None}
+        )
+
+
+class Key(NamedTuple):
+    """A key of the file: what turns its value into a DomainConfig's, or raises ValueError with the rule."""
+
+    meaning: Callable[[Value], Any]
+    doc: str
+
+
+def _text(value: Value) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"wants a string in quotes, not {type_name(value)}")
+    return value
+
+
+def _name(value: Value) -> str:
+    text = str(value) if isinstance(value, int) else _text(value)
+    if not NAME.fullmatch(text):
+        raise ValueError("may hold letters, digits and _.:+- only")
+    if text.isdecimal():
+        raise ValueError("may not be a number: it would be taken for a domain id")
+    return text
+
+
+def _number(low: int, high: int, unit: str = "") -> Callable[[Value], int]:
+    def meaning(value: Value) -> int:
+        if isinstance(value, str) and re.fullmatch(r"\d+", value):
+            value = int(value)  # xl takes a number in quotes as well
+        if not isinstance(value, int):
+            raise ValueError(f"wants a number{unit}, not {type_name(value)}")
+        if not low <= value <= high:
+            raise ValueError(f"must lie between {low} and {high}{unit}")
+        return value
+
+    return meaning
+
+
+def _one_of(words: Iterable[str]) -> Callable[[Value], str]:
+    def meaning(value: Value) -> str:
+        text = _text(value)
+        if text not in words:
+            nearest = difflib.get_close_matches(text, words, 1)
+            raise ValueError(
+                f"is one of {', '.join(words)}" + (f"; did you mean {nearest[0]}?" if nearest else "")
+            )
+        return text
+
+    return meaning
+
+
+def _pv_only(value: Value) -> str:
+    text = _text(value)
+    if text not in ("pv", "generic", "linux"):
+        raise ValueError(f'"{text}" is not here: pvhv runs paravirtual guests, type = "pv"')
+    return "pv"
+
+
+def _uuid(value: Value) -> str:
+    try:
+        return str(uuid.UUID(_text(value)))
+    except ValueError:
+        raise ValueError("wants a UUID such as 5f0c9d5e-7f1c-4f3e-9a43-0c3f3c7a1e52") from None
+
+
+KEYS: dict[str, Key] = {
+    "name": Key(_name, "what the domain is called; the file's own name by default"),
+    "uuid": Key(_uuid, "the domain's handle"),
+    "type": Key(_pv_only, '"pv"'),
+    "builder": Key(_pv_only, 'the old word for type: "generic" or "linux"'),
+    "kernel": Key(_text, "an ELF with Xen notes, or the name of a kernel that came with pvhv"),
+    "ramdisk": Key(_text, "handed to the kernel as its module"),
+    "cmdline": Key(_text, "the kernel's command line"),
+    "root": Key(_text, "with extra, the old way to write cmdline: root=..."),
+    "extra": Key(_text, "appended to root"),
+    "memory": Key(_number(1, MAX_MEMORY, " (of MiB)"), "MiB the domain starts with"),
+    "maxmem": Key(_number(1, MAX_MEMORY, " (of MiB)"), "MiB it may grow to; memory by default"),
+    "vcpus": Key(_number(1, MAX_VCPUS), "virtual processors"),
+    "maxvcpus": Key(_number(1, MAX_VCPUS), "virtual processors it may bring up; vcpus by default"),
+    "on_poweroff": Key(_one_of(ACTIONS), "what happens after a poweroff; destroy by default"),
+    "on_reboot": Key(_one_of(ACTIONS), "after a reboot; restart by default"),
+    "on_crash": Key(
+        _one_of(ACTIONS), "after a crash; preserve by default, so that there is something to look at"
+    ),
+    "on_watchdog": Key(_one_of(ACTIONS), "after its watchdog bit; what on_crash says by default"),
+    "clock": Key(_one_of(CLOCKS), '"wall", or "virtual": time is instructions executed, every run the same'),
+    "timeline": Key(_name, "domains that name the same timeline share one virtual clock"),
+}
+
+TUNING = "it tunes a machine; there is none here to tune"
+NO_DEVICE = "there is no such device here yet; remove the line"
+NO_BOOTLOADER = "there is no bootloader: name the guest's kernel with kernel = ..."
+TUNING_KEYS = """
+    cpu_weight cap cpus cpus_soft pool nomigrate localtime rtc_timeoffset tsc_mode max_grant_frames
+    max_maptrack_frames max_event_channels driver_domain seclabel keymap claim_mode vnuma e820_host pae acpi
+    apic nx serial device_model_version on_soft_reset
+"""
+DEVICE_KEYS = """
+    disk vif vfb vkb vtpm p9 pci usbctrl usbdev channel vdispl vsnd pvcalls dtdev irqs ioports iomem vnc sdl
+    firmware
+"""
+# Key -> (whether a value that says anything is an error, what to tell).
+NOT_MODELLED: dict[str, tuple[bool, str]] = {
+    **dict.fromkeys(TUNING_KEYS.split(), (False, TUNING)),
+    **dict.fromkeys(DEVICE_KEYS.split(), (True, NO_DEVICE)),
+    **dict.fromkeys(("bootloader", "bootloader_args"), (True, NO_BOOTLOADER)),
+}
+
+
+def load(path: str | os.PathLike[str], arguments: Iterable[Setting] = ()) -> DomainConfig:
+    """The domain a file describes, with the settings of a command line over it."""
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ToolstackError(
+            f"there is no domain file {path}", "examples/hello.cfg is one to start from"
+        ) from None
+    except IsADirectoryError:
+        raise ToolstackError(f"{path} is a directory, not a domain file") from None
+    except UnicodeDecodeError:
+        raise ToolstackError(
+            f"{path} is not text, so it is no domain file", "a kernel is named inside one: kernel = ..."
+        ) from None
+    except OSError as error:
+        raise ToolstackError(f"cannot read {path}: {error.strerror}") from None
+    settings = parse(Source(text, str(path)))
+    for setting in arguments:
+        settings[setting.key] = setting
+    return interpret(settings, file)
+
+
+def interpret(settings: dict[str, Setting], file: Path) -> DomainConfig:
+    """A DomainConfig from settings; `file` is where relative paths start from."""
+    warnings: list[str] = []
+    values: dict[str, Any] = {}
+    for key, setting in settings.items():
+        known = KEYS.get(key)
+        if known is None:
+            _without(setting, warnings)
+            continue
+        try:
+            values[key] = known.meaning(setting.value)
+        except ValueError as rule:
+            raise ToolstackError(f"{setting.place}: '{key}' {rule}") from None
+    if "kernel" not in values:
+        raise ToolstackError(
+            f"{file}: no kernel is named", f'add a line: kernel = "{(built_kernels() or ["..."])[0]}"'
+        )
+    memory = values.get("memory", 64)
+    vcpus = values.get("vcpus", values.get("maxvcpus", 1))
+    clock, timeline = _time(settings, values)
+    config = DomainConfig(
+        name=values.get("name") or _name_of(file),
+        kernel=find_kernel(values["kernel"], file.parent, settings["kernel"].place),
+        ramdisk=_beside(values["ramdisk"], file.parent, settings["ramdisk"].place)
+        if "ramdisk" in values
+        else None,
+        cmdline=_command_line(settings, values),
+        memory=memory,
+        maxmem=max(memory, values.get("maxmem", memory)),
+        vcpus=vcpus,
+        uuid=values.get("uuid"),
+        clock=clock,
+        timeline=timeline,
+        warnings=warnings,
+    )
+    for event in ("on_poweroff", "on_reboot", "on_crash"):
+        setattr(config, event, values.get(event, getattr(config, event)))
+    config.on_watchdog = values.get("on_watchdog", config.on_crash)
+    return config
+
+
+def _name_of(file: Path) -> str:
+    name = re.sub(r"[^A-Za-z0-9_.:+-]", "-", file.stem)
+    return name if not name.isdecimal() else f"domain-{name}"
+
+
+def _without(setting: Setting, warnings: list[str]) -> None:
+    """A key with nothing behind it: warn, or refuse."""
+    if setting.key in NOT_MODELLED:
+        fatal, why = NOT_MODELLED[setting.key]
+        if fatal and setting.value not in ([], "", 0, [""]):
+            raise ToolstackError(f"{setting.place}: pvhv does not know '{setting.key}'", why)
+        if not fatal:
+            warnings.append(f"{setting.place}: '{setting.key}' is passed over: {why}")
+        return
+    everything = [*KEYS, *NOT_MODELLED]
+    nearest = difflib.get_close_matches(setting.key, KEYS, 1, 0.6) or difflib.get_close_matches(
+        setting.key, everything, 1, 0.6
+    )
+    hint = f"did you mean '{nearest[0]}'?" if nearest else f"known keys: {', '.join(KEYS)}"
+    raise ToolstackError(f"{setting.place}: unknown key '{setting.key}'", hint)
+
+
+def _time(settings: dict[str, Setting], values: dict[str, Any]) -> tuple[str, str | None]:
+    timeline = values.get("timeline")
+    if timeline and values.get("clock") == "wall":
+        raise ToolstackError(
+            f"{settings['timeline'].place}: 'timeline' names a virtual clock, but clock = \"wall\"",
+            'say clock = "virtual", or leave timeline out',
+        )
+    return values.get("clock", "virtual" if timeline else "wall"), timeline
+
+
+def _command_line(settings: dict[str, Setting], values: dict[str, Any]) -> str:
+    if "cmdline" in values:
+        line = values["cmdline"]
+    else:
+        parts = [f"root={values['root']}"] if "root" in values else []
+        line = " ".join(parts + ([values["extra"]] if "extra" in values else []))
+    if len(line.encode()) > 1023:
+        place = settings.get("cmdline", settings.get("extra", settings.get("root")))
+        where = f"{place.place}: " if place else ""
+        raise ToolstackError(f"{where}the command line is longer than the 1023 bytes start_info has room for")
+    return str(line)
+
+
+def built_kernels() -> list[str]:
+    """The kernels that came with pvhv, test kernels last."""
+    if not KERNELS.is_dir():
+        return []
+    names = [entry.name for entry in KERNELS.iterdir() if entry.is_file() and not entry.name.startswith(".")]
+    return sorted(names, key=lambda name: (name.startswith("test-"), name))
+
+
+def find_kernel(text: str, directory: Path, place: str) -> Path:
+    """The file a `kernel` value names."""
+    path = directory / os.path.expanduser(text)
+    if path.is_file():
+        return path.absolute()
+    if os.sep not in text and "/" not in text:
+        built = KERNELS / text
+        if built.is_file():
+            return built
+        names = built_kernels()
+        nearest = difflib.get_close_matches(text, names, 1)
+        if nearest:
+            hint = f"did you mean the built-in '{nearest[0]}'?"
+        elif names:
+            shown = [name for name in names if not name.startswith("test-")] or names[:5]
+            hint = f"kernels that came with pvhv: {', '.join(shown)}"
+        else:
+            hint = "the kernels of this checkout are not built: python3 tools/dev.py build"
+        raise ToolstackError(f"{place}: no kernel '{text}' beside the file, and none built in", hint)
+    return _beside(text, directory, place)
+
+
+def _beside(text: str, directory: Path, place: str) -> Path:
+    path = directory / os.path.expanduser(text)
+    if path.is_dir():
+        raise ToolstackError(f"{place}: {path} is a directory")
+    if not path.is_file():
+        raise ToolstackError(f"{place}: there is no file {path}")
+    return path.absolute()
