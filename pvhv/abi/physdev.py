@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Physical devices, of which a guest here has none: what is left is its virtual I/O privilege.
+
+An unprivileged PV guest may set its IOPL and I/O bitmap (they decide whether its user code's I/O instructions
+reach the hypervisor or fault into the guest's kernel) and ask about interrupts it does not own.  The rest is
+dom0's business with the machine.
+
+Read beside it: xen/include/public/physdev.h, xen/arch/x86/physdev.c.
+"""
+
+from __future__ import annotations
+
+from pvhv.abi.arch_x86 import xen_pfn_t
+from pvhv.abi.errno import Errno
+from pvhv.abi.layout import (
+    c_int,
+    c_ulong,
+    cstruct,
+    cunion,
+    handle,
+    record,
+    uint8_t,
+    uint16_t,
+    uint32_t,
+    uint64_t,
+)
+from pvhv.abi.spec import Arg, Command, Commands, Hypercall
+from pvhv.abi.xen import HYPERVISOR_physdev_op, HYPERVISOR_physdev_op_compat, domid_t
+
+PHYSDEVOP_IRQ_UNMASK_NOTIFY = 4
+PHYSDEVOP_irq_status_query = 5
+PHYSDEVOP_set_iopl = 6
+PHYSDEVOP_set_iobitmap = 7
+PHYSDEVOP_apic_read = 8
+PHYSDEVOP_apic_write = 9
+PHYSDEVOP_alloc_irq_vector = 10
+PHYSDEVOP_free_irq_vector = 11
+PHYSDEVOP_eoi = 12
+PHYSDEVOP_map_pirq = 13
+PHYSDEVOP_unmap_pirq = 14
+PHYSDEVOP_manage_pci_add = 15
+PHYSDEVOP_manage_pci_remove = 16
+PHYSDEVOP_pirq_eoi_gmfn_v1 = 17
+PHYSDEVOP_restore_msi = 19
+PHYSDEVOP_manage_pci_add_ext = 20
+PHYSDEVOP_setup_gsi = 21
+PHYSDEVOP_get_free_pirq = 23
+PHYSDEVOP_pci_mmcfg_reserved = 24
+PHYSDEVOP_pci_device_add = 25
+PHYSDEVOP_pci_device_remove = 26
+PHYSDEVOP_restore_msi_ext = 27
+PHYSDEVOP_pirq_eoi_gmfn_v2 = 28
+PHYSDEVOP_dbgp_op = 29
+PHYSDEVOP_prepare_msix = 30
+PHYSDEVOP_release_msix = 31
+PHYSDEVOP_pirq_eoi_gmfn = PHYSDEVOP_pirq_eoi_gmfn_v2
+
+XENIRQSTAT_needs_eoi = 1 << 0
+XENIRQSTAT_shared = 1 << 1
+
+MAP_PIRQ_TYPE_MSI = 0
+MAP_PIRQ_TYPE_GSI = 1
+MAP_PIRQ_TYPE_UNKNOWN = 2
+MAP_PIRQ_TYPE_MSI_SEG = 3
+MAP_PIRQ_TYPE_MULTI_MSI = 4
+
+XEN_PCI_MMCFG_RESERVED = 1
+XEN_PCI_DEV_EXTFN = 1
+XEN_PCI_DEV_VIRTFN = 2
+XEN_PCI_DEV_PXM = 4
+
+PHYSDEVOP_DBGP_RESET_PREPARE = 1
+PHYSDEVOP_DBGP_RESET_DONE = 2
+PHYSDEVOP_DBGP_BUS_UNKNOWN = 0
+PHYSDEVOP_DBGP_BUS_PCI = 1
+
+physdev_eoi = cstruct("physdev_eoi", "irq" / uint32_t)
+PhysdevEoi = record(physdev_eoi)
+
+physdev_pirq_eoi_gmfn = cstruct("physdev_pirq_eoi_gmfn", "gmfn" / xen_pfn_t)
+PhysdevPirqEoiGmfn = record(physdev_pirq_eoi_gmfn)
+
+physdev_irq_status_query = cstruct("physdev_irq_status_query", "irq" / uint32_t, "flags" / uint32_t)
+PhysdevIrqStatusQuery = record(physdev_irq_status_query)
+
+physdev_set_iopl = cstruct("physdev_set_iopl", "iopl" / uint32_t)
+PhysdevSetIopl = record(physdev_set_iopl)
+
+physdev_set_iobitmap = cstruct("physdev_set_iobitmap", "bitmap" / handle("uint8"), "nr_ports" / uint32_t)
+PhysdevSetIobitmap = record(physdev_set_iobitmap)
+
+physdev_apic = cstruct("physdev_apic", "apic_physbase" / c_ulong, "reg" / uint32_t, "value" / uint32_t)
+PhysdevApic = record(physdev_apic)
+
+physdev_irq = cstruct("physdev_irq", "irq" / uint32_t, "vector" / uint32_t)
+PhysdevIrq = record(physdev_irq)
+
+physdev_map_pirq = cstruct(
+    "physdev_map_pirq",
+    "domid" / domid_t,
+    "type" / c_int,
+    "index" / c_int,
+    "pirq" / c_int,
+    "bus" / c_int,
+    "devfn" / c_int,
+    "entry_nr" / c_int,
+    "table_base" / uint64_t,
+)
+PhysdevMapPirq = record(physdev_map_pirq)
+
+physdev_unmap_pirq = cstruct("physdev_unmap_pirq", "domid" / domid_t, "pirq" / c_int)
+PhysdevUnmapPirq = record(physdev_unmap_pirq)
+
+physdev_manage_pci = cstruct("physdev_manage_pci", "bus" / uint8_t, "devfn" / uint8_t)
+physdev_restore_msi = cstruct("physdev_restore_msi", "bus" / uint8_t, "devfn" / uint8_t)
+physdev_manage_pci_ext = cstruct(
+    "physdev_manage_pci_ext",
+    "bus" / uint8_t,
+    "devfn" / uint8_t,
+    "is_extfn" / uint32_t,
+    "is_virtfn" / uint32_t,
+    "physfn" / cstruct(None, "bus" / uint8_t, "devfn" / uint8_t),
+)
+
+# The argument of physdev_op_compat: the command and its structure in one.
+physdev_op = cstruct(
+    "physdev_op",
+    "cmd" / uint32_t,
+    "u" / cunion(
+        None,
+        "irq_status_query" / physdev_irq_status_query,
+        "set_iopl" / physdev_set_iopl,
+        "set_iobitmap" / physdev_set_iobitmap,
+        "apic_op" / physdev_apic,
+        "irq_op" / physdev_irq,
+    ),
+)
+PhysdevOp = record(physdev_op)
+
+physdev_setup_gsi = cstruct(
+    "physdev_setup_gsi", "gsi" / c_int, "triggering" / uint8_t, "polarity" / uint8_t)
+PhysdevSetupGsi = record(physdev_setup_gsi)
+physdev_get_free_pirq = cstruct("physdev_get_free_pirq", "type" / c_int, "pirq" / uint32_t)
+PhysdevGetFreePirq = record(physdev_get_free_pirq)
+physdev_pci_mmcfg_reserved = cstruct(
+    "physdev_pci_mmcfg_reserved",
+    "address" / uint64_t,
+    "segment" / uint16_t,
+    "start_bus" / uint8_t,
+    "end_bus" / uint8_t,
+    "flags" / uint32_t,
+)
+physdev_pci_device_add = cstruct(
+    "physdev_pci_device_add",
+    "seg" / uint16_t,
+    "bus" / uint8_t,
+    "devfn" / uint8_t,
+    "flags" / uint32_t,
+    "physfn" / cstruct(None, "bus" / uint8_t, "devfn" / uint8_t),
+    "optarr" / uint32_t[0],
+)
+physdev_pci_device = cstruct("physdev_pci_device", "seg" / uint16_t, "bus" / uint8_t, "devfn" / uint8_t)
+PhysdevPciDevice = record(physdev_pci_device)
+physdev_dbgp_op = cstruct(
+    "physdev_dbgp_op", "op" / uint8_t, "bus" / uint8_t, "u" / cunion(None, "pci" / physdev_pci_device))
+
+_HARDWARE = {Errno.EPERM: "only the domain that owns the hardware may"}
+_NO_PIRQ = "`irq` is not below the domain's number of physical interrupts, or not bound; no guest has one"
+_NO_DEVICES = "there are no physical devices; in Xen too the hardware domain's alone"
+
+PHYSDEVOP = Commands(
+    "PHYSDEVOP",
+    Command("IRQ_UNMASK_NOTIFY", PHYSDEVOP_IRQ_UNMASK_NOTIFY,
+            doc="Finish every interrupt at once, as before interface 0x00030202. With no interrupts there is "
+                "nothing to do."),
+    Command(
+        "irq_status_query", PHYSDEVOP_irq_status_query, PhysdevIrqStatusQuery, "inout", out=("flags",),
+        doc="Whether an interrupt needs `eoi` and is shared.", errors={Errno.EINVAL: _NO_PIRQ},
+    ),
+    Command(
+        "set_iopl", PHYSDEVOP_set_iopl, PhysdevSetIopl, "in",
+        doc="Set the virtual I/O privilege level of the calling vCPU.",
+        errors={Errno.EINVAL: "`iopl` is above 3"},
+    ),
+    Command(
+        "set_iobitmap", PHYSDEVOP_set_iobitmap, PhysdevSetIobitmap, "in",
+        doc="Give the calling vCPU a bitmap of the ports its user code may reach.",
+        errors={Errno.EINVAL: "more than 65536 ports, or the bitmap is in the hypervisor's part of the address "
+                              "space"},
+    ),
+    Command("apic_read", PHYSDEVOP_apic_read, PhysdevApic, "inout", out=("value",), refusal=Errno.EPERM,
+            doc="Read an I/O APIC.", errors=_HARDWARE),
+    Command("apic_write", PHYSDEVOP_apic_write, PhysdevApic, "in", refusal=Errno.EPERM,
+            doc="Write an I/O APIC.", errors=_HARDWARE),
+    Command("alloc_irq_vector", PHYSDEVOP_alloc_irq_vector, PhysdevIrq, "inout", out=("vector",),
+            refusal=Errno.EPERM, doc="Choose a vector for an interrupt.", errors=_HARDWARE),
+    Command("free_irq_vector", PHYSDEVOP_free_irq_vector, PhysdevIrq, "in",
+            doc="Give a vector back.", status="Xen knows the number and answers -ENOSYS too"),
+    Command(
+        "eoi", PHYSDEVOP_eoi, PhysdevEoi, "in", doc="An interrupt has been dealt with.",
+        errors={Errno.EINVAL: _NO_PIRQ},
+    ),
+    Command("map_pirq", PHYSDEVOP_map_pirq, PhysdevMapPirq, "inout", out=("pirq",), refusal=Errno.EPERM,
+            doc="Give a domain a physical interrupt.", errors=_HARDWARE),
+    Command("unmap_pirq", PHYSDEVOP_unmap_pirq, PhysdevUnmapPirq, "in", refusal=Errno.EPERM,
+            doc="Take it back.", errors=_HARDWARE),
+    Command("manage_pci_add", PHYSDEVOP_manage_pci_add, refusal=Errno.EPERM,
+            doc="Report a PCI device.", errors=_HARDWARE),
+    Command("manage_pci_remove", PHYSDEVOP_manage_pci_remove, refusal=Errno.EPERM,
+            doc="Report that a PCI device went.", errors=_HARDWARE),
+    Command("pirq_eoi_gmfn_v1", PHYSDEVOP_pirq_eoi_gmfn_v1, PhysdevPirqEoiGmfn, "in",
+            doc="Share a page of bits saying which interrupts need `eoi`, unmasking included.",
+            status="no guest has a physical interrupt"),
+    Command("restore_msi", PHYSDEVOP_restore_msi, doc="Restore a device's MSI state.", status=_NO_DEVICES),
+    Command("manage_pci_add_ext", PHYSDEVOP_manage_pci_add_ext, refusal=Errno.EPERM,
+            doc="Report a PCI device with virtual functions.", errors=_HARDWARE),
+    Command("setup_gsi", PHYSDEVOP_setup_gsi, PhysdevSetupGsi, "in", refusal=Errno.EPERM,
+            doc="Say how a GSI is triggered.", errors=_HARDWARE),
+    Command("get_free_pirq", PHYSDEVOP_get_free_pirq, PhysdevGetFreePirq, "inout", out=("pirq",),
+            doc="Reserve an interrupt number.", status="no guest has a physical interrupt"),
+    Command("pci_mmcfg_reserved", PHYSDEVOP_pci_mmcfg_reserved, refusal=Errno.EPERM,
+            doc="Report PCI's memory-mapped configuration space.", errors=_HARDWARE),
+    Command("pci_device_add", PHYSDEVOP_pci_device_add, refusal=Errno.EPERM,
+            doc="Report a PCI device.", errors=_HARDWARE),
+    Command("pci_device_remove", PHYSDEVOP_pci_device_remove, refusal=Errno.EPERM,
+            doc="Report that a PCI device went.", errors=_HARDWARE),
+    Command("restore_msi_ext", PHYSDEVOP_restore_msi_ext, doc="Restore a device's MSI state.",
+            status=_NO_DEVICES),
+    Command("pirq_eoi_gmfn_v2", PHYSDEVOP_pirq_eoi_gmfn_v2, PhysdevPirqEoiGmfn, "in",
+            doc="Share a page of bits saying which interrupts need `eoi`.",
+            status="no guest has a physical interrupt"),
+    Command("dbgp_op", PHYSDEVOP_dbgp_op, refusal=Errno.EPERM,
+            doc="The USB debug port is about to be reset.", errors=_HARDWARE),
+    Command("prepare_msix", PHYSDEVOP_prepare_msix, PhysdevPciDevice, "in", refusal=Errno.EPERM,
+            doc="A device's MSI-X table is about to be handed over.", errors=_HARDWARE),
+    Command("release_msix", PHYSDEVOP_release_msix, PhysdevPciDevice, "in", refusal=Errno.EPERM,
+            doc="A device's MSI-X table is given back.", errors=_HARDWARE),
+)
+
+PHYSDEV_OP = Hypercall(
+    HYPERVISOR_physdev_op, "physdev_op",
+    (Arg("cmd", "int", role="cmd"), Arg("arg", "void *", role="arg")),
+    PHYSDEVOP,
+    doc="I/O privilege, and dom0's business with devices.",
+    errors={Errno.EFAULT: "`arg` cannot be read or written", Errno.ENOSYS: "`cmd` is not one of these"},
+)
+
+PHYSDEV_OP_COMPAT = Hypercall(
+    HYPERVISOR_physdev_op_compat, "physdev_op_compat", (Arg("uop", "physdev_op_t *", role="arg"),),
+    arg=PhysdevOp, direction="inout", out=("u",),
+    doc="The call before interface 0x00030202: command and structure together, answered in place.",
+    errors={
+        Errno.EFAULT: "`uop` cannot be read, or its union not be written",
+        Errno.ENOSYS: "`uop->cmd` is not a command of physdev_op",
+        Errno.EINVAL: "as the command's own",
+        Errno.EPERM: "as the command's own",
+    },
+)
