@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Event channels: what each operation does to the table, to the words the guest sees, and to the other end."""
+"""Event channels: what each operation does to the table, the words the guest sees, and the other end."""
 
 from __future__ import annotations
 
@@ -92,14 +92,15 @@ def errno_of(function: Any, *arguments: Any) -> Errno:
     return caught.value.errno
 
 
-# -- the table -----------------------------------------------------------------------------------------------------
+# -- the table -----------------------------------------------------------------------------------------------
 
 def test_every_state_is_reached_and_left() -> None:
     assert {state for state, _ in TRANSITIONS} | {RESERVED} == set(range(len(STATE_NAMES)))
     assert set(TRANSITIONS.values()) | {RESERVED} == set(range(len(STATE_NAMES)))
     # Nothing touches the reserved port, and every bound port can be closed.
     assert not [what for state, what in TRANSITIONS if state == RESERVED]
-    assert {state for state, what in TRANSITIONS if what == "close"} == set(range(len(STATE_NAMES))) - {FREE, RESERVED}
+    closable = {state for state, what in TRANSITIONS if what == "close"}
+    assert closable == set(range(len(STATE_NAMES))) - {FREE, RESERVED}
 
 
 def test_ports_are_given_out_from_one_lowest_first(world: World) -> None:
@@ -129,7 +130,7 @@ def test_a_dying_domain_gets_no_port(world: World) -> None:
     assert errno_of(world.a.events.alloc_unbound, 2) == Errno.EINVAL
 
 
-# -- interdomain ---------------------------------------------------------------------------------------------------
+# -- interdomain ---------------------------------------------------------------------------------------------
 
 def test_binding_connects_both_ends_and_signals_the_binder_once(world: World) -> None:
     offered = world.a.events.alloc_unbound(2)
@@ -235,7 +236,7 @@ def test_what_may_not_be_sent_on_or_closed(world: World) -> None:
     events.unmask(63)  # closed, but a port: Xen does not mind
 
 
-# -- IPIs and VIRQs ------------------------------------------------------------------------------------------------
+# -- IPIs and VIRQs ------------------------------------------------------------------------------------------
 
 def test_an_ipi_signals_its_own_port(world: World) -> None:
     port = world.a.events.bind_ipi(1)
@@ -277,7 +278,7 @@ def test_a_global_virq_is_bound_on_vcpu_0_and_may_move(world: World) -> None:
     assert world.pending(world.b) == set()
 
 
-# -- poll ----------------------------------------------------------------------------------------------------------
+# -- poll ----------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize(("ports", "wakes"), [((), True), (("it",), True), (("other",), False),
                                               (("other", "another"), True)])
@@ -301,7 +302,7 @@ def test_is_pending_for_poll(world: World) -> None:
         assert errno_of(world.a.events.is_pending, port) == Errno.EINVAL
 
 
-# -- domain 0's functions ------------------------------------------------------------------------------------------
+# -- domain 0's functions ------------------------------------------------------------------------------------
 
 def test_a_function_is_called_once_at_the_safe_point(world: World) -> None:
     calls: list[str] = []
@@ -350,7 +351,7 @@ def test_the_machines_virqs_go_to_domain_0(world: World) -> None:
     send_global_virq(world.hv, VIRQ_DOM_EXC)
 
 
-# -- conservation --------------------------------------------------------------------------------------------------
+# -- conservation --------------------------------------------------------------------------------------------
 
 def test_a_dead_domain_leaves_no_port_naming_it(world: World) -> None:
     offered, _bound = world.pair()
@@ -368,7 +369,7 @@ def test_a_dead_domain_leaves_no_port_naming_it(world: World) -> None:
     assert errno_of(world.b.events.bind_interdomain, world.a.events, offered) == Errno.EINVAL
 
 
-# -- the hypercall: who may ------------------------------------------------------------------------------------------
+# -- the hypercall: who may ----------------------------------------------------------------------------------
 
 def perform(command: Any, domain: Domain, **fields: int) -> Any:
     op = command.arg(**fields)
