@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * The pacer: safe stops and exact instruction counts, from inside the engine.
+ *
+ * The engine calls pacer_block at the start of every translated block it runs.  A stop asked
+ * for there takes effect before the block, hence between two instructions, which no stop from
+ * another thread promises.  And as a block's length in instructions is known when it was
+ * translated, adding up lengths counts instructions without a hook on each.
+ *
+ * Three things would make that sum wrong, and are put right here:
+ *   - a fault in mid-block: what was not executed is taken back (pacer_exit).  Which instruction
+ *     faulted is known by address; how many came before it, by measuring their lengths;
+ *   - code that overwrites the block it is in: the engine leaves the block without an exit and
+ *     runs the writing instruction again alone (see `cut` below);
+ *   - two blocks with the same address and size but other bytes: a block is known by the place
+ *     it was translated to (our return address), not by where the guest keeps it.
+ * The count is that of a UC_HOOK_CODE, to the unit: an instruction that faults counts each time it
+ * is tried, a repeated string instruction once an iteration and once to find that it is done.
+ *
+ * No libc, no state but `struct pacer`, which pacer.py allocates and mirrors word by word.
+ */
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+#define TABLE_BITS 14
+#define TABLE_SIZE (1u << TABLE_BITS)
+
+#if defined(_WIN32)
+#define EXPORT __declspec(dllexport)
+int DllMainCRTStartup(void *instance, u32 reason, void *reserved)
+{
+    (void)instance, (void)reason, (void)reserved;
+    return 1;
+}
+#else
+#define EXPORT __attribute__((visibility("default")))
+#endif
+
+struct uc_tb {
+    u64 pc;
+    u16 icount, size;
+};
+
+/* Every field but the table is one 64-bit word; pacer.py has the same list. */
+struct pacer {
+    u64 executed;               /* instructions, exact at every exit */
+    u64 limit;                  /* stop at the first block boundary where executed >= limit */
+    volatile u64 stop;          /* stop at the next block boundary */
+    u64 pc, size, count;        /* the block last entered; size 0: none, or it is settled */
+    u64 new_pc, new_size, new_count; /* the block last translated; size 0: none */
+    u64 context;                /* uc_context to refresh before looking at state, or 0 */
+    const u64 *state;           /* the CPU state */
+    const u64 *ram;             /* guest-physical 0 */
+    u64 ram_bytes;
+    u64 vmexit_error_code;      /* byte offset of error_code in state */
+    int (*emu_stop)(void *);
+    int (*ctl)(void *, int, ...);
+    int (*context_save)(void *, void *);
+    void (*on_exit)(void *, u32, void *); /* Python's interrupt hook */
+    struct entry {
+        u64 place, pc, shape;   /* shape: size << 32 | instructions */
+    } table[TABLE_SIZE];
+};
+
+enum { RIP = 16, EFLAGS = 17, CR3 = 56, HFLAGS = 22 };
+enum { TF = 1 << 8, HF_CS64 = 1 << 15 };
+enum { REQUEST_CACHE = (int)(8u | 2u << 26 | 3u << 30) };
+enum { EXIT_DB = 0x141, EXIT_PF = 0x14e, FETCH = 1 << 4 };
+
+/* ---- how long is an instruction ----------------------------------------------------------- */
+
+/* Which opcodes have a ModRM byte: one bit each, 0x00..0xff from the lowest bit of the first word. */
+static const u32 one_byte_modrm[8] = {
+    0x0f0f0f0f, 0x0f0f0f0f, 0x00000000, 0x00000000, 0x0000ffff, 0x00000000, 0xff0f00c3, 0xc0c00000,
+};
+
+static int one_byte_has_modrm(u32 op, int long_mode)
+{
+    if (op >= 0x60 && op <= 0x6f)
+        return op == 0x63 || op == 0x69 || op == 0x6b || (op == 0x62 && !long_mode);
+    if (op == 0xc4 || op == 0xc5)
+        return !long_mode;
+    return one_byte_modrm[op >> 5] >> (op & 31) & 1;
+}
+
+static int two_byte_has_modrm(u32 op)
+{
+    switch (op >> 4) {
+    case 0x0: return op <= 0x03 || op == 0x0d || op == 0x0f;
+    case 0x3: return 0;
+    case 0x7: return op != 0x77;
+    case 0x8: return 0;
+    case 0xa: return op >= 0xa3 && op <= 0xa5 ? 1 : op >= 0xab;
+    case 0xc: return op < 0xc8;
+    default: return 1;
+    }
+}
+
+/* The length of the instruction at p, of which at least 15 bytes can be read.  Only valid
+ * instructions that do not branch are asked about: a block ends at its first branch. */
+static u32 instruction_length(const u8 *p, int long_mode)
+{
+    const u8 *start = p;
+    int word = 0, wide = 0, address = 0, repne = 0;
+    u32 op, map = 0, modrm = 0;
+
+    for (;; p++) {
+        op = *p;
+        if (op == 0x66) word = 1;
+        else if (op == 0x67) address = 1;
+        else if (op == 0xf2) repne = 1;
+        else if (op == 0xf3 || op == 0xf0 || (op & 0xe7) == 0x26 || op == 0x64 || op == 0x65) ;
+        else if (long_mode && (op & 0xf0) == 0x40) wide = op >> 3 & 1;
+        else break;
+        if (p - start >= 14)
+            return 15;
+    }
+    p++;
+    if ((op == 0xc5 || op == 0xc4) && (long_mode || *p >= 0xc0)) { /* VEX */
+        map = op == 0xc5 ? 1 : *p++ & 31;
+        p++;
+        op = *p++;
+    } else if (op == 0x0f) {
+        map = 1, op = *p++;
+        if (op == 0x38) map = 2, op = *p++;
+        else if (op == 0x3a) map = 3, op = *p++;
+    }
+
+    if (map >= 2 || (map ? two_byte_has_modrm(op) : one_byte_has_modrm(op, long_mode))) {
+        u32 mod, rm;
+        modrm = *p++;
+        mod = modrm >> 6, rm = modrm & 7;
+        if (map == 1 && op >= 0x20 && op <= 0x23)
+            mod = 3; /* mov to and from control and debug registers: no memory form */
+        if (!long_mode && address) {
+            if (mod == 1) p += 1;
+            else if (mod == 2 || (mod == 0 && rm == 6)) p += 2;
+        } else if (mod != 3) {
+            if (rm == 4 && (*p++ & 7) == 5 && mod == 0) p += 4;
+            if (mod == 1) p += 1;
+            else if (mod == 2 || (mod == 0 && rm == 5)) p += 4;
+        }
+    }
+
+    u32 z = word && !wide ? 2 : 4; /* the operand-sized immediate */
+    if (map == 3) {
+        p += 1;
+    } else if (map == 1) {
+        if ((op >= 0x70 && op <= 0x73) || op == 0xa4 || op == 0xac || op == 0xba || op == 0xc2 ||
+            (op >= 0xc4 && op <= 0xc6) || op == 0x0f) p += 1;
+        else if ((op & 0xf0) == 0x80) p += z;
+        else if (op == 0x78 && (word || repne)) p += 2; /* extrq, insertq */
+    } else if (map == 0) {
+        u32 reg = modrm >> 3 & 7;
+        if (op < 0x40) {
+            if ((op & 7) == 4) p += 1;
+            else if ((op & 7) == 5) p += z;
+        } else switch (op) {
+        case 0x68: case 0x69: case 0x81: case 0xa9: case 0xc7: case 0xe8: case 0xe9: p += z; break;
+        case 0x6a: case 0x6b: case 0x80: case 0x82: case 0x83: case 0xa8: case 0xc0: case 0xc1: case 0xc6:
+        case 0xcd: case 0xd4: case 0xd5: case 0xeb: p += 1; break;
+        case 0xa0: case 0xa1: case 0xa2: case 0xa3:
+            p += long_mode ? (address ? 4 : 8) : (address ? 2 : 4); break;
+        case 0xc2: case 0xca: p += 2; break;
+        case 0xc8: p += 3; break;
+        case 0x9a: case 0xea: p += z + 2; break;
+        case 0xf6: if (reg < 2) p += 1; break;
+        case 0xf7: if (reg < 2) p += z; break;
+        default:
+            if ((op & 0xf0) == 0x70 || (op & 0xf8) == 0xb0 || (op & 0xf8) == 0xe0) p += 1;
+            else if ((op & 0xf8) == 0xb8) p += wide ? 8 : z;
+        }
+    }
+    return (u32)(p - start);
+}
+
+/* ---- reading the guest's code ------------------------------------------------------------- */
+
+static const u8 *code_page(const struct pacer *p, u64 va)
+{
+    u64 table = p->state[CR3];
+    for (int shift = 39;; shift -= 9) {
+        u64 at = (table & 0x000ffffffffff000ull) + (va >> shift & 511) * 8;
+        if (at >= p->ram_bytes)
+            return 0;
+        table = p->ram[at / 8];
+        if (!(table & 1))
+            return 0;
+        if (shift == 12 || (table & 0x80 && shift < 39)) {
+            u64 base = table & 0x000ffffffffff000ull & ~((1ull << shift) - 1);
+            base |= va & ((1ull << shift) - 1) & ~4095ull;
+            return base >= p->ram_bytes ? 0 : (const u8 *)p->ram + base;
+        }
+    }
+}
+
+/* How many instructions begin in [from, to). */
+static u64 instructions(const struct pacer *p, u64 from, u64 to)
+{
+    int long_mode = p->state[HFLAGS] & HF_CS64 ? 1 : 0;
+    u64 n = 0;
+    while (from < to) {
+        u8 bytes[16];
+        u32 offset = from & 4095;
+        const u8 *page = code_page(p, from);
+        if (!page)
+            break;
+        if (offset > 4096 - 16) {
+            const u8 *next = code_page(p, from + 16);
+            for (u32 i = 0; i < 16; i++)
+                bytes[i] = offset + i < 4096 ? page[offset + i] : next ? next[offset + i - 4096] : 0;
+            from += instruction_length(bytes, long_mode);
+        } else {
+            from += instruction_length(page + offset, long_mode);
+        }
+        n++;
+    }
+    return n;
+}
+
+/* ---- the hooks ---------------------------------------------------------------------------- */
+
+/* The block last entered was left at `rip`: keep what was executed of it. */
+static void settle(struct pacer *p, u64 rip, u64 tried)
+{
+    if (rip - p->pc < p->size) {
+        u64 done = instructions(p, p->pc, rip) + tried;
+        if (done < p->count)
+            p->executed -= p->count - done;
+    }
+    p->size = 0;
+}
+
+/* UC_HOOK_EDGE_GENERATED: a block was translated, and is run next. */
+EXPORT void pacer_translated(void *uc, const struct uc_tb *block, const struct uc_tb *before, struct pacer *p)
+{
+    (void)uc, (void)before;
+    p->new_pc = block->pc, p->new_size = block->size, p->new_count = block->icount;
+}
+
+static __attribute__((noinline, cold)) u64 learn(void *uc, u64 pc, u32 size, struct pacer *p, struct entry *e,
+                                                 u64 place)
+{
+    u64 n;
+    if (p->new_pc == pc && p->new_size == size) {
+        n = p->new_count;
+    } else { /* translated in an earlier run, or evicted from the table: the engine still knows */
+        struct uc_tb block = {0, 0, 0};
+        n = p->ctl(uc, REQUEST_CACHE, pc, &block) == 0 && block.size == size ? block.icount : 1;
+    }
+    p->new_size = 0;
+    e->place = place, e->pc = pc, e->shape = (u64)size << 32 | n;
+    return n;
+}
+
+/* Entered inside the last block, to leave before its end: the engine cut the last block at pc,
+ * because the instruction there writes to that block, and runs it again alone. */
+static __attribute__((noinline, cold)) void cut(void *uc, u64 pc, struct pacer *p)
+{
+    if (p->context)
+        p->context_save(uc, (void *)p->context);
+    if (!(p->state[EFLAGS] & TF)) /* a single-stepped guest runs blocks of one as well */
+        settle(p, pc, 1);
+}
+
+/* UC_HOOK_BLOCK of the virtual clock. */
+EXPORT void pacer_block(void *uc, u64 pc, u32 size, struct pacer *p)
+{
+    u64 place = (u64)__builtin_return_address(0), n;
+    struct entry *e = &p->table[(place >> 5 ^ place >> 17) & (TABLE_SIZE - 1)];
+
+    if (__builtin_expect(p->stop | (p->executed >= p->limit), 0)) {
+        p->size = 0;
+        p->emu_stop(uc);
+        return;
+    }
+    if (__builtin_expect(pc - p->pc < p->size && pc + size < p->pc + p->size, 0))
+        cut(uc, pc, p);
+    if (__builtin_expect(e->place == place && e->pc == pc && e->shape >> 32 == size, 1))
+        n = (u32)e->shape;
+    else
+        n = learn(uc, pc, size, p, e, place);
+    p->executed += n;
+    p->pc = pc, p->size = size, p->count = n;
+}
+
+/* UC_HOOK_BLOCK of the wall clock, where the engine's own stop is not safe. */
+EXPORT void pacer_stop(void *uc, u64 pc, u32 size, struct pacer *p)
+{
+    (void)pc, (void)size;
+    if (__builtin_expect(p->stop != 0, 0))
+        p->emu_stop(uc);
+}
+
+/* UC_HOOK_INTR of the virtual clock: an exit.  Settle the count, then let Python handle it. */
+EXPORT void pacer_exit(void *uc, u32 code, struct pacer *p)
+{
+    if (p->size && code >= 0x100) {
+        u32 error;
+        if (p->context)
+            p->context_save(uc, (void *)p->context);
+        error = *(const u32 *)((const u8 *)p->state + p->vmexit_error_code);
+        if (code == EXIT_DB) { /* a trap: RIP is past what was executed */
+            if (p->count > 1)
+                settle(p, p->state[RIP], 0);
+        } else if (!(code == EXIT_PF && error & FETCH)) { /* a fetch fails between blocks */
+            settle(p, p->state[RIP], 1);
+        }
+    }
+    p->size = 0;
+    p->on_exit(uc, code, p);
+}
+
+/* ---- small services ----------------------------------------------------------------------- */
+
+/* The counter that the guest's native rdtsc reads; 0 where that is the host's nanosecond clock. */
+EXPORT u64 pacer_tsc(void)
+{
+#if defined(__x86_64__)
+    return __builtin_ia32_rdtsc();
+#else
+    return 0;
+#endif
+}
+
+/* For the tests of the above. */
+EXPORT u32 pacer_length(const u8 *code, int long_mode)
+{
+    return instruction_length(code, long_mode);
+}

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The Python side of pacer.c: finding the built library, and its block of shared memory.
+
+The pacer is the only native code of the host.  Wheels carry it built for each platform under
+pvhv/_built/pacer/<os>-<arch>/; a source tree gets it from the builder.  What it does and why is
+told in pacer.c; this file mirrors its `struct pacer` word by word.
+
+Invariant: `Pacer.words` and the C structure are the same memory for the life of a Pacer.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import platform
+import subprocess
+import sys
+from ctypes import c_uint32, c_uint64, c_void_p
+from pathlib import Path
+from typing import Any, Final
+
+from pvhv.machine import engine as uc
+
+# Indices of Pacer.words, in the order of struct pacer.
+EXECUTED, LIMIT, STOP, PC, SIZE, COUNT, NEW_PC, NEW_SIZE, NEW_COUNT = range(9)
+CONTEXT, STATE, RAM, RAM_BYTES, ERROR_CODE_OFFSET, EMU_STOP, CTL, CONTEXT_SAVE, ON_EXIT = range(9, 18)
+_TABLE_WORDS: Final = 3 << 14
+
+NO_LIMIT: Final = (1 << 64) - 1
+
+SOURCE: Final = Path(__file__).with_name("pacer.c")
+_BUILT: Final = Path(__file__).parents[1] / "_built" / "pacer"
+
+
+class PacerMissing(RuntimeError):
+    """The pacer is not built for this platform."""
+
+
+def target(system: str | None = None, machine: str | None = None) -> str:
+    """`<os>-<arch>` of a platform, this one by default: linux-x86_64, macos-aarch64, windows-x86_64."""
+    system = {"win32": "windows", "darwin": "macos"}.get(system or sys.platform, system or sys.platform)
+    machine = (machine or platform.machine()).lower()
+    return f"{system}-{ {'amd64': 'x86_64', 'arm64': 'aarch64'}.get(machine, machine) }"
+
+
+def suffix(target_name: str) -> str:
+    return {"windows": "dll", "macos": "dylib"}.get(target_name.split("-")[0], "so")
+
+
+def find() -> Path:
+    """The built pacer of this platform."""
+    name = target()
+    path = _BUILT / name / f"pacer.{suffix(name)}"
+    if path.exists() and path.stat().st_mtime >= SOURCE.stat().st_mtime:
+        return path
+    if importlib.util.find_spec("ziglang"):
+        return build(path)
+    if path.exists():
+        return path
+    raise PacerMissing(
+        f"the pacer is not built for {name} (looked for {path}). "
+        "From a source tree run: python3 tools/dev.py build"
+    )
+
+
+def build(path: Path) -> Path:
+    """Compile pacer.c for this machine to `path`, with the pinned zig (a stop-gap for source trees)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".new")
+    command = [sys.executable, "-m", "ziglang", "cc", "-O2", "-shared", "-fPIC", "-nostdlib", "-ffreestanding"]
+    command += ["-fvisibility=hidden", "-fno-stack-protector", "-fno-sanitize=undefined", "-s"]
+    subprocess.run([*command, "-o", str(fresh), str(SOURCE)], check=True)
+    fresh.replace(path)
+    return path
+
+
+_library: Any = None
+
+
+def library() -> Any:
+    """The loaded pacer."""
+    global _library
+    if _library is None:
+        loaded = ctypes.PyDLL(str(find()))
+        loaded.pacer_tsc.restype = c_uint64
+        loaded.pacer_tsc.argtypes = []
+        loaded.pacer_length.restype = c_uint32
+        _library = loaded
+    return _library
+
+
+def address(function: Any) -> int:
+    """Where a foreign function begins."""
+    value = ctypes.cast(function, c_void_p).value
+    assert value is not None
+    return value
+
+
+class Pacer:
+    """One pCPU's pacer memory, and the hooks that use it."""
+
+    def __init__(self, engine: uc.Engine) -> None:
+        self._engine = engine
+        memory = (c_uint64 * (ON_EXIT + 1 + _TABLE_WORDS))()
+        self._memory = memory
+        self.pointer: Final = ctypes.addressof(memory)
+        self.words: Final = memoryview(memory).cast("B").cast("Q")
+        self.words[LIMIT] = NO_LIMIT
+        self.words[EMU_STOP] = address(uc.uc_emu_stop)
+        self.words[CTL] = address(uc.uc_ctl)
+        self.words[CONTEXT_SAVE] = address(uc.uc_context_save)
+
+    def hook_stop(self) -> None:
+        """Safe stops only: `words[STOP] = 1` ends the run before the next block."""
+        self._engine.add_hook(uc.HOOK_BLOCK, address(library().pacer_stop), self.pointer)
+
+    def hook_count(self, state: int, ram: int, ram_bytes: int, error_code: int, on_exit: Any, context: int) -> None:
+        """Safe stops, exact counts; every exit passes through pacer_exit on its way to `on_exit`."""
+        words, engine, lib = self.words, self._engine, library()
+        words[STATE], words[RAM], words[RAM_BYTES] = state, ram, ram_bytes
+        words[ERROR_CODE_OFFSET], words[CONTEXT], words[ON_EXIT] = error_code, context, address(on_exit)
+        self._on_exit = on_exit
+        engine.add_hook(uc.HOOK_BLOCK, address(lib.pacer_block), self.pointer)
+        engine.add_hook(uc.HOOK_EDGE_GENERATED, address(lib.pacer_translated), self.pointer)
+        engine.add_hook(uc.HOOK_INTR, address(lib.pacer_exit), self.pointer)

@@ -1,0 +1,602 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A physical CPU: runs guest code, and calls the hypervisor at every exit.
+
+The hypervisor is not called back through layers: the function it puts into `on_syscall`,
+`on_exception[vector]` and their like runs inside the engine's own callback, on the live CPU
+state.  `state[RIP]` there *is* the guest's RIP.  An exit costs one ctypes callback and one call.
+
+PV guests run under the engine's AMD-V with all exception intercepts on (svm.py), the kernel at
+CPL 1 and users at CPL 3, so every exception is a #VMEXIT with RIP at the instruction, the error
+code in `aux[ERROR_CODE]` and, for #PF, the address in `vmcb[FAULT_ADDRESS]` (CR2 is the hypervisor's).
+
+Invariants: a run ends only between two guest instructions.  What a handler raises ends the run
+and comes out of `run`.  CR0.WP is always 1.  Nothing of the private region (VMCB, identity map)
+is in any table a guest runs on, nor ever in a TLB set a guest uses.
+
+It does not know domains, vCPUs, hypercalls or Xen.  Read beside it: cpustate.py for the names,
+pacer.c for counting, proof.py for what is checked before the first guest runs; in Xen,
+xen/arch/x86/x86_64/entry.S is what the handlers' side of this does.
+
+Not modelled: INS has already overwritten its destination when it is refused; a fetch fault on the
+second page of a block that crosses pages is reported at the block's first instruction; flush_page
+flushes everything (the engine offers no less).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from ctypes import CFUNCTYPE, c_int, c_uint32, c_uint64
+from typing import Any, Final, Literal
+
+from pvhv.machine import cpustate as cs
+from pvhv.machine import engine as uc
+from pvhv.machine import pacer as pace
+from pvhv.machine import svm
+from pvhv.machine.cpustate import AUX_HFLAGS, CR3, EFLAGS, HFLAGS, RIP
+from pvhv.machine.private import Private
+from pvhv.machine.ram import PAGE_SIZE, Ram
+from pvhv.machine.ticker import Ticker
+
+Handler = Callable[[], object]
+IOHandler = Callable[[int, int, bool, int], "int | None"]
+
+# Index of the faulting address in PCPU.vmcb.
+FAULT_ADDRESS: Final = svm.EXITINFO2 // 8
+
+CR0_PV: Final = 0x8005_0033  # PG AM WP NE ET MP PE
+CR0_TS: Final = 1 << 3
+CR4_PV: Final = 0x6A0  # OSXMMEXCPT OSFXSR PGE PAE
+CR4_TSD: Final = 1 << 2
+EFER_PV: Final = 0x1D01  # SVME NXE LMA LME SCE
+_HFLAGS_PV: Final = (
+    cs.HF_PE | cs.HF_MP | cs.HF_LMA | cs.HF_CS64 | cs.HF_CS32 | cs.HF_SS32 | cs.HF_SVME | cs.HF_GUEST
+    | cs.HF_OSFXSR | cs.HF_IOBPT
+)  # fmt: skip
+_DR7_OFF: Final = 0x400
+_DR7_IO_DR0: Final = 0x400 | 1 | 2 << 16  # DR0 is an I/O breakpoint
+_DB, _GP = svm.EXIT_BASE + svm.VMEXIT_EXCEPTION + svm.DB, svm.EXIT_BASE + svm.VMEXIT_EXCEPTION + svm.GP
+_EXCEPTION_0: Final = svm.EXIT_BASE + svm.VMEXIT_EXCEPTION
+
+# Descriptor flags (high word's layout) of flat 64-bit segments: present, DPL in bits 13-14.
+_CODE64: Final = 0x00AF_9B00
+_DATA: Final = 0x00CF_9300
+
+
+class Unhandled(RuntimeError):
+    """An exit for which the hypervisor has put no handler."""
+
+
+class ExceptionHandlers:
+    """`on_exception`: 32 handlers by vector, written through to the exit table."""
+
+    def __init__(self, table: list[Handler]) -> None:
+        self._table = table
+
+    def __len__(self) -> int:
+        return 32
+
+    def __getitem__(self, vector: int) -> Handler:
+        return self._table[_EXCEPTION_0 + range(32)[vector]]
+
+    def __setitem__(self, vector: int, handler: Handler) -> None:
+        self._table[_EXCEPTION_0 + range(32)[vector]] = handler
+
+
+class PCPU:
+    """One engine on one Ram, for one clock.
+
+    `state` (64-bit words) and `aux` (32-bit words) view the CPU state, by cpustate's names;
+    `vmcb` views the VMCB.  They are the same objects for the life of the PCPU.
+    """
+
+    def __init__(
+        self,
+        ram: Ram,
+        clock: Literal["wall", "virtual"] = "wall",
+        *,
+        copy_state: bool = False,
+        block_stops: bool = False,
+    ) -> None:
+        """`copy_state` and `block_stops` force what is otherwise chosen only where the live state,
+        or the switch that makes the engine's own stop safe, cannot be found: for the tests."""
+        if clock not in ("wall", "virtual"):
+            raise ValueError(f"a clock is wall or virtual, not {clock!r}")
+        self.ram: Final = ram
+        self.virtual: Final = clock == "virtual"
+        self._failure: BaseException | None = None
+        self._running = False
+        self._ticker: Ticker | None = None
+        # Whether a stop from another thread is safe as the engine does it; else the pacer stops us.
+        self.engine_stops = not self.virtual
+
+        engine = self._engine = uc.Engine()
+        handle = self._handle = engine.handle
+        engine.map(0, ram.size, ram.address)
+        self._private = private = Private(engine, ram)
+        self.vmcb: Final = private.vmcb
+
+        cs.check_layout(engine)
+        live = None if copy_state else cs.find_live(engine)
+        self.live: Final = live is not None
+        self._context = None if live is not None else cs.Context(engine)
+        if self._context is not None:
+            self._context.save()
+        self._state_address: int = live if live is not None else self._context.data  # type: ignore[union-attr]
+        raw = memoryview((ctypes.c_char * cs.STATE_BYTES).from_address(self._state_address)).cast("B")
+        self.state: Final = raw.cast("Q")
+        self.aux: Final = raw.cast("I")
+        self._saved = raw[: cs.SAVED_BYTES]
+        self._fpu = raw[cs.FPU_BEGIN : cs.SAVED_BYTES]
+
+        no_exit_request = None if block_stops else cs.find_no_exit_request(engine)
+        if no_exit_request is not None:
+            ctypes.c_uint8.from_address(no_exit_request).value = 1
+
+        self._pacer = pace.Pacer(engine)
+        self._words = self._pacer.words
+        self._table: list[Handler] = []
+        self.on_exception: Final = ExceptionHandlers(self._table)
+        self._build_fast_calls()
+        self._build_hooks()
+        self._reset()
+
+        from pvhv.machine import proof  # it drives a PCPU, so it comes after
+
+        engine_stops = proof.prove(self)
+        self.engine_stops = engine_stops and not self.virtual
+        if not engine_stops and not self.virtual:
+            uc.uc_ctl(handle, uc.CTL_FLUSH_CODE)
+            self._pacer.hook_stop()
+        if self.virtual:
+            self.state[cs.CR4] |= CR4_TSD
+        self._words[pace.EXECUTED] = 0
+        kick = weakref.WeakMethod(self._kick)  # the thread must not keep us alive
+        self._ticker = Ticker(lambda: (method := kick()) and method())
+        self.initial: Final = self.save()
+
+    # ---- the state ------------------------------------------------------------------------------
+
+    def _reset(self) -> None:
+        """Long mode, paging on, WP, NX, AMD-V intercepts, flat segments: what no PV guest changes."""
+        state, aux = self.state, self.aux
+        for n in range(16):
+            state[n] = 0
+        state[cs.CR0], state[cs.CR2], state[CR3], state[cs.CR4] = CR0_PV, 0, self._private.cr3, CR4_PV
+        state[cs.EFER] = EFER_PV
+        state[HFLAGS] = _HFLAGS_PV
+        state[EFLAGS] = 2
+        self.set_rflags(2)
+        state[cs.DR7] = _DR7_OFF
+        state[cs.VM_VMCB] = self._private.vmcb_address
+        aux[cs.OLD_EXCEPTION] = 0xFFFF_FFFF
+        aux[cs.EXCEPTION_IS_INT] = 0
+        aux[cs.INTERCEPT_EXCEPTIONS] = 0xFFFF_FFFF
+        state[cs.INTERCEPT] = svm.intercept_bit(svm.VMEXIT_CPUID) | svm.intercept_bit(svm.VMEXIT_ICEBP)
+        self.load_flat_segments(0xE030, 0xE028, 1)
+        self.set_gdtr(0, 0)
+        self.set_ldtr(0, 0, 0)
+
+    def load_flat_segments(self, cs_selector: int, ss_selector: int, cpl: int) -> None:
+        """Flat 64-bit CS and SS at `cpl`; DS, ES, FS, GS null with base 0."""
+        self.set_segment(cs.CS, cs_selector, 0, 0xFFFF_FFFF, _CODE64 | cpl << 13)
+        self.set_segment(cs.SS, ss_selector, 0, 0xFFFF_FFFF, _DATA | cpl << 13)
+        for segment in (cs.DS, cs.ES, cs.FS, cs.GS):
+            self.set_segment(segment, 0, 0, 0, 0)
+        self.set_cpl(cpl)
+
+    def set_segment(self, segment: int, selector: int, base: int, limit: int, flags: int) -> None:
+        """Selector and hidden descriptor.  `flags`: as bits 8..23 of a descriptor's high word."""
+        state = self.state
+        state[segment] = selector
+        state[segment + cs.BASE] = base
+        state[segment + cs.LIMIT_FLAGS] = limit | flags << 32
+
+    def set_gdtr(self, base: int, limit: int) -> None:
+        """Where the guest's own segment loads find descriptors, in guest-virtual space."""
+        self.set_segment(cs.GDT, 0, base, limit, 0)
+
+    def set_ldtr(self, selector: int, base: int, limit: int) -> None:
+        self.set_segment(cs.LDT, selector, base, limit, 0x8200)
+
+    def save(self) -> bytes:
+        """A vCPU's whole context: registers, flags, segments, CRs, FPU and SSE."""
+        return bytes(self._saved)
+
+    def load(self, context: bytes) -> None:
+        """Become the vCPU of `context`; the TLB is flushed if CR3 changes thereby."""
+        state = self.state
+        before = state[CR3]
+        self._saved[:] = context
+        if state[CR3] != before:
+            self.flush_tlb()
+
+    def fpu_save(self) -> bytes:
+        return bytes(self._fpu)
+
+    def fpu_load(self, image: bytes) -> None:
+        self._fpu[:] = image
+
+    # ---- calls of the hot path: closures, without attribute chains ---------------------------------
+
+    rflags: Callable[[], int]
+    """RFLAGS as the guest would push them (the engine keeps the arithmetic flags lazily)."""
+    set_rflags: Callable[[int], None]
+    set_cpl: Callable[[int], None]
+    set_ts: Callable[[bool], None]
+    """CR0.TS: the next FPU or SSE instruction raises #NM."""
+    flush_tlb: Callable[[], object]
+    load_cr3: Callable[[int], None]
+    """Set CR3 (a machine address) and flush."""
+    forget_code: Callable[[int], None]
+    """Drop what was translated from a frame: its bytes changed other than by a guest's store."""
+
+    def _build_fast_calls(self) -> None:
+        state, aux, handle = self.state, self.aux, self._handle
+        private_cr3 = self._private.cr3
+        context = self._context
+        box = c_uint64()
+        flags_at = ctypes.addressof(box)
+        flags = memoryview(box).cast("B").cast("Q")
+        reg_read, ctl, context_reg_read = uc.uc_reg_read, uc.uc_ctl, uc.uc_context_reg_read
+        context_restore = uc.uc_context_restore
+        number, tlb, remove = uc.REG_RFLAGS, uc.CTL_FLUSH_TLB, uc.CTL_REMOVE_CACHE
+        keep_system = ~(cs.ARITHMETIC_FLAGS | cs.DF) & 0xFFFF_FFFF
+        df_set, df_clear = 0xFFFF_FFFF << 32 | cs.CC_OP_EFLAGS, 1 << 32 | cs.CC_OP_EFLAGS
+        no_cpl, no_ts, low = ~cs.HF_CPL, ~cs.HF_TS, ~0xFFFF_FFFF
+        nothing = ~(cs.HF_CPL | 0) & 0xFFFF_FFFF
+
+        def rflags() -> int:
+            _ = box  # flags_at points into it
+            reg_read(handle, number, flags_at)
+            return flags[0]
+
+        def rflags_of_copy() -> int:
+            assert context is not None and box is not None
+            context_reg_read(context.pointer, number, flags_at)
+            return flags[0]
+
+        def set_rflags(value: int) -> None:
+            state[19] = value & 0x8D5  # CC_SRC: CF PF AF ZF SF OF
+            state[21] = df_set if value & 0x400 else df_clear
+            state[17] = value & keep_system | 2
+
+        def set_cpl(cpl: int) -> None:
+            state[22] = state[22] & no_cpl | cpl
+
+        def set_ts(on: bool) -> None:
+            if on:
+                state[53] |= CR0_TS
+                state[22] |= cs.HF_TS
+            else:
+                state[53] &= ~CR0_TS
+                state[22] &= no_ts
+
+        def flush_tlb() -> object:
+            return ctl(handle, tlb)
+
+        def load_cr3(maddr: int) -> None:
+            state[56] = maddr
+            ctl(handle, tlb)
+
+        def forget_code(mfn: int) -> None:
+            # The engine finds the frame by a virtual address, in the TLB set of the current mode:
+            # we borrow the set of "supervisor with SMAP", which no guest is ever in, and the
+            # identity map.  So neither finds a guest's entry, nor leaves one that a guest finds.
+            hflags, cr3, eflags = state[22], state[56], state[17]
+            state[22] = hflags & no_cpl | cs.HF_SMAP
+            state[17] = eflags & ~cs.AC
+            state[56] = private_cr3
+            if context is not None:
+                context_restore(handle, context.pointer)
+            address = mfn << 12
+            ctl(handle, remove, c_uint64(address), c_uint64(address + PAGE_SIZE))
+            state[22], state[56], state[17] = hflags, cr3, eflags
+            if context is not None:
+                context_restore(handle, context.pointer)
+
+        _ = aux, low, nothing
+        self.rflags = rflags if context is None else rflags_of_copy
+        self.set_rflags, self.set_cpl, self.set_ts = set_rflags, set_cpl, set_ts
+        self.flush_tlb, self.load_cr3, self.forget_code = flush_tlb, load_cr3, forget_code
+
+    def flush_page(self, va: int) -> None:
+        """Forget one page's translation (and, for want of anything finer, all others)."""
+        self.flush_tlb()
+
+    # ---- exits -----------------------------------------------------------------------------------
+
+    def _build_hooks(self) -> None:
+        state, aux, table = self.state, self.aux, self._table
+        handle = self._handle
+        context = self._context
+        words = self._words
+        virtual = self.virtual
+
+        def missing(what: str) -> Handler:
+            def raise_unhandled() -> None:
+                raise Unhandled(f"no handler for {what} at RIP {state[RIP]:#x}")
+
+            return raise_unhandled
+
+        syscall: Handler = missing("syscall")
+        on_int: Callable[[int], object] = lambda vector: missing(f"int {vector:#x}")()  # noqa: E731
+        on_cpuid: Handler = missing("cpuid")
+        on_io: IOHandler = lambda port, size, write, value: None  # noqa: E731
+        table += [missing(f"exit code {code - 0x100:#x}") for code in range(0x200)]
+
+        def fail(failure: BaseException) -> None:
+            if self._failure is None:
+                self._failure = failure
+            stop_now()
+
+        def stop_now() -> None:
+            words[pace.STOP] = 1
+            if not virtual:
+                uc.uc_emu_stop(handle)
+
+        # -- syscall: registered before any other instruction hook, so that a pending stop skips none --
+        def syscall_hook() -> None:
+            try:
+                syscall()
+            except BaseException as failure:
+                fail(failure)
+
+        def set_syscall(handler: Handler) -> None:
+            nonlocal syscall
+            syscall = handler
+
+        # -- exceptions, int n, and the intercepted instructions --
+        def exit_hook(_engine: int, code: int) -> None:
+            try:
+                table[code]()
+            except BaseException as failure:
+                fail(failure)
+
+        def software_interrupt(vector: int) -> Handler:
+            def handler() -> None:
+                aux[cs.EXCEPTION_IS_INT] = 0  # else the engine moves RIP at the next exit
+                on_int(vector)
+
+            return handler
+
+        def cpuid() -> None:
+            on_cpuid()
+            state[RIP] += 2
+
+        def icebp() -> None:
+            state[RIP] += 1
+            table[_DB]()
+
+        table[:256] = [software_interrupt(vector) for vector in range(256)]
+        table[svm.EXIT_BASE + svm.VMEXIT_CPUID] = cpuid
+        table[svm.EXIT_BASE + svm.VMEXIT_ICEBP] = icebp
+        for vector in range(32):
+            table[_EXCEPTION_0 + vector] = missing(f"exception {vector}")
+
+        def set_int(handler: Callable[[int], object]) -> None:
+            nonlocal on_int
+            on_int = handler
+
+        def set_cpuid(handler: Handler) -> None:
+            nonlocal on_cpuid
+            on_cpuid = handler
+
+        # -- in and out: the engine checks no privilege, so the handler does --
+        def refuse(port: int) -> None:
+            # The hook cannot leave the instruction.  But an I/O breakpoint on this very port makes
+            # the engine raise #DB right behind it, before anything else of the block runs; there
+            # the registers are put back, and the exit becomes #GP(0) at the instruction.
+            registers = state[0:17].tolist()
+            debug = table[_DB]
+
+            def refused() -> None:
+                table[_DB] = debug
+                state[cs.DR7] = _DR7_OFF
+                for n, value in enumerate(registers):
+                    state[n] = value
+                aux[cs.ERROR_CODE] = 0
+                table[_GP]()
+
+            table[_DB] = refused
+            state[cs.DR0], state[cs.DR7] = port, _DR7_IO_DR0
+
+        def in_hook(_engine: int, port: int, size: int) -> int:
+            try:
+                value = on_io(port, size, False, 0)
+                if value is not None:
+                    return value & 0xFFFF_FFFF
+                refuse(port)
+            except BaseException as failure:
+                fail(failure)
+            return 0
+
+        def out_hook(_engine: int, port: int, size: int, value: int) -> None:
+            try:
+                if on_io(port, size, True, value) is None:
+                    refuse(port)
+            except BaseException as failure:
+                fail(failure)
+
+        def set_io(handler: IOHandler) -> None:
+            nonlocal on_io
+            on_io = handler
+
+        self._get_handlers = lambda: (syscall, on_int, on_cpuid, on_io)
+        self._set_handlers = (set_syscall, set_int, set_cpuid, set_io)
+
+        def around(hook: Callable[..., Any]) -> Callable[..., Any]:
+            """Where the live state is not found: the same handlers on a copy, taken and put back."""
+            if context is None:
+                return hook
+            save, restore, pointer = uc.uc_context_save, uc.uc_context_restore, context.pointer
+
+            def copied(*arguments: int) -> Any:
+                save(handle, pointer)
+                result = hook(*arguments)
+                restore(handle, pointer)
+                return result
+
+            return copied
+
+        engine = self._engine
+        # C passes more arguments (user data last); a callee may ignore them in every calling
+        # convention we run on, and each one not converted is time saved.
+        engine.add_hook(uc.HOOK_INSN, CFUNCTYPE(None)(around(syscall_hook)), instruction=uc.INSN_SYSCALL)
+        io_in = CFUNCTYPE(c_uint32, c_int, c_uint32, c_int)(around(in_hook))
+        io_out = CFUNCTYPE(None, c_int, c_uint32, c_int, c_uint32)(around(out_hook))
+        engine.add_hook(uc.HOOK_INSN, io_in, instruction=uc.INSN_IN)
+        engine.add_hook(uc.HOOK_INSN, io_out, instruction=uc.INSN_OUT)
+        on_exit = CFUNCTYPE(None, c_int, c_int)(around(exit_hook))
+        if virtual:
+            self._pacer.hook_count(
+                self._state_address,
+                self.ram.address,
+                self.ram.size,
+                cs.ERROR_CODE * 4,
+                on_exit,
+                context.pointer if context is not None else 0,
+            )
+        else:
+            engine.add_hook(uc.HOOK_INTR, on_exit)
+
+    @property
+    def on_syscall(self) -> Handler:
+        """Called at a syscall instruction, RIP on it; the guest resumes at state[RIP] + 2."""
+        return self._get_handlers()[0]
+
+    @on_syscall.setter
+    def on_syscall(self, handler: Handler) -> None:
+        self._set_handlers[0](handler)
+
+    @property
+    def on_int(self) -> Callable[[int], object]:
+        """Called with n at `int n` (3 for int3), RIP behind it."""
+        return self._get_handlers()[1]
+
+    @on_int.setter
+    def on_int(self, handler: Callable[[int], object]) -> None:
+        self._set_handlers[1](handler)
+
+    @property
+    def on_cpuid(self) -> Handler:
+        """Called at a cpuid instruction, RIP on it; the guest resumes at state[RIP] + 2."""
+        return self._get_handlers()[2]
+
+    @on_cpuid.setter
+    def on_cpuid(self, handler: Handler) -> None:
+        self._set_handlers[2](handler)
+
+    @property
+    def on_io(self) -> IOHandler:
+        """Called as (port, size, is_write, value); None refuses: #GP(0) at the instruction.
+
+        For `in` it returns the value read; for `out` anything but None.  RIP is at the instruction,
+        and nothing in the state may be changed: a refusal's handler is on_exception[13].
+        """
+        return self._get_handlers()[3]
+
+    @on_io.setter
+    def on_io(self, handler: IOHandler) -> None:
+        self._set_handlers[3](handler)
+
+    def on_exit(self, code: int, handler: Handler) -> None:
+        """A handler for any other #VMEXIT code (see svm.py); `state[INTERCEPT]` makes it happen."""
+        self._table[svm.EXIT_BASE + code] = handler
+
+    # ---- running ---------------------------------------------------------------------------------
+
+    def run(self, budget: int | None = None) -> None:
+        """Run guest code until `stop`, a handler's exception, or `budget` instructions (virtual clock).
+
+        A budget ends at the first block boundary where it is used up: at most 511 instructions
+        late, and always at the same one.
+        """
+        words = self._words
+        if not self.virtual:
+            if budget is not None:
+                raise ValueError("a budget of instructions needs the virtual clock")
+        else:
+            words[pace.LIMIT] = pace.NO_LIMIT if budget is None else words[pace.EXECUTED] + budget
+            words[pace.SIZE] = 0
+        state, start, handle, context = self.state, uc.uc_emu_start, self._handle, self._context
+        self._running = True
+        try:
+            while not words[pace.STOP]:
+                if context is not None:
+                    uc.uc_context_restore(handle, context.pointer)
+                error = start(handle, state[RIP], 0, 0, 0)
+                if context is not None:
+                    uc.uc_context_save(handle, context.pointer)
+                if self._failure is not None:
+                    failure, self._failure = self._failure, None
+                    raise failure
+                if error:
+                    raise uc.EngineError(f"the engine gave up at RIP {state[RIP]:#x}", error)
+                if self.virtual and words[pace.EXECUTED] >= words[pace.LIMIT]:
+                    break
+                # Else a kick meant for the run before came late: go on.
+        finally:
+            self._running = False
+            words[pace.STOP] = 0
+            if self._ticker is not None:
+                self._ticker.disarm()
+
+    def run_wall(self, deadline_ns: int) -> None:
+        """`run`, but stopped when time.monotonic_ns() reaches `deadline_ns`."""
+        assert self._ticker is not None
+        self._ticker.arm(deadline_ns)
+        self.run()
+
+    def stop(self) -> None:
+        """End the run (or, between runs, the next one at once) at a block boundary.  Any thread may."""
+        self._words[pace.STOP] = 1
+        if self.engine_stops and self._running:
+            uc.uc_emu_stop(self._handle)
+            # The engine forgets a stop that comes while it starts up: the ticker repeats ours.
+            if self._ticker is not None and not self._ticker.armed:
+                self._ticker.arm(time.monotonic_ns() + 200_000)
+
+    def _kick(self) -> None:
+        if self._running:
+            self._words[pace.STOP] = 1
+            if self.engine_stops:
+                uc.uc_emu_stop(self._handle)
+
+    @property
+    def stop_pending(self) -> bool:
+        return bool(self._words[pace.STOP])
+
+    @property
+    def executed(self) -> int:
+        """Guest instructions executed so far, exact at every exit (virtual clock; else 0)."""
+        return self._words[pace.EXECUTED]
+
+    # ---- time ------------------------------------------------------------------------------------
+
+    @property
+    def tsc_khz(self) -> int:
+        """The frequency of what a native rdtsc reads, as measured in the engine."""
+        from pvhv.machine import proof
+
+        return proof.tsc_khz(self)
+
+    def read_tsc(self) -> int:
+        """The counter that the guest's rdtsc reads, now."""
+        return int(pace.library().pacer_tsc()) or time.monotonic_ns()
+
+    # ---- the end ---------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Give the engine back.  `state` must not be touched afterwards."""
+        ticker: Ticker | None = self.__dict__.get("_ticker")
+        if ticker is not None:
+            ticker.close()
+        self._engine.close()
+
+    def __del__(self) -> None:
+        if "_engine" in self.__dict__ and threading is not None:
+            self.close()

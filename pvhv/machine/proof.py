@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is checked of the engine before the first guest runs on a pCPU.
+
+A few instructions of our own raise known faults, make known exits and know what flags they
+leave.  If an exit does not come as pcpu.py expects it (code, RIP, error code, address, flags,
+state after it), nothing a guest does could be trusted, and `EngineUnsupported` says which.
+
+The same code tells whether a stop that comes from another thread is safe here: asked for in the
+middle of a block, it must take effect at the block's end, not after a memory access.
+
+Invariant: the pCPU is left reset, with no translation or TLB entry of the proof's.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from pvhv.machine import cpustate as cs
+from pvhv.machine import engine as uc
+from pvhv.machine import svm
+from pvhv.machine.cpustate import AUX_HFLAGS, ERROR_CODE, RAX, RBX, RCX, RDX, RIP, EngineUnsupported
+
+if TYPE_CHECKING:
+    from pvhv.machine.pcpu import PCPU
+
+_NOWHERE: Final = 0x7F12_3456_7000
+_READ_TSC: Final = bytes.fromhex("0f31 0f05")
+
+# (instruction, what must be seen of it): kind, error code, flags (or None), what it is.
+_STEPS: Final = [
+    ("4829d8", None, "sub rax, rbx"),
+    ("488b01", ("exception", svm.PF, 0), "a read of an unmapped address"),
+    ("48ffc0", None, "inc rax"),
+    ("0f0b", ("exception", svm.UD, 0), "ud2"),
+    ("cd80", ("int", 0x80, 0), "int 0x80"),
+    ("cc", ("int", 3, 0), "int3"),
+    ("0fa2", ("cpuid", 0, 0), "cpuid"),
+    ("f4", ("exception", svm.GP, 0), "hlt at CPL 1"),
+    ("b85a000000", None, "mov eax, 0x5a"),
+    ("ec", ("exception", svm.GP, 0), "a refused in"),
+    ("ee", ("exception", svm.GP, 0), "a refused out"),
+    ("66ed", ("in", 2, 0), "in ax, dx"),
+    ("0f05", ("syscall", 0, 0), "syscall"),
+]
+
+
+def prove(pcpu: PCPU) -> bool:
+    """Raise known faults; True if the engine's own stop is safe between threads."""
+    state, aux = pcpu.state, pcpu.aux
+    private = pcpu._private
+    handlers = pcpu._get_handlers()
+    table = list(pcpu._table)
+    try:
+        _prove_exits(pcpu)
+        return _prove_stops(pcpu)
+    finally:
+        pcpu.on_syscall, pcpu.on_int, pcpu.on_cpuid, pcpu.on_io = handlers
+        pcpu._table[:] = table
+        private.code[:] = bytes(len(private.code))
+        uc.uc_ctl(pcpu._handle, uc.CTL_FLUSH_CODE)
+        pcpu._reset()
+        pcpu.flush_tlb()
+        _ = state, aux
+
+
+def _prove_exits(pcpu: PCPU) -> None:
+    state, aux, private = pcpu.state, pcpu.aux, pcpu._private
+    base = private.code_address
+    seen: list[tuple[str, int, int]] = []
+    places: list[int] = []
+    lengths = [len(bytes.fromhex(code)) for code, _, _ in _STEPS]
+    starts = [base + sum(lengths[:n]) for n in range(len(lengths))]
+    length_at = dict(zip(starts, lengths, strict=True))
+    flags: list[int] = []
+
+    def note(kind: str, detail: int, error: int) -> None:
+        seen.append((kind, detail, error))
+        places.append(state[RIP])
+        flags.append(pcpu.rflags())
+
+    def exception(vector: int) -> None:
+        note("exception", vector, aux[ERROR_CODE])
+        if vector == svm.PF and pcpu.vmcb[svm.EXITINFO2 // 8] != _NOWHERE:
+            raise EngineUnsupported(f"EXITINFO2 of a #PF is not the faulting address {[hex(x) for x in pcpu.vmcb[14:18]]} {state[RIP]:#x} {aux[ERROR_CODE]:#x} {base:#x}")
+        if aux[cs.OLD_EXCEPTION] != 0xFFFF_FFFF:
+            raise EngineUnsupported("old_exception is not -1 after an intercepted exception")
+        if vector == svm.UD:
+            state[RAX], state[RDX] = 0x1234, 0x66
+        state[RIP] += length_at.get(state[RIP], 1)
+
+    def interrupt(vector: int) -> None:
+        note("int", vector, 0)
+        places[-1] -= length_at[starts[4]] if vector == 0x80 else 1
+
+    def cpuid() -> None:
+        note("cpuid", 0, 0)
+
+    def port_io(port: int, size: int, is_write: bool, value: int) -> int | None:
+        if port != 0x66 or (is_write and (size, value) != (1, 0x5A)):
+            raise EngineUnsupported("the port or value of an in or out is not what the guest gave")
+        if size == 2:
+            note("in", 2, 0)
+            return 0xABCD
+        return None
+
+    def syscall() -> None:
+        note("syscall", 0, 0)
+        pcpu.stop()
+
+    for vector in range(32):
+        pcpu.on_exception[vector] = lambda vector=vector: exception(vector)  # type: ignore[misc]
+    pcpu.on_int, pcpu.on_cpuid, pcpu.on_io, pcpu.on_syscall = interrupt, cpuid, port_io, syscall
+    code = bytes.fromhex("".join(code for code, _, _ in _STEPS))
+    private.code[: len(code)] = code
+    pcpu._reset()
+    state[RAX], state[RBX], state[RCX], state[RDX] = 1, 2, _NOWHERE, 0x66
+    state[RIP] = base
+    pcpu.flush_tlb()
+    pcpu.run()
+
+    expected = [(what, start, name) for start, (_, what, name) in zip(starts, _STEPS, strict=True) if what]
+    for n, (what, start, name) in enumerate(expected):
+        if n >= len(seen) or seen[n] != what or places[n] != start:
+            got = f"{seen[n]} at {places[n] - base:+#x}" if n < len(seen) else "nothing"
+            raise EngineUnsupported(f"{name} must come as {what} at {start - base:+#x}, and came as {got}")
+    after_sub = cs.CF | cs.PF | cs.AF | cs.SF  # 1 - 2
+    if flags[0] & cs.ARITHMETIC_FLAGS != after_sub:
+        raise EngineUnsupported(f"RFLAGS after 1 - 2 are {flags[0]:#x} at a fault")
+    after_inc = cs.CF | cs.ZF | cs.AF | cs.PF  # inc leaves CF
+    if flags[1] & cs.ARITHMETIC_FLAGS != after_inc:
+        raise EngineUnsupported(f"RFLAGS after inc of -1 are {flags[1]:#x} at a fault")
+    if state[RAX] != 0xABCD or state[RDX] != 0x66:
+        raise EngineUnsupported(f"in returned {state[RAX]:#x} to the guest")
+    if aux[AUX_HFLAGS] & cs.HF_CPL != 1:
+        raise EngineUnsupported("CPL did not stay 1")
+
+
+def _prove_stops(pcpu: PCPU) -> bool:
+    """Whether a stop asked for in mid-block waits for the block's end."""
+    state, private = pcpu.state, pcpu._private
+    # in al, dx; inc qword [rbx]; jmp +0; (next block) syscall
+    code = bytes.fromhex("ec 48ff03 eb00 0f05")
+    at = 0x800
+    private.code[at : at + len(code)] = code
+
+    def port_io(port: int, size: int, is_write: bool, value: int) -> int:
+        # What another thread would do at this moment.
+        uc.uc_emu_stop(pcpu._handle)
+        pcpu._words[2] = 1
+        return 0
+
+    pcpu.on_io = port_io
+    pcpu.on_syscall = pcpu.stop
+    pcpu._reset()
+    private.data[0] = 0
+    state[RBX], state[RIP] = private.data_address, private.code_address + at
+    pcpu.flush_tlb()
+    pcpu.run()
+    return state[RIP] == private.code_address + at + 6 and private.data[0] == 1
+
+
+_khz: int | None = None
+
+
+def tsc_khz(pcpu: PCPU) -> int:
+    """Measured once in a process, over 20 ms, between the host's clock and the guest's counter."""
+    global _khz
+    if _khz is None:
+
+        def sample() -> tuple[int, int]:
+            best = None
+            for _ in range(20):
+                before = time.monotonic_ns()
+                counter = pcpu.read_tsc()
+                after = time.monotonic_ns()
+                if best is None or after - before < best[0]:
+                    best = after - before, (before + after) // 2, counter
+            assert best is not None
+            return best[1], best[2]
+
+        start_ns, start = sample()
+        time.sleep(0.02)
+        end_ns, end = sample()
+        _khz = round((end - start) * 1_000_000 / (end_ns - start_ns))
+    return _khz

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A thread that calls a function when a deadline passes, and again until it is disarmed.
+
+The pCPU's tick on the wall clock.  Arming costs an assignment unless the thread sleeps past the
+new deadline, so a scheduler may arm it on every run.  It repeats because the engine can lose
+a stop that arrives while it starts up.
+
+Invariant: between `arm` and `disarm` the function is called at the deadline or up to the host's
+timer slack later, never before.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+_NEVER: Final = 1 << 63
+_REPEAT_NS: Final = 200_000
+
+
+class Ticker:
+    def __init__(self, function: Callable[[], object]) -> None:
+        self._function = function
+        self._deadline = _NEVER
+        self._wakes_at = _NEVER
+        self._closed = False
+        self._wake = threading.Lock()  # released to wake the thread
+        self._wake.acquire()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def armed(self) -> bool:
+        return self._deadline != _NEVER
+
+    def arm(self, deadline_ns: int) -> None:
+        """Call the function at `deadline_ns` of time.monotonic_ns()."""
+        self._deadline = deadline_ns
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._loop, name="pvhv-ticker", daemon=True)
+            self._thread.start()
+        elif deadline_ns < self._wakes_at:
+            self._rouse()
+
+    def disarm(self) -> None:
+        self._deadline = _NEVER
+
+    def close(self) -> None:
+        self._closed = True
+        self._deadline = _NEVER
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            self._rouse()
+            thread.join()
+
+    def _rouse(self) -> None:
+        try:
+            self._wake.release()
+        except RuntimeError:
+            pass  # it is awake already
+
+    def _loop(self) -> None:
+        while not self._closed:
+            # While the deadline is being read, whoever arms must wake us: they see "never".
+            self._wakes_at = _NEVER
+            deadline = self._deadline
+            if deadline == _NEVER:
+                self._wake.acquire()
+                continue
+            left = deadline - time.monotonic_ns()
+            if left <= 0:
+                if self._deadline == deadline:
+                    self._function()
+                left = _REPEAT_NS
+            else:
+                self._wakes_at = deadline
+            self._wake.acquire(timeout=left / 1e9)
