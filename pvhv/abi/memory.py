@@ -147,12 +147,14 @@ xen_add_to_physmap = cstruct(
 )
 XenAddToPhysmap = record(xen_add_to_physmap)
 
+xen_add_to_physmap_batch_extra = cunion(
+    "xen_add_to_physmap_batch_extra", "foreign_domid" / domid_t, "res0" / uint16_t, typedef=None)
 xen_add_to_physmap_batch = cstruct(
     "xen_add_to_physmap_batch",
     "domid" / domid_t,
     "space" / uint16_t,
     "size" / uint16_t,
-    "u" / cunion("xen_add_to_physmap_batch_extra", "foreign_domid" / domid_t, "res0" / uint16_t, typedef=None),
+    "u" / xen_add_to_physmap_batch_extra,
     "idxs" / handle("xen_ulong_t"),
     "gpfns" / handle("xen_pfn_t"),
     "errs" / handle("int"),
