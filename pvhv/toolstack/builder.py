@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The domain builder: a planned layout, put into a new domain's frames.
+
+What a PV guest finds when its first instruction runs: itself in memory, page tables that map the beginning of
+it (kernel pages executable only where they hold instructions, page tables read-only, everything else writable
+and no-execute), the list of its frames, a start_info page in RSI, a stack in RSP, rings to the console and to
+xenstore with an event channel each, and two grants (references 0 and 1) by which domain 0 may map those
+rings.
+
+The builder is dom0's code: it writes frames the domain owns and asks the hypervisor for everything else. The
+tables it leaves are checked like any guest's when the first vCPU gets its context, so a mistake here cannot
+become a hole.
+
+Differs from Xen: libxenguest maps all of it executable. Guests that run code from pages of no executable
+section must map those executable first.
+
+Read beside it: tools/libs/guest/xg_dom_x86.c (setup_pgtables_x86_64, start_info_x86_64, vcpu_x86_64).
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from pvhv.abi.arch_x86 import (
+    FLAT_KERNEL_CS,
+    FLAT_KERNEL_DS,
+    FLAT_KERNEL_SS,
+    VcpuGuestContext,
+    VGCF_in_kernel,
+    VGCF_online,
+)
+from pvhv.abi.grant_table import GNTTAB_RESERVED_CONSOLE, GNTTAB_RESERVED_XENSTORE
+from pvhv.abi.xen import SIF_MOD_START_PFN, SIF_VIRT_P2M_4TOOLS, StartInfo
+from pvhv.machine.paging import PTE_ACCESSED, PTE_DIRTY, PTE_NX, PTE_PRESENT, PTE_RW, PTE_USER
+from pvhv.machine.ram import Ram
+from pvhv.toolstack.elf import PAGE, Kernel
+from pvhv.toolstack.layout import Layout
+
+TABLE_ENTRY = PTE_PRESENT | PTE_RW | PTE_USER | PTE_ACCESSED | PTE_DIRTY
+PAGE_ENTRY = PTE_PRESENT | PTE_ACCESSED
+GUEST_TYPE = b"xen-3.0-x86_64"
+EFLAGS_IF = 1 << 9
+DR6_DEFAULT, DR7_DEFAULT = 0xFFFF_0FF0, 0x400
+
+
+class Ports(NamedTuple):
+    """The guest's ends of its two built-in event channels."""
+
+    xenstore: int
+    console: int
+
+
+class Pages:
+    """A domain's pseudo-physical memory as bytes; `mfns[pfn]` is where each page is."""
+
+    def __init__(self, ram: Ram, mfns: Sequence[int]) -> None:
+        self.ram = ram
+        self.mfns = mfns
+
+    def write(self, paddr: int, data: bytes | memoryview) -> None:
+        """Put `data` at a pseudo-physical address, over as many pages as it takes."""
+        done = 0
+        for offset, size in self._runs(paddr, len(data)):
+            self.ram.bytes[offset : offset + size] = data[done : done + size]
+            done += size
+
+    def words(self, pfn: int) -> memoryview:
+        """The 512 words of a page."""
+        mfn = self.mfns[pfn]
+        return self.ram.words[mfn << 9 : (mfn + 1) << 9]
+
+    def _runs(self, paddr: int, size: int) -> Iterator[tuple[int, int]]:
+        """(offset in machine memory, bytes) of the contiguous pieces of a range."""
+        while size:
+            pfn, within = divmod(paddr, PAGE)
+            mfn = self.mfns[pfn]
+            last = (paddr + size - 1) // PAGE
+            end = pfn + 1
+            while end <= last and self.mfns[end] == mfn + end - pfn:
+                end += 1
+            step = min(size, end * PAGE - paddr)
+            yield mfn * PAGE + within, step
+            paddr += step
+            size -= step
+
+
+def load(pages: Pages, kernel: Kernel, layout: Layout, ramdisk: bytes = b"") -> None:
+    """Kernel, ramdisk, p2m list and page tables."""
+    for segment in kernel.segments:
+        pages.write(segment.paddr - kernel.paddr_offset, segment.data)
+    if ramdisk:
+        pages.write(layout.areas["ramdisk"].pfn * PAGE, ramdisk)
+    pages.write(layout.areas["p2m"].pfn * PAGE, array("Q", pages.mfns).tobytes())
+    _write_tables(pages, kernel, layout)
+
+
+def _write_tables(pages: Pages, kernel: Kernel, layout: Layout) -> None:
+    tables = {table: pages.words(pfn) for table, pfn in layout.tables.items()}
+    mfns = pages.mfns
+    for (level, number), pfn in layout.tables.items():
+        if level < 4:
+            # An L1's entry stands in the L2 that covers it, and so on up; the L4 covers everything.
+            parent = (level + 1, number >> 9 if level < 3 else 0)
+            tables[parent][number & 511] = mfns[pfn] << 12 | TABLE_ENTRY
+    executable = _Ranges(kernel.executable)
+    table_pfns = set(layout.tables.values())
+    for mapping in layout.mappings:
+        for index in range(mapping.pages):
+            va, pfn = mapping.va + index * PAGE, mapping.pfn + index
+            entry = mfns[pfn] << 12 | PAGE_ENTRY
+            if pfn not in table_pfns:
+                entry |= PTE_RW
+            if not executable.touch(va, va + PAGE):
+                entry |= PTE_NX
+            linear = va & 0xFFFF_FFFF_FFFF
+            tables[1, linear >> 21][linear >> 12 & 511] = entry
+
+
+class _Ranges:
+    """Address ranges, merged, to ask whether a page has part in one."""
+
+    def __init__(self, ranges: Sequence[tuple[int, int]]) -> None:
+        merged: list[tuple[int, int]] = []
+        for start, end in sorted(ranges):
+            if merged and start <= merged[-1][1]:
+                merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+            else:
+                merged.append((start, end))
+        self.starts = [start for start, _end in merged]
+        self.ends = [end for _start, end in merged]
+
+    def touch(self, start: int, end: int) -> bool:
+        at = bisect_right(self.starts, end - 1) - 1
+        return at >= 0 and self.ends[at] > start
+
+
+def write_start_info(
+    pages: Pages,
+    layout: Layout,
+    ports: Ports,
+    shared_info_mfn: int,
+    cmdline: str = "",
+    ramdisk_size: int = 0,
+) -> None:
+    """The page the guest finds in RSI."""
+    areas, mfns = layout.areas, pages.mfns
+    info = StartInfo()
+    info.magic = GUEST_TYPE
+    info.nr_pages = layout.nr_pages
+    info.shared_info = shared_info_mfn * PAGE
+    info.flags = SIF_VIRT_P2M_4TOOLS
+    info.store_mfn = mfns[areas["xenstore"].pfn]
+    info.store_evtchn = ports.xenstore
+    info.console.domU.mfn = mfns[areas["console"].pfn]
+    info.console.domU.evtchn = ports.console
+    info.pt_base = layout.va("page tables")
+    info.nr_pt_frames = layout.boot_tables
+    info.mfn_list = layout.va("p2m")
+    if len(layout.mappings) > 1:
+        info.first_p2m_pfn = areas["p2m"].pfn
+        info.nr_p2m_frames = areas["p2m"].pages
+    if ramdisk_size:
+        place = areas["ramdisk"]
+        if place.va is None:
+            info.flags |= SIF_MOD_START_PFN
+            info.mod_start = place.pfn
+            info.mod_len = place.pages * PAGE
+        else:
+            info.mod_start = place.va
+            info.mod_len = ramdisk_size
+    line = cmdline.encode()
+    info.cmd_line[: len(line)] = [byte - 256 if byte > 127 else byte for byte in line]
+    pages.write(areas["start_info"].pfn * PAGE, bytes(info))
+
+
+def grants(pages: Pages, layout: Layout) -> dict[int, int]:
+    """The grants that let domain 0 map the rings: reference -> mfn. (xc_dom_gnttab_seed)"""
+    return {
+        GNTTAB_RESERVED_CONSOLE: pages.mfns[layout.areas["console"].pfn],
+        GNTTAB_RESERVED_XENSTORE: pages.mfns[layout.areas["xenstore"].pfn],
+    }
+
+
+def first_context(pages: Pages, kernel: Kernel, layout: Layout) -> Any:
+    """What the first vCPU starts with: a vcpu_guest_context record."""
+    context = VcpuGuestContext()
+    context.flags = VGCF_in_kernel | VGCF_online
+    registers = context.user_regs
+    registers.rip = kernel.entry
+    registers.rsp = context.kernel_sp = layout.va("boot stack") + PAGE
+    registers.rsi = layout.va("start_info")
+    registers.rflags = EFLAGS_IF
+    registers.cs = FLAT_KERNEL_CS
+    registers.ss = context.kernel_ss = FLAT_KERNEL_SS
+    registers.ds = registers.es = registers.fs = registers.gs = FLAT_KERNEL_DS
+    context.debugreg[6], context.debugreg[7] = DR6_DEFAULT, DR7_DEFAULT
+    context.ctrlreg[3] = pages.mfns[layout.tables[4, 0]] * PAGE
+    return context

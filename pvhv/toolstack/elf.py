@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A kernel file, read: what is loaded where, and what its Xen notes ask for.
+
+A PV kernel is an ELF whose notes (name "Xen") say at which virtual address its pseudo-physical memory begins
+(VIRT_BASE), where the first vCPU starts (ENTRY) and what else it wants. Whatever is wrong with the file is
+found here, before a domain exists, and said as one sentence with what to do about it.
+
+Pages of sections that hold instructions are listed in `executable`: the builder maps everything else
+no-execute. (Program headers are too coarse for that: a kernel's last one is often one blob that may do
+everything.)
+
+Not modelled: the older __xen_guest section, 32-bit kernels, a BSD symbol table kept in guest memory.
+
+Read beside it: xen/common/libelf/libelf-dominfo.c, tools/libs/guest/xg_dom_elfloader.c.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from elftools.common.exceptions import ELFError
+from elftools.elf.elffile import ELFFile
+
+from pvhv.abi import elfnote
+from pvhv.abi.features import FEATURE_NAMES
+from pvhv.observe.symbols import Symbol, Symbols
+from pvhv.toolstack.errors import ToolstackError
+
+PAGE = 4096
+LARGEST_KERNEL = 1 << 30
+SHF_ALLOC, SHF_EXECINSTR = 2, 4
+PF_X = 1
+STRING_NOTES = {
+    elfnote.XEN_ELFNOTE_XEN_VERSION,
+    elfnote.XEN_ELFNOTE_GUEST_OS,
+    elfnote.XEN_ELFNOTE_GUEST_VERSION,
+    elfnote.XEN_ELFNOTE_LOADER,
+    elfnote.XEN_ELFNOTE_PAE_MODE,
+    elfnote.XEN_ELFNOTE_FEATURES,
+    elfnote.XEN_ELFNOTE_BSD_SYMTAB,
+}
+# What a kernel may insist on and a PV guest here cannot have.
+IMPOSSIBLE_FEATURES = {"auto_translated_physmap", "supervisor_mode_kernel", "hvm_callback_vector"}
+# What the ELF reader raises when the headers of a file contradict each other.
+DAMAGE = (
+    ELFError,
+    ValueError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    TypeError,
+    OverflowError,
+    AssertionError,
+    struct.error,
+)
+
+
+class Segment(NamedTuple):
+    """One PT_LOAD: `data` goes to pseudo-physical `paddr`, zeroes after it up to `memsz`."""
+
+    paddr: int
+    memsz: int
+    data: memoryview
+
+
+@dataclass
+class Kernel:
+    """A kernel and its wishes. Addresses are virtual unless they say otherwise; None: it does not ask."""
+
+    path: Path
+    segments: list[Segment]
+    executable: list[tuple[int, int]]  # virtual ranges [start, end)
+    virt_base: int
+    entry: int
+    paddr_offset: int = 0
+    hypercall_page: int | None = None
+    init_p2m: int | None = None
+    hv_start_low: int | None = None
+    mod_start_pfn: bool = False
+    guest_os: str = ""
+    features: list[str] = field(default_factory=list)
+    elf: Any = field(default=None, repr=False)
+
+    @property
+    def start(self) -> int:
+        """The first address that is loaded."""
+        return self.virt_base - self.paddr_offset + min(segment.paddr for segment in self.segments)
+
+    @property
+    def end(self) -> int:
+        """One past the last address, bss included."""
+        return self.virt_base - self.paddr_offset + max(s.paddr + s.memsz for s in self.segments)
+
+    def symbols(self) -> Symbols:
+        """Its symbol table; empty when it was stripped."""
+        try:
+            return Symbols(_symbols(self.elf)) if self.elf else Symbols()
+        except DAMAGE:
+            return Symbols()
+
+
+def read(path: Path) -> Kernel:
+    """Read a kernel file. Raises ToolstackError that says what is wrong with it."""
+    try:
+        if path.stat().st_size > LARGEST_KERNEL:
+            raise ToolstackError(f"{path} is too large to be a kernel")
+        data = path.read_bytes()
+    except OSError as error:
+        raise ToolstackError(f"cannot read the kernel {path}: {error.strerror}") from None
+    return parse(data, path)
+
+
+def parse(data: bytes, path: Path) -> Kernel:
+    """The kernel in `data`, which came from `path`."""
+    if data[:2] == b"\x1f\x8b":
+        data = _unzipped(data, path)
+    _check_header(data, path)
+    view = memoryview(data)
+    try:
+        elf = ELFFile(io.BytesIO(data))
+        notes = dict(_notes(elf, view))
+        kernel = _kernel(elf, view, notes, path)
+    except DAMAGE as error:
+        raise ToolstackError(f"{path} is damaged: its ELF headers make no sense ({error})") from None
+    _check_addresses(kernel)
+    return kernel
+
+
+def _unzipped(data: bytes, path: Path) -> bytes:
+    try:
+        with gzip.open(io.BytesIO(data)) as stream:
+            unzipped = stream.read(LARGEST_KERNEL + 1)
+    except (OSError, EOFError, zlib.error):
+        raise ToolstackError(f"{path} is compressed, and damaged or cut short") from None
+    if len(unzipped) > LARGEST_KERNEL:
+        raise ToolstackError(f"{path} is too large to be a kernel")
+    return unzipped
+
+
+def _check_header(data: bytes, path: Path) -> None:
+    """Whether it is a 64-bit x86 ELF program at all."""
+    if not data:
+        raise ToolstackError(f"{path} is empty")
+    if data[:4] != b"\x7fELF":
+        if data[0x202:0x206] == b"HdrS":
+            raise ToolstackError(
+                f"{path} is a compressed Linux image (bzImage), which pvhv does not unpack yet",
+                "unpack it first (scripts/extract-vmlinux of the Linux source)",
+            )
+        raise ToolstackError(f"{path} is not an ELF file, so it is no kernel pvhv could start")
+    if len(data) < 64:
+        raise ToolstackError(f"{path} is cut short: not even its ELF header is whole")
+    machine, kind = struct.unpack_from("<H", data, 18)[0], struct.unpack_from("<H", data, 16)[0]
+    if data[4] != 2 or data[5] != 1 or machine != 62:
+        names = {3: "32-bit x86", 40: "32-bit ARM", 183: "64-bit ARM", 243: "RISC-V", 62: "x86-64"}
+        what = names.get(machine, f"ELF machine {machine}")
+        raise ToolstackError(
+            f"{path} is for another machine ({what}): pvhv runs 64-bit x86 guests",
+            "build it for x86-64; `pvhv build DIR` does",
+        )
+    if kind not in (2, 3):
+        what = {1: "an object file that was not linked yet", 4: "a core dump"}.get(kind, f"ELF type {kind}")
+        raise ToolstackError(f"{path} is {what}, not a program")
+
+
+def _kernel(elf: Any, view: memoryview, notes: dict[int, bytes], path: Path) -> Kernel:
+    segments = []
+    for header in elf.iter_segments("PT_LOAD"):
+        offset, filesz, memsz = header["p_offset"], header["p_filesz"], header["p_memsz"]
+        if offset + filesz > len(view):
+            raise ToolstackError(
+                f"{path} is cut short: its headers promise {offset + filesz} bytes, it has {len(view)}"
+            )
+        if filesz > memsz:
+            raise ToolstackError(f"{path} is damaged: a segment is longer in the file than in memory")
+        if memsz:
+            segments.append(Segment(header["p_paddr"], memsz, view[offset : offset + filesz]))
+    if not segments:
+        raise ToolstackError(f"{path} has nothing to load: no PT_LOAD segment")
+    if not notes:
+        raise ToolstackError(
+            f"{path} has no Xen notes, so it is no paravirtual kernel",
+            'its notes (section .note.Xen, name "Xen") tell where it wants to be; see examples/first-guest',
+        )
+    strings = {kind: _string(value) for kind, value in notes.items() if kind in STRING_NOTES}
+    numbers = {kind: _number(value) for kind, value in notes.items() if kind not in STRING_NOTES}
+    features = strings.get(elfnote.XEN_ELFNOTE_FEATURES, "").split("|")
+    _check_promises(strings, features, path)
+    base = numbers.get(elfnote.XEN_ELFNOTE_VIRT_BASE)
+    offset = numbers.get(elfnote.XEN_ELFNOTE_PADDR_OFFSET)
+    if base is None and offset is not None:
+        raise ToolstackError(f"{path}: its notes have PADDR_OFFSET but no VIRT_BASE")
+    virt_offset = (base or 0) - (offset or 0)
+    return Kernel(
+        path=path,
+        segments=segments,
+        executable=_executable(elf, virt_offset),
+        virt_base=base or 0,
+        paddr_offset=offset or 0,
+        entry=numbers.get(elfnote.XEN_ELFNOTE_ENTRY, elf["e_entry"]),
+        hypercall_page=numbers.get(elfnote.XEN_ELFNOTE_HYPERCALL_PAGE),
+        init_p2m=numbers.get(elfnote.XEN_ELFNOTE_INIT_P2M),
+        hv_start_low=numbers.get(elfnote.XEN_ELFNOTE_HV_START_LOW),
+        mod_start_pfn=bool(numbers.get(elfnote.XEN_ELFNOTE_MOD_START_PFN)),
+        guest_os=strings.get(elfnote.XEN_ELFNOTE_GUEST_OS, ""),
+        features=[word for word in features if word],
+        elf=elf,
+    )
+
+
+def _check_promises(strings: dict[int, str], features: list[str], path: Path) -> None:
+    """What the notes must say, and what they may not insist on."""
+    loader = strings.get(elfnote.XEN_ELFNOTE_LOADER, "")
+    guest_os = strings.get(elfnote.XEN_ELFNOTE_GUEST_OS, "")
+    version = strings.get(elfnote.XEN_ELFNOTE_XEN_VERSION, "")
+    if not loader.startswith("generic") and not guest_os.startswith("linux"):
+        raise ToolstackError(
+            f'{path}: its LOADER note says "{loader}"', 'a domain builder takes "generic" only'
+        )
+    if not version.startswith("xen-3.0"):
+        raise ToolstackError(f'{path}: its XEN_VERSION note says "{version}"', 'the interface is "xen-3.0"')
+    required = {word[1:] for word in features if word.startswith("!")}
+    if "dom0" in required:
+        raise ToolstackError(f"{path} runs as dom0 only: its notes require the dom0 feature")
+    for word in sorted(required):
+        if word not in FEATURE_NAMES:
+            raise ToolstackError(f"{path} requires a feature nobody knows: {word}")
+        if word in IMPOSSIBLE_FEATURES:
+            raise ToolstackError(f"{path} requires {word}, which a 64-bit paravirtual guest cannot have")
+
+
+def _check_addresses(kernel: Kernel) -> None:
+    """libelf's elf_xen_addr_calc_check: everything inside, in order."""
+    start, end, path = kernel.start, kernel.end, kernel.path
+    if not (kernel.virt_base <= start <= end < 1 << 64):
+        raise ToolstackError(
+            f"{path}: it would be loaded at {start:#x}..{end:#x}, below its VIRT_BASE {kernel.virt_base:#x}",
+            "check its load addresses (p_paddr) against the notes VIRT_BASE and PADDR_OFFSET",
+        )
+    if not start <= kernel.entry < end:
+        raise ToolstackError(
+            f"{path}: its entry point {kernel.entry:#x} lies outside of what is loaded, {start:#x}..{end:#x}"
+        )
+    page = kernel.hypercall_page
+    if page is not None and (page % PAGE or not start <= page < end):
+        raise ToolstackError(f"{path}: its HYPERCALL_PAGE {page:#x} is not a page of what is loaded")
+    if kernel.init_p2m is not None and start <= kernel.init_p2m < end:
+        raise ToolstackError(f"{path}: its INIT_P2M {kernel.init_p2m:#x} lies inside the kernel")
+    if 0xFFFF_8000_0000_0000 <= kernel.virt_base < 0xFFFF_8800_0000_0000:
+        raise ToolstackError(f"{path}: its VIRT_BASE {kernel.virt_base:#x} is the hypervisor's own")
+
+
+def _notes(elf: Any, view: memoryview) -> Iterator[tuple[int, bytes]]:
+    """(type, value) of the Xen notes: from the program headers, or else from the sections."""
+    found = list(_in_places(((s["p_offset"], s["p_filesz"]) for s in elf.iter_segments("PT_NOTE")), view))
+    if not found:
+        places = ((s["sh_offset"], s["sh_size"]) for s in elf.iter_sections("SHT_NOTE"))
+        found = list(_in_places(places, view))
+    return iter(found)
+
+
+def _in_places(places: Iterator[tuple[int, int]], view: memoryview) -> Iterator[tuple[int, bytes]]:
+    for offset, size in places:
+        at, end = offset, min(offset + size, len(view))
+        while at + 12 <= end:
+            name_size, size, kind = struct.unpack_from("<III", view, at)
+            name_at, at = at + 12, at + 12 + -(-name_size // 4) * 4
+            value_at, at = at, at + -(-size // 4) * 4
+            if value_at + size > end:
+                break
+            if bytes(view[name_at : name_at + name_size]) == b"Xen\0" and kind <= elfnote.XEN_ELFNOTE_MAX:
+                yield kind, bytes(view[value_at : value_at + size])
+
+
+def _string(value: bytes) -> str:
+    return value.partition(b"\0")[0].decode("ascii", "replace")
+
+
+def _number(value: bytes) -> int:
+    return int.from_bytes(value[:8], "little")
+
+
+def _executable(elf: Any, virt_offset: int) -> list[tuple[int, int]]:
+    """Where instructions are: by sections, or by program headers where the sections were stripped."""
+    wanted = SHF_ALLOC | SHF_EXECINSTR
+    ranges = [
+        (section["sh_addr"], section["sh_addr"] + section["sh_size"])
+        for section in elf.iter_sections()
+        if section["sh_flags"] & wanted == wanted and section["sh_size"]
+    ]
+    if not ranges:
+        ranges = [
+            (virt_offset + header["p_paddr"], virt_offset + header["p_paddr"] + header["p_memsz"])
+            for header in elf.iter_segments("PT_LOAD")
+            if header["p_flags"] & PF_X
+        ]
+    return ranges
+
+
+def _symbols(elf: Any) -> Iterator[Symbol]:
+    """Functions and other named places in code and data; one unpacking for the whole table."""
+    table = elf.get_section_by_name(".symtab")
+    if table is None:
+        return
+    names = elf.get_section(table["sh_link"]).data()
+    for name_at, info, _other, section, value, size in struct.iter_unpack("<IBBHQQ", table.data()):
+        if info & 15 > 2 or section == 0 or section >= 0xFF00 or not value:
+            continue  # not a function, an object or a bare label of this file
+        name = names[name_at : names.find(b"\0", name_at)].decode("ascii", "replace")
+        if name and not name.startswith((".L", "$")):
+            yield Symbol(value, size, name)

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Where everything goes in a new domain's memory, decided before a byte of it is written.
+
+Pseudo-physical memory is filled from its start, and the first part of it is mapped at VIRT_BASE in the same
+order:
+
+    kernel | ramdisk | p2m list | start_info, xenstore page, console page | page tables | boot stack | room
+
+The mapping ends on a 4 MiB boundary with at least 512 KiB of room, and the page tables that make it are
+counted into what they have to map. A kernel that takes its ramdisk by pfn (MOD_START_PFN) finds it after the
+mapping, unmapped; one that names a place for the p2m list (INIT_P2M) finds it mapped there by tables of its
+own, last of all.
+
+Guests rely on this order (Linux and mini-os take everything after the boot stack for free), so it is
+libxenguest's, page for page. This room computes; pvhv.toolstack.builder writes.
+
+Read beside it: tools/libs/guest/xg_dom_core.c (xc_dom_build_image), xg_dom_x86.c (alloc_pgtables_pv).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from pvhv.toolstack.elf import PAGE, Kernel
+from pvhv.toolstack.errors import ToolstackError
+
+ROOM = 512 * 1024 // PAGE
+MAPPED_TO = 4 << 20
+PADDING_PAGES = ROOM + 1  # the room, and the boot stack
+
+
+class Area(NamedTuple):
+    """Consecutive pages; `va` is None for pages that are not mapped."""
+
+    name: str
+    pfn: int
+    pages: int
+    va: int | None
+
+
+class Mapping(NamedTuple):
+    """Virtual addresses [va, va + pages * PAGE) onto pages from `pfn` on."""
+
+    va: int
+    pfn: int
+    pages: int
+
+
+# A page table by (level, number): level 4 has number 0 only, an L1's number is va >> 21, and so on up.
+Table = tuple[int, int]
+
+
+@dataclass
+class Layout:
+    """The plan. `tables` gives the pfn of each page table, the L4 first."""
+
+    nr_pages: int
+    virt_base: int
+    areas: dict[str, Area] = field(default_factory=dict)
+    mappings: list[Mapping] = field(default_factory=list)
+    tables: dict[Table, int] = field(default_factory=dict)
+    boot_tables: int = 0  # how many of them make the first mapping: start_info.nr_pt_frames
+    next_pfn: int = 0
+
+    def va(self, name: str) -> int:
+        """Where an area is mapped."""
+        address = self.areas[name].va
+        assert address is not None, f"{name} is not mapped"
+        return address
+
+    def place(self, name: str, pages: int, mapped: bool = True) -> Area:
+        """The next `pages` pages, as an area of that name."""
+        at = self.next_pfn
+        area = self.areas[name] = Area(name, at, pages, self.virt_base + at * PAGE if mapped else None)
+        self.next_pfn = at + pages
+        return area
+
+    def new_tables(self, mapping: Mapping) -> list[Table]:
+        """The page tables a mapping wants that are not there yet, from the top down."""
+        first, last = _index(mapping.va), _index(mapping.va + mapping.pages * PAGE - 1)
+        wanted: list[Table] = [(4, 0)]
+        for level, shift in ((3, 39), (2, 30), (1, 21)):
+            wanted += [(level, number) for number in range(first >> shift, (last >> shift) + 1)]
+        return [table for table in wanted if table not in self.tables]
+
+
+def plan(kernel: Kernel, nr_pages: int, ramdisk_size: int = 0) -> Layout:
+    """Lay out a domain of `nr_pages` pages. Raises ToolstackError when they do not suffice."""
+    layout = Layout(nr_pages, kernel.virt_base)
+    ramdisk_pages = -(-ramdisk_size // PAGE)
+    p2m_pages = -(-nr_pages * 8 // PAGE)
+    start = (kernel.start - kernel.virt_base) // PAGE
+    layout.next_pfn = start
+    layout.place("kernel", -(-(kernel.end - kernel.virt_base) // PAGE) - start)
+    ramdisk_apart = kernel.mod_start_pfn
+    p2m_apart = (
+        kernel.init_p2m is not None and kernel.init_p2m < kernel.virt_base and not kernel.init_p2m % PAGE
+    )
+    if ramdisk_pages and not ramdisk_apart:
+        layout.place("ramdisk", ramdisk_pages)
+    if not p2m_apart:
+        layout.place("p2m", p2m_pages)
+    for name in ("start_info", "xenstore", "console"):
+        layout.place(name, 1)
+    _page_tables(layout)
+    if ramdisk_pages and ramdisk_apart:
+        layout.place("ramdisk", ramdisk_pages, mapped=False)
+    if p2m_apart:
+        assert kernel.init_p2m is not None
+        _p2m_apart(layout, kernel.init_p2m, p2m_pages)
+    if layout.next_pfn > nr_pages:
+        needs = -(-layout.next_pfn * PAGE >> 20)
+        raise ToolstackError(
+            f"{nr_pages * PAGE >> 20} MiB are too little memory for {kernel.path.name}: "
+            f"it needs {needs} MiB only to start",
+            f"say memory = {max(needs + 4, 16)} or more in the domain file, or memory={max(needs + 4, 16)} "
+            "on the command line",
+        )
+    return layout
+
+
+def _page_tables(layout: Layout) -> None:
+    """Find how many tables map everything up to and with themselves, then place them and what follows."""
+    pages = PADDING_PAGES
+    while True:
+        # The next 4 MiB boundary, strictly above: libxenguest's round_up(), which sets the low bits.
+        end = ((layout.virt_base + (layout.next_pfn + pages) * PAGE) | (MAPPED_TO - 1)) + 1
+        mapping = Mapping(layout.virt_base, 0, (end - layout.virt_base) // PAGE)
+        wanted = layout.new_tables(mapping)
+        pages = len(wanted) + PADDING_PAGES
+        if layout.virt_base + (layout.next_pfn + pages) * PAGE <= end:
+            break
+    area = layout.place("page tables", len(wanted))
+    layout.tables.update({table: area.pfn + index for index, table in enumerate(wanted)})
+    layout.boot_tables = len(wanted)
+    layout.mappings.append(mapping)
+    layout.place("boot stack", 1)
+    layout.place("room", mapping.pages - layout.next_pfn)
+
+
+def _p2m_apart(layout: Layout, va: int, pages: int) -> None:
+    """The p2m list at a place of its own, followed by the tables that map it there."""
+    mapping = Mapping(va, layout.next_pfn, pages)
+    wanted = layout.new_tables(mapping)
+    area = layout.place("p2m", pages + len(wanted), mapped=False)
+    layout.areas["p2m"] = area._replace(va=va)
+    layout.tables.update({table: area.pfn + pages + index for index, table in enumerate(wanted)})
+    layout.mappings.append(mapping)
+
+
+def _index(va: int) -> int:
+    """The 48 bits of an address that page tables translate."""
+    return va & 0xFFFF_FFFF_FFFF

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Kernel files: what a good one says, and what is said about a bad one."""
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pvhv.abi import elfnote
+from pvhv.toolstack import elf
+from pvhv.toolstack.errors import ToolstackError
+
+BASE = 0xFFFF_FFFF_8000_0000
+Maker = Callable[..., bytes]
+HERE = Path("kernel.elf")
+
+
+def complaint(data: bytes) -> str:
+    with pytest.raises(ToolstackError) as caught:
+        elf.parse(data, HERE)
+    return str(caught.value)
+
+
+def test_a_good_kernel(make_kernel: Maker) -> None:
+    kernel = elf.parse(
+        make_kernel(bss=0x3000, notes={elfnote.XEN_ELFNOTE_HYPERCALL_PAGE: BASE + 0x10_1000}), HERE
+    )
+    assert (kernel.virt_base, kernel.entry) == (BASE, BASE + 0x10_0000)
+    assert (kernel.start, kernel.end) == (BASE + 0x10_0000, BASE + 0x10_5000)
+    assert [(s.paddr, s.memsz, len(s.data)) for s in kernel.segments] == [
+        (0x10_0000, 0x1000, 0x1000),
+        (0x10_1000, 0x4000, 0x1000),
+    ]
+    assert kernel.executable == [(BASE + 0x10_0000, BASE + 0x10_0010)]
+    assert kernel.hypercall_page == BASE + 0x10_1000
+    assert kernel.guest_os == "test"
+    assert not kernel.mod_start_pfn and kernel.init_p2m is None
+
+
+def test_symbols(make_kernel: Maker) -> None:
+    symbols = elf.parse(make_kernel(), HERE).symbols()
+    assert symbols.by_name == {
+        "start": BASE + 0x10_0000,
+        "end_of_it": BASE + 0x10_0008,
+        "table": BASE + 0x10_1000,
+    }
+    assert symbols.name(BASE + 0x10_0003) == "start+0x3"
+    assert symbols.name(BASE + 0x10_0009) == "end_of_it+0x1"
+    assert symbols.name(BASE + 0x10_1040) == hex(BASE + 0x10_1040)  # one past the last one's size
+    assert symbols.name(0x10) == "0x10"
+
+
+def test_a_stripped_kernel_goes_by_its_program_headers(make_kernel: Maker) -> None:
+    kernel = elf.parse(make_kernel(sections=False), HERE)
+    assert kernel.executable == [(BASE + 0x10_0000, BASE + 0x10_1000)]
+    assert len(kernel.symbols()) == 0
+
+
+def test_a_zipped_kernel(make_kernel: Maker) -> None:
+    whole = gzip.compress(make_kernel())
+    assert elf.parse(whole, HERE).entry == BASE + 0x10_0000
+    assert "cut short" in complaint(whole[:-100])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"machine": 183}, "another machine (64-bit ARM)"),
+        ({"machine": 3, "bits": 1}, "another machine (32-bit x86)"),
+        ({"type": 1}, "not linked yet"),
+        ({"notes": dict.fromkeys(range(19), "absent")}, "no Xen notes"),
+        ({"notes": {elfnote.XEN_ELFNOTE_VIRT_BASE: "absent"}}, "PADDR_OFFSET but no VIRT_BASE"),
+        ({"notes": {elfnote.XEN_ELFNOTE_ENTRY: 0x1234}}, "entry point 0x1234 lies outside"),
+        ({"notes": {elfnote.XEN_ELFNOTE_LOADER: "mine"}}, 'LOADER note says "mine"'),
+        ({"notes": {elfnote.XEN_ELFNOTE_XEN_VERSION: "xen-2.0"}}, 'XEN_VERSION note says "xen-2.0"'),
+        ({"notes": {elfnote.XEN_ELFNOTE_FEATURES: "!dom0"}}, "runs as dom0 only"),
+        ({"notes": {elfnote.XEN_ELFNOTE_FEATURES: "!wings"}}, "a feature nobody knows: wings"),
+        ({"notes": {elfnote.XEN_ELFNOTE_FEATURES: "!auto_translated_physmap"}}, "cannot have"),
+        ({"notes": {elfnote.XEN_ELFNOTE_HYPERCALL_PAGE: 0x1000}}, "HYPERCALL_PAGE 0x1000"),
+        ({"notes": {elfnote.XEN_ELFNOTE_INIT_P2M: BASE + 0x10_0000}}, "inside the kernel"),
+        (
+            {
+                "notes": {
+                    elfnote.XEN_ELFNOTE_VIRT_BASE: BASE + 0x800_0000,
+                    elfnote.XEN_ELFNOTE_PADDR_OFFSET: 0x40_0000,
+                }
+            },
+            "below its VIRT_BASE",
+        ),
+    ],
+)
+def test_complaints(make_kernel: Maker, options: dict[str, object], words: str) -> None:
+    assert words in complaint(make_kernel(**options))
+
+
+def test_features_that_are_only_offered_are_no_matter(make_kernel: Maker) -> None:
+    notes = {elfnote.XEN_ELFNOTE_FEATURES: "dom0|wings|!writable_page_tables"}
+    assert elf.parse(make_kernel(notes=notes), HERE).features == ["dom0", "wings", "!writable_page_tables"]
+
+
+def test_files_that_are_no_kernels(make_kernel: Maker, tmp_path: Path) -> None:
+    assert "is empty" in complaint(b"")
+    assert "is not an ELF file" in complaint(b"#!/bin/sh\n")
+    assert "bzImage" in complaint(b"\0" * 0x202 + b"HdrS" + b"\0" * 100)
+    assert "not even its ELF header" in complaint(make_kernel()[:40])
+    assert "promise 12288 bytes, it has 8192" in complaint(make_kernel(sections=False)[:8192])
+    with pytest.raises(ToolstackError, match="cannot read the kernel"):
+        elf.read(tmp_path / "nothing")
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    cut=st.integers(0, 1 << 15),
+    changes=st.lists(st.tuples(st.integers(0, 0x3400), st.integers(0, 255)), max_size=6),
+    near=st.lists(st.tuples(st.integers(0, 500), st.integers(0, 255)), max_size=4),
+)
+def test_a_damaged_file_is_read_or_refused(
+    make_kernel: Maker, cut: int, changes: list[tuple[int, int]], near: list[tuple[int, int]]
+) -> None:
+    data = bytearray(make_kernel())
+    for offset, value in changes + near:
+        data[offset % len(data)] = value
+    try:
+        elf.parse(bytes(data[: max(cut, 0x100)]), HERE).symbols()
+    except ToolstackError as error:
+        assert str(error).startswith("kernel.elf")
