@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A guest of one's own: a directory of C and assembly, anywhere, into a kernel a domain file can name.
+
+The sources are DIR/*.c and DIR/*.S, compiled exactly as the guest kernels of the tree are, with `xen/*.h`
+in reach (the headers this package was built with) and DIR itself.  A linker script in DIR is used; without
+one, ours is (guest.lds, beside this file: text at 1 MiB above the base of the kernel's half, code and data
+in pages of their own). The kernel is called as its directory is, and lies in DIR/build/.
+
+It does not ask whether the kernel can boot: that is for the domain builder, which reads the notes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pvhv.build.cache import open_cache, write_whole
+from pvhv.build.kernels import KERNEL_FLAGS, LINK_FLAGS
+from pvhv.build.objects import Image, Source, Workshop
+from pvhv.build.progress import Progress
+from pvhv.build.zig import BuildError, find_zig
+
+HERE = Path(__file__).parent
+INSTALLED_INCLUDE = HERE.parent / "_built" / "include"
+DEFAULT_SCRIPT = HERE / "guest.lds"
+
+
+def build_directory(directory: Path, out: Path | None = None, *, progress: Progress | None = None) -> Path:
+    """Compile and link `directory` into `out` (DIR/build/NAME if None); returns where the kernel is."""
+    directory = directory.resolve()
+    if not directory.is_dir():
+        raise BuildError(f"{directory} is not a directory of sources")
+    names = sorted(p.name for pattern in ("*.c", "*.S") for p in directory.glob(pattern))
+    if not names:
+        raise BuildError(f"{directory} holds no .c or .S file to build")
+    if not (INSTALLED_INCLUDE / "xen").is_dir():
+        raise BuildError("the headers for guests are missing from this installation: install pvhv again")
+    progress = progress or Progress(f"{directory.name}:")
+    out = (out or directory / "build" / directory.name).resolve()
+    with open_cache() as store:
+        # One include path for <xen/...> and one label: where pvhv is installed must not show in the kernel.
+        workshop = Workshop(directory, find_zig(), store, progress, {HERE.parent: "/pvhv"})
+        include = (directory, INSTALLED_INCLUDE)
+        sources = tuple(Source(name, KERNEL_FLAGS, include) for name in names)
+        image = Image(directory.name, sources, LINK_FLAGS, script=_script(directory))
+        linked = workshop.link([image], workshop.compile(sources))
+        workshop.check()
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(out, linked[image].read_bytes())
+    progress.end(f"built {out}")
+    return out
+
+
+def _script(directory: Path) -> Path:
+    own = sorted(directory.glob("*.lds"))
+    if len(own) > 1:
+        names = ", ".join(path.name for path in own)
+        raise BuildError(f"{directory} has several linker scripts ({names}); keep one")
+    return own[0] if own else DEFAULT_SCRIPT

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Telling the person who waits what the build is doing.
+
+On a terminal one line is rewritten as work goes on; elsewhere (a log, CI) a line appears when work starts
+and every few seconds after, so that nothing is silent for long and nothing floods.  All of it goes to
+standard error: standard output belongs to the guest.  A build with nothing to do says one short line.
+
+It knows no work, only labels and counts.  Threads may call `advance` and `say` at once.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import threading
+import time
+from typing import TextIO
+
+_REDRAW = 0.05
+_HEARTBEAT = 2.0
+
+
+class Progress:
+    """One build's line of progress."""
+
+    def __init__(self, title: str, stream: TextIO | None = None, *, quiet: bool = False) -> None:
+        self.title = title
+        self._stream = stream or sys.stderr
+        self._quiet = quiet
+        self._live = self._stream.isatty() and not quiet
+        self._lock = threading.Lock()
+        self._done = self._total = 0
+        self._drawn = 0.0
+        self._width = 0
+        self.started = time.monotonic()
+
+    def expect(self, jobs: int) -> None:
+        """There is this much more to do than was known before."""
+        with self._lock:
+            self._total += jobs
+
+    def advance(self, label: str) -> None:
+        """One job is done, and it was this one."""
+        with self._lock:
+            self._done += 1
+            now = time.monotonic()
+            if self._quiet or now - self._drawn < (_REDRAW if self._live else _HEARTBEAT):
+                return
+            self._drawn = now
+            line = f"{self.title} [{self._done}/{self._total}] {label}"
+            if self._live:
+                self._rewrite(line[: shutil.get_terminal_size().columns - 1])
+            else:
+                self._stream.write(line + "\n")
+            self._stream.flush()
+
+    def say(self, text: str) -> None:
+        """Something that must stay on the screen: a warning of the compiler, or how it ended."""
+        with self._lock:
+            if self._live:
+                self._rewrite("")
+                self._stream.write("\r")
+            self._stream.write(text.rstrip("\n") + "\n")
+            self._stream.flush()
+
+    def end(self, summary: str) -> None:
+        """The closing line, with the time it took where that was long enough to matter."""
+        if not self._quiet:
+            seconds = time.monotonic() - self.started
+            self.say(f"{self.title} {summary}" + (f" ({seconds:.1f} s)" if seconds >= 0.1 else ""))
+
+    def _rewrite(self, line: str) -> None:
+        self._stream.write("\r" + line.ljust(self._width))
+        self._width = len(line)

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Everything the package carries that is compiled: the guest kernels, the pacer, and the headers guests
+are built with.
+
+`build_tree` is the one entry for the wheel's build hook, for `tools/dev.py` and for tests.  The products
+lie in one directory that mirrors nothing else and holds nothing else:
+
+    kernels/NAME             ELF images of guest_kernel/
+    pacer/<os>-<arch>/...    shared libraries of pvhv/machine/pacer.c
+    include/xen/*.h          what `pvhv build` compiles other people's guests with
+    stamp.json               what all this was made from, and the hash of each product
+
+Where the stamp still tells the truth there is nothing to do, and not even a compiler is looked
+for.  Otherwise every object is asked for by the hash of its inputs, and only what changed is compiled.
+
+Invariant: a product is written whole or not at all, and what is no longer made is removed.  When something
+fails, the rest is still built, the stamp is not written, and what failed keeps its last good image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from pvhv.build.cache import open_cache, write_whole
+from pvhv.build.kernels import build_kernels, read_descriptions
+from pvhv.build.objects import Workshop
+from pvhv.build.pacer import SOURCE as PACER_SOURCE
+from pvhv.build.pacer import build_pacers
+from pvhv.build.progress import Progress
+from pvhv.build.zig import PINNED, find_zig
+
+STAMP = "stamp.json"
+
+
+def build_tree(root: Path, out: Path, *, cache: Path | None = None, progress: Progress | None = None) -> None:
+    """Bring `out` up to date with `root`; raises BuildError after building what can be built."""
+    progress = progress or Progress("guest kernels:")
+    inputs = _digest_of_inputs(root)
+    if _is_current(out, inputs):
+        progress.end("up to date")
+        return
+    zig = find_zig()
+    with open_cache(cache) as store:
+        kernels = Workshop(root / "guest_kernel", zig, store, progress)
+        machine = Workshop(root, zig, store, progress)
+        descriptions = read_descriptions(kernels.root)
+        products = build_pacers(machine)
+        products |= {f"kernels/{name}": image for name, image in build_kernels(kernels, descriptions).items()}
+        headers = root / "guest_kernel" / "include" / "xen"
+        products |= {f"include/xen/{p.name}": p for p in headers.glob("*.h")}
+        hashes = {name: _install(image, out / name) for name, image in sorted(products.items())}
+        if kernels.compiled + machine.compiled:
+            store.prune()
+        kernels.failures += machine.failures
+        kernels.check()
+        _remove_others(out, set(hashes))
+        compiled = kernels.compiled + machine.compiled
+        linked = kernels.linked + machine.linked
+    stamp = {"inputs": inputs, "products": hashes}
+    write_whole(out / STAMP, json.dumps(stamp, indent=1).encode() + b"\n")
+    progress.end(f"{len(products)} products, {compiled} files compiled, {linked} linked")
+
+
+def _digest_of_inputs(root: Path) -> str:
+    """One hash of every file that could have a say: sources by name and content, and the builder."""
+    places = [*(root / "guest_kernel").rglob("*"), root / PACER_SOURCE, *Path(__file__).parent.glob("*.py")]
+    digest = hashlib.sha256(PINNED.encode())
+    for path in sorted(p for p in places if p.is_file()):
+        name = path.relative_to(root) if path.is_relative_to(root) else path.name
+        digest.update(f"{name} {_hash_of(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _is_current(out: Path, inputs: str) -> bool:
+    try:
+        stamp = json.loads((out / STAMP).read_bytes())
+        return bool(stamp["inputs"] == inputs) and all(
+            _hash_of(out / name) == known for name, known in stamp["products"].items()
+        )
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _install(image: Path, product: Path) -> str:
+    content = image.read_bytes()
+    if not product.is_file() or product.read_bytes() != content:
+        product.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(product, content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def _remove_others(out: Path, products: set[str]) -> None:
+    for path in sorted(out.rglob("*"), reverse=True):  # what is in a directory before the directory
+        if path.is_dir():
+            if not any(path.iterdir()):
+                path.rmdir()
+        elif path.relative_to(out).as_posix() not in products:
+            path.unlink()
+
+
+def _hash_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
