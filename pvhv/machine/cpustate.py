@@ -109,8 +109,17 @@ class Context:
             raise EngineUnsupported(f"a context has {self._header + STATE_BYTES} bytes")
         self.data: int = self.pointer + self._header
 
-    def save(self) -> bytes:
+    def save(self) -> None:
+        """Engine to copy."""
         uc.check("uc_context_save", uc.uc_context_save(self._engine.handle, self.pointer))
+
+    def restore(self) -> None:
+        """Copy to engine."""
+        uc.check("uc_context_restore", uc.uc_context_restore(self._engine.handle, self.pointer))
+
+    def image(self) -> bytes:
+        """The engine's state now, as bytes."""
+        self.save()
         return ctypes.string_at(self.data, STATE_BYTES)
 
     def __del__(self) -> None:
@@ -126,7 +135,7 @@ def _word(image: bytes, index: int) -> int:
 def check_layout(engine: Engine) -> None:
     """Write every register the API can write, and look for it in a saved context."""
     before = Context(engine)
-    original = before.save()
+    original = before.image()
     scratch = Context(engine)
 
     def expect(name: str, index: int, value: int, mask: int = (1 << 64) - 1) -> None:
@@ -139,7 +148,8 @@ def check_layout(engine: Engine) -> None:
 
     for n, number in enumerate(uc.REGS_GENERAL):
         engine.set_register(number, pattern(n))
-    singles = {"CR2": (uc.REG_CR2, CR2), "FS.base": (uc.REG_FS_BASE, FS_BASE), "GS.base": (uc.REG_GS_BASE, GS_BASE)}
+    singles = {"CR2": (uc.REG_CR2, CR2)}
+    singles |= {"FS.base": (uc.REG_FS_BASE, FS_BASE), "GS.base": (uc.REG_GS_BASE, GS_BASE)}
     singles |= {f"DR{n}": (uc.REG_DR0 + n, DR0 + n) for n in range(4)}
     for n, (number, _) in enumerate(singles.values()):
         engine.set_register(number, pattern(40 + n))
@@ -148,11 +158,12 @@ def check_layout(engine: Engine) -> None:
     engine.set_register(uc.REG_XMM0, pattern(60), pattern(61))
     engine.set_register(uc.REG_XMM0 + 15, pattern(62), pattern(63))
     # Table registers are written as {selector, base, limit, flags}; an MSR as {number, value}.
-    tables = {"LDTR": (uc.REG_LDTR, LDT), "TR": (uc.REG_TR, TR), "GDTR": (uc.REG_GDTR, GDT), "IDTR": (uc.REG_IDTR, IDT)}
+    tables = {"LDTR": (uc.REG_LDTR, LDT), "TR": (uc.REG_TR, TR)}
+    tables |= {"GDTR": (uc.REG_GDTR, GDT), "IDTR": (uc.REG_IDTR, IDT)}
     for n, (number, _) in enumerate(tables.values()):
         engine.set_register(number, 0, pattern(70 + n), 0x777 + n)
     engine.set_register(uc.REG_MSR, 0xC000_0080, 0xD01)
-    image = scratch.save()
+    image = scratch.image()
 
     for n in range(16):
         expect(f"general register {n}", n, pattern(n))
@@ -171,7 +182,7 @@ def check_layout(engine: Engine) -> None:
     expect("hflags", HFLAGS, HF_LMA | HF_CS64 | HF_PE, HF_LMA | HF_CS64 | HF_PE)
 
     ctypes.memmove(before.data, original, STATE_BYTES)
-    uc.check("uc_context_restore", uc.uc_context_restore(engine.handle, before.pointer))
+    before.restore()
     uc.uc_ctl(engine.handle, uc.CTL_FLUSH_TLB)
 
 

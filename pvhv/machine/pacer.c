@@ -52,7 +52,7 @@ struct pacer {
     u64 pc, size, count;        /* the block last entered; size 0: none, or it is settled */
     u64 new_pc, new_size, new_count; /* the block last translated; size 0: none */
     u64 context;                /* uc_context to refresh before looking at state, or 0 */
-    const u64 *state;           /* the CPU state */
+    u64 *state;                 /* the CPU state */
     const u64 *ram;             /* guest-physical 0 */
     u64 ram_bytes;
     u64 vmexit_error_code;      /* byte offset of error_code in state */
@@ -60,6 +60,9 @@ struct pacer {
     int (*ctl)(void *, int, ...);
     int (*context_save)(void *, void *);
     void (*on_exit)(void *, u32, void *); /* Python's interrupt hook */
+    void *engine;
+    int (*reg_read)(void *, int, void *); /* of the engine, or of the context */
+    void *registers;            /* the engine, or the context */
     struct entry {
         u64 place, pc, shape;   /* shape: size << 32 | instructions */
     } table[TABLE_SIZE];
@@ -314,7 +317,21 @@ EXPORT void pacer_exit(void *uc, u32 code, struct pacer *p)
     p->on_exit(uc, code, p);
 }
 
-/* ---- small services ----------------------------------------------------------------------- */
+/* ---- small services: each is called from Python with as few arguments as can be ----------- */
+
+enum { REG_RFLAGS = 253, FLUSH_TLB = (int)(11u | 1u << 30) };
+
+EXPORT u64 pacer_rflags(struct pacer *p)
+{
+    u64 value = 0;
+    p->reg_read(p->registers, REG_RFLAGS, &value);
+    return value;
+}
+
+EXPORT void pacer_flush_tlb(struct pacer *p)
+{
+    p->ctl(p->engine, FLUSH_TLB);
+}
 
 /* The counter that the guest's native rdtsc reads; 0 where that is the host's nanosecond clock. */
 EXPORT u64 pacer_tsc(void)

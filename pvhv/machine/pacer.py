@@ -15,15 +15,19 @@ import importlib.util
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
 from ctypes import c_uint32, c_uint64, c_void_p
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from pvhv.machine import engine as uc
+from pvhv.machine.ram import Ram
 
 # Indices of Pacer.words, in the order of struct pacer.
 EXECUTED, LIMIT, STOP, PC, SIZE, COUNT, NEW_PC, NEW_SIZE, NEW_COUNT = range(9)
 CONTEXT, STATE, RAM, RAM_BYTES, ERROR_CODE_OFFSET, EMU_STOP, CTL, CONTEXT_SAVE, ON_EXIT = range(9, 18)
+ENGINE, REG_READ, REGISTERS = range(18, 21)
 _TABLE_WORDS: Final = 3 << 14
 
 NO_LIMIT: Final = (1 << 64) - 1
@@ -67,8 +71,9 @@ def build(path: Path) -> Path:
     """Compile pacer.c for this machine to `path`, with the pinned zig (a stop-gap for source trees)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".new")
-    command = [sys.executable, "-m", "ziglang", "cc", "-O2", "-shared", "-fPIC", "-nostdlib", "-ffreestanding"]
-    command += ["-fvisibility=hidden", "-fno-stack-protector", "-fno-sanitize=undefined", "-s"]
+    command = [sys.executable, "-m", "ziglang", "cc", "-O2", "-shared", "-fPIC", "-nostdlib"]
+    command += ["-ffreestanding", "-fvisibility=hidden", "-fno-stack-protector"]
+    command += ["-fno-sanitize=undefined", "-s"]
     subprocess.run([*command, "-o", str(fresh), str(SOURCE)], check=True)
     fresh.replace(path)
     return path
@@ -82,8 +87,8 @@ def library() -> Any:
     global _library
     if _library is None:
         loaded = ctypes.PyDLL(str(find()))
-        loaded.pacer_tsc.restype = c_uint64
-        loaded.pacer_tsc.argtypes = []
+        loaded.pacer_tsc.restype = loaded.pacer_rflags.restype = c_uint64
+        loaded.pacer_flush_tlb.restype = None
         loaded.pacer_length.restype = c_uint32
         _library = loaded
     return _library
@@ -97,29 +102,39 @@ def address(function: Any) -> int:
 
 
 class Pacer:
-    """One pCPU's pacer memory, and the hooks that use it."""
+    """One pCPU's pacer memory, the hooks that use it, and its calls."""
 
-    def __init__(self, engine: uc.Engine) -> None:
+    rflags: Callable[[], int]
+    flush_tlb: Callable[[], object]
+
+    def __init__(
+        self, engine: uc.Engine, ram: Ram, state: int, error_code_offset: int, context: int | None
+    ) -> None:
+        """`state` is the address of the CPU state, in the engine or (if given) in a context."""
         self._engine = engine
-        memory = (c_uint64 * (ON_EXIT + 1 + _TABLE_WORDS))()
-        self._memory = memory
+        memory = (c_uint64 * (REGISTERS + 1 + _TABLE_WORDS))()
         self.pointer: Final = ctypes.addressof(memory)
-        self.words: Final = memoryview(memory).cast("B").cast("Q")
-        self.words[LIMIT] = NO_LIMIT
-        self.words[EMU_STOP] = address(uc.uc_emu_stop)
-        self.words[CTL] = address(uc.uc_ctl)
-        self.words[CONTEXT_SAVE] = address(uc.uc_context_save)
+        words = self.words = memoryview(memory).cast("B").cast("Q")
+        words[LIMIT] = NO_LIMIT
+        words[STATE], words[RAM], words[RAM_BYTES] = state, ram.address, ram.size
+        words[ERROR_CODE_OFFSET], words[CONTEXT] = error_code_offset, context or 0
+        words[EMU_STOP], words[CTL] = address(uc.uc_emu_stop), address(uc.uc_ctl)
+        words[CONTEXT_SAVE], words[ENGINE] = address(uc.uc_context_save), engine.handle
+        words[REG_READ] = address(uc.uc_context_reg_read if context else uc.uc_reg_read)
+        words[REGISTERS] = context or engine.handle
+        lib, self_argument = library(), c_void_p(self.pointer)
+        self.rflags = partial(lib.pacer_rflags, self_argument)
+        self.flush_tlb = partial(lib.pacer_flush_tlb, self_argument)
 
     def hook_stop(self) -> None:
         """Safe stops only: `words[STOP] = 1` ends the run before the next block."""
         self._engine.add_hook(uc.HOOK_BLOCK, address(library().pacer_stop), self.pointer)
 
-    def hook_count(self, state: int, ram: int, ram_bytes: int, error_code: int, on_exit: Any, context: int) -> None:
+    def hook_count(self, on_exit: Any) -> None:
         """Safe stops, exact counts; every exit passes through pacer_exit on its way to `on_exit`."""
-        words, engine, lib = self.words, self._engine, library()
-        words[STATE], words[RAM], words[RAM_BYTES] = state, ram, ram_bytes
-        words[ERROR_CODE_OFFSET], words[CONTEXT], words[ON_EXIT] = error_code, context, address(on_exit)
+        engine, lib = self._engine, library()
         self._on_exit = on_exit
+        self.words[ON_EXIT] = address(on_exit)
         engine.add_hook(uc.HOOK_BLOCK, address(lib.pacer_block), self.pointer)
         engine.add_hook(uc.HOOK_EDGE_GENERATED, address(lib.pacer_translated), self.pointer)
         engine.add_hook(uc.HOOK_INTR, address(lib.pacer_exit), self.pointer)

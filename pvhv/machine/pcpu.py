@@ -36,12 +36,13 @@ from pvhv.machine import cpustate as cs
 from pvhv.machine import engine as uc
 from pvhv.machine import pacer as pace
 from pvhv.machine import svm
-from pvhv.machine.cpustate import AUX_HFLAGS, CR3, EFLAGS, HFLAGS, RIP
+from pvhv.machine.cpustate import CR3, EFLAGS, HFLAGS, RIP
 from pvhv.machine.private import Private
 from pvhv.machine.ram import PAGE_SIZE, Ram
 from pvhv.machine.ticker import Ticker
 
 Handler = Callable[[], object]
+IntHandler = Callable[[int], object]
 IOHandler = Callable[[int, int, bool, int], "int | None"]
 
 # Index of the faulting address in PCPU.vmcb.
@@ -136,7 +137,8 @@ class PCPU:
         if no_exit_request is not None:
             ctypes.c_uint8.from_address(no_exit_request).value = 1
 
-        self._pacer = pace.Pacer(engine)
+        context = self._context.pointer if self._context is not None else None
+        self._pacer = pace.Pacer(engine, ram, self._state_address, cs.ERROR_CODE * 4, context)
         self._words = self._pacer.words
         self._table: list[Handler] = []
         self.on_exception: Final = ExceptionHandlers(self._table)
@@ -235,73 +237,55 @@ class PCPU:
     """Drop what was translated from a frame: its bytes changed other than by a guest's store."""
 
     def _build_fast_calls(self) -> None:
-        state, aux, handle = self.state, self.aux, self._handle
+        state, handle, context = self.state, self._handle, self._context
         private_cr3 = self._private.cr3
-        context = self._context
-        box = c_uint64()
-        flags_at = ctypes.addressof(box)
-        flags = memoryview(box).cast("B").cast("Q")
-        reg_read, ctl, context_reg_read = uc.uc_reg_read, uc.uc_ctl, uc.uc_context_reg_read
-        context_restore = uc.uc_context_restore
-        number, tlb, remove = uc.REG_RFLAGS, uc.CTL_FLUSH_TLB, uc.CTL_REMOVE_CACHE
+        ctl, remove = uc.uc_ctl, uc.CTL_REMOVE_CACHE
         keep_system = ~(cs.ARITHMETIC_FLAGS | cs.DF) & 0xFFFF_FFFF
         df_set, df_clear = 0xFFFF_FFFF << 32 | cs.CC_OP_EFLAGS, 1 << 32 | cs.CC_OP_EFLAGS
-        no_cpl, no_ts, low = ~cs.HF_CPL, ~cs.HF_TS, ~0xFFFF_FFFF
-        nothing = ~(cs.HF_CPL | 0) & 0xFFFF_FFFF
 
-        def rflags() -> int:
-            _ = box  # flags_at points into it
-            reg_read(handle, number, flags_at)
-            return flags[0]
-
-        def rflags_of_copy() -> int:
-            assert context is not None and box is not None
-            context_reg_read(context.pointer, number, flags_at)
-            return flags[0]
-
+        # Word numbers are written out here (and only here): a constant is cheaper than a name.
         def set_rflags(value: int) -> None:
             state[19] = value & 0x8D5  # CC_SRC: CF PF AF ZF SF OF
-            state[21] = df_set if value & 0x400 else df_clear
-            state[17] = value & keep_system | 2
+            state[21] = df_set if value & 0x400 else df_clear  # CC_OP_DF
+            state[17] = value & keep_system | 2  # EFLAGS
 
         def set_cpl(cpl: int) -> None:
-            state[22] = state[22] & no_cpl | cpl
+            state[22] = state[22] & ~3 | cpl  # HFLAGS
 
         def set_ts(on: bool) -> None:
             if on:
-                state[53] |= CR0_TS
-                state[22] |= cs.HF_TS
+                state[53] |= 0x8  # CR0
+                state[22] |= 0x800  # HFLAGS
             else:
-                state[53] &= ~CR0_TS
-                state[22] &= no_ts
-
-        def flush_tlb() -> object:
-            return ctl(handle, tlb)
-
-        def load_cr3(maddr: int) -> None:
-            state[56] = maddr
-            ctl(handle, tlb)
+                state[53] &= ~0x8
+                state[22] &= ~0x800
 
         def forget_code(mfn: int) -> None:
             # The engine finds the frame by a virtual address, in the TLB set of the current mode:
             # we borrow the set of "supervisor with SMAP", which no guest is ever in, and the
             # identity map.  So neither finds a guest's entry, nor leaves one that a guest finds.
-            hflags, cr3, eflags = state[22], state[56], state[17]
-            state[22] = hflags & no_cpl | cs.HF_SMAP
-            state[17] = eflags & ~cs.AC
-            state[56] = private_cr3
+            hflags, cr3, eflags = state[HFLAGS], state[CR3], state[EFLAGS]
+            state[HFLAGS] = hflags & ~cs.HF_CPL | cs.HF_SMAP
+            state[EFLAGS] = eflags & ~cs.AC
+            state[CR3] = private_cr3
             if context is not None:
-                context_restore(handle, context.pointer)
+                context.restore()
             address = mfn << 12
             ctl(handle, remove, c_uint64(address), c_uint64(address + PAGE_SIZE))
-            state[22], state[56], state[17] = hflags, cr3, eflags
+            state[HFLAGS], state[CR3], state[EFLAGS] = hflags, cr3, eflags
             if context is not None:
-                context_restore(handle, context.pointer)
+                context.restore()
 
-        _ = aux, low, nothing
-        self.rflags = rflags if context is None else rflags_of_copy
-        self.set_rflags, self.set_cpl, self.set_ts = set_rflags, set_cpl, set_ts
+        flush_tlb = self._pacer.flush_tlb
+
+        def load_cr3(maddr: int) -> None:
+            state[56] = maddr
+            flush_tlb()
+
+        self.rflags, self.set_rflags = self._pacer.rflags, set_rflags
+        self.set_cpl, self.set_ts = set_cpl, set_ts
         self.flush_tlb, self.load_cr3, self.forget_code = flush_tlb, load_cr3, forget_code
+        self._tsc = pace.library().pacer_tsc
 
     def flush_page(self, va: int) -> None:
         """Forget one page's translation (and, for want of anything finer, all others)."""
@@ -323,7 +307,7 @@ class PCPU:
             return raise_unhandled
 
         syscall: Handler = missing("syscall")
-        on_int: Callable[[int], object] = lambda vector: missing(f"int {vector:#x}")()  # noqa: E731
+        on_int: IntHandler = lambda vector: missing(f"int {vector:#x}")()  # noqa: E731
         on_cpuid: Handler = missing("cpuid")
         on_io: IOHandler = lambda port, size, write, value: None  # noqa: E731
         table += [missing(f"exit code {code - 0x100:#x}") for code in range(0x200)]
@@ -377,7 +361,7 @@ class PCPU:
         for vector in range(32):
             table[_EXCEPTION_0 + vector] = missing(f"exception {vector}")
 
-        def set_int(handler: Callable[[int], object]) -> None:
+        def set_int(handler: IntHandler) -> None:
             nonlocal on_int
             on_int = handler
 
@@ -425,19 +409,22 @@ class PCPU:
             nonlocal on_io
             on_io = handler
 
-        self._get_handlers = lambda: (syscall, on_int, on_cpuid, on_io)
+        def handlers() -> tuple[Handler, IntHandler, Handler, IOHandler]:
+            return syscall, on_int, on_cpuid, on_io
+
+        self._get_handlers = handlers
         self._set_handlers = (set_syscall, set_int, set_cpuid, set_io)
 
         def around(hook: Callable[..., Any]) -> Callable[..., Any]:
             """Where the live state is not found: the same handlers on a copy, taken and put back."""
             if context is None:
                 return hook
-            save, restore, pointer = uc.uc_context_save, uc.uc_context_restore, context.pointer
+            save, restore = context.save, context.restore
 
             def copied(*arguments: int) -> Any:
-                save(handle, pointer)
+                save()
                 result = hook(*arguments)
-                restore(handle, pointer)
+                restore()
                 return result
 
             return copied
@@ -452,14 +439,7 @@ class PCPU:
         engine.add_hook(uc.HOOK_INSN, io_out, instruction=uc.INSN_OUT)
         on_exit = CFUNCTYPE(None, c_int, c_int)(around(exit_hook))
         if virtual:
-            self._pacer.hook_count(
-                self._state_address,
-                self.ram.address,
-                self.ram.size,
-                cs.ERROR_CODE * 4,
-                on_exit,
-                context.pointer if context is not None else 0,
-            )
+            self._pacer.hook_count(on_exit)
         else:
             engine.add_hook(uc.HOOK_INTR, on_exit)
 
@@ -473,12 +453,12 @@ class PCPU:
         self._set_handlers[0](handler)
 
     @property
-    def on_int(self) -> Callable[[int], object]:
+    def on_int(self) -> IntHandler:
         """Called with n at `int n` (3 for int3), RIP behind it."""
         return self._get_handlers()[1]
 
     @on_int.setter
-    def on_int(self, handler: Callable[[int], object]) -> None:
+    def on_int(self, handler: IntHandler) -> None:
         self._set_handlers[1](handler)
 
     @property
@@ -527,10 +507,10 @@ class PCPU:
         try:
             while not words[pace.STOP]:
                 if context is not None:
-                    uc.uc_context_restore(handle, context.pointer)
+                    context.restore()
                 error = start(handle, state[RIP], 0, 0, 0)
                 if context is not None:
-                    uc.uc_context_save(handle, context.pointer)
+                    context.save()
                 if self._failure is not None:
                     failure, self._failure = self._failure, None
                     raise failure
@@ -586,7 +566,7 @@ class PCPU:
 
     def read_tsc(self) -> int:
         """The counter that the guest's rdtsc reads, now."""
-        return int(pace.library().pacer_tsc()) or time.monotonic_ns()
+        return self._tsc() or time.monotonic_ns()
 
     # ---- the end ---------------------------------------------------------------------------------
 

@@ -47,7 +47,6 @@ _STEPS: Final = [
 
 def prove(pcpu: PCPU) -> bool:
     """Raise known faults; True if the engine's own stop is safe between threads."""
-    state, aux = pcpu.state, pcpu.aux
     private = pcpu._private
     handlers = pcpu._get_handlers()
     table = list(pcpu._table)
@@ -61,7 +60,6 @@ def prove(pcpu: PCPU) -> bool:
         uc.uc_ctl(pcpu._handle, uc.CTL_FLUSH_CODE)
         pcpu._reset()
         pcpu.flush_tlb()
-        _ = state, aux
 
 
 def _prove_exits(pcpu: PCPU) -> None:
@@ -82,7 +80,7 @@ def _prove_exits(pcpu: PCPU) -> None:
     def exception(vector: int) -> None:
         note("exception", vector, aux[ERROR_CODE])
         if vector == svm.PF and pcpu.vmcb[svm.EXITINFO2 // 8] != _NOWHERE:
-            raise EngineUnsupported(f"EXITINFO2 of a #PF is not the faulting address {[hex(x) for x in pcpu.vmcb[14:18]]} {state[RIP]:#x} {aux[ERROR_CODE]:#x} {base:#x}")
+            raise EngineUnsupported("EXITINFO2 of a #PF is not the faulting address")
         if aux[cs.OLD_EXCEPTION] != 0xFFFF_FFFF:
             raise EngineUnsupported("old_exception is not -1 after an intercepted exception")
         if vector == svm.UD:
