@@ -4,12 +4,12 @@
     python tools/gen_header.py            write guest_kernel/include/xen/xen_abi.h
     python tools/gen_header.py --check    exit 1 when that file is not what would be written
 
-One freestanding header stands for Xen's public headers at interface version 4.17: the same names, so that C code
-written against Xen's own compiles against it.  Guest handles are plain pointers, as they are in Xen's headers for
-interfaces before 0x00030201; set_xen_guest_handle hides the difference.
+One freestanding header stands for Xen's public headers at interface version 4.17: the same names, so that
+C code written against Xen's own compiles against it.  Guest handles are plain pointers, as they are in Xen's
+headers for interfaces before 0x00030201; set_xen_guest_handle hides the difference.
 
-Constants and structures come from the declarations; the few macros with arguments stand below, since Python has
-no declaration of them.
+Constants and structures come from the declarations; the few macros with arguments stand below, since Python
+has no declaration of them.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ DEFINE_XEN_GUEST_HANDLE(uint64_t);
 #endif
 """
 
-# Macros with arguments, and definitions that are C alone. Those before and after the module's own declarations.
+# Macros with arguments, and definitions that are C alone; each follows its module's declarations.
 MACROS = {
     "arch_x86": """\
 #define __HYPERVISOR_VIRT_START HYPERVISOR_VIRT_START
@@ -156,7 +156,7 @@ MACROS = {
     "io.console": "#define MASK_XENCONS_IDX(idx, ring) ((idx) & (sizeof(ring) - 1))\n",
     "io.xs_wire": "#define MASK_XENSTORE_IDX(idx) ((idx) & (XENSTORE_RING_SIZE - 1))\n",
     "io.ring": """\
-/* A guest says what its barriers are before it uses the macros below; on x86 the compiler's are enough but for one. */
+/* Barriers, unless the guest has its own: x86 orders all but a load after a store. */
 #ifndef xen_mb
 #define xen_mb() __sync_synchronize()
 #define xen_rmb() __asm__ __volatile__("" ::: "memory")
@@ -208,8 +208,8 @@ MACROS = {
 #define SHARED_RING_INIT(s) do { \\
     (s)->req_prod = (s)->rsp_prod = 0; \\
     (s)->req_event = (s)->rsp_event = 1; \\
-    for (unsigned int xen_i_ = 0; xen_i_ < sizeof((s)->pvt.pvt_pad); xen_i_++) (s)->pvt.pvt_pad[xen_i_] = 0; \\
-    for (unsigned int xen_i_ = 0; xen_i_ < sizeof((s)->__pad); xen_i_++) (s)->__pad[xen_i_] = 0; \\
+    for (RING_IDX xen_i_ = 0; xen_i_ < sizeof((s)->pvt.pvt_pad); xen_i_++) (s)->pvt.pvt_pad[xen_i_] = 0; \\
+    for (RING_IDX xen_i_ = 0; xen_i_ < sizeof((s)->__pad); xen_i_++) (s)->__pad[xen_i_] = 0; \\
 } while (0)
 #define FRONT_RING_ATTACH(r, s, i, bytes) do { \\
     (r)->req_prod_pvt = (r)->rsp_cons = (i); \\
@@ -230,8 +230,10 @@ MACROS = {
 #define RING_FULL(r) (RING_FREE_REQUESTS(r) == 0)
 #define RING_GET_REQUEST(r, i) (&(r)->sring->ring[(i) & (RING_SIZE(r) - 1)].req)
 #define RING_GET_RESPONSE(r, i) (&(r)->sring->ring[(i) & (RING_SIZE(r) - 1)].rsp)
-#define RING_COPY_REQUEST(r, i, to) do { *(to) = *(volatile __typeof__(to))RING_GET_REQUEST(r, i); } while (0)
-#define RING_COPY_RESPONSE(r, i, to) do { *(to) = *(volatile __typeof__(to))RING_GET_RESPONSE(r, i); } while (0)
+/* Take a copy, once: the other side may change the slot while it is being looked at. */
+#define RING_COPY_(to, from) do { *(to) = *(from); __asm__ __volatile__("" ::: "memory"); } while (0)
+#define RING_COPY_REQUEST(r, i, to) RING_COPY_(to, RING_GET_REQUEST(r, i))
+#define RING_COPY_RESPONSE(r, i, to) RING_COPY_(to, RING_GET_RESPONSE(r, i))
 #define XEN_RING_NR_UNCONSUMED_RESPONSES(r) ((r)->sring->rsp_prod - (r)->rsp_cons)
 #define XEN_RING_NR_UNCONSUMED_REQUESTS(r) ({ \\
     unsigned int xen_new_ = (r)->sring->req_prod - (r)->req_cons; \\

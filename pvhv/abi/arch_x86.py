@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The x86-64 half of the interface: what a vCPU looks like, and where the hypervisor lives in every address space.
+"""The x86-64 half of the interface: what a vCPU looks like, and where the hypervisor lives.
 
 A 64-bit PV guest runs in the flat segments of Xen's own GDT page and sees Xen in 16 slots of every L4 table.
 Frames, contexts and selectors here show ring 3, as Xen does: the guest's kernel and its user code differ by
@@ -115,7 +115,8 @@ XEN_HVM_CPUID_UPCALL_VECTOR = 1 << 6
 XEN_CPUID_MACHINE_ADDRESS_WIDTH_MASK = 0xFF
 XEN_CPUID_MAX_NUM_LEAVES = 5
 
-# One entry of set_trap_table.  flags: bits 0-1 the privilege that may raise it by software, bit 2 mask events.
+# One entry of set_trap_table.  flags: bits 0-1 the privilege that may raise it by software, bit 2 mask
+# events.
 trap_info = cstruct(
     "trap_info",
     "vector" / uint8_t,

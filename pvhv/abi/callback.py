@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Where the hypervisor enters a guest: events, a failed return, system calls, NMIs.
 
-Every vCPU has its own entry points.  CALLBACKF_mask_events asks that events be masked on entry, as an interrupt
-gate does; for events themselves and for NMIs that is always so.
+Every vCPU has its own entry points.  CALLBACKF_mask_events asks that events be masked on entry, as an
+interrupt gate does; for events themselves and for NMIs that is always so.
 
 Read beside it: xen/include/public/callback.h and nmi.h, xen/arch/x86/pv/callback.c.
 """
@@ -80,8 +80,8 @@ SET_CALLBACKS = Hypercall(
         Arg("failsafe_address", "unsigned long"),
         Arg("syscall_address", "unsigned long"),
     ),
-    doc="The three entry points in one call, as before callback_op. An address that is not canonical is skipped, "
-        "without an error.",
+    doc="The three entry points in one call, as before callback_op. An address that is not canonical is "
+        "skipped, without an error.",
 )
 
 XENNMI = Commands(

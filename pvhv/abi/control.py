@@ -2,19 +2,20 @@
 """The hypercalls a PV guest is refused: dom0's, other kinds of guests', and those that came and went.
 
 dom0's toolstack is part of pvhv and asks the core by Python calls with the same checks, so domctl, sysctl and
-platform_op as hypercalls only ever meet a caller that may not.  They still look at what Xen looks at first: that
-their argument can be read and speaks the interface version they know.
+platform_op as hypercalls only ever meet a caller that may not.  They still look at what Xen looks at first:
+that their argument can be read and speaks the interface version they know.
 
 Not modelled: everything these calls do for a privileged caller.
 
-Read beside it: xen/include/public/domctl.h, sysctl.h, platform.h; xen/include/xsm/dummy.h for who may do what.
+Read beside it: xen/include/public/domctl.h, sysctl.h, platform.h; xen/include/xsm/dummy.h for who may do
+what.
 """
 
 from __future__ import annotations
 
 from pvhv.abi import xen
 from pvhv.abi.errno import Errno
-from pvhv.abi.layout import cstruct, cunion, record, uint8_t, uint16_t, uint32_t
+from pvhv.abi.layout import cstruct, cunion, record, uint16_t, uint32_t, uint64_t
 from pvhv.abi.spec import Arg, Hypercall
 
 XEN_DOMCTL_INTERFACE_VERSION = 0x15
@@ -25,23 +26,28 @@ XENPF_INTERFACE_VERSION = 0x0300_0001
 XEN_DOMCTL_createdomain = 1
 XEN_DOMCTL_getdomaininfo = 5
 
-# Their heads are all a refusal needs; the rest of each is a union of 128 bytes.
+# Their heads are all a refusal needs; the rest of each is a union of 128 bytes, aligned as its 64-bit
+# members.
 xen_domctl = cstruct(
     "xen_domctl",
     "cmd" / uint32_t,
     "interface_version" / uint32_t,
     "domain" / xen.domid_t,
     "_pad" / uint16_t[3],
-    "u" / cunion(None, "pad" / uint8_t[128]),
+    "u" / cunion(None, "pad" / uint64_t[16]),
 )
 XenDomctl = record(xen_domctl)
 
 xen_sysctl = cstruct(
-    "xen_sysctl", "cmd" / uint32_t, "interface_version" / uint32_t, "u" / cunion(None, "pad" / uint8_t[128]))
+    "xen_sysctl", "cmd" / uint32_t, "interface_version" / uint32_t, "u" / cunion(None, "pad" / uint64_t[16]))
 XenSysctl = record(xen_sysctl)
 
 xen_platform_op = cstruct(
-    "xen_platform_op", "cmd" / uint32_t, "interface_version" / uint32_t, "u" / cunion(None, "pad" / uint8_t[128]))
+    "xen_platform_op",
+    "cmd" / uint32_t,
+    "interface_version" / uint32_t,
+    "u" / cunion(None, "pad" / uint64_t[16]),
+)
 XenPlatformOp = record(xen_platform_op)
 
 _EFAULT = {Errno.EFAULT: "the argument cannot be read"}
@@ -63,19 +69,28 @@ SYSCTL = Hypercall(
     xen.HYPERVISOR_sysctl, "sysctl", (Arg("op", "xen_sysctl_t *", role="arg"),),
     arg=XenSysctl, direction="in",
     doc="Ask about and tune the machine.",
-    errors={**_EFAULT, Errno.EACCES: f"`interface_version` is not {XEN_SYSCTL_INTERFACE_VERSION:#x}", **_ONLY_DOM0},
+    errors={
+        **_EFAULT,
+        Errno.EACCES: f"`interface_version` is not {XEN_SYSCTL_INTERFACE_VERSION:#x}",
+        **_ONLY_DOM0,
+    },
 )
 
 PLATFORM_OP = Hypercall(
     xen.HYPERVISOR_platform_op, "platform_op", (Arg("op", "xen_platform_op_t *", role="arg"),),
     arg=XenPlatformOp, direction="in",
     doc="Firmware, microcode, processors and clock of the machine.",
-    errors={**_EFAULT, Errno.EACCES: f"`interface_version` is not {XENPF_INTERFACE_VERSION:#x}", **_ONLY_DOM0},
+    errors={
+        **_EFAULT,
+        Errno.EACCES: f"`interface_version` is not {XENPF_INTERFACE_VERSION:#x}",
+        **_ONLY_DOM0,
+    },
 )
 
 XSM_OP = Hypercall(
     xen.HYPERVISOR_xsm_op, "xsm_op", (Arg("op", "void *"),),
-    doc="Talk to the security module.", status="there is no security module; Xen built without one answers the same")
+    doc="Talk to the security module.", status="there is no security module; Xen built without one answers "
+                                            "the same")
 
 XENOPROF_OP = Hypercall(
     xen.HYPERVISOR_xenoprof_op, "xenoprof_op", (Arg("op", "int"), Arg("arg", "void *")),

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The hypercalls of xen.h that stand for privileged instructions, and those that have no better home.
 
-Traps, stack, FPU, debug registers, segment bases and iret replace what a kernel on the bare processor does with an
-instruction; multicall, vm_assist and console_io are conveniences of the interface itself.
+Traps, stack, FPU, debug registers, segment bases and iret replace what a kernel on the bare processor does
+with an instruction; multicall, vm_assist and console_io are conveniences of the interface itself.
 
 Structures and constants are in :mod:`pvhv.abi.xen` and :mod:`pvhv.abi.arch_x86`.
 Read beside it: xen/arch/x86/pv/misc-hypercalls.c, iret.c, callback.c; xen/common/multicall.c.
@@ -18,8 +18,8 @@ SET_TRAP_TABLE = Hypercall(
     xen.HYPERVISOR_set_trap_table, "set_trap_table",
     (Arg("traps", "const trap_info_t *", role="arg"),),
     arg=arch_x86.TrapInfo, direction="in",
-    doc="Set entries of the calling vCPU's virtual IDT, from a list that ends with an address of 0. NULL clears the "
-        "whole table.",
+    doc="Set entries of the calling vCPU's virtual IDT, from a list that ends with an address of 0. NULL "
+        "clears the whole table.",
     errors={
         Errno.EFAULT: "an entry cannot be read",
         Errno.EINVAL: "an address is not canonical; the entries before it are set",
@@ -33,8 +33,8 @@ STACK_SWITCH = Hypercall(
 
 FPU_TASKSWITCH = Hypercall(
     xen.HYPERVISOR_fpu_taskswitch, "fpu_taskswitch", (Arg("set", "int"),),
-    doc="Set or clear CR0.TS: with it set, the next FPU or SSE instruction raises #NM, so that a kernel can switch "
-        "FPU state only when it is used. Delivering that #NM clears it.",
+    doc="Set or clear CR0.TS: with it set, the next FPU or SSE instruction raises #NM, so that a kernel can "
+        "switch FPU state only when it is used. Delivering that #NM clears it.",
 )
 
 _DR = "`reg` is above 7, or 4 or 5 with debugging extensions (CR4.DE) on"
@@ -44,8 +44,8 @@ SET_DEBUGREG = Hypercall(
     doc="Set a debug register of the calling vCPU's.",
     errors={
         Errno.ENODEV: _DR,
-        Errno.EPERM: "a breakpoint is in the hypervisor's part of the address space; or DR7 asks for general detect, "
-                     "or for an I/O breakpoint with CR4.DE off",
+        Errno.EPERM: "a breakpoint is in the hypervisor's part of the address space; or DR7 asks for "
+                     "general detect, or for an I/O breakpoint with CR4.DE off",
         Errno.EINVAL: "DR6 or DR7 with a bit above 31 set",
     },
 )
@@ -60,8 +60,8 @@ MULTICALL = Hypercall(
     xen.HYPERVISOR_multicall, "multicall",
     (Arg("call_list", "multicall_entry_t *", role="arg"), Arg("nr_calls", "unsigned int", role="count")),
     arg=xen.MulticallEntry, direction="inout", out=("result",), batch=True,
-    doc="Make a list of hypercalls, each answered in its own `result`; one that fails does not stop the others. "
-        "An unknown `op` is answered with -ENOSYS there. Events wait until the whole list is done.",
+    doc="Make a list of hypercalls, each answered in its own `result`; one that fails does not stop the "
+        "others. An unknown `op` is answered with -ENOSYS there. Events wait until the whole list is done.",
     errors={
         Errno.EFAULT: "an entry cannot be read, or its result not be written; those before it are done",
         Errno.EINVAL: "a multicall inside a multicall (it is that entry's result)",
@@ -71,24 +71,24 @@ MULTICALL = Hypercall(
 SET_SEGMENT_BASE = Hypercall(
     xen.HYPERVISOR_set_segment_base, "set_segment_base",
     (Arg("which", "unsigned int", "SEGBASE_*"), Arg("base", "unsigned long")),
-    doc="Set the base of FS, of the user's GS or the kernel's GS; or load the user's GS with a selector, which "
-        "becomes null where it names no segment that can be loaded.",
+    doc="Set the base of FS, of the user's GS or the kernel's GS; or load the user's GS with a selector, "
+        "which becomes null where it names no segment that can be loaded.",
     errors={Errno.EINVAL: "`which` is above 3, or `base` is not canonical"},
 )
 
 IRET = Hypercall(
     xen.HYPERVISOR_iret, "iret", returns="rax of the frame; it returns where the frame says",
-    doc="Return from an event or trap by the iret_context on top of the stack. Kernel or user mode is chosen by the "
-        "privilege level in the frame's CS: 3 is user. IF in its flags unmasks events; VGCF_in_syscall leaves rcx "
-        "and r11 as they are. A frame that cannot be read, or user mode without user page tables, crashes the "
-        "domain.",
+    doc="Return from an event or trap by the iret_context on top of the stack. Kernel or user mode is "
+        "chosen by the privilege level in the frame's CS: 3 is user. IF in its flags unmasks events; "
+        "VGCF_in_syscall leaves rcx and r11 as they are. A frame that cannot be read, or user mode without "
+        "user page tables, crashes the domain.",
 )
 
 VM_ASSIST = Hypercall(
     xen.HYPERVISOR_vm_assist, "vm_assist",
     (Arg("cmd", "unsigned int", "VMASST_CMD_*", role="cmd"), Arg("type", "unsigned int", "VMASST_TYPE_*")),
-    doc="Switch one of the hypervisor's helping hands on or off: writable_pagetables (writes to page tables are "
-        "emulated; here they always are), architectural_iopl (IOPL is taken from the flags of iret), "
+    doc="Switch one of the hypervisor's helping hands on or off: writable_pagetables (writes to page tables "
+        "are emulated; here they always are), architectural_iopl (IOPL is taken from the flags of iret), "
         "runstate_update_flag, m2p_strict, and some that mean nothing to 64-bit guests.",
     errors={
         Errno.EINVAL: "`type` is no such hand (looked at before `cmd`)",
@@ -98,10 +98,11 @@ VM_ASSIST = Hypercall(
 
 CONSOLEIO = Commands(
     "CONSOLEIO",
-    Command("write", xen.CONSOLEIO_write, doc="Write `count` characters to the hypervisor's console, line by line and "
-                                              "without what cannot be printed.",
+    Command("write", xen.CONSOLEIO_write, doc="Write `count` characters to the hypervisor's console, line "
+                                              "by line and without what cannot be printed.",
             errors={Errno.EFAULT: "the characters cannot be read"}),
-    Command("read", xen.CONSOLEIO_read, refusal=Errno.EPERM, doc="Read what was typed at the hypervisor's console.",
+    Command("read", xen.CONSOLEIO_read, refusal=Errno.EPERM, doc="Read what was typed at the hypervisor's "
+                                                                 "console.",
             errors={Errno.EPERM: "only the domain that owns the console may"}),
 )
 
@@ -113,7 +114,7 @@ CONSOLE_IO = Hypercall(
         Arg("buffer", "char *", role="arg"),
     ),
     CONSOLEIO,
-    doc="The console of a kernel that has none yet. Any guest may write, as with a debug build of Xen; a release "
-        "build answers -EPERM to all but dom0.",
+    doc="The console of a kernel that has none yet. Any guest may write, as with a debug build of Xen; a "
+        "release build answers -EPERM to all but dom0.",
     errors={Errno.EPERM: "`cmd` is not a write (looked at before anything else)"},
 )

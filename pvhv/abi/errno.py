@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Xen's error numbers.
 
-A hypercall that fails returns the negative of one of these.  They are Xen's own, fixed by the ABI: on Linux they
-look like the host's ``errno``, on macOS and Windows they do not, so nothing in pvhv may take them from there.
+A hypercall that fails returns the negative of one of these.  They are Xen's own, fixed by the ABI: on Linux
+they look like the host's ``errno``, on macOS and Windows they do not, so nothing in pvhv may take them from
+there.
 
 What is not here: aliases (EWOULDBLOCK, EDEADLOCK), which would print under the wrong name.
 EINTR and ERESTART never reach a guest; they stand here because Xen's own tables have them.

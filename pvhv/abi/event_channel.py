@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Event channels: numbered ports by which domains, the hypervisor and a vCPU's own timers signal one another.
 
-A port is one bit pending, one bit masked, in the shared_info page; binding decides who may set it.  This is the
-2-level ABI: EVTCHN_2L_NR_CHANNELS ports, and a per-vCPU selector word that says which words of bits to look at.
+A port is one bit pending, one bit masked, in the shared_info page; binding decides who may set it.  This is
+the 2-level ABI: EVTCHN_2L_NR_CHANNELS ports, and a per-vCPU selector word that says which words of bits to
+look at.
 
 Not modelled: the FIFO ABI (init_control, expand_array, set_priority), and physical interrupts, which no guest
 here is given.
@@ -162,12 +163,12 @@ EVTCHNOP = Commands(
     "EVTCHNOP",
     Command(
         "bind_interdomain", EVTCHNOP_bind_interdomain, EvtchnBindInterdomain, "inout", out=("local_port",),
-        doc="Connect a new local port to a port the remote domain offers us. Both ends become interdomain; the "
-            "local one is made pending once, since a signal may have been lost before they met.",
+        doc="Connect a new local port to a port the remote domain offers us. Both ends become interdomain; "
+            "the local one is made pending once, since a signal may have been lost before they met.",
         errors={
             Errno.ESRCH: "`remote_dom` names no domain",
-            Errno.EINVAL: "`remote_port` is not a port, not unbound, or offered to another domain; or the caller "
-                          "is dying",
+            Errno.EINVAL: "`remote_port` is not a port, not unbound, or offered to another domain; or the "
+                          "caller is dying",
             Errno.ENOSPC: _NO_PORT,
             **_NO_BUCKET,
         },
@@ -175,8 +176,8 @@ EVTCHNOP = Commands(
     ),
     Command(
         "bind_virq", EVTCHNOP_bind_virq, EvtchnBindVirq, "inout", out=("port",),
-        doc="Bind a virtual interrupt to a new port that notifies `vcpu`. A global VIRQ is bound on vCPU 0 and may "
-            "be moved by bind_vcpu; a per-vCPU one (timer, debug) stays.",
+        doc="Bind a virtual interrupt to a new port that notifies `vcpu`. A global VIRQ is bound on vCPU 0 "
+            "and may be moved by bind_vcpu; a per-vCPU one (timer, debug) stays.",
         errors={
             Errno.EINVAL: "`virq` is no VIRQ, or is global and `vcpu` is not 0; or the caller is dying",
             Errno.ENOENT: "`vcpu` names no vCPU",
@@ -196,7 +197,8 @@ EVTCHNOP = Commands(
     ),
     Command(
         "close", EVTCHNOP_close, EvtchnClose, "in",
-        doc="Free a port. The other end of an interdomain pair becomes unbound, offered to the caller's domain.",
+        doc="Free a port. The other end of an interdomain pair becomes unbound, offered to the caller's "
+            "domain.",
         errors={Errno.EINVAL: f"{_BAD_PORT}, is not in use, or belongs to the hypervisor"},
     ),
     Command(
@@ -248,8 +250,8 @@ EVTCHNOP = Commands(
     ),
     Command(
         "unmask", EVTCHNOP_unmask, EvtchnUnmask, "in",
-        doc="Clear the mask bit; a port found pending notifies its vCPU. A guest may clear the bit itself only "
-            "where that vCPU is the one it runs on.",
+        doc="Clear the mask bit; a port found pending notifies its vCPU. A guest may clear the bit itself "
+            "only where that vCPU is the one it runs on.",
         errors={Errno.EINVAL: _BAD_PORT},
     ),
     Command(

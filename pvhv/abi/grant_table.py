@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Grant tables: a domain says which of its frames another may map, copy or take, and the hypervisor holds it to that.
+"""Grant tables: a domain says which of its frames another may map, copy or take.
 
-The granting domain writes entries into its own shared table; the other names them by reference.  Every command
-takes an array, and each item has its own answer in ``status`` (GNTST_*): the hypercall as a whole fails only when
-the array cannot be read or written.
+The granting domain writes entries into its own shared table; the other names them by reference.  Every
+command takes an array, and each item has its own answer in ``status`` (GNTST_*): the hypercall as a whole
+fails only when the array cannot be read or written.
 
-Not modelled: version 2 tables (sub-page and transitive grants, status frames), device mappings through an IOMMU,
-ARM's cache_flush.  Their structures and constants are declared.
+Not modelled: version 2 tables (sub-page and transitive grants, status frames), device mappings through an
+IOMMU, ARM's cache_flush.  Their structures and constants are declared.
 
 Read beside it: xen/include/public/grant_table.h, xen/common/grant_table.c, xen/arch/x86/pv/grant_table.c.
 """
@@ -15,7 +15,18 @@ from __future__ import annotations
 
 from pvhv.abi.arch_x86 import xen_pfn_t
 from pvhv.abi.errno import Errno
-from pvhv.abi.layout import codec, cstruct, cunion, handle, int16_t, record, typedef, uint16_t, uint32_t, uint64_t
+from pvhv.abi.layout import (
+    codec,
+    cstruct,
+    cunion,
+    handle,
+    int16_t,
+    record,
+    typedef,
+    uint16_t,
+    uint32_t,
+    uint64_t,
+)
 from pvhv.abi.spec import Arg, Command, Commands, Hypercall
 from pvhv.abi.xen import HYPERVISOR_grant_table_op, domid_t
 
@@ -229,22 +240,25 @@ GNTTABOP = Commands(
     Command(
         "map_grant_ref", GNTTABOP_map_grant_ref, GnttabMapGrantRef, "inout",
         out=("status", "handle", "dev_bus_addr"), batch=True,
-        doc="Map a granted frame. `host_addr` is the virtual address to map at, or with GNTMAP_contains_pte the "
-            "machine address of the L1 entry to write; the table it is in must be there already. The handle "
-            "is what unmapping wants.",
+        doc="Map a granted frame. `host_addr` is the virtual address to map at, or with GNTMAP_contains_pte "
+            "the machine address of the L1 entry to write; the table it is in must be there already. The "
+            "handle is what unmapping wants.",
         statuses={
-            GNTST_bad_gntref: "neither GNTMAP_host_map nor GNTMAP_device_map is set, or `ref` is beyond the table",
+            GNTST_bad_gntref: "neither GNTMAP_host_map nor GNTMAP_device_map is set, or `ref` is beyond the "
+                              "table",
             GNTST_bad_domain: "`dom` names no domain",
             GNTST_no_space: "the caller has as many mappings as it may",
-            GNTST_general_error: f"{_BAD_GRANT}; it is in use by another domain or too often; the frame is a page "
-                                 "table and writing was asked; or `host_addr` has no L1 entry of the caller's",
+            GNTST_general_error: f"{_BAD_GRANT}; it is in use by another domain or too often; the frame is "
+                                 "a page table and writing was asked; or `host_addr` has no L1 entry of the "
+                                 "caller's",
             GNTST_bad_page: "the entry's frame is not a frame of the granter's",
         },
     ),
     Command(
-        "unmap_grant_ref", GNTTABOP_unmap_grant_ref, GnttabUnmapGrantRef, "inout", out=("status",), batch=True,
-        doc="Undo a mapping: the host's where `host_addr` is not 0, the device's where `dev_bus_addr` is not. "
-            "When neither is left the handle is free and the granter may end the grant.",
+        "unmap_grant_ref", GNTTABOP_unmap_grant_ref, GnttabUnmapGrantRef, "inout", out=("status",),
+        batch=True,
+        doc="Undo a mapping: the host's where `host_addr` is not 0, the device's where `dev_bus_addr` is "
+            "not. When neither is left the handle is free and the granter may end the grant.",
         statuses={
             GNTST_bad_handle: "`handle` names no mapping of the caller's",
             GNTST_bad_dev_addr: "`dev_bus_addr` is not the frame's address",
@@ -253,12 +267,14 @@ GNTTABOP = Commands(
     ),
     Command(
         "setup_table", GNTTABOP_setup_table, GnttabSetupTable, "inout", out=("status",),
-        doc="Grow a domain's grant table to `nr_frames` and list its frames in `frame_list`, for the domain to map.",
+        doc="Grow a domain's grant table to `nr_frames` and list its frames in `frame_list`, for the domain "
+            "to map.",
         errors=_ONE_ONLY,
         statuses={
             GNTST_bad_domain: "`dom` names no domain",
             GNTST_permission_denied: _NOT_YOURS,
-            GNTST_general_error: "`nr_frames` is more than the domain may have, or there is no memory for them",
+            GNTST_general_error: "`nr_frames` is more than the domain may have, or there is no memory for "
+                                 "them",
             GNTST_bad_virt_addr: "`frame_list` cannot be written",
         },
     ),
@@ -269,21 +285,22 @@ GNTTABOP = Commands(
     ),
     Command(
         "transfer", GNTTABOP_transfer, GnttabTransfer, "inout", out=("status",), batch=True,
-        doc="Give a frame away to a domain whose entry accepts a transfer. The frame is lost to the caller even when "
-            "the receiver turns out not to take it.",
+        doc="Give a frame away to a domain whose entry accepts a transfer. The frame is lost to the caller "
+            "even when the receiver turns out not to take it.",
         statuses={
-            GNTST_bad_page: "`mfn` is not an ordinary frame of the caller's, or is still referred to: mapped, a "
-                            "page table, granted and in use",
+            GNTST_bad_page: "`mfn` is not an ordinary frame of the caller's, or is still referred to: "
+                            "mapped, a page table, granted and in use",
             GNTST_bad_domain: "`domid` names no domain",
-            GNTST_general_error: "the receiver is dying, has no room, or its entry `ref` does not accept a transfer "
-                                 "from the caller",
-            GNTST_address_too_big: "the frame's number does not fit a version 1 entry and no lower one is free",
+            GNTST_general_error: "the receiver is dying, has no room, or its entry `ref` does not accept a "
+                                 "transfer from the caller",
+            GNTST_address_too_big: "the frame's number does not fit a version 1 entry and no lower one is "
+                                   "free",
         },
     ),
     Command(
         "copy", GNTTABOP_copy, GnttabCopy, "inout", out=("status",), batch=True,
-        doc="Copy up to a page between two frames, each the caller's own (DOMID_SELF, by frame) or granted (by "
-            "reference).",
+        doc="Copy up to a page between two frames, each the caller's own (DOMID_SELF, by frame) or granted "
+            "(by reference).",
         statuses={
             GNTST_bad_domain: "`domid` of source or destination names no domain, or one that is dying",
             GNTST_permission_denied: "a frame of another domain is named without a grant",
@@ -306,12 +323,12 @@ GNTTABOP = Commands(
     Command(
         "unmap_and_replace", GNTTABOP_unmap_and_replace, GnttabUnmapAndReplace, "inout", out=("status",),
         batch=True,
-        doc="Undo a mapping and put the entry that maps `new_addr` in its place, so that no moment passes without "
-            "one; `new_addr` is left unmapped. 0 just unmaps.",
+        doc="Undo a mapping and put the entry that maps `new_addr` in its place, so that no moment passes "
+            "without one; `new_addr` is left unmapped. 0 just unmaps.",
         statuses={
             GNTST_bad_handle: "`handle` names no mapping of the caller's",
-            GNTST_general_error: "`host_addr` does not map the granted frame as it was granted, `new_addr` has no L1 "
-                                 "entry, or the mapping was made with GNTMAP_contains_pte",
+            GNTST_general_error: "`host_addr` does not map the granted frame as it was granted, `new_addr` "
+                                 "has no L1 entry, or the mapping was made with GNTMAP_contains_pte",
         },
     ),
     Command(
@@ -324,8 +341,13 @@ GNTTABOP = Commands(
     ),
     Command(
         "get_status_frames", GNTTABOP_get_status_frames, GnttabGetStatusFrames, "inout", out=("status",),
-        doc="List the status frames of a version 2 table.",
-        status="version 2 tables are not modelled",
+        doc="List the status frames of a version 2 table. Version 1 has none, so only a list of none works.",
+        errors=_ONE_ONLY,
+        statuses={
+            GNTST_bad_domain: "`dom` names no domain",
+            GNTST_permission_denied: _NOT_YOURS,
+            GNTST_general_error: "`nr_frames` is more than the table has",
+        },
     ),
     Command(
         "get_version", GNTTABOP_get_version, GnttabGetVersion, "inout", out=("version",),
@@ -342,8 +364,17 @@ GNTTABOP = Commands(
     ),
     Command(
         "cache_flush", GNTTABOP_cache_flush, GnttabCacheFlush, "in", batch=True,
-        doc="Clean or invalidate caches over a granted frame.",
-        status="caches are coherent here; Xen too offers it on ARM only",
+        doc="Clean caches over a frame of the caller's, or one granted to it and in use. Caches are "
+            "coherent here, so what is left is the checking; the first item that fails ends the batch.",
+        errors={
+            Errno.EINVAL: "the range is not inside one page, `op` has unknown bits (or names the frame by "
+                          "reference), or the frame is no RAM, or another domain's and not granted to the "
+                          "caller",
+            Errno.EPERM: "the frame belongs to no domain",
+            Errno.EOPNOTSUPP: "invalidating without cleaning is asked for, which x86 does not do",
+            Errno.EILSEQ: "`cmd` has bits above its command, as a continuation's, but there is nothing to "
+                          "flush",
+        },
     ),
 )
 
@@ -355,8 +386,8 @@ GRANT_TABLE_OP = Hypercall(
         Arg("count", "unsigned int", role="count"),
     ),
     GNTTABOP,
-    doc="Share frames between domains. `uop` is an array of `count` items, each answered in its own status field. "
-        "A long array is worked through in pieces; items done stay done.",
+    doc="Share frames between domains. `uop` is an array of `count` items, each answered in its own status "
+        "field. A long array is worked through in pieces; items done stay done.",
     errors={
         Errno.EFAULT: "an item cannot be read or written",
         Errno.EINVAL: "`count` is negative as an int, or `cmd` has bits above its command",

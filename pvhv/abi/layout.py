@@ -135,7 +135,8 @@ def cstruct(tag: str | None, *declared: Any, typedef: str | None = "", c_fields:
             doc: str = "") -> CStruct:
     """A C structure from named fields.  ``tag`` is Xen's; None for a structure without one, inside another.
 
-    ``typedef`` is ``tag_t`` unless told (None where Xen has none).  ``c_fields`` replaces the C text of a field.
+    ``typedef`` is ``tag_t`` unless told (None where Xen has none).  ``c_fields`` replaces the C text of a
+    field.
     """
     fields: list[Field] = []
     subcons: list[Any] = []
@@ -213,7 +214,8 @@ def _ctype(field: Any, name: str) -> Any:
 
 
 def record(aggregate: Any, name: str = "") -> RecordType:
-    """The ctypes class of a structure or union.  Made once; its ``abi`` attribute leads back to the declaration."""
+    """The ctypes class of a structure or union.  Made once; its ``abi`` attribute leads back to the
+    declaration."""
     if aggregate.record is not None:
         return cast(RecordType, aggregate.record)
     # The typedef names an array type; a tag names the rest; a nameless one is called after its place.
@@ -261,7 +263,8 @@ def leaves(field: Any, path: str = "", offset: int = 0) -> Iterator[tuple[str, A
     """(path, type, offset) of every scalar and string; of an array of structures, the first element only."""
     if isinstance(field, (CStruct, CUnion)):
         for member in field.fields:
-            yield from leaves(member.type, f"{path}.{member.name}" if path else member.name, offset + member.offset)
+            inner = f"{path}.{member.name}" if path else member.name
+            yield from leaves(member.type, inner, offset + member.offset)
         return
     array = _array(field)
     if array and isinstance(array[0], (CStruct, CUnion)):

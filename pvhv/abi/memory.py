@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A domain's memory: getting frames, giving them back, and learning what there is.
 
-increase_reservation, decrease_reservation and populate_physmap never fail: they return how many extents they did,
-and stop at the first they could not do.  A guest that looks for a negative number will not find one.
+increase_reservation, decrease_reservation and populate_physmap never fail: they return how many extents they
+did, and stop at the first they could not do.  A guest that looks for a negative number will not find one.
 
-A pv guest keeps its own pfn-to-mfn map; populate_physmap only records the pfn in the machine-to-physical table.
-What needs a map kept by the hypervisor (add_to_physmap and its kin) a PV guest is refused.
+A pv guest keeps its own pfn-to-mfn map; populate_physmap only records the pfn in the machine-to-physical
+table. What needs a map kept by the hypervisor (add_to_physmap and its kin) a PV guest is refused.
 
 Read beside it: xen/include/public/memory.h, xen/common/memory.c, xen/arch/x86/mm.c (arch_memory_op).
 """
@@ -221,24 +221,25 @@ xen_vnuma_topology_info = cstruct(
 XenVnumaTopologyInfo = record(xen_vnuma_topology_info)
 
 _EXTENTS = "how many extents were done; never an error"
-_STOPS = ("It stops, short of `nr_extents`, at an extent that cannot be done: the reservation or the list cannot be "
-          "read or written, `domid` is not the caller's to change, `extent_order` is above 9, ")
+_STOPS = ("It stops, short of `nr_extents`, at an extent that cannot be done: the reservation or the list "
+          "cannot be read or written, `domid` is not the caller's to change, `extent_order` is above 9, ")
 _ESRCH = {Errno.ESRCH: "`domid` names no domain"}
 _EPERM = {Errno.EPERM: "`domid` is another domain and the caller does not control it"}
 _EFAULT = {Errno.EFAULT: "the argument cannot be read or written"}
-_CONTINUED = {Errno.EINVAL: "bits above the command are set, which only a continuation of a resumable one has"}
+_CONTINUED = {Errno.EINVAL: "bits above the command are set, which only a continuation of a resumable one "
+                            "has"}
 
 XENMEM = Commands(
     "XENMEM",
     Command(
         "increase_reservation", XENMEM_increase_reservation, XenMemoryReservation, "in", returns=_EXTENTS,
-        doc="Get new frames, without pfns. Their numbers are written to `extent_start`, which may be NULL. " + _STOPS
-            + "the domain has all it may have, or memory is out.",
+        doc="Get new frames, without pfns. Their numbers are written to `extent_start`, which may be NULL. "
+            + _STOPS + "the domain has all it may have, or memory is out.",
     ),
     Command(
         "decrease_reservation", XENMEM_decrease_reservation, XenMemoryReservation, "in", returns=_EXTENTS,
-        doc="Give frames back: `extent_start` lists their numbers. A frame still mapped is lost to the domain now "
-            "and free once the last mapping goes. " + _STOPS + "or the frame is not the domain's.",
+        doc="Give frames back: `extent_start` lists their numbers. A frame still mapped is lost to the "
+            "domain now and free once the last mapping goes. " + _STOPS + "or the frame is not the domain's.",
     ),
     Command(
         "maximum_ram_page", XENMEM_maximum_ram_page, errors=_CONTINUED,
@@ -261,9 +262,10 @@ XENMEM = Commands(
     ),
     Command(
         "populate_physmap", XENMEM_populate_physmap, XenMemoryReservation, "in", returns=_EXTENTS,
-        doc="Get new frames for given pfns: `extent_start` lists pfns and is overwritten with the frame numbers. "
-            + _STOPS + "the domain has all it may have, memory is out, or XENMEMF_populate_on_demand was asked "
-            "for oneself.",
+        doc="Get new frames for given pfns: `extent_start` lists pfns and is overwritten with the frame "
+            "numbers. "
+            + _STOPS + "the domain has all it may have, memory is out, or XENMEMF_populate_on_demand was "
+                       "asked for oneself.",
     ),
     Command(
         "add_to_physmap", XENMEM_add_to_physmap, XenAddToPhysmap, "in",
@@ -277,8 +279,8 @@ XENMEM = Commands(
     ),
     Command(
         "memory_map", XENMEM_memory_map, XenMemoryMap, "inout", out=("nr_entries",),
-        doc="The memory map the toolstack gave the domain, in the BIOS's e820 format: packed entries of address, "
-            "size and type.",
+        doc="The memory map the toolstack gave the domain, in the BIOS's e820 format: packed entries of "
+            "address, size and type.",
         errors={**_EFAULT, Errno.ENOSYS: "the domain was given no map"},
     ),
     Command(
@@ -289,15 +291,15 @@ XENMEM = Commands(
     ),
     Command(
         "exchange", XENMEM_exchange, XenMemoryExchange, "inout", out=("nr_exchanged",),
-        doc="Give frames back and get as many new ones, in extents of another order. `nr_exchanged` tells how far it "
-            "came, and where to go on.",
+        doc="Give frames back and get as many new ones, in extents of another order. `nr_exchanged` tells "
+            "how far it came, and where to go on.",
         errors={
             **_EFAULT, **_ESRCH,
             Errno.EPERM: "an `extent_order` is above 9, or `domid` is another domain and the caller does not "
                          "control it",
-            Errno.EINVAL: "the two reservations name different domains or sizes, `nr_exchanged` is beyond the "
-                          "first's, an exact node is asked for; or a frame is not the domain's, or is still "
-                          "referred to; or bits above the command are set",
+            Errno.EINVAL: "the two reservations name different domains or sizes, `nr_exchanged` is beyond "
+                          "the first's, an exact node is asked for; or a frame is not the domain's, or is "
+                          "still referred to; or bits above the command are set",
             Errno.ENOMEM: "no frames of that order are free",
         },
     ),
@@ -372,8 +374,8 @@ XENMEM = Commands(
         doc="The domain's virtual NUMA topology.",
         errors={Errno.EOPNOTSUPP: "the domain was given none"},
     ),
-    Command("reserved_device_memory_map", XENMEM_reserved_device_memory_map, XenReservedDeviceMemoryMap, "inout",
-            out=("nr_entries",), doc="Memory reserved for devices that could be passed through.",
+    Command("reserved_device_memory_map", XENMEM_reserved_device_memory_map, XenReservedDeviceMemoryMap,
+            "inout", out=("nr_entries",), doc="Memory reserved for devices that could be passed through.",
             status="there is no passthrough"),
     Command(
         "acquire_resource", XENMEM_acquire_resource, XenMemAcquireResource, "inout", out=("nr_frames",),
@@ -388,7 +390,7 @@ MEMORY_OP = Hypercall(
     (Arg("cmd", "unsigned long", role="cmd"), Arg("arg", "void *", role="arg")),
     XENMEM,
     command_mask=MEMOP_CMD_MASK,
-    doc="Get, give back and describe memory. The command is in the low six bits of `cmd`; the rest is how far a "
-        "call that was interrupted had come, and a guest leaves it 0.",
+    doc="Get, give back and describe memory. The command is in the low six bits of `cmd`; the rest is how "
+        "far a call that was interrupted had come, and a guest leaves it 0.",
     errors={Errno.ENOSYS: "the command is not one of these"},
 )

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The hypercalls of xen.h by which a PV guest changes page tables and descriptor tables.
 
-A PV guest's tables hold machine addresses and are used as they are; what makes that safe is that a page in use as
-a table is never writable, and every entry is checked on its way in.  These calls are that way.  Page tables have
-types (L1 to L4) that last while anything refers to them; pinning is a reference of the guest's own.
+A PV guest's tables hold machine addresses and are used as they are; what makes that safe is that a page in
+use as a table is never writable, and every entry is checked on its way in.  These calls are that way.  Page
+tables have types (L1 to L4) that last while anything refers to them; pinning is a reference of the guest's
+own.
 
 Structures and constants are in :mod:`pvhv.abi.xen`; the model behind the errors is in xen/arch/x86/mm.c.
 """
@@ -15,12 +16,13 @@ from pvhv.abi.errno import Errno
 from pvhv.abi.spec import Arg, Command, Commands, Hypercall
 
 _ENTRY = {
-    Errno.EINVAL: "the address is not in a page table of the right owner; the entry has bits a guest may not set, "
-                  "is in one of the hypervisor's L4 slots, or refers to a page that is not, and cannot become, a "
-                  "table of the next level",
-    Errno.EBUSY: "an L1 entry maps a frame that is another domain's, or writably one that is in use as a page table "
-                 "or descriptor table",
-    Errno.EPERM: "the foreign domain is not the caller's to control, or an L1 entry maps a frame that is no RAM",
+    Errno.EINVAL: "the address is not in a page table of the right owner; the entry has bits a guest may "
+                  "not set, is in one of the hypervisor's L4 slots, or refers to a page that is not, and "
+                  "cannot become, a table of the next level",
+    Errno.EBUSY: "an L1 entry maps a frame that is another domain's, or writably one that is in use as a "
+                 "page table or descriptor table",
+    Errno.EPERM: "the foreign domain is not the caller's to control, or an L1 entry maps a frame that is no "
+                 "RAM",
     Errno.EACCES: "an L1 entry asks for special cacheability of a page the hypervisor shares",
 }
 
@@ -30,14 +32,14 @@ MMU_UPDATE = Hypercall(
         Arg("req", "mmu_update_t *", role="arg"),
         Arg("count", "unsigned int", role="count"),
         Arg("done_out", "unsigned int *", "NULL, or where to add how many were done"),
-        Arg("foreigndom", "unsigned int", "DOMID_SELF; or whose frames are mapped, and in the upper half, plus one, "
-                                          "whose tables are changed"),
+        Arg("foreigndom", "unsigned int", "DOMID_SELF; or whose frames are mapped, and in the upper half, "
+                                          "plus one, whose tables are changed"),
     ),
     arg=xen.MmuUpdate, direction="in", batch=True,
-    doc="Change entries of page tables, or of the machine-to-physical table, in order, until one fails. The low two "
-        "bits of `ptr` say which: MMU_NORMAL_PT_UPDATE writes `val` to the entry at machine address `ptr` (any "
-        "level; a plain writable page is written too); MMU_PT_UPDATE_PRESERVE_AD also keeps the accessed and "
-        "dirty bits that are set; MMU_PT_UPDATE_NO_TRANSLATE is the same as normal for PV; "
+    doc="Change entries of page tables, or of the machine-to-physical table, in order, until one fails. The "
+        "low two bits of `ptr` say which: MMU_NORMAL_PT_UPDATE writes `val` to the entry at machine address "
+        "`ptr` (any level; a plain writable page is written too); MMU_PT_UPDATE_PRESERVE_AD also keeps the "
+        "accessed and dirty bits that are set; MMU_PT_UPDATE_NO_TRANSLATE is the same as normal for PV; "
         "MMU_MACHPHYS_UPDATE records `val` as the pfn of the frame `ptr` is in.",
     errors={
         Errno.EFAULT: "a request cannot be read",
@@ -48,8 +50,8 @@ MMU_UPDATE = Hypercall(
 )
 
 _PIN = {
-    Errno.EINVAL: "`mfn` is not a frame of the domain's; it is pinned already; or it is in use as something else, or "
-                  "an entry in it, or in a table below it, is not one the domain may install",
+    Errno.EINVAL: "`mfn` is not a frame of the domain's; it is pinned already; or it is in use as something "
+                  "else, or an entry in it, or in a table below it, is not one the domain may install",
     Errno.EBUSY: "an L1 entry below it maps another domain's frame, or a table writably",
     Errno.EPERM: "an L1 entry below it maps a frame that is no RAM",
     Errno.EACCES: "an L1 entry below it asks for special cacheability of a page the hypervisor shares",
@@ -93,8 +95,8 @@ MMUEXT = Commands(
     Command("SET_LDT", xen.MMUEXT_SET_LDT, batch=True,
             doc="Load an LDT: its address and number of entries, none with 0. Its pages are looked at when a "
                 "descriptor of them is used, and must then hold nothing but descriptors a guest may have.",
-            errors={**_OWN, Errno.EINVAL: "more than 8192 entries, or an address that is not on a page's boundary or "
-                                          "is in the hypervisor's part of the address space"}),
+            errors={**_OWN, Errno.EINVAL: "more than 8192 entries, or an address that is not on a page's "
+                                          "boundary or is in the hypervisor's part of the address space"}),
     Command("NEW_USER_BASEPTR", xen.MMUEXT_NEW_USER_BASEPTR, batch=True,
             doc="Choose the L4 table user code runs on; 0 for none.",
             errors={**_PIN, Errno.EPERM: "`foreigndom` is another domain, or as for pinning",
@@ -102,7 +104,8 @@ MMUEXT = Commands(
     Command("CLEAR_PAGE", xen.MMUEXT_CLEAR_PAGE, batch=True, doc="Fill a frame with zeros.",
             errors={Errno.EINVAL: "`mfn` is not a frame of the domain's that may be written"}),
     Command("COPY_PAGE", xen.MMUEXT_COPY_PAGE, batch=True, doc="Copy a frame (`src_mfn`) to another (`mfn`).",
-            errors={Errno.EINVAL: "one of the two is not a frame of the domain's, or `mfn` may not be written"}),
+            errors={Errno.EINVAL: "one of the two is not a frame of the domain's, or `mfn` may not be "
+                                  "written"}),
     Command("FLUSH_CACHE_GLOBAL", xen.MMUEXT_FLUSH_CACHE_GLOBAL, batch=True,
             doc="Write back and empty every processor's caches.",
             errors={**_OWN, Errno.EINVAL: "the domain has no device that would make it necessary"}),
@@ -123,8 +126,8 @@ MMUEXT_OP = Hypercall(
     ),
     MMUEXT,
     arg=xen.MmuextOp, direction="in", batch=True, command_field="cmd",
-    doc="What mmu_update cannot say: pinning, loading of base pointers and LDT, TLB flushes; in order, until one "
-        "fails.",
+    doc="What mmu_update cannot say: pinning, loading of base pointers and LDT, TLB flushes; in order, "
+        "until one fails.",
     errors={
         Errno.EFAULT: "an operation cannot be read",
         Errno.ESRCH: "`foreigndom` names no domain; the caller's own id, too, is not understood",
@@ -133,10 +136,10 @@ MMUEXT_OP = Hypercall(
     },
 )
 
-_FLUSH = ("what to flush afterwards (UVMF_TLB_FLUSH, UVMF_INVLPG or nothing) and where (UVMF_LOCAL, UVMF_ALL, or a "
-          "pointer to a bitmap of vCPUs)")
-_UPDATE_VA = {**_ENTRY, Errno.EINVAL: "no L1 table of the caller's covers `va`, or the entry has bits a guest may not "
-                                      "set"}
+_FLUSH = ("what to flush afterwards (UVMF_TLB_FLUSH, UVMF_INVLPG or nothing) and where (UVMF_LOCAL, "
+          "UVMF_ALL, or a pointer to a bitmap of vCPUs)")
+_UPDATE_VA = {**_ENTRY, Errno.EINVAL: "no L1 table of the caller's covers `va`, or the entry has bits a "
+                                      "guest may not set"}
 
 UPDATE_VA_MAPPING = Hypercall(
     xen.HYPERVISOR_update_va_mapping, "update_va_mapping",
@@ -171,8 +174,8 @@ SET_GDT = Hypercall(
     doc="Load the calling vCPU's GDT from a list of frames, each of 512 descriptors. While loaded, they are "
         "descriptor pages: not writable, changed by update_descriptor.",
     errors={
-        Errno.EINVAL: f"more than {14 * 512} entries, or a frame is not the domain's, is mapped writably or holds a "
-                      "descriptor a guest may not have",
+        Errno.EINVAL: f"more than {14 * 512} entries, or a frame is not the domain's, is mapped writably or "
+                      "holds a descriptor a guest may not have",
         Errno.EFAULT: "`frame_list` cannot be read",
     },
 )
@@ -180,10 +183,11 @@ SET_GDT = Hypercall(
 UPDATE_DESCRIPTOR = Hypercall(
     xen.HYPERVISOR_update_descriptor, "update_descriptor",
     (Arg("ma", "uint64_t", "machine address of the descriptor"), Arg("desc", "uint64_t")),
-    doc="Write a descriptor. Its privilege level is raised to what a guest may have; call gates are kept with "
-        "level 0, so that using one traps.",
+    doc="Write a descriptor. Its privilege level is raised to what a guest may have; call gates are kept "
+        "with level 0, so that using one traps.",
     errors={
-        Errno.EINVAL: "`ma` is not on a multiple of 8 or not in a frame of the domain's that is a descriptor page or "
-                      "may be written; or the descriptor is a gate or system segment other than a call gate",
+        Errno.EINVAL: "`ma` is not on a multiple of 8 or not in a frame of the domain's that is a "
+                      "descriptor page or may be written; or the descriptor is a gate or system segment "
+                      "other than a call gate",
     },
 )

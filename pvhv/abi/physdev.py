@@ -185,8 +185,8 @@ PHYSDEVOP = Commands(
     Command(
         "set_iobitmap", PHYSDEVOP_set_iobitmap, PhysdevSetIobitmap, "in",
         doc="Give the calling vCPU a bitmap of the ports its user code may reach.",
-        errors={Errno.EINVAL: "more than 65536 ports, or the bitmap is in the hypervisor's part of the address "
-                              "space"},
+        errors={Errno.EINVAL: "more than 65536 ports, or the bitmap is in the hypervisor's part of the "
+                              "address space"},
     ),
     Command("apic_read", PHYSDEVOP_apic_read, PhysdevApic, "inout", out=("value",), refusal=Errno.EPERM,
             doc="Read an I/O APIC.", errors=_HARDWARE),

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Giving up the processor, and the ways a domain ends.
 
-yield, block and poll differ in what wakes the vCPU: its turn, any event, or one of a few ports.  block and poll
-look for pending events after they decided to sleep, so a signal that comes in between is not lost.  A shutdown's
-first reason is the one that counts.
+yield, block and poll differ in what wakes the vCPU: its turn, any event, or one of a few ports.  block and
+poll look for pending events after they decided to sleep, so a signal that comes in between is not lost.  A
+shutdown's first reason is the one that counts.
 
 Read beside it: xen/include/public/sched.h, xen/common/sched/core.c.
 """
@@ -61,13 +61,13 @@ SCHEDOP = Commands(
     ),
     Command(
         "shutdown", SCHEDOP_shutdown, SchedShutdown, "in",
-        doc="End the domain for a reason (SHUTDOWN_*), of which the low eight bits count. The vCPUs stop before "
-            "their next instruction.",
+        doc="End the domain for a reason (SHUTDOWN_*), of which the low eight bits count. The vCPUs stop "
+            "before their next instruction.",
     ),
     Command(
         "poll", SCHEDOP_poll, SchedPoll, "in",
-        doc="Sleep until one of some ports is pending, masked or not, an event is deliverable, or system time "
-            "reaches `timeout` (0: never).",
+        doc="Sleep until one of some ports is pending, masked or not, an event is deliverable, or system "
+            "time reaches `timeout` (0: never).",
         errors={
             Errno.EINVAL: "more than 128 ports, or one of them is not an open port",
             Errno.EFAULT: "`ports` cannot be read",
@@ -87,8 +87,8 @@ SCHEDOP = Commands(
     ),
     Command(
         "watchdog", SCHEDOP_watchdog, SchedWatchdog, "in", returns="the timer's id when `id` was 0, else 0",
-        doc="Start (id 0), restart, or with timeout 0 stop one of two timers, in seconds, whose expiry shuts the "
-            "domain down with SHUTDOWN_watchdog.",
+        doc="Start (id 0), restart, or with timeout 0 stop one of two timers, in seconds, whose expiry "
+            "shuts the domain down with SHUTDOWN_watchdog.",
         errors={
             Errno.EINVAL: "`id` is above 2, or names a timer that is not running",
             Errno.ENOSPC: "both timers are in use",

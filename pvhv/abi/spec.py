@@ -6,8 +6,8 @@ A :class:`Hypercall` is one number of Xen's table.  Many of them carry a first a
 behaviour: the dispatcher reads them to copy arguments in and out, the core keys its handlers by them, and
 hypercalls.md is printed from them.
 
-Invariant: an error a handler may raise is in the spec of its command (or, for what the dispatcher finds, of its
-hypercall), with the reason a guest's author needs.  Errors Xen has and pvhv cannot meet stand under
+Invariant: an error a handler may raise is in the spec of its command (or, for what the dispatcher finds, of
+its hypercall), with the reason a guest's author needs.  Errors Xen has and pvhv cannot meet stand under
 ``unreachable``, with why.
 
 ``status`` is IMPLEMENTED, or says why not, and then the call answers -ENOSYS; a ``refusal`` is the one answer
@@ -121,14 +121,15 @@ class Commands:
 class Hypercall(Spec):
     """One number of the hypercall table.
 
-    ``commands`` is the namespace its ``cmd`` argument chooses from (empty when it has no commands).
-    ``command_field`` names the record's field that chooses, where the choice is not in a register (mmuext_op).
+    ``commands`` is the namespace its ``cmd`` argument chooses from (None when it has no commands).
+    ``command_field`` names the record's field that chooses, where the choice is not in a register
+    (mmuext_op).
     """
 
     number: int
     name: str
     args: tuple[Arg, ...] = ()
-    commands: Commands = field(default_factory=lambda: Commands(""))
+    commands: Commands | None = None
     arg: Any = None
     direction: Direction = "none"
     out: tuple[str, ...] = ()

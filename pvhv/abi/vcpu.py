@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A domain's vCPUs: bringing them up, their timers, and the memory in which the hypervisor keeps them informed.
+"""A domain's vCPUs: bringing them up, their timers, and the memory that keeps them informed.
 
 Every command names a vCPU of the caller's own domain.  Areas registered here (vcpu_info, runstate, time) are
 written by the hypervisor from then on, at every change: vcpu_info by frame, the others by virtual address.
@@ -35,7 +35,8 @@ RUNSTATE_runnable = 1
 RUNSTATE_blocked = 2
 RUNSTATE_offline = 3
 
-# Set in state_entry_time while the area is being written, for guests that ask by VMASST_TYPE_runstate_update_flag.
+# Set in state_entry_time while the area is being written, for guests that ask by
+# VMASST_TYPE_runstate_update_flag.
 XEN_RUNSTATE_UPDATE = 1 << 63
 
 VCPU_SSHOTTMR_future = 1 << 0
@@ -80,13 +81,13 @@ VCPUOP = Commands(
     "VCPUOP",
     Command(
         "initialise", VCPUOP_initialise, VcpuGuestContext, "in",
-        doc="Give a vCPU that never ran its registers, tables and callbacks. It stays down until `up`, unless the "
-            "context says VGCF_online.",
+        doc="Give a vCPU that never ran its registers, tables and callbacks. It stays down until `up`, "
+            "unless the context says VGCF_online.",
         errors={
             Errno.EEXIST: "the vCPU is initialised already",
-            Errno.EINVAL: "the vCPU has no vcpu_info yet (beyond the 32 of shared_info it must register one first); "
-                          "an address in the context is not canonical; the LDT, GDT or vm_assist is not a "
-                          "guest's to ask for; or the page table is not the domain's or not valid",
+            Errno.EINVAL: "the vCPU has no vcpu_info yet (beyond the 32 of shared_info it must register one "
+                          "first); an address in the context is not canonical; the LDT, GDT or vm_assist is "
+                          "not a guest's to ask for; or the page table is not the domain's or not valid",
             Errno.ENOMEM: "no memory to hold the context; pvhv's is the host's",
         },
         unreachable={Errno.ENOMEM: "the host's memory is never refused"},
@@ -107,8 +108,8 @@ VCPUOP = Commands(
     Command(
         "register_runstate_memory_area", VCPUOP_register_runstate_memory_area,
         VcpuRegisterRunstateMemoryArea, "in",
-        doc="Keep a copy of a vCPU's runstate at a virtual address. It is written through the tables the vCPU "
-            "runs on; while they do not map it, updates are lost silently.",
+        doc="Keep a copy of a vCPU's runstate at a virtual address. It is written through the tables the "
+            "vCPU runs on; while they do not map it, updates are lost silently.",
         errors={Errno.EFAULT: "the area is in the hypervisor's part of the address space"},
     ),
     Command(
@@ -119,8 +120,8 @@ VCPUOP = Commands(
     Command("stop_periodic_timer", VCPUOP_stop_periodic_timer, doc="Stop the periodic timer."),
     Command(
         "set_singleshot_timer", VCPUOP_set_singleshot_timer, VcpuSetSingleshotTimer, "in",
-        doc="Raise VIRQ_TIMER once, at an absolute system time. A time already past fires at once, whatever the "
-            "flags say.",
+        doc="Raise VIRQ_TIMER once, at an absolute system time. A time already past fires at once, whatever "
+            "the flags say.",
         errors={Errno.EINVAL: "the vCPU is not the caller"},
     ),
     Command(
@@ -129,12 +130,12 @@ VCPUOP = Commands(
     ),
     Command(
         "register_vcpu_info", VCPUOP_register_vcpu_info, VcpuRegisterVcpuInfo, "in",
-        doc="Move a vCPU's vcpu_info into a frame of the guest's. It can be done once; everything is marked pending "
-            "afterwards, so that nothing is lost on the way.",
+        doc="Move a vCPU's vcpu_info into a frame of the guest's. It can be done once; everything is marked "
+            "pending afterwards, so that nothing is lost on the way.",
         errors={
             Errno.ENXIO: "`offset` leaves no room in the page, or is not a multiple of 8",
-            Errno.EINVAL: "the vCPU has registered one already; it is neither the caller nor down; or `mfn` is not a "
-                          "frame the domain may write",
+            Errno.EINVAL: "the vCPU has registered one already; it is neither the caller nor down; or `mfn` "
+                          "is not a frame the domain may write",
             Errno.ENOMEM: "no room to map the frame",
         },
         unreachable={Errno.ENOMEM: "all of RAM is mapped"},

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What Xen this is: version, build, features.
 
-Answers are strings in fixed arrays, padded with NULs.  The command line and the build id are for dom0; others get
-Xen's polite lie, an answer of "<denied>", or an error.
+Answers are strings in fixed arrays, padded with NULs.  The command line and the build id are for dom0; others
+get Xen's polite lie, an answer of "<denied>", or an error.
 
 Read beside it: xen/include/public/version.h, xen/common/kernel.c.
 """
@@ -63,8 +63,10 @@ XenBuildId = record(xen_build_id)
 XENVER = Commands(
     "XENVER",
     Command("version", XENVER_version, doc="The version.", returns="major << 16 | minor"),
-    Command("extraversion", XENVER_extraversion, XenExtraversion, "out", doc="What follows the version, \".5\"."),
-    Command("compile_info", XENVER_compile_info, XenCompileInfo, "out", doc="Who built it, with what and when."),
+    Command("extraversion", XENVER_extraversion, XenExtraversion, "out", doc="What follows the version, "
+                                                                             "\".5\"."),
+    Command("compile_info", XENVER_compile_info, XenCompileInfo, "out", doc="Who built it, with what and "
+                                                                            "when."),
     Command("capabilities", XENVER_capabilities, XenCapabilitiesInfo, "out",
             doc="The kinds of guest it runs, as words: \"xen-3.0-x86_64\"."),
     Command("changeset", XENVER_changeset, XenChangesetInfo, "out", doc="The source it was built from."),

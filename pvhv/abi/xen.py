@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The centre of the interface: hypercall numbers, domain ids, virtual interrupts, the pages shared with every guest.
+"""The centre of the interface: hypercall numbers, domain ids, virtual interrupts, shared pages.
 
 Constants keep Xen's spelling, but for the two underscores before HYPERVISOR_* hypercall numbers, which Python
 would mangle inside a class.  The specs of the hypercalls are next door: :mod:`pvhv.abi.mmu` (page tables and
@@ -83,7 +83,8 @@ HYPERVISOR_arch_5 = 53
 HYPERVISOR_arch_6 = 54
 HYPERVISOR_arch_7 = 55
 
-# Virtual interrupts.  TIMER, DEBUG, XENOPROF and XENPMU are a vCPU's own; the others are the domain's (global).
+# Virtual interrupts.  TIMER, DEBUG, XENOPROF and XENPMU are a vCPU's own; the others are the domain's
+# (global).
 VIRQ_TIMER = 0
 VIRQ_DEBUG = 1
 VIRQ_CONSOLE = 2
@@ -134,7 +135,8 @@ MMUEXT_FLUSH_CACHE_GLOBAL = 18
 MMUEXT_MARK_SUPER = 19
 MMUEXT_UNMARK_SUPER = 20
 
-# update_va_mapping's flags: what to flush in the low bits, whose TLBs above (or a pointer to a bitmap of vCPUs).
+# update_va_mapping's flags: what to flush in the low bits, whose TLBs above (or a pointer to a bitmap of
+# vCPUs).
 UVMF_NONE = 0
 UVMF_TLB_FLUSH = 1
 UVMF_INVLPG = 2

@@ -1739,7 +1739,7 @@ typedef unsigned int RING_IDX;
 DEFINE_XEN_GUEST_HANDLE(RING_IDX);
 #endif
 
-/* A guest says what its barriers are before it uses the macros below; on x86 the compiler's are enough but for one. */
+/* Barriers, unless the guest has its own: x86 orders all but a load after a store. */
 #ifndef xen_mb
 #define xen_mb() __sync_synchronize()
 #define xen_rmb() __asm__ __volatile__("" ::: "memory")
@@ -1791,8 +1791,8 @@ DEFINE_XEN_GUEST_HANDLE(RING_IDX);
 #define SHARED_RING_INIT(s) do { \
     (s)->req_prod = (s)->rsp_prod = 0; \
     (s)->req_event = (s)->rsp_event = 1; \
-    for (unsigned int xen_i_ = 0; xen_i_ < sizeof((s)->pvt.pvt_pad); xen_i_++) (s)->pvt.pvt_pad[xen_i_] = 0; \
-    for (unsigned int xen_i_ = 0; xen_i_ < sizeof((s)->__pad); xen_i_++) (s)->__pad[xen_i_] = 0; \
+    for (RING_IDX xen_i_ = 0; xen_i_ < sizeof((s)->pvt.pvt_pad); xen_i_++) (s)->pvt.pvt_pad[xen_i_] = 0; \
+    for (RING_IDX xen_i_ = 0; xen_i_ < sizeof((s)->__pad); xen_i_++) (s)->__pad[xen_i_] = 0; \
 } while (0)
 #define FRONT_RING_ATTACH(r, s, i, bytes) do { \
     (r)->req_prod_pvt = (r)->rsp_cons = (i); \
@@ -1813,8 +1813,10 @@ DEFINE_XEN_GUEST_HANDLE(RING_IDX);
 #define RING_FULL(r) (RING_FREE_REQUESTS(r) == 0)
 #define RING_GET_REQUEST(r, i) (&(r)->sring->ring[(i) & (RING_SIZE(r) - 1)].req)
 #define RING_GET_RESPONSE(r, i) (&(r)->sring->ring[(i) & (RING_SIZE(r) - 1)].rsp)
-#define RING_COPY_REQUEST(r, i, to) do { *(to) = *(volatile __typeof__(to))RING_GET_REQUEST(r, i); } while (0)
-#define RING_COPY_RESPONSE(r, i, to) do { *(to) = *(volatile __typeof__(to))RING_GET_RESPONSE(r, i); } while (0)
+/* Take a copy, once: the other side may change the slot while it is being looked at. */
+#define RING_COPY_(to, from) do { *(to) = *(from); __asm__ __volatile__("" ::: "memory"); } while (0)
+#define RING_COPY_REQUEST(r, i, to) RING_COPY_(to, RING_GET_REQUEST(r, i))
+#define RING_COPY_RESPONSE(r, i, to) RING_COPY_(to, RING_GET_RESPONSE(r, i))
 #define XEN_RING_NR_UNCONSUMED_RESPONSES(r) ((r)->sring->rsp_prod - (r)->rsp_cons)
 #define XEN_RING_NR_UNCONSUMED_REQUESTS(r) ({ \
     unsigned int xen_new_ = (r)->sring->req_prod - (r)->req_cons; \

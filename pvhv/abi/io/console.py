@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The console ring: one page, two byte queues.
 
-The guest writes ``out`` and reads ``in``; indices run freely modulo 2**32 and are masked only on use.  Each side
-notifies the other through the console's event channel after moving an index.  The page's frame and the port
-are in ``start_info.console.domU``.
+The guest writes ``out`` and reads ``in``; indices run freely modulo 2**32 and are masked only on use.  Each
+side notifies the other through the console's event channel after moving an index.  The page's frame and the
+port are in ``start_info.console.domU``.
 
 Read beside it: xen/include/public/io/console.h.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The request/response ring of split drivers: a page of slots, each a request going and a response coming back.
+"""The request/response ring of split drivers: a page of slots, requests going, responses coming.
 
 The shared part opens with four free-running indices.  ``req_event`` and ``rsp_event`` say at which index the
 other side wants to be notified, so that a busy ring sends no events.  A ring has the largest power of two of

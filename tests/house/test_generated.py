@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Files printed from the specs are what would be printed now."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("generator", ["gen_header.py", "gen_hypercalls.py"])
+def test_it_is_not_stale(generator: str) -> None:
+    command = [sys.executable, str(ROOT / "tools" / generator), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
