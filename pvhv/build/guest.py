@@ -37,8 +37,9 @@ def build_directory(directory: Path, out: Path | None = None, *, progress: Progr
     progress = progress or Progress(f"{directory.name}:")
     out = (out or directory / "build" / directory.name).resolve()
     with open_cache() as store:
-        # One include path for <xen/...> and one label: where pvhv is installed must not show in the kernel.
-        workshop = Workshop(directory, find_zig(), store, progress, {HERE.parent: "/pvhv"})
+        # The label: where pvhv is installed must not show in the kernel.
+        labels = {INSTALLED_INCLUDE: "/pvhv/include"}
+        workshop = Workshop(directory, find_zig(), store, progress, labels)
         include = (directory, INSTALLED_INCLUDE)
         sources = tuple(Source(name, KERNEL_FLAGS, include) for name in names)
         image = Image(directory.name, sources, LINK_FLAGS, script=_script(directory))

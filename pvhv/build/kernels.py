@@ -16,7 +16,6 @@ kernels).  How, and whether there is anything to do, is for objects.py.
 
 from __future__ import annotations
 
-import tempfile
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -86,22 +85,26 @@ def _description(path: Path, name: str, table: dict[str, Any]) -> Description:
     return Description(name, **values)
 
 
-def build_kernels(workshop: Workshop, descriptions: Sequence[Description]) -> dict[str, Path]:
-    """Each kernel's name and its image in the store; what failed is in `workshop.failures`."""
-    with tempfile.TemporaryDirectory(prefix="pvhv-initfs-") as generated:
-        plans = []
-        for description in descriptions:
-            try:
-                plans.append(_Plan(workshop, description, Path(generated)))
-            except BuildError as error:
-                workshop.progress.say(str(error))
-        first = [s for plan in plans for s in (*plan.early, *plan.program_sources)]
-        objects = workshop.compile(first)
-        programs = workshop.link([image for plan in plans for image in plan.programs], objects)
-        ready = [plan for plan in plans if plan.write_initfs(programs)]
-        objects |= workshop.compile([s for plan in ready for s in plan.late])
-        images = workshop.link([plan.image for plan in ready], objects)
-        return {plan.image.name: images[plan.image] for plan in ready if plan.image in images}
+def build_kernels(
+    workshop: Workshop, descriptions: Sequence[Description], generated: Path
+) -> dict[str, Path]:
+    """Each kernel's name and its image in the store; what failed is in `workshop.failures`.
+
+    `generated` is an empty directory for what is made on the way, one the workshop has a label for.
+    """
+    plans = []
+    for description in descriptions:
+        try:
+            plans.append(_Plan(workshop, description, generated))
+        except BuildError as error:
+            workshop.fail(str(error))
+    first = [s for plan in plans for s in (*plan.early, *plan.program_sources)]
+    objects = workshop.compile(first)
+    programs = workshop.link([image for plan in plans for image in plan.programs], objects)
+    ready = [plan for plan in plans if plan.write_initfs(programs)]
+    objects |= workshop.compile([s for plan in ready for s in plan.late])
+    images = workshop.link([plan.image for plan in ready], objects)
+    return {plan.image.name: images[plan.image] for plan in ready if plan.image in images}
 
 
 class _Plan:

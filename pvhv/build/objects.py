@@ -78,7 +78,7 @@ class Workshop:
     def __post_init__(self) -> None:
         self.root = self.root.resolve()
         labelled = {self.root: ".", self.zig.library: "/zig", self.zig.library.resolve(): "/zig"}
-        labelled |= {path.resolve(): label for path, label in self.labels.items()}
+        labelled |= self.labels
         # The longest path first, so that a directory inside another keeps its own label.
         self._places = sorted(labelled.items(), key=lambda place: -len(str(place[0])))
         # A later -ffile-prefix-map wins, hence the reverse order.

@@ -26,7 +26,7 @@ from pvhv.build.objects import Image, Source, Workshop
 SOURCE = "pvhv/machine/pacer.c"
 
 _FLAGS = (
-    "-std=gnu11", "-O2", "-g0", "-fPIC", "-Wall", "-Wextra",
+    "-std=gnu11", "-O2", "-g0", "-fPIC", "-ffreestanding", "-fvisibility=hidden", "-Wall", "-Wextra",
     "-fno-sanitize=undefined", "-fno-stack-protector",
 )  # fmt: skip
 

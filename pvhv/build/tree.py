@@ -21,6 +21,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from pvhv.build.cache import open_cache, write_whole
@@ -42,24 +44,25 @@ def build_tree(root: Path, out: Path, *, cache: Path | None = None, progress: Pr
         progress.end("up to date")
         return
     zig = find_zig()
-    with open_cache(cache) as store:
-        kernels = Workshop(root / "guest_kernel", zig, store, progress)
+    with open_cache(cache) as store, tempfile.TemporaryDirectory(prefix="pvhv-generated-") as scratch:
+        generated = Path(scratch).resolve()
+        kernels = Workshop(root / "guest_kernel", zig, store, progress, {generated: "/generated"})
         machine = Workshop(root, zig, store, progress)
-        descriptions = read_descriptions(kernels.root)
-        products = build_pacers(machine)
-        products |= {f"kernels/{name}": image for name, image in build_kernels(kernels, descriptions).items()}
+        images = build_pacers(machine)
+        built = build_kernels(kernels, read_descriptions(kernels.root), generated)
+        images |= {f"kernels/{name}": image for name, image in built.items()}
         headers = root / "guest_kernel" / "include" / "xen"
-        products |= {f"include/xen/{p.name}": p for p in headers.glob("*.h")}
-        hashes = {name: _install(image, out / name) for name, image in sorted(products.items())}
-        if kernels.compiled + machine.compiled:
-            store.prune()
-        kernels.failures += machine.failures
-        kernels.check()
-        _remove_others(out, set(hashes))
+        images |= {f"include/xen/{p.name}": p for p in headers.glob("*.h")}
+        products = {name: _install(image, out / name) for name, image in sorted(images.items())}
         compiled = kernels.compiled + machine.compiled
-        linked = kernels.linked + machine.linked
-    stamp = {"inputs": inputs, "products": hashes}
+        if compiled:
+            store.prune()
+    machine.check()
+    kernels.check()
+    _remove_others(out, products)
+    stamp = {"inputs": inputs, "products": products}
     write_whole(out / STAMP, json.dumps(stamp, indent=1).encode() + b"\n")
+    linked = kernels.linked + machine.linked
     progress.end(f"{len(products)} products, {compiled} files compiled, {linked} linked")
 
 
@@ -91,7 +94,7 @@ def _install(image: Path, product: Path) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _remove_others(out: Path, products: set[str]) -> None:
+def _remove_others(out: Path, products: Mapping[str, str]) -> None:
     for path in sorted(out.rglob("*"), reverse=True):  # what is in a directory before the directory
         if path.is_dir():
             if not any(path.iterdir()):

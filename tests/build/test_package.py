@@ -1,17 +1,60 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The package says which version it is, and pyproject reads it from the same place."""
+"""What is published: a wheel for every platform, with everything compiled in it, from the tree or from an
+sdist."""
+
+from __future__ import annotations
 
 import re
+import subprocess
+import sys
+import tarfile
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pvhv
+from pvhv.build.pacer import PLATFORMS
+from pvhv.build.zig import PINNED
 
 ROOT = Path(__file__).parents[2]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+
+
+def hatchling(tree: Path, target: str, out: Path) -> Path:
+    command = [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(out)]
+    subprocess.run(command, cwd=tree, check=True, capture_output=True)
+    (made,) = out.iterdir()
+    return made
 
 
 def test_version_is_read_from_the_package() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+", pvhv.__version__)
-    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    assert pyproject["tool"]["hatch"]["version"]["path"] == "pvhv/__init__.py"
-    assert "version" in pyproject["project"]["dynamic"]
+    assert PYPROJECT["tool"]["hatch"]["version"]["path"] == "pvhv/__init__.py"
+    assert "version" in PYPROJECT["project"]["dynamic"]
+
+
+def test_the_compiler_is_pinned_to_one_version_everywhere() -> None:
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    for requirements in (PYPROJECT["build-system"]["requires"], extras["build"], extras["test"]):
+        assert [r for r in requirements if r.startswith("ziglang")] == [f"ziglang=={PINNED}"]
+
+
+def test_a_wheel_made_from_an_sdist_is_for_everyone_and_holds_everything(tmp_path: Path) -> None:
+    sdist = hatchling(ROOT, "sdist", tmp_path / "sdist")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path / "unpacked", filter="data")
+    (tree,) = (tmp_path / "unpacked").iterdir()
+    assert not (tree / "pvhv" / "_built").exists()
+    for name in ("LICENSE", "README.md", "tools/dev.py", "examples/first-guest/first-guest.c"):
+        assert (tree / name).is_file()
+    wheel = hatchling(tree, "wheel", tmp_path / "wheel")
+    assert wheel.name == f"pvhv-{pvhv.__version__}-py3-none-any.whl"
+    assert not (tree / "pvhv" / "_built").exists(), "a wheel's products are its own, not the tree's"
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    assert len(names) == len(set(names))
+    expected = {f"pvhv/_built/{platform.product}" for platform in PLATFORMS}
+    expected |= {"pvhv/_built/kernels/test-hello", "pvhv/_built/include/xen/xen_abi.h"}
+    expected |= {"pvhv/build/guest.lds", "pvhv/machine/pacer.c", "pvhv/py.typed"}
+    assert expected <= set(names)
+    assert {name.split("/")[0] for name in names} == {"pvhv", f"pvhv-{pvhv.__version__}.dist-info"}
