@@ -43,17 +43,16 @@ hypervisor, `in` fields by the guest. Errors that any command may give stand wit
 What a status means:
 
 - **implemented**: it does here what it does in Xen for an unprivileged PV guest;
-- **refused**: the one answer Xen, too, gives an unprivileged PV guest;
+- **refused**: Xen, too, lets no unprivileged PV guest have it, and this is its answer;
 - anything else says why it is not here. It answers `ENOSYS`, as for a number nobody knows.
 """
 
 
 def handlers() -> Mapping[Any, Any]:
     """The core's table of handlers; empty while there is no core."""
-    try:
-        core = importlib.import_module("pvhv.core.dispatch")
-    except ModuleNotFoundError:
+    if not (ROOT / "pvhv" / "core" / "dispatch.py").is_file():
         return {}
+    core = importlib.import_module("pvhv.core.dispatch")
     for module in sorted((ROOT / "pvhv" / "core" / "calls").glob("[a-z]*.py")):
         importlib.import_module(f"pvhv.core.calls.{module.stem}")
     table: Mapping[Any, Any] = core.HANDLERS
@@ -68,7 +67,7 @@ def status(spec: Spec) -> str:
 
 def row_status(row: Hypercall) -> str:
     """A hypercall's own status, with its commands counted where they differ."""
-    if not row.commands or not row.implemented:
+    if not row.commands or row.refusal is not None or not row.implemented:
         return status(row)
     done = sum(command.implemented for command in row.commands)
     refused = sum(command.refusal is not None for command in row.commands)
@@ -157,7 +156,7 @@ def places(spec: Spec, found: Mapping[Any, Any], test: str) -> Iterator[str]:
 
 
 def command_section(row: Hypercall, command: Command, found: Mapping[Any, Any]) -> Iterator[str]:
-    yield f"#### {command.number} {command.full_name}"
+    yield f"### {command.number} {command.full_name}"
     yield ""
     yield command.doc
     yield ""

@@ -55,7 +55,7 @@ _ONLY_DOM0 = {Errno.EPERM: "only the control domain may"}
 
 DOMCTL = Hypercall(
     xen.HYPERVISOR_domctl, "domctl", (Arg("op", "xen_domctl_t *", role="arg"),),
-    arg=XenDomctl, direction="in",
+    arg=XenDomctl, direction="in", refusal=Errno.EPERM, refused_by_handler=True,
     doc="Create, pause, describe and destroy domains.",
     errors={
         **_EFAULT,
@@ -67,7 +67,7 @@ DOMCTL = Hypercall(
 
 SYSCTL = Hypercall(
     xen.HYPERVISOR_sysctl, "sysctl", (Arg("op", "xen_sysctl_t *", role="arg"),),
-    arg=XenSysctl, direction="in",
+    arg=XenSysctl, direction="in", refusal=Errno.EPERM, refused_by_handler=True,
     doc="Ask about and tune the machine.",
     errors={
         **_EFAULT,
@@ -78,7 +78,7 @@ SYSCTL = Hypercall(
 
 PLATFORM_OP = Hypercall(
     xen.HYPERVISOR_platform_op, "platform_op", (Arg("op", "xen_platform_op_t *", role="arg"),),
-    arg=XenPlatformOp, direction="in",
+    arg=XenPlatformOp, direction="in", refusal=Errno.EPERM, refused_by_handler=True,
     doc="Firmware, microcode, processors and clock of the machine.",
     errors={
         **_EFAULT,

@@ -157,7 +157,8 @@ evtchn_fifo_control_block = cstruct(
 _NO_FIFO = "the FIFO ABI is not modelled; a guest stays on the 2-level ABI, as on a Xen without it"
 _NO_PORT = "every port of the domain is taken, or the limit its configuration sets is reached"
 _BAD_PORT = "`port` is beyond the domain's ports"
-_NO_BUCKET = {Errno.ENOMEM: "no memory for the port's bookkeeping; pvhv's is the host's, and never refused"}
+_NO_BUCKET = {Errno.ENOMEM: "no memory for the port's bookkeeping"}
+_HAS_BUCKET = {Errno.ENOMEM: "the bookkeeping's memory is the host's, and never refused"}
 
 EVTCHNOP = Commands(
     "EVTCHNOP",
@@ -172,7 +173,7 @@ EVTCHNOP = Commands(
             Errno.ENOSPC: _NO_PORT,
             **_NO_BUCKET,
         },
-        unreachable=_NO_BUCKET,
+        unreachable=_HAS_BUCKET,
     ),
     Command(
         "bind_virq", EVTCHNOP_bind_virq, EvtchnBindVirq, "inout", out=("port",),
@@ -185,7 +186,7 @@ EVTCHNOP = Commands(
             Errno.ENOSPC: _NO_PORT,
             **_NO_BUCKET,
         },
-        unreachable=_NO_BUCKET,
+        unreachable=_HAS_BUCKET,
     ),
     Command(
         "bind_pirq", EVTCHNOP_bind_pirq, EvtchnBindPirq, "inout", out=("port",),
@@ -227,7 +228,7 @@ EVTCHNOP = Commands(
             Errno.ENOSPC: _NO_PORT,
             **_NO_BUCKET,
         },
-        unreachable=_NO_BUCKET,
+        unreachable=_HAS_BUCKET,
     ),
     Command(
         "bind_ipi", EVTCHNOP_bind_ipi, EvtchnBindIpi, "inout", out=("port",),
@@ -238,7 +239,7 @@ EVTCHNOP = Commands(
             Errno.ENOSPC: _NO_PORT,
             **_NO_BUCKET,
         },
-        unreachable={Errno.EINVAL: "a dying domain's vCPUs do not run", **_NO_BUCKET},
+        unreachable={Errno.EINVAL: "a dying domain's vCPUs do not run", **_HAS_BUCKET},
     ),
     Command(
         "bind_vcpu", EVTCHNOP_bind_vcpu, EvtchnBindVcpu, "in",

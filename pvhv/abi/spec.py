@@ -11,7 +11,8 @@ its hypercall), with the reason a guest's author needs.  Errors Xen has and pvhv
 ``unreachable``, with why.
 
 ``status`` is IMPLEMENTED, or says why not, and then the call answers -ENOSYS; a ``refusal`` is the one answer
-Xen gives an unprivileged caller, which needs no handler either.
+Xen gives an unprivileged caller, which needs no handler either, unless Xen looks at the argument first
+(``refused_by_handler``).
 """
 
 from __future__ import annotations
@@ -48,12 +49,13 @@ class Spec:
     returns: str = "0"
     status: str = IMPLEMENTED
     refusal: Errno | None = None
+    refused_by_handler: bool = False
     test: str = ""
 
     @property
     def implemented(self) -> bool:
-        """True when a handler must exist: not refused out of hand, and not left out."""
-        return self.status == IMPLEMENTED and self.refusal is None
+        """True when a handler must exist: not left out, and not refused without a look."""
+        return self.status == IMPLEMENTED and (self.refusal is None or self.refused_by_handler)
 
     @property
     def answer(self) -> Errno | None:

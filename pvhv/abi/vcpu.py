@@ -88,7 +88,7 @@ VCPUOP = Commands(
             Errno.EINVAL: "the vCPU has no vcpu_info yet (beyond the 32 of shared_info it must register one "
                           "first); an address in the context is not canonical; the LDT, GDT or vm_assist is "
                           "not a guest's to ask for; or the page table is not the domain's or not valid",
-            Errno.ENOMEM: "no memory to hold the context; pvhv's is the host's",
+            Errno.ENOMEM: "no memory to hold the context",
         },
         unreachable={Errno.ENOMEM: "the host's memory is never refused"},
     ),
