@@ -284,6 +284,7 @@ EVENT_CHANNEL_OP = Hypercall(
     (Arg("cmd", "int", role="cmd"), Arg("arg", "void *", role="arg")),
     EVTCHNOP,
     doc="Make, bind, signal and close event channels.",
+    test="tests/core/test_events.py",
     errors={
         Errno.EFAULT: "`arg` cannot be read, or not be written where the command answers in it",
         Errno.ENOSYS: "`cmd` is not one of these, or is one of the FIFO ABI's",
