@@ -25,8 +25,7 @@ typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
-#define TABLE_BITS 14
-#define TABLE_SIZE (1u << TABLE_BITS)
+#define TABLE_BITS 15
 
 #if defined(_WIN32)
 #define EXPORT __declspec(dllexport)
@@ -44,12 +43,18 @@ struct uc_tb {
     u16 icount, size;
 };
 
+/* A translated block.  `place` is where in the engine's buffer it calls us from. */
+struct entry {
+    u64 place, pc;
+    u32 size, count;            /* bytes; instructions */
+};
+
 /* Every field but the table is one 64-bit word; pacer.py has the same list. */
 struct pacer {
     u64 executed;               /* instructions, exact at every exit */
-    u64 limit;                  /* stop at the first block boundary where executed >= limit */
-    volatile u64 stop;          /* stop at the next block boundary */
-    u64 pc, size, count;        /* the block last entered; size 0: none, or it is settled */
+    volatile u64 limit;         /* stop at the first block boundary where executed >= limit */
+    u64 stop;                   /* Python's: a stop was asked for (which also sets limit to 0) */
+    struct entry *last;         /* the block last entered; 0: none, or it is settled */
     u64 new_pc, new_size, new_count; /* the block last translated; size 0: none */
     u64 context;                /* uc_context to refresh before looking at state, or 0 */
     u64 *state;                 /* the CPU state */
@@ -63,9 +68,8 @@ struct pacer {
     void *engine;
     int (*reg_read)(void *, int, void *); /* of the engine, or of the context */
     void *registers;            /* the engine, or the context */
-    struct entry {
-        u64 place, pc, shape;   /* shape: size << 32 | instructions */
-    } table[TABLE_SIZE];
+    u64 spare[13];              /* the table begins at 256 bytes */
+    struct entry table[1u << TABLE_BITS];
 };
 
 enum { RIP = 16, EFLAGS = 17, CR3 = 56, HFLAGS = 22 };
@@ -226,15 +230,35 @@ static u64 instructions(const struct pacer *p, u64 from, u64 to)
 
 /* ---- the hooks ---------------------------------------------------------------------------- */
 
-/* The block last entered was left at `rip`: keep what was executed of it. */
+static struct entry *entry_of(struct pacer *p, u64 place)
+{
+    return &p->table[place >> 7 & ((1u << TABLE_BITS) - 1)];
+}
+
+/* The block last entered was left at `rip`, within it: keep what was executed of it. */
 static void settle(struct pacer *p, u64 rip, u64 tried)
 {
-    if (rip - p->pc < p->size) {
-        u64 done = instructions(p, p->pc, rip) + tried;
-        if (done < p->count)
-            p->executed -= p->count - done;
+    const struct entry *last = p->last;
+    if (rip - last->pc < last->size) {
+        u64 done = instructions(p, last->pc, rip) + tried;
+        if (done < last->count)
+            p->executed -= last->count - done;
     }
-    p->size = 0;
+    p->last = 0;
+}
+
+/* A block of one instruction is entered.  If it lies in the last block and does not reach to that
+ * one's end, the engine cut the last block here, because the instruction writes to that block,
+ * and runs it again alone.  (No exit tells us.  A single-stepped guest runs such blocks as well.) */
+static __attribute__((noinline)) void look_for_cut(void *uc, u64 pc, u32 size, struct pacer *p)
+{
+    const struct entry *last = p->last;
+    if (pc - last->pc >= last->size || pc + size >= last->pc + last->size)
+        return;
+    if (p->context)
+        p->context_save(uc, (void *)p->context);
+    if (!(p->state[EFLAGS] & TF))
+        settle(p, pc, 1);
 }
 
 /* UC_HOOK_EDGE_GENERATED: a block was translated, and is run next. */
@@ -244,76 +268,74 @@ EXPORT void pacer_translated(void *uc, const struct uc_tb *block, const struct u
     p->new_pc = block->pc, p->new_size = block->size, p->new_count = block->icount;
 }
 
-static __attribute__((noinline, cold)) u64 learn(void *uc, u64 pc, u32 size, struct pacer *p, struct entry *e,
-                                                 u64 place)
+/* Everything but the usual, apart so that the usual needs no stack frame. */
+static __attribute__((noinline, cold)) void block_slowly(void *uc, u64 pc, u32 size, struct pacer *p, u64 place)
 {
-    u64 n;
-    if (p->new_pc == pc && p->new_size == size) {
-        n = p->new_count;
-    } else { /* translated in an earlier run, or evicted from the table: the engine still knows */
-        struct uc_tb block = {0, 0, 0};
-        n = p->ctl(uc, REQUEST_CACHE, pc, &block) == 0 && block.size == size ? block.icount : 1;
-    }
-    p->new_size = 0;
-    e->place = place, e->pc = pc, e->shape = (u64)size << 32 | n;
-    return n;
-}
+    struct entry *e = entry_of(p, place);
+    u32 n = e->count;
 
-/* Entered inside the last block, to leave before its end: the engine cut the last block at pc,
- * because the instruction there writes to that block, and runs it again alone. */
-static __attribute__((noinline, cold)) void cut(void *uc, u64 pc, struct pacer *p)
-{
-    if (p->context)
-        p->context_save(uc, (void *)p->context);
-    if (!(p->state[EFLAGS] & TF)) /* a single-stepped guest runs blocks of one as well */
-        settle(p, pc, 1);
-}
-
-/* UC_HOOK_BLOCK of the virtual clock. */
-EXPORT void pacer_block(void *uc, u64 pc, u32 size, struct pacer *p)
-{
-    u64 place = (u64)__builtin_return_address(0), n;
-    struct entry *e = &p->table[(place >> 5 ^ place >> 17) & (TABLE_SIZE - 1)];
-
-    if (__builtin_expect(p->stop | (p->executed >= p->limit), 0)) {
-        p->size = 0;
+    if (p->executed >= p->limit) {
+        p->last = 0;
         p->emu_stop(uc);
         return;
     }
-    if (__builtin_expect(pc - p->pc < p->size && pc + size < p->pc + p->size, 0))
-        cut(uc, pc, p);
-    if (__builtin_expect(e->place == place && e->pc == pc && e->shape >> 32 == size, 1))
-        n = (u32)e->shape;
-    else
-        n = learn(uc, pc, size, p, e, place);
+    if (e->place != place || e->pc != pc || e->size != size) {
+        if (p->new_pc == pc && p->new_size == size) {
+            n = (u32)p->new_count;
+        } else { /* translated in an earlier run, or evicted from the table: the engine still knows */
+            struct uc_tb block = {0, 0, 0};
+            n = p->ctl(uc, REQUEST_CACHE, pc, &block) == 0 && block.size == size ? block.icount : 1;
+        }
+        p->new_size = 0;
+    }
+    if (n == 1 && p->last) /* before the last block's entry may be overwritten */
+        look_for_cut(uc, pc, size, p);
+    e->place = place, e->pc = pc, e->size = size, e->count = n;
+    p->last = e;
     p->executed += n;
-    p->pc = pc, p->size = size, p->count = n;
+}
+
+/* UC_HOOK_BLOCK of the virtual clock: the hottest function of all. */
+EXPORT void pacer_block(void *uc, u64 pc, u32 size, struct pacer *p)
+{
+    u64 place = (u64)__builtin_return_address(0);
+    struct entry *e = entry_of(p, place);
+    u64 executed = p->executed;
+    u32 n = e->count;
+
+    if (__builtin_expect(executed >= p->limit || e->place != place || e->pc != pc || e->size != size ||
+                         (n == 1 && p->last != e), 0)) {
+        block_slowly(uc, pc, size, p, place);
+        return;
+    }
+    p->last = e;
+    p->executed = executed + n;
 }
 
 /* UC_HOOK_BLOCK of the wall clock, where the engine's own stop is not safe. */
 EXPORT void pacer_stop(void *uc, u64 pc, u32 size, struct pacer *p)
 {
     (void)pc, (void)size;
-    if (__builtin_expect(p->stop != 0, 0))
+    if (__builtin_expect(p->limit == 0, 0))
         p->emu_stop(uc);
 }
 
 /* UC_HOOK_INTR of the virtual clock: an exit.  Settle the count, then let Python handle it. */
 EXPORT void pacer_exit(void *uc, u32 code, struct pacer *p)
 {
-    if (p->size && code >= 0x100) {
+    if (p->last && code >= 0x100) {
         u32 error;
         if (p->context)
             p->context_save(uc, (void *)p->context);
         error = *(const u32 *)((const u8 *)p->state + p->vmexit_error_code);
         if (code == EXIT_DB) { /* a trap: RIP is past what was executed */
-            if (p->count > 1)
+            if (p->last->count > 1)
                 settle(p, p->state[RIP], 0);
         } else if (!(code == EXIT_PF && error & FETCH)) { /* a fetch fails between blocks */
             settle(p, p->state[RIP], 1);
         }
     }
-    p->size = 0;
+    p->last = 0;
     p->on_exit(uc, code, p);
 }
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import mmap
 import platform
 import subprocess
 import sys
@@ -25,10 +26,11 @@ from pvhv.machine import engine as uc
 from pvhv.machine.ram import Ram
 
 # Indices of Pacer.words, in the order of struct pacer.
-EXECUTED, LIMIT, STOP, PC, SIZE, COUNT, NEW_PC, NEW_SIZE, NEW_COUNT = range(9)
-CONTEXT, STATE, RAM, RAM_BYTES, ERROR_CODE_OFFSET, EMU_STOP, CTL, CONTEXT_SAVE, ON_EXIT = range(9, 18)
-ENGINE, REG_READ, REGISTERS = range(18, 21)
-_TABLE_WORDS: Final = 3 << 14
+EXECUTED, LIMIT, STOP, LAST, NEW_PC, NEW_SIZE, NEW_COUNT = range(7)
+CONTEXT, STATE, RAM, RAM_BYTES, ERROR_CODE_OFFSET, EMU_STOP, CTL, CONTEXT_SAVE, ON_EXIT = range(7, 16)
+ENGINE, REG_READ, REGISTERS = range(16, 19)
+_TABLE_AT: Final = 256
+_TABLE_BYTES: Final = 24 << 15
 
 NO_LIMIT: Final = (1 << 64) - 1
 
@@ -73,7 +75,7 @@ def build(path: Path) -> Path:
     fresh = path.with_suffix(".new")
     command = [sys.executable, "-m", "ziglang", "cc", "-O2", "-shared", "-fPIC", "-nostdlib"]
     command += ["-ffreestanding", "-fvisibility=hidden", "-fno-stack-protector"]
-    command += ["-fno-sanitize=undefined", "-s"]
+    command += ["-fno-sanitize=undefined", "-fomit-frame-pointer", "-mcpu=baseline", "-s"]
     subprocess.run([*command, "-o", str(fresh), str(SOURCE)], check=True)
     fresh.replace(path)
     return path
@@ -112,9 +114,9 @@ class Pacer:
     ) -> None:
         """`state` is the address of the CPU state, in the engine or (if given) in a context."""
         self._engine = engine
-        memory = (c_uint64 * (REGISTERS + 1 + _TABLE_WORDS))()
-        self.pointer: Final = ctypes.addressof(memory)
-        words = self.words = memoryview(memory).cast("B").cast("Q")
+        memory = mmap.mmap(-1, _TABLE_AT + _TABLE_BYTES)  # committed as blocks are met
+        self.pointer: Final = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        words = self.words = memoryview(memory)[:_TABLE_AT].cast("Q")
         words[LIMIT] = NO_LIMIT
         words[STATE], words[RAM], words[RAM_BYTES] = state, ram.address, ram.size
         words[ERROR_CODE_OFFSET], words[CONTEXT] = error_code_offset, context or 0
@@ -127,7 +129,7 @@ class Pacer:
         self.flush_tlb = partial(lib.pacer_flush_tlb, self_argument)
 
     def hook_stop(self) -> None:
-        """Safe stops only: `words[STOP] = 1` ends the run before the next block."""
+        """Safe stops only: `words[LIMIT] = 0` ends the run before the next block."""
         self._engine.add_hook(uc.HOOK_BLOCK, address(library().pacer_stop), self.pointer)
 
     def hook_count(self, on_exit: Any) -> None:

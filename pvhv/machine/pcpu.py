@@ -319,6 +319,7 @@ class PCPU:
 
         def stop_now() -> None:
             words[pace.STOP] = 1
+            words[pace.LIMIT] = 0
             if not virtual:
                 uc.uc_emu_stop(handle)
 
@@ -496,12 +497,11 @@ class PCPU:
         late, and always at the same one.
         """
         words = self._words
-        if not self.virtual:
-            if budget is not None:
-                raise ValueError("a budget of instructions needs the virtual clock")
-        else:
-            words[pace.LIMIT] = pace.NO_LIMIT if budget is None else words[pace.EXECUTED] + budget
-            words[pace.SIZE] = 0
+        if budget is not None and not self.virtual:
+            raise ValueError("a budget of instructions needs the virtual clock")
+        # The limit first, then the loop's look at STOP: `stop` writes them in the other order.
+        words[pace.LIMIT] = pace.NO_LIMIT if budget is None else words[pace.EXECUTED] + budget
+        words[pace.LAST] = 0
         state, start, handle, context = self.state, uc.uc_emu_start, self._handle, self._context
         self._running = True
         try:
@@ -533,7 +533,9 @@ class PCPU:
 
     def stop(self) -> None:
         """End the run (or, between runs, the next one at once) at a block boundary.  Any thread may."""
-        self._words[pace.STOP] = 1
+        words = self._words
+        words[pace.STOP] = 1
+        words[pace.LIMIT] = 0
         if self.engine_stops and self._running:
             uc.uc_emu_stop(self._handle)
             # The engine forgets a stop that comes while it starts up: the ticker repeats ours.
@@ -543,6 +545,7 @@ class PCPU:
     def _kick(self) -> None:
         if self._running:
             self._words[pace.STOP] = 1
+            self._words[pace.LIMIT] = 0
             if self.engine_stops:
                 uc.uc_emu_stop(self._handle)
 

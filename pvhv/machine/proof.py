@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from pvhv.machine import cpustate as cs
 from pvhv.machine import engine as uc
+from pvhv.machine import pacer as pace
 from pvhv.machine import svm
 from pvhv.machine.cpustate import AUX_HFLAGS, ERROR_CODE, RAX, RBX, RCX, RDX, RIP, EngineUnsupported
 
@@ -145,7 +146,7 @@ def _prove_stops(pcpu: PCPU) -> bool:
     def port_io(port: int, size: int, is_write: bool, value: int) -> int:
         # What another thread would do at this moment.
         uc.uc_emu_stop(pcpu._handle)
-        pcpu._words[2] = 1
+        pcpu._words[pace.STOP] = 1
         return 0
 
     pcpu.on_io = port_io
