@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The console backend: what a guest says kept from its first byte, and what is typed handed to it.
+
+Output. Bytes are taken from the ring whenever the guest signals, and kept: the first `HEAD` of them for good,
+the last `TAIL` of them as they come, and what a flooding guest said between is counted and left out. Readers
+come and go, each with a place of its own in that record; a reader that falls out of it is told how much it
+missed. A *lossless* reader (a pipe that wants every byte) instead holds the guest back: with too much unread
+the ring is left full, and the guest waits for room as it would on Xen. Readers live on other threads, so what
+they share with the backend is behind a lock; none of them can make the hypervisor wait.
+
+Input. Typed bytes wait in `typed` and go into the ring as the guest makes room. On a virtual timeline they go
+when its domains next idle, so that a session does not depend on the host's speed.
+
+Indices further apart than the ring is long are the guest's own mistake; its console is then left alone until
+they make sense again, as xenconsoled does.
+
+Read beside it: tools/console/daemon/io.c (buffer_append, handle_ring_read, handle_tty_read).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from pvhv.abi.io.console import XenconsInterface
+
+HEAD = 256 << 10
+TAIL = 1 << 20
+LOSSLESS_BACKLOG = 512 << 10  # what a lossless reader may have unread before the guest has to wait
+TYPED_LIMIT = 64 << 10
+
+IN, OUT = getattr(XenconsInterface, "in").offset, XenconsInterface.out.offset
+IN_SIZE, OUT_SIZE = getattr(XenconsInterface, "in").size, XenconsInterface.out.size
+IN_CONS, IN_PROD, OUT_CONS, OUT_PROD = (
+    getattr(XenconsInterface, name).offset // 4 for name in ("in_cons", "in_prod", "out_cons", "out_prod")
+)
+MASK32 = 0xFFFF_FFFF
+
+
+class Record:
+    """A guest's output: its beginning, its end, and its whole length. Offsets count from the first byte."""
+
+    def __init__(self) -> None:
+        self.head = bytearray()
+        self.tail: deque[bytes] = deque()
+        self.tail_start = 0  # offset of the tail's first byte
+        self.length = 0
+
+    def append(self, data: bytes) -> None:
+        """More output."""
+        self.length += len(data)
+        room = HEAD - len(self.head)
+        if room > 0:
+            self.head += data[:room]
+            data = data[room:]
+            self.tail_start = len(self.head)
+        if data:
+            self.tail.append(data)
+            while self.length - self.tail_start - len(self.tail[0]) > TAIL:
+                self.tail_start += len(self.tail.popleft())
+
+    def read(self, offset: int, size: int) -> tuple[int, bytes]:
+        """(offset, bytes) of the first piece kept at or after `offset`, at most about `size` long."""
+        if offset < len(self.head):
+            return offset, bytes(self.head[offset : offset + size])
+        at = self.tail_start
+        if offset < at:
+            offset = at
+        pieces: list[bytes] = []
+        found = 0
+        for piece in self.tail:
+            end = at + len(piece)
+            if end > offset + found and found < size:
+                pieces.append(piece[offset + found - at :] if at < offset + found else piece)
+                found += len(pieces[-1])
+            elif found >= size:
+                break
+            at = end
+        return offset, b"".join(pieces)
+
+    def everything(self) -> bytes:
+        """All that is kept, with a word about what is not."""
+        missing = self.tail_start - len(self.head)
+        return bytes(self.head) + (left_out(missing) if missing else b"") + b"".join(self.tail)
+
+
+def left_out(count: int) -> bytes:
+    """What stands in the place of output nobody kept."""
+    return f"\r\n[pvhv: {count} bytes of console output left out]\r\n".encode()
+
+
+class Reader:
+    """Somebody who follows a console. `wake` is called, on any thread, when there may be more to `take`."""
+
+    def __init__(self, console: Console, wake: Callable[[], None], lossless: bool) -> None:
+        self.console = console
+        self.wake = wake
+        self.lossless = lossless
+        self.offset = 0
+
+    def take(self, size: int = 64 << 10) -> bytes:
+        """The next bytes, from the first one on; empty when there are none yet. Any thread may call it."""
+        console = self.console
+        with console.lock:
+            offset, data = console.record.read(self.offset, size)
+            missed = offset - self.offset if data else 0
+            self.offset = offset + len(data) if data else self.offset
+            resume = console.held_back and not console.too_far_behind()
+        if resume:
+            console.resume()
+        return left_out(missed) + data if missed else data
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing will come any more."""
+        with self.console.lock:
+            return self.console.closed and self.offset >= self.console.record.length
+
+    def close(self) -> None:
+        """Follow no longer."""
+        self.console.leave(self)
+
+
+class Console:
+    """One guest's console. A reader's thread calls `resume` to have `pump` called on the hypervisor's."""
+
+    def __init__(self, resume: Callable[[], None] = lambda: None) -> None:
+        self.lock = threading.Lock()
+        self.record = Record()
+        self.readers: list[Reader] = []
+        self.typed = bytearray()
+        self.resume = resume
+        self.held_back = False
+        self.closed = False
+        self.virtual = False  # on a virtual timeline: input goes by `deliver`, when it idles
+        self.on_room: Callable[[], None] = lambda: None  # called when typed bytes were taken
+        self._page: memoryview | None = None
+        self._words: memoryview | None = None
+        self._notify: Callable[[], None] = lambda: None
+
+    # -- the ring --------------------------------------------------------------------------------------------
+    def attach(self, page: memoryview, notify: Callable[[], None]) -> None:
+        """A domain's ring, and how to signal its port. The record goes on: a reboot is no new console."""
+        self._page, self._words, self._notify = page, page.cast("I"), notify
+
+    def detach(self) -> None:
+        """The domain goes: take what it said last."""
+        self.held_back = False
+        self._take_output(ignore_backlog=True)
+        if self._words is not None:
+            self._words.release()
+        self._page = self._words = None
+        self._notify = lambda: None
+
+    def pump(self) -> None:
+        """The guest signalled, or a reader made room: move what can be moved."""
+        took = self._take_output()
+        gave = not self.virtual and self._give_input()
+        if took or gave:
+            self._notify()
+
+    def _take_output(self, ignore_backlog: bool = False) -> bool:
+        page, words = self._page, self._words
+        if page is None or words is None:
+            return False
+        cons, prod = words[OUT_CONS], words[OUT_PROD]
+        size = (prod - cons) & MASK32
+        if size == 0 or size > OUT_SIZE:
+            return False
+        with self.lock:
+            if not ignore_backlog and self.too_far_behind():
+                self.held_back = True
+                return False
+            self.held_back = False
+            start = cons % OUT_SIZE
+            data = bytes(page[OUT + start : OUT + min(start + size, OUT_SIZE)])
+            data += bytes(page[OUT : OUT + size - len(data)])
+            self.record.append(data)
+            readers = list(self.readers)
+        words[OUT_CONS] = prod
+        for reader in readers:
+            reader.wake()
+        return True
+
+    def _give_input(self) -> bool:
+        page, words = self._page, self._words
+        if page is None or words is None or not self.typed:
+            return False
+        cons, prod = words[IN_CONS], words[IN_PROD]
+        used = (prod - cons) & MASK32
+        if used >= IN_SIZE:
+            return False
+        data = bytes(self.typed[: IN_SIZE - used])
+        del self.typed[: len(data)]
+        start = prod % IN_SIZE
+        first = data[: IN_SIZE - start]
+        page[IN + start : IN + start + len(first)] = first
+        page[IN : IN + len(data) - len(first)] = data[len(first) :]
+        words[IN_PROD] = (prod + len(data)) & MASK32
+        self.on_room()
+        return True
+
+    # -- input -----------------------------------------------------------------------------------------------
+    def feed(self, data: bytes) -> int:
+        """Typed bytes; how many of them were taken. The hypervisor's thread only."""
+        taken = data[: max(TYPED_LIMIT - len(self.typed), 0)]
+        self.typed += taken
+        if not self.virtual and self._give_input():
+            self._notify()
+        return len(taken)
+
+    def deliver(self) -> bool:
+        """A virtual timeline idles: hand over what was typed; whether there was anything."""
+        if not self._give_input():
+            return False
+        self._notify()
+        return True
+
+    # -- readers ---------------------------------------------------------------------------------------------
+    def follow(self, wake: Callable[[], None] = lambda: None, lossless: bool = False) -> Reader:
+        """A new reader, at the first byte."""
+        reader = Reader(self, wake, lossless)
+        with self.lock:
+            self.readers.append(reader)
+        return reader
+
+    def leave(self, reader: Reader) -> None:
+        """A reader goes; if the guest waited for it, it waits no longer."""
+        with self.lock:
+            if reader in self.readers:
+                self.readers.remove(reader)
+            resume = self.held_back and not self.too_far_behind()
+        if resume:
+            self.resume()
+
+    def too_far_behind(self) -> bool:
+        """Whether some lossless reader has too much unread. With the lock held."""
+        if self.virtual:
+            return False  # a virtual timeline waits for nobody
+        length = self.record.length
+        return any(reader.lossless and length - reader.offset > LOSSLESS_BACKLOG for reader in self.readers)
+
+    def say(self, text: str) -> None:
+        """A word of the toolstack's own in the record, between two lives of a domain."""
+        with self.lock:
+            self.record.append(text.encode())
+            readers = list(self.readers)
+        for reader in readers:
+            reader.wake()
+
+    def close(self) -> None:
+        """The domain is gone for good: readers come to their end."""
+        self.detach()
+        with self.lock:
+            self.closed = True
+            readers = list(self.readers)
+        for reader in readers:
+            reader.wake()
+
+    def output(self) -> bytes:
+        """All output that was kept."""
+        with self.lock:
+            return self.record.everything()
