@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""grant_table_op: arrays of requests, each with its own answer.
+
+A batch is worked through item by item: copied in, decided, its status copied out; so an item sees what those
+before it did, and what was done stays done when a later item faults. After a share of work the call continues
+with the rest of the array. Unmaps go in groups of 32 that share one TLB flush.
+
+The items' layouts are those of the records in pvhv.abi.grant_table, taken apart by codecs because these
+batches are the hot path of every backend.
+
+Read beside it: do_grant_table_op in xen/common/grant_table.c.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from ctypes import sizeof
+from typing import TYPE_CHECKING, Any
+
+from pvhv.abi import grant_table as abi
+from pvhv.abi.errno import Errno
+from pvhv.abi.grant_table import GNTTABOP, GRANT_TABLE_OP
+from pvhv.abi.layout import codec
+from pvhv.core.dispatch import Continue, handles, hypercall
+from pvhv.core.errors import GuestFault, HypercallError
+from pvhv.core.grant_copy import copy
+from pvhv.core.grant_map import Unmapped, finish, map_grant_ref, unmap
+from pvhv.core.grant_transfer import transfer
+from pvhv.core.grants import GrantError
+from pvhv.core.privilege import controls
+
+if TYPE_CHECKING:
+    from pvhv.core.domain import Domain
+    from pvhv.core.vcpu import VCPU
+
+CMD_MASK = 0xFFF  # GNTTABOP_CMD_MASK; above it, a continued cache_flush keeps its place
+UNMAP_BATCH = 32  # GNTTAB_UNMAP_BATCH_SIZE
+ITEM_COST = 4
+
+MAP = abi.GNTTAB_MAP_GRANT_REF_CODEC
+UNMAP = codec(abi.gnttab_unmap_grant_ref)
+REPLACE = codec(abi.gnttab_unmap_and_replace)
+TRANSFER = codec(abi.gnttab_transfer)
+SWAP = codec(abi.gnttab_swap_grant_ref)
+COPY = struct.Struct("<QHH4xQHH4xHHh2x")  # gnttab_copy; its unions as their wider member, gmfn
+STATUS = struct.Struct("<h")
+
+Batch = Callable[["VCPU", int, int], "int | None"]
+
+
+@hypercall(GRANT_TABLE_OP)
+def grant_table_op(vcpu: VCPU, cmd: int, uop: int, count: int) -> int:
+    """Choose the batch; what it raises or returns is the answer for all of it."""
+    cmd, count = cmd & 0xFFFF_FFFF, count & 0xFFFF_FFFF
+    number, place = cmd & CMD_MASK, cmd & ~CMD_MASK
+    if count >> 31 or (place and number != abi.GNTTABOP_cache_flush):
+        raise HypercallError(Errno.EINVAL)
+    batch = BATCHES.get(number)
+    if batch is None:
+        raise HypercallError(Errno.ENOSYS)
+    if place:
+        return flush_from(vcpu, uop, count, place)
+    return batch(vcpu, uop, count) or 0
+
+
+def items(vcpu: VCPU, number: int, uop: int, count: int, size: int) -> Any:
+    """The address of each item, with a look at the share of work between them."""
+    if not vcpu.memory.accessible(uop, count * size):
+        raise GuestFault(uop)
+    must_yield = vcpu.domain.hypervisor.must_yield
+    for index in range(count):
+        if index and must_yield(ITEM_COST):
+            raise Continue(number, uop + index * size, count - index)
+        yield uop + index * size
+
+
+# -- map and unmap -------------------------------------------------------------------------------------------
+@handles(GNTTABOP.map_grant_ref)
+def map_batch(vcpu: VCPU, uop: int, count: int) -> None:
+    memory = vcpu.memory
+    for address in items(vcpu, abi.GNTTABOP_map_grant_ref, uop, count, MAP.size):
+        host_addr, flags, ref, dom, _, handle, bus = MAP.unpack(memory.read(address, MAP.size))
+        status = abi.GNTST_okay
+        try:
+            handle, bus = map_grant_ref(vcpu, host_addr, flags, ref, dom)
+        except GrantError as error:
+            status = error.status
+        memory.write(address, MAP.pack(host_addr, flags, ref, dom, status, handle, bus))
+
+
+@handles(GNTTABOP.unmap_grant_ref)
+def unmap_batch(vcpu: VCPU, uop: int, count: int) -> None:
+    def one(request: bytes) -> Unmapped | None:
+        host_addr, dev_bus_addr, handle, _ = UNMAP.unpack(request)
+        return unmap(vcpu, handle, host_addr, dev_bus_addr)
+
+    unmaps(vcpu, GNTTABOP.unmap_grant_ref, uop, count, one)
+
+
+@handles(GNTTABOP.unmap_and_replace)
+def replace_batch(vcpu: VCPU, uop: int, count: int) -> None:
+    def one(request: bytes) -> Unmapped | None:
+        host_addr, new_addr, handle, _ = REPLACE.unpack(request)
+        return unmap(vcpu, handle, host_addr, 0, new_addr)
+
+    unmaps(vcpu, GNTTABOP.unmap_and_replace, uop, count, one)
+
+
+def unmaps(vcpu: VCPU, command: Any, uop: int, count: int, one: Callable[[bytes], Unmapped | None]) -> None:
+    """Groups of unmaps: take the entries out, flush, give back."""
+    memory = vcpu.memory
+    size, status_at = sizeof(command.arg), command.arg.status.offset
+    if not memory.accessible(uop, count * size):
+        raise GuestFault(uop)
+    done = 0
+    while done < count:
+        end = min(done + UNMAP_BATCH, count)
+        unmapped: list[Unmapped] = []
+        try:
+            for address in range(uop + done * size, uop + end * size, size):
+                status = abi.GNTST_okay
+                try:
+                    undone = one(memory.read(address, size))
+                    if undone is not None:
+                        unmapped.append(undone)
+                except GrantError as error:
+                    status = error.status
+                memory.write(address + status_at, STATUS.pack(status))
+        finally:
+            if unmapped:
+                finish(vcpu, unmapped)
+        done = end
+        if done < count and vcpu.domain.hypervisor.must_yield(UNMAP_BATCH * ITEM_COST):
+            raise Continue(command.number, uop + done * size, count - done)
+
+
+# -- copy, transfer, swap ------------------------------------------------------------------------------------
+@handles(GNTTABOP.copy)
+def copy_batch(vcpu: VCPU, uop: int, count: int) -> None:
+    memory, domain = vcpu.memory, vcpu.domain
+    status_at = abi.GnttabCopy.status.offset
+    for address in items(vcpu, abi.GNTTABOP_copy, uop, count, COPY.size):
+        request = COPY.unpack(memory.read(address, COPY.size))
+        status = abi.GNTST_okay
+        try:
+            copy(domain, request[0:3], request[3:6], request[6], request[7])
+        except GrantError as error:
+            status = error.status
+        memory.write(address + status_at, STATUS.pack(status))
+
+
+@handles(GNTTABOP.transfer)
+def transfer_batch(vcpu: VCPU, uop: int, count: int) -> None:
+    memory, domain = vcpu.memory, vcpu.domain
+    status_at = abi.GnttabTransfer.status.offset
+    for address in items(vcpu, abi.GNTTABOP_transfer, uop, count, TRANSFER.size):
+        mfn, domid, ref, _ = TRANSFER.unpack(memory.read(address, TRANSFER.size))
+        status = abi.GNTST_okay
+        try:
+            transfer(domain, mfn, domid, ref)
+        except GrantError as error:
+            status = error.status
+        memory.write(address + status_at, STATUS.pack(status))
+
+
+@handles(GNTTABOP.swap_grant_ref)
+def swap_batch(vcpu: VCPU, uop: int, count: int) -> None:
+    memory, grants = vcpu.memory, vcpu.domain.grants
+    status_at = abi.GnttabSwapGrantRef.status.offset
+    for address in items(vcpu, abi.GNTTABOP_swap_grant_ref, uop, count, SWAP.size):
+        ref_a, ref_b, _ = SWAP.unpack(memory.read(address, SWAP.size))
+        status = abi.GNTST_okay
+        try:
+            grants.swap(ref_a, ref_b)
+        except GrantError as error:
+            status = error.status
+        memory.write(address + status_at, STATUS.pack(status))
+
+
+# -- about the table -----------------------------------------------------------------------------------------
+def single(vcpu: VCPU, record: Any, uop: int, count: int | None = 1) -> Any:
+    """The one structure a command takes. Raises HypercallError(EINVAL) when there are more or fewer."""
+    if count not in (None, 1):
+        raise HypercallError(Errno.EINVAL)
+    return record.from_buffer_copy(vcpu.memory.read(uop, sizeof(record)))
+
+
+def table_owner(vcpu: VCPU, domid: int) -> Domain:
+    """The domain whose table a command is about. Raises GrantError."""
+    domain: Domain | None = vcpu.domain.hypervisor.resolve(vcpu.domain, domid)
+    if domain is None:
+        raise GrantError(abi.GNTST_bad_domain)
+    if not controls(vcpu.domain, domain):
+        raise GrantError(abi.GNTST_permission_denied)
+    return domain
+
+
+@handles(GNTTABOP.setup_table)
+def setup_table(vcpu: VCPU, uop: int, count: int) -> None:
+    op = single(vcpu, abi.GnttabSetupTable, uop, count)
+    if not vcpu.memory.accessible(op.frame_list, op.nr_frames * 8):
+        raise GuestFault(op.frame_list)
+    status = abi.GNTST_okay
+    try:
+        frames = table_owner(vcpu, op.dom).grants.setup(op.nr_frames)
+        vcpu.memory.write(op.frame_list, struct.pack(f"<{len(frames)}Q", *frames))
+    except GrantError as error:
+        status = error.status
+    except GuestFault:
+        status = abi.GNTST_bad_virt_addr
+    vcpu.memory.write(uop + abi.GnttabSetupTable.status.offset, STATUS.pack(status))
+
+
+@handles(GNTTABOP.get_status_frames)
+def get_status_frames(vcpu: VCPU, uop: int, count: int) -> None:
+    op = single(vcpu, abi.GnttabGetStatusFrames, uop, count)
+    if not vcpu.memory.accessible(op.frame_list, op.nr_frames * 8):
+        raise GuestFault(op.frame_list)
+    status = abi.GNTST_okay
+    try:
+        table_owner(vcpu, op.dom)
+        if op.nr_frames:
+            status = abi.GNTST_general_error
+    except GrantError as error:
+        status = error.status
+    vcpu.memory.write(uop + abi.GnttabGetStatusFrames.status.offset, STATUS.pack(status))
+
+
+@handles(GNTTABOP.query_size)
+def query_size(vcpu: VCPU, uop: int, count: int) -> None:
+    op = single(vcpu, abi.GnttabQuerySize, uop, count)
+    try:
+        grants = table_owner(vcpu, op.dom).grants
+        op.nr_frames, op.max_nr_frames, op.status = len(grants.frames), grants.max_frames, abi.GNTST_okay
+    except GrantError as error:
+        op.status = error.status
+    vcpu.memory.write(uop, bytes(op))
+
+
+@handles(GNTTABOP.set_version)
+def set_version(vcpu: VCPU, uop: int, count: int) -> int:
+    op = single(vcpu, abi.GnttabSetVersion, uop, None)
+    answers = {1: 0, 2: -int(Errno.ENOSYS)}  # as where gnttab=max-ver:1 was given
+    answer = answers.get(op.version, -int(Errno.EINVAL))
+    op.version = vcpu.domain.grants.version
+    vcpu.memory.write(uop, bytes(op))  # whatever the answer, the guest is told which version it has
+    return answer
+
+
+@handles(GNTTABOP.get_version)
+def get_version(vcpu: VCPU, uop: int, count: int) -> None:
+    op = single(vcpu, abi.GnttabGetVersion, uop, None)
+    domain: Domain | None = vcpu.domain.hypervisor.resolve(vcpu.domain, op.dom)
+    if domain is None:
+        raise HypercallError(Errno.ESRCH)
+    if not controls(vcpu.domain, domain):
+        raise HypercallError(Errno.EPERM)
+    op.version = domain.grants.version
+    vcpu.memory.write(uop, bytes(op))
+
+
+# -- caches --------------------------------------------------------------------------------------------------
+@handles(GNTTABOP.cache_flush)
+def cache_flush(vcpu: VCPU, uop: int, count: int) -> int:
+    return flush_from(vcpu, uop, count, 0)
+
+
+def flush_from(vcpu: VCPU, uop: int, count: int, place: int) -> int:
+    """Check the items; `place` is where a continued search in the first one's grants goes on."""
+    for address in items(vcpu, abi.GNTTABOP_cache_flush, uop, count, sizeof(abi.GnttabCacheFlush)):
+        op: Any = single(vcpu, abi.GnttabCacheFlush, address)
+        end = op.offset + op.length
+        if op.offset >= 4096 or end > 4096 or op.op & ~(abi.GNTTAB_CACHE_INVAL | abi.GNTTAB_CACHE_CLEAN):
+            raise HypercallError(Errno.EINVAL)
+        if not op.length or not op.op:
+            if place:
+                raise HypercallError(Errno.EILSEQ)
+            continue
+        check_frame(vcpu.domain, op.a.dev_bus_addr >> 12, place)
+        if op.op == abi.GNTTAB_CACHE_INVAL:
+            raise HypercallError(Errno.EOPNOTSUPP)
+        place = 0
+    return 0
+
+
+def check_frame(domain: Domain, mfn: int, place: int) -> None:
+    """EINVAL or EPERM unless the frame is the domain's own or granted to it and in use."""
+    frames = domain.hypervisor.frames
+    if mfn >= frames.count:
+        raise HypercallError(Errno.EINVAL)
+    owner = domain.hypervisor.domain_by_id(frames.owner[mfn])
+    if owner is None or not frames.refs[mfn]:
+        raise HypercallError(Errno.EPERM)
+    if owner is not domain and not any(
+        active.domid == domain.domid and active.mfn == mfn and ref >= place
+        for ref, active in owner.grants.active.items()
+    ):
+        raise HypercallError(Errno.EINVAL)
+
+
+BATCHES: dict[int, Batch] = {
+    GNTTABOP.map_grant_ref.number: map_batch,
+    GNTTABOP.unmap_grant_ref.number: unmap_batch,
+    GNTTABOP.setup_table.number: setup_table,
+    GNTTABOP.transfer.number: transfer_batch,
+    GNTTABOP.copy.number: copy_batch,
+    GNTTABOP.query_size.number: query_size,
+    GNTTABOP.unmap_and_replace.number: replace_batch,
+    GNTTABOP.set_version.number: set_version,
+    GNTTABOP.get_status_frames.number: get_status_frames,
+    GNTTABOP.get_version.number: get_version,
+    GNTTABOP.swap_grant_ref.number: swap_batch,
+    GNTTABOP.cache_flush.number: cache_flush,
+}
