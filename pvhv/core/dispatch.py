@@ -4,8 +4,8 @@
 Copy-in, copy-out, errno, continuation and the list of recent calls happen here, once; a handler holds only its
 decision. There are two kinds:
 
-    @handles(EVTCHNOP.send)                 one command of a multiplexed hypercall: `op` was copied in, and is copied out
-    def send(vcpu, op): ...                 again if the command's direction says so
+    @handles(EVTCHNOP.send)                 one command of a multiplexed hypercall: `op` was copied in, and is copied
+    def send(vcpu, op): ...                 out again if the command's direction says so
 
     @hypercall(HYPERCALLS[26])              a whole hypercall: gets its arguments as plain u64
     def mmuext_op(vcpu, uops, count, pdone, foreigndom): ...
@@ -22,11 +22,11 @@ Read beside it: xen/arch/x86/pv/hypercall.c, xen/common/multicall.c, hypercall_c
 from __future__ import annotations
 
 from collections.abc import Callable
+from ctypes import sizeof
 from typing import Any
 
 from pvhv.abi.errno import Errno
 from pvhv.abi.spec import Command, Hypercall
-from pvhv.core.errors import GuestFault, HypercallError, Restart
 from pvhv.core.vcpu import VCPU
 from pvhv.machine.cpustate import R8, R9, R10, RAX, RDI, RDX, RIP, RSI
 
@@ -82,7 +82,7 @@ def command_row(command: Command) -> Call:
     """The call of one command: copy in, decide, copy out."""
     handler = HANDLERS.get(command)
     if handler is None:
-        return unimplemented
+        return constant(command.answer)
     record = command.arg
     if record is None:
 
@@ -90,8 +90,6 @@ def command_row(command: Command) -> Call:
             return handler(vcpu, address, *extra) or 0
 
         return bare
-    from ctypes import sizeof
-
     size = sizeof(record)
     load = record.from_buffer_copy
     copies_in = command.direction in ("in", "inout")
@@ -108,10 +106,11 @@ def command_row(command: Command) -> Call:
 
 
 def multiplexer(spec: Hypercall) -> Call:
-    """The call of a hypercall whose first argument chooses a command; the last one is the address of its structure."""
-    rows = {command.number: command_row(command) for command in spec.commands}
-    arity = len(spec.args)
-    if arity == 3:  # vcpu_op(cmd, vcpuid, arg)
+    """The call of a hypercall whose arguments choose a command and point to its structure."""
+    rows = {command.number: command_row(command) for command in spec.commands or ()}
+    chooses, points = spec.index("cmd"), spec.index("arg")
+    assert chooses == 0 and points == len(spec.args) - 1, f"{spec.name} does not take (cmd, ..., arg)"
+    if points == 2:  # vcpu_op(cmd, vcpuid, arg)
 
         def three(vcpu: VCPU, cmd: int, extra: int, address: int) -> int:
             row = rows.get(cmd & 0xFFFF_FFFF)
@@ -134,29 +133,32 @@ def build_calls(table: dict[int, Hypercall]) -> tuple[list[Call], list[int]]:
         handler = HANDLERS.get(spec)
         arity[number] = len(spec.args)
         if handler is not None:
-            calls[number] = _whole(handler)
-        elif any(command in HANDLERS for command in spec.commands):
+            calls[number] = handler  # type: ignore[assignment]  # handlers of whole hypercalls return int
+        elif not spec.implemented:
+            calls[number] = constant(spec.answer)
+        elif spec.commands is not None:
             calls[number] = multiplexer(spec)
     return calls, arity
 
 
-def _whole(handler: Handler) -> Call:
-    return handler  # type: ignore[return-value]  # handlers of whole hypercalls return int
+def constant(answer: Errno | None) -> Call:
+    """The call that always answers with one error."""
+    result = -int(answer or Errno.ENOSYS)
+    return lambda vcpu, *arguments: result
 
 
-def perform(vcpu: VCPU, call: Call, arguments: tuple[int, ...]) -> int:
-    """Run one call with its errors turned into a result; Continue passes through."""
-    try:
-        return call(vcpu, *arguments) or 0
-    except HypercallError as error:
-        return -int(error.errno)
-    except GuestFault:
-        return NEG_EFAULT
-    except Restart:
-        raise Continue(*arguments) from None
+def by_argument_list(call: Call, arity: int) -> Callable[[VCPU, list[int]], int]:
+    """`call` with its arguments taken from a list (a multicall entry)."""
+    if arity == 2:
+        return lambda vcpu, a: call(vcpu, a[0], a[1]) or 0
+    if arity == 3:
+        return lambda vcpu, a: call(vcpu, a[0], a[1], a[2]) or 0
+    if arity == 4:
+        return lambda vcpu, a: call(vcpu, a[0], a[1], a[2], a[3]) or 0
+    return lambda vcpu, a: call(vcpu, *a[:arity]) or 0
 
 
-def enter_by_registers(number: int, call: Call, arity: int, state: memoryview) -> Callable[[VCPU], int]:
+def enter_by_registers(call: Call, arity: int, state: memoryview) -> Callable[[VCPU], int]:
     """`call` with its arguments taken from the live registers: the fastest form for each arity."""
     if arity == 0:
         return lambda vcpu: call(vcpu) or 0

@@ -18,10 +18,23 @@ if TYPE_CHECKING:
     from pvhv.core.events import EventChannels
     from pvhv.core.grants import GrantTable
     from pvhv.core.hypervisor import Hypervisor
-    from pvhv.core.timeline import Timeline
+    from pvhv.core.timeline import Timeline, Timer
 
 DOMID_SELF = 0x7FF0
 DOMID_FIRST_RESERVED = 0x7FF0
+
+# What brings a vCPU into the hypervisor, other than a hypercall (counted by number in hypercall_counts).
+EXIT_KINDS = (
+    "syscall",
+    "page_fault",
+    "general_protection",
+    "invalid_opcode",
+    "no_device",
+    "exception",
+    "software_interrupt",
+    "cpuid",
+    "io",
+)
 
 
 class Domain:
@@ -37,7 +50,8 @@ class Domain:
         self.tot_pages = 0
         self.max_pages = 0
         self.shared_info = 0  # mfn of struct shared_info
-        self.perdomain_l3 = 0  # mfn of the L3 behind slot 260: the guests' descriptor tables
+        self.perdomain_l3 = 0  # mfn of the L3 behind slot 260: the guests descriptor tables
+        self.perdomain_l1s: list[int] = []
         self.hypervisor_frames: list[int] = []  # frames Xen keeps for this domain (shared_info, descriptor tables, ...)
         self.vm_assist = 0
         self.events: EventChannels
@@ -45,6 +59,7 @@ class Domain:
         self.paused = 0  # pause count: domctl and debugger
         self.controller_paused = False
         self.shutdown_code: int | None = None  # SHUTDOWN_* once it shut down
+        self.announced_code: int | None = None  # what SCHEDOP_shutdown_code said it will be
         self.crash_report: str | None = None
         self.dying = False
         self.dead = False
@@ -52,8 +67,10 @@ class Domain:
         self.time_offset_seconds = 0
         self.console_buffer = b""
         self.hypercall_counts = [0] * 64
-        self.exit_counts: dict[str, int] = {}
-        self.watchdogs: list[object | None] = [None, None]
+        self.exit_counts = dict.fromkeys(EXIT_KINDS, 0)
+        self.weight = 256  # the credit scheduler's default
+        self.cap = 0
+        self.watchdogs: list[Timer | None] = [None, None]
         self.target: int | None = None
 
     @property

@@ -202,8 +202,6 @@ class FrameTable:
             return
         if wanted == WRITABLE:
             self.types[mfn] = WRITABLE | VALIDATED
-            if self.code[mfn]:
-                self.code[mfn] = CODE_STALE
             return
         self._validate(mfn, wanted, state, preemptible)
 

@@ -69,9 +69,19 @@ class GuestMemory:
             base = tlb[va >> 12] = self._walk(va, write)
         return base + (va & 0xFFF)
 
-    def _walk(self, va: int, write: bool) -> int:
+    def read_through(self, root: int, va: int, size: int) -> bytes:
+        """Like `read`, through another L4 than the running kernel's: user code, or a vCPU that does not run."""
+        pieces = []
+        while size:
+            offset = self._walk(va, False, root) + (va & 0xFFF)
+            step = min(size, 0x1000 - (va & 0xFFF))
+            pieces.append(self.bytes[offset : offset + step])
+            va, size = va + step, size - step
+        return b"".join(pieces)
+
+    def _walk(self, va: int, write: bool, root: int | None = None) -> int:
         words = self.words
-        table = self.root
+        table = self.root if root is None else root
         need = PRESENT | RW if write else PRESENT
         for shift in (39, 30, 21, 12):
             entry = words[(table << 9) + (va >> shift & 511)]

@@ -87,7 +87,8 @@ class PageTables:
         self.must_yield: Callable[[int], bool] = lambda cost: False
         self.flush_before_reuse: Callable[[], None] = lambda: None
         self.forget_code: Callable[[int], None] = lambda mfn: None
-        self.entry_removed: Callable[[int], None] = lambda domid: None
+        self.stale = False  # entries were removed since the last flush: TLBs may still know them
+        self.l4_changed: Callable[[], None] = lambda: None
         self.domain_freed_frame: Callable[[int, int], None] = lambda domid, mfn: None
         self.implicit_grant_unmap: Callable[[int], None] = lambda domid: None
         self.descriptors_acceptable: Callable[[int], bool] = lambda mfn: False
@@ -151,6 +152,8 @@ class PageTables:
             except HypercallError:
                 frames.put_page(mfn)
                 raise HypercallError(Errno.EBUSY) from None
+            if frames.code[mfn]:
+                frames.code[mfn] = CODE_STALE
         if not entry & NX:
             self.made_executable(mfn)
 
@@ -162,7 +165,7 @@ class PageTables:
             return
         if entry & GNTTAB:
             self.implicit_grant_unmap(table_owner)
-        self.entry_removed(table_owner)
+        self.stale = True
         if entry & RW:
             frames.type_counts[mfn] -= 1
         refs = frames.refs[mfn]
@@ -337,7 +340,9 @@ class PageTables:
         else:
             unchanged = False
         self.words[slot] = new | old & (ACCESSED | DIRTY) if preserve_ad else new
-        self.entry_removed(self.frames.owner[table])
+        self.stale = True
+        if level == L4:
+            self.l4_changed()
         if old & PRESENT and not unchanged and (old & ADDRESS) >> 12 != table:
             self.deferred.put((old & ADDRESS) >> 12, partial=False)
 

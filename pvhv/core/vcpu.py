@@ -19,6 +19,7 @@ from pvhv.core.runstate import Runstate
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain
     from pvhv.core.guestmem import GuestMemory
+    from pvhv.core.timeline import Timer
 
 
 class Trap(NamedTuple):
@@ -53,6 +54,9 @@ class VCPU:
         self.ts = False  # the virtual CR0.TS (fpu_taskswitch)
         self.debugreg = [0] * 8
         self.iopl = 0
+        self.iobmp = 0  # guest address of its I/O permission bitmap, and how many ports it covers
+        self.iobmp_limit = 0
+        self.cr4 = 0x660  # PAE MCE OSFXSR OSXMMEXCPT
 
         # -- memory
         self.guest_table = 0  # mfn of the kernel's L4 (MMUEXT_NEW_BASEPTR)
@@ -77,6 +81,8 @@ class VCPU:
         self.sysenter_disables_events = False
         self.trap_table: list[Trap] = [NO_TRAP] * 256
         self.nmi_callback_eip = 0
+        self.nmi_pending = False
+        self.pending_gp = False  # a #GP that waits for the end of the present hypercall
 
         # -- what the guest sees of it: struct vcpu_info, as a byte offset in machine memory
         self.vcpu_info = 0
@@ -91,13 +97,17 @@ class VCPU:
         self.poll_ports: tuple[int, ...] = ()
         self.paused = 0
         self.runstate = Runstate()
+        self.ran = 0  # ns on a pCPU
+        self.had = 0  # ... divided by the domain's weight: what the scheduler compares
         self.virq_ports: dict[int, int] = {}  # VIRQ -> port
-        self.singleshot: object | None = None
-        self.periodic: object | None = None
+        self.singleshot: Timer | None = None
+        self.periodic: Timer | None = None
         self.periodic_period = 0
-        self.poll_timer: object | None = None
+        self.poll_timer: Timer | None = None
 
-        # -- what a crash report shows
+        # -- what counters, top and a crash report show
+        self.counts = domain.hypercall_counts
+        self.exits = domain.exit_counts
         self.recent: deque[tuple[int, int, int, int]] = deque(maxlen=16)  # (hypercall, rip, first, second argument)
 
     @property

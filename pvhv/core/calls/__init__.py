@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The handlers, a room for each family of hypercalls; importing them registers them (pvhv.core.dispatch)."""
+
+from importlib import import_module
+
+FAMILIES = (
+    "console_io", "cpu", "event_channel", "grant_table", "mmu", "mmuext", "multicall", "sched",
+    "vcpu", "version",
+)  # fmt: skip
+
+for _family in FAMILIES:
+    import_module(f"pvhv.core.calls.{_family}")

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""console_io: the hypervisor's console, for kernels that have none of their own yet.
+
+What a guest writes is shown line by line, without what cannot be printed, marked with the domain it came from.
+
+Read beside it: guest_console_write in xen/drivers/char/console.c.
+"""
+
+from __future__ import annotations
+
+from pvhv.abi.cpu import CONSOLEIO
+from pvhv.core.dispatch import Continue, handles
+from pvhv.core.vcpu import VCPU
+
+CHUNK = 128
+LINE_LIMIT = 2000
+
+
+@handles(CONSOLEIO.write)
+def write(vcpu: VCPU, buffer: int, count: int) -> int:
+    """Write `count` characters."""
+    count &= 0xFFFF_FFFF
+    domain = vcpu.domain
+    done = 0
+    while done < count:
+        if done and domain.hypervisor.must_yield(CHUNK):
+            raise Continue(0, count - done, buffer + done)
+        step = min(CHUNK, count - done)
+        domain.console_buffer += vcpu.memory.read(buffer + done, step)
+        done += step
+        *lines, rest = domain.console_buffer.split(b"\n")
+        if len(rest) > LINE_LIMIT:
+            lines.append(rest)
+            rest = b""
+        domain.console_buffer = rest
+        for line in lines:
+            domain.hypervisor.guest_line(domain, "".join(chr(c) for c in line if 32 <= c < 127 or c == 9))
+    return 0

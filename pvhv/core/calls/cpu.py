@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a PV kernel would do to its own CPU with privileged instructions: vectors, stacks, segments, FPU, debug registers.
+
+Read beside it: xen/arch/x86/pv/callback.c, pv/misc-hypercalls.c, pv/descriptor-tables.c, pv/iret.c.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pvhv.abi.arch_x86 import TrapInfo
+from pvhv.abi.callback import CALLBACKOP, SET_CALLBACKS, XENNMI
+from pvhv.abi.cpu import (
+    FPU_TASKSWITCH,
+    GET_DEBUGREG,
+    IRET,
+    SET_DEBUGREG,
+    SET_SEGMENT_BASE,
+    SET_TRAP_TABLE,
+    STACK_SWITCH,
+    VM_ASSIST,
+)
+from pvhv.abi.errno import Errno
+from pvhv.abi.mmu import SET_GDT, UPDATE_DESCRIPTOR
+from pvhv.core.debugregs import get_register, set_register
+from pvhv.core.descriptors import FIRST_RESERVED_GDT_ENTRY
+from pvhv.core.dispatch import Continue, handles, hypercall
+from pvhv.core.emulate import canonical
+from pvhv.core.errors import HypercallError
+from pvhv.core.vcpu import NO_TRAP, VCPU, Trap
+from pvhv.machine.cpustate import FS_BASE, GS_BASE
+
+CALLBACK_EVENT, CALLBACK_FAILSAFE, CALLBACK_SYSCALL, _DEPRECATED, CALLBACK_NMI = range(5)
+CALLBACK_SYSENTER, CALLBACK_SYSCALL32 = 5, 6
+MASKS_EVENTS = 1
+SEGBASE_FS, SEGBASE_GS_USER, SEGBASE_GS_KERNEL, SEGBASE_GS_USER_SEL = range(4)
+ASSISTS = frozenset((0, 1, 2, 3, 4, 5, 32))  # VMASST_TYPE_* that Xen knows
+VALID_ASSISTS_64 = frozenset((2, 4, 5, 32))
+TRAP_SIZE = 16
+
+
+# -- vectors -------------------------------------------------------------------------------------------------------
+@hypercall(SET_TRAP_TABLE)
+def set_trap_table(vcpu: VCPU, traps: int) -> int:
+    """Set rows of the virtual IDT from a list that ends with an address of 0; NULL clears it."""
+    if not traps:
+        vcpu.trap_table = [NO_TRAP] * 256
+        return 0
+    must_yield = vcpu.domain.hypervisor.must_yield
+    while True:
+        info = TrapInfo.from_buffer_copy(vcpu.memory.read(traps, TRAP_SIZE))
+        if not info.address:
+            return 0
+        if not canonical(info.address):
+            raise HypercallError(Errno.EINVAL)
+        vcpu.trap_table[info.vector] = trap_of(info)
+        traps += TRAP_SIZE
+        if must_yield(1):
+            raise Continue(traps)
+
+
+def trap_of(info: Any) -> Trap:
+    """A row of the virtual IDT from struct trap_info: flags bits 0-1 are the DPL, bit 2 masks events."""
+    return Trap(info.address, info.cs | 3, info.flags & 3, bool(info.flags & 4))
+
+
+def register(vcpu: VCPU, kind: int, address: int, masks_events: bool) -> None:
+    """Set one entry point. Raises HypercallError: EINVAL for an address nobody has, ENOSYS for an unknown kind."""
+    if not canonical(address):
+        raise HypercallError(Errno.EINVAL)
+    if kind == CALLBACK_EVENT:
+        vcpu.event_callback_eip = address
+    elif kind == CALLBACK_FAILSAFE:
+        vcpu.failsafe_callback_eip = address
+        vcpu.failsafe_disables_events = masks_events
+    elif kind == CALLBACK_SYSCALL:
+        vcpu.syscall_callback_eip = address
+        vcpu.syscall_disables_events = masks_events
+    elif kind == CALLBACK_SYSCALL32:
+        vcpu.syscall32_callback_eip = address
+        vcpu.syscall32_disables_events = masks_events
+    elif kind == CALLBACK_SYSENTER:
+        vcpu.sysenter_callback_eip = address
+        vcpu.sysenter_disables_events = masks_events
+    elif kind == CALLBACK_NMI:
+        vcpu.nmi_callback_eip = address
+    else:
+        raise HypercallError(Errno.ENOSYS)
+
+
+@handles(CALLBACKOP.register)
+def callback_register(vcpu: VCPU, op: Any) -> None:
+    """Set one of the vCPU's entry points."""
+    register(vcpu, op.type, op.address, bool(op.flags & MASKS_EVENTS))
+
+
+@handles(CALLBACKOP.unregister)
+def callback_unregister(vcpu: VCPU, op: Any) -> None:
+    """Take one back, which only the NMI's can be."""
+    if op.type == CALLBACK_NMI:
+        vcpu.nmi_callback_eip = 0
+    elif op.type in (CALLBACK_EVENT, CALLBACK_FAILSAFE, CALLBACK_SYSCALL, CALLBACK_SYSCALL32, CALLBACK_SYSENTER):
+        raise HypercallError(Errno.EINVAL)
+    else:
+        raise HypercallError(Errno.ENOSYS)
+
+
+@hypercall(SET_CALLBACKS)
+def set_callbacks(vcpu: VCPU, event: int, failsafe: int, syscall: int) -> int:
+    """The three entry points in one call; one that cannot be is left out without an error."""
+    for kind, address in ((CALLBACK_EVENT, event), (CALLBACK_FAILSAFE, failsafe), (CALLBACK_SYSCALL, syscall)):
+        if canonical(address):
+            register(vcpu, kind, address, False)
+    return 0
+
+
+@handles(XENNMI.register_callback)
+def nmi_register(vcpu: VCPU, op: Any) -> None:
+    """Set the NMI entry point."""
+    register(vcpu, CALLBACK_NMI, op.handler_address, False)
+
+
+@handles(XENNMI.unregister_callback)
+def nmi_unregister(vcpu: VCPU, _arg: int) -> None:
+    """Take it back."""
+    vcpu.nmi_callback_eip = 0
+
+
+@hypercall(IRET)
+def iret(vcpu: VCPU) -> int:
+    """Return by the frame on top of the stack."""
+    return vcpu.domain.timeline.cpu.iret(vcpu)
+
+
+# -- stacks, segments, descriptors ---------------------------------------------------------------------------------
+@hypercall(STACK_SWITCH)
+def stack_switch(vcpu: VCPU, ss: int, esp: int) -> int:
+    """The stack on which the kernel is entered from user code."""
+    vcpu.kernel_ss = ss & 0xFFFF | 3
+    vcpu.kernel_sp = esp
+    return 0
+
+
+@hypercall(SET_SEGMENT_BASE)
+def set_segment_base(vcpu: VCPU, which: int, base: int) -> int:
+    """Base of FS, the user's GS or the kernel's GS, or a selector for the user's GS."""
+    which &= 0xFFFF_FFFF
+    if which == SEGBASE_GS_USER_SEL:
+        vcpu.domain.timeline.cpu.load_user_gs(vcpu, base & 0xFFFF)
+        return 0
+    if which > SEGBASE_GS_USER_SEL or not canonical(base):
+        raise HypercallError(Errno.EINVAL)
+    if which == SEGBASE_FS:
+        vcpu.state[FS_BASE] = base
+    elif which == SEGBASE_GS_USER:
+        vcpu.gs_base_user = base
+    else:
+        vcpu.state[GS_BASE] = base
+    return 0
+
+
+@hypercall(SET_GDT)
+def set_gdt(vcpu: VCPU, frame_list: int, entries: int) -> int:
+    """Make a list of frames the GDT."""
+    entries &= 0xFFFF_FFFF
+    if entries > FIRST_RESERVED_GDT_ENTRY:
+        raise HypercallError(Errno.EINVAL)
+    mfns = vcpu.memory.read_words(frame_list, (entries + 511) // 512).tolist() if entries else []
+    vcpu.domain.hypervisor.descriptors.set_gdt(vcpu, mfns, entries)
+    vcpu.domain.timeline.cpu.flush()
+    return 0
+
+
+@hypercall(UPDATE_DESCRIPTOR)
+def update_descriptor(vcpu: VCPU, address: int, descriptor: int) -> int:
+    """Change one descriptor, in a descriptor table or in a frame that may become one."""
+    hypervisor = vcpu.domain.hypervisor
+    hypervisor.descriptors.update(vcpu.domain.domid, address, descriptor)
+    hypervisor.host_wrote(address >> 12)
+    return 0
+
+
+# -- FPU and debug registers ---------------------------------------------------------------------------------------
+@hypercall(FPU_TASKSWITCH)
+def fpu_taskswitch(vcpu: VCPU, set_ts: int) -> int:
+    """Set or clear CR0.TS."""
+    vcpu.domain.hypervisor.fpu_taskswitch(vcpu, bool(set_ts & 0xFFFF_FFFF))
+    return 0
+
+
+@hypercall(SET_DEBUGREG)
+def set_debugreg(vcpu: VCPU, reg: int, value: int) -> int:
+    """Set a debug register (they are kept, but no breakpoint fires: Not modelled)."""
+    set_register(vcpu, reg & 0xFFFF_FFFF, value)
+    return 0
+
+
+@hypercall(GET_DEBUGREG)
+def get_debugreg(vcpu: VCPU, reg: int) -> int:
+    """Read one."""
+    return get_register(vcpu, reg & 0xFFFF_FFFF)
+
+
+# -- helping hands -------------------------------------------------------------------------------------------------
+@hypercall(VM_ASSIST)
+def vm_assist(vcpu: VCPU, cmd: int, kind: int) -> int:
+    """Switch one on (cmd 0) or off (1)."""
+    cmd, kind = cmd & 0xFFFF_FFFF, kind & 0xFFFF_FFFF
+    if kind not in VALID_ASSISTS_64 and kind not in ASSISTS:
+        raise HypercallError(Errno.EINVAL)
+    if cmd == 0:
+        vcpu.domain.vm_assist |= 1 << kind
+    elif cmd == 1:
+        vcpu.domain.vm_assist &= ~(1 << kind)
+    else:
+        raise HypercallError(Errno.ENOSYS)
+    return 0

@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""mmu_update, update_va_mapping: how a PV guest changes its page tables.
+
+`mmu_update` takes batches, and batching is what makes paravirtual paging cheap; so its loop does the common case in
+place (a writable-or-not mapping of a frame of one's own, put into an L1 of one's own) with the same checks that
+PageTables.modify makes, and leaves everything else to that door.
+
+A batch is charged by its length; when the share of work is used up, the call continues with the rest. What an update
+replaced in an upper table is dropped before the next one, in pieces if it is big.
+
+Read beside it: do_mmu_update, __do_update_va_mapping in xen/arch/x86/mm.c.
+"""
+
+from __future__ import annotations
+
+from pvhv.abi.errno import Errno
+from pvhv.abi.mmu import MMU_UPDATE, UPDATE_VA_MAPPING, UPDATE_VA_MAPPING_OTHERDOMAIN
+from pvhv.core.dispatch import Continue, hypercall
+from pvhv.core.domain import DOMID_SELF, Domain
+from pvhv.core.errors import GuestFault, HypercallError, Interrupted, Restart
+from pvhv.core.frames import L1, SEG_DESC, TYPE_MASK, VALIDATED, WRITABLE
+from pvhv.core.pagetables import ADDRESS, L1_DISALLOW, NX, PRESENT, RW
+from pvhv.core.vcpu import VCPU
+
+MMU_UPDATE_PREEMPTED = 1 << 31
+
+NORMAL, MACHPHYS, PRESERVE_AD, NO_TRANSLATE = range(4)
+CHUNK = 128  # entries between two looks at the share of work
+
+UVMF_TLB_FLUSH = 1
+UVMF_INVLPG = 2
+UVMF_FLUSHTYPE_MASK = 3
+UVMF_LOCAL = 0
+UVMF_ALL = 1 << 2
+
+DOMID_XEN = 0x7FF2
+DOMID_IO = 0x7FF1
+
+L1_IN_USE = L1 | VALIDATED
+WRITABLE_IN_USE = WRITABLE | VALIDATED
+STATE = TYPE_MASK | VALIDATED
+
+
+def page_owner(vcpu: VCPU, domid: int) -> Domain:
+    """The domain whose frames are to be mapped (get_pg_owner). Raises ESRCH, or EPERM without privilege."""
+    domain = vcpu.domain
+    if domid == DOMID_SELF:
+        return domain
+    if domid in (DOMID_IO, DOMID_XEN):
+        raise HypercallError(Errno.EPERM)
+    owner = domain.hypervisor.domain_by_id(domid)
+    if owner is None or owner is domain:  # one's own id is no foreign domain's
+        raise HypercallError(Errno.ESRCH)
+    if not domain.privileged:
+        raise HypercallError(Errno.EPERM)
+    return owner
+
+
+def add_done(vcpu: VCPU, pdone: int, before: int, now: int) -> None:
+    """Tell how many entries were done, where the guest wants to know; a bad address is not its error."""
+    if pdone:
+        try:
+            vcpu.memory.write(pdone, (before + now & 0xFFFF_FFFF).to_bytes(4, "little"))
+        except GuestFault:
+            pass
+
+
+def done_before(vcpu: VCPU, pdone: int) -> int:
+    """What an earlier part of a continued call left in `pdone`."""
+    if not pdone:
+        return 0
+    try:
+        return int.from_bytes(vcpu.memory.read(pdone, 4), "little")
+    except GuestFault:
+        return 0
+
+
+def settle_or_continue(vcpu: VCPU, *arguments: int) -> None:
+    """Drop what an earlier operation replaced; continue the same call when that takes too long."""
+    try:
+        vcpu.domain.hypervisor.pagetables.settle()
+    except Restart:
+        raise Continue(*arguments) from None
+
+
+@hypercall(MMU_UPDATE)
+def mmu_update(vcpu: VCPU, ureqs: int, count: int, pdone: int, foreigndom: int) -> int:
+    """Change `count` page-table entries (or M2P entries)."""
+    count &= 0xFFFF_FFFF
+    foreigndom &= 0xFFFF_FFFF
+    if vcpu.deferred.mfn:
+        settle_or_continue(vcpu, ureqs, count, pdone, foreigndom)
+    before = 0
+    if count & MMU_UPDATE_PREEMPTED:
+        if count == MMU_UPDATE_PREEMPTED and not ureqs:
+            return as_int(foreigndom)
+        count &= ~MMU_UPDATE_PREEMPTED
+        before = done_before(vcpu, pdone)
+    if not vcpu.memory.accessible(ureqs, count * 16):
+        raise HypercallError(Errno.EFAULT)
+    domain = vcpu.domain
+    table_owner = domain if not foreigndom >> 16 else foreign_table_owner(vcpu, (foreigndom >> 16) - 1)
+    owner = page_owner(vcpu, foreigndom & 0xFFFF)
+
+    done = 0
+    failure: Exception | None = None
+    while done < count and failure is None:
+        if done and (vcpu.deferred.mfn or domain.hypervisor.must_yield(0)):
+            failure = Restart()
+            break
+        requests, failure = readable(vcpu, ureqs + done * 16, min(count - done, CHUNK))
+        performed, trouble = apply(vcpu, requests, table_owner, owner)
+        domain.hypervisor.must_yield(performed)
+        done += performed
+        failure = trouble or (failure if performed * 2 == len(requests) else None)
+    add_done(vcpu, pdone, before, done)
+    if isinstance(failure, Restart):
+        raise Continue(ureqs + done * 16, count - done | MMU_UPDATE_PREEMPTED, pdone, foreigndom)
+    result = -int(failure.errno) if isinstance(failure, HypercallError) else 0
+    if vcpu.deferred.mfn:
+        settle_or_continue(vcpu, 0, MMU_UPDATE_PREEMPTED, 0, result)
+    return result
+
+
+def readable(vcpu: VCPU, address: int, count: int) -> tuple[list[int], HypercallError | None]:
+    """Up to `count` requests (two words each), and EFAULT if not all of them could be read."""
+    try:
+        return vcpu.memory.read_words(address, 2 * count).tolist(), None
+    except GuestFault:
+        words: list[int] = []
+        try:
+            for index in range(count):
+                words += vcpu.memory.read_words(address + index * 16, 2).tolist()
+        except GuestFault:
+            pass
+        return words, HypercallError(Errno.EFAULT)
+
+
+def apply(vcpu: VCPU, requests: list[int], table_owner: Domain, owner: Domain) -> tuple[int, Exception | None]:
+    """Carry out requests in order; how many were, and what stopped it (None, HypercallError or Restart).
+
+    It stops, too, when a replaced table waits to be dropped.
+    """
+    hypervisor = vcpu.domain.hypervisor
+    tables, frames = hypervisor.pagetables, hypervisor.frames
+    words, owners, refs = tables.words, frames.owner, frames.refs
+    types, type_counts, code = frames.types, frames.type_counts, frames.code
+    limit = frames.count
+    deferred = vcpu.deferred
+    table_domid, page_domid = table_owner.domid, owner.domid
+    index = 0
+    try:
+        for index in range(0, len(requests), 2):
+            address = requests[index]
+            new = requests[index + 1]
+            table = address >> 12
+            command = address & 7
+            if (
+                command
+                or table >= limit
+                or owners[table] != table_domid
+                or types[table] & STATE != L1_IN_USE
+                or not type_counts[table]
+            ):
+                other_update(vcpu, address, new, table_owner, owner)
+                if deferred.mfn:
+                    return index // 2 + 1, None
+                continue
+            slot = address >> 3
+            old = words[slot]
+            if new & PRESENT:
+                target = (new & ADDRESS) >> 12
+                if new & L1_DISALLOW or old & PRESENT or target >= limit or owners[target] != page_domid:
+                    tables.modify(address, new, False, table_domid, page_domid)
+                    continue
+                if new & RW:
+                    if types[target] != WRITABLE_IN_USE or code[target]:
+                        tables.modify(address, new, False, table_domid, page_domid)
+                        continue
+                    type_counts[target] += 1
+                refs[target] += 1
+                if not new & NX:
+                    tables.made_executable(target)
+                words[slot] = new
+            else:
+                words[slot] = new
+                if old & PRESENT:
+                    tables.put_l1_entry(old, table_domid)
+    except HypercallError as error:
+        return index // 2, error
+    except (Restart, Interrupted):
+        return index // 2, Restart()
+    return len(requests) // 2, None
+
+
+def other_update(vcpu: VCPU, address: int, new: int, table_owner: Domain, owner: Domain) -> None:
+    """One request that is not the common case: upper tables, A/D-preserving, plain memory, the M2P."""
+    hypervisor = vcpu.domain.hypervisor
+    frames = hypervisor.frames
+    command = address & 7
+    mfn = address >> 12
+    if command == MACHPHYS:
+        if table_owner is not vcpu.domain:
+            raise HypercallError(Errno.EPERM)
+        if not frames.get_page(mfn, owner.domid):
+            raise HypercallError(Errno.EINVAL)
+        hypervisor.m2p[mfn] = new
+        frames.put_page(mfn)
+        return
+    if command > NO_TRANSLATE:
+        raise HypercallError(Errno.ENOSYS)
+    address &= ~7
+    if not frames.get_page(mfn, table_owner.domid):
+        raise HypercallError(Errno.EINVAL)
+    try:
+        if hypervisor.pagetables.modify(address, new, command == PRESERVE_AD, table_owner.domid, owner.domid):
+            level = frames.types[mfn] & TYPE_MASK
+            if level > L1:
+                hypervisor.flush_domain(table_owner)
+            return
+        # Not a table: plain memory that nobody may take for one while it is written.
+        if frames.types[mfn] & STATE == SEG_DESC | VALIDATED and frames.type_counts[mfn]:
+            raise HypercallError(Errno.EINVAL)
+        frames.get_page_type(mfn, WRITABLE)
+        hypervisor.write_frame_word(address, new)
+        frames.put_page_type(mfn)
+    finally:
+        frames.put_page(mfn)
+
+
+def foreign_table_owner(vcpu: VCPU, domid: int) -> Domain:
+    """The domain whose page tables are to be changed, by the upper half of `foreigndom`."""
+    domain = vcpu.domain
+    owner = domain.hypervisor.domain_by_id(domid)
+    if owner is None:
+        raise HypercallError(Errno.ESRCH)
+    if owner is not domain:
+        if not owner.vcpus:
+            raise HypercallError(Errno.EINVAL)
+        if not domain.privileged:
+            raise HypercallError(Errno.EPERM)
+    return owner
+
+
+def as_int(value: int) -> int:
+    """A 32-bit argument as the signed number it carries."""
+    value &= 0xFFFF_FFFF
+    return value - (1 << 32) if value & 1 << 31 else value
+
+
+@hypercall(UPDATE_VA_MAPPING)
+def update_va_mapping(vcpu: VCPU, va: int, entry: int, flags: int) -> int:
+    """Change the L1 entry that maps `va`, and flush as `flags` (UVMF_*) say."""
+    return map_va(vcpu, va, entry, flags, vcpu.domain)
+
+
+@hypercall(UPDATE_VA_MAPPING_OTHERDOMAIN)
+def update_va_mapping_otherdomain(vcpu: VCPU, va: int, entry: int, flags: int, domid: int) -> int:
+    """The same, to map a frame of another domain."""
+    return map_va(vcpu, va, entry, flags, page_owner(vcpu, domid & 0xFFFF))
+
+
+def map_va(vcpu: VCPU, va: int, entry: int, flags: int, owner: Domain) -> int:
+    """What both of them do. Raises HypercallError(EINVAL) where no L1 of the caller's maps `va`."""
+    domain = vcpu.domain
+    tables = domain.hypervisor.pagetables
+    try:
+        address = vcpu.memory.entry_address(va)
+    except GuestFault:
+        raise HypercallError(Errno.EINVAL) from None
+    table = address >> 12
+    frames = tables.frames
+    if frames.owner[table] != domain.domid or frames.types[table] & STATE != L1_IN_USE:
+        raise HypercallError(Errno.EINVAL)
+    tables.modify(address, entry, False, domain.domid, owner.domid)
+    kind = flags & UVMF_FLUSHTYPE_MASK
+    if kind in (UVMF_TLB_FLUSH, UVMF_INVLPG):
+        bitmap = flags & ~UVMF_FLUSHTYPE_MASK
+        if bitmap not in (UVMF_LOCAL, UVMF_ALL):
+            vcpus_of_bitmap(vcpu, bitmap)  # all vCPUs of a domain share one pCPU and its TLB
+        if kind == UVMF_TLB_FLUSH:
+            domain.timeline.cpu.flush()
+        else:
+            domain.timeline.cpu.flush_page(va)
+    return 0
+
+
+def vcpus_of_bitmap(vcpu: VCPU, address: int) -> list[VCPU]:
+    """The vCPUs a guest's bitmap names. Raises GuestFault."""
+    vcpus = vcpu.domain.vcpus
+    words = vcpu.memory.read_words(address, (len(vcpus) + 63) // 64)
+    return [each for each in vcpus if words[each.vcpu_id // 64] >> each.vcpu_id % 64 & 1]

@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""mmuext_op: page-table roots, pins, and TLBs.
+
+Each operation is a row of a table; the loop around them copies in, counts, and continues the call when the share of
+work is used up, just as mmu_update does.
+
+Read beside it: do_mmuext_op in xen/arch/x86/mm.c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pvhv.abi.errno import Errno
+from pvhv.abi.mmu import MMUEXT_OP
+from pvhv.core.calls.mmu import (
+    MMU_UPDATE_PREEMPTED,
+    add_done,
+    as_int,
+    done_before,
+    page_owner,
+    settle_or_continue,
+    vcpus_of_bitmap,
+)
+from pvhv.core.dispatch import Continue, hypercall
+from pvhv.core.domain import Domain
+from pvhv.core.errors import GuestFault, HypercallError, Interrupted, Restart
+from pvhv.core.frames import L1, L2, L3, L4, PINNED, WRITABLE
+from pvhv.core.guestmem import HYPERVISOR_VIRT_END, LOWER_END
+from pvhv.core.vcpu import VCPU
+
+PIN_L1, PIN_L2, PIN_L3, PIN_L4, UNPIN, NEW_BASEPTR, TLB_FLUSH_LOCAL, INVLPG_LOCAL = range(8)
+TLB_FLUSH_MULTI, INVLPG_MULTI, TLB_FLUSH_ALL, INVLPG_ALL, FLUSH_CACHE, SET_LDT = range(8, 14)
+NEW_USER_BASEPTR, CLEAR_PAGE, COPY_PAGE, FLUSH_CACHE_GLOBAL, MARK_SUPER, UNMARK_SUPER = range(15, 21)
+
+PIN_LEVELS = {PIN_L1: L1, PIN_L2: L2, PIN_L3: L3, PIN_L4: L4}
+PIN_COST = 4
+
+Operation = Callable[[VCPU, Domain, int, int], None]
+
+
+@hypercall(MMUEXT_OP)
+def mmuext_op(vcpu: VCPU, uops: int, count: int, pdone: int, foreigndom: int) -> int:
+    """Carry out `count` extended MMU operations."""
+    count &= 0xFFFF_FFFF
+    foreigndom &= 0xFFFF_FFFF
+    if vcpu.deferred.mfn:
+        settle_or_continue(vcpu, uops, count, pdone, foreigndom)
+    before = 0
+    if count & MMU_UPDATE_PREEMPTED:
+        if count == MMU_UPDATE_PREEMPTED and not uops:
+            return as_int(foreigndom)
+        count &= ~MMU_UPDATE_PREEMPTED
+        before = done_before(vcpu, pdone)
+    memory = vcpu.memory
+    if not memory.accessible(uops, count * 24):
+        raise HypercallError(Errno.EFAULT)
+    owner = page_owner(vcpu, foreigndom & 0xFFFF)
+    must_yield = vcpu.domain.hypervisor.must_yield
+
+    result = 0
+    done = 0
+    while done < count:
+        try:
+            if vcpu.deferred.mfn or (must_yield(PIN_COST) and done):
+                raise Restart
+            command, first, second = memory.read_words(uops + done * 24, 3)
+            perform(vcpu, owner, command & 0xFFFF_FFFF, first, second)
+        except (Restart, Interrupted):
+            add_done(vcpu, pdone, before, done)
+            raise Continue(uops + done * 24, count - done | MMU_UPDATE_PREEMPTED, pdone, foreigndom) from None
+        except HypercallError as error:
+            result = -int(error.errno)
+            break
+        except GuestFault:
+            result = -int(Errno.EFAULT)
+            break
+        done += 1
+    add_done(vcpu, pdone, before, done)
+    if vcpu.deferred.mfn:
+        settle_or_continue(vcpu, 0, MMU_UPDATE_PREEMPTED, 0, result)
+    return result
+
+
+def perform(vcpu: VCPU, owner: Domain, command: int, first: int, second: int) -> None:
+    """One operation: `first` is arg1 (mfn or linear_addr), `second` arg2 (nr_ents, vcpumask or src_mfn)."""
+    level = PIN_LEVELS.get(command)
+    if level is not None:
+        pin(vcpu, owner, first, level)
+        return
+    operation = OPERATIONS.get(command)
+    if operation is None:
+        raise HypercallError(Errno.EOPNOTSUPP if command in (MARK_SUPER, UNMARK_SUPER) else Errno.ENOSYS)
+    if owner is not vcpu.domain and command not in FOR_OTHERS:
+        raise HypercallError(Errno.EPERM)
+    operation(vcpu, owner, first, second)
+
+
+# -- pins ----------------------------------------------------------------------------------------------------------
+def pin(vcpu: VCPU, owner: Domain, mfn: int, level: int) -> None:
+    """Keep a table validated though nothing uses it yet (MMUEXT_PIN_Ln_TABLE)."""
+    tables = vcpu.domain.hypervisor.pagetables
+    frames = tables.frames
+    if not frames.get_page(mfn, owner.domid):
+        raise HypercallError(Errno.EINVAL)
+    try:
+        frames.get_page_type(mfn, level, preemptible=True)
+    except (HypercallError, Interrupted, Restart):
+        if vcpu.deferred.mfn != mfn:
+            frames.put_page(mfn)
+        raise
+    if frames.types[mfn] & PINNED:
+        if level == L1:
+            frames.put_page_and_type(mfn)
+        else:
+            vcpu.deferred.put(mfn, partial=False)
+        raise HypercallError(Errno.EINVAL)
+    frames.types[mfn] |= PINNED
+
+
+def unpin(vcpu: VCPU, owner: Domain, mfn: int, _second: int) -> None:
+    """Take a pin back (MMUEXT_UNPIN_TABLE); a tree nothing else uses is dropped, in pieces if it is big."""
+    tables = vcpu.domain.hypervisor.pagetables
+    frames = tables.frames
+    if not frames.get_page(mfn, owner.domid):
+        raise HypercallError(Errno.EINVAL)
+    if not frames.types[mfn] & PINNED:
+        frames.put_page(mfn)
+        raise HypercallError(Errno.EINVAL)
+    frames.types[mfn] &= ~PINNED
+    try:
+        frames.put_page_and_type_preemptible(mfn)
+    except Restart:
+        vcpu.deferred.put(mfn, partial=True)
+    except Interrupted:
+        vcpu.deferred.put(mfn, partial=False)
+    frames.put_page(mfn)
+
+
+# -- roots ---------------------------------------------------------------------------------------------------------
+def new_baseptr(vcpu: VCPU, _owner: Domain, mfn: int, _second: int) -> None:
+    """Run the kernel on another L4."""
+    vcpu.domain.hypervisor.new_guest_cr3(vcpu, mfn)
+
+
+def new_user_baseptr(vcpu: VCPU, _owner: Domain, mfn: int, _second: int) -> None:
+    """Run user mode on another L4; 0 for none."""
+    old = vcpu.guest_table_user
+    if old == mfn:
+        return
+    tables = vcpu.domain.hypervisor.pagetables
+    if mfn:
+        tables.get_root(mfn, vcpu.domain.domid)
+    vcpu.guest_table_user = mfn
+    if old:
+        tables.put_root(old)
+
+
+# -- TLBs and caches -----------------------------------------------------------------------------------------------
+def tlb_flush(vcpu: VCPU, _owner: Domain, _first: int, _second: int) -> None:
+    """All vCPUs of a domain share one pCPU, so local, all and multi are one."""
+    vcpu.domain.timeline.cpu.flush()
+
+
+def tlb_flush_multi(vcpu: VCPU, _owner: Domain, _first: int, bitmap: int) -> None:
+    """The same for vCPUs of a bitmap. EINVAL when it cannot be read."""
+    check_bitmap(vcpu, bitmap)
+    vcpu.domain.timeline.cpu.flush()
+
+
+def invlpg(vcpu: VCPU, _owner: Domain, address: int, _second: int) -> None:
+    """Forget one page; addresses a guest cannot have are ignored."""
+    if address < LOWER_END or address >= HYPERVISOR_VIRT_END:
+        vcpu.domain.timeline.cpu.flush_page(address)
+
+
+def invlpg_multi(vcpu: VCPU, owner: Domain, address: int, bitmap: int) -> None:
+    """The same for vCPUs of a bitmap."""
+    check_bitmap(vcpu, bitmap)
+    invlpg(vcpu, owner, address, 0)
+
+
+def check_bitmap(vcpu: VCPU, bitmap: int) -> None:
+    try:
+        vcpus_of_bitmap(vcpu, bitmap)
+    except GuestFault:
+        raise HypercallError(Errno.EINVAL) from None
+
+
+def flush_cache(vcpu: VCPU, _owner: Domain, _first: int, _second: int) -> None:
+    """Only a domain with device memory may."""
+    raise HypercallError(Errno.EACCES)
+
+
+def flush_cache_global(vcpu: VCPU, _owner: Domain, _first: int, _second: int) -> None:
+    """Only a domain with device memory may."""
+    raise HypercallError(Errno.EINVAL)
+
+
+# -- descriptors and frames ----------------------------------------------------------------------------------------
+def set_ldt(vcpu: VCPU, _owner: Domain, address: int, entries: int) -> None:
+    """Make `entries` descriptors at `address` the LDT; they are checked as they are used."""
+    entries &= 0xFFFF_FFFF
+    in_range = address < LOWER_END or address >= HYPERVISOR_VIRT_END
+    if entries > 8192 or (entries and (address & 0xFFF or not in_range)):
+        raise HypercallError(Errno.EINVAL)
+    vcpu.domain.hypervisor.set_ldt(vcpu, address if entries else 0, entries)
+
+
+def clear_page(vcpu: VCPU, owner: Domain, mfn: int, _second: int) -> None:
+    """Zero a frame that is not in use as a table."""
+    write_frame(vcpu, owner, mfn, bytes(4096))
+
+
+def copy_page(vcpu: VCPU, owner: Domain, destination: int, source: int) -> None:
+    """Copy one frame to another."""
+    hypervisor = vcpu.domain.hypervisor
+    frames = hypervisor.frames
+    if not frames.get_page(source, owner.domid):
+        raise HypercallError(Errno.EINVAL)
+    try:
+        write_frame(vcpu, owner, destination, bytes(hypervisor.ram.frame(source)))
+    finally:
+        frames.put_page(source)
+
+
+def write_frame(vcpu: VCPU, owner: Domain, mfn: int, contents: bytes) -> None:
+    hypervisor = vcpu.domain.hypervisor
+    frames = hypervisor.frames
+    if not frames.get_page(mfn, owner.domid):
+        raise HypercallError(Errno.EINVAL)
+    try:
+        frames.get_page_type(mfn, WRITABLE)
+        hypervisor.ram.bytes[mfn << 12 : (mfn + 1) << 12] = contents
+        hypervisor.host_wrote(mfn)
+        frames.put_page_type(mfn)
+    finally:
+        frames.put_page(mfn)
+
+
+OPERATIONS: dict[int, Operation] = {
+    UNPIN: unpin,
+    NEW_BASEPTR: new_baseptr,
+    NEW_USER_BASEPTR: new_user_baseptr,
+    TLB_FLUSH_LOCAL: tlb_flush,
+    TLB_FLUSH_MULTI: tlb_flush_multi,
+    TLB_FLUSH_ALL: tlb_flush,
+    INVLPG_LOCAL: invlpg,
+    INVLPG_MULTI: invlpg_multi,
+    INVLPG_ALL: invlpg,
+    FLUSH_CACHE: flush_cache,
+    FLUSH_CACHE_GLOBAL: flush_cache_global,
+    SET_LDT: set_ldt,
+    CLEAR_PAGE: clear_page,
+    COPY_PAGE: copy_page,
+}
+FOR_OTHERS = frozenset((UNPIN, CLEAR_PAGE, COPY_PAGE))

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""vcpu_op: a domain looks after its own vCPUs. The row gets the structure and the vCPU id.
+
+Read beside it: common_vcpu_op in xen/common/domain.c, arch_do_vcpu_op in xen/arch/x86/domain.c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pvhv.abi.errno import Errno
+from pvhv.abi.sched import SHUTDOWN_poweroff
+from pvhv.abi.vcpu import VCPUOP
+from pvhv.core.context import set_context
+from pvhv.core.dispatch import handles
+from pvhv.core.errors import HypercallError
+from pvhv.core.frames import WRITABLE
+from pvhv.core.vcpu import VCPU
+from pvhv.core.vtimer import set_periodic, set_singleshot, stop_singleshot
+
+MILLISECOND = 1_000_000
+STIME_DELTA_MAX = (1 << 62) - 1
+VCPU_INFO_SIZE = 64
+
+Row = Callable[[VCPU, VCPU, Any], "int | None"]
+
+
+def row(command: Any) -> Callable[[Row], Row]:
+    """Register a command of vcpu_op: its function gets the caller, the vCPU meant, and the structure or address."""
+
+    def wrap(function: Row) -> Row:
+        @handles(command)
+        def handler(vcpu: VCPU, op: Any, vcpuid: int) -> int | None:
+            target = vcpu.domain.vcpu(vcpuid & 0xFFFF_FFFF)
+            if target is None:
+                raise HypercallError(Errno.ENOENT)
+            return function(vcpu, target, op)
+
+        return function
+
+    return wrap
+
+
+@row(VCPUOP.initialise)
+def initialise(vcpu: VCPU, target: VCPU, context: Any) -> None:
+    """Give a vCPU that never ran its registers, tables and callbacks."""
+    if target.initialised:
+        raise HypercallError(Errno.EEXIST)
+    set_context(vcpu.domain.hypervisor, target, context)
+
+
+@row(VCPUOP.up)
+def up(_vcpu: VCPU, target: VCPU, _arg: int) -> None:
+    """Start it."""
+    if not target.initialised:
+        raise HypercallError(Errno.EINVAL)
+    target.domain.hypervisor.bring_up(target)
+
+
+@row(VCPUOP.down)
+def down(_vcpu: VCPU, target: VCPU, _arg: int) -> None:
+    """Stop it; the last one down powers the domain off."""
+    domain = target.domain
+    if all(other.down for other in domain.vcpus if other is not target):
+        domain.hypervisor.shutdown_domain(domain, SHUTDOWN_poweroff)
+    else:
+        domain.hypervisor.take_down(target)
+
+
+@row(VCPUOP.is_up)
+def is_up(_vcpu: VCPU, target: VCPU, _arg: int) -> int:
+    """Whether it is up."""
+    return int(not target.down)
+
+
+@row(VCPUOP.get_runstate_info)
+def get_runstate_info(_vcpu: VCPU, target: VCPU, info: Any) -> None:
+    """Where its time went."""
+    target.domain.hypervisor.fill_runstate(target, info)
+
+
+@row(VCPUOP.register_runstate_memory_area)
+def register_runstate_memory_area(vcpu: VCPU, target: VCPU, op: Any) -> None:
+    """Keep a copy of its runstate at a guest address."""
+    address = op.addr.p
+    if not vcpu.memory.accessible(address, 48):
+        raise HypercallError(Errno.EFAULT)
+    target.runstate_guest = address
+    target.domain.hypervisor.show_runstate(target, vcpu.memory)
+
+
+@row(VCPUOP.set_periodic_timer)
+def set_periodic_timer(_vcpu: VCPU, target: VCPU, op: Any) -> None:
+    """VIRQ_TIMER at every period."""
+    if not MILLISECOND <= op.period_ns <= STIME_DELTA_MAX:
+        raise HypercallError(Errno.EINVAL)
+    set_periodic(target, op.period_ns)
+
+
+@row(VCPUOP.stop_periodic_timer)
+def stop_periodic_timer(_vcpu: VCPU, target: VCPU, _arg: int) -> None:
+    """... no more."""
+    set_periodic(target, 0)
+
+
+@row(VCPUOP.set_singleshot_timer)
+def set_singleshot_timer(vcpu: VCPU, target: VCPU, op: Any) -> None:
+    """VIRQ_TIMER once; a time already past fires as soon as timers are looked at, which is before the guest runs on."""
+    if target is not vcpu:
+        raise HypercallError(Errno.EINVAL)
+    set_singleshot(target, op.timeout_abs_ns)
+
+
+@row(VCPUOP.stop_singleshot_timer)
+def stop_singleshot_timer(vcpu: VCPU, target: VCPU, _arg: int) -> None:
+    """... not after all."""
+    if target is not vcpu:
+        raise HypercallError(Errno.EINVAL)
+    stop_singleshot(target)
+
+
+@row(VCPUOP.register_vcpu_info)
+def register_vcpu_info(vcpu: VCPU, target: VCPU, op: Any) -> None:
+    """Move its vcpu_info into a frame of the guest's. (map_vcpu_info)"""
+    if op.offset > 0x1000 - VCPU_INFO_SIZE or op.offset & 7:
+        raise HypercallError(Errno.ENXIO)
+    if target.vcpu_info_mfn or (target is not vcpu and not target.down):
+        raise HypercallError(Errno.EINVAL)
+    hypervisor = vcpu.domain.hypervisor
+    frames, mfn = hypervisor.frames, op.mfn
+    if not frames.get_page(mfn, vcpu.domain.domid):
+        raise HypercallError(Errno.EINVAL)
+    try:
+        frames.get_page_type(mfn, WRITABLE)
+    except HypercallError:
+        frames.put_page(mfn)
+        raise HypercallError(Errno.EINVAL) from None
+    ram = hypervisor.ram.bytes
+    new = (mfn << 12) + op.offset
+    if target.vcpu_info:
+        ram[new : new + VCPU_INFO_SIZE] = ram[target.vcpu_info : target.vcpu_info + VCPU_INFO_SIZE]
+    target.vcpu_info = new
+    target.vcpu_info_mfn = mfn
+    # Whatever was sent meanwhile: mark everything pending, so that nothing is lost on the way.
+    ram[new] = 1
+    hypervisor.ram.words[(new >> 3) + 1] = 0xFFFF_FFFF_FFFF_FFFF
+    hypervisor.update_time(target)
+
+
+@row(VCPUOP.register_vcpu_time_memory_area)
+def register_vcpu_time_memory_area(vcpu: VCPU, target: VCPU, op: Any) -> None:
+    """A second copy of its time information, for user code to read."""
+    address = op.addr.p
+    if not vcpu.memory.accessible(address, 32):
+        raise HypercallError(Errno.EFAULT)
+    target.time_guest = address
+    target.domain.hypervisor.update_time(target)
+
+
+@row(VCPUOP.send_nmi)
+def send_nmi(_vcpu: VCPU, target: VCPU, arg: int) -> None:
+    """Raise an NMI."""
+    if arg:
+        raise HypercallError(Errno.EINVAL)
+    target.nmi_pending = True
+    target.domain.hypervisor.wake(target)

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The hypervisor's side of one pCPU: which vCPU runs on it, on which page tables, and whether its TLB may be stale.
+
+A vCPU switch is a copy of the raw CPU state, as on a real machine, and it is lazy: the context of the vCPU that ran
+last stays in the engine until another one is put there.
+
+The user half of a 64-bit PV guest has an L4 of its own. Kernel pages carry no U bit and the guest kernel runs at
+CPL 1, so as long as the user L4 maps in its lower half just what the kernel's maps there, the engine may stay on the
+kernel's table in user mode and a system call costs no TLB flush. `tables_agree` decides that, and forgets its
+decisions whenever any L4 entry changes.
+
+Read beside it: toggle_guest_mode in xen/arch/x86/pv/domain.c, context_switch in xen/arch/x86/domain.c.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pvhv.core.descriptors import FIRST_RESERVED_GDT_ENTRY, GDT_LIMIT, RESERVED, DescriptorTables
+from pvhv.core.errors import GuestFault
+from pvhv.core.guestmem import GuestMemory
+from pvhv.core.vcpu import VCPU
+from pvhv.machine.cpustate import CS, GS, GS_BASE, HF_CS32, HF_CS64, HFLAGS, RIP, SS
+from pvhv.machine.pcpu import PCPU
+from pvhv.machine.ram import Ram
+
+if TYPE_CHECKING:
+    from pvhv.core.traps import Traps
+
+KERNEL_CPL = 1
+USER_CPL = 3
+NOT_ACCESSED_OR_DIRTY = ~0x60
+
+FLAT_CS64_FLAGS = 0x00AF_FB00
+FLAT_SS_FLAGS = 0x00CF_F300
+SEGMENT, CODE, WRITABLE_DATA, PRESENT, LONG, GRANULAR = 1 << 44, 1 << 43, 1 << 41, 1 << 47, 1 << 53, 1 << 55
+
+
+class Cpu:
+    """One pCPU and the vCPU on it."""
+
+    def __init__(self, pcpu: PCPU, ram: Ram) -> None:
+        self.pcpu = pcpu
+        self.state = pcpu.state
+        self.words = ram.words
+        self.memory = GuestMemory(ram)
+        self.current: VCPU  # set before anything runs
+        self.loaded: VCPU | None = None  # whose context the engine holds
+        self.traps: Traps
+        self._agreeing: dict[tuple[int, int], bool] = {}
+        self._root = 0
+
+    # -- page tables -------------------------------------------------------------------------------------------
+    def flush(self) -> None:
+        """Flush the guest's TLB, hardware and software, now."""
+        self.memory.clear()
+        self.pcpu.flush_tlb()
+
+    def flush_page(self, va: int) -> None:
+        """Forget one page of the guest's TLB."""
+        self.memory.forget(va)
+        self.pcpu.flush_page(va)
+
+    def l4_changed(self) -> None:
+        """Some L4 entry changed: what tables_agree knew may no longer hold."""
+        self._agreeing.clear()
+
+    def tables_agree(self, kernel: int, user: int) -> bool:
+        """Whether the lower halves of two L4s map the same."""
+        known = self._agreeing.get((kernel, user))
+        if known is None:
+            mask = NOT_ACCESSED_OR_DIRTY
+            ours = self.words[kernel << 9 : (kernel << 9) + 256].tolist()
+            theirs = self.words[user << 9 : (user << 9) + 256].tolist()
+            known = all((a ^ b) & mask == 0 for a, b in zip(ours, theirs, strict=True))
+            if len(self._agreeing) > 1000:
+                self._agreeing.clear()
+            self._agreeing[kernel, user] = known
+        return known
+
+    def load_tables(self, vcpu: VCPU) -> None:
+        """Put the engine on the page tables of `vcpu`'s present mode; flushes."""
+        self.memory.root = vcpu.guest_table
+        root = vcpu.guest_table
+        if not vcpu.kernel_mode and not self.tables_agree(root, vcpu.guest_table_user):
+            root = vcpu.guest_table_user
+        self._root = root
+        self.memory.clear()
+        self.pcpu.load_cr3(root << 12)
+
+    # -- kernel and user mode ------------------------------------------------------------------------------------
+    def to_kernel(self, vcpu: VCPU) -> None:
+        """The vCPU enters its kernel: CPL 1, the kernel's GS base, the kernel's tables."""
+        state = self.state
+        vcpu.kernel_mode = True
+        vcpu.gs_base_user = state[GS_BASE]
+        state[GS_BASE] = vcpu.gs_base_kernel
+        state[HFLAGS] = state[HFLAGS] & ~3 | KERNEL_CPL
+        if self._root != vcpu.guest_table:
+            self.load_tables(vcpu)
+
+    def to_user(self, vcpu: VCPU) -> None:
+        """The vCPU leaves its kernel: CPL 3, the user's GS base, the user's tables."""
+        state = self.state
+        vcpu.kernel_mode = False
+        vcpu.gs_base_kernel = state[GS_BASE]
+        state[GS_BASE] = vcpu.gs_base_user
+        state[HFLAGS] = state[HFLAGS] | USER_CPL
+        if not self.tables_agree(vcpu.guest_table, vcpu.guest_table_user):
+            self.load_tables(vcpu)
+
+    # -- segments ------------------------------------------------------------------------------------------------
+    def flat_kernel(self) -> None:
+        """64-bit flat CS, after user code that had another."""
+        self.pcpu.set_segment(CS, self.state[CS], 0, 0xFFFF_FFFF, FLAT_CS64_FLAGS)
+        self.state[HFLAGS] |= HF_CS64 | HF_CS32
+
+    def load_code_and_stack(self, vcpu: VCPU, cs: int, ss: int) -> int | None:
+        """Load CS and SS as a return to ring 3 does; the selector the CPU would fault on, or None."""
+        code, stack = self.descriptor(vcpu, cs), self.descriptor(vcpu, ss)
+        if code & (PRESENT | SEGMENT | CODE) != PRESENT | SEGMENT | CODE:
+            return cs
+        if stack & (PRESENT | SEGMENT | CODE | WRITABLE_DATA) != PRESENT | SEGMENT | WRITABLE_DATA:
+            return ss
+        self._load_segment(CS, cs, code)
+        self._load_segment(SS, ss, stack)
+        hflags = self.state[HFLAGS] & ~(HF_CS64 | HF_CS32)
+        long_mode = code & LONG
+        big = HF_CS32 if code >> 54 & 1 else 0
+        self.state[HFLAGS] = hflags | (HF_CS64 | HF_CS32 if long_mode else big)
+        return None
+
+    def load_user_gs(self, vcpu: VCPU, selector: int) -> None:
+        """SEGBASE_GS_USER_SEL: the user's GS from a descriptor; a selector that names none becomes null."""
+        if selector > 3:
+            selector |= 3
+        descriptor = self.descriptor(vcpu, selector)
+        readable = descriptor & (PRESENT | SEGMENT) == PRESENT | SEGMENT and (
+            not descriptor & CODE or descriptor & WRITABLE_DATA
+        )
+        if not readable:
+            selector = descriptor = 0
+        kernel_base = self.state[GS_BASE]
+        self._load_segment(GS, selector, descriptor)
+        vcpu.gs_base_user = self.state[GS_BASE]
+        self.state[GS_BASE] = kernel_base
+
+    def _load_segment(self, register: int, selector: int, descriptor: int) -> None:
+        base = descriptor >> 16 & 0xFF_FFFF | descriptor >> 32 & 0xFF00_0000
+        limit = descriptor & 0xFFFF | descriptor >> 32 & 0xF_0000
+        if descriptor & GRANULAR:
+            limit = limit << 12 | 0xFFF
+        self.pcpu.set_segment(register, selector, base, limit, descriptor >> 32 & 0x00FF_FF00)
+
+    def descriptor(self, vcpu: VCPU, selector: int) -> int:
+        """The descriptor a selector names in the vCPU's tables; 0 (not present) where there is none."""
+        index = selector >> 3
+        if selector & 4:
+            if index >= vcpu.ldt_ents:
+                return 0
+            try:
+                return self.memory.read_words(vcpu.ldt_base + index * 8, 1)[0]
+            except GuestFault:
+                return 0
+        if index >= FIRST_RESERVED_GDT_ENTRY:
+            return RESERVED.get(selector & ~7 | 3, 0)
+        if not index or index >= vcpu.gdt_ents:
+            return 0
+        return self.words[(vcpu.gdt_frames[index >> 9] << 9) + (index & 511)]
+
+    def load_ldt(self, vcpu: VCPU) -> None:
+        """Tell the engine where the LDT is."""
+        limit = max(vcpu.ldt_ents * 8 - 1, 0)
+        self.pcpu.set_ldtr(0xE000 if vcpu.ldt_ents else 0, DescriptorTables.ldt_address(vcpu), limit)
+
+    def iret(self, vcpu: VCPU) -> int:
+        """HYPERVISOR_iret inside the syscall exit, where the engine adds 2 to RIP; the value for RAX."""
+        rax = self.traps.iret(vcpu)
+        self.state[RIP] = self.state[RIP] - 2 & 0xFFFF_FFFF_FFFF_FFFF
+        return rax
+
+    # -- which vCPU ----------------------------------------------------------------------------------------------
+    def load(self, vcpu: VCPU) -> None:
+        """Put `vcpu` on the pCPU; what was there is saved."""
+        if self.loaded is not vcpu:
+            self.unload()
+            self.pcpu.load(bytes(vcpu.context))
+            vcpu.state = self.state
+            self.loaded = vcpu
+            self.pcpu.set_gdtr(DescriptorTables.gdt_address(vcpu), GDT_LIMIT)
+            self.load_ldt(vcpu)
+            self.load_tables(vcpu)
+        self.current = vcpu
+
+    def unload(self) -> None:
+        """Save the context the engine holds into its vCPU, and hold none."""
+        vcpu = self.loaded
+        if vcpu is not None:
+            vcpu.context[:] = self.pcpu.save()
+            vcpu.state = memoryview(vcpu.context).cast("Q")
+            self.loaded = None
+
+    def park(self) -> None:
+        """Leave the page tables of a vCPU that is going away."""
+        self.memory.clear()
+        self.memory.root = 0
+        self._root = 0
+        self.pcpu.load(self.pcpu.initial)
+        self.pcpu.flush_tlb()

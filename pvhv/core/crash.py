@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is said of a domain that crashed: the reason, its registers, its stack, its last hypercalls.
+
+Addresses stay numbers here; the toolstack, which knows the kernel's symbols, names them (pvhv.observe.symbols).
+
+Read beside it: __domain_crash in xen/common/domain.c, show_execution_state in xen/arch/x86/traps.c.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pvhv.abi.hypercalls import HYPERCALLS
+from pvhv.core.errors import GuestFault
+from pvhv.machine.cpustate import CR2, CS, FS_BASE, GS_BASE, RIP, RSP, SS
+
+if TYPE_CHECKING:
+    from pvhv.core.domain import Domain
+    from pvhv.core.hypervisor import Hypervisor
+    from pvhv.core.vcpu import VCPU
+
+NAMES = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{n}" for n in range(8, 16)))
+ORDER = ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", *(f"r{n}" for n in range(8, 16)))
+STACK_WORDS = 32
+
+
+def describe(hypervisor: Hypervisor, domain: Domain, vcpu: VCPU | None, reason: str) -> str:
+    """The crash report, as text."""
+    lines = [f"Domain {domain.domid} crashed: {reason}"]
+    if vcpu is not None:
+        lines += _registers(vcpu)
+        lines += _stack(hypervisor, vcpu)
+        lines += _hypercalls(vcpu)
+    return "\n".join(lines)
+
+
+def _registers(vcpu: VCPU) -> list[str]:
+    state = vcpu.state
+    mode = "kernel" if vcpu.kernel_mode else "user"
+    lines = [
+        f"vCPU {vcpu.vcpu_id} in {mode} mode",
+        f"rip {state[RIP]:016x}  cs {state[CS] & 0xFFFF:04x}  ss {state[SS] & 0xFFFF:04x}",
+    ]
+    values = {name: state[index] for index, name in enumerate(NAMES)}
+    for start in range(0, 16, 4):
+        lines.append("  ".join(f"{name:3} {values[name]:016x}" for name in ORDER[start : start + 4]))
+    lines.append(
+        f"cr2 {state[CR2]:016x}  cr3 {vcpu.guest_table << 12:016x}  "
+        f"fs  {state[FS_BASE]:016x}  gs  {state[GS_BASE]:016x}"
+    )
+    return lines
+
+
+def _stack(hypervisor: Hypervisor, vcpu: VCPU) -> list[str]:
+    memory = vcpu.domain.timeline.cpu.memory
+    root = vcpu.guest_table if vcpu.kernel_mode or not vcpu.guest_table_user else vcpu.guest_table_user
+    rsp = vcpu.state[RSP] & ~7
+    words: list[int] = []
+    try:
+        while len(words) < STACK_WORDS and root:
+            data = memory.read_through(root, rsp + 8 * len(words), 8)
+            words.append(int.from_bytes(data, "little"))
+    except GuestFault:
+        pass
+    lines = ["Stack:"]
+    for start in range(0, len(words), 4):
+        lines.append("  " + " ".join(f"{word:016x}" for word in words[start : start + 4]))
+    if not words:
+        lines.append("  (rsp is not mapped)")
+    return lines
+
+
+def _hypercalls(vcpu: VCPU) -> list[str]:
+    lines = ["Last hypercalls, the latest last:"]
+    for number, rip, first, second in vcpu.recent:
+        spec = HYPERCALLS.get(number)
+        name = spec.name if spec is not None else f"{number:#x}"
+        lines.append(f"  {name:24} {first:#x}, {second:#x}  at {rip:016x}")
+    if not vcpu.recent:
+        lines.append("  (none)")
+    return lines

@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The privileged instructions a PV kernel may still execute.
+
+At CPL 1 and 3 they raise #GP, and here they are done for the guest as far as Xen does them: reading and writing control
+and debug registers, some MSRs, clts, hlt's relatives, port I/O and cli/sti where the vCPU's IOPL allows it, rdtsc
+where the clock is virtual. What Xen does not do stays the #GP it was. CPUID comes natively (the engine's AMD-V intercepts it) or by
+Xen's forced-emulation prefix, `ud2; .ascii "xen"; cpuid`.
+
+Each instruction is decoded from the guest's bytes at RIP; a few prefixes and the two-byte opcodes named in the tables
+are all there is to decode.
+
+Not modelled: ins/outs, debug breakpoints, 32-bit call gates.
+
+Read beside it: xen/arch/x86/pv/emul-priv-op.c, emul-inv-op.c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pvhv.core import cpuid
+from pvhv.core.debugregs import get_register, set_register
+from pvhv.core.errors import GuestFault, HypercallError, Restart
+from pvhv.machine.cpustate import FS_BASE, GS_BASE, RAX, RBX, RCX, RDX, RIP
+
+if TYPE_CHECKING:
+    from pvhv.core.cpu import Cpu
+    from pvhv.core.hypervisor import Hypervisor
+    from pvhv.core.traps import Traps
+    from pvhv.core.vcpu import VCPU
+
+MASK32 = 0xFFFF_FFFF
+MASK64 = 0xFFFF_FFFF_FFFF_FFFF
+FORCED_EMULATION = b"\x0f\x0bxen"
+CPUID = b"\x0f\xa2"
+
+CR0_TS = 1 << 3
+CR0 = 0x8005_003B & ~CR0_TS  # PG AM WP NE ET MP PE, what every PV guest runs with
+CR4_TSD = 1 << 2
+CR4_GUEST = 0x0000_0660  # OSXMMEXCPT OSFXSR MCE PAE
+CR4_CHANGEABLE = CR4_TSD | 1 << 3  # TSD, DE
+
+EFER = 0xD01  # SCE LME LMA NX
+XEN_PAT = 0x0501_0007_0406
+
+MSR_TSC, MSR_APIC_BASE, MSR_MISC_ENABLE, MSR_PAT = 0x10, 0x1B, 0x1A0, 0x277
+MSR_EFER, MSR_FS_BASE, MSR_GS_BASE, MSR_SHADOW_GS_BASE = 0xC000_0080, 0xC000_0100, 0xC000_0101, 0xC000_0102
+APIC_BASE = 0xFEE0_0000 | 1 << 11
+APIC_BASE_BSP = 1 << 8
+GUEST_MISC_ENABLE = 1 << 11 | 1 << 12 | 1 << 23  # BTS and PEBS unavailable, xTPR messages disabled
+
+
+class Emulator:
+    """Emulation on one pCPU; every method works on the live state of the vCPU that runs."""
+
+    def __init__(self, hypervisor: Hypervisor, cpu: Cpu, traps: Traps) -> None:
+        self.hypervisor = hypervisor
+        self.cpu = cpu
+        self.traps = traps
+        self.state = cpu.state
+        self._again = False
+        self._cpuid: dict[int, dict[int, cpuid.Leaf]] = {}
+        self._two_byte: dict[int, Callable[[VCPU, bytes, int], bool]] = {
+            0x06: self._clts,
+            0x09: self._wbinvd,
+            0x20: self._read_control,
+            0x21: self._read_debug,
+            0x22: self._write_control,
+            0x23: self._write_debug,
+            0x30: self._wrmsr,
+            0x31: self._rdtsc,
+            0x32: self._rdmsr,
+        }
+
+    # -- cpuid -----------------------------------------------------------------------------------------------------
+    def cpuid_exit(self) -> None:
+        """CPUID executed natively; the pCPU steps over it."""
+        vcpu = self.cpu.current
+        vcpu.exits["cpuid"] += 1
+        self._do_cpuid(vcpu)
+
+    def forced_emulation(self, vcpu: VCPU) -> bool:
+        """Whether #UD was the forced-emulation prefix before a CPUID, which is then done."""
+        rip = self.state[RIP]
+        try:
+            if self._fetch(vcpu, rip, 7) != FORCED_EMULATION + CPUID:
+                return False
+        except GuestFault:
+            return False
+        self._do_cpuid(vcpu)
+        self.state[RIP] = rip + 7 & MASK64
+        return True
+
+    def _do_cpuid(self, vcpu: VCPU) -> None:
+        state = self.state
+        policy = self._cpuid.get(vcpu.vcpu_id)
+        if policy is None:
+            policy = self._cpuid[vcpu.vcpu_id] = cpuid.leaves(vcpu.vcpu_id, self.hypervisor.guest_tsc_khz(vcpu.domain))
+        eax, ebx, ecx, edx = policy.get(state[RAX] & MASK32, cpuid.NOTHING)
+        state[RAX], state[RBX], state[RCX], state[RDX] = eax, ebx, ecx, edx
+
+    # -- what raises #GP -------------------------------------------------------------------------------------------
+    def privileged_instruction(self, vcpu: VCPU) -> bool:
+        """Emulate the instruction at RIP and step over it; False when it is the guest's own fault."""
+        rip = self.state[RIP]
+        try:
+            code = self._fetch_some(vcpu, rip)
+        except GuestFault:
+            return False
+        at = 0
+        rex = 0
+        while at < len(code) and code[at] in (0x66, 0x67, 0xF2, 0xF3, 0x2E, 0x36, 0x3E, 0x26, 0x64, 0x65):
+            at += 1
+        if at < len(code) and code[at] & 0xF0 == 0x40:
+            rex = code[at]
+            at += 1
+        if at >= len(code):
+            return False
+        opcode = code[at]
+        if opcode in (0xFA, 0xFB):  # cli, sti: allowed by IOPL, and then without effect
+            done = self._iopl_allows(vcpu)
+            length = at + 1
+        elif opcode == 0x0F and at + 1 < len(code):
+            second = code[at + 1]
+            if second == 0x01 and code[at + 2 : at + 3] == b"\xf9":
+                done = self._rdtscp(vcpu)
+                length = at + 3
+            else:
+                emulate = self._two_byte.get(second)
+                if emulate is None or (not vcpu.kernel_mode and second != 0x31):
+                    return False
+                done = emulate(vcpu, code[at + 2 : at + 3], rex)
+                length = at + (3 if 0x20 <= second <= 0x23 else 2)
+        else:
+            return False
+        if self._again:
+            self._again = False
+        elif done:
+            self.state[RIP] = rip + length & MASK64
+        return done
+
+    def io_exit(self, port: int, size: int, write: bool, value: int) -> int | None:
+        """in/out: all ones where the vCPU's IOPL or bitmap allows it (no domain owns a port), None for the #GP it is else."""
+        vcpu = self.cpu.current
+        vcpu.exits["io"] += 1
+        if not self._iopl_allows(vcpu) and not self._bitmap_allows(vcpu, port, size):
+            return None
+        return (1 << 8 * size) - 1
+
+    def _bitmap_allows(self, vcpu: VCPU, port: int, size: int) -> bool:
+        """The guest's own I/O bitmap (PHYSDEVOP_set_iobitmap); bytes that are not there allow nothing."""
+        if port + size > vcpu.iobmp_limit:
+            return False
+        try:
+            low, high = self.cpu.memory.read(vcpu.iobmp + (port >> 3), 2)
+        except GuestFault:
+            return False
+        return (low | high << 8) & ((1 << size) - 1) << (port & 7) == 0
+
+    def _iopl_allows(self, vcpu: VCPU) -> bool:
+        level = 3 if not vcpu.kernel_mode else 0 if vcpu.domain.vm_assist & 1 << 4 else 1
+        return vcpu.iopl >= level
+
+    # -- control and debug registers -------------------------------------------------------------------------------
+    def _clts(self, vcpu: VCPU, modrm: bytes, rex: int) -> bool:
+        self.hypervisor.fpu_taskswitch(vcpu, False)
+        return True
+
+    def _wbinvd(self, vcpu: VCPU, modrm: bytes, rex: int) -> bool:
+        return True  # without devices there is nothing to write back for
+
+    @staticmethod
+    def _registers(modrm: bytes, rex: int) -> tuple[int, int]:
+        """The special register and the general one an 0f 20..23 names."""
+        byte = modrm[0]
+        return byte >> 3 & 7 | (rex & 4) << 1, byte & 7 | (rex & 1) << 3
+
+    def _read_control(self, vcpu: VCPU, modrm: bytes, rex: int) -> bool:
+        special, general = self._registers(modrm, rex)
+        if special == 0:
+            value = CR0 | (CR0_TS if vcpu.ts else 0)
+        elif special == 2:
+            value = self.cpu.words[vcpu.vcpu_info + 16 >> 3]
+        elif special == 3:
+            value = vcpu.guest_table << 12
+        elif special == 4:
+            value = vcpu.cr4
+        else:
+            return False
+        self.state[general] = value
+        return True
+
+    def _write_control(self, vcpu: VCPU, modrm: bytes, rex: int) -> bool:
+        special, general = self._registers(modrm, rex)
+        value = self.state[general]
+        if special == 0:
+            if (value ^ CR0) & ~CR0_TS:
+                return False
+            self.hypervisor.fpu_taskswitch(vcpu, bool(value & CR0_TS))
+        elif special == 2:
+            self.cpu.words[vcpu.vcpu_info + 16 >> 3] = value
+        elif special == 3:
+            try:
+                self.hypervisor.new_guest_cr3(vcpu, value >> 12)
+            except HypercallError:
+                return False
+            except Restart:
+                self._again = True  # executed again after everybody else had a turn
+                self.cpu.pcpu.stop()
+        elif special == 4:
+            vcpu.cr4 = CR4_GUEST | value & CR4_CHANGEABLE
+        else:
+            return False
+        return True
+
+    def _read_debug(self, vcpu: VCPU, modrm: bytes, rex: int) -> bool:
+        special, general = self._registers(modrm, rex)
+        try:
+            self.state[general] = get_register(vcpu, special)
+        except HypercallError:
+            return False
+        return True
+
+    def _write_debug(self, vcpu: VCPU, modrm: bytes, rex: int) -> bool:
+        special, general = self._registers(modrm, rex)
+        try:
+            set_register(vcpu, special, self.state[general])
+        except HypercallError:
+            return False
+        return True
+
+    # -- MSRs and time ---------------------------------------------------------------------------------------------
+    def _rdmsr(self, vcpu: VCPU, modrm: bytes, rex: int) -> bool:
+        state = self.state
+        index = state[RCX] & MASK32
+        if index == MSR_FS_BASE:
+            value = state[FS_BASE]
+        elif index == MSR_GS_BASE:
+            value = state[GS_BASE]
+        elif index == MSR_SHADOW_GS_BASE:
+            value = vcpu.gs_base_user
+        elif index == MSR_EFER:
+            value = EFER
+        elif index == MSR_PAT:
+            value = XEN_PAT
+        elif index == MSR_APIC_BASE:
+            value = APIC_BASE | (APIC_BASE_BSP if vcpu.vcpu_id == 0 else 0)
+        elif index == MSR_TSC:
+            value = self.hypervisor.guest_tsc(vcpu)
+        elif index == MSR_MISC_ENABLE:
+            value = GUEST_MISC_ENABLE
+        else:
+            return False
+        state[RAX], state[RDX] = value & MASK32, value >> 32
+        return True
+
+    def _wrmsr(self, vcpu: VCPU, modrm: bytes, rex: int) -> bool:
+        state = self.state
+        index = state[RCX] & MASK32
+        value = (state[RAX] & MASK32) | (state[RDX] & MASK32) << 32
+        if index in (MSR_FS_BASE, MSR_GS_BASE, MSR_SHADOW_GS_BASE):
+            if not canonical(value):
+                return False
+            if index == MSR_FS_BASE:
+                state[FS_BASE] = value
+            elif index == MSR_GS_BASE:
+                state[GS_BASE] = value
+            else:
+                vcpu.gs_base_user = value
+            return True
+        if index == MSR_EFER:
+            return value == EFER
+        if index == MSR_PAT:
+            return value == XEN_PAT
+        return index == MSR_MISC_ENABLE
+
+    def _rdtsc(self, vcpu: VCPU, modrm: bytes, rex: int) -> bool:
+        if vcpu.cr4 & CR4_TSD and not vcpu.kernel_mode:
+            return False
+        value = self.hypervisor.guest_tsc(vcpu)
+        self.state[RAX], self.state[RDX] = value & MASK32, value >> 32
+        return True
+
+    def _rdtscp(self, vcpu: VCPU) -> bool:
+        self.state[RCX] = 0
+        return self._rdtsc(vcpu, b"", 0)
+
+    # -- code bytes ------------------------------------------------------------------------------------------------
+    def _fetch(self, vcpu: VCPU, rip: int, size: int) -> bytes:
+        """Code bytes; user code is read through the kernel's table, whose lower half the user's mirrors, else its own."""
+        memory = self.cpu.memory
+        if vcpu.kernel_mode or memory.root == vcpu.guest_table_user:
+            return memory.read(rip, size)
+        return memory.read_through(vcpu.guest_table_user, rip, size)
+
+    def _fetch_some(self, vcpu: VCPU, rip: int) -> bytes:
+        """Up to 15 bytes: as many as are there."""
+        try:
+            return self._fetch(vcpu, rip, 15)
+        except GuestFault:
+            room = 0x1000 - (rip & 0xFFF)
+            if room >= 15:
+                raise
+            return self._fetch(vcpu, rip, room)
+
+
+def canonical(address: int) -> bool:
+    """Whether bits 63..47 are all equal."""
+    return address >> 47 in (0, 0x1FFFF)

@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The hook is the exit: what happens when guest code on a pCPU does something only the hypervisor can do.
+
+`install` gives the pCPU its callables. They run inside the engine's callback, on live state, and whatever they leave
+in the state is what the guest goes on with. The two hot ones are written flat:
+
+- `syscall`: from the guest kernel it is a hypercall, from user code it bounces to the kernel's syscall entry;
+- page faults, which bounce with their address.
+
+Everything else is looked at in turn: the privileged instructions a PV kernel may still execute are emulated
+(pvhv.core.emulate), the rest is given to the guest as the exception it is.
+
+Read beside it: xen/arch/x86/traps.c, xen/arch/x86/x86_64/entry.S.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pvhv.core.cpu import KERNEL_CPL, Cpu
+from pvhv.core.dispatch import (
+    MASK64,
+    NEG_EFAULT,
+    NEG_ENOSYS,
+    Continue,
+    continue_by_registers,
+    enter_by_registers,
+)
+from pvhv.core.descriptors import PERDOMAIN_VIRT_START, DescriptorTables
+from pvhv.core.emulate import Emulator
+from pvhv.core.errors import DomainCrash, GuestFault, HypercallError, Restart
+from pvhv.core.traps import Traps
+from pvhv.machine.cpustate import ERROR_CODE, HFLAGS, R11, RAX, RCX, RDI, RIP, RSI
+from pvhv.machine.pcpu import FAULT_ADDRESS
+from pvhv.machine.svm import PFEC_PRESENT
+
+if TYPE_CHECKING:
+    from pvhv.core.hypervisor import Hypervisor
+    from pvhv.core.vcpu import VCPU
+
+PERDOMAIN_VIRT_END = PERDOMAIN_VIRT_START + (1 << 39)
+INVALID_OPCODE, NO_DEVICE, GENERAL_PROTECTION, PAGE_FAULT = 6, 7, 13, 14
+ERROR_CODE_IDT = 2
+
+
+class Exits:
+    """The exit handlers of one pCPU."""
+
+    def __init__(self, hypervisor: Hypervisor, cpu: Cpu) -> None:
+        self.hypervisor = hypervisor
+        self.cpu = cpu
+        self.state = cpu.state
+        self.traps = Traps(cpu)
+        self.emulator = Emulator(hypervisor, cpu, self.traps)
+        cpu.traps = self.traps
+
+    def install(self) -> None:
+        """Give the pCPU its callables."""
+        pcpu = self.cpu.pcpu
+        pcpu.on_syscall = self.make_syscall()
+        for vector in range(32):
+            pcpu.on_exception[vector] = self.make_exception(vector)
+        pcpu.on_exception[PAGE_FAULT] = self.make_page_fault()
+        pcpu.on_exception[GENERAL_PROTECTION] = self.general_protection
+        pcpu.on_exception[INVALID_OPCODE] = self.invalid_opcode
+        pcpu.on_exception[NO_DEVICE] = self.no_device
+        pcpu.on_int = self.software_interrupt
+        pcpu.on_cpuid = self.emulator.cpuid_exit
+        pcpu.on_io = self.emulator.io_exit
+
+    def enter_guest(self, vcpu: VCPU) -> None:
+        """Before a vCPU goes on: what became pending while it did not run."""
+        if vcpu.pending_gp:
+            vcpu.pending_gp = False
+            self.traps.inject(vcpu, GENERAL_PROTECTION, 0)
+        if vcpu.nmi_pending and vcpu.nmi_callback_eip:
+            vcpu.nmi_pending = False
+            self.traps.bounce(vcpu, vcpu.nmi_callback_eip, None, False)
+        self.traps.deliver_events(vcpu)
+
+    # -- syscall ---------------------------------------------------------------------------------------------------
+    def make_syscall(self) -> Callable[[], None]:
+        """The `syscall` exit: hypercalls and bounced system calls."""
+        hypervisor, cpu, state, traps = self.hypervisor, self.cpu, self.state, self.traps
+        calls, arity = hypervisor.calls, hypervisor.arity
+        entries = [
+            enter_by_registers(call, count, state) for call, count in zip(calls, arity, strict=True)
+        ]
+        ram_bytes = cpu.memory.bytes
+        deliver = traps.deliver_events
+
+        def syscall() -> None:
+            vcpu = cpu.current
+            if not vcpu.kernel_mode:
+                self.bounce_syscall(vcpu)
+                return
+            number = state[RAX]
+            rip = state[RIP]
+            state[RCX] = rip + 2
+            try:
+                vcpu.recent.append((number, rip, state[RDI], state[RSI]))
+                vcpu.counts[number] += 1
+                state[RAX] = entries[number](vcpu) & MASK64
+            except HypercallError as error:
+                state[RAX] = -int(error.errno) & MASK64
+            except GuestFault:
+                state[RAX] = NEG_EFAULT & MASK64
+            except (Continue, Restart) as again:
+                arguments = again.arguments if isinstance(again, Continue) else ()
+                continue_by_registers(number, state, arguments)
+                cpu.pcpu.stop()
+                return
+            except IndexError:
+                if number < 64:
+                    raise
+                state[RAX] = NEG_ENOSYS & MASK64
+            info = vcpu.vcpu_info
+            if ram_bytes[info] and not ram_bytes[info + 1]:
+                state[RIP] = state[RIP] + 2 & MASK64
+                deliver(vcpu)
+                state[RIP] = state[RIP] - 2 & MASK64
+
+        return syscall
+
+    def bounce_syscall(self, vcpu: VCPU) -> None:
+        """A system call of user code: into the kernel's syscall entry, RCX and R11 as the instruction leaves them."""
+        state = self.state
+        vcpu.exits["syscall"] += 1
+        after = state[RIP] + 2
+        state[RIP] = after
+        state[RCX] = after
+        state[R11] = self.cpu.pcpu.rflags()
+        if not vcpu.syscall_callback_eip:
+            state[RIP] = after - 2
+            self.traps.inject(vcpu, INVALID_OPCODE)
+        else:
+            self.traps.bounce(vcpu, vcpu.syscall_callback_eip, None, vcpu.syscall_disables_events)
+        self.traps.deliver_events(vcpu)
+        state[RIP] = state[RIP] - 2 & MASK64
+
+    # -- exceptions ------------------------------------------------------------------------------------------------
+    def make_page_fault(self) -> Callable[[], None]:
+        """The #PF exit."""
+        cpu, state, traps = self.cpu, self.state, self.traps
+        aux, vmcb = cpu.pcpu.aux, cpu.pcpu.vmcb
+        deliver = traps.deliver_events
+
+        def page_fault() -> None:
+            vcpu = cpu.current
+            address = vmcb[FAULT_ADDRESS]
+            code = aux[ERROR_CODE]
+            vcpu.exits["page_fault"] += 1
+            if PERDOMAIN_VIRT_START <= address < PERDOMAIN_VIRT_END:
+                self.descriptor_fault(vcpu, address, code)
+                return
+            if vcpu.kernel_mode:
+                if state[HFLAGS] & 3 == 3:
+                    # The kernel lowered its own CPL with a native iretq (Linux's sync_core does): put it back, retry.
+                    state[HFLAGS] = state[HFLAGS] & ~3 | KERNEL_CPL
+                    return
+            elif code & PFEC_PRESENT and not self.mapped_for_user(address):
+                code &= ~PFEC_PRESENT  # mapped by the kernel's table only, which the guest's user mode does not run on
+            traps.inject_page_fault(vcpu, address, code)
+            deliver(vcpu)
+
+        return page_fault
+
+    def descriptor_fault(self, vcpu: VCPU, address: int, code: int) -> None:
+        """A fault behind slot 260: a segment load from an LDT page not mapped yet, or an access to what is not there."""
+        offset = address - DescriptorTables.ldt_address(vcpu)
+        if 0 <= offset < vcpu.ldt_ents * 8:
+            memory = self.cpu.memory
+            try:
+                entry = memory.words[memory.entry_address(vcpu.ldt_base + offset) >> 3]
+            except GuestFault:
+                entry = 0
+            if self.hypervisor.descriptors.map_ldt_page(vcpu, offset, entry):
+                return
+            address = vcpu.ldt_base + offset
+        self.traps.inject_page_fault(vcpu, address, code)
+        self.traps.deliver_events(vcpu)
+
+    def mapped_for_user(self, address: int) -> bool:
+        """Whether the user L4 has an entry for `address` at all."""
+        words = self.cpu.words
+        user = self.cpu.current.guest_table_user
+        return bool(words[(user << 9) + (address >> 39 & 511)] & 1)
+
+    def make_exception(self, vector: int) -> Callable[[], None]:
+        """An exception that goes straight to the guest."""
+
+        def exception() -> None:
+            vcpu = self.cpu.current
+            vcpu.exits["exception"] += 1
+            self.give(vector, self.cpu.pcpu.aux[ERROR_CODE])
+
+        return exception
+
+    def give(self, vector: int, error_code: int = 0) -> None:
+        """Inject and look for events."""
+        vcpu = self.cpu.current
+        self.traps.inject(vcpu, vector, error_code)
+        self.traps.deliver_events(vcpu)
+
+    def general_protection(self) -> None:
+        """#GP: a privileged instruction to emulate, or the guest's own fault."""
+        vcpu = self.cpu.current
+        vcpu.exits["general_protection"] += 1
+        error_code = self.cpu.pcpu.aux[ERROR_CODE]
+        if error_code == 0 and self.emulator.privileged_instruction(vcpu):
+            self.traps.deliver_events(vcpu)
+            return
+        self.give(GENERAL_PROTECTION, error_code)
+
+    def invalid_opcode(self) -> None:
+        """#UD: forced emulation (ud2; "xen"; cpuid), or the guest's own fault."""
+        vcpu = self.cpu.current
+        vcpu.exits["invalid_opcode"] += 1
+        if self.emulator.forced_emulation(vcpu):
+            return
+        self.give(INVALID_OPCODE)
+
+    def no_device(self) -> None:
+        """#NM: the guest set TS by fpu_taskswitch; Xen clears it as it tells the guest."""
+        vcpu = self.cpu.current
+        vcpu.exits["no_device"] += 1
+        if vcpu.ts:
+            vcpu.ts = False
+            self.cpu.pcpu.set_ts(False)
+            self.give(NO_DEVICE)
+        else:
+            self.cpu.pcpu.set_ts(False)
+
+    def software_interrupt(self, vector: int) -> None:
+        """`int n`: to the guest's own handler where the trap table's DPL permits it, else #GP at the instruction."""
+        vcpu = self.cpu.current
+        vcpu.exits["software_interrupt"] += 1
+        trap = vcpu.trap_table[vector]
+        level = 3 if not vcpu.kernel_mode else 0 if vcpu.domain.vm_assist & 1 << 4 else 1
+        if vector in (3, 4) or trap.dpl >= level:
+            if not trap.address:
+                raise DomainCrash(f"unhandled software interrupt: vector {vector}")
+            self.traps.bounce(vcpu, trap.address, None, trap.masks_events)
+        else:
+            self.state[RIP] = self.state[RIP] - 2 & MASK64
+            self.traps.inject(vcpu, GENERAL_PROTECTION, vector << 3 | ERROR_CODE_IDT)
+        self.traps.deliver_events(vcpu)

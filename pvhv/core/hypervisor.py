@@ -1,0 +1,512 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The hypervisor: everything the other rooms of the core make, wired together.
+
+It owns the machine (RAM, pCPUs), the frame table, the domains and the scheduler. What a handler needs from
+elsewhere it finds here by the name Xen has for it; the decisions themselves stand in their own rooms.
+
+Read beside it: xen/common/domain.c, xen/arch/x86/domain.c, xen/arch/x86/setup.c.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from pvhv.abi.hypercalls import HYPERCALLS
+from pvhv.abi.sched import SHUTDOWN_crash
+from pvhv.core import calls as _calls  # noqa: F401  # importing it registers the handlers
+from pvhv.core.context import set_context
+from pvhv.core.cpu import Cpu
+from pvhv.core.crash import describe
+from pvhv.core.descriptors import DescriptorTables
+from pvhv.core.dispatch import build_calls, by_argument_list
+from pvhv.core.domain import DOMID_FIRST_RESERVED, DOMID_SELF, Domain
+from pvhv.core.errors import DomainCrash, GuestFault, Restart
+from pvhv.core.events import EventChannels
+from pvhv.core.exits import Exits
+from pvhv.core.frames import DOMID_XEN, VALIDATED, WRITABLE, FrameTable
+from pvhv.core.grants import GrantTable
+from pvhv.core.guestmem import GuestMemory
+from pvhv.core.lifecycle import Lifecycle
+from pvhv.core.pagetables import NX, PRESENT, RW, PageTables
+from pvhv.core.runstate import RUNNING
+from pvhv.core.scheduler import Scheduler, runstate_of
+from pvhv.core.timekeeping import Timekeeper
+from pvhv.core.timeline import Timeline, VirtualTimeline, WallTimeline
+from pvhv.core.vcpu import VCPU
+from pvhv.core.vtimer import stop_all
+from pvhv.core.xenlog import ConsoleRing
+from pvhv.machine.pcpu import PCPU
+from pvhv.machine.ram import Ram
+
+FRAMES_PER_GIB = 1 << 18
+PSE = 1 << 7
+VCPU_INFO_SIZE = 64
+LEGACY_MAX_VCPUS = 32  # vCPUs whose vcpu_info fits into shared_info
+
+
+class Hypervisor:
+    """One machine and its domains. `memory_frames` is the machine's RAM in frames of 4 KiB, committed as it is used."""
+
+    def __init__(self, memory_frames: int = 8 * FRAMES_PER_GIB) -> None:
+        self.ram = Ram(memory_frames)
+        self.frames = FrameTable(self.ram)
+        self.pagetables = PageTables(self.frames)
+        self.descriptors = DescriptorTables(self.frames)
+        self.calls, self.arity = build_calls(HYPERCALLS)
+        self.by_arity = [by_argument_list(call, count) for call, count in zip(self.calls, self.arity, strict=True)]
+        self.domains: dict[int, Domain] = {}
+        self.bugs: list[str] = []
+        self.trace: Any = None
+        self.scheduler = Scheduler(self)
+        self.must_yield = self.scheduler.must_yield
+        self.defer = self.scheduler.defer
+        self._timelines: dict[str, Timeline] = {}
+        self._cpus: dict[bool, Cpu] = {}
+        self._exits: dict[bool, Exits] = {}
+        self._listeners: list[Callable[[Domain, str], None]] = []
+        self._started = time.monotonic_ns()
+        self.console = ConsoleRing(lambda: time.monotonic_ns() - self._started)
+        self.timekeeper = Timekeeper(self)
+        self.lifecycle = Lifecycle(self)
+        self._make_m2p()
+        self._wire_pagetables()
+        self._next_domid = 1
+        self.dom0 = self._new_domain(0, self.wall, max_pages=0, privileged=True)
+        self.console.log(f"pvhv, {memory_frames >> 8} MiB of machine memory, {self.frames.free_frames >> 8} MiB free")
+
+    # -- the machine -------------------------------------------------------------------------------------------
+    def _make_m2p(self) -> None:
+        """The machine-to-physical table, and the page tables by which guests read it (L4 slot 256)."""
+        frames, words = self.frames, self.ram.words
+        size = (frames.count + 511) // 512
+        first = frames.allocate_run(DOMID_XEN, size + 512)
+        first += -first % 512  # 2 MiB mappings want it aligned
+        self.m2p = words[first << 9 : (first << 9) + frames.count]
+        l3 = frames.allocate(DOMID_XEN)
+        self.m2p_l3 = l3
+        for gib in range((size + FRAMES_PER_GIB - 1) // FRAMES_PER_GIB):
+            l2 = frames.allocate(DOMID_XEN)
+            words[(l3 << 9) + gib] = l2 << 12 | PRESENT
+            for index in range(512):
+                mfn = first + gib * FRAMES_PER_GIB + index * 512
+                if mfn < first + size:
+                    words[(l2 << 9) + index] = mfn << 12 | PRESENT | PSE | NX
+
+    def _wire_pagetables(self) -> None:
+        tables = self.pagetables
+        tables.must_yield = self.must_yield
+        tables.flush_before_reuse = self._flush_if_stale
+        tables.forget_code = self._forget_code
+        tables.l4_changed = self._l4_changed
+        tables.domain_freed_frame = self._frame_freed
+        tables.implicit_grant_unmap = self._implicit_grant_unmap
+        tables.descriptors_acceptable = self.descriptors.contents_acceptable
+        tables.xen_slots = lambda domid: {256: self.m2p_l3 << 12 | PRESENT, 260: self._perdomain(domid)}
+
+    def _perdomain(self, domid: int) -> int:
+        return self.domains[domid].perdomain_l3 << 12 | PRESENT | RW
+
+    def cpu(self, virtual: bool) -> Cpu:
+        """The pCPU of one kind of clock, made on first use."""
+        cpu = self._cpus.get(virtual)
+        if cpu is None:
+            cpu = self._cpus[virtual] = Cpu(PCPU(self.ram, "virtual" if virtual else "wall"), self.ram)
+            exits = self._exits[virtual] = Exits(self, cpu)
+            exits.install()
+        return cpu
+
+    @property
+    def wall(self) -> Timeline:
+        """The timeline of the host's clock."""
+        timeline = self._timelines.get("")
+        if timeline is None:
+            timeline = WallTimeline("", self.cpu(False), time.monotonic_ns, time.time_ns)
+            self._add_timeline("", timeline)
+        return timeline
+
+    def timeline(self, name: str) -> Timeline:
+        """A virtual timeline by its name, made on first use."""
+        timeline = self._timelines.get(name)
+        if timeline is None:
+            timeline = VirtualTimeline(name, self.cpu(True))
+            self._add_timeline(name, timeline)
+        return timeline
+
+    def _add_timeline(self, name: str, timeline: Timeline) -> None:
+        self._timelines[name] = timeline
+        self.scheduler.timelines.append(timeline)
+
+    # -- TLBs and translated code --------------------------------------------------------------------------------
+    def _flush_if_stale(self) -> None:
+        """A frame is about to be used as something else: no TLB may still know a removed entry."""
+        if self.pagetables.stale:
+            self.pagetables.stale = False
+            for cpu in self._cpus.values():
+                cpu.flush()
+
+    def flush_domain(self, domain: Domain) -> None:
+        """Flush the TLBs of a domain's vCPUs."""
+        domain.timeline.cpu.flush()
+
+    def _l4_changed(self) -> None:
+        for cpu in self._cpus.values():
+            cpu.l4_changed()
+
+    def _forget_code(self, mfn: int) -> None:
+        for cpu in self._cpus.values():
+            cpu.pcpu.forget_code(mfn)
+
+    def host_wrote(self, mfn: int) -> None:
+        """The hypervisor or a backend wrote to a frame a guest may execute."""
+        if self.frames.code[mfn]:
+            self._forget_code(mfn)
+
+    def write_frame_word(self, address: int, value: int) -> None:
+        """Write one word of machine memory."""
+        self.ram.words[address >> 3] = value
+        self.host_wrote(address >> 12)
+
+    def _frame_freed(self, domid: int, mfn: int) -> None:
+        self.ram.discard(mfn)
+        domain = self.domains.get(domid)
+        if domain is not None and mfn not in domain.hypervisor_frames:
+            domain.tot_pages -= 1
+
+    def _implicit_grant_unmap(self, domid: int) -> None:
+        """A PTE made by a grant map was overwritten: Xen gives the guest #GP for it."""
+        domain = self.domains.get(domid)
+        present = self.scheduler.present
+        if domain is not None and domain.runs and present is not None and present.vcpu.domain is domain:
+            present.vcpu.pending_gp = True
+            self.scheduler.break_off()
+
+    # -- domains ---------------------------------------------------------------------------------------------------
+    def domain_by_id(self, domid: int) -> Domain | None:
+        """A living domain."""
+        domain = self.domains.get(domid)
+        return None if domain is None or domain.dead else domain
+
+    def resolve(self, caller: Domain, domid: int) -> Domain | None:
+        """A domain by an id that may be DOMID_SELF."""
+        return caller if domid == DOMID_SELF else self.domain_by_id(domid)
+
+    def create_domain(
+        self, domid: int | None = None, timeline: Timeline | None = None, vcpus: int = 1, max_pages: int = 0
+    ) -> Domain:
+        """A new domain, paused, without memory; its vCPUs have no context yet."""
+        if domid is None:
+            while self._next_domid in self.domains:
+                self._next_domid = self._next_domid % (DOMID_FIRST_RESERVED - 1) + 1
+            domid = self._next_domid
+            self._next_domid = self._next_domid % (DOMID_FIRST_RESERVED - 1) + 1
+        domain = self._new_domain(domid, timeline or self.wall, max_pages)
+        domain.paused = 1
+        domain.controller_paused = True
+        for vcpu_id in range(vcpus):
+            self._new_vcpu(domain, vcpu_id)
+        return domain
+
+    def _new_domain(self, domid: int, timeline: Timeline, max_pages: int, privileged: bool = False) -> Domain:
+        domain = Domain(self, domid, timeline, privileged)
+        self.domains[domid] = domain
+        domain.max_pages = max_pages
+        domain.shared_info = self.share_frame(domain)
+        if not privileged:
+            self.descriptors.make(domain)
+        self.timekeeper.write_wallclock(domain)
+        domain.events = EventChannels(domain)
+        domain.grants = GrantTable(domain)
+        return domain
+
+    def share_frame(self, domain: Domain) -> int:
+        """A zeroed frame of the hypervisor's that the domain may map, writable. (share_xen_page_with_guest)"""
+        mfn = self.frames.allocate(domain.domid)
+        self.frames.allocated[mfn] = 0  # the reference is ours: the domain cannot give it up
+        self.frames.types[mfn] = WRITABLE | VALIDATED
+        self.frames.type_counts[mfn] = 1
+        domain.hypervisor_frames.append(mfn)
+        return mfn
+
+    def unshare_frame(self, domain: Domain, mfn: int) -> None:
+        """The reverse of `share_frame`; the frame goes when the domain's mappings of it have gone."""
+        self.frames.type_counts[mfn] -= 1
+        self.frames.put_page(mfn)
+
+    def _new_vcpu(self, domain: Domain, vcpu_id: int) -> VCPU:
+        pcpu = domain.timeline.cpu.pcpu
+        vcpu = VCPU(domain, vcpu_id, len(pcpu.initial))
+        vcpu.memory = domain.timeline.cpu.memory
+        if vcpu_id < LEGACY_MAX_VCPUS:
+            vcpu.vcpu_info = (domain.shared_info << 12) + vcpu_id * VCPU_INFO_SIZE
+        vcpu.runstate.entered = domain.timeline.now()
+        domain.vcpus.append(vcpu)
+        domain.timeline.add(vcpu)
+        return vcpu
+
+    def allocate(self, domain: Domain, count: int) -> list[int]:
+        """Give a domain `count` frames; their mfns, in runs as long as can be. Raises HypercallError(ENOMEM)."""
+        if count > self.frames.free_frames:
+            self.frames.allocate_run(domain.domid, self.frames.count)  # raises ENOMEM
+        mfns: list[int] = []
+        step = count
+        while len(mfns) < count:
+            step = min(step, count - len(mfns))
+            try:
+                first = self.frames.allocate_run(domain.domid, step)
+            except Exception:
+                if step == 1:
+                    raise
+                step = (step + 1) // 2
+                continue
+            mfns.extend(range(first, first + step))
+        domain.tot_pages += count
+        return mfns
+
+    def set_context(self, vcpu: VCPU, context: Any) -> None:
+        """Give a vCPU its first context, on dom0's behalf."""
+        self.pagetables.deferred = vcpu.deferred
+        set_context(self, vcpu, context)
+
+    # -- lifecycle: see pvhv.core.lifecycle ----------------------------------------------------------------------
+    def shutdown_domain(self, domain: Domain, code: int) -> None:
+        """SCHEDOP_shutdown: the domain stops, and dom0 hears why."""
+        self.lifecycle.shutdown(domain, code)
+
+    def crash(self, domain: Domain, reason: str, vcpu: VCPU | None = None) -> None:
+        """The domain broke its world: first reason wins."""
+        if domain.crash_report is None:
+            domain.crash_report = describe(self, domain, vcpu, reason)
+            self.console.log(f"{domain} crashed: {reason}")
+            self.console.log(domain.crash_report)
+        self.lifecycle.shutdown(domain, SHUTDOWN_crash)
+
+    def bug(self, domain: Domain, failure: BaseException, vcpu: VCPU | None = None) -> None:
+        """Our mistake: kept, and paid for by the domain that met it."""
+        text = "".join(traceback.format_exception(failure))
+        self.bugs.append(text)
+        self.console.log(f"BUG in the hypervisor, met by {domain}:\n{text}")
+        self.crash(domain, f"a bug in the hypervisor: {failure!r}", vcpu)
+
+    def failed(self, vcpu: VCPU, failure: Exception) -> None:
+        """What escaped from a run of `vcpu`."""
+        if isinstance(failure, DomainCrash):
+            self.crash(vcpu.domain, failure.reason, vcpu)
+        else:
+            self.bug(vcpu.domain, failure, vcpu)
+
+    def destroy(self, domain: Domain) -> None:
+        """Take a domain apart; goes on between slices until nothing of it is left."""
+        self.lifecycle.destroy(domain)
+
+    def on_domain_event(self, listener: Callable[[Domain, str], None]) -> None:
+        """Be told of "shutdown", "crash", "destroyed"."""
+        self._listeners.append(listener)
+
+    def announce(self, domain: Domain, what: str) -> None:
+        """Tell the listeners."""
+        for listener in list(self._listeners):
+            listener(domain, what)
+
+    def pause(self, domain: Domain) -> None:
+        """Count a pause."""
+        domain.paused += 1
+        self._settle_runstates(domain)
+        self._end_turn_of(domain)
+
+    def unpause(self, domain: Domain) -> None:
+        """Take one back."""
+        domain.paused -= 1
+        self._settle_runstates(domain)
+
+    # -- vCPUs: what blocks and wakes them ---------------------------------------------------------------------------
+    def events_deliverable(self, vcpu: VCPU) -> bool:
+        """Whether an upcall is pending and not masked."""
+        info = vcpu.vcpu_info
+        return bool(self.ram.bytes[info] and not self.ram.bytes[info + 1])
+
+    def wake(self, vcpu: VCPU) -> None:
+        """Something happened for it: no more sleeping."""
+        if vcpu.blocked or vcpu.polling:
+            vcpu.blocked = vcpu.polling = False
+            vcpu.poll_ports = ()
+            if vcpu.poll_timer is not None:
+                vcpu.poll_timer.cancel()
+                vcpu.poll_timer = None
+            self._runs_again(vcpu)
+
+    def _runs_again(self, vcpu: VCPU) -> None:
+        if vcpu.runnable:
+            timeline = vcpu.domain.timeline
+            timeline.woken(vcpu)
+            vcpu.runstate.enter(runstate_of(vcpu), timeline.now())
+
+    def block(self, vcpu: VCPU) -> None:
+        """SCHEDOP_block: unmask, and sleep unless an event is pending."""
+        self.ram.bytes[vcpu.vcpu_info + 1] = 0
+        if not self.ram.bytes[vcpu.vcpu_info]:
+            vcpu.blocked = True
+            self.scheduler.end_turn()
+
+    def poll(self, vcpu: VCPU, ports: tuple[int, ...], timeout: int) -> None:
+        """SCHEDOP_poll: sleep until a port is pending, or until `timeout` (0: for ever)."""
+        vcpu.polling = True
+        vcpu.poll_ports = ports
+        if timeout:
+            vcpu.poll_timer = vcpu.domain.timeline.after(timeout, lambda: self.wake(vcpu))
+        self.scheduler.end_turn()
+
+    def yield_now(self, vcpu: VCPU) -> None:
+        """SCHEDOP_yield: behind everybody who is runnable."""
+        timeline = vcpu.domain.timeline
+        vcpu.had = max([vcpu.had, *(other.had + 1 for other in timeline.vcpus if other.runnable)])
+        self.scheduler.end_turn()
+
+    def bring_up(self, vcpu: VCPU) -> None:
+        """VCPUOP_up."""
+        if vcpu.down:
+            vcpu.down = False
+            self._runs_again(vcpu)
+
+    def take_down(self, vcpu: VCPU) -> None:
+        """VCPUOP_down."""
+        vcpu.down = True
+        vcpu.runstate.enter(runstate_of(vcpu), vcpu.domain.timeline.now())
+        self._end_turn_of(vcpu.domain)
+
+    def _end_turn_of(self, domain: Domain) -> None:
+        present = self.scheduler.present
+        if present is not None and present.vcpu.domain is domain:
+            self.scheduler.end_turn()
+
+    def _settle_runstates(self, domain: Domain) -> None:
+        now = domain.timeline.now()
+        for vcpu in domain.vcpus:
+            vcpu.runstate.enter(runstate_of(vcpu), now)
+
+    # -- around a run ------------------------------------------------------------------------------------------------
+    def entering(self, vcpu: VCPU, now: int) -> None:
+        """`vcpu` is put on its pCPU."""
+        self.pagetables.deferred = vcpu.deferred
+        vcpu.runstate.enter(RUNNING, now)
+
+    def leaving(self, vcpu: VCPU, now: int) -> None:
+        """`vcpu` is taken off."""
+        if vcpu.runstate_guest and vcpu.domain.runs:
+            self.show_runstate(vcpu, vcpu.memory)
+        vcpu.runstate.enter(runstate_of(vcpu), now)
+
+    def deliver_pending(self, vcpu: VCPU) -> None:
+        """What became due while it did not run."""
+        self._exits[vcpu.domain.timeline.virtual].enter_guest(vcpu)
+
+    def fill_runstate(self, vcpu: VCPU, info: Any) -> None:
+        """struct vcpu_runstate_info."""
+        now = vcpu.domain.timeline.now()
+        info.state = vcpu.runstate.state
+        info.state_entry_time = vcpu.runstate.entered
+        for index, spent in enumerate(vcpu.runstate.times(now)):
+            info.time[index] = spent
+
+    def show_runstate(self, vcpu: VCPU, memory: GuestMemory) -> None:
+        """Bring the copy the guest registered up to date; while its tables do not map it, that is lost."""
+        from pvhv.abi.vcpu import VcpuRunstateInfo
+
+        info = VcpuRunstateInfo()
+        self.fill_runstate(vcpu, info)
+        try:
+            memory.write(vcpu.runstate_guest, bytes(info))
+        except GuestFault:
+            pass
+
+    def update_time(self, vcpu: VCPU) -> None:
+        """Bring the vCPU's clock page up to date."""
+        self.timekeeper.update(vcpu)
+
+    def guest_tsc(self, vcpu: VCPU) -> int:
+        """What rdtsc reads."""
+        return self.timekeeper.tsc(vcpu.domain.timeline)
+
+    def guest_tsc_khz(self, domain: Domain) -> int:
+        """How fast it counts."""
+        return self.timekeeper.khz(domain.timeline)
+
+    # -- what handlers do to the vCPU that runs ----------------------------------------------------------------------
+    def new_guest_cr3(self, vcpu: VCPU, mfn: int) -> None:
+        """MMUEXT_NEW_BASEPTR. Raises HypercallError(EINVAL) or Restart."""
+        tables = self.pagetables
+        tables.settle()
+        cpu = vcpu.domain.timeline.cpu
+        old = vcpu.guest_table
+        if mfn == old:
+            cpu.load_tables(vcpu)
+            return
+        tables.get_root(mfn, vcpu.domain.domid)
+        if vcpu.ldt_ents:
+            self.descriptors.destroy_ldt(vcpu)
+        vcpu.guest_table = mfn
+        cpu.load_tables(vcpu)
+        if old:
+            tables.put_root(old)
+
+    def set_ldt(self, vcpu: VCPU, base: int, entries: int) -> None:
+        """MMUEXT_SET_LDT."""
+        if (vcpu.ldt_base, vcpu.ldt_ents) != (base, entries):
+            if self.descriptors.destroy_ldt(vcpu):
+                vcpu.domain.timeline.cpu.flush()
+            vcpu.ldt_base, vcpu.ldt_ents = base, entries
+            vcpu.domain.timeline.cpu.load_ldt(vcpu)
+
+    def fpu_taskswitch(self, vcpu: VCPU, on: bool) -> None:
+        """Set or clear the virtual CR0.TS."""
+        vcpu.ts = on
+        vcpu.domain.timeline.cpu.pcpu.set_ts(on)
+
+    def guest_line(self, domain: Domain, line: str) -> None:
+        """A line written with console_io."""
+        self.console.guest(domain.domid, line)
+
+    # -- the loop, for others ----------------------------------------------------------------------------------------
+    def post(self, function: Callable[[], Any]) -> Future[Any]:
+        """Have `function` called on the hypervisor's thread, between slices. Any thread may."""
+        return self.scheduler.post(function)
+
+    def run(self) -> None:
+        """The hypervisor's thread."""
+        self.scheduler.run()
+
+    def stop(self) -> None:
+        """End `run`. Any thread may."""
+        self.scheduler.stop()
+
+    def run_until(self, done: Callable[[], bool], timeout_s: float | None = None) -> bool:
+        """`run` in the caller's thread until `done()`; False on timeout."""
+        return self.scheduler.run_until(done, timeout_s)
+
+    def release_vcpu(self, vcpu: VCPU) -> None:
+        """Drop what a vCPU of a dying domain holds. Raises Restart."""
+        tables = self.pagetables
+        tables.deferred = vcpu.deferred
+        cpu = vcpu.domain.timeline.cpu
+        if cpu.loaded is vcpu:
+            cpu.unload()
+            cpu.park()
+        stop_all(vcpu)
+        tables.settle()
+        self.descriptors.destroy_gdt(vcpu)
+        self.descriptors.destroy_ldt(vcpu)
+        vcpu.ldt_ents = 0
+        for name in ("guest_table", "guest_table_user"):
+            mfn = getattr(vcpu, name)
+            setattr(vcpu, name, 0)
+            if mfn:
+                tables.put_root(mfn)
+        if vcpu.vcpu_info_mfn:
+            mfn, vcpu.vcpu_info_mfn = vcpu.vcpu_info_mfn, 0
+            self.frames.put_page_and_type(mfn)
+
+
+__all__ = ["Hypervisor", "Restart"]

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How a domain ends: it shuts down (for a reason dom0 hears), and it is destroyed.
+
+Destruction is long work: a domain's page tables are dropped level by level and its frames one by one. It is done in
+steps between slices, a share of work at a time, so that nobody else waits for it; what other domains still hold of it
+(a mapped grant) keeps those frames, and only those, until they let go.
+
+Read beside it: domain_shutdown, domain_kill in xen/common/domain.c, domain_relinquish_resources in
+xen/arch/x86/domain.c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pvhv.abi.sched import SHUTDOWN_crash
+from pvhv.abi.xen import VIRQ_DOM_EXC
+from pvhv.core.domain import Domain
+from pvhv.core.errors import Interrupted, Restart
+from pvhv.core.events import send_global_virq
+from pvhv.core.frames import L1, L4, PARTIAL, PINNED, TYPE_MASK, VALIDATED
+
+if TYPE_CHECKING:
+    from pvhv.core.hypervisor import Hypervisor
+
+FRAMES_PER_STEP = 2048
+
+
+class Lifecycle:
+    """Shutdown and destruction of domains."""
+
+    def __init__(self, hypervisor: Hypervisor) -> None:
+        self.hypervisor = hypervisor
+
+    # -- shutdown ------------------------------------------------------------------------------------------------
+    def shutdown(self, domain: Domain, code: int) -> None:
+        """The domain stops running; a code announced before, and the first shutdown, win."""
+        hypervisor = self.hypervisor
+        if domain.shutdown_code is not None or domain.dying:
+            return
+        domain.shutdown_code = domain.announced_code if domain.announced_code is not None else code
+        domain.is_shutting_down = True
+        hypervisor.pause(domain)
+        for index, timer in enumerate(domain.watchdogs):
+            if timer is not None:
+                timer.cancel()
+                domain.watchdogs[index] = None
+        what = "crash" if domain.shutdown_code == SHUTDOWN_crash else "shutdown"
+        hypervisor.defer(lambda: hypervisor.announce(domain, what))
+        send_global_virq(hypervisor, VIRQ_DOM_EXC)
+
+    # -- destruction ---------------------------------------------------------------------------------------------
+    def destroy(self, domain: Domain) -> None:
+        """Begin to take the domain apart; "destroyed" is announced when nothing of it runs or holds any more."""
+        if domain.dying:
+            return
+        domain.dying = True
+        self.hypervisor.pause(domain)
+        steps = self._steps(domain)
+        self._go_on(steps)
+
+    def _go_on(self, steps: Iterator[None]) -> None:
+        try:
+            self.hypervisor.scheduler.in_background(lambda: next(steps))
+        except StopIteration:
+            return
+        self.hypervisor.defer(lambda: self._go_on(steps))
+
+    def _steps(self, domain: Domain) -> Iterator[None]:
+        hypervisor = self.hypervisor
+        for timer in domain.watchdogs:
+            if timer is not None:
+                timer.cancel()
+        domain.events.destroy()
+        yield
+        while not domain.grants.release_mappings():
+            yield
+        for vcpu in domain.vcpus:
+            while True:
+                try:
+                    hypervisor.release_vcpu(vcpu)
+                    break
+                except Restart:
+                    yield
+            domain.timeline.remove(vcpu)
+        yield
+        yield from self._relinquish_memory(domain)
+        domain.grants.destroy()
+        for mfn in list(domain.hypervisor_frames):
+            self._release_hypervisor_frame(domain, mfn)
+        domain.dead = True
+        if domain.tot_pages == 0:
+            del hypervisor.domains[domain.domid]
+        hypervisor.console.log(f"{domain} is gone")
+        hypervisor.announce(domain, "destroyed")
+
+    def _release_hypervisor_frame(self, domain: Domain, mfn: int) -> None:
+        frames = self.hypervisor.frames
+        if frames.owner[mfn] == domain.domid:
+            self.hypervisor.unshare_frame(domain, mfn)
+        else:
+            frames.release_allocation(mfn)
+        domain.hypervisor_frames.remove(mfn)
+
+    def _relinquish_memory(self, domain: Domain) -> Iterator[None]:
+        """Unpin and drop page tables from the top level down, then every frame."""
+        hypervisor = self.hypervisor
+        frames, tables, domid = hypervisor.frames, hypervisor.pagetables, domain.domid
+        for level in range(L4, L1 - 1, -1):
+            for start in range(0, frames.count, FRAMES_PER_STEP * 32):
+                found = False
+                for mfn in frames.owned_by(domid, start, min(start + FRAMES_PER_STEP * 32, frames.count)):
+                    if frames.types[mfn] & TYPE_MASK == level and frames.types[mfn] & (PINNED | PARTIAL | VALIDATED):
+                        found = True
+                        while not self._drop_table(mfn):
+                            yield
+                if found:
+                    yield
+        done = 0
+        for start in range(0, frames.count, FRAMES_PER_STEP * 32):
+            for mfn in frames.owned_by(domid, start, min(start + FRAMES_PER_STEP * 32, frames.count)):
+                if mfn not in domain.hypervisor_frames:
+                    frames.release_allocation(mfn)
+                    done += 1
+                    if done % FRAMES_PER_STEP == 0:
+                        yield
+        tables.partial = {mfn: state for mfn, state in tables.partial.items() if frames.owner[mfn] != domid}
+
+    def _drop_table(self, mfn: int) -> bool:
+        """Take back a pin, and finish what was put aside half done; False when to be called again."""
+        frames = self.hypervisor.frames
+        try:
+            if frames.types[mfn] & PINNED:
+                frames.types[mfn] &= ~PINNED
+                frames.put_page_and_type_preemptible(mfn)
+            elif frames.types[mfn] & PARTIAL:
+                frames.put_page_type(mfn, preemptible=True, partial=True)
+        except (Restart, Interrupted):
+            return False
+        return True

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The main loop: whose turn it is, and a slice of guest code at a time.
+
+One thread runs the hypervisor, its guests and dom0's backends. Each turn of the loop does what other threads asked for
+(`post`), lets deferred work and due timers happen, and runs one vCPU of the timeline that had the least of the host's
+time, for at most a slice. A run ends early when the vCPU blocks, when a long hypercall used up its share of work,
+or when somebody stops the pCPU from outside; on a virtual timeline the vCPU then takes its slice up again where it
+was, so that what comes from outside never changes who runs when.
+
+Read beside it: schedule() in xen/common/sched/core.c; run_guest in Linux' drivers/lguest/core.c for the shape.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from pvhv.core.runstate import BLOCKED, OFFLINE, RUNNABLE, RUNNING
+from pvhv.core.timeline import SLICE_NS, Timeline, Turn, VirtualTimeline, WallTimeline
+
+if TYPE_CHECKING:
+    from pvhv.core.hypervisor import Hypervisor
+    from pvhv.core.vcpu import VCPU
+
+WORK_SHARE = 4096  # units of hypervisor work (about a page-table entry each) before others get a turn
+IDLE_WAIT_S = 1.0
+
+
+class Scheduler:
+    """The loop, and the doors through which other threads reach it."""
+
+    def __init__(self, hypervisor: Hypervisor) -> None:
+        self.hypervisor = hypervisor
+        self.timelines: list[Timeline] = []
+        self.deferred: deque[Callable[[], None]] = deque()
+        self.present: Turn | None = None
+        self.background_work = float("inf")  # dom0's own work is not divided, but for `in_background`
+        self._posted: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._wakeup = threading.Event()
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+
+    # -- doors ---------------------------------------------------------------------------------------------------
+    def post(self, function: Callable[[], Any]) -> Future[Any]:
+        """Have `function` called on the hypervisor's thread, between slices. Any thread may."""
+        future: Future[Any] = Future()
+        self._posted.append((function, future))
+        self._wakeup.set()
+        self.break_off()
+        return future
+
+    def stop(self) -> None:
+        """End `run` after the present turn. Any thread may."""
+        self._stopping = True
+        self.post(lambda: None)
+
+    def defer(self, function: Callable[[], None]) -> None:
+        """Have `function` called soon, when no guest is in the middle of anything."""
+        self.deferred.append(function)
+        self.break_off()
+
+    def break_off(self) -> None:
+        """Take the vCPU that runs off its pCPU for a moment; its slice goes on afterwards."""
+        present = self.present
+        if present is not None:
+            present.vcpu.domain.timeline.cpu.pcpu.stop()
+
+    def in_background(self, step: Callable[[], None]) -> None:
+        """Do a step of long work that belongs to no vCPU (a domain's destruction), with a share of work of its own."""
+        self.background_work = WORK_SHARE
+        try:
+            step()
+        finally:
+            self.background_work = float("inf")
+
+    def end_turn(self) -> None:
+        """The vCPU that runs gives up the rest of its slice."""
+        present = self.present
+        if present is not None:
+            present.over = True
+            present.vcpu.domain.timeline.cpu.pcpu.stop()
+
+    def must_yield(self, cost: int) -> bool:
+        """Charge `cost` units of work; whether a long operation should be put aside now."""
+        present = self.present
+        if present is None:
+            self.background_work -= cost
+            return self.background_work <= 0
+        present.work_left -= cost
+        if present.work_left > 0:
+            return False
+        present.over = True
+        present.vcpu.domain.timeline.cpu.pcpu.stop()
+        return True
+
+    # -- the loop --------------------------------------------------------------------------------------------------
+    def run(self) -> None:
+        """Run until `stop`."""
+        self._stopping = False
+        self.run_until(lambda: self._stopping)
+
+    def run_until(self, done: Callable[[], bool], timeout_s: float | None = None) -> bool:
+        """Run until `done()`; False when `timeout_s` of host time went by before."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while not done():
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+            self.turn(deadline)
+        return True
+
+    def turn(self, deadline: float | None = None) -> None:
+        """One turn of the loop."""
+        self._serve_posted()
+        self._run_deferred()
+        chosen: Timeline | None = None
+        for timeline in self.timelines:
+            timeline.fire()
+            if (chosen is None or timeline.host_ns < chosen.host_ns) and timeline.runnable():
+                chosen = timeline
+        self._run_deferred()
+        if chosen is not None:
+            began = time.monotonic_ns()
+            self._slice(chosen)
+            self._charge_host(chosen, time.monotonic_ns() - began)
+        elif not self._advance_virtual_time():
+            self._idle(deadline)
+
+    def _serve_posted(self) -> None:
+        self._wakeup.clear()
+        while self._posted:
+            function, future = self._posted.popleft()
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(function())
+            except Exception as failure:
+                future.set_exception(failure)
+
+    def _run_deferred(self) -> None:
+        for _ in range(len(self.deferred)):
+            self.deferred.popleft()()
+
+    def _charge_host(self, timeline: Timeline, spent: int) -> None:
+        """Fairness between timelines: a timeline that was idle does not get back what it did not use."""
+        timeline.host_ns += spent
+        floor = max(other.host_ns for other in self.timelines) - 10 * SLICE_NS
+        for other in self.timelines:
+            other.host_ns = max(other.host_ns, floor)
+
+    # -- a slice ---------------------------------------------------------------------------------------------------
+    def _slice(self, timeline: Timeline) -> None:
+        """Begin a slice of the vCPU whose turn it is, or go on with one that something outside broke off."""
+        turn = timeline.turn
+        if turn is None or not turn.vcpu.runnable:
+            self._close(timeline)
+            vcpu = timeline.pick()
+            if vcpu is None:
+                return
+            now = timeline.now()
+            turn = timeline.turn = Turn(vcpu, now, now + SLICE_NS, WORK_SHARE)
+        self.present = turn
+        try:
+            self._run(timeline, turn)
+        except Exception as failure:
+            self.hypervisor.failed(turn.vcpu, failure)
+        finally:
+            self.present = None
+        if turn.over or not turn.vcpu.runnable or timeline.now() >= turn.end:
+            self._close(timeline)
+
+    def _close(self, timeline: Timeline) -> None:
+        turn, timeline.turn = timeline.turn, None
+        if turn is not None:
+            timeline.charge(turn.vcpu, turn.ran)
+
+    def _run(self, timeline: Timeline, turn: Turn) -> None:
+        hypervisor, vcpu, cpu = self.hypervisor, turn.vcpu, timeline.cpu
+        began = timeline.now()
+        hypervisor.entering(vcpu, began)
+        try:
+            cpu.load(vcpu)
+            hypervisor.update_time(vcpu)
+            hypervisor.deliver_pending(vcpu)
+            if vcpu.runnable and not self._posted and not self.deferred:
+                self._run_pcpu(timeline, turn)
+        finally:
+            now = timeline.now()
+            turn.ran += now - began
+            hypervisor.leaving(vcpu, now)
+
+    def _run_pcpu(self, timeline: Timeline, turn: Turn) -> None:
+        pcpu = timeline.cpu.pcpu
+        due = timeline.next_deadline()
+        if due is not None and due < turn.end:
+            turn.end = due
+        if isinstance(timeline, VirtualTimeline):
+            timeline.begin()
+            try:
+                pcpu.run(max(turn.end - timeline.now(), 1))
+            finally:
+                timeline.end()
+        else:
+            assert isinstance(timeline, WallTimeline)
+            pcpu.run_wall(timeline.host_deadline(turn.end))
+
+    # -- nobody can run ----------------------------------------------------------------------------------------------
+    def _advance_virtual_time(self) -> bool:
+        """Let a virtual timeline that idles take its input, or jump to its next timer; whether one did."""
+        moved = False
+        for timeline in self.timelines:
+            if isinstance(timeline, VirtualTimeline) and timeline.vcpus and timeline.idle():
+                moved = True
+        return moved
+
+    def _idle(self, deadline: float | None) -> None:
+        wait = IDLE_WAIT_S
+        for timeline in self.timelines:
+            due = timeline.next_deadline()
+            if due is None:
+                continue
+            if isinstance(timeline, WallTimeline):
+                wait = min(wait, (due - timeline.now()) / 1e9)
+            elif isinstance(timeline, VirtualTimeline) and timeline.paced:
+                wait = min(wait, timeline.pace_wait(due))
+        if deadline is not None:
+            wait = min(wait, deadline - time.monotonic())
+        if wait > 0 and not self._posted and not self.deferred:
+            self._wakeup.wait(wait)
+
+
+def runstate_of(vcpu: VCPU) -> int:
+    """The state of a vCPU that does not run."""
+    if vcpu.down or vcpu.paused or vcpu.domain.paused or not vcpu.domain.runs:
+        return OFFLINE
+    if vcpu.blocked or vcpu.polling:
+        return BLOCKED
+    return RUNNABLE
+
+
+__all__ = ["BLOCKED", "OFFLINE", "RUNNABLE", "RUNNING", "Scheduler", "runstate_of"]

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What time it is for guests: TSC, clock pages, wall-clock time.
+
+On the wall clock a guest's TSC is the pCPU's own; the clock page is renewed now and then, never so that the
+guest's time would step back. On a virtual timeline the TSC is the timeline's time in nanoseconds.
+
+Read beside it: xen/arch/x86/time.c (update_vcpu_system_time, update_domain_wallclock_time).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pvhv.core.errors import GuestFault
+from pvhv.core.pvclock import TIME_OFFSET, Clock, encode, scale_of
+
+if TYPE_CHECKING:
+    from pvhv.core.domain import Domain
+    from pvhv.core.hypervisor import Hypervisor
+    from pvhv.core.timeline import Timeline
+    from pvhv.core.vcpu import VCPU
+
+RENEW_NS = 500_000_000
+VIRTUAL_KHZ = 1_000_000
+NS = 1_000_000_000
+WC_OFFSET = 0xC00  # of wc_version, wc_sec, wc_nsec in struct shared_info; wc_sec_hi follows
+
+
+class Timekeeper:
+    """Clock pages of all vCPUs."""
+
+    def __init__(self, hypervisor: Hypervisor) -> None:
+        self.hypervisor = hypervisor
+        self._clocks: dict[VCPU, Clock] = {}
+        self._khz = 0
+
+    def khz(self, timeline: Timeline) -> int:
+        """Frequency of the TSC that guests of a timeline read."""
+        if timeline.virtual:
+            return VIRTUAL_KHZ
+        if not self._khz:
+            self._khz = timeline.cpu.pcpu.tsc_khz
+        return self._khz
+
+    def tsc(self, timeline: Timeline) -> int:
+        """That TSC, now."""
+        return timeline.now() if timeline.virtual else timeline.cpu.pcpu.read_tsc()
+
+    def update(self, vcpu: VCPU, force: bool = False) -> None:
+        """Renew a vCPU's clock page if it is due."""
+        timeline = vcpu.domain.timeline
+        known = self._clocks.get(vcpu)
+        if known is not None and not force and (timeline.virtual or timeline.now() - known.system_time < RENEW_NS):
+            return
+        scale = scale_of(self.khz(timeline))
+        tsc, now = self.tsc(timeline), timeline.now()
+        if known is not None:
+            now = max(now, known.at(tsc))
+        clock = self._clocks[vcpu] = Clock(tsc, now, scale)
+        self._write(vcpu, clock)
+
+    def forget(self, vcpu: VCPU) -> None:
+        """The vCPU is no more."""
+        self._clocks.pop(vcpu, None)
+
+    def _write(self, vcpu: VCPU, clock: Clock) -> None:
+        ram = self.hypervisor.ram.bytes
+        at = vcpu.vcpu_info + TIME_OFFSET
+        version = (int.from_bytes(ram[at : at + 4], "little") & ~1) + 2
+        ram[at : at + 32] = encode(version & 0xFFFF_FFFF, clock, stable=False)
+        if vcpu.time_guest and vcpu.domain.timeline.cpu.loaded is vcpu:
+            try:
+                vcpu.memory.write(vcpu.time_guest, encode(version & 0xFFFF_FFFF, clock, stable=False))
+            except GuestFault:
+                pass
+
+    def write_wallclock(self, domain: Domain) -> None:
+        """The wall-clock time at system time zero, in shared_info."""
+        epoch = domain.timeline.wallclock() + domain.time_offset_seconds * NS
+        seconds, ns = divmod(epoch, NS)
+        ram = self.hypervisor.ram.bytes
+        at = (domain.shared_info << 12) + WC_OFFSET
+        version = (int.from_bytes(ram[at : at + 4], "little") & ~1) + 2
+        words = (version & 0xFFFF_FFFF, seconds & 0xFFFF_FFFF, ns, seconds >> 32)
+        ram[at : at + 16] = b"".join(word.to_bytes(4, "little") for word in words)

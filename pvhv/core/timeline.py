@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A timeline: a clock, the timers set on it, and the vCPUs that live by it.
+
+There is one wall timeline, whose time is the host's, and any number of virtual ones, whose time is the number of
+guest instructions executed on them (one instruction is one nanosecond) and nothing else; when all vCPUs of a virtual
+timeline idle, its time jumps to the next timer. What happens on a virtual timeline therefore depends on its own
+domains only, never on the host or on other timelines.
+
+Scheduling within a timeline is fair by weight: the runnable vCPU that had the least time (divided by its domain's
+weight) runs next, for at most a slice. A vCPU that wakes does not get back the time it slept: it starts level with
+the others, a little ahead, so that a vCPU which sleeps often answers quickly.
+
+Read beside it: xen/common/timer.c, xen/common/sched/credit.c (whose weights these are).
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pvhv.core.cpu import Cpu
+    from pvhv.core.vcpu import VCPU
+
+SLICE_NS = 10_000_000
+WAKE_LEAD_NS = 5_000_000
+DEFAULT_WEIGHT = 256
+
+Callback = Callable[[], None]
+
+
+class Timer:
+    """A callback at a time; `cancel` makes it not happen."""
+
+    __slots__ = ("callback", "deadline")
+
+    def __init__(self, deadline: int, callback: Callback) -> None:
+        self.deadline = deadline
+        self.callback: Callback | None = callback
+
+    def cancel(self) -> None:
+        """Take it back; harmless when it already happened."""
+        self.callback = None
+
+
+class Turn:
+    """A slice under way: whose it is, when it ends, and how much hypervisor work it may still cause."""
+
+    __slots__ = ("end", "over", "ran", "start", "vcpu", "work_left")
+
+    def __init__(self, vcpu: VCPU, start: int, end: int, work_left: int) -> None:
+        self.vcpu = vcpu
+        self.start = start
+        self.end = end
+        self.work_left = work_left
+        self.ran = 0
+        self.over = False  # given up before its end
+
+
+class Timeline:
+    """The clock, timers and run queue that some domains share. Subclasses say what time is."""
+
+    virtual = False
+
+    def __init__(self, name: str, cpu: Cpu) -> None:
+        self.name = name
+        self.cpu = cpu
+        self.timers: list[tuple[int, int, Timer]] = []
+        self.vcpus: list[VCPU] = []
+        self.host_ns = 0  # host time spent on this timeline, for fairness between timelines
+        self.on_idle: list[Callable[[], bool]] = []  # asked when nothing can run; True says "something may run now"
+        self.turn: Turn | None = None
+        self._serial = 0
+
+    def now(self) -> int:
+        """System time in ns."""
+        raise NotImplementedError
+
+    def wallclock(self) -> int:
+        """ns since 1970 at system time zero."""
+        raise NotImplementedError
+
+    # -- timers ------------------------------------------------------------------------------------------------
+    def after(self, deadline: int, callback: Callback) -> Timer:
+        """Call `callback` at `deadline` (absolute ns) or as soon as possible after it."""
+        timer = Timer(deadline, callback)
+        self._serial += 1
+        heapq.heappush(self.timers, (deadline, self._serial, timer))
+        return timer
+
+    def next_deadline(self) -> int | None:
+        """When the next live timer is due."""
+        timers = self.timers
+        while timers and timers[0][2].callback is None:
+            heapq.heappop(timers)
+        return timers[0][0] if timers else None
+
+    def fire(self) -> None:
+        """Call what is due."""
+        now = self.now()
+        timers = self.timers
+        while timers and timers[0][0] <= now:
+            timer = heapq.heappop(timers)[2]
+            callback, timer.callback = timer.callback, None
+            if callback is not None:
+                callback()
+
+    def runnable(self) -> bool:
+        """Whether any vCPU can run."""
+        return any(vcpu.runnable for vcpu in self.vcpus)
+
+    # -- vCPUs -------------------------------------------------------------------------------------------------
+    def pick(self) -> VCPU | None:
+        """The runnable vCPU that had least."""
+        chosen = None
+        for vcpu in self.vcpus:
+            if vcpu.runnable and (chosen is None or vcpu.had < chosen.had):
+                chosen = vcpu
+        return chosen
+
+    def charge(self, vcpu: VCPU, ran: int) -> None:
+        """`vcpu` ran for that many ns."""
+        vcpu.ran += ran
+        vcpu.had += ran * DEFAULT_WEIGHT // vcpu.domain.weight
+
+    def woken(self, vcpu: VCPU) -> None:
+        """`vcpu` becomes runnable: level with the least of the others, a little ahead."""
+        others = [other.had for other in self.vcpus if other is not vcpu and other.runnable]
+        if others:
+            vcpu.had = max(vcpu.had, min(others) - WAKE_LEAD_NS)
+
+    def add(self, vcpu: VCPU) -> None:
+        """Let `vcpu` live by this timeline."""
+        vcpu.had = min((other.had for other in self.vcpus), default=0)
+        self.vcpus.append(vcpu)
+
+    def remove(self, vcpu: VCPU) -> None:
+        """The reverse of `add`."""
+        if self.turn is not None and self.turn.vcpu is vcpu:
+            self.turn = None
+        self.vcpus.remove(vcpu)
+
+
+class WallTimeline(Timeline):
+    """Time is the host's monotonic clock since the hypervisor started."""
+
+    def __init__(self, name: str, cpu: Cpu, monotonic: Callable[[], int], epoch_ns: Callable[[], int]) -> None:
+        super().__init__(name, cpu)
+        self._monotonic = monotonic
+        self._epoch = epoch_ns
+        self._start = monotonic()
+
+    def now(self) -> int:
+        return self._monotonic() - self._start
+
+    def wallclock(self) -> int:
+        return self._epoch() - self.now()
+
+    def host_deadline(self, deadline: int) -> int:
+        """A time of this timeline, as the host's monotonic clock counts."""
+        return deadline + self._start
+
+
+class VirtualTimeline(Timeline):
+    """Time is instructions executed; `begin` and `end` bracket a run of the pCPU."""
+
+    virtual = True
+    EPOCH_NS = 1_000_000_000 * 1_000_000_000  # 2001-09-09T01:46:40Z, the same in every run
+
+    def __init__(self, name: str, cpu: Cpu) -> None:
+        super().__init__(name, cpu)
+        self.paced = False
+        self._time = 0
+        self._mark: int | None = None
+        self._anchor: int | None = None
+
+    def now(self) -> int:
+        if self._mark is None:
+            return self._time
+        return self._time + self.cpu.pcpu.executed - self._mark
+
+    def wallclock(self) -> int:
+        return self.EPOCH_NS
+
+    def begin(self) -> None:
+        """The pCPU starts to run one of our vCPUs."""
+        self._mark = self.cpu.pcpu.executed
+
+    def end(self) -> None:
+        """The pCPU stopped."""
+        self._time = self.now()
+        self._mark = None
+
+    def idle(self) -> bool:
+        """Nobody can run: take input if there is some, else jump to the next timer. Whether anything happened.
+
+        A `paced` timeline (somebody sits at its console) does not run ahead of the host's clock in its sleep.
+        """
+        if any([take() for take in self.on_idle]):
+            return True
+        due = self.next_deadline()
+        if due is None or (self.paced and self.pace_wait(due) > 0):
+            return False
+        self._time = max(self._time, due)
+        return True
+
+    def pace_wait(self, due: int) -> float:
+        """Seconds until a paced timeline may reach `due`."""
+        host = time.monotonic_ns()
+        if self._anchor is None:
+            self._anchor = host - self._time
+        return (due + self._anchor - host) / 1e9
