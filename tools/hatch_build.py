@@ -37,6 +37,7 @@ class GuestKernels(BuildHookInterface[Any]):
         try:
             build_tree(root, out)
         except BuildError as error:
+            self.finalize(version, build_data, "")  # hatchling calls it only after a build that went well
             sys.exit(f"building the guest kernels failed: {error}")
         if not editable:
             build_data["force_include"][str(out)] = "pvhv/_built"

@@ -26,6 +26,7 @@ from pathlib import Path
 
 _DAY = 86_400.0
 KEEP_DAYS = 30
+HALF_WRITTEN = ".new-"  # how the name of a file begins until it is whole
 
 
 def cache_directory() -> Path | None:
@@ -87,7 +88,7 @@ class Cache:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that a reader sees the old one or the new one, never a part."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=HALF_WRITTEN)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)

@@ -36,7 +36,7 @@ def build_directory(directory: Path, out: Path | None = None, *, progress: Progr
         raise BuildError("the headers for guests are missing from this installation: install pvhv again")
     progress = progress or Progress(f"{directory.name}:")
     out = (out or directory / "build" / directory.name).resolve()
-    with open_cache() as store:
+    with progress, open_cache() as store:
         # The label: where pvhv is installed must not show in the kernel.
         labels = {INSTALLED_INCLUDE: "/pvhv/include"}
         workshop = Workshop(directory, find_zig(), store, progress, labels)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Telling the person who waits what the build is doing.
 
-On a terminal one line is rewritten as work goes on; elsewhere (a log, CI) a line appears when work starts
-and every few seconds after, so that nothing is silent for long and nothing floods.  All of it goes to
+On a terminal one line is rewritten as work goes on; elsewhere (a log, CI) a line appears every few
+seconds, so that nothing is silent for long and nothing floods.  All of it goes to
 standard error: standard output belongs to the guest.  A build with nothing to do says one short line.
 
 It knows no work, only labels and counts.  Threads may call `advance` and `say` at once.
@@ -30,9 +30,17 @@ class Progress:
         self._live = self._stream.isatty() and not quiet
         self._lock = threading.Lock()
         self._done = self._total = 0
-        self._drawn = 0.0
         self._width = 0
         self.started = time.monotonic()
+        self._drawn = 0.0 if self._live else self.started
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *how: object) -> None:
+        """However it ended, what is said next begins on a clean line."""
+        with self._lock:
+            self._erase()
 
     def expect(self, jobs: int) -> None:
         """There is this much more to do than was known before."""
@@ -57,9 +65,7 @@ class Progress:
     def say(self, text: str) -> None:
         """Something that must stay on the screen: a warning of the compiler, or how it ended."""
         with self._lock:
-            if self._live:
-                self._rewrite("")
-                self._stream.write("\r")
+            self._erase()
             self._stream.write(text.rstrip("\n") + "\n")
             self._stream.flush()
 
@@ -68,6 +74,12 @@ class Progress:
         if not self._quiet:
             seconds = time.monotonic() - self.started
             self.say(f"{self.title} {summary}" + (f" ({seconds:.1f} s)" if seconds >= 0.1 else ""))
+
+    def _erase(self) -> None:
+        if self._live and self._width:
+            self._rewrite("")
+            self._stream.write("\r")
+            self._stream.flush()
 
     def _rewrite(self, line: str) -> None:
         self._stream.write("\r" + line.ljust(self._width))

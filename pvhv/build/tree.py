@@ -25,7 +25,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from pvhv.build.cache import open_cache, write_whole
+from pvhv.build.cache import HALF_WRITTEN, open_cache, write_whole
 from pvhv.build.kernels import build_kernels, read_descriptions
 from pvhv.build.objects import Workshop
 from pvhv.build.pacer import SOURCE as PACER_SOURCE
@@ -44,7 +44,7 @@ def build_tree(root: Path, out: Path, *, cache: Path | None = None, progress: Pr
         progress.end("up to date")
         return
     zig = find_zig()
-    with open_cache(cache) as store, tempfile.TemporaryDirectory(prefix="pvhv-generated-") as scratch:
+    with progress, open_cache(cache) as store, tempfile.TemporaryDirectory(prefix="pvhv-build-") as scratch:
         generated = Path(scratch).resolve()
         kernels = Workshop(root / "guest_kernel", zig, store, progress, {generated: "/generated"})
         machine = Workshop(root, zig, store, progress)
@@ -99,8 +99,8 @@ def _remove_others(out: Path, products: Mapping[str, str]) -> None:
         if path.is_dir():
             if not any(path.iterdir()):
                 path.rmdir()
-        elif path.relative_to(out).as_posix() not in products:
-            path.unlink()
+        elif path.relative_to(out).as_posix() not in products and not path.name.startswith(HALF_WRITTEN):
+            path.unlink(missing_ok=True)
 
 
 def _hash_of(path: Path) -> str:
