@@ -54,6 +54,7 @@ class Domain:
         self.perdomain_l1s: list[int] = []
         self.hypervisor_frames: list[int] = []  # frames Xen keeps for this domain (shared_info, descriptor tables, ...)
         self.vm_assist = 0
+        self.memory_map = b""  # the e820 entries XENMEM_memory_map tells, packed
         self.events: EventChannels
         self.grants: GrantTable
         self.paused = 0  # pause count: domctl and debugger

@@ -22,7 +22,7 @@ from pvhv.abi import grant_table as abi
 from pvhv.abi.errno import Errno
 from pvhv.abi.grant_table import GNTTABOP, GRANT_TABLE_OP
 from pvhv.abi.layout import codec
-from pvhv.core.dispatch import Continue, handles, hypercall
+from pvhv.core.dispatch import HANDLERS, Continue, handles, hypercall
 from pvhv.core.errors import GuestFault, HypercallError
 from pvhv.core.grant_copy import copy
 from pvhv.core.grant_map import Unmapped, finish, map_grant_ref, unmap
@@ -46,8 +46,6 @@ SWAP = codec(abi.gnttab_swap_grant_ref)
 COPY = struct.Struct("<QHH4xQHH4xHHh2x")  # gnttab_copy; its unions as their wider member, gmfn
 STATUS = struct.Struct("<h")
 
-Batch = Callable[["VCPU", int, int], "int | None"]
-
 
 @hypercall(GRANT_TABLE_OP)
 def grant_table_op(vcpu: VCPU, cmd: int, uop: int, count: int) -> int:
@@ -56,12 +54,13 @@ def grant_table_op(vcpu: VCPU, cmd: int, uop: int, count: int) -> int:
     number, place = cmd & CMD_MASK, cmd & ~CMD_MASK
     if count >> 31 or (place and number != abi.GNTTABOP_cache_flush):
         raise HypercallError(Errno.EINVAL)
-    batch = BATCHES.get(number)
-    if batch is None:
+    command = GNTTABOP.by_number.get(number)
+    handler = None if command is None else HANDLERS.get(command)
+    if handler is None:
         raise HypercallError(Errno.ENOSYS)
     if place:
         return flush_from(vcpu, uop, count, place)
-    return batch(vcpu, uop, count) or 0
+    return handler(vcpu, uop, count) or 0
 
 
 def items(vcpu: VCPU, number: int, uop: int, count: int, size: int) -> Any:
@@ -298,18 +297,3 @@ def check_frame(domain: Domain, mfn: int, place: int) -> None:
     ):
         raise HypercallError(Errno.EINVAL)
 
-
-BATCHES: dict[int, Batch] = {
-    GNTTABOP.map_grant_ref.number: map_batch,
-    GNTTABOP.unmap_grant_ref.number: unmap_batch,
-    GNTTABOP.setup_table.number: setup_table,
-    GNTTABOP.transfer.number: transfer_batch,
-    GNTTABOP.copy.number: copy_batch,
-    GNTTABOP.query_size.number: query_size,
-    GNTTABOP.unmap_and_replace.number: replace_batch,
-    GNTTABOP.set_version.number: set_version,
-    GNTTABOP.get_status_frames.number: get_status_frames,
-    GNTTABOP.get_version.number: get_version,
-    GNTTABOP.swap_grant_ref.number: swap_batch,
-    GNTTABOP.cache_flush.number: cache_flush,
-}
