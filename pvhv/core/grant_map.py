@@ -161,7 +161,7 @@ def unmap(vcpu: VCPU, handle: int, host_addr: int, dev_bus_addr: int, new_addr: 
     if mapping is None or mapping.granter is None:
         raise GrantError(GNTST_bad_handle)
     granter, flags = mapping.granter, mapping.flags
-    if domain.hypervisor.domain_by_id(granter.domid) is not granter:
+    if domain.hypervisor.domains.get(granter.domid) is not granter:
         raise DomainCrash(f"unmapped a grant of d{granter.domid}, which is gone")
     mfn = granter.grants.active[mapping.ref].mfn
     if dev_bus_addr and flags & GNTMAP_device_map and dev_bus_addr != mfn << 12:

@@ -44,7 +44,7 @@ from pvhv.abi.grant_table import (
     GTF_writing,
 )
 from pvhv.core.errors import HypercallError
-from pvhv.core.frames import CODE_STALE, VALIDATED, WRITABLE
+from pvhv.core.frames import CODE_STALE, WRITABLE
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain
@@ -58,6 +58,7 @@ PIN_LIMIT = 128  # an eight-bit count whose top bit is set takes no more
 
 ENTRIES_PER_FRAME = 512
 MAPPINGS_PER_FRAME = 256
+MAPPINGS_PER_STEP = 2048
 DEFAULT_MAX_FRAMES = 64
 DEFAULT_MAX_MAPTRACK_FRAMES = 1024
 
@@ -121,31 +122,16 @@ class GrantTable:
         """Grow the table to `nr_frames`; the frames it has. Raises GrantError(general_error)."""
         if nr_frames > self.max_frames:
             raise GrantError(GNTST_general_error)
-        before = len(self.frames)
+        hypervisor, before = self.domain.hypervisor, len(self.frames)
         try:
             while len(self.frames) < nr_frames:
-                self.frames.append(self._new_frame())
+                self.frames.append(hypervisor.share_frame(self.domain))
         except HypercallError:
             for mfn in self.frames[before:]:
-                self._free_frame(mfn)
+                hypervisor.unshare_frame(self.domain, mfn)
             del self.frames[before:]
             raise GrantError(GNTST_general_error) from None
         return self.frames[:nr_frames]
-
-    def _new_frame(self) -> int:
-        """A frame the domain may map writable, and use as nothing else. (share_xen_page_with_guest)"""
-        table = self.table
-        mfn = table.allocate(self.domid)
-        table.allocated[mfn] = 0  # the one reference is ours: giving up the domain's own claim frees nothing
-        table.types[mfn] = WRITABLE | VALIDATED
-        table.type_counts[mfn] = 1
-        self.domain.hypervisor_frames.append(mfn)
-        return mfn
-
-    def _free_frame(self, mfn: int) -> None:
-        self.table.type_counts[mfn] -= 1
-        self.table.put_page(mfn)
-        self.domain.hypervisor_frames.remove(mfn)
 
     def slot(self, ref: int) -> int:
         """Index into `words` of an entry. Raises GrantError(bad_gntref)."""
@@ -206,7 +192,7 @@ class GrantTable:
         active.pin -= decrement
         if not active.pin:
             del self.active[ref]
-        if self.frames:  # a domain that is gone may leave uses behind, but no table to say so
+        if not self.domain.dead:  # a dead one's table is gone before the last use of its grants may be
             self._clear_flags(self.frames[ref >> 9] << 9 | ref & 511, active.pin, readonly)
 
     def _clear_flags(self, slot: int, pin: int, readonly: bool) -> None:
@@ -246,23 +232,21 @@ class GrantTable:
 
     # -- the end ---------------------------------------------------------------------------------------------
     def release_mappings(self) -> bool:
-        """The domain is dying: end its uses of others' grants, a share at a time; whether all are.
+        """The domain is dying: end its uses of others' grants, a share at a time; whether all are ended.
 
-        What a host mapping holds of the frame belongs to the page-table entry and goes with it.
-        (gnttab_release_mappings)
+        What a host mapping holds of the frame belongs to the page-table entry and goes with it, and the
+        table's own frames go with the hypervisor's others. (gnttab_release_mappings)
         """
         assert self.domain.dying
-        while self.maptrack:
-            for mapping in self.maptrack[-MAPPINGS_PER_FRAME:]:
-                if mapping.flags and mapping.granter is not None:
-                    self._release(mapping, mapping.granter.grants)
-            del self.maptrack[-MAPPINGS_PER_FRAME:]
-            if self.maptrack and self.domain.hypervisor.must_yield(MAPPINGS_PER_FRAME):
-                return False
+        share = self.maptrack[-MAPPINGS_PER_STEP:]
+        del self.maptrack[-MAPPINGS_PER_STEP:]
+        for mapping in share:
+            if mapping.flags and mapping.granter is not None:
+                self._release(mapping, mapping.granter.grants)
         self.free_handles.clear()
         for view in list(self.views):
             view.release()
-        return True
+        return not self.maptrack
 
     def _release(self, mapping: Mapping, grants: GrantTable) -> None:
         readonly = bool(mapping.flags & GNTMAP_readonly)
@@ -275,9 +259,3 @@ class GrantTable:
         if mapping.flags & GNTMAP_host_map:
             grants.unpin(mapping.ref, HOST_READ if readonly else HOST_WRITE, readonly)
         mapping.flags = 0
-
-    def destroy(self) -> None:
-        """Nothing of the domain is left but the hypervisor's own frames: those of the table go back."""
-        for mfn in self.frames:
-            self._free_frame(mfn)
-        self.frames.clear()

@@ -173,8 +173,14 @@ class Hypervisor:
     def _frame_freed(self, domid: int, mfn: int) -> None:
         self.ram.discard(mfn)
         domain = self.domains.get(domid)
-        if domain is not None and mfn not in domain.hypervisor_frames:
+        if domain is None:
+            return
+        if mfn in domain.hypervisor_frames:
+            domain.hypervisor_frames.remove(mfn)
+        else:
             domain.tot_pages -= 1
+        if domain.dead:
+            self.lifecycle.forget_if_empty(domain)
 
     def _implicit_grant_unmap(self, domid: int) -> None:
         """A PTE made by a grant map was overwritten: Xen gives the guest #GP for it."""

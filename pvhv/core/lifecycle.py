@@ -90,8 +90,7 @@ class Lifecycle:
         for mfn in list(domain.hypervisor_frames):
             self._release_hypervisor_frame(domain, mfn)
         domain.dead = True
-        if domain.tot_pages == 0:
-            del hypervisor.domains[domain.domid]
+        self.forget_if_empty(domain)
         hypervisor.console.log(f"{domain} is gone")
         hypervisor.announce(domain, "destroyed")
 
@@ -101,7 +100,12 @@ class Lifecycle:
             self.hypervisor.unshare_frame(domain, mfn)
         else:
             frames.release_allocation(mfn)
-        domain.hypervisor_frames.remove(mfn)
+            domain.hypervisor_frames.remove(mfn)
+
+    def forget_if_empty(self, domain: Domain) -> None:
+        """A dead domain keeps its domid while somebody else still refers to a frame of its."""
+        if not domain.tot_pages and not domain.hypervisor_frames:
+            self.hypervisor.domains.pop(domain.domid, None)
 
     def _relinquish_memory(self, domain: Domain) -> Iterator[None]:
         """Unpin and drop page tables from the top level down, then every frame."""
