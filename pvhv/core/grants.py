@@ -192,7 +192,7 @@ class GrantTable:
         active.pin -= decrement
         if not active.pin:
             del self.active[ref]
-        if not self.domain.dead:  # a dead one's table is gone before the last use of its grants may be
+        if self.frames:  # a dead domain's table is gone before the last use of its grants may be
             self._clear_flags(self.frames[ref >> 9] << 9 | ref & 511, active.pin, readonly)
 
     def _clear_flags(self, slot: int, pin: int, readonly: bool) -> None:
@@ -259,3 +259,7 @@ class GrantTable:
         if mapping.flags & GNTMAP_host_map:
             grants.unpin(mapping.ref, HOST_READ if readonly else HOST_WRITE, readonly)
         mapping.flags = 0
+
+    def destroy(self) -> None:
+        """The table is gone; its frames go with what else the hypervisor kept for the domain."""
+        self.frames.clear()
