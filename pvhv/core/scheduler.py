@@ -114,6 +114,7 @@ class Scheduler:
 
     def turn(self, deadline: float | None = None) -> None:
         """One turn of the loop."""
+        busy = bool(self._posted or self.deferred)  # what is done now may be what somebody waits for
         self._serve_posted()
         self._run_deferred()
         chosen: Timeline | None = None
@@ -126,7 +127,7 @@ class Scheduler:
             began = time.monotonic_ns()
             self._slice(chosen)
             self._charge_host(chosen, time.monotonic_ns() - began)
-        elif not self._advance_virtual_time():
+        elif not self._advance_virtual_time() and not busy:
             self._idle(deadline)
 
     def _serve_posted(self) -> None:
