@@ -32,16 +32,19 @@ from pvhv.core.events import (
     send_guest_global_virq,
     send_virq,
 )
-from tests.core.fakes import fake
+from tests.core.guests import Machine, asleep
 
 
 class World:
     """Two guests and domain 0."""
 
     def __init__(self) -> None:
-        self.hv = fake()
-        self.a: Domain = self.hv.create_domain(1, vcpus=2)
-        self.b: Domain = self.hv.create_domain(2, vcpus=1)
+        self.machine = Machine()
+        self.hv = self.machine.hv
+        self.a = self.hv.create_domain(vcpus=2)
+        self.b = self.hv.create_domain(vcpus=1)
+        assert (self.a.domid, self.b.domid) == (1, 2)
+        self.woken = asleep(self.a)
 
     def shared_info(self, domain: Domain) -> Any:
         return SharedInfo.from_buffer(self.hv.ram.bytes, domain.shared_info * 4096)
@@ -51,7 +54,6 @@ class World:
         offered = self.a.events.alloc_unbound(2)
         bound = self.b.events.bind_interdomain(self.a.events, offered)
         self.take(self.b)
-        self.hv.woken.clear()
         return offered, bound
 
     def pending(self, domain: Domain) -> set[int]:
@@ -157,9 +159,10 @@ def test_a_signal_sets_pending_selector_and_upcall_and_wakes(world: World) -> No
     assert world.pending(world.a) == {offered}
     assert info.vcpu_info[0].evtchn_pending_sel == 1 << offered // 64
     assert info.vcpu_info[0].evtchn_upcall_pending == 1
-    assert world.hv.woken == [world.a.vcpus[0]]
+    assert world.woken() == [world.a.vcpus[0]]
+    world.woken = asleep(world.a)
     world.b.events.send(bound)  # pending already: nothing more to do
-    assert world.hv.woken == [world.a.vcpus[0]]
+    assert world.woken() == []
     assert world.take(world.a) == {offered}
 
 
@@ -169,9 +172,9 @@ def test_a_masked_port_only_becomes_pending_until_unmasked(world: World) -> None
     world.b.events.send(bound)
     assert world.pending(world.a) == {offered}
     assert world.shared_info(world.a).vcpu_info[0].evtchn_upcall_pending == 0
-    assert world.hv.woken == []
+    assert world.woken() == []
     world.a.events.unmask(offered)
-    assert world.hv.woken == [world.a.vcpus[0]]
+    assert world.woken() == [world.a.vcpus[0]]
     assert world.take(world.a) == {offered}
     world.a.events.unmask(offered)  # not masked any more: no second signal
     assert world.take(world.a) == set()
@@ -193,7 +196,7 @@ def test_bind_vcpu_moves_the_upcall(world: World) -> None:
     world.b.events.send(bound)
     info = world.shared_info(world.a)
     assert [info.vcpu_info[i].evtchn_upcall_pending for i in (0, 1)] == [0, 1]
-    assert world.hv.woken == [world.a.vcpus[1]]
+    assert world.woken() == [world.a.vcpus[1]]
 
 
 def test_closing_an_end_leaves_the_other_offered_again(world: World) -> None:
@@ -242,7 +245,7 @@ def test_an_ipi_signals_its_own_port(world: World) -> None:
     port = world.a.events.bind_ipi(1)
     assert world.a.events.status(port)[:2] == (EVTCHNSTAT_ipi, 1)
     world.a.events.send(port)
-    assert world.hv.woken == [world.a.vcpus[1]]
+    assert world.woken() == [world.a.vcpus[1]]
     assert errno_of(world.a.events.bind_vcpu, port, 0) == Errno.EINVAL
     assert errno_of(world.a.events.bind_ipi, 2) == Errno.ENOENT
 
@@ -252,7 +255,7 @@ def test_a_vcpus_own_virq(world: World) -> None:
     ports = [events.bind_virq(VIRQ_TIMER, vcpu) for vcpu in (0, 1)]
     send_virq(world.a.vcpus[1], VIRQ_TIMER)
     assert world.pending(world.a) == {ports[1]}
-    assert world.hv.woken == [world.a.vcpus[1]]
+    assert world.woken() == [world.a.vcpus[1]]
     assert events.status(ports[1]) == (EVTCHNSTAT_virq, 1, 0, 0, VIRQ_TIMER)
     assert errno_of(events.bind_virq, VIRQ_TIMER, 0) == Errno.EEXIST
     assert errno_of(events.bind_vcpu, ports[1], 0) == Errno.EINVAL
@@ -270,7 +273,7 @@ def test_a_global_virq_is_bound_on_vcpu_0_and_may_move(world: World) -> None:
     port = events.bind_virq(VIRQ_CONSOLE, 0)
     events.bind_vcpu(port, 1)
     send_guest_global_virq(world.a, VIRQ_CONSOLE)
-    assert world.hv.woken == [world.a.vcpus[1]]
+    assert world.woken() == [world.a.vcpus[1]]
     assert errno_of(events.bind_virq, VIRQ_CONSOLE, 0) == Errno.EEXIST
     events.close(port)  # moved to vCPU 1, but kept on vCPU 0's list
     assert events.bind_virq(VIRQ_CONSOLE, 0) == port
@@ -288,9 +291,11 @@ def test_a_port_becoming_pending_wakes_who_polls(world: World, ports: tuple[str,
     world.mask(world.a, offered)
     numbers = {"it": offered, "other": 50, "another": 51}
     poller = world.a.vcpus[1]
+    poller.blocked = False
     poller.polling, poller.poll_ports = True, tuple(numbers[name] for name in ports)
     world.b.events.send(bound)
-    assert world.hv.woken == ([poller] if wakes else [])
+    assert poller.polling is not wakes
+    assert world.woken() == [poller]  # the other sleeps on
 
 
 def test_is_pending_for_poll(world: World) -> None:
@@ -310,14 +315,14 @@ def test_a_function_is_called_once_at_the_safe_point(world: World) -> None:
     port = world.hv.dom0.events.bind_interdomain(world.a.events, offered)
     world.hv.dom0.events.bind_handler(port, lambda: calls.append("upcall"))
     assert calls == []
-    world.hv.safe_point()
+    world.machine.safe_point()
     assert calls == ["upcall"]  # the signal that binding itself makes
     world.a.events.send(offered)
     world.a.events.send(offered)
     assert calls == ["upcall"]
-    world.hv.safe_point()
+    world.machine.safe_point()
     assert calls == ["upcall"] * 2
-    world.hv.safe_point()
+    world.machine.safe_point()
     assert calls == ["upcall"] * 2
 
 
@@ -326,11 +331,11 @@ def test_a_signal_waits_for_its_function_and_dies_with_its_port(world: World) ->
     offered = world.a.events.alloc_unbound(0)
     dom0 = world.hv.dom0.events
     port = dom0.bind_interdomain(world.a.events, offered)
-    world.hv.safe_point()
+    world.machine.safe_point()
     assert dom0.is_pending(port)
     dom0.bind_handler(port, lambda: calls.append("upcall"))
     dom0.close(port)
-    world.hv.safe_point()
+    world.machine.safe_point()
     assert calls == []
     assert errno_of(dom0.bind_handler, port, lambda: None) == Errno.EINVAL
     assert dom0.alloc_unbound(1) == port
@@ -343,7 +348,7 @@ def test_the_machines_virqs_go_to_domain_0(world: World) -> None:
     port = dom0.bind_virq(VIRQ_DOM_EXC, 0)
     dom0.bind_handler(port, lambda: calls.append("dom_exc"))
     send_global_virq(world.hv, VIRQ_DOM_EXC)
-    world.hv.safe_point()
+    world.machine.safe_point()
     assert calls == ["dom_exc"]
     assert errno_of(dom0.bind_virq, VIRQ_DOM_EXC, 0) == Errno.EEXIST
     assert errno_of(dom0.bind_virq, VIRQ_TIMER, 1) == Errno.ENOENT
@@ -407,6 +412,7 @@ def test_reset_of_another_needs_privilege_and_a_pause(world: World) -> None:
     world.pair()
     assert errno_of(lambda: perform(EVTCHNOP.reset, world.a, dom=2)) == Errno.EPERM
     world.a.privileged = True
+    world.b.controller_paused = False
     assert errno_of(lambda: perform(EVTCHNOP.reset, world.a, dom=2)) == Errno.EINVAL
     world.b.controller_paused = True
     perform(EVTCHNOP.reset, world.a, dom=2)

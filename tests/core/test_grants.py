@@ -12,7 +12,6 @@ import pvhv.core.calls.grant_table as calls
 from pvhv.abi import grant_table as abi
 from pvhv.abi.errno import Errno
 from pvhv.abi.grant_table import (
-    GRANT_TABLE_OP,
     GnttabCacheFlush,
     GnttabCopy,
     GnttabGetVersion,
@@ -33,13 +32,15 @@ from pvhv.abi.grant_table import (
     GTF_transitive,
     GTF_writing,
 )
+from pvhv.abi.xen import HYPERVISOR_grant_table_op
+from pvhv.core import grants
 from pvhv.core.domain import DOMID_SELF, Domain
 from pvhv.core.errors import DomainCrash, HypercallError
 from pvhv.core.frames import L1, TYPE_MASK, WRITABLE
 from pvhv.core.grant_view import GrantView
 from pvhv.core.grants import GrantError
 from pvhv.core.pagetables import GNTTAB, NX, PRESENT, RW, USER
-from tests.core.fakes import BASE, call, fake, get, grant, put
+from tests.core.guests import BASE, Machine, write_entry
 
 HOST, READONLY = abi.GNTMAP_host_map, abi.GNTMAP_readonly
 REQUESTS = 5  # the page that requests are written in
@@ -51,9 +52,11 @@ class World:
     """`a` grants, `b` maps; both have PAGES pages."""
 
     def __init__(self) -> None:
-        self.hv = fake()
-        self.a: Domain = self.hv.create_domain(1, pages=PAGES)
-        self.b: Domain = self.hv.create_domain(2, pages=PAGES)
+        self.machine = Machine()
+        self.hv = self.machine.hv
+        self.a = self.machine.guest(PAGES)
+        self.b = self.machine.guest(PAGES)
+        assert (self.a.domid, self.b.domid) == (1, 2)
         self.vcpu = self.b.vcpus[0]
         self.before = self.books()
 
@@ -67,35 +70,48 @@ class World:
 
     def grant(self, ref: int = 8, flags: int = GTF_permit_access, domid: int = 2, pfn: int = 20) -> int:
         """Have `a` grant one of its pages; the frame."""
-        mfn = int(self.hv.mfn(self.a, pfn))
-        grant(self.hv, self.a, ref, flags, domid, mfn)
+        mfn = self.machine.mfn(self.a, pfn)
+        write_entry(self.a.grants, ref, flags, domid, mfn)
         return mfn
 
     def flags(self, ref: int = 8) -> int:
         return int(self.hv.ram.words[self.a.grants.slot(ref)] & 0xFFFF)
 
     def op(self, command: Any, *records: Any, count: int | None = None) -> int:
-        address = put(self.vcpu, REQUESTS, *records)
-        return call(self.vcpu, GRANT_TABLE_OP, command.number, address, len(records) if count is None else count)
+        address = self.machine.put(self.vcpu, REQUESTS, *records)
+        return self.call(command.number, address, len(records) if count is None else count)
 
     def map(self, pfn: int = HOLE, flags: int = HOST, ref: int = 8, dom: int = 1, address: int | None = None) -> Any:
         where = BASE + pfn * 4096 if address is None else address
         assert self.op(calls.GNTTABOP.map_grant_ref, GnttabMapGrantRef(where, flags, ref, dom)) == 0
-        return get(self.vcpu, GnttabMapGrantRef, REQUESTS)
+        return self.get(GnttabMapGrantRef)
 
     def unmap(self, handle: int, pfn: int = HOLE, bus: int = 0, address: int | None = None) -> int:
         where = BASE + pfn * 4096 if address is None else address
         assert self.op(calls.GNTTABOP.unmap_grant_ref, GnttabUnmapGrantRef(where, bus, handle)) == 0
-        return int(get(self.vcpu, GnttabUnmapGrantRef, REQUESTS).status)
+        return int(self.get(GnttabUnmapGrantRef).status)
 
     def entry(self, pfn: int = HOLE) -> int:
-        return int(self.hv.entry(self.b, pfn))
+        return int(self.machine.entry(self.b, pfn))
 
     def clear(self, pfn: int = HOLE) -> None:
         """Take b's own page out of an entry, so that mapping there and back leaves the books as they are."""
-        self.hv.pagetables.modify(self.vcpu.memory.entry_address(BASE + pfn * 4096), 0, False, 2, 2)
-        self.hv.flush()
+        self.machine.set_entry(self.b, pfn, 0)
         self.before = self.books()
+
+    def mfn(self, domain: Domain, pfn: int) -> int:
+        return self.machine.mfn(domain, pfn)
+
+    def get(self, record: Any, index: int = 0) -> Any:
+        """One of the requests, answered."""
+        return self.machine.get(self.vcpu, record, REQUESTS, index)
+
+    def call(self, number: int, address: int, count: int) -> int:
+        return self.machine.call(self.vcpu, HYPERVISOR_grant_table_op, number, address, count)
+
+    def slot(self, pfn: int) -> int:
+        """Where the L1 entry of one of b's pages is."""
+        return self.machine.entry_address(self.b, pfn)
 
 
 @pytest.fixture
@@ -160,16 +176,16 @@ def test_flags_shrink_as_uses_end(world: World) -> None:
 def test_what_an_entry_must_say(world: World) -> None:
     mfn = world.grant(ref=8, domid=3)
     assert world.map(ref=8).status == abi.GNTST_general_error  # for somebody else
-    grant(world.hv, world.a, 9, GTF_transitive, 2, mfn)
+    write_entry(world.a.grants, 9, GTF_transitive, 2, mfn)
     assert world.map(ref=9).status == abi.GNTST_general_error
-    grant(world.hv, world.a, 10, GTF_permit_access | abi.GTF_sub_page, 2, mfn)
+    write_entry(world.a.grants, 10, GTF_permit_access | abi.GTF_sub_page, 2, mfn)
     assert world.map(ref=10).status == abi.GNTST_general_error
-    grant(world.hv, world.a, 11, GTF_permit_access, 2, world.hv.mfn(world.b, 6))
+    write_entry(world.a.grants, 11, GTF_permit_access, 2, world.mfn(world.b, 6))
     assert world.map(ref=11).status == abi.GNTST_bad_page  # not a's to grant
     assert world.flags(11) == GTF_permit_access
-    grant(world.hv, world.a, 12, GTF_permit_access, 2, 0xFFFF_FFFF)
+    write_entry(world.a.grants, 12, GTF_permit_access, 2, 0xFFFF_FFFF)
     assert world.map(ref=12).status == abi.GNTST_bad_page
-    grant(world.hv, world.a, 13, GTF_permit_access, 2, world.hv.mfn(world.a, 3))  # its L1
+    write_entry(world.a.grants, 13, GTF_permit_access, 2, world.mfn(world.a, 3))  # its L1
     assert world.map(ref=13).status == abi.GNTST_general_error
     assert world.flags(13) == GTF_permit_access
     assert world.map(ref=512).status == abi.GNTST_bad_gntref
@@ -181,10 +197,10 @@ def test_what_an_entry_must_say(world: World) -> None:
 
 
 def test_a_page_table_can_be_mapped_to_read(world: World) -> None:
-    grant(world.hv, world.a, 8, GTF_permit_access, 2, world.hv.mfn(world.a, 3))
+    write_entry(world.a.grants, 8, GTF_permit_access, 2, world.mfn(world.a, 3))
     op = world.map(flags=HOST | READONLY)
     assert op.status == 0
-    assert world.hv.frames.types[world.hv.mfn(world.a, 3)] & TYPE_MASK == L1
+    assert world.hv.frames.types[world.mfn(world.a, 3)] & TYPE_MASK == L1
     assert world.unmap(op.handle) == 0
     assert world.books() == world.before
 
@@ -194,11 +210,11 @@ def test_where_a_mapping_can_go(world: World) -> None:
     for address in (BASE - (1 << 30), 0xFFFF_8000_0000_0000, 1 << 47, 0x1234_0000_0000_0000):
         assert world.map(address=address).status == abi.GNTST_general_error, hex(address)
     contains = HOST | abi.GNTMAP_contains_pte
-    slot = world.vcpu.memory.entry_address(BASE + HOLE * 4096)
+    slot = world.slot(HOLE)
     assert world.map(flags=contains, address=slot + 4).status == abi.GNTST_general_error
-    assert world.map(flags=contains, address=world.hv.mfn(world.b, 6) << 12).status == abi.GNTST_general_error
-    assert world.map(flags=contains, address=world.hv.mfn(world.b, 2) << 12).status == abi.GNTST_general_error
-    assert world.map(flags=contains, address=world.hv.mfn(world.a, 3) << 12).status == abi.GNTST_general_error
+    assert world.map(flags=contains, address=world.mfn(world.b, 6) << 12).status == abi.GNTST_general_error
+    assert world.map(flags=contains, address=world.mfn(world.b, 2) << 12).status == abi.GNTST_general_error
+    assert world.map(flags=contains, address=world.mfn(world.a, 3) << 12).status == abi.GNTST_general_error
     assert world.map(flags=contains, address=1 << 50).status == abi.GNTST_general_error
     assert world.books() == world.before
     op = world.map(flags=contains, address=slot)
@@ -216,7 +232,7 @@ def test_application_map_and_the_guests_own_bits(world: World) -> None:
 
 def test_mapping_over_a_page_drops_it(world: World) -> None:
     world.grant()
-    mine = world.hv.mfn(world.b, 10)
+    mine = world.mfn(world.b, 10)
     refs = world.hv.frames.refs[mine]
     op = world.map(pfn=10)
     assert op.status == 0
@@ -227,7 +243,7 @@ def test_mapping_over_a_page_drops_it(world: World) -> None:
 def test_a_guest_cannot_make_a_grant_entry_itself(world: World) -> None:
     world.grant()
     op = world.map()
-    address = world.vcpu.memory.entry_address(BASE + 41 * 4096)
+    address = world.slot(41)
     with pytest.raises(HypercallError) as caught:
         world.hv.pagetables.modify(address, world.entry(), False, 2, 2)
     assert caught.value.errno == Errno.EINVAL
@@ -283,7 +299,7 @@ def test_handles_run_out(world: World) -> None:
 
 
 def test_a_domain_may_map_its_own_grant(world: World) -> None:
-    grant(world.hv, world.b, 8, GTF_permit_access, 2, world.hv.mfn(world.b, 20))
+    write_entry(world.b.grants, 8, GTF_permit_access, 2, world.mfn(world.b, 20))
     op = world.map(dom=2)
     assert op.status == 0
     assert world.unmap(op.handle) == 0
@@ -296,15 +312,15 @@ def test_replace_moves_the_entry(world: World) -> None:
     moved = world.entry(10)
     request = GnttabUnmapAndReplace(BASE + HOLE * 4096, BASE + 10 * 4096, op.handle)
     assert world.op(calls.GNTTABOP.unmap_and_replace, request) == 0
-    assert get(world.vcpu, GnttabUnmapAndReplace, REQUESTS).status == 0
+    assert world.get(GnttabUnmapAndReplace).status == 0
     assert (world.entry(), world.entry(10)) == (moved, 0)
     assert world.books() == world.before
     op = world.map(pfn=10)
     request = GnttabUnmapAndReplace(BASE + 6 * 4096, BASE + 11 * 4096, op.handle)
-    refs = world.hv.frames.refs[world.hv.mfn(world.b, 11)]
-    lost = world.hv.mfn(world.b, 11)
+    refs = world.hv.frames.refs[world.mfn(world.b, 11)]
+    lost = world.mfn(world.b, 11)
     world.op(calls.GNTTABOP.unmap_and_replace, request)
-    assert get(world.vcpu, GnttabUnmapAndReplace, REQUESTS).status == abi.GNTST_general_error
+    assert world.get(GnttabUnmapAndReplace).status == abi.GNTST_general_error
     assert world.entry(11) == 0 and world.hv.frames.refs[lost] == refs - 1  # Xen drops what it had taken
 
 
@@ -312,15 +328,17 @@ def test_a_batch_stops_for_others_and_goes_on(world: World) -> None:
     for index in range(6):
         world.grant(ref=8 + index, pfn=20 + index)
         world.clear(30 + index)
-    world.hv.patience = 4
+    world.machine.work = 4
     requests = [GnttabMapGrantRef(BASE + (30 + index) * 4096, HOST, 8 + index, 1) for index in range(6)]
     assert world.op(calls.GNTTABOP.map_grant_ref, *requests) == 0
-    done = [get(world.vcpu, GnttabMapGrantRef, REQUESTS, index) for index in range(6)]
+    done = [world.get(GnttabMapGrantRef, index) for index in range(6)]
     assert [op.status for op in done] == [0] * 6
-    flushes = world.hv.flushes
+    assert world.machine.continued == 5
+    flushes: list[int] = []
+    world.hv.pagetables.flush_before_reuse = lambda: flushes.append(1)
     undo = [GnttabUnmapGrantRef(BASE + (30 + index) * 4096, 0, op.handle) for index, op in enumerate(done)]
     assert world.op(calls.GNTTABOP.unmap_grant_ref, *undo) == 0
-    assert world.hv.flushes == flushes + 1
+    assert len(flushes) == 1  # one for the whole group
     assert world.books() == world.before
 
 
@@ -330,7 +348,7 @@ def test_an_item_that_faults_ends_the_batch_and_keeps_the_books(world: World) ->
     last = BASE + PAGES * 4096 - 24  # the last request that fits before the end of what is mapped
     world.vcpu.memory.write(last, bytes(GnttabUnmapGrantRef(BASE + HOLE * 4096, 0, op.handle)))
     number = calls.GNTTABOP.unmap_grant_ref.number
-    assert call(world.vcpu, GRANT_TABLE_OP, number, last, 2) == -Errno.EFAULT
+    assert world.call(number, last, 2) == -Errno.EFAULT
     assert world.entry() == 0
     assert world.books() == world.before
 
@@ -345,12 +363,12 @@ def end(number: int, domid: int, offset: int = 0) -> Any:
 
 def copy(world: World, source: Any, dest: Any, length: int = 16, flags: int = 0) -> int:
     assert world.op(calls.GNTTABOP.copy, GnttabCopy(source, dest, length, flags)) == 0
-    return int(get(world.vcpu, GnttabCopy, REQUESTS).status)
+    return int(world.get(GnttabCopy).status)
 
 
 def test_copy_from_and_to_grants(world: World) -> None:
     mfn = world.grant()
-    mine = world.hv.mfn(world.b, 6)
+    mine = world.mfn(world.b, 6)
     world.hv.ram.frame(mfn)[100:104] = b"take"
     assert copy(world, end(8, 1, 100), end(mine, DOMID_SELF, 8), 4, abi.GNTCOPY_source_gref) == 0
     assert bytes(world.hv.ram.frame(mine)[8:12]) == b"take"
@@ -364,8 +382,8 @@ def test_copy_from_and_to_grants(world: World) -> None:
 
 def test_what_copy_refuses(world: World) -> None:
     world.grant(flags=GTF_permit_access | GTF_readonly)
-    mine, table = world.hv.mfn(world.b, 6), world.hv.mfn(world.b, 3)
-    own, theirs = end(mine, DOMID_SELF), world.hv.mfn(world.a, 6)
+    mine, table = world.mfn(world.b, 6), world.mfn(world.b, 3)
+    own, theirs = end(mine, DOMID_SELF), world.mfn(world.a, 6)
     by_source, by_dest = abi.GNTCOPY_source_gref, abi.GNTCOPY_dest_gref
     assert copy(world, end(mine, 2), own) == abi.GNTST_permission_denied  # by number: DOMID_SELF only
     assert copy(world, own, end(theirs, 1)) == abi.GNTST_permission_denied
@@ -379,7 +397,7 @@ def test_what_copy_refuses(world: World) -> None:
     assert copy(world, end(table, DOMID_SELF), own) == 0
     assert copy(world, own, end(mine, DOMID_SELF, 4090)) == abi.GNTST_bad_copy_arg
     assert copy(world, end(mine, DOMID_SELF, 4090), own) == abi.GNTST_bad_copy_arg
-    grant(world.hv, world.a, 9, GTF_transitive, 2, theirs)
+    write_entry(world.a.grants, 9, GTF_transitive, 2, theirs)
     assert copy(world, end(9, 1), own, flags=by_source) == abi.GNTST_general_error
     assert world.books() == world.before
     assert not world.a.grants.active
@@ -389,7 +407,7 @@ def test_copy_looks_again_at_an_entry_that_changed_under_a_use(world: World) -> 
     world.grant()
     reader = world.map(flags=HOST | READONLY)
     world.grant(pfn=22)  # a changes its mind about the frame
-    mine = end(world.hv.mfn(world.b, 6), DOMID_SELF)
+    mine = end(world.mfn(world.b, 6), DOMID_SELF)
     assert copy(world, end(8, 1), mine, flags=abi.GNTCOPY_source_gref) == 0  # a second reader gets what is in use
     assert copy(world, mine, end(8, 1), flags=abi.GNTCOPY_dest_gref) == abi.GNTST_general_error
     assert world.flags() & GTF_writing == 0
@@ -400,12 +418,12 @@ def test_copy_looks_again_at_an_entry_that_changed_under_a_use(world: World) -> 
 # -- transfer ------------------------------------------------------------------------------------------------
 
 def test_transfer_moves_a_frame(world: World) -> None:
-    mfn = world.hv.mfn(world.b, 10)
+    mfn = world.mfn(world.b, 10)
     world.clear(10)
     world.a.max_pages += 1
-    grant(world.hv, world.a, 8, GTF_accept_transfer, 2, 0x777)
+    write_entry(world.a.grants, 8, GTF_accept_transfer, 2, 0x777)
     assert world.op(calls.GNTTABOP.transfer, GnttabTransfer(mfn, 1, 8)) == 0
-    assert get(world.vcpu, GnttabTransfer, REQUESTS).status == 0
+    assert world.get(GnttabTransfer).status == 0
     assert world.hv.frames.owner[mfn] == 1
     assert world.hv.m2p[mfn] == 0x777
     assert world.hv.ram.words[world.a.grants.slot(8)] >> 32 == mfn
@@ -416,13 +434,13 @@ def test_transfer_moves_a_frame(world: World) -> None:
 def test_what_transfer_refuses_and_what_it_loses(world: World) -> None:
     def transfer(mfn: int, dom: int, ref: int) -> int:
         assert world.op(calls.GNTTABOP.transfer, GnttabTransfer(mfn, dom, ref)) == 0
-        return int(get(world.vcpu, GnttabTransfer, REQUESTS).status)
+        return int(world.get(GnttabTransfer).status)
 
-    grant(world.hv, world.a, 8, GTF_accept_transfer, 2, 0)
-    for mfn in (world.hv.mfn(world.b, 6), world.hv.mfn(world.a, 6), world.b.grants.frames[0], 0, 1 << 40):
+    write_entry(world.a.grants, 8, GTF_accept_transfer, 2, 0)
+    for mfn in (world.mfn(world.b, 6), world.mfn(world.a, 6), world.b.grants.frames[0], 0, 1 << 40):
         assert transfer(mfn, 1, 8) == abi.GNTST_bad_page, mfn
     assert world.books() == world.before
-    spare = [world.hv.mfn(world.b, pfn) for pfn in range(10, 15)]
+    spare = [world.mfn(world.b, pfn) for pfn in range(10, 15)]
     for pfn in range(10, 15):
         world.clear(pfn)
     assert transfer(spare[0], 9, 8) == abi.GNTST_bad_domain
@@ -441,10 +459,10 @@ def test_what_transfer_refuses_and_what_it_loses(world: World) -> None:
 def test_setup_lists_frames_the_domain_can_map(world: World) -> None:
     op = GnttabSetupTable(DOMID_SELF, 3, 0, BASE + 6 * 4096)
     assert world.op(calls.GNTTABOP.setup_table, op) == 0
-    assert get(world.vcpu, GnttabSetupTable, REQUESTS).status == 0
+    assert world.get(GnttabSetupTable).status == 0
     frames = struct.unpack("<3Q", world.vcpu.memory.read(BASE + 6 * 4096, 24))
     assert list(frames) == world.b.grants.frames
-    address = world.vcpu.memory.entry_address(BASE + HOLE * 4096)
+    address = world.slot(HOLE)
     world.hv.pagetables.modify(address, frames[2] << 12 | PRESENT | RW | NX, False, 2, 2)
     assert world.b.tot_pages == PAGES
     assert world.hv.frames.types[frames[0]] & TYPE_MASK == WRITABLE
@@ -458,7 +476,7 @@ def test_what_setup_refuses(world: World) -> None:
     def setup(**fields: int) -> Any:
         op = GnttabSetupTable(**{"dom": DOMID_SELF, "nr_frames": 1, "frame_list": BASE + 6 * 4096, **fields})
         result = world.op(calls.GNTTABOP.setup_table, op)
-        return result or get(world.vcpu, GnttabSetupTable, REQUESTS).status
+        return result or world.get(GnttabSetupTable).status
 
     assert setup(dom=9) == abi.GNTST_bad_domain
     assert setup(dom=1) == abi.GNTST_permission_denied
@@ -476,17 +494,17 @@ def test_what_setup_refuses(world: World) -> None:
 
 def test_query_size_and_versions(world: World) -> None:
     assert world.op(calls.GNTTABOP.query_size, GnttabQuerySize(DOMID_SELF)) == 0
-    op = get(world.vcpu, GnttabQuerySize, REQUESTS)
+    op = world.get(GnttabQuerySize)
     assert (op.nr_frames, op.max_nr_frames, op.status) == (1, 64, 0)
     world.op(calls.GNTTABOP.query_size, GnttabQuerySize(1))
-    assert get(world.vcpu, GnttabQuerySize, REQUESTS).status == abi.GNTST_permission_denied
+    assert world.get(GnttabQuerySize).status == abi.GNTST_permission_denied
     world.op(calls.GNTTABOP.query_size, GnttabQuerySize(9))
-    assert get(world.vcpu, GnttabQuerySize, REQUESTS).status == abi.GNTST_bad_domain
+    assert world.get(GnttabQuerySize).status == abi.GNTST_bad_domain
     for version, answer in ((1, 0), (2, -Errno.ENOSYS), (3, -Errno.EINVAL)):
         assert world.op(calls.GNTTABOP.set_version, GnttabSetVersion(version)) == answer
-        assert get(world.vcpu, GnttabSetVersion, REQUESTS).version == 1
+        assert world.get(GnttabSetVersion).version == 1
     assert world.op(calls.GNTTABOP.get_version, GnttabGetVersion(DOMID_SELF)) == 0
-    assert get(world.vcpu, GnttabGetVersion, REQUESTS).version == 1
+    assert world.get(GnttabGetVersion).version == 1
     assert world.op(calls.GNTTABOP.get_version, GnttabGetVersion(1)) == -Errno.EPERM
     assert world.op(calls.GNTTABOP.get_version, GnttabGetVersion(9)) == -Errno.ESRCH
 
@@ -495,7 +513,7 @@ def test_a_version_1_table_has_no_status_frames(world: World) -> None:
     def status(nr_frames: int, dom: int = DOMID_SELF) -> int:
         op = abi.GnttabGetStatusFrames(nr_frames, dom, 0, BASE + 6 * 4096)
         assert world.op(calls.GNTTABOP.get_status_frames, op) == 0
-        return int(get(world.vcpu, abi.GnttabGetStatusFrames, REQUESTS).status)
+        return int(world.get(abi.GnttabGetStatusFrames).status)
 
     assert [status(0), status(1)] == [0, abi.GNTST_general_error]
     assert [status(0, 1), status(0, 9)] == [abi.GNTST_permission_denied, abi.GNTST_bad_domain]
@@ -504,10 +522,10 @@ def test_a_version_1_table_has_no_status_frames(world: World) -> None:
 def test_swap_exchanges_entries_nobody_uses(world: World) -> None:
     def swap(ref_a: int, ref_b: int) -> int:
         assert world.op(calls.GNTTABOP.swap_grant_ref, GnttabSwapGrantRef(ref_a, ref_b)) == 0
-        return int(get(world.vcpu, GnttabSwapGrantRef, REQUESTS).status)
+        return int(world.get(GnttabSwapGrantRef).status)
 
     words, grants = world.hv.ram.words, world.b.grants
-    grant(world.hv, world.b, 8, GTF_permit_access, 2, world.hv.mfn(world.b, 20))
+    write_entry(world.b.grants, 8, GTF_permit_access, 2, world.mfn(world.b, 20))
     entry = words[grants.slot(8)]
     assert swap(8, 9) == 0
     assert (words[grants.slot(8)], words[grants.slot(9)]) == (0, entry)
@@ -522,16 +540,16 @@ def test_cache_flush_only_checks(world: World) -> None:
     def flush(mfn: int, offset: int = 0, length: int = 64, op: int = abi.GNTTAB_CACHE_CLEAN, place: int = 0) -> int:
         request = GnttabCacheFlush(offset=offset, length=length, op=op)
         request.a.dev_bus_addr = mfn << 12
-        address = put(world.vcpu, REQUESTS, request)
-        return call(world.vcpu, GRANT_TABLE_OP, abi.GNTTABOP_cache_flush | place, address, 1)
+        address = world.machine.put(world.vcpu, REQUESTS, request)
+        return world.call(abi.GNTTABOP_cache_flush | place, address, 1)
 
-    mine, theirs = world.hv.mfn(world.b, 6), world.grant()
+    mine, theirs = world.mfn(world.b, 6), world.grant()
     assert flush(mine) == flush(mine, op=3) == flush(mine, length=0) == flush(mine, op=0) == 0
     assert flush(mine, op=abi.GNTTAB_CACHE_INVAL) == -Errno.EOPNOTSUPP
     assert flush(mine, op=4) == flush(mine, op=1 << 31) == -Errno.EINVAL
     assert flush(mine, 4096) == flush(mine, 4000, 97) == flush(mine, 0, 4097) == -Errno.EINVAL
     assert flush(theirs) == flush(1 << 40) == -Errno.EINVAL
-    assert flush(world.b.shared_info) == flush(world.hv.ram.frames - 1) == -Errno.EPERM
+    assert flush(world.hv.m2p_l3) == flush(world.hv.ram.frames - 1) == -Errno.EPERM
     assert flush(mine, length=0, place=0x1000) == -Errno.EILSEQ
     world.map()
     assert flush(theirs) == 0
@@ -539,16 +557,16 @@ def test_cache_flush_only_checks(world: World) -> None:
 
 
 def test_what_the_call_itself_refuses(world: World) -> None:
-    address = put(world.vcpu, REQUESTS, b"")
-    assert call(world.vcpu, GRANT_TABLE_OP, 0, address, 1 << 31) == -Errno.EINVAL
-    assert call(world.vcpu, GRANT_TABLE_OP, 0x1000, address, 1) == -Errno.EINVAL
-    assert call(world.vcpu, GRANT_TABLE_OP, 3, address, 1) == -Errno.ENOSYS
-    assert call(world.vcpu, GRANT_TABLE_OP, 13, address, 1) == -Errno.ENOSYS
-    assert call(world.vcpu, GRANT_TABLE_OP, 0, 0xFFFF_8000_0000_0000, 1) == -Errno.EFAULT
+    address = world.machine.put(world.vcpu, REQUESTS, b"")
+    assert world.call(0, address, 1 << 31) == -Errno.EINVAL
+    assert world.call(0x1000, address, 1) == -Errno.EINVAL
+    assert world.call(3, address, 1) == -Errno.ENOSYS
+    assert world.call(13, address, 1) == -Errno.ENOSYS
+    assert world.call(0, 0xFFFF_8000_0000_0000, 1) == -Errno.EFAULT
     for number in (0, 1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12):
-        assert call(world.vcpu, GRANT_TABLE_OP, number, BASE - (1 << 30), 1) == -Errno.EFAULT, number
+        assert world.call(number, BASE - (1 << 30), 1) == -Errno.EFAULT, number
     for number in (0, 1, 4, 5, 7, 11, 12):
-        assert call(world.vcpu, GRANT_TABLE_OP, number, address, 0) == 0, number
+        assert world.call(number, address, 0) == 0, number
 
 
 # -- domain 0's views ----------------------------------------------------------------------------------------
@@ -582,10 +600,10 @@ def test_a_mapper_that_dies_gives_everything_back(world: World) -> None:
     assert world.map().status == 0
     assert world.map(pfn=10, ref=9, flags=HOST | READONLY).status == 0
     assert world.map(ref=9, flags=abi.GNTMAP_device_map).status == 0
-    world.hv.release(world.b)
+    world.machine.destroy(world.b)
     assert not world.a.grants.active
     assert (world.flags(8), world.flags(9)) == (GTF_permit_access, GTF_permit_access)
-    assert [world.hv.frames.refs[world.hv.mfn(world.a, pfn)] for pfn in (20, 21)] == refs
+    assert [world.hv.frames.refs[world.mfn(world.a, pfn)] for pfn in (20, 21)] == refs
     assert world.hv.frames.owned_by(2) == []
     assert world.b.tot_pages == 0
 
@@ -593,39 +611,38 @@ def test_a_mapper_that_dies_gives_everything_back(world: World) -> None:
 def test_a_granter_that_dies_is_gone_when_its_last_mapping_is(world: World) -> None:
     mfn = world.grant()
     op = world.map()
-    world.hv.release(world.a)
-    assert world.hv.frames.owned_by(1) == sorted([mfn, *world.a.grants.frames])
-    assert (world.a.tot_pages, world.a.dying) == (1, True)
-    other = world.map(pfn=10)
-    assert other.status == 0  # a dying domain's grants can be used while there is something left of it
-    assert world.unmap(other.handle, pfn=10) == world.unmap(op.handle) == 0
-    assert world.a.tot_pages == 0
-    world.hv.release(world.a)
+    world.machine.destroy(world.a)
+    assert world.hv.frames.owned_by(1) == [mfn]
+    assert world.a.tot_pages == 1
+    assert world.hv.domains[1] is world.a  # its id is not given to another meanwhile
+    assert world.map(pfn=10).status == abi.GNTST_bad_domain
+    assert world.unmap(op.handle) == 0
     assert world.hv.frames.owned_by(1) == []
+    assert 1 not in world.hv.domains
 
 
 def test_an_entry_lost_otherwise_keeps_its_pin_and_unmapping_late_is_fatal(world: World) -> None:
     mfn = world.grant()
     op = world.map()
-    world.hv.pagetables.modify(world.vcpu.memory.entry_address(BASE + HOLE * 4096), 0, False, 2, 2)
+    world.machine.set_entry(world.b, HOLE, 0)
     assert world.hv.frames.type_counts[mfn] == 1  # what the entry held went with it
     assert world.flags() == GTF_permit_access | GTF_reading | GTF_writing  # but the granter is told it is in use
     assert world.unmap(op.handle) == abi.GNTST_general_error
-    world.hv.release(world.a)
+    world.machine.destroy(world.a)
     assert world.a.tot_pages == 0
     with pytest.raises(DomainCrash):
         world.unmap(op.handle)
-    world.hv.release(world.b)
+    world.machine.destroy(world.b)
     assert world.hv.frames.owned_by(1) == world.hv.frames.owned_by(2) == []
 
 
-def test_release_of_many_mappings_stops_for_others(world: World) -> None:
+def test_release_of_many_mappings_stops_for_others(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grants, "MAPPINGS_PER_STEP", 256)
     for ref in range(8, 13):
         world.grant(ref=ref, pfn=20 + ref)
         for _ in range(128):
             assert world.map(ref=ref, flags=abi.GNTMAP_device_map | READONLY).status == 0
     world.b.dying = True
-    world.hv.patience = 1
     assert not world.b.grants.release_mappings()  # 640 mappings go in three pieces
     assert not world.b.grants.release_mappings()
     assert world.a.grants.active
