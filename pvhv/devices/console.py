@@ -241,14 +241,6 @@ class Console:
         length = self.record.length
         return any(reader.lossless and length - reader.offset > LOSSLESS_BACKLOG for reader in self.readers)
 
-    def say(self, text: str) -> None:
-        """A word of the toolstack's own in the record, between two lives of a domain."""
-        with self.lock:
-            self.record.append(text.encode())
-            readers = list(self.readers)
-        for reader in readers:
-            reader.wake()
-
     def close(self) -> None:
         """The domain is gone for good: readers come to their end."""
         self.detach()

@@ -54,6 +54,8 @@ class DomainConfig:
     on_watchdog: str = "preserve"
     clock: str = "wall"
     timeline: str | None = None
+    cpu_weight: int = 256
+    given: list[str] = field(default_factory=list)  # the keys the file (or the command line) has
     warnings: list[str] = field(default_factory=list)
 
     def to_wire(self) -> dict[str, Any]:
@@ -148,6 +150,7 @@ KEYS: dict[str, Key] = {
     "maxmem": Key(_number(1, MAX_MEMORY, " (of MiB)"), "MiB it may grow to; memory by default"),
     "vcpus": Key(_number(1, MAX_VCPUS), "virtual processors"),
     "maxvcpus": Key(_number(1, MAX_VCPUS), "virtual processors it may bring up; vcpus by default"),
+    "cpu_weight": Key(_number(1, 65535), "its share of the processor; 256 is everybody's"),
     "on_poweroff": Key(_one_of(ACTIONS), "what happens after a poweroff; destroy by default"),
     "on_reboot": Key(_one_of(ACTIONS), "after a reboot; restart by default"),
     "on_crash": Key(
@@ -162,7 +165,7 @@ TUNING = "it tunes a machine; there is none here to tune"
 NO_DEVICE = "there is no such device here yet; remove the line"
 NO_BOOTLOADER = "there is no bootloader: name the guest's kernel with kernel = ..."
 TUNING_KEYS = """
-    cpu_weight cap cpus cpus_soft pool nomigrate localtime rtc_timeoffset tsc_mode max_grant_frames
+    cap cpus cpus_soft pool nomigrate localtime rtc_timeoffset tsc_mode max_grant_frames
     max_maptrack_frames max_event_channels driver_domain seclabel keymap claim_mode vnuma e820_host pae acpi
     apic nx serial device_model_version on_soft_reset
 """
@@ -234,11 +237,15 @@ def interpret(settings: dict[str, Setting], file: Path) -> DomainConfig:
         uuid=values.get("uuid"),
         clock=clock,
         timeline=timeline,
+        cpu_weight=values.get("cpu_weight", 256),
+        given=sorted(values),
         warnings=warnings,
     )
     for event in ("on_poweroff", "on_reboot", "on_crash"):
         setattr(config, event, values.get(event, getattr(config, event)))
     config.on_watchdog = values.get("on_watchdog", config.on_crash)
+    if "on_crash" in values and "on_watchdog" not in values:
+        config.given.append("on_watchdog")
     return config
 
 

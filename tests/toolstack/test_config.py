@@ -29,7 +29,7 @@ def complaint(file: Path, text: str, *arguments: str) -> str:
 
 def test_defaults(file: Path) -> None:
     made = load(file, "")
-    assert made == config.DomainConfig(name="lab", kernel=file.parent / "kernel.elf")
+    assert made == config.DomainConfig(name="lab", kernel=file.parent / "kernel.elf", given=["kernel"])
     assert (made.on_poweroff, made.on_reboot, made.on_crash) == ("destroy", "restart", "preserve")
     assert (made.memory, made.vcpus, made.clock) == (64, 1, "wall")
 
@@ -37,7 +37,7 @@ def test_defaults(file: Path) -> None:
 def test_everything_set(file: Path) -> None:
     made = load(
         file,
-        'name = "one"; memory = 32; maxmem = 64; vcpus = 2; clock = "virtual"; timeline = "lab"\n'
+        'name = "one"; memory = 32; maxmem = 64; vcpus = 2; clock = "virtual"; timeline = "lab"\n cpu_weight = 512\n'
         'root = "/dev/x"; extra = "ro"; on_crash = "restart"; type = "pv"; ramdisk = "kernel.elf"\n'
         'uuid = "5F0C9D5E-7F1C-4F3E-9A43-0C3F3C7A1E52"',
     )
@@ -54,7 +54,10 @@ def test_everything_set(file: Path) -> None:
         on_watchdog="restart",
         clock="virtual",
         timeline="lab",
+        cpu_weight=512,
+        given=made.given,
     )
+    assert set(made.given) >= {"on_crash", "on_watchdog", "timeline"}
     assert config.DomainConfig.from_wire(made.to_wire()) == made
 
 
@@ -94,8 +97,8 @@ def test_complaints(file: Path, text: str, words: str) -> None:
 
 
 def test_what_only_tunes_is_passed_over_with_a_word(file: Path) -> None:
-    assert load(file, "cpu_weight = 512\ndisk = []\nvif = ['']").warnings == [
-        f"{file}:2: 'cpu_weight' is passed over: {config.TUNING}"
+    assert load(file, "cap = 50\ndisk = []\nvif = ['']").warnings == [
+        f"{file}:2: 'cap' is passed over: {config.TUNING}"
     ]
 
 

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Boot a guest from a test, and look at what it said.
+
+    from pvhv.testing import boot
+
+    def test_my_guest() -> None:
+        result = boot("build/my-guest", stdin="hello\\n", timeout=5)
+        assert result.passed, result.output
+
+Everything happens in the test's own process, on a machine made for this one run: no `pvhvd`, nothing left
+behind. The clock is virtual unless asked otherwise, so that a run gives the same counts and the same output
+every time; the timeout is the host's time all the same. `Machine` is for tests with more than one domain.
+
+A bug of the hypervisor met on the way is raised as HypervisorBug, whatever the guest said.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from pvhv.core.hypervisor import Hypervisor
+from pvhv.observe import counters
+from pvhv.observe.counters import Counters
+from pvhv.toolstack.config import DomainConfig, find_kernel
+from pvhv.toolstack.errors import ToolstackError
+from pvhv.toolstack.guest import Guest, prepare
+from pvhv.toolstack.host import Host
+from pvhv.toolstack.lifecycle import TIMEOUT_STATUS
+
+PAGES_PER_MIB = 256
+HYPERVISOR_MIB = 32  # for itself: page tables, shared pages, the M2P
+PASS, FAIL = "PASS", "FAIL"
+
+
+class HypervisorBug(AssertionError):
+    """The hypervisor broke a promise; the text is its traceback."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a guest.
+
+    `verdict` is "PASS" or "FAIL" when its last line begins with that word, else empty. `exit_status` is that
+    of `pvhv create -c`: 0 poweroff, 10 reboot, 20 crash, 21 watchdog, 124 timeout. `values` are its key=value
+    lines.
+    """
+
+    output: str
+    exit_status: int
+    ending: str
+    counters: Counters
+    report: str = ""
+    dmesg: str = ""
+    raw: bytes = field(default=b"", repr=False)
+
+    @property
+    def lines(self) -> list[str]:
+        """Its output by lines, line ends and trailing blanks taken off."""
+        return [line.rstrip() for line in self.output.splitlines()]
+
+    @property
+    def last_line(self) -> str:
+        """The last line that says something."""
+        return next((line for line in reversed(self.lines) if line), "")
+
+    @property
+    def verdict(self) -> str:
+        """The word its last line begins with, if that is a verdict."""
+        word = self.last_line.partition(" ")[0].rstrip(":")
+        return word if word in (PASS, FAIL) else ""
+
+    @property
+    def passed(self) -> bool:
+        """It said PASS and powered off."""
+        return self.verdict == PASS and self.exit_status == 0
+
+    @property
+    def values(self) -> dict[str, str]:
+        """What it observed: its lines of the form key=value, the last of each key."""
+        pairs = (line.partition("=") for line in self.lines)
+        return {
+            key.strip(): value.strip()
+            for key, equals, value in pairs
+            if equals and key.strip().isidentifier()
+        }
+
+
+class Machine:
+    """A hypervisor of one's own with some domains, run until something is so. To be used as a context."""
+
+    def __init__(self, memory: int = 512) -> None:
+        self.hypervisor = Hypervisor(memory_frames=(memory + HYPERVISOR_MIB) * PAGES_PER_MIB)
+        self.host = Host(self.hypervisor)
+        self.ended: set[Guest] = set()
+        self.host.listeners.append(self._listen)
+
+    def _listen(self, guest: Guest, what: str) -> None:
+        if what == "ended":
+            self.ended.add(guest)
+
+    def create(
+        self,
+        kernel: str | os.PathLike[str],
+        *,
+        name: str = "guest",
+        stdin: str | bytes = b"",
+        clock: str = "virtual",
+        timeline: str | None = None,
+        cmdline: str = "",
+        memory: int = 64,
+        vcpus: int = 1,
+        ramdisk: str | os.PathLike[str] | None = None,
+        paused: bool = False,
+    ) -> Guest:
+        """A domain; it runs when the machine does. Raises ToolstackError as `pvhv create` would."""
+        config = DomainConfig(
+            name=name,
+            kernel=_kernel(kernel),
+            ramdisk=None if ramdisk is None else Path(ramdisk),
+            cmdline=cmdline,
+            memory=memory,
+            maxmem=memory,
+            vcpus=vcpus,
+            clock=clock,
+            timeline=timeline,
+            on_reboot="preserve",
+            on_poweroff="preserve",
+        )
+        guest = self.host.create(prepare(config), paused=True)
+        guest.console.typed += stdin.encode() if isinstance(stdin, str) else stdin
+        if not guest.console.virtual:
+            guest.console.pump()
+        if not paused:
+            guest.start()
+        return guest
+
+    def run(self, *guests: Guest, timeout: float = 10.0) -> bool:
+        """Run until the guests have stopped; False when `timeout` seconds of host time went by before."""
+        wanted = set(guests)
+        return self.hypervisor.run_until(lambda: wanted <= self.ended, timeout)
+
+    def result(self, guest: Guest) -> Result:
+        """What became of a guest so far. Raises HypervisorBug."""
+        if self.hypervisor.bugs:
+            raise HypervisorBug("\n".join(self.hypervisor.bugs))
+        raw = guest.console.output()
+        return Result(
+            output=raw.decode("utf-8", "replace").replace("\r\n", "\n"),
+            exit_status=guest.ended.status if guest.ended else TIMEOUT_STATUS,
+            ending=guest.ended.name if guest.ended else "timeout",
+            counters=counters.read(guest.domain),
+            report=guest.report,
+            dmesg=self.hypervisor.console.read(),
+            raw=raw,
+        )
+
+    def close(self) -> None:
+        """Take every domain apart."""
+        for guest in list(self.host.guests.values()):
+            self.host.destroy(guest)
+        self.hypervisor.run_until(lambda: not self.host.guests, 10)
+
+    def __enter__(self) -> Machine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def boot(
+    kernel: str | os.PathLike[str],
+    *,
+    stdin: str | bytes = b"",
+    timeout: float = 10.0,
+    clock: str = "virtual",
+    cmdline: str = "",
+    memory: int = 64,
+    vcpus: int = 1,
+    ramdisk: str | os.PathLike[str] | None = None,
+) -> Result:
+    """Run a kernel (a file, or the name of one that came with pvhv) until it stops, at most `timeout` seconds."""
+    with Machine(memory) as machine:
+        guest = machine.create(
+            kernel, stdin=stdin, clock=clock, cmdline=cmdline, memory=memory, vcpus=vcpus, ramdisk=ramdisk
+        )
+        machine.run(guest, timeout=timeout)
+        return machine.result(guest)
+
+
+def _kernel(kernel: str | os.PathLike[str]) -> Path:
+    if isinstance(kernel, str):
+        return find_kernel(kernel, Path.cwd(), "boot()")
+    path = Path(kernel)
+    if not path.is_file():
+        raise ToolstackError(f"there is no kernel {path}")
+    return path

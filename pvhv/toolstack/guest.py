@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One domain as dom0 knows it: its file, its state, its console and its way to the store.
+
+A Guest is one life; a restart makes another Guest from the same file, with the same console, so that whoever
+follows that sees one session. `assemble` does what `xl create` does, in its order, on the hypervisor's
+thread; what can be done before (reading files, planning the layout) is done by `prepare`, on any thread.
+
+Read beside it: tools/libs/light/libxl_create.c, libxl_dom.c.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pvhv.abi.errno import Errno
+from pvhv.abi.grant_table import (
+    GNTTAB_RESERVED_CONSOLE,
+    GNTTAB_RESERVED_XENSTORE,
+    GRANT_ENTRY_V1_CODEC,
+    GTF_permit_access,
+)
+from pvhv.core.errors import HypercallError
+from pvhv.core.grant_view import GrantView
+from pvhv.devices.console import Console
+from pvhv.devices.xenstore.daemon import Xenstore
+from pvhv.devices.xenstore.ring import Ring
+from pvhv.observe.crash import with_names
+from pvhv.observe.symbols import Symbols
+from pvhv.toolstack import builder, domain_store, elf, layout
+from pvhv.toolstack.config import DomainConfig
+from pvhv.toolstack.errors import ToolstackError
+from pvhv.toolstack.lifecycle import Ending, State, after
+
+if TYPE_CHECKING:
+    from pvhv.core.domain import Domain
+    from pvhv.core.hypervisor import Hypervisor
+
+PAGES_PER_MIB = 256
+
+
+@dataclass
+class Prepared:
+    """Everything of a domain that can be had before it exists."""
+
+    config: DomainConfig
+    kernel: elf.Kernel
+    plan: layout.Layout
+    ramdisk: bytes
+
+
+def prepare(config: DomainConfig) -> Prepared:
+    """Read the files of a domain and plan its memory. Any thread. Raises ToolstackError."""
+    kernel = elf.read(config.kernel)
+    ramdisk = b""
+    if config.ramdisk is not None:
+        try:
+            ramdisk = config.ramdisk.read_bytes()
+        except OSError as error:
+            raise ToolstackError(f"cannot read the ramdisk {config.ramdisk}: {error.strerror}") from None
+    return Prepared(config, kernel, layout.plan(kernel, config.memory * PAGES_PER_MIB, len(ramdisk)), ramdisk)
+
+
+class Guest:
+    """A domain and what dom0 keeps beside it. The hypervisor's thread only, but for `name` and `config`."""
+
+    def __init__(self, hypervisor: Hypervisor, store: Xenstore, prepared: Prepared, console: Console) -> None:
+        self.hypervisor = hypervisor
+        self.store = store
+        self.config = prepared.config
+        self.kernel = prepared.kernel
+        self.name = prepared.config.name
+        self.handle = prepared.config.uuid or str(uuid.uuid4())
+        self.console = console
+        self.state = State.BUILDING
+        self.born = time.monotonic()
+        self.quick_lives = 0  # how many lives in a row, this one included, were hardly lived
+        self.restarts = False  # once it is taken apart, another life follows
+        self.ended: Ending | None = None
+        self.report = ""
+        self.domain: Domain
+        self.ring: Ring | None = None
+        self.views: list[GrantView] = []
+        self._idle_hook: Any = None
+
+    @property
+    def domid(self) -> int:
+        return self.domain.domid
+
+    @property
+    def symbols(self) -> Symbols:
+        """The kernel's names, read when first asked for."""
+        if not hasattr(self, "_symbols"):
+            self._symbols = self.kernel.symbols()
+        return self._symbols
+
+    def happen(self, what: str) -> None:
+        """Go on to the state that follows. Raises ToolstackError where none does."""
+        self.state = after(self.state, what, self.name)
+
+    # -- birth -----------------------------------------------------------------------------------------------
+    def assemble(self, prepared: Prepared) -> None:
+        """Make the domain, ready to be unpaused. Raises ToolstackError; what was made by then is taken back."""
+        hypervisor, config = self.hypervisor, self.config
+        self.domain = hypervisor.create_domain(
+            timeline=self._timeline(),
+            vcpus=config.vcpus,
+            max_pages=config.maxmem * PAGES_PER_MIB,
+        )
+        self.domain.handle = uuid.UUID(self.handle)
+        self.domain.weight = config.cpu_weight
+        try:
+            self._build(prepared)
+        except HypercallError as failure:
+            hypervisor.destroy(self.domain)
+            if failure.errno == Errno.ENOMEM:
+                raise ToolstackError(
+                    f"the machine has no {config.memory} MiB left for {self.name}",
+                    "destroy a domain, or give this one less memory",
+                ) from None
+            raise ToolstackError(
+                f"the hypervisor refused {self.name}'s first context: {failure.errno.name}",
+                "its kernel file is at odds with itself; `pvhv dmesg` may say more",
+            ) from None
+        self.happen("built")
+
+    def _timeline(self) -> Any:
+        config = self.config
+        if config.clock == "wall":
+            return self.hypervisor.wall
+        # A virtual domain has a timeline to itself unless its file names one to share.
+        return self.hypervisor.timeline(config.timeline or f"domain {self.handle}")
+
+    def _build(self, prepared: Prepared) -> None:
+        hypervisor, domain, plan = self.hypervisor, self.domain, prepared.plan
+        mfns = hypervisor.allocate(domain, plan.nr_pages)
+        for pfn, mfn in enumerate(mfns):
+            hypervisor.m2p[mfn] = pfn
+        pages = builder.Pages(hypervisor.ram, mfns)
+        builder.load(pages, self.kernel, plan, prepared.ramdisk)
+        if self.kernel.hypercall_page is not None:
+            pages.write(self.kernel.hypercall_page - self.kernel.virt_base, builder.hypercall_page())
+        ports = builder.Ports(domain.events.alloc_unbound(0), domain.events.alloc_unbound(0))
+        builder.write_start_info(
+            pages, plan, ports, domain.shared_info, self.config.cmdline, len(prepared.ramdisk)
+        )
+        for ref, mfn in builder.grants(pages, plan).items():
+            entry = GRANT_ENTRY_V1_CODEC.pack(GTF_permit_access, 0, mfn)
+            hypervisor.ram.words[domain.grants.slot(ref)] = int.from_bytes(entry, "little")
+        builder.write_shared_info(hypervisor.ram, domain.shared_info)
+        domain_store.make_nodes(self.store, domain.domid, self.name, self.handle, self.config)
+        console_mfn, store_mfn = (mfns[plan.areas[name].pfn] for name in ("console", "xenstore"))
+        domain_store.describe_rings(self.store, domain.domid, ports, console_mfn, store_mfn)
+        hypervisor.set_context(domain.vcpus[0], builder.first_context(pages, self.kernel, plan))
+        self._connect(ports)
+
+    def _connect(self, ports: builder.Ports) -> None:
+        """Dom0's ends: the rings mapped by their grants, the ports bound."""
+        hypervisor, domid = self.hypervisor, self.domain.domid
+        dom0 = hypervisor.dom0
+        views = [GrantView(dom0, domid, ref) for ref in (GNTTAB_RESERVED_CONSOLE, GNTTAB_RESERVED_XENSTORE)]
+        self.views = views
+        console_port, store_port = (
+            dom0.events.bind_interdomain(self.domain.events, port) for port in (ports.console, ports.xenstore)
+        )
+        self.console.virtual = self.config.clock == "virtual"
+        self.console.attach(views[0].bytes, lambda: dom0.events.send(console_port))
+        self.ring = Ring(self.store, domid, views[1].bytes, lambda: dom0.events.send(store_port))
+        dom0.events.bind_handler(console_port, self.console.pump)
+        dom0.events.bind_handler(store_port, self.ring.pump)
+        self.local_ports = (console_port, store_port)
+        if self.console.virtual:
+            self._idle_hook = self.console.deliver
+            self.domain.timeline.on_idle.append(self._idle_hook)
+
+    def start(self) -> None:
+        """Take back the pause it was made with."""
+        self.happen("unpause")
+        self.hypervisor.unpause(self.domain)
+
+    # -- end -------------------------------------------------------------------------------------------------
+    def stopped(self, end: Ending) -> None:
+        """It shut down: nothing more will come from it."""
+        self.happen("shutdown")
+        self.ended = end
+        if self.domain.crash_report:
+            self.report = with_names(self.domain.crash_report, self.symbols)
+        self.store.shut_down()
+        self.console.detach()
+
+    def disconnect(self) -> None:
+        """Let go of everything dom0 holds of the domain, so that it can be taken apart."""
+        self.console.detach()
+        if self.ring is not None:
+            self.ring.close()
+            self.ring = None
+            events = self.hypervisor.dom0.events
+            for port in self.local_ports:
+                events.close(port)
+        if self._idle_hook is not None:
+            self.domain.timeline.on_idle.remove(self._idle_hook)
+            self._idle_hook = None
+        for view in self.views:
+            view.release()
+        self.views = []
+        domain_store.remove_nodes(self.store, self.domain.domid, self.handle)
+
+    def destroy(self) -> None:
+        """Take it apart; the hypervisor announces when it is gone."""
+        self.happen("destroy")
+        self.disconnect()
+        self.hypervisor.destroy(self.domain)

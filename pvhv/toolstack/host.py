@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The domains of one hypervisor, by name: what `pvhvd` serves and what a test boots a guest with.
+
+Everything here runs on the hypervisor's thread. An operation that takes time (a domain is taken apart piece
+by piece, a guest shuts down when it likes) returns a Future; nobody waits inside. What happens to guests by
+themselves is announced to listeners: "restarted" when a new life began, "ended" when a guest stopped for good
+(it may still be kept, to be looked at), "gone" when nothing of it is left.
+
+Read beside it: tools/xl/xl_vmcontrol.c.
+"""
+
+from __future__ import annotations
+
+import difflib
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import Any
+
+from pvhv.core.domain import Domain
+from pvhv.core.hypervisor import Hypervisor
+from pvhv.devices.console import Console
+from pvhv.devices.xenstore.daemon import Xenstore
+from pvhv.toolstack import domain_store
+from pvhv.toolstack.errors import ToolstackError
+from pvhv.toolstack.guest import Guest, Prepared, prepare
+from pvhv.toolstack.lifecycle import DESTROYED, QUICK_LIFE_S, QUICK_RESTARTS, State, action, ending
+
+Listener = Callable[[Guest, str], None]
+
+
+class Host:
+    """Guests by domid, in the order they were made."""
+
+    def __init__(self, hypervisor: Hypervisor) -> None:
+        self.hypervisor = hypervisor
+        self.store = Xenstore()
+        self.guests: dict[int, Guest] = {}
+        self.listeners: list[Listener] = []
+        self._going: dict[int, list[Future[None]]] = {}
+        hypervisor.on_domain_event(self._domain_event)
+
+    # -- finding ---------------------------------------------------------------------------------------------
+    def find(self, who: str) -> Guest:
+        """A guest by name or domid. Raises ToolstackError."""
+        # One that is being taken apart gives way to its successor of the same name.
+        for guest in sorted(self.guests.values(), key=lambda guest: guest.state is State.DYING):
+            if guest.name == who or str(guest.domid) == who:
+                return guest
+        names = [guest.name for guest in self.guests.values()]
+        nearest = difflib.get_close_matches(who, names, 1)
+        if nearest:
+            hint = f"did you mean {nearest[0]}?"
+        else:
+            hint = (
+                f"there are: {', '.join(names)}"
+                if names
+                else "no domain is there; `pvhv create FILE` makes one"
+            )
+        raise ToolstackError(f"there is no domain {who}", hint)
+
+    def require_free_name(self, name: str) -> None:
+        """Raises ToolstackError when a domain has that name."""
+        for guest in self.guests.values():
+            if guest.name == name and guest.state is not State.DYING:
+                raise ToolstackError(
+                    f"there is a domain {name} already (id {guest.domid}, {guest.state.value})",
+                    f"destroy it (pvhv destroy {name}), or give the new one another name: name=...",
+                )
+
+    # -- making ----------------------------------------------------------------------------------------------
+    def create(self, prepared: Prepared, paused: bool = False, console: Console | None = None) -> Guest:
+        """Make a domain and start it, unless it shall stay paused."""
+        self.require_free_name(prepared.config.name)
+        guest = Guest(self.hypervisor, self.store, prepared, console or self._new_console())
+        guest.assemble(prepared)
+        self.guests[guest.domid] = guest
+        self._announce(guest, "created")
+        if not paused:
+            guest.start()
+        return guest
+
+    def _new_console(self) -> Console:
+        console = Console()
+        console.resume = lambda: self._post(console.pump)
+        return console
+
+    def _post(self, function: Callable[[], None]) -> None:
+        self.hypervisor.post(function)
+
+    # -- what becomes of them --------------------------------------------------------------------------------
+    def _domain_event(self, domain: Domain, what: str) -> None:
+        guest = self.guests.get(domain.domid)
+        if guest is None or guest.domain is not domain:
+            return
+        if what == "destroyed":
+            self._gone(guest)
+        elif guest.state in (State.RUNNING, State.PAUSED):
+            self._stopped(guest, domain.shutdown_code or 0)
+
+    def _stopped(self, guest: Guest, code: int) -> None:
+        end = ending(code)
+        guest.stopped(end)
+        lived = time.monotonic() - guest.born
+        guest.quick_lives = guest.quick_lives + 1 if lived < QUICK_LIFE_S else 0
+        follows = action(guest.config, end, guest.quick_lives)
+        if guest.quick_lives >= QUICK_RESTARTS and not follows.restart:
+            self.hypervisor.console.log(f"{guest.name} restarts too quickly; it is kept as it is")
+        if follows.destroy:
+            guest.restarts = follows.restart
+            if not follows.restart:
+                self._ended(guest)
+            guest.destroy()
+            return
+        self._ended(guest)
+        if follows.restart:
+            name = guest.name
+            self._rename(guest, self._free_name(name))
+            self._restart(guest, name, self._new_console())
+
+    def _ended(self, guest: Guest) -> None:
+        guest.console.close()
+        self._announce(guest, "ended")
+
+    def _restart(self, before: Guest, name: str, console: Console) -> None:
+        """Another life from the same file; what that file names is read anew."""
+        try:
+            prepared = prepare(replace(before.config, name=name))
+            guest = Guest(self.hypervisor, self.store, prepared, console)
+            guest.quick_lives = before.quick_lives
+            guest.assemble(prepared)
+        except ToolstackError as failure:
+            self.hypervisor.console.log(f"{name} could not be restarted: {failure.message}")
+            self._ended(before)
+            return
+        self.guests[guest.domid] = guest
+        self._announce(guest, "restarted")
+        guest.start()
+
+    def _gone(self, guest: Guest) -> None:
+        guest.happen("destroyed")
+        del self.guests[guest.domid]
+        for future in self._going.pop(guest.domid, []):
+            future.set_result(None)
+        if guest.restarts:
+            self._restart(guest, guest.name, guest.console)
+        self._announce(guest, "gone")
+
+    def _announce(self, guest: Guest, what: str) -> None:
+        for listener in list(self.listeners):
+            listener(guest, what)
+
+    # -- verbs -----------------------------------------------------------------------------------------------
+    def destroy(self, guest: Guest) -> Future[None]:
+        """Take a domain apart; done when it is gone."""
+        future: Future[None] = Future()
+        self._going.setdefault(guest.domid, []).append(future)
+        if guest.ended is None or guest.restarts:
+            guest.restarts = False
+            guest.ended = guest.ended or DESTROYED
+            self._ended(guest)
+        if guest.state is not State.DYING:
+            guest.destroy()
+        return future
+
+    def pause(self, guest: Guest) -> None:
+        """Stop its vCPUs until `unpause`."""
+        guest.happen("pause")
+        self.hypervisor.pause(guest.domain)
+
+    def unpause(self, guest: Guest) -> None:
+        """Let its vCPUs go on."""
+        guest.start()
+
+    def rename(self, guest: Guest, name: str) -> None:
+        """Give a domain another name."""
+        if name != guest.name:
+            self.require_free_name(name)
+            self._rename(guest, name)
+            self._announce(guest, "renamed")
+
+    def _rename(self, guest: Guest, name: str) -> None:
+        guest.name = name
+        guest.config.name = name
+        domain_store.rename(self.store, guest.domid, guest.handle, name)
+
+    def _free_name(self, name: str) -> str:
+        taken = {guest.name for guest in self.guests.values()}
+        return next(f"{name}-{n}" for n in range(1, len(taken) + 2) if f"{name}-{n}" not in taken)
+
+    def ask(self, guest: Guest, word: str) -> None:
+        """Ask the guest to power off or to reboot, by xenstore. Raises ToolstackError when it cannot hear."""
+        if guest.state is not State.RUNNING:
+            raise ToolstackError(
+                f"domain {guest.name} is {guest.state.value}: it cannot be asked to {word}",
+                f"pvhv unpause {guest.name}" if guest.state is State.PAUSED else f"pvhv destroy {guest.name}",
+            )
+        domain_store.request(self.store, guest.domid, word)
+
+    def answered(self, guest: Guest) -> bool:
+        """Whether the guest took notice of what it was asked."""
+        return guest.state is not State.RUNNING or domain_store.answered(self.store, guest.domid)
+
+    # -- what is told of them --------------------------------------------------------------------------------
+    def describe(self, guest: Guest) -> dict[str, Any]:
+        """A row of `pvhv list`, in plain values."""
+        domain = guest.domain
+        living = guest.state in (State.RUNNING, State.PAUSED)
+        vcpus = domain.vcpus
+        letters = (
+            ("r", living and any(vcpu.runnable for vcpu in vcpus)),
+            ("b", living and all(vcpu.blocked or vcpu.polling or vcpu.down for vcpu in vcpus)),
+            ("p", guest.state is State.PAUSED),
+            ("s", guest.ended not in (None, DESTROYED)),
+            ("c", guest.ended is not None and guest.ended.name in ("crash", "watchdog")),
+            ("d", guest.state is State.DYING),
+        )
+        return {
+            "name": guest.name,
+            "domid": domain.domid,
+            "memory": domain.tot_pages * 4096 >> 20,
+            "maxmem": domain.max_pages * 4096 >> 20,
+            "vcpus": len(vcpus),
+            "state": "".join(letter if on else "-" for letter, on in letters),
+            "time": sum(vcpu.ran for vcpu in vcpus) / 1e9,
+            "uuid": guest.handle,
+            "clock": guest.config.clock,
+            "kernel": str(guest.config.kernel),
+            "ended": guest.ended.name if guest.ended else None,
+        }
+
+    def list(self) -> list[dict[str, Any]]:
+        """All rows."""
+        return [self.describe(guest) for guest in self.guests.values()]

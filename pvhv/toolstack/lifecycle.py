@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A domain's life, as tables: in which state what may happen, and what follows a shutdown.
+
+    building -> running <-> paused        and from either, by the guest's own doing or by `destroy`,
+    running  -> shut down                 the domain stopped, and is kept to be looked at (preserve)
+    any      -> dying -> gone             taken apart; `gone` may be followed by another life (restart)
+
+A shutdown has a code (SHUTDOWN_*); the code has a name and an exit status, and names the key of the domain
+file that says what follows. A guest that restarts over and over without living long is kept instead, else it
+would keep the machine busy with nothing but its own building.
+
+Read beside it: handle_domain_death in tools/xl/xl_vmcontrol.c, docs/man/xl.cfg.5 (EVENT ACTIONS).
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple
+
+from pvhv.abi.sched import (
+    SHUTDOWN_crash,
+    SHUTDOWN_poweroff,
+    SHUTDOWN_reboot,
+    SHUTDOWN_soft_reset,
+    SHUTDOWN_suspend,
+    SHUTDOWN_watchdog,
+)
+from pvhv.toolstack.config import DomainConfig
+from pvhv.toolstack.errors import ToolstackError
+
+TIMEOUT_STATUS = 124
+
+
+class State(Enum):
+    BUILDING = "building"
+    RUNNING = "running"
+    PAUSED = "paused"
+    SHUT_DOWN = "shut down"
+    DYING = "dying"
+    GONE = "gone"
+
+
+# (state, what happens) -> state. What has no row cannot be done then.
+TRANSITIONS: dict[tuple[State, str], State] = {
+    (State.BUILDING, "built"): State.PAUSED,
+    (State.BUILDING, "destroy"): State.DYING,
+    (State.PAUSED, "unpause"): State.RUNNING,
+    (State.PAUSED, "shutdown"): State.SHUT_DOWN,
+    (State.PAUSED, "destroy"): State.DYING,
+    (State.RUNNING, "pause"): State.PAUSED,
+    (State.RUNNING, "shutdown"): State.SHUT_DOWN,
+    (State.RUNNING, "destroy"): State.DYING,
+    (State.SHUT_DOWN, "destroy"): State.DYING,
+    (State.DYING, "destroyed"): State.GONE,
+}
+
+# Why something cannot be done, for people: (state, what) -> words; by state alone otherwise.
+REFUSALS: dict[tuple[State, str], str] = {
+    (State.RUNNING, "unpause"): "is not paused",
+    (State.PAUSED, "pause"): "is paused already",
+}
+
+
+def after(state: State, what: str, name: str) -> State:
+    """The state that follows. Raises ToolstackError when the table has no such row."""
+    following = TRANSITIONS.get((state, what))
+    if following is None:
+        words = REFUSALS.get((state, what), f"is {state.value}: it cannot be {_done(what)}")
+        raise ToolstackError(f"domain {name} {words}")
+    return following
+
+
+def _done(what: str) -> str:
+    return {"pause": "paused", "unpause": "unpaused", "destroy": "destroyed"}.get(what, what)
+
+
+class Ending(NamedTuple):
+    """A way a domain stops: what it is called, the exit status it stands for, the key that says what follows."""
+
+    name: str
+    status: int
+    key: str
+
+
+ENDINGS: dict[int, Ending] = {
+    SHUTDOWN_poweroff: Ending("poweroff", 0, "on_poweroff"),
+    SHUTDOWN_reboot: Ending("reboot", 10, "on_reboot"),
+    SHUTDOWN_suspend: Ending("suspend", 1, "on_crash"),  # there is nothing here to resume it from
+    SHUTDOWN_crash: Ending("crash", 20, "on_crash"),
+    SHUTDOWN_watchdog: Ending("watchdog", 21, "on_watchdog"),
+    SHUTDOWN_soft_reset: Ending("soft_reset", 1, "on_crash"),
+}
+DESTROYED = Ending("destroyed", 1, "")
+
+
+def ending(code: int) -> Ending:
+    """The ending a shutdown code means; an unknown code is its own kind of crash."""
+    return ENDINGS.get(code, Ending(f"shutdown code {code}", 1, "on_crash"))
+
+
+class Action(NamedTuple):
+    """What follows a shutdown."""
+
+    destroy: bool  # the domain is taken apart
+    restart: bool  # and built anew, or beside what is kept
+    rename: bool  # what is kept gives up its name
+
+
+ACTIONS: dict[str, Action] = {
+    "destroy": Action(destroy=True, restart=False, rename=False),
+    "restart": Action(destroy=True, restart=True, rename=False),
+    "rename-restart": Action(destroy=False, restart=True, rename=True),
+    "preserve": Action(destroy=False, restart=False, rename=False),
+}
+
+QUICK_LIFE_S = 1.0
+QUICK_RESTARTS = 5
+
+
+def action(config: DomainConfig, end: Ending, quick_lives: int = 0) -> Action:
+    """What the domain file says follows; `quick_lives` lives in a row were hardly lived."""
+    chosen = ACTIONS[getattr(config, end.key)]
+    if chosen.restart and quick_lives >= QUICK_RESTARTS:
+        return ACTIONS["preserve"]
+    return chosen
+
+
+def for_one_run(config: DomainConfig) -> DomainConfig:
+    """The file as a run reads it whose caller waits for the end: no second life, nothing kept unless asked for."""
+    changed = {
+        key: "destroy"
+        for key in ("on_poweroff", "on_reboot", "on_crash", "on_watchdog")
+        if getattr(config, key) != "preserve" or key not in config.given
+    }
+    return DomainConfig(**{**vars(config), **changed})
