@@ -2,8 +2,8 @@
 """The pacer for every platform from any platform: one C file without a C library, as a shared library
 each.
 
-What the file does is said in `pvhv/machine/pacer.c`; where the running machine's copy lies is asked here,
-so that the name is made in one place: `pacer/<os>-<arch>/pacer.<so|dylib|dll>` under the built products.
+What the file does is said in `pvhv/machine/pacer.c`; `pvhv/machine/pacer.py` looks for the running
+machine's copy by the name given here: `pacer/<os>-<arch>/pacer.<so|dylib|dll>` under the built products.
 
 The flags differ by what each platform's tools write into a file of their own accord: debug information and
 stabs name paths (hence -g0 and -s), a Mach-O library carries its own name (hence an output called the same
@@ -15,8 +15,6 @@ Only Linux on x86-64 is tested.  Not modelled: Windows on arm64, for which there
 
 from __future__ import annotations
 
-import platform
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +25,7 @@ SOURCE = "pvhv/machine/pacer.c"
 
 _FLAGS = (
     "-std=gnu11", "-O2", "-g0", "-fPIC", "-ffreestanding", "-fvisibility=hidden", "-Wall", "-Wextra",
-    "-fno-sanitize=undefined", "-fno-stack-protector",
+    "-fno-sanitize=undefined", "-fno-stack-protector", "-fomit-frame-pointer",
 )  # fmt: skip
 
 
@@ -51,15 +49,6 @@ PLATFORMS = (
     Platform("macos-arm64", "aarch64-macos-none", "pacer.dylib"),
     Platform("windows-x86_64", "x86_64-windows-gnu", "pacer.dll"),
 )
-
-_SYSTEMS = {"linux": "linux", "darwin": "macos", "win32": "windows"}
-_MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
-
-
-def this_platform() -> Platform | None:
-    """The running machine, or None where we build no pacer for it."""
-    name = f"{_SYSTEMS.get(sys.platform)}-{_MACHINES.get(platform.machine().lower())}"
-    return next((p for p in PLATFORMS if p.name == name), None)
 
 
 def build_pacers(workshop: Workshop) -> dict[str, Path]:

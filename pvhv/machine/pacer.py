@@ -43,20 +43,21 @@ class PacerMissing(RuntimeError):
 
 
 def target(system: str | None = None, machine: str | None = None) -> str:
-    """`<os>-<arch>` of a platform, this one by default: linux-x86_64, macos-aarch64, windows-x86_64."""
+    """`<os>-<arch>` of a platform, this one by default: linux-x86_64, macos-arm64, windows-x86_64."""
     system = {"win32": "windows", "darwin": "macos"}.get(system or sys.platform, system or sys.platform)
     machine = (machine or platform.machine()).lower()
-    return f"{system}-{ {'amd64': 'x86_64', 'arm64': 'aarch64'}.get(machine, machine) }"
+    return f"{system}-{ {'amd64': 'x86_64', 'aarch64': 'arm64'}.get(machine, machine) }"
 
 
-def suffix(target_name: str) -> str:
-    return {"windows": "dll", "macos": "dylib"}.get(target_name.split("-")[0], "so")
+def library_name(target_name: str) -> str:
+    """What the library is called there."""
+    return "pacer." + {"windows": "dll", "macos": "dylib"}.get(target_name.split("-")[0], "so")
 
 
 def find() -> Path:
     """The built pacer of this platform."""
     name = target()
-    path = _BUILT / name / f"pacer.{suffix(name)}"
+    path = _BUILT / name / library_name(name)
     if path.exists() and path.stat().st_mtime >= SOURCE.stat().st_mtime:
         return path
     if importlib.util.find_spec("ziglang"):

@@ -12,7 +12,8 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from pvhv.build import BuildError
-from pvhv.build.pacer import PLATFORMS, this_platform
+from pvhv.build.pacer import PLATFORMS
+from pvhv.machine import pacer
 from tests.build.small_tree import SmallTree
 
 
@@ -57,8 +58,15 @@ def test_each_platform_has_a_pacer_its_loader_takes_for_its_own(tree: SmallTree)
         assert b"pacer_block" in image
         # dyld refuses a library that does not name libSystem.
         assert (b"/usr/lib/libSystem.B.dylib" in image) == platform.name.startswith("macos")
-    here = this_platform()
-    assert here is None or here in PLATFORMS
+
+
+@pytest.mark.parametrize(
+    ("system", "machine"),
+    [("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "x86_64"), ("darwin", "arm64"), ("win32", "AMD64")],
+)
+def test_the_machine_looks_for_its_pacer_where_the_builder_puts_it(system: str, machine: str) -> None:
+    name = pacer.target(system, machine)
+    assert f"pacer/{name}/{pacer.library_name(name)}" in {p.product for p in PLATFORMS}
 
 
 def test_nothing_is_done_twice(tree: SmallTree) -> None:
