@@ -26,12 +26,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skips", action="store_true", help="fail the run if any test is skipped")
 
 
-def pytest_report_header() -> str:
+def pytest_sessionstart(session: pytest.Session) -> None:
     try:
         build_tree(ROOT, ROOT / "pvhv" / "_built", progress=Progress("", io.StringIO()))
     except BuildError as error:
-        return f"guest kernels: NOT UP TO DATE: {error} (python3 tools/dev.py build shows why)"
-    return "guest kernels: up to date"
+        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+        if reporter:
+            reporter.write_line(f"guest kernels are not up to date: {error}", yellow=True)
+            reporter.write_line("(python3 tools/dev.py build shows why)", yellow=True)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
