@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * xenstore: the tree of small strings in which the domains of a machine find each other.
+ *
+ * A page holds two byte rings, requests out and replies in.  A message is a header (type, request id, transaction id,
+ * length) and up to 4096 bytes.  Programs speak this protocol themselves through /dev/xenstore: each write is one
+ * request, each read gives its reply.  The kernel speaks it too: it watches control/shutdown, by which the toolstack
+ * asks us politely to go.
+ *
+ * Everything is done by two pumps, one in each direction, so nothing here ever waits but the programs.
+ */
+#include <api/errno.h>
+#include <file.h>
+#include <lib.h>
+#include <page.h>
+#include <process.h>
+#include <pv_ops.h>
+
+#include "../pv/pv.h"
+
+struct message {
+    struct xsd_sockmsg header;
+    char body[XENSTORE_PAYLOAD_MAX];
+};
+
+/* An open /dev/xenstore. */
+struct session {
+    u32 id; /* our request ids; the program's own is put back into the reply */
+    u32 program_id;
+    bool waiting;
+    struct message *reply; /* a page of body does not fit kmalloc, hence static: see replies[] */
+    size_t length, given;
+    struct session *next;
+};
+
+#define SESSIONS_MAX 4
+
+static struct message incoming;
+static struct message replies[SESSIONS_MAX];
+static bool reply_used[SESSIONS_MAX];
+static size_t incoming_length;
+static char outgoing[2 * sizeof(struct message)];
+static size_t outgoing_length;
+static struct session *sessions;
+static u32 last_id = 100; /* below: the kernel's own requests */
+
+enum { REQUEST_IGNORED = 1, REQUEST_SHUTDOWN = 2 };
+
+static volatile struct xenstore_domain_interface *ring(void)
+{
+    return virt(pseudo_frame(start_info->store_mfn) << PAGE_SHIFT);
+}
+
+static void notify(void)
+{
+    struct evtchn_send op = { .port = start_info->store_evtchn };
+
+    HYPERVISOR_event_channel_op(EVTCHNOP_send, &op);
+}
+
+/* -- out ---------------------------------------------------------------------------------------------------------- */
+
+static void pump_out(void)
+{
+    volatile struct xenstore_domain_interface *r = ring();
+    XENSTORE_RING_IDX prod = r->req_prod;
+    size_t done = 0;
+
+    while (done < outgoing_length && prod - r->req_cons < XENSTORE_RING_SIZE)
+        r->req[MASK_XENSTORE_IDX(prod++)] = outgoing[done++];
+    barrier();
+    r->req_prod = prod;
+    if (!done)
+        return;
+    memmove(outgoing, outgoing + done, outgoing_length - done);
+    outgoing_length -= done;
+    notify();
+    wake_up(outgoing);
+}
+
+static bool enqueue(const struct xsd_sockmsg *header, const void *body)
+{
+    if (outgoing_length + sizeof(*header) + header->len > sizeof(outgoing))
+        return false;
+    memcpy(outgoing + outgoing_length, header, sizeof(*header));
+    memcpy(outgoing + outgoing_length + sizeof(*header), body, header->len);
+    outgoing_length += sizeof(*header) + header->len;
+    pump_out();
+    return true;
+}
+
+/* A request of the kernel's own: strings, each with its zero byte. */
+static void request(u32 type, u32 id, const char *first, const char *second, size_t second_length)
+{
+    char body[64];
+    size_t n = strlcpy(body, first, sizeof(body)) + 1;
+    struct xsd_sockmsg header = { .type = type, .req_id = id };
+
+    memcpy(body + n, second, second_length);
+    header.len = n + second_length;
+    enqueue(&header, body);
+}
+
+/* -- in ----------------------------------------------------------------------------------------------------------- */
+
+static void shutdown_asked(const char *how, size_t length)
+{
+    if (!length)
+        return; /* the watch fires once when it is set, and again when we clear the request */
+    request(XS_WRITE, REQUEST_IGNORED, "control/shutdown", "", 0); /* "I have read it" */
+    if (length == 8 && !memcmp(how, "poweroff", 8)) {
+        kprintf("The toolstack asks for power off.\n");
+        pv.shutdown(SHUTDOWN_HOW_POWEROFF);
+    }
+    if (length == 6 && !memcmp(how, "reboot", 6)) {
+        kprintf("The toolstack asks for a reboot.\n");
+        pv.shutdown(SHUTDOWN_HOW_REBOOT);
+    }
+    kprintf("The toolstack asks for something unknown.\n");
+}
+
+static void deliver(void)
+{
+    struct xsd_sockmsg *header = &incoming.header;
+
+    if (header->type == XS_WATCH_EVENT) {
+        request(XS_READ, REQUEST_SHUTDOWN, "control/shutdown", "", 0);
+        return;
+    }
+    if (header->req_id == REQUEST_SHUTDOWN && header->type == XS_READ)
+        shutdown_asked(incoming.body, header->len);
+    for (struct session *session = sessions; session; session = session->next) {
+        if (session->waiting && session->id == header->req_id) {
+            header->req_id = session->program_id;
+            memcpy(session->reply, &incoming, sizeof(*header) + header->len);
+            session->length = sizeof(*header) + header->len;
+            session->given = 0;
+            session->waiting = false;
+            wake_up(session);
+        }
+    }
+}
+
+static void pump_in(void)
+{
+    volatile struct xenstore_domain_interface *r = ring();
+    XENSTORE_RING_IDX cons = r->rsp_cons;
+    bool moved = false;
+
+    while (cons != r->rsp_prod) {
+        ((char *)&incoming)[incoming_length++] = r->rsp[MASK_XENSTORE_IDX(cons++)];
+        moved = true;
+        if (incoming_length < sizeof(incoming.header))
+            continue;
+        if (incoming.header.len > XENSTORE_PAYLOAD_MAX)
+            panic("xenstore sends %u bytes in one message", incoming.header.len);
+        if (incoming_length == sizeof(incoming.header) + incoming.header.len) {
+            incoming_length = 0;
+            r->rsp_cons = cons;
+            deliver();
+        }
+    }
+    barrier();
+    r->rsp_cons = cons;
+    if (moved)
+        notify(); /* there is room again */
+}
+
+static void xenstore_event(unsigned port)
+{
+    pump_in();
+    pump_out();
+}
+
+/* -- /dev/xenstore ------------------------------------------------------------------------------------------------ */
+
+static int open(struct file *file)
+{
+    struct session *session = kmalloc(sizeof(*session));
+    unsigned i = 0;
+
+    while (i < SESSIONS_MAX && reply_used[i])
+        i++;
+    if (!session || i == SESSIONS_MAX) {
+        kfree(session);
+        return -EAGAIN;
+    }
+    reply_used[i] = true;
+    session->reply = &replies[i];
+    session->next = sessions;
+    sessions = session;
+    file->device_data = session;
+    return 0;
+}
+
+static void close(struct file *file)
+{
+    struct session *session = file->device_data, **link;
+
+    for (link = &sessions; *link != session; link = &(*link)->next)
+        ;
+    *link = session->next;
+    reply_used[session->reply - replies] = false;
+    kfree(session);
+}
+
+/* One whole request. Returns when its reply is there. */
+static long write(struct file *file, u64 from, size_t n)
+{
+    struct session *session = file->device_data;
+    struct message *message = session->reply; /* until the reply comes, the space is free */
+
+    if (n < sizeof(message->header) || n > sizeof(*message))
+        return -EINVAL;
+    if (copy_from_user(message, from, n))
+        return -EFAULT;
+    if (message->header.len != n - sizeof(message->header) || message->header.type == XS_WATCH)
+        return -EINVAL; /* watches are the kernel's: nobody here could receive an event */
+    session->program_id = message->header.req_id;
+    message->header.req_id = session->id = ++last_id;
+    session->waiting = true;
+    session->length = 0;
+    while (!enqueue(&message->header, message->body))
+        if (sleep_on(outgoing))
+            return -EINTR;
+    while (session->waiting)
+        if (sleep_on(session))
+            return -EINTR;
+    return (long)n;
+}
+
+static long read(struct file *file, u64 to, size_t n)
+{
+    struct session *session = file->device_data;
+
+    n = MIN(n, session->length - session->given);
+    if (copy_to_user(to, (char *)session->reply + session->given, n))
+        return -EFAULT;
+    session->given += n;
+    return (long)n;
+}
+
+static const struct device device = {
+    .name = "xenstore", .open = open, .read = read, .write = write, .close = close };
+
+void xenstore_init(void)
+{
+    if (is_dom0() || !start_info->store_evtchn)
+        return;
+    device_register(&device);
+    event_attach(start_info->store_evtchn, xenstore_event);
+    request(XS_WATCH, REQUEST_IGNORED, "control/shutdown", "shutdown", sizeof("shutdown"));
+}

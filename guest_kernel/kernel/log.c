@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * The kernel's voice. What it says goes to the console at once, waiting for room if need be, and into a ring
+ * of memory from which `dmesg` reads it again.
+ */
+#include <api/syscalls.h>
+#include <lib.h>
+#include <pv_ops.h>
+#include <trap.h>
+
+static char ring[16384];
+static size_t ring_end; /* bytes ever logged */
+
+static void log_text(const char *text, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        ring[ring_end++ % sizeof(ring)] = text[i];
+}
+
+/* A terminal wants a carriage return before the line feed. */
+static void console_text(const char *text, size_t n)
+{
+    size_t start = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        if (text[i] == '\n') {
+            pv.emergency_write(text + start, i - start);
+            pv.emergency_write("\r\n", 2);
+            start = i + 1;
+        }
+    }
+    if (start < n)
+        pv.emergency_write(text + start, n - start);
+}
+
+static void say(const char *format, __builtin_va_list args)
+{
+    char text[256];
+    size_t n = vformat(text, sizeof(text), format, args);
+
+    n = MIN(n, sizeof(text) - 1);
+    log_text(text, n);
+    console_text(text, n);
+}
+
+void kprintf(const char *format, ...)
+{
+    __builtin_va_list args;
+
+    __builtin_va_start(args, format);
+    say(format, args);
+    __builtin_va_end(args);
+}
+
+/* From the byte at `from` of all that is still there; the number of bytes put at `to`. */
+size_t log_read(size_t from, char *to, size_t n)
+{
+    size_t oldest = ring_end > sizeof(ring) ? ring_end - sizeof(ring) : 0, done = 0;
+
+    for (size_t at = oldest + from; at < ring_end && done < n; at++)
+        to[done++] = ring[at % sizeof(ring)];
+    return done;
+}
+
+void panic(const char *format, ...)
+{
+    __builtin_va_list args;
+    u64 rbp;
+
+    pv.irq_disable();
+    kprintf("\npanic: ");
+    __builtin_va_start(args, format);
+    say(format, args);
+    __builtin_va_end(args);
+    kprintf("\n");
+    asm("movq %%rbp, %0" : "=r"(rbp));
+    backtrace(rbp);
+    pv.shutdown(SHUTDOWN_HOW_CRASH);
+}

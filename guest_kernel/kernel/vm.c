@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * Page tables of address spaces.
+ *
+ * Under a hypervisor, a table the MMU walks cannot be written, only asked to be changed (pv.set_pte).  So a
+ * whole space is built first, with plain stores, and declared live at once (pv.space_live): one call instead of
+ * hundreds.  Later changes go through pv.set_pte, which knows what is live; between batch_begin and batch_end
+ * they are only queued, so nothing read back there is up to date.
+ */
+#include <api/errno.h>
+#include <lib.h>
+#include <pv_ops.h>
+#include <vm.h>
+
+struct page *kernel_tables;
+
+static struct page *table_create(struct address_space *space)
+{
+    struct page *table = page_alloc_zeroed();
+
+    if (!table)
+        return NULL;
+    pages_tables++;
+    if (space->live)
+        pv.table_live(table);
+    return table;
+}
+
+static void table_free(struct page *table)
+{
+    pages_tables--;
+    page_put(table);
+}
+
+static pte_t *entries(struct page *table)
+{
+    return page_virt(table);
+}
+
+static struct page *table_under(pte_t entry)
+{
+    return page_of(pv.pte_physical(entry));
+}
+
+struct address_space *space_create(void)
+{
+    struct address_space *space = kmalloc(sizeof(*space));
+    unsigned first = pte_index(PHYSMAP_BASE, 4);
+
+    if (!space)
+        return NULL;
+    space->kernel_root = table_create(space);
+    space->user_root = table_create(space);
+    if (!space->kernel_root || !space->user_root) {
+        space_destroy(space);
+        return NULL;
+    }
+    /* The kernel's half is the same tables in every space: only the root's entries are copied. */
+    memcpy(entries(space->kernel_root) + first, entries(kernel_tables) + first,
+           (TABLE_ENTRIES - first) * sizeof(pte_t));
+    return space;
+}
+
+pte_t *space_pte(struct address_space *space, u64 va, bool create)
+{
+    struct page *table = space->kernel_root;
+
+    for (int level = 4; level > 1; level--) {
+        pte_t *slot = entries(table) + pte_index(va, level);
+
+        if (*slot & PTE_PRESENT) {
+            table = table_under(*slot);
+            continue;
+        }
+        if (!create || !(table = table_create(space)))
+            return NULL;
+        pte_t entry = pv.make_pte(page_phys(table), PTE_TABLE);
+
+        pv.set_pte(slot, entry);
+        if (level == 4) /* the lower halves of both roots are alike, always */
+            pv.set_pte(entries(space->user_root) + pte_index(va, 4), entry);
+    }
+    return entries(table) + pte_index(va, 1);
+}
+
+int space_map(struct address_space *space, u64 va, struct page *page, u64 flags)
+{
+    pte_t *slot = space_pte(space, va, true);
+
+    if (!slot)
+        return -ENOMEM;
+    pv.set_pte(slot, pv.make_pte(page_phys(page), flags));
+    space->user_pages++;
+    return 0;
+}
+
+/* Go through the user half: `leaf` for each mapped page, `done` for each table once all below it was seen. */
+static void walk(struct page *table, int level, u64 base, void *with,
+                 void (*leaf)(void *with, u64 va, pte_t *slot), void (*done)(struct page *table))
+{
+    u64 step = 1UL << (12 + 9 * (level - 1));
+
+    for (unsigned i = 0; i < TABLE_ENTRIES && base + i * step < USER_END; i++) {
+        pte_t *slot = entries(table) + i;
+
+        if (!(*slot & PTE_PRESENT))
+            continue;
+        if (level > 1)
+            walk(table_under(*slot), level - 1, base + i * step, with, leaf, done);
+        else if (leaf)
+            leaf(with, base + i * step, slot);
+    }
+    if (done && level < 4)
+        done(table);
+}
+
+void space_each_table(struct address_space *space, void (*call)(struct page *table))
+{
+    walk(space->kernel_root, 4, 0, NULL, NULL, call);
+    call(space->kernel_root);
+    call(space->user_root);
+}
+
+/* fork, for one page: both have it now, and neither may write it before making a copy. */
+static void share_page(void *with, u64 va, pte_t *slot)
+{
+    struct address_space *copy = with;
+    pte_t pte = *slot;
+
+    if (pte & PTE_WRITE) {
+        pte = (pte & ~PTE_WRITE) | PTE_COW;
+        pv.set_pte(slot, pte);
+    }
+    pte_t *copied = space_pte(copy, va, true);
+
+    if (!copied)
+        return; /* space_copy counts the pages and sees that one is missing */
+    page_get(page_of(pv.pte_physical(pte)));
+    *copied = pte;
+    copy->user_pages++;
+}
+
+struct address_space *space_copy(struct address_space *from)
+{
+    struct address_space *copy = space_create();
+
+    if (!copy)
+        return NULL;
+    copy->program_break = from->program_break;
+    if (area_copy_all(copy, from)) {
+        space_destroy(copy);
+        return NULL;
+    }
+    pv.batch_begin();
+    walk(from->kernel_root, 4, 0, copy, share_page, NULL);
+    pv.flush_all(); /* the TLB may still think it can write */
+    pv.space_live(copy);
+    pv.batch_end();
+    if (copy->user_pages != from->user_pages) {
+        space_destroy(copy);
+        return NULL;
+    }
+    return copy;
+}
+
+static void drop_page(void *with, u64 va, pte_t *slot)
+{
+    page_put(page_of(pv.pte_physical(*slot)));
+}
+
+void space_destroy(struct address_space *space)
+{
+    if (space->live)
+        pv.space_dead(space);
+    if (space->kernel_root)
+        walk(space->kernel_root, 4, 0, NULL, drop_page, table_free);
+    if (space->kernel_root)
+        table_free(space->kernel_root);
+    if (space->user_root)
+        table_free(space->user_root);
+    area_free_all(space);
+    kfree(space);
+}
+
+/*
+ * The pages go to the free list before the TLB has forgotten them; that is safe because nobody can allocate
+ * one before batch_end, and batch_end does the flush.
+ */
+void space_unmap(struct address_space *space, u64 start, u64 end)
+{
+    u64 unmapped = 0;
+
+    pv.batch_begin();
+    for (u64 va = start; va < end; va += PAGE_SIZE) {
+        pte_t *slot = space_pte(space, va, false);
+
+        if (!slot) { /* no table: nothing in these 2 MiB */
+            va |= (1UL << 21) - PAGE_SIZE;
+            continue;
+        }
+        if (*slot & PTE_PRESENT) {
+            page_put(page_of(pv.pte_physical(*slot)));
+            pv.set_pte(slot, 0);
+            unmapped++;
+        }
+    }
+    if (unmapped)
+        pv.flush_all();
+    pv.batch_end();
+    space->user_pages -= unmapped;
+}

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * Bytes and strings.
+ */
+#include <user.h>
+
+void *memset(void *to, int byte, size_t n)
+{
+    void *start = to;
+
+    asm volatile("rep stosb" : "+D"(to), "+c"(n) : "a"(byte) : "memory");
+    return start;
+}
+
+void *memcpy(void *to, const void *from, size_t n)
+{
+    void *start = to;
+
+    asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(n) : : "memory");
+    return start;
+}
+
+void *memmove(void *to, const void *from, size_t n)
+{
+    u8 *t = to;
+    const u8 *f = from;
+
+    if (t <= f || t >= f + n)
+        return memcpy(to, from, n);
+    while (n--)
+        t[n] = f[n];
+    return to;
+}
+
+int memcmp(const void *a, const void *b, size_t n)
+{
+    const u8 *x = a, *y = b;
+
+    for (; n; n--, x++, y++)
+        if (*x != *y)
+            return *x - *y;
+    return 0;
+}
+
+size_t strlen(const char *s)
+{
+    size_t n = 0;
+
+    while (s[n])
+        n++;
+    return n;
+}
+
+int strcmp(const char *a, const char *b)
+{
+    while (*a && *a == *b)
+        a++, b++;
+    return (u8)*a - (u8)*b;
+}
+
+int strncmp(const char *a, const char *b, size_t n)
+{
+    for (; n; n--, a++, b++)
+        if (*a != *b || !*a)
+            return (u8)*a - (u8)*b;
+    return 0;
+}
+
+char *strcpy(char *to, const char *from)
+{
+    memcpy(to, from, strlen(from) + 1);
+    return to;
+}
+
+char *strchr(const char *s, int c)
+{
+    for (; *s; s++)
+        if (*s == (char)c)
+            return (char *)s;
+    return NULL;
+}
+
+char *strstr(const char *s, const char *what)
+{
+    size_t n = strlen(what);
+
+    for (; *s; s++)
+        if (!strncmp(s, what, n))
+            return (char *)s;
+    return n ? NULL : (char *)s;
+}
+
+long atol(const char *s)
+{
+    long value = 0, sign = *s == '-' ? -1 : 1;
+
+    for (s += *s == '-'; *s >= '0' && *s <= '9'; s++)
+        value = value * 10 + (*s - '0');
+    return sign * value;
+}
