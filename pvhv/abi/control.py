@@ -61,6 +61,7 @@ DOMCTL = Hypercall(
         **_EFAULT,
         Errno.EACCES: f"`interface_version` is not {XEN_DOMCTL_INTERFACE_VERSION:#x}",
         Errno.ESRCH: "`domain` names no domain, and `cmd` is not one that needs none",
+        Errno.EINVAL: "`cmd` is getdomaininfo and `domain` is beyond the ids domains have",
         **_ONLY_DOM0,
     },
 )

@@ -121,11 +121,13 @@ class Machine:
         self.continued = -1
         while True:
             self.continued += 1
-            self.hv.scheduler.present = Turn(vcpu, 0, SLICE_NS, self.work)
+            scheduler = self.hv.scheduler
+            unlimited = scheduler.share
+            scheduler.present = scheduler.share = Turn(vcpu, 0, SLICE_NS, self.work)
             try:
                 self.cpu.pcpu.on_syscall()
             finally:
-                self.hv.scheduler.present = None
+                scheduler.present, scheduler.share = None, unlimited
             if state[RIP] != ENTRY - 2:
                 break
             state[RIP] = ENTRY

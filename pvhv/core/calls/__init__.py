@@ -4,8 +4,8 @@
 from importlib import import_module
 
 FAMILIES = (
-    "console_io", "cpu", "event_channel", "grant_table", "memory", "memory_exchange", "mmu", "mmuext",
-    "multicall", "physdev", "sched", "vcpu", "version",
+    "console_io", "cpu", "domctl", "event_channel", "grant_table", "memory", "memory_exchange", "mmu",
+    "mmuext", "multicall", "physdev", "sched", "vcpu", "version",
 )  # fmt: skip
 
 for _family in FAMILIES:

@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 from pvhv.abi.errno import Errno
 from pvhv.abi.event_channel import (
+    EVENT_CHANNEL_OP,
     EVENT_CHANNEL_OP_COMPAT,
     EVTCHNOP,
     EvtchnOp,
+    EVTCHNOP_send,
     EVTCHNOP_unmask,
     EVTCHNSTAT_interdomain,
     EVTCHNSTAT_unbound,
     EVTCHNSTAT_virq,
 )
-from pvhv.core.dispatch import command_row, handles, hypercall
+from pvhv.core.dispatch import command_row, handles, hypercall, multiplexer
 from pvhv.core.domain import DOMID_SELF
 from pvhv.core.errors import HypercallError
 from pvhv.core.privilege import require_control
@@ -114,6 +116,18 @@ def reset(vcpu: VCPU, op: Any) -> None:
     if domain is not vcpu.domain and not domain.controller_paused:
         raise HypercallError(Errno.EINVAL)
     domain.events.reset()
+
+
+@hypercall(EVENT_CHANNEL_OP)
+def event_channel_op(vcpu: VCPU, cmd: int, address: int) -> int:
+    """Choose the command. A send is most of what comes, and has no structure worth the name: one port."""
+    if cmd == EVTCHNOP_send:
+        vcpu.domain.events.send(int.from_bytes(vcpu.memory.read(address, 4), "little"))
+        return 0
+    return choose(vcpu, cmd, address)
+
+
+choose = multiplexer(EVENT_CHANNEL_OP)
 
 
 @hypercall(EVENT_CHANNEL_OP_COMPAT)
