@@ -25,6 +25,7 @@ typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
+#define LAYOUT 1 /* of struct pacer: the number pacer.py has */
 #define TABLE_BITS 15
 
 #if defined(_WIN32)
@@ -250,15 +251,14 @@ static void settle(struct pacer *p, u64 rip, u64 tried)
 /* A block of one instruction is entered.  If it lies in the last block and does not reach to that
  * one's end, the engine cut the last block here, because the instruction writes to that block,
  * and runs it again alone.  (No exit tells us.  A single-stepped guest runs such blocks as well.) */
-static __attribute__((noinline)) void look_for_cut(void *uc, u64 pc, u32 size, struct pacer *p)
+static int was_cut(void *uc, u64 pc, u32 size, struct pacer *p)
 {
     const struct entry *last = p->last;
-    if (pc - last->pc >= last->size || pc + size >= last->pc + last->size)
-        return;
+    if (!last || pc - last->pc >= last->size || pc + size >= last->pc + last->size)
+        return 0;
     if (p->context)
         p->context_save(uc, (void *)p->context);
-    if (!(p->state[EFLAGS] & TF))
-        settle(p, pc, 1);
+    return !(p->state[EFLAGS] & TF);
 }
 
 /* UC_HOOK_EDGE_GENERATED: a block was translated, and is run next. */
@@ -274,11 +274,6 @@ static __attribute__((noinline, cold)) void block_slowly(void *uc, u64 pc, u32 s
     struct entry *e = entry_of(p, place);
     u32 n = e->count;
 
-    if (p->executed >= p->limit) {
-        p->last = 0;
-        p->emu_stop(uc);
-        return;
-    }
     if (e->place != place || e->pc != pc || e->size != size) {
         if (p->new_pc == pc && p->new_size == size) {
             n = (u32)p->new_count;
@@ -288,8 +283,13 @@ static __attribute__((noinline, cold)) void block_slowly(void *uc, u64 pc, u32 s
         }
         p->new_size = 0;
     }
-    if (n == 1 && p->last) /* before the last block's entry may be overwritten */
-        look_for_cut(uc, pc, size, p);
+    if (n == 1 && was_cut(uc, pc, size, p)) {
+        settle(p, pc, 1); /* and no stop: resumed here, the guest would be cut here again */
+    } else if (p->executed >= p->limit) {
+        p->last = 0;
+        p->emu_stop(uc);
+        return;
+    }
     e->place = place, e->pc = pc, e->size = size, e->count = n;
     p->last = e;
     p->executed += n;
@@ -363,6 +363,11 @@ EXPORT u64 pacer_tsc(void)
 #else
     return 0;
 #endif
+}
+
+EXPORT u32 pacer_layout(void)
+{
+    return LAYOUT;
 }
 
 /* For the tests of the above. */

@@ -11,10 +11,8 @@ Invariant: `Pacer.words` and the C structure are the same memory for the life of
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import mmap
 import platform
-import subprocess
 import sys
 from collections.abc import Callable
 from ctypes import c_uint32, c_uint64, c_void_p
@@ -34,7 +32,10 @@ _TABLE_BYTES: Final = 24 << 15
 
 NO_LIMIT: Final = (1 << 64) - 1
 
-SOURCE: Final = Path(__file__).with_name("pacer.c")
+# Changes with struct pacer and the functions' arguments, there and here.
+_LAYOUT: Final = 1
+
+_HOW_TO_BUILD: Final = "From a source tree run: python3 tools/dev.py build"
 _BUILT: Final = Path(__file__).parents[1] / "_built" / "pacer"
 
 
@@ -58,27 +59,8 @@ def find() -> Path:
     """The built pacer of this platform."""
     name = target()
     path = _BUILT / name / library_name(name)
-    if path.exists() and path.stat().st_mtime >= SOURCE.stat().st_mtime:
-        return path
-    if importlib.util.find_spec("ziglang"):
-        return build(path)
-    if path.exists():
-        return path
-    raise PacerMissing(
-        f"the pacer is not built for {name} (looked for {path}). "
-        "From a source tree run: python3 tools/dev.py build"
-    )
-
-
-def build(path: Path) -> Path:
-    """Compile pacer.c for this machine to `path`, with the pinned zig (a stop-gap for source trees)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".new")
-    command = [sys.executable, "-m", "ziglang", "cc", "-O2", "-shared", "-fPIC", "-nostdlib"]
-    command += ["-ffreestanding", "-fvisibility=hidden", "-fno-stack-protector"]
-    command += ["-fno-sanitize=undefined", "-fomit-frame-pointer", "-mcpu=baseline", "-s"]
-    subprocess.run([*command, "-o", str(fresh), str(SOURCE)], check=True)
-    fresh.replace(path)
+    if not path.exists():
+        raise PacerMissing(f"the pacer is not built for {name} (looked for {path}). {_HOW_TO_BUILD}")
     return path
 
 
@@ -89,7 +71,10 @@ def library() -> Any:
     """The loaded pacer."""
     global _library
     if _library is None:
-        loaded = ctypes.PyDLL(str(find()))
+        path = find()
+        loaded = ctypes.PyDLL(str(path))
+        if loaded.pacer_layout() != _LAYOUT:
+            raise PacerMissing(f"{path} is of another version of pvhv. {_HOW_TO_BUILD}")
         loaded.pacer_tsc.restype = loaded.pacer_rflags.restype = c_uint64
         loaded.pacer_flush_tlb.restype = None
         loaded.pacer_length.restype = c_uint32

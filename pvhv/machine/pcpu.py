@@ -110,6 +110,7 @@ class PCPU:
         self.virtual: Final = clock == "virtual"
         self._failure: BaseException | None = None
         self._running = False
+        self._runner = 0
         self._ticker: Ticker | None = None
         # Whether a stop from another thread is safe as the engine does it; else the pacer stops us.
         self.engine_stops = not self.virtual
@@ -503,6 +504,7 @@ class PCPU:
         words[pace.LIMIT] = pace.NO_LIMIT if budget is None else words[pace.EXECUTED] + budget
         words[pace.LAST] = 0
         state, start, handle, context = self.state, uc.uc_emu_start, self._handle, self._context
+        self._runner = threading.get_ident()
         self._running = True
         try:
             while not words[pace.STOP]:
@@ -539,8 +541,8 @@ class PCPU:
         if self.engine_stops and self._running:
             uc.uc_emu_stop(self._handle)
             # The engine forgets a stop that comes while it starts up: the ticker repeats ours.
-            if self._ticker is not None and not self._ticker.armed:
-                self._ticker.arm(time.monotonic_ns() + 200_000)
+            if self._ticker is not None and threading.get_ident() != self._runner:
+                self._ticker.arm_by(time.monotonic_ns() + 200_000)
 
     def _kick(self) -> None:
         if self._running:

@@ -30,10 +30,6 @@ class Ticker:
         self._wake.acquire()
         self._thread: threading.Thread | None = None
 
-    @property
-    def armed(self) -> bool:
-        return self._deadline != _NEVER
-
     def arm(self, deadline_ns: int) -> None:
         """Call the function at `deadline_ns` of time.monotonic_ns()."""
         self._deadline = deadline_ns
@@ -42,6 +38,11 @@ class Ticker:
             self._thread.start()
         elif deadline_ns < self._wakes_at:
             self._rouse()
+
+    def arm_by(self, deadline_ns: int) -> None:
+        """The same, unless it is armed for an earlier time."""
+        if deadline_ns < self._deadline:
+            self.arm(deadline_ns)
 
     def disarm(self) -> None:
         self._deadline = _NEVER
