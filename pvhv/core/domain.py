@@ -58,7 +58,7 @@ class Domain:
         self.events: EventChannels
         self.grants: GrantTable
         self.paused = 0  # pause count: domctl and debugger
-        self.controller_paused = False
+        self.controller_paused = 0  # ... of which the toolstack's
         self.shutdown_code: int | None = None  # SHUTDOWN_* once it shut down
         self.announced_code: int | None = None  # what SCHEDOP_shutdown_code said it will be
         self.crash_report: str | None = None

@@ -117,14 +117,15 @@ class Status(NamedTuple):
 
 
 class EventChannels:
-    """The ports of one domain; `max_port` is the highest it may use (xl's max_event_channels)."""
+    """The ports of one domain."""
 
     def __init__(self, domain: Domain, max_port: int | None = None) -> None:
         self.domain = domain
         self.handlers = Handlers(domain) if domain.domid == 0 else None
         self.ops: PortOps = self.handlers or TwoLevel(domain)
         self.set_pending = self.ops.set_pending
-        self.max_port = self.ops.max_ports - 1 if max_port is None else min(max_port, self.ops.max_ports - 1)
+        self.max_port = 0
+        self.limit(max_port)
         self.channels: list[Channel] = []
         self._grow()
         self.channels[0].state = RESERVED
@@ -135,6 +136,11 @@ class EventChannels:
     def _grow(self) -> None:
         base = len(self.channels)
         self.channels += [Channel(self, base + index) for index in range(PORTS_PER_BUCKET)]
+
+    def limit(self, max_port: int | None) -> None:
+        """Set the highest port the domain may use (xl's max_event_channels); None is what the ABI has."""
+        most = self.ops.max_ports - 1
+        self.max_port = most if max_port is None else min(max_port, most)
 
     def channel(self, port: int) -> Channel:
         """The entry of a port, in use or not. Raises HypercallError(EINVAL) beyond the table."""

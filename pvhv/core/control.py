@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a control domain may do to others: Xen's domctls and the sysctls beside them.
+
+Domain 0 has no vCPU to make hypercalls with, so these are methods; but they are asked in the name of a
+domain, which must be privileged, they name domains by id, and they refuse with Xen's errors. Whatever the
+toolstack does to a domain as a whole goes through here; what it does as a peer (ports, grants) goes through
+pvhv.core.events and grant_view like any other domain's doing.
+
+The rest of the core knows nothing of this room.
+
+Not modelled: a vCPU's context read back, shadow and iommu domctls, cpupools and affinity.
+
+Read beside it: do_domctl and getdomaininfo in xen/common/domctl.c, do_sysctl in xen/common/sysctl.c.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID
+
+from pvhv.abi.errno import Errno
+from pvhv.abi.memory import E820_ENTRY, E820_MAX
+from pvhv.core.descriptors import MAX_VCPUS
+from pvhv.core.domain import DOMID_FIRST_RESERVED
+from pvhv.core.errors import HypercallError
+from pvhv.core.grants import DEFAULT_MAX_FRAMES, DEFAULT_MAX_MAPTRACK_FRAMES, MAPPINGS_PER_FRAME
+from pvhv.core.privilege import require_privilege
+from pvhv.core.reservation import name
+from pvhv.core.runstate import RUNNING
+
+if TYPE_CHECKING:
+    from pvhv.core.domain import Domain
+    from pvhv.core.hypervisor import Hypervisor
+    from pvhv.core.timeline import Timeline
+    from pvhv.core.vcpu import VCPU
+
+XEN_DOMINF_dying = 1 << 0
+XEN_DOMINF_shutdown = 1 << 2
+XEN_DOMINF_paused = 1 << 3
+XEN_DOMINF_blocked = 1 << 4
+XEN_DOMINF_running = 1 << 5
+
+
+class DomainInfo(NamedTuple):
+    """struct xen_domctl_getdomaininfo; `shutdown_code` is None while the domain has not shut down."""
+
+    domid: int
+    flags: int
+    shutdown_code: int | None
+    tot_pages: int
+    max_pages: int
+    shared_info_frame: int
+    cpu_time: int
+    nr_online_vcpus: int
+    max_vcpu_id: int
+    handle: UUID
+
+
+class VcpuInfo(NamedTuple):
+    """struct xen_domctl_getvcpuinfo."""
+
+    online: bool
+    blocked: bool
+    running: bool
+    cpu_time: int
+
+
+class PhysInfo(NamedTuple):
+    """struct xen_sysctl_physinfo, as far as there is a machine to describe."""
+
+    total_pages: int
+    free_pages: int
+    cpu_khz: int
+
+
+class Control:
+    """The domctls and sysctls of one calling domain. Every method raises HypercallError(EPERM) without privilege."""
+
+    def __init__(self, hypervisor: Hypervisor, caller: Domain) -> None:
+        self.hypervisor = hypervisor
+        self.caller = caller
+
+    def find(self, domid: int) -> Domain:
+        """The domain a domctl names. Raises HypercallError: ESRCH, EPERM."""
+        domain = self.hypervisor.domain_by_id(domid)
+        if domain is None:
+            raise HypercallError(Errno.ESRCH)
+        require_privilege(self.caller)
+        return domain
+
+    def other(self, domid: int) -> Domain:
+        """Likewise, but not the caller itself. Raises HypercallError: ESRCH, EPERM, EINVAL."""
+        domain = self.find(domid)
+        if domain is self.caller:
+            raise HypercallError(Errno.EINVAL)
+        return domain
+
+    # -- making and ending -----------------------------------------------------------------------------------
+    def createdomain(
+        self,
+        domid: int = 0,
+        vcpus: int = 1,
+        timeline: Timeline | None = None,
+        max_evtchn_port: int | None = None,
+        max_grant_frames: int = DEFAULT_MAX_FRAMES,
+        max_maptrack_frames: int = DEFAULT_MAX_MAPTRACK_FRAMES,
+    ) -> int:
+        """A domain without memory, paused; its id. `domid` 0 asks for a free one.
+
+        Raises HypercallError: EPERM, EEXIST, EINVAL for limits beyond the machine's, ENOMEM.
+        """
+        require_privilege(self.caller)
+        if 0 < domid < DOMID_FIRST_RESERVED and domid in self.hypervisor.domains:
+            raise HypercallError(Errno.EEXIST)
+        if not 1 <= vcpus <= MAX_VCPUS or not 1 <= max_grant_frames <= DEFAULT_MAX_FRAMES:
+            raise HypercallError(Errno.EINVAL)
+        if not 0 <= max_maptrack_frames <= DEFAULT_MAX_MAPTRACK_FRAMES:
+            raise HypercallError(Errno.EINVAL)
+        wanted = domid if 0 < domid < DOMID_FIRST_RESERVED else None
+        domain = self.hypervisor.create_domain(wanted, timeline, vcpus)
+        domain.events.limit(max_evtchn_port)
+        domain.grants.max_frames = max_grant_frames
+        domain.grants.max_mappings = max_maptrack_frames * MAPPINGS_PER_FRAME
+        return domain.domid
+
+    def destroydomain(self, domid: int) -> None:
+        """Begin to take a domain apart; "destroyed" is announced when it is done."""
+        self.hypervisor.destroy(self.other(domid))
+
+    def remote_shutdown(self, domid: int, reason: int) -> None:
+        """SCHEDOP_remote_shutdown: stop a domain, with a reason for its record."""
+        self.hypervisor.shutdown_domain(self.other(domid), reason & 0xFF)
+
+    def setdomainhandle(self, domid: int, handle: UUID) -> None:
+        """Give a domain its UUID."""
+        self.find(domid).handle = handle
+
+    # -- letting run -----------------------------------------------------------------------------------------
+    def pausedomain(self, domid: int) -> None:
+        """Stop a domain's vCPUs; pauses count."""
+        domain = self.other(domid)
+        domain.controller_paused += 1
+        self.hypervisor.pause(domain)
+
+    def unpausedomain(self, domid: int) -> None:
+        """Take one pause back; the first is the one a domain is made with. EINVAL where there is none."""
+        domain = self.find(domid)
+        if not domain.controller_paused:
+            raise HypercallError(Errno.EINVAL)
+        domain.controller_paused -= 1
+        self.hypervisor.unpause(domain)
+
+    def resumedomain(self, domid: int) -> None:
+        """Let a domain that shut down (to be suspended) go on."""
+        domain = self.other(domid)
+        if domain.shutdown_code is not None:
+            domain.shutdown_code = domain.announced_code = None
+            domain.is_shutting_down = False
+            self.hypervisor.unpause(domain)
+
+    def scheduler_putinfo(self, domid: int, weight: int = 0, cap: int | None = None) -> None:
+        """The credit scheduler's weight (0 leaves it as it is) and cap."""
+        domain = self.find(domid)
+        domain.weight = weight or domain.weight
+        domain.cap = domain.cap if cap is None else cap
+
+    def scheduler_getinfo(self, domid: int) -> tuple[int, int]:
+        """Weight and cap."""
+        domain = self.find(domid)
+        return domain.weight, domain.cap
+
+    # -- contents --------------------------------------------------------------------------------------------
+    def max_mem(self, domid: int, max_pages: int) -> None:
+        """How many frames a domain may have; it keeps what it has beyond that."""
+        self.find(domid).max_pages = max_pages
+
+    def populate_physmap(self, domid: int, pfns: list[int]) -> list[int]:
+        """Frames for these pfns; their mfns. ENOMEM, and none of them, when the domain may not have so many."""
+        domain = self.find(domid)
+        if domain.tot_pages + len(pfns) > domain.max_pages:
+            raise HypercallError(Errno.ENOMEM)
+        mfns = self.hypervisor.allocate(domain, len(pfns))
+        for pfn, mfn in zip(pfns, mfns, strict=True):
+            name(domain, mfn, pfn)
+        return mfns
+
+    def set_memory_map(self, domid: int, entries: list[tuple[int, int, int]]) -> None:
+        """The e820 map (address, size, type) the domain will be told."""
+        if len(entries) > E820_MAX:
+            raise HypercallError(Errno.EINVAL)
+        self.find(domid).memory_map = b"".join(E820_ENTRY.pack(*entry) for entry in entries)
+
+    def setvcpucontext(self, domid: int, vcpu_id: int, context: Any) -> None:
+        """Give a vCPU its registers and tables (a vcpu_guest_context). EINVAL as arch_set_info_guest has it."""
+        domain = self.other(domid)
+        vcpu = domain.vcpu(vcpu_id)
+        if vcpu is None:
+            raise HypercallError(Errno.EINVAL)
+        self.hypervisor.pause(domain)
+        try:
+            self.hypervisor.set_context(vcpu, context)
+        finally:
+            self.hypervisor.unpause(domain)
+
+    def settimeoffset(self, domid: int, seconds: int) -> None:
+        """How far the domain's wall clock is from the machine's."""
+        domain = self.find(domid)
+        domain.time_offset_seconds = seconds
+        self.hypervisor.timekeeper.write_wallclock(domain)
+
+    # -- looking ---------------------------------------------------------------------------------------------
+    def getdomaininfo(self, domid: int) -> DomainInfo:
+        """About the first domain from `domid` on. EINVAL for what is no id, ESRCH after the last domain."""
+        if not 0 <= domid < DOMID_FIRST_RESERVED:
+            raise HypercallError(Errno.EINVAL)
+        found = min((each for each in self.hypervisor.domains if each >= domid), default=None)
+        if found is None:
+            raise HypercallError(Errno.ESRCH)
+        require_privilege(self.caller)
+        return describe(self.hypervisor.domains[found])
+
+    def getdomaininfolist(self, first: int = 0) -> list[DomainInfo]:
+        """About all domains from `first` on, in the order of their ids."""
+        require_privilege(self.caller)
+        domains = self.hypervisor.domains
+        return [describe(domains[domid]) for domid in sorted(domains) if domid >= first]
+
+    def getvcpuinfo(self, domid: int, vcpu_id: int) -> VcpuInfo:
+        """About one vCPU. Raises HypercallError(ESRCH)."""
+        domain = self.find(domid)
+        vcpu = domain.vcpu(vcpu_id)
+        if vcpu is None:
+            raise HypercallError(Errno.ESRCH)
+        spent = vcpu.runstate.times(domain.timeline.now())[RUNNING]
+        return VcpuInfo(not vcpu.down, vcpu.blocked or vcpu.polling, is_running(vcpu), spent)
+
+    def physinfo(self) -> PhysInfo:
+        """About the machine."""
+        require_privilege(self.caller)
+        hypervisor = self.hypervisor
+        khz = hypervisor.timekeeper.khz(hypervisor.wall)
+        return PhysInfo(hypervisor.ram.frames, hypervisor.frames.free_frames, khz)
+
+    def readconsole(self, clear: bool = False) -> str:
+        """The hypervisor's own log."""
+        require_privilege(self.caller)
+        text = self.hypervisor.console.read()
+        if clear:
+            self.hypervisor.console.clear()
+        return text
+
+
+def is_running(vcpu: VCPU) -> bool:
+    """Whether it has the pCPU of its timeline, though it may have been taken off for this very question."""
+    turn = vcpu.domain.timeline.turn
+    return turn is not None and turn.vcpu is vcpu
+
+
+def describe(domain: Domain) -> DomainInfo:
+    """What getdomaininfo tells. A domain counts as blocked when all its vCPUs that are up are."""
+    online = [vcpu for vcpu in domain.vcpus if not vcpu.down]
+    now = domain.timeline.now()
+    flags = 0
+    if online and all(vcpu.blocked or vcpu.polling for vcpu in online):
+        flags |= XEN_DOMINF_blocked
+    if any(is_running(vcpu) for vcpu in online):
+        flags |= XEN_DOMINF_running
+    if domain.dead:
+        flags |= XEN_DOMINF_dying
+    if domain.shutdown_code is not None:
+        flags |= XEN_DOMINF_shutdown
+    if domain.controller_paused:
+        flags |= XEN_DOMINF_paused
+    return DomainInfo(
+        domain.domid,
+        flags,
+        domain.shutdown_code,
+        domain.tot_pages,
+        domain.max_pages,
+        domain.shared_info,
+        sum(vcpu.runstate.times(now)[RUNNING] for vcpu in domain.vcpus),
+        len(online),
+        len(domain.vcpus) - 1,
+        domain.handle,
+    )

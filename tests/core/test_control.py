@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a control domain may do to others, and that nobody else may."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from pvhv.abi.control import (
+    DOMCTL,
+    PLATFORM_OP,
+    SYSCTL,
+    XEN_DOMCTL_INTERFACE_VERSION,
+    XEN_SYSCTL_INTERFACE_VERSION,
+    XENPF_INTERFACE_VERSION,
+    XEN_DOMCTL_createdomain,
+    XEN_DOMCTL_getdomaininfo,
+    XenDomctl,
+    XenPlatformOp,
+    XenSysctl,
+)
+from pvhv.abi.errno import Errno
+from pvhv.abi.memory import E820_ENTRY, E820_RAM
+from pvhv.core.control import (
+    Control,
+    XEN_DOMINF_blocked,
+    XEN_DOMINF_paused,
+    XEN_DOMINF_shutdown,
+)
+from pvhv.core.errors import HypercallError
+from tests.core.guests import Machine
+
+
+class World:
+    def __init__(self) -> None:
+        self.machine = Machine()
+        self.hv = self.machine.hv
+        self.guest = self.machine.guest()
+        self.dom0 = Control(self.hv, self.hv.dom0)
+        self.domid = self.guest.domid
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def refused(function: Any, *arguments: Any, **named: Any) -> Errno:
+    with pytest.raises(HypercallError) as caught:
+        function(*arguments, **named)
+    return caught.value.errno
+
+
+SAMPLES: dict[str, Any] = {
+    "domid": 1, "vcpu_id": 0, "reason": 0, "handle": UUID(int=7), "max_pages": 10, "pfns": [1], "entries": [],
+    "context": None, "seconds": 1,
+}  # fmt: skip
+
+
+def methods() -> list[str]:
+    return [name for name, _ in inspect.getmembers(Control, inspect.isfunction) if not name.startswith("_")]
+
+
+@pytest.mark.parametrize("name", methods())
+def test_a_guest_may_do_nothing_of_it(world: World, name: str) -> None:
+    """Every method, found by itself: a new one that forgets to ask fails here."""
+    method = getattr(Control(world.hv, world.guest), name)
+    needed = [each for each in inspect.signature(method).parameters.values() if each.default is each.empty]
+    arguments = [SAMPLES[each.name] for each in needed]
+    before = (set(world.hv.domains), world.guest.paused, world.guest.max_pages, world.guest.memory_map)
+    assert refused(method, *arguments) == Errno.EPERM
+    assert before == (set(world.hv.domains), world.guest.paused, world.guest.max_pages, world.guest.memory_map)
+
+
+@pytest.mark.parametrize("name", [name for name in methods() if "domid" in
+                                  inspect.signature(getattr(Control, name)).parameters])
+def test_what_names_no_domain(world: World, name: str) -> None:
+    method = getattr(world.dom0, name)
+    needed = [each for each in inspect.signature(method).parameters.values() if each.default is each.empty]
+    arguments = [99 if each.name == "domid" else SAMPLES[each.name] for each in needed]
+    if name == "createdomain":  # there 99 is an id to give
+        assert method(99) == 99
+        assert refused(method, 99) == Errno.EEXIST
+    else:
+        assert refused(method, *arguments) == Errno.ESRCH
+
+
+@pytest.mark.parametrize("name", ["destroydomain", "pausedomain", "resumedomain"])
+def test_what_a_domain_does_not_do_to_itself(world: World, name: str) -> None:
+    assert refused(getattr(world.dom0, name), 0) == Errno.EINVAL
+
+
+def test_creating_with_limits(world: World) -> None:
+    made = world.dom0.createdomain(vcpus=3, max_evtchn_port=5, max_grant_frames=2, max_maptrack_frames=1)
+    domain = world.hv.domains[made]
+    assert (len(domain.vcpus), domain.events.max_port, domain.grants.max_frames) == (3, 5, 2)
+    assert domain.grants.max_mappings == 256
+    assert domain.paused and world.dom0.getdomaininfo(made).flags & XEN_DOMINF_paused
+    for wrong in ({"vcpus": 0}, {"vcpus": 33}, {"max_grant_frames": 0}, {"max_grant_frames": 65},
+                  {"max_maptrack_frames": 1025}):
+        assert refused(world.dom0.createdomain, **wrong) == Errno.EINVAL
+
+
+def test_pauses_count(world: World) -> None:
+    assert world.guest.paused == 1  # as it was made
+    world.dom0.pausedomain(world.domid)
+    world.dom0.unpausedomain(world.domid)
+    assert not world.guest.vcpus[0].runnable
+    world.dom0.unpausedomain(world.domid)
+    assert world.guest.vcpus[0].runnable
+    assert refused(world.dom0.unpausedomain, world.domid) == Errno.EINVAL
+
+
+def test_memory_for_a_domain(world: World) -> None:
+    assert refused(world.dom0.populate_physmap, world.domid, [100]) == Errno.ENOMEM
+    world.dom0.max_mem(world.domid, world.guest.tot_pages + 2)
+    mfns = world.dom0.populate_physmap(world.domid, [100, 200])
+    assert [world.hv.m2p[mfn] for mfn in mfns] == [100, 200]
+    world.dom0.set_memory_map(world.domid, [(0, 4096, E820_RAM)])
+    assert world.guest.memory_map == E820_ENTRY.pack(0, 4096, E820_RAM)
+    assert refused(world.dom0.set_memory_map, world.domid, [(0, 1, 1)] * 129) == Errno.EINVAL
+
+
+def test_looking(world: World) -> None:
+    info = world.dom0.getdomaininfo(world.domid)
+    assert (info.domid, info.tot_pages, info.nr_online_vcpus, info.max_vcpu_id) == (world.domid, 48, 1, 0)
+    assert info.shared_info_frame == world.guest.shared_info
+    assert info.shutdown_code is None
+    assert world.dom0.getdomaininfo(0).domid == 0
+    assert [each.domid for each in world.dom0.getdomaininfolist()] == [0, world.domid]
+    assert refused(world.dom0.getdomaininfo, world.domid + 1) == Errno.ESRCH
+    assert refused(world.dom0.getdomaininfo, 0x7FF0) == Errno.EINVAL
+    world.guest.vcpus[0].blocked = True
+    assert world.dom0.getdomaininfo(world.domid).flags & XEN_DOMINF_blocked
+    assert world.dom0.getvcpuinfo(world.domid, 0)[:3] == (True, True, False)
+    assert refused(world.dom0.getvcpuinfo, world.domid, 1) == Errno.ESRCH
+    assert world.dom0.physinfo().total_pages == world.hv.ram.frames
+    assert "MiB" in world.dom0.readconsole(clear=True)
+    assert world.dom0.readconsole() == ""
+
+
+def test_shutting_down_and_resuming(world: World) -> None:
+    world.dom0.unpausedomain(world.domid)
+    world.dom0.remote_shutdown(world.domid, 2)
+    info = world.dom0.getdomaininfo(world.domid)
+    assert (info.flags & XEN_DOMINF_shutdown, info.shutdown_code) == (XEN_DOMINF_shutdown, 2)
+    assert not world.guest.vcpus[0].runnable
+    world.dom0.resumedomain(world.domid)
+    assert world.dom0.getdomaininfo(world.domid).shutdown_code is None
+    assert world.guest.vcpus[0].runnable
+
+
+def test_settings(world: World) -> None:
+    world.dom0.setdomainhandle(world.domid, UUID(int=9))
+    world.dom0.scheduler_putinfo(world.domid, weight=512, cap=50)
+    world.dom0.scheduler_putinfo(world.domid)
+    world.dom0.settimeoffset(world.domid, 3600)
+    assert world.dom0.getdomaininfo(world.domid).handle == UUID(int=9)
+    assert world.dom0.scheduler_getinfo(world.domid) == (512, 50)
+    assert world.guest.time_offset_seconds == 3600
+    assert refused(world.dom0.setvcpucontext, world.domid, 9, None) == Errno.EINVAL
+
+
+def test_destroying(world: World) -> None:
+    world.dom0.destroydomain(world.domid)
+    world.machine.safe_point()
+    assert refused(world.dom0.getdomaininfo, world.domid) == Errno.ESRCH
+
+
+# -- the hypercalls of the same names, which only guests could make ------------------------------------------------
+
+def test_guests_are_refused_in_xens_order(world: World) -> None:
+    vcpu = world.guest.vcpus[0]
+
+    def ask(spec: Any, record: Any) -> int:
+        return world.machine.call(vcpu, spec.number, world.machine.put(vcpu, 5, record))
+
+    for spec, kind, version in (
+        (DOMCTL, XenDomctl, XEN_DOMCTL_INTERFACE_VERSION),
+        (SYSCTL, XenSysctl, XEN_SYSCTL_INTERFACE_VERSION),
+        (PLATFORM_OP, XenPlatformOp, XENPF_INTERFACE_VERSION),
+    ):
+        assert ask(spec, kind(cmd=2, interface_version=version)) == -Errno.EPERM
+        assert ask(spec, kind(cmd=2, interface_version=version + 1)) == -Errno.EACCES
+        assert world.machine.call(vcpu, spec.number, 0x1000) == -Errno.EFAULT
+
+    def domctl(cmd: int, domid: int) -> int:
+        return ask(DOMCTL, XenDomctl(cmd=cmd, interface_version=XEN_DOMCTL_INTERFACE_VERSION, domain=domid))
+
+    assert domctl(2, 99) == -Errno.ESRCH
+    assert domctl(XEN_DOMCTL_createdomain, 99) == -Errno.EPERM
+    assert domctl(XEN_DOMCTL_getdomaininfo, 0) == -Errno.EPERM
+    assert domctl(XEN_DOMCTL_getdomaininfo, 99) == -Errno.ESRCH
+    assert domctl(XEN_DOMCTL_getdomaininfo, 0x7FF0) == -Errno.EINVAL
