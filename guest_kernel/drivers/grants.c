@@ -78,7 +78,7 @@ static int copy_once(int reference, struct page *to)
 static int map_once(int reference, u64 expected)
 {
     struct gnttab_map_grant_ref map = {
-        .host_addr = (u64)map_window, .flags = GNTMAP_host_map, .ref = reference, .dom = DOMID_SELF };
+        .host_addr = (u64)map_window, .flags = GNTMAP_host_map, .ref = reference, .dom = (domid_t)own_domid() };
     struct gnttab_unmap_grant_ref unmap = { .host_addr = (u64)map_window };
     u64 seen;
 

@@ -24,10 +24,10 @@ static void set_timer_by(u64 deadline)
     }
 }
 
-static bool anybody_else_ready(void)
+static bool anybody_ready(void)
 {
     for (struct process *p = processes; p < processes + PROCESS_MAX; p++)
-        if (p->state == READY && p != current)
+        if (p->state == READY)
             return true;
     return false;
 }
@@ -86,16 +86,16 @@ void schedule(void)
 
     next->state = RUNNING;
     next->started = now;
+    if (anybody_ready()) /* besides `next` */
+        set_timer_by(now + TIME_SLICE);
     if (next != before) {
         u64 nowhere, *save = before ? &before->kernel_rsp : &nowhere;
 
         current = next;
         pv.switch_to(next->space, (u64)next->kernel_stack + KERNEL_STACK_SIZE, !fpu_is_mine(next));
         switch_stacks(save, next->kernel_rsp);
-        /* We are back; `next` and `before` are what they were, and others have run in between. */
+        /* We are back, and others have run in between. A new process never comes here: it starts elsewhere. */
     }
-    if (anybody_else_ready())
-        set_timer_by(current->started + TIME_SLICE);
 }
 
 void yield(void)
@@ -147,7 +147,7 @@ void schedule_before_user(struct trap_frame *frame)
     /* Whom an interrupt woke should not wait for a long computation to end its slice. */
     if (turn_is_over || frame->vector == TRAP_INTERRUPT) {
         turn_is_over = false;
-        if (anybody_else_ready())
+        if (anybody_ready())
             yield();
     }
     if (current->killed)

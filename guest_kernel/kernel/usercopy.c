@@ -1,30 +1,35 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
  * Between kernel and user memory.  The user's half of the address space is mapped while the kernel works for a
- * process, so copying is one instruction.  It may fault: if the areas allow the access, the page appears and
- * the instruction goes on; if not, the trap handler lets it end early, and what is left in %rcx says so.
+ * process, so copying is two instructions.  They may fault: if the areas allow the access, the page appears and
+ * the instruction goes on; if not, the trap handler skips to the end, and what is left in %rcx says so.
  */
 #include <api/errno.h>
 #include <process.h>
 
-extern const char usercopy_instruction[], usercopy_end[];
+extern const char usercopy_words[], usercopy_bytes[], usercopy_end[];
 
 static __attribute__((noinline)) size_t copy_bytes(void *to, const void *from, size_t n)
 {
-    asm volatile(".globl usercopy_instruction, usercopy_end\n"
-                 "usercopy_instruction:\n"
+    size_t words = n / 8, bytes = n % 8;
+
+    asm volatile(".globl usercopy_words, usercopy_bytes, usercopy_end\n"
+                 "usercopy_words:\n"
+                 "    rep movsq\n"
+                 "    movq %3, %%rcx\n"
+                 "usercopy_bytes:\n"
                  "    rep movsb\n"
                  "usercopy_end:\n"
-                 : "+D"(to), "+S"(from), "+c"(n)
-                 :
+                 : "+D"(to), "+S"(from), "+c"(words)
+                 : "r"(bytes)
                  : "memory");
-    return n;
+    return words; /* what %rcx still held: zero, if all went well */
 }
 
 /* Asked by the trap handler about a fault it could not resolve. */
 bool usercopy_fixup(u64 *rip)
 {
-    if (*rip != (u64)usercopy_instruction)
+    if (*rip != (u64)usercopy_words && *rip != (u64)usercopy_bytes)
         return false;
     *rip = (u64)usercopy_end;
     return true;

@@ -69,6 +69,8 @@ static void timer_event(unsigned port)
 
 void timer_init(void)
 {
+    /* Xen begins with a tick every 10 ms. We ask for each interrupt we want, so that an idle system is quiet. */
+    HYPERVISOR_vcpu_op(VCPUOP_stop_periodic_timer, 0, NULL);
     if (event_bind_virq(VIRQ_TIMER, timer_event) < 0)
         panic("no timer");
 }

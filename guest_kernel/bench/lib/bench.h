@@ -10,7 +10,7 @@
 
 #include "test.h"
 
-#define BEST_OF 3 /* tries of each sample, of which the shortest counts */
+#define BEST_OF 5 /* tries of each sample, of which the shortest counts */
 
 /*
  * Take the samples of one row: as often as the command line says (samples=7), announce it (that is when the

@@ -49,6 +49,16 @@ static void need(long result, const char *what)
         fail("xs: %s: %s\n", what, message.body); /* xenstore's errors are words: ENOENT, EACCES ... */
 }
 
+/* This domain's own directory: relative paths begin there, but it has no relative name itself. */
+static const char *own_directory(void)
+{
+    static char path[64];
+
+    need(ask(XS_READ, "domid", "", 0), "domid");
+    sprintf(path, "/local/domain/%s", message.body);
+    return path;
+}
+
 /* A directory is the names of its children, each with its zero byte. */
 static void list(const char *path, int depth)
 {
@@ -64,7 +74,7 @@ static void list(const char *path, int depth)
     names = malloc(n + 1);
     memcpy(names, message.body, n);
     for (char *name = names; name < names + n; name += strlen(name) + 1) {
-        sprintf(child, "%s%s%s", path, !*path || path[strlen(path) - 1] == '/' ? "" : "/", name);
+        sprintf(child, "%s%s%s", path, path[strlen(path) - 1] == '/' ? "" : "/", name);
         long length = ask(XS_READ, child, "", 0);
 
         for (int i = 0; i < depth; i++)
@@ -133,7 +143,7 @@ int main(int argc, char **argv)
     if (device < 0)
         fail("xs: /dev/xenstore: %s\n", error_text(device));
     if (!strcmp(verb, "ls"))
-        list(path ? path : "", 0); /* a relative path is under this domain's own directory */
+        list(path ? path : own_directory(), 0);
     else if (!strcmp(verb, "read") && path) {
         need(ask(XS_READ, path, "", 0), path);
         printf("%s\n", message.body);

@@ -7,7 +7,10 @@
 void *memset(void *to, int byte, size_t n)
 {
     void *start = to;
+    size_t words = n / 8;
 
+    asm volatile("rep stosq" : "+D"(to), "+c"(words) : "a"((u8)byte * 0x0101010101010101UL) : "memory");
+    n %= 8;
     asm volatile("rep stosb" : "+D"(to), "+c"(n) : "a"(byte) : "memory");
     return start;
 }
@@ -15,7 +18,10 @@ void *memset(void *to, int byte, size_t n)
 void *memcpy(void *to, const void *from, size_t n)
 {
     void *start = to;
+    size_t words = n / 8;
 
+    asm volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(words) : : "memory");
+    n %= 8;
     asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(n) : : "memory");
     return start;
 }
