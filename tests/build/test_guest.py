@@ -10,6 +10,8 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from pvhv.build import BuildError, build_directory, guest
+from pvhv.testing import boot
+from pvhv.toolstack.config import load
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "first-guest"
@@ -41,6 +43,16 @@ def test_the_example_builds_into_a_kernel_with_notes(tmp_path: Path) -> None:
         notes = elf.get_section_by_name(".note.Xen").data()
     assert notes.count(b"Xen\0") == 6 and b"first-guest\0" in notes
     assert start.to_bytes(8, "little") in notes
+
+
+def test_the_example_does_what_it_says(tmp_path: Path) -> None:
+    directory = tmp_path / "first-guest"
+    shutil.copytree(EXAMPLE, directory, ignore=shutil.ignore_patterns("build"))
+    kernel = build_directory(directory)
+    result = boot(kernel, timeout=20)
+    assert result.output == "Hello from a guest of one's own!\n"
+    assert result.ending == "poweroff" and result.exit_status == 0
+    assert load(directory / "first-guest.cfg").kernel == kernel, "its domain file names what was built"
 
 
 def test_where_it_is_built_does_not_show(tmp_path: Path) -> None:
