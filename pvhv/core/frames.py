@@ -42,6 +42,7 @@ DOMID_XEN = 0x7FF2
 DOMID_FREE = 0x7FFF
 
 COUNT_LIMIT = 0x7FFF_FFFF
+SEARCH_STEP = 2048
 
 # -- code[mfn]: what the engine may have translated from the frame (see cpu-engine notes in machine.pcpu) -----
 CODE_NONE = 0
@@ -146,8 +147,14 @@ class FrameTable:
 
     def owned_by(self, domid: int, start: int = 0, end: int | None = None) -> list[int]:
         """The frames of `domid` between `start` and `end`, in order."""
-        window = self.owner[start : self.count if end is None else end]
-        return [start + index for index, who in enumerate(window) if who == domid]
+        found: list[int] = []
+        end = self.count if end is None else end
+        sought = array("H", [domid]).tobytes()
+        for first in range(start, end, SEARCH_STEP):
+            window = self.owner[first : min(first + SEARCH_STEP, end)]
+            if sought in window.tobytes():  # most stretches of a big machine are somebody else's, or nobody's
+                found += [first + index for index, who in enumerate(window) if who == domid]
+        return found
 
     # -- general references ----------------------------------------------------------------------------------------
     def get_page(self, mfn: int, domid: int) -> bool:
