@@ -5,6 +5,7 @@
                         programs, one static ELF file each, packed with user/etc/ into "initfs.cpio", which
                         a source of the kernel draws in by `.incbin "initfs.cpio"`
     [tests]             what all test kernels share; each directory tests/NAME/ with sources is one, test-NAME
+    [bench]             the same for benchmark kernels: bench/NAME/ becomes bench-NAME
     flags, user_flags   more flags for the kernel's sources, and for its programs'; last, so that they win
 
 Everything here freestanding: no C library, no compiler runtime, no SSE (a kernel must not touch the FPU
@@ -40,6 +41,8 @@ KERNEL_FLAGS = (*GUEST_FLAGS, "-mcmodel=kernel")
 USER_FLAGS = tuple(flag for flag in GUEST_FLAGS if flag != "-g")
 LINK_FLAGS = (*_TARGET, "-nostdlib", "-static", "-Wl,--build-id=none", "-Wl,--no-eh-frame-hdr")
 
+# Tables of kernels that share all but a directory of their own in one of this name; what their own names begin with.
+_FAMILIES = {"tests": "test", "bench": "bench"}
 _KEYS = {"sources", "include", "linker_script", "initfs", "flags", "user_flags"}
 
 
@@ -63,15 +66,18 @@ def read_descriptions(root: Path) -> list[Description]:
         tables = tomllib.loads(path.read_text("utf-8"))
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise BuildError(f"{path}: {error}") from error
-    if unknown := set(tables) - {"kernel", "tests"}:
-        raise BuildError(f"{path}: unknown table [{min(unknown)}]; there are [kernel.NAME] and [tests]")
+    if unknown := set(tables) - {"kernel", *_FAMILIES}:
+        known = ", ".join(f"[{name}]" for name in ("kernel.NAME", *_FAMILIES))
+        raise BuildError(f"{path}: unknown table [{min(unknown)}]; there are {known}")
     found = [_description(path, name, table) for name, table in tables.get("kernel", {}).items()]
-    if shared := tables.get("tests"):
-        tests = _description(path, "tests", shared)
-        for folder in sorted(p for p in (root / "tests").iterdir() if p.is_dir() and p.name != "lib"):
-            own = (f"tests/{folder.name}/*.c", f"tests/{folder.name}/*.S")
+    for family, prefix in _FAMILIES.items():
+        if family not in tables:
+            continue
+        shared = _description(path, family, tables[family])
+        for folder in sorted(p for p in (root / family).iterdir() if p.is_dir() and p.name != "lib"):
+            own = (f"{family}/{folder.name}/*.c", f"{family}/{folder.name}/*.S")
             if any(folder.glob("*.[cS]")):
-                found.append(replace(tests, name=f"test-{folder.name}", sources=(*own, *tests.sources)))
+                found.append(replace(shared, name=f"{prefix}-{folder.name}", sources=(*own, *shared.sources)))
     return found
 
 

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The benchmark measures what it says it does, and says it in a shape others can read. Figures are not judged here:
+on a busy host they mean little, and in smoke mode nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BENCH = Path(__file__).parents[2] / "tools" / "bench.py"
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(BENCH), *arguments], capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def smoke() -> dict[str, Any]:
+    done = bench("--smoke", "--json")
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_every_row_of_the_issue_is_there(smoke: dict[str, Any]) -> None:
+    rows = smoke["rows"]
+    loops = ("compute", "xorshift", "branchy", "callret", "loads", "movsq")
+    assert {f"{clock}_{loop}" for clock in ("wall", "virtual") for loop in loops} <= set(rows)
+    assert {"callback", "null_hypercall", "multicall_entry", "mmu_update_entry"} <= set(rows)
+    assert {"page_fault", "system_call", "event_send", "grant_map_unmap", "grant_copy", "context_switch"} <= set(rows)
+
+
+def test_targets_are_those_that_were_promised(smoke: dict[str, Any]) -> None:
+    targets = {name: row["target"] for name, row in smoke["rows"].items() if row["target"] is not None}
+    assert targets == {
+        "wall_compute": 0.97,
+        "virtual_compute": 0.5,
+        "null_hypercall": 8,
+        "multicall_entry": 6,
+        "mmu_update_entry": 12,
+        "page_fault": 30,
+        "system_call": 35,
+    }
+
+
+def test_a_row_says_what_it_found(smoke: dict[str, Any]) -> None:
+    for name, row in smoke["rows"].items():
+        assert set(row) == {"group", "title", "value", "unit", "ns", "target", "met"}, name
+        assert row["value"] > 0, name
+        assert (row["met"] is None) == (row["target"] is None), name
+
+
+def test_figures_agree_with_each_other(smoke: dict[str, Any]) -> None:
+    """Loose enough for any host: each row is in the unit it claims."""
+    rows = smoke["rows"]
+    callback = rows["callback"]["ns"]
+    assert 20 < callback < 20_000
+    assert rows["callback_in_c"]["ns"] < callback
+    for name, row in rows.items():
+        if row["unit"] == "callbacks":
+            assert 0.2 < row["ns"] / callback / row["value"] < 5, name
+            assert row["value"] > 1, f"{name} is cheaper than a callback that does nothing"
+        if row["unit"] == "of bare":
+            assert row["value"] < 5, name
+
+
+def test_the_table_has_the_rows_that_were_asked_for() -> None:
+    done = bench("--smoke", "--only", "null_hypercall")
+    assert done.returncode == 0, done.stderr
+    assert "null hypercall (xen_version)" in done.stdout
+    assert "system call" not in done.stdout
+
+
+def test_an_unknown_row_is_named() -> None:
+    done = bench("--only", "nosuch")
+    assert done.returncode == 2
+    assert "there is no row nosuch" in done.stderr

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The yardsticks: the same guest code in an engine without a hypervisor, and the cost of an empty callback.
+
+A `Bare` is a fresh engine over the same RAM, with the page tables the domain builder made for a benchmark kernel,
+CPL 1 and the same `no_exit_request` as the hypervisor's engines, but no AMD-V and no hooks. It enters the kernel at
+`bare_entry(loop, count)`, which times the loop with rdtsc, as the kernel itself does when it runs as a guest, and
+ends at a ud2, which stops an engine that has no hook for it.
+
+A *callback* is one round of the loop `int 0x20; dec; jnz` in such an engine with one hook: an empty ctypes function
+for UC_HOOK_INTR, registered through the C API. It is whole, from guest instruction to guest instruction, just as
+the round trips that are counted in it; so it holds what the engine takes to leave translated code and to come
+back. `callback_in_c` is the same with a C function that does nothing; the difference is what ctypes and Python take.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import CFUNCTYPE, c_int
+
+from pvhv.machine import cpustate as cs
+from pvhv.machine import engine as uc
+from pvhv.machine import pacer
+from pvhv.machine.ram import Ram
+
+STOPPED_AT_UD2 = 10  # UC_ERR_INSN_INVALID
+
+
+class Bare:
+    """A fresh engine on `ram` with the page tables at `cr3`; `initial` is a pCPU's saved context to begin with."""
+
+    def __init__(self, ram: Ram, cr3: int, initial: bytes, entry: int) -> None:
+        self.entry = entry
+        self.engine = uc.Engine()
+        self.engine.map(0, ram.size, ram.address)
+        cs.check_layout(self.engine)
+        switch = cs.find_no_exit_request(self.engine)
+        if switch is not None:
+            ctypes.c_uint8.from_address(switch).value = 1
+        self.context = cs.Context(self.engine)
+        self.context.save()
+        ctypes.memmove(self.context.data, initial, len(initial))
+        words = (ctypes.c_uint64 * (cs.STATE_BYTES // 8)).from_address(self.context.data)
+        words[cs.HFLAGS] &= ~(cs.HF_SVME | cs.HF_GUEST)
+        words[cs.CR3] = cr3
+        words[cs.CR4] &= ~(1 << 2)  # TSD
+        self.words = words
+
+    def run(self, loop: int, count: int) -> int:
+        """`count` rounds of the loop at that address; how many ticks of the TSC."""
+        engine, words = self.engine, self.words
+        words[cs.RDI], words[cs.RSI], words[cs.RIP] = loop, count, self.entry
+        self.context.restore()
+        uc.uc_ctl(engine.handle, uc.CTL_FLUSH_TLB)
+        error = uc.uc_emu_start(engine.handle, self.entry, 0, 0, 0)
+        if error != STOPPED_AT_UD2:
+            raise uc.EngineError("the bare engine did not come to its end", error)
+        return engine.register(uc.REGS_GENERAL[cs.RAX])
+
+    def hook_python(self) -> None:
+        """An empty ctypes callback for exits."""
+        self.engine.add_hook(uc.HOOK_INTR, CFUNCTYPE(None, c_int, c_int)(lambda engine, number: None))
+
+    def hook_c(self) -> None:
+        """An empty C function for exits (it reads the TSC, for want of one that does nothing at all)."""
+        self.engine.add_hook(uc.HOOK_INTR, pacer.address(pacer.library().pacer_tsc))
+
+    def close(self) -> None:
+        """Give the engine back."""
+        self.engine.close()

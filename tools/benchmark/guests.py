@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Benchmark kernels, run as guests, each sample paired with its yardstick.
+
+A benchmark kernel says "begin=ROW", does its work, and says "ROW=TICKS/OPERATIONS". The console backend hears the
+first line while the guest waits, and that is when the yardstick of the row is measured: so both halves of a
+ratio are taken within milliseconds of each other, on whatever the host is doing just then.
+
+Wall-clock guests time themselves by rdtsc. A virtual rdtsc counts instructions, so there the host takes the time,
+from the end of the first line to the second; a loop of tens of milliseconds does not notice the console.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import NamedTuple
+
+from pvhv.testing import Machine
+from pvhv.toolstack.guest import Guest
+
+TIMEOUT_S = 300.0
+
+
+class Sample(NamedTuple):
+    """One measurement of a row: ns for one operation in the guest, and what its yardstick took."""
+
+    ns: float
+    yardstick_ns: float
+
+
+class Failed(RuntimeError):
+    """A benchmark kernel did not come to a good end."""
+
+
+class Ear:
+    """Hears what a guest reports. `yardstick(row)` is called while the guest waits."""
+
+    def __init__(self, guest: Guest, yardstick: Callable[[str], float], tsc_khz: int) -> None:
+        self.samples: dict[str, list[Sample]] = defaultdict(list)
+        self.yardstick = yardstick
+        self.tsc_khz = tsc_khz
+        self.virtual = guest.console.virtual
+        self._line = b""
+        self._yard = 0.0
+        self._began = 0
+        self._reader = guest.console.follow(self._more)
+
+    def _more(self) -> None:
+        heard = time.perf_counter_ns()
+        *lines, self._line = (self._line + self._reader.take()).split(b"\n")
+        for line in lines:
+            row, equals, value = line.decode("ascii", "replace").strip().partition("=")
+            if row == "begin":
+                self._yard = self.yardstick(value)
+                self._began = time.perf_counter_ns()
+            elif equals and "/" in value:
+                ticks, operations = map(int, value.split("/"))
+                took = heard - self._began if self.virtual else ticks * 1_000_000 / self.tsc_khz
+                self.samples[row].append(Sample(took / operations, self._yard))
+
+
+def finish(machine: Machine, guest: Guest, *, timeout: float = TIMEOUT_S) -> None:
+    """Run until the guest is done. Raises Failed unless it says PASS."""
+    machine.run(guest, timeout=timeout)
+    result = machine.result(guest)
+    if not result.passed:
+        raise Failed(f"{guest.name}: {result.ending}\n{result.output[-2000:]}\n{result.report}")

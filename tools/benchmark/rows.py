@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is measured: the rows, their yardsticks and their targets.
+
+A ratio is the median over the samples of guest / yardstick (for compute rows the other way round: the share of
+the bare engine's speed), each sample taken together with its yardstick. Round trips count callbacks, compute
+rows count bare-engine loops (see bare.py for both).
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pvhv.testing import Machine
+from tools.benchmark.bare import Bare
+from tools.benchmark.guests import Ear, Sample, finish
+
+SAMPLES = 7
+# Of each sample this many are taken, on both sides, and the shortest counts: BEST_OF in bench.h. It is the host's
+# other work, not ours, that this keeps out.
+TRIES = 5
+LOOPS = ("xorshift", "branchy", "callret", "loads", "movsq")
+COMPUTE_TARGETS = {"wall": 0.97, "virtual": 0.5}
+EXITS: dict[str, tuple[str, float | None]] = {
+    # row: (what it is, target in callbacks)
+    "null_hypercall": ("null hypercall (xen_version)", 8.0),
+    "multicall_entry": ("... in a multicall of 64, per entry", 6.0),
+    "mmu_update_entry": ("mmu_update, batches of 512, per entry", 12.0),
+    "page_fault": ("page fault bounced, with its iret", 30.0),
+    "system_call": ("system call bounced, ring 3 to ring 3", 35.0),
+    "context_switch": ("context switch (a multicall of three)", None),
+}
+PAIR: dict[str, tuple[str, float | None]] = {
+    "event_send": ("event sent to another domain", None),
+    "event_round_trip": ("... and answered: both sleep, wake, take upcalls", None),
+    "grant_map_unmap": ("grant map and unmap, one by one", None),
+    "grant_map_unmap_batched": ("... in batches of 32", None),
+    "grant_copy": ("grant copy of 4 KiB, one by one", None),
+    "grant_copy_batched": ("... in batches of 32", None),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table. `value` is in `unit`; `ns` is one operation's time."""
+
+    group: str
+    name: str
+    title: str
+    value: float
+    unit: str
+    target: float | None = None
+    at_least: bool = False  # the target is a floor, not a ceiling
+    ns: float | None = None
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is met; None without one."""
+        if self.target is None:
+            return None
+        return self.value >= self.target if self.at_least else self.value <= self.target
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to measure."""
+
+    samples: int = SAMPLES
+    loop_ns: float = 25e6  # of one try of a compute loop: two ticks of the scheduler, at least
+    scale: int = 40  # rounds of one sample of exits, in units each row chooses
+    callbacks: int = 5_000
+
+
+SMOKE = Effort(samples=1, loop_ns=2e6, scale=8, callbacks=200)
+
+
+class Yardsticks:
+    """Bare engines over the page tables of a domain that was built like the measured ones, but never runs."""
+
+    def __init__(self, machine: Machine, kernels: Path, effort: Effort) -> None:
+        self.effort = effort
+        guest = machine.create(kernels / "bench-compute", name="yardstick", clock="wall", paused=True)
+        self.symbols = guest.symbols.by_name
+        pcpu = machine.hypervisor.wall.cpu.pcpu
+        self.tsc_khz = pcpu.tsc_khz
+
+        def engine() -> Bare:
+            table = guest.domain.vcpus[0].guest_table << 12
+            return Bare(machine.hypervisor.ram, table, pcpu.initial, self.symbols["bare_entry"])
+
+        self.plain, self.with_python, self.with_c = engine(), engine(), engine()
+        self.with_python.hook_python()
+        self.with_c.hook_c()
+        self.counts = {name: self._count(name) for name in LOOPS}
+
+    def _count(self, name: str) -> int:
+        """How many rounds of a loop take about as long as a sample should."""
+        count = 100
+        while (took := self.loop(name, count) * count) < 1e6:
+            count *= 4
+        return max(1, round(count * self.effort.loop_ns / took))
+
+    def _ns(self, bare: Bare, loop: str, count: int) -> float:
+        return bare.run(self.symbols[f"loop_{loop}"], count) * 1e6 / self.tsc_khz / count
+
+    def loop(self, name: str, count: int = 0) -> float:
+        """ns a round of a compute loop."""
+        return self._ns(self.plain, name, count or self.counts[name])
+
+    def callback(self, _row: str = "") -> float:
+        """ns an empty ctypes callback: the shortest of a few tries, as the guests report it."""
+        return min(self._ns(self.with_python, "int", self.effort.callbacks) for _ in range(TRIES))
+
+    def callback_in_c(self) -> float:
+        """ns of the same with an empty C function."""
+        return min(self._ns(self.with_c, "int", self.effort.callbacks) for _ in range(TRIES))
+
+    def close(self) -> None:
+        """Give the engines back."""
+        for bare in (self.plain, self.with_python, self.with_c):
+            bare.close()
+
+
+class Bench:
+    """Everything the rows are measured with."""
+
+    def __init__(self, kernels: Path, effort: Effort) -> None:
+        self.kernels = kernels
+        self.effort = effort
+        self.machine = Machine(512)
+        self.yardsticks = Yardsticks(self.machine, kernels, effort)
+
+    def close(self) -> None:
+        """Take it all apart."""
+        self.yardsticks.close()
+        self.machine.close()
+
+    def unit(self) -> list[Row]:
+        """The callback itself, and what of it is not Python."""
+        python, c = (
+            statistics.median(measure() for _ in range(self.effort.samples))
+            for measure in (self.yardsticks.callback, self.yardsticks.callback_in_c)
+        )
+        return [
+            Row("unit", "callback", "an empty ctypes callback, from int n to int n", python, "ns", ns=python),
+            Row("unit", "callback_in_c", "... the same with a C function", c, "ns", ns=c),
+        ]
+
+    def compute(self, clock: str) -> list[Row]:
+        """How much of the bare engine's speed compute-bound guests get."""
+        counts = " ".join(f"{name}={count}" for name, count in self.yardsticks.counts.items())
+        tries = self._run("bench-compute", counts, self.yardsticks.loop, clock, TRIES)
+        samples = {name: best_of(TRIES, tries[name]) for name in LOOPS}
+        rows = []
+        for name in LOOPS:
+            share = statistics.median(sample.yardstick_ns / sample.ns for sample in samples[name])
+            rows.append(Row(clock, f"{clock}_{name}", name, share, "of bare", ns=median_ns(samples[name])))
+        mean = statistics.geometric_mean(row.value for row in rows)
+        target = COMPUTE_TARGETS[clock]
+        title = f"compute-bound code on the {clock} clock (geometric mean)"
+        return [Row(clock, f"{clock}_compute", title, mean, "of bare", target, at_least=True), *rows]
+
+    def exits(self) -> list[Row]:
+        """Round trips of one domain."""
+        samples = self._run("bench-exits", f"scale={self.effort.scale}", self.yardsticks.callback)
+        return [in_callbacks("exits", name, *EXITS[name], samples[name]) for name in EXITS]
+
+    def pair(self) -> list[Row]:
+        """Round trips that need a second domain."""
+        machine, kernel = self.machine, self.kernels / "bench-pair"
+        partner = machine.create(kernel, name="partner", clock="wall", cmdline=f"partner=1 peer={self._next(1)}")
+        samples = self._run(
+            "bench-pair", f"scale={self.effort.scale} peer={partner.domid}", self.yardsticks.callback
+        )
+        machine.host.destroy(partner)
+        return [in_callbacks("pair", name, *PAIR[name], samples[name]) for name in PAIR]
+
+    def _next(self, after: int) -> int:
+        """The domid that the domain after the next `after` ones will get: ids are given out in turn."""
+        return max(self.machine.hypervisor.domains) + 1 + after
+
+    def _run(
+        self, kernel: str, cmdline: str, yardstick: Callable[[str], float], clock: str = "wall", tries: int = 1
+    ) -> dict[str, list[Sample]]:
+        cmdline = f"samples={self.effort.samples * tries} {cmdline}"
+        guest = self.machine.create(self.kernels / kernel, name=kernel, clock=clock, cmdline=cmdline, paused=True)
+        ear = Ear(guest, yardstick, self.yardsticks.tsc_khz)
+        guest.start()
+        finish(self.machine, guest)
+        self.machine.host.destroy(guest)
+        return ear.samples
+
+
+def in_callbacks(group: str, name: str, title: str, target: float | None, samples: list[Sample]) -> Row:
+    """A round trip as a row."""
+    ratio = statistics.median(sample.ns / sample.yardstick_ns for sample in samples)
+    return Row(group, name, title, ratio, "callbacks", target, ns=median_ns(samples))
+
+
+def best_of(tries: int, samples: list[Sample]) -> list[Sample]:
+    """Each `tries` samples in a row as one: the shortest of the guest's and the shortest of the yardstick's."""
+    groups = [samples[start : start + tries] for start in range(0, len(samples), tries)]
+    return [Sample(min(s.ns for s in group), min(s.yardstick_ns for s in group)) for group in groups]
+
+
+def median_ns(samples: list[Sample]) -> float:
+    """The median time of one operation."""
+    return statistics.median(sample.ns for sample in samples)
