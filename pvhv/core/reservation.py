@@ -9,6 +9,9 @@ are not counted.
 A frame may change hands only when nobody else refers to it: its owner's own claim is then the only reference,
 so it can have no mapping and no type, and needs only to be forgotten by the TLBs.
 
+Not modelled: a search for low memory. What `address_bits` asks for is had only if the frames that come next
+are low enough; guests have no devices that would need it.
+
 Read beside it: assign_pages in xen/common/page_alloc.c, steal_page in xen/arch/x86/mm.c, guest_remove_page in
 xen/common/memory.c.
 """
@@ -17,7 +20,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pvhv.abi.errno import Errno
 from pvhv.core.errors import HypercallError
 from pvhv.core.frames import CODE_NONE, NONE
 
@@ -27,34 +29,42 @@ if TYPE_CHECKING:
 INVALID_M2P_ENTRY = 0xFFFF_FFFF_FFFF_FFFF
 
 
-def allocate(domain: Domain, order: int, address_bits: int = 0) -> int:
-    """Give the domain 2^order contiguous frames; the first one's mfn. Raises HypercallError(ENOMEM).
+def allocate(domain: Domain, order: int, address_bits: int = 0) -> int | None:
+    """Give the domain 2^order contiguous frames; the first one's mfn, or None when it may not have them.
 
     With `address_bits` all of them must be below 2^address_bits.
     """
     count = 1 << order
     if domain.dying or domain.tot_pages + count > domain.max_pages:
-        raise HypercallError(Errno.ENOMEM)
+        return None
     mfn = take(domain, order, address_bits)
-    domain.tot_pages += count
+    if mfn is not None:
+        domain.tot_pages += count
     return mfn
 
 
-def take(domain: Domain, order: int, address_bits: int = 0) -> int:
-    """Frames for the domain without counting them, for those who exchange. Raises HypercallError(ENOMEM)."""
+def take(domain: Domain, order: int, address_bits: int = 0) -> int | None:
+    """Frames for the domain without counting them, for those who exchange; None when there are none."""
     count = 1 << order
     hypervisor = domain.hypervisor
     frames = hypervisor.frames
-    mfn = frames.allocate_run(domain.domid, count) if order else frames.allocate(domain.domid)
+    try:
+        mfn = frames.allocate_run(domain.domid, count) if order else frames.allocate(domain.domid)
+    except HypercallError:
+        return None
     if address_bits and mfn + count << 12 > 1 << address_bits:
-        # Memory is given out from its start, so there is nothing lower to be had.
-        domain.tot_pages += count
-        for each in range(mfn, mfn + count):
-            frames.release_allocation(each)
-        raise HypercallError(Errno.ENOMEM)
+        give_back(domain, mfn, order)
+        return None
     for each in range(mfn, mfn + count):
         hypervisor.m2p[each] = INVALID_M2P_ENTRY
     return mfn
+
+
+def give_back(domain: Domain, mfn: int, order: int) -> None:
+    """The reverse of `take`."""
+    domain.tot_pages += 1 << order  # what is freed is counted off
+    for each in range(mfn, mfn + (1 << order)):
+        domain.hypervisor.frames.release_allocation(each)
 
 
 def name(domain: Domain, mfn: int, pfn: int, order: int = 0) -> None:

@@ -55,7 +55,8 @@ class Machine:
     def populate(self, domain: Domain, pages: int) -> None:
         """Give it frames and tables, and its first vCPU a context."""
         assert TABLES < pages <= 512
-        mfns = [allocate(domain, 0) for _ in range(pages)]
+        mfns = [mfn for mfn in (allocate(domain, 0) for _ in range(pages)) if mfn is not None]
+        assert len(mfns) == pages
         for pfn, mfn in enumerate(mfns):
             name(domain, mfn, pfn)
         words = self.ram.words

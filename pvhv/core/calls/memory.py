@@ -146,7 +146,7 @@ def work(vcpu: VCPU, command: int, arg: int, place: int, wanted: Request, one: C
         try:
             if not one(index):
                 return index
-        except (GuestFault, HypercallError):
+        except GuestFault:
             return index
     return wanted.total
 
@@ -161,6 +161,8 @@ def increase_reservation(vcpu: VCPU, arg: int, place: int) -> int:
 
     def one(index: int) -> bool:
         mfn = allocate(target, wanted.order, wanted.address_bits)
+        if mfn is None:
+            return False
         if wanted.list_at:
             vcpu.memory.write(wanted.list_at + index * 8, mfn.to_bytes(8, "little"))
         return True
@@ -182,6 +184,8 @@ def populate_physmap(vcpu: VCPU, arg: int, place: int) -> int:
         if wanted.flags & abi.XENMEMF_populate_on_demand:
             return target is not vcpu.domain  # nothing is done for a PV guest, and not even that for oneself
         mfn = allocate(target, wanted.order, wanted.address_bits)
+        if mfn is None:
+            return False
         name(target, mfn, pfn, wanted.order)
         vcpu.memory.write(at, mfn.to_bytes(8, "little"))
         return True

@@ -20,7 +20,7 @@ from pvhv.core.calls.memory import EXTENT_COST, find, load, max_order, node_acce
 from pvhv.core.dispatch import Continue, handles
 from pvhv.core.errors import GuestFault, HypercallError
 from pvhv.core.privilege import require_control
-from pvhv.core.reservation import can_change_hands, name, take
+from pvhv.core.reservation import can_change_hands, give_back, name, take
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain
@@ -56,16 +56,13 @@ class Exchange:
         leaving = self._leaving(domain)
         bits = abi.XENMEMF_get_address_bits(self.gained.mem_flags)
         coming: list[int] = []
-        try:
-            for _ in range(1 << self.gained_shift):
-                coming.append(take(domain, self.gained.extent_order, bits))
-        except HypercallError:
-            size = 1 << self.gained.extent_order
-            domain.tot_pages += len(coming) * size
-            for mfn in coming:
-                for each in range(mfn, mfn + size):
-                    frames.release_allocation(each)
-            raise
+        while len(coming) < 1 << self.gained_shift:
+            mfn = take(domain, self.gained.extent_order, bits)
+            if mfn is None:
+                for taken in coming:
+                    give_back(domain, taken, self.gained.extent_order)
+                raise HypercallError(Errno.ENOMEM)
+            coming.append(mfn)
         for mfn in leaving:
             frames.release_allocation(mfn)
         domain.tot_pages += len(leaving)
