@@ -134,7 +134,6 @@ class Console:
         self.held_back = False
         self.closed = False
         self.virtual = False  # on a virtual timeline: input goes by `deliver`, when it idles
-        self.on_room: Callable[[], None] = lambda: None  # called when typed bytes were taken
         self._page: memoryview | None = None
         self._words: memoryview | None = None
         self._notify: Callable[[], None] = lambda: None
@@ -198,7 +197,6 @@ class Console:
         page[IN + start : IN + start + len(first)] = first
         page[IN : IN + len(data) - len(first)] = data[len(first) :]
         words[IN_PROD] = (prod + len(data)) & MASK32
-        self.on_room()
         return True
 
     # -- input -----------------------------------------------------------------------------------------------

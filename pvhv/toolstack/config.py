@@ -96,6 +96,14 @@ def _name(value: Value) -> str:
     return text
 
 
+def check_name(name: str) -> None:
+    """Raises ToolstackError when a domain cannot be called that."""
+    try:
+        _name(name)
+    except ValueError as rule:
+        raise ToolstackError(f"'{name}' cannot be a domain's name: it {rule}", status=2) from None
+
+
 def _number(low: int, high: int, unit: str = "") -> Callable[[Value], int]:
     def meaning(value: Value) -> int:
         if isinstance(value, str) and re.fullmatch(r"\d+", value):

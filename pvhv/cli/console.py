@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`pvhv console`: be at a guest's console, from its first byte on."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from pvhv.cli.app import DomainArgument, EscapeOption, command
+from pvhv.cli.common import connect_if_up, no_domain, say
+from pvhv.cli.terminal import DEFAULT_ESCAPE, escape_byte
+from pvhv.toolstack.errors import UsageError
+
+
+def parse_escape(text: str) -> int:
+    """The key that leaves the console. Raises UsageError."""
+    try:
+        return escape_byte(text)
+    except ValueError as rule:
+        raise UsageError(f"-e {text}: the escape key is {rule}", "for example -e ^] or -e ^a") from None
+
+
+@command("console")
+def console(
+    domain: DomainArgument,
+    escape: EscapeOption = DEFAULT_ESCAPE,
+) -> None:
+    """Attach to a domain's console. What it said before is shown first."""
+    from pvhv.cli.create import report_end, shown
+    from pvhv.cli.session import Detached, Session, Terminated
+
+    key = parse_escape(escape)
+    client = connect_if_up()
+    if client is None:
+        raise no_domain(domain)
+    interactive = sys.stdin.isatty()
+    with client:
+        name = client.call("domain", domain=domain)["name"]
+        number = client.start("attach", domain=domain)
+        if interactive:
+            say(f"this is the console of {name}; {shown(key)} leaves it")
+        session = Session(client, number, key if interactive else None, ends_with_input=not interactive)
+        try:
+            report_end(session.run())
+        except Detached:
+            if interactive:
+                say(f"\n{name} goes on without you")
+        except Terminated as signal:
+            raise typer.Exit(signal.status) from None

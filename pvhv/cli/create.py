@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`pvhv create`: make a domain from its file, and stay with it if asked to.
+
+With -c at a terminal the console is attached as `pvhv console` does. With -c and standard input from
+elsewhere it is a run: the input is fed to the guest, the guest's first end is the end, and the exit status
+tells how it ended.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pvhv.cli.app import EscapeOption, command
+from pvhv.cli.common import BROKEN_PIPE_STATUS, INTERRUPTED_STATUS, connect, quiet_stdout, say
+from pvhv.cli.terminal import DEFAULT_ESCAPE
+
+if TYPE_CHECKING:
+    from pvhv.toolstack.client import Client
+    from pvhv.toolstack.config import DomainConfig
+
+TIMEOUT_STATUS = 124
+PREFETCH = 1 << 20
+PREFETCH_WITHIN_S = 0.25
+
+WORDS = {
+    "reboot": "{name} rebooted",
+    "crash": "{name} crashed",
+    "watchdog": "{name} was stopped by its watchdog",
+    "destroyed": "{name} was destroyed",
+    "suspend": "{name} suspended itself, and there is nothing here to wake it with",
+}
+
+
+@command("create")
+def create(
+    file: Annotated[Path, typer.Argument(help="The domain file.", metavar="FILE")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(help="Settings over the file's.", metavar="[KEY=VALUE]...")
+    ] = None,
+    console: Annotated[bool, typer.Option("-c", "--console", help="Attach to its console.")] = False,
+    paused: Annotated[bool, typer.Option("-p", "--paused", help="Leave it paused.")] = False,
+    timeout: Annotated[
+        float | None, typer.Option(help="Destroy it after so many seconds.", metavar="S", min=0)
+    ] = None,
+    escape: EscapeOption = DEFAULT_ESCAPE,
+) -> None:
+    """Make a domain from its file.
+
+    With -c and standard input not a terminal: the input goes to the console, and the exit status tells how
+    the domain ended: 0 poweroff, 10 reboot, 20 crash, 21 watchdog, 124 timeout.
+    """
+    from pvhv.cli.console import parse_escape
+    from pvhv.toolstack import config as domain_file
+    from pvhv.toolstack.xlcfg import parse_argument
+
+    escape_key = parse_escape(escape)
+    config = domain_file.load(file, map(parse_argument, settings or []))
+    for warning in config.warnings:
+        say(warning)
+    deadline = None if timeout is None else time.monotonic() + timeout
+    with connect() as client:
+        if console:
+            status = with_console(client, config, paused, escape_key, deadline, timeout)
+            raise typer.Exit(status)
+        made = client.call("create", config=config.to_wire(), paused=paused, lifetime=timeout)
+        print(f"domain {made['name']} is there, with id {made['domid']}")
+
+
+def with_console(
+    client: Client,
+    config: DomainConfig,
+    paused: bool,
+    escape: int,
+    deadline: float | None,
+    timeout: float | None,
+) -> int:
+    """Make it, be at its console; the exit status."""
+    from pvhv.cli.session import Detached, Session, Terminated, TimedOut
+
+    interactive = sys.stdin.isatty()
+    typed, ended = (b"", False) if interactive or config.clock == "wall" else prefetch()
+    number = client.start(
+        "create",
+        config=config.to_wire(),
+        paused=paused,
+        attach=True,
+        one_run=not interactive,
+        typed=typed,
+    )
+    first = client.receive()
+    if "item" not in first:
+        client.result(first)  # raises what went wrong
+    made = first["item"]["created"]
+    if interactive:
+        say(f"{made['name']} is domain {made['domid']}; {shown(escape)} leaves its console")
+    session = Session(client, number, escape if interactive else None, feeds=not ended, deadline=deadline)
+    try:
+        return report_end(session.run())
+    except Detached:
+        say(f"\n{made['name']} goes on; `pvhv console {made['name']}` comes back")
+        return 0
+    except TimedOut:
+        destroy(made["domid"])
+        say(f"{made['name']} did not end within {timeout:g} s, and was destroyed")
+        return TIMEOUT_STATUS
+    except KeyboardInterrupt:
+        destroy(made["domid"])
+        say(f"interrupted; {made['name']} was destroyed")
+        return INTERRUPTED_STATUS
+    except Terminated as signal:
+        if not interactive:
+            destroy(made["domid"])
+        return signal.status
+    except BrokenPipeError:
+        destroy(made["domid"])
+        quiet_stdout()
+        return BROKEN_PIPE_STATUS
+
+
+def report_end(ending: dict[str, Any]) -> int:
+    """Say how a guest ended, where its own words do not; the exit status."""
+    if ending["report"]:
+        print(ending["report"], file=sys.stderr, flush=True)
+    words = WORDS.get(ending["ending"], "" if ending["ending"] == "poweroff" else "{name} ended: {ending}")
+    if words:
+        kept = f"\nit is kept as it was; `pvhv destroy {ending['name']}` removes it" if ending["kept"] else ""
+        say(words.format(**ending) + kept)
+    status: int = ending["status"]
+    return status
+
+
+def destroy(domid: int) -> None:
+    """Take back the domain of a run that was cut short. On a connection of its own: the other may be half-read."""
+    from pvhv.toolstack.errors import ToolstackError
+
+    try:
+        with connect() as client:
+            client.call("destroy", domain=str(domid))
+    except ToolstackError:
+        pass  # it is gone already, or pvhvd is
+
+
+def prefetch() -> tuple[bytes, bool]:
+    """What standard input has ready, and whether that is all of it.
+
+    On a virtual clock a run shall not depend on how fast its input comes, so what can be had is there before
+    the first instruction.
+    """
+    data = b""
+    descriptor = sys.stdin.fileno()
+    deadline = time.monotonic() + PREFETCH_WITHIN_S
+    while len(data) < PREFETCH:
+        wait = max(deadline - time.monotonic(), 0)
+        if sys.platform != "win32" and not select.select([descriptor], [], [], wait)[0]:
+            return data, False
+        piece = os.read(descriptor, 64 << 10)
+        if not piece:
+            return data, True
+        data += piece
+    return data, False
+
+
+def shown(escape: int) -> str:
+    """How a key is called."""
+    return f"Ctrl-{chr(escape + 64)}" if escape < 32 else f"'{chr(escape)}'"

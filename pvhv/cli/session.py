@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Being at a guest's console: its output to standard output, our input to it, until one of us has enough.
+
+The main thread reads from pvhvd and writes out; another reads standard input and sends it, a few pieces ahead
+of the guest at most. Whatever ends a session (the guest's end, the escape key, a timeout, a signal, a reader
+of our output that went away), the terminal is put back first.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from pvhv.cli.common import say
+from pvhv.cli.terminal import raw_mode, write_all
+from pvhv.toolstack.client import Client, Lost
+from pvhv.toolstack.errors import ToolstackError
+
+AHEAD = 4  # pieces of input under way
+PIECE = 4096
+QUIET_S = 0.5
+
+
+class Detached(Exception):
+    """The session ended, the guest did not."""
+
+
+class TimedOut(Exception):
+    """The guest had its time."""
+
+
+class Terminated(BaseException):
+    """A signal asked us to go; `status` is the exit status that says so."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.status = 128 + number
+
+
+@dataclass
+class Session:
+    """An attached console: `number` is the call that follows it."""
+
+    client: Client
+    number: int
+    escape: int | None = None  # the byte that detaches, for people at a terminal
+    feeds: bool = True  # whether standard input is the guest's
+    ends_with_input: bool = False  # detach when standard input has ended and the guest is quiet
+    deadline: float | None = None
+
+    def __post_init__(self) -> None:
+        self.interactive = self.escape is not None
+        self.input_ended = False
+        self.detached = False
+        self._credit = threading.Semaphore(AHEAD)
+
+    def run(self) -> dict[str, Any]:
+        """Until the guest ends: how it did. Raises Detached, TimedOut, KeyboardInterrupt, Terminated, Lost."""
+        before = {number: signal.signal(number, _terminated) for number in _signals()}
+        try:
+            with raw_mode() if self.interactive else nullcontext():
+                if self.feeds:
+                    threading.Thread(target=self._feed, name="input", daemon=True).start()
+                return self._follow()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    # -- output ----------------------------------------------------------------------------------------------
+    def _follow(self) -> dict[str, Any]:
+        heard = time.monotonic()
+        while True:
+            deadline = self.deadline
+            if self.ends_with_input and self.input_ended:
+                quiet = max(heard + QUIET_S, time.monotonic() + 0.01)
+                deadline = quiet if deadline is None else min(deadline, quiet)
+            elif self.ends_with_input:
+                deadline = time.monotonic() + QUIET_S if deadline is None else deadline
+            try:
+                message = self.client.receive(deadline)
+            except TimeoutError:
+                if self.deadline is not None and time.monotonic() >= self.deadline:
+                    raise TimedOut from None
+                if self.input_ended and time.monotonic() >= heard + QUIET_S:
+                    raise Detached from None
+                continue
+            except Lost:
+                if self.detached:
+                    raise Detached from None
+                raise
+            heard = time.monotonic()
+            if message.get("id") != self.number:
+                self.client.settle(message)
+            elif "item" not in message:
+                ending: dict[str, Any] = Client.result(message)
+                return ending
+            else:
+                self._item(message["item"])
+
+    def _item(self, item: dict[str, Any]) -> None:
+        if "out" in item:
+            write_all(item["out"])
+        elif "note" in item:
+            say(item["note"])
+
+    # -- input -----------------------------------------------------------------------------------------------
+    def _feed(self) -> None:
+        descriptor = sys.stdin.fileno()
+        try:
+            while data := os.read(descriptor, PIECE):
+                if self.escape is not None and self.escape in data:
+                    data = data[: data.index(self.escape)]
+                    self._send(data)
+                    self.detached = True
+                    self.client.hang_up()
+                    return
+                self._send(data)
+            self.input_ended = True
+        except (OSError, ToolstackError):
+            self.input_ended = True
+
+    def _send(self, data: bytes) -> None:
+        if data:
+            self._credit.acquire()
+            self.client.start("input", self._credit.release, attached=self.number, data=data)
+
+
+def _signals() -> list[int]:
+    names = ("SIGTERM", "SIGHUP")
+    return [getattr(signal, name) for name in names if hasattr(signal, name)]
+
+
+def _terminated(number: int, _frame: object) -> None:
+    raise Terminated(number)

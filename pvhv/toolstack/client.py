@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A client of the host process: finds it, starts it where it is missing, asks, and reads answers.
+
+`connect` deals with everything that can be in the way: no process yet, one that was killed (its domains are
+reported lost, its socket is replaced), one that was started by older code. Afterwards a Client is a
+connection: `call` for one answer, `start` and `receive` for answers in pieces. One thread reads; any thread
+may `send`.
+
+Nothing waits for ever: an answer that is not a stream has a minute to come.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pvhv
+from pvhv.toolstack import rpc
+from pvhv.toolstack.errors import ToolstackError
+from pvhv.toolstack.fingerprint import fingerprint
+from pvhv.toolstack.lock import is_held
+from pvhv.toolstack.paths import Paths
+
+START_WITHIN_S = 20.0
+ANSWER_WITHIN_S = 60.0
+POLL_S = 0.01
+
+Warn = Callable[[str], None]
+
+
+class Lost(ToolstackError):
+    """The host process went away while we talked to it."""
+
+    def __init__(self, paths: Paths) -> None:
+        super().__init__("pvhvd went away, and its domains with it", f"its log may say why: {paths.log}")
+
+
+class Client:
+    """A connection to the host process."""
+
+    def __init__(self, connection: socket.socket, paths: Paths) -> None:
+        self.paths = paths
+        self._connection = connection
+        self._unpacker = rpc.Unpacker()
+        self._received: deque[rpc.Message] = deque()
+        self._sending = threading.Lock()
+        self._last_number = 0
+        self._on_answer: dict[int, Callable[[], None]] = {}
+
+    # -- sending ---------------------------------------------------------------------------------------------
+    def start(self, call: str, on_answer: Callable[[], None] | None = None, **arguments: Any) -> int:
+        """Send a call; its number. Who reads calls `on_answer` when the answer comes. Any thread may."""
+        with self._sending:
+            self._last_number += 1
+            number = self._last_number
+        if on_answer is not None:
+            self._on_answer[number] = on_answer
+        self.send({"id": number, "call": call, "args": arguments})
+        return number
+
+    def send(self, message: rpc.Message) -> None:
+        """Send a message. Any thread may."""
+        try:
+            with self._sending:
+                self._connection.sendall(rpc.pack(message))
+        except OSError:
+            raise Lost(self.paths) from None
+
+    # -- receiving -------------------------------------------------------------------------------------------
+    def receive(self, deadline: float | None = None) -> rpc.Message:
+        """The next message. Raises TimeoutError at `deadline` (of time.monotonic), Lost when there is nobody."""
+        while not self._received:
+            try:
+                if deadline is None:
+                    self._connection.settimeout(None)
+                else:
+                    self._connection.settimeout(max(deadline - time.monotonic(), 0.001))
+                data = self._connection.recv(256 << 10)
+                if not data:
+                    raise Lost(self.paths)
+                self._received.extend(self._unpacker.feed(data))
+            except TimeoutError:
+                raise
+            except (OSError, rpc.ProtocolError):
+                raise Lost(self.paths) from None
+        return self._received.popleft()
+
+    def call(self, call: str, **arguments: Any) -> Any:
+        """Ask, and wait for the answer. Raises ToolstackError, the other side's or that it does not answer."""
+        number = self.start(call, **arguments)
+        deadline = None if arguments.get("wait") else time.monotonic() + ANSWER_WITHIN_S
+        while True:
+            try:
+                message = self.receive(deadline)
+            except TimeoutError:
+                raise ToolstackError(
+                    f"pvhvd did not answer '{call}' within {ANSWER_WITHIN_S:.0f} s",
+                    f"its log may say why: {self.paths.log}",
+                ) from None
+            if message.get("id") == number and "item" not in message:
+                return self.result(message)
+            self.settle(message)
+
+    def settle(self, message: rpc.Message) -> None:
+        """Take an answer that is only waited for."""
+        waiting = self._on_answer.pop(message.get("id", 0), None)
+        if waiting is not None:
+            waiting()
+
+    @staticmethod
+    def result(message: rpc.Message) -> Any:
+        """The value of an answer. Raises the ToolstackError it may be instead."""
+        if "error" in message:
+            raise rpc.error_from_wire(message["error"])
+        return message.get("ok")
+
+    def hang_up(self) -> None:
+        """End the connection from another thread than the one that reads, which gets Lost."""
+        with suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+# -- finding the host process --------------------------------------------------------------------------------
+def connect(warn: Warn, start: bool = True) -> Client | None:
+    """A client of this user's host process, which is started if need be; None when it may not be."""
+    paths = Paths()
+    client = _try(paths)
+    if client is None:
+        report_lost(paths, warn)
+        if not start:
+            return None
+        client = _start(paths)
+    hello = _greet(client)
+    if hello["same_code"]:
+        return client
+    if hello["domains"]:
+        warn(
+            f"pvhvd (process {hello['pid']}) runs older code than this command; "
+            f"`pvhv daemon stop` ends it and its {hello['domains']} domains"
+        )
+        return client
+    with suppress(Lost):  # somebody else may have thought the same
+        client.call("stop")
+    client.close()
+    if not start:
+        return None
+    client = _start(paths)
+    _greet(client)
+    return client
+
+
+def _greet(client: Client) -> dict[str, Any]:
+    hello: dict[str, Any] = client.call("hello", fingerprint=fingerprint(), token=_token(client.paths))
+    return hello
+
+
+def _token(paths: Paths) -> str:
+    if hasattr(socket, "AF_UNIX"):
+        return ""
+    return paths.endpoint.read_text().split()[1]
+
+
+def _try(paths: Paths) -> Client | None:
+    """A connection, if somebody listens."""
+    if hasattr(socket, "AF_UNIX"):
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        address: Any = str(paths.socket)
+    else:
+        connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            address = ("127.0.0.1", int(paths.endpoint.read_text().split()[0]))
+        except (OSError, ValueError, IndexError):
+            return None
+    try:
+        connection.connect(address)
+    except OSError:
+        connection.close()
+        return None
+    return Client(connection, paths)
+
+
+def report_lost(paths: Paths, warn: Warn) -> None:
+    """Say which domains a killed host process took with it, once."""
+    if not paths.domains.exists() or is_held(paths.lock):
+        return
+    try:
+        left = json.loads(paths.domains.read_text())
+        names = [name for _domid, name in left["domains"]]
+        paths.domains.unlink()
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if names:
+        what = (
+            f"its domains are lost: {', '.join(names)}"
+            if len(names) > 1
+            else f"its domain {names[0]} is lost"
+        )
+        warn(f"pvhvd (process {left.get('pid')}) was killed; {what}\nits log: {paths.log}")
+
+
+def _start(paths: Paths) -> Client:
+    """Start the host process, and connect to it (or to whichever one was started meanwhile)."""
+    environment = dict(os.environ)
+    root = str(Path(pvhv.__file__).parents[1])
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, environment.get("PYTHONPATH"))))
+    environment["PVHV_RUNTIME_DIR"] = str(paths.directory)
+    options: dict[str, Any] = {"start_new_session": True}
+    if sys.platform == "win32":
+        options = {"creationflags": subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP}
+    with open(paths.log, "ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pvhv.toolstack.daemon", "pvhvd"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=paths.directory,
+            env=environment,
+            **options,
+        )
+    deadline = time.monotonic() + START_WITHIN_S
+    while time.monotonic() < deadline:
+        client = _try(paths)
+        if client is not None:
+            return client
+        if process.poll() not in (None, 0):
+            break
+        time.sleep(POLL_S)
+    status = process.poll()
+    what = "did not come up in time" if status is None else f"ended at once (status {status})"
+    raise ToolstackError(f"pvhvd {what}", f"its log says: {_last_line(paths.log)}\n(all of it: {paths.log})")
+
+
+def _last_line(path: Path) -> str:
+    try:
+        lines = path.read_text(errors="replace").strip().splitlines()
+    except OSError:
+        lines = []
+    return lines[-1] if lines else "nothing"

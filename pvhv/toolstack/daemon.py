@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""pvhvd, the host process: one hypervisor, its domains, and a socket.
+
+The hypervisor has a thread of its own, on which everything of domains and devices happens; the main thread
+serves clients (asyncio) and signals. A lock held for life says that there is one, so whoever is started
+second leaves quietly. What runs is written to a small file, and the file is taken away by an orderly end
+only: where it is left behind, pvhvd was killed, and the next command can say which domains were lost.
+
+    python -m pvhv.toolstack.daemon pvhvd
+
+Started by the first command that needs it (pvhv.toolstack.client), never by hand. It goes to the background
+by being started in a session of its own; its standard output is the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from typing import IO
+
+from pvhv.toolstack.fingerprint import fingerprint
+from pvhv.toolstack.lock import acquire
+from pvhv.toolstack.paths import Paths
+
+MEMORY_MIB = 16 << 10  # of the machine; committed as guests touch it
+SWITCH_INTERVAL_S = 0.001  # clients are answered while guests keep the hypervisor's thread busy
+ENDED_BADLY = 70
+LARGEST_LOG = 1 << 20
+
+
+def log(text: str) -> None:
+    """A line of the log."""
+    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}", flush=True)
+
+
+class Daemon:
+    """The process."""
+
+    def __init__(self, paths: Paths) -> None:
+        from pvhv.core.hypervisor import Hypervisor
+        from pvhv.toolstack.host import Host
+        from pvhv.toolstack.server import Server
+        from pvhv.toolstack.service import Service
+
+        self.paths = paths
+        self.hypervisor = Hypervisor(memory_frames=MEMORY_MIB << 8)
+        self.host = Host(self.hypervisor)
+        self.host.listeners.append(lambda _guest, _what: self._note_domains())
+        self.service = Service(self.hypervisor, self.host, fingerprint(), self._stop)
+        self.server = Server(paths, self.service.handlers, log)
+        self.ending: asyncio.Future[int]
+        self.orderly = False
+
+    def _note_domains(self) -> None:
+        """Write down what runs, for whoever comes after us if we are killed."""
+        names = [[guest.domid, guest.name] for guest in self.host.guests.values() if guest.ended is None]
+        whole = self.paths.domains.with_suffix(".new")
+        whole.write_text(json.dumps({"pid": os.getpid(), "domains": names}))
+        os.replace(whole, self.paths.domains)
+
+    def _stop(self) -> None:
+        self.orderly = True
+        self._end(0)
+
+    def _end(self, status: int) -> None:
+        if not self.ending.done():
+            self.ending.set_result(status)
+
+    def _run_hypervisor(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            self.hypervisor.run()
+        except BaseException:
+            log(f"the hypervisor's thread died:\n{traceback.format_exc()}")
+            loop.call_soon_threadsafe(self._end, ENDED_BADLY)
+
+    async def serve(self) -> int:
+        """Until stopped; the exit status."""
+        loop = asyncio.get_running_loop()
+        self.ending = loop.create_future()
+        for name in ("SIGTERM", "SIGINT", "SIGHUP"):
+            if hasattr(signal, name):
+                with contextlib.suppress(NotImplementedError):  # Windows' loop has no signals
+                    loop.add_signal_handler(getattr(signal, name), self._end, 0)
+        thread = threading.Thread(target=self._run_hypervisor, args=(loop,), name="hypervisor", daemon=True)
+        thread.start()
+        await self.server.start()
+        log(f"pvhvd {os.getpid()} is up")
+        status = await self.ending
+        self.server.close()
+        await asyncio.sleep(0.05)  # let the last answers out
+        self.hypervisor.stop()
+        thread.join(5)
+        if self.orderly or not self.host.guests:
+            self.paths.domains.unlink(missing_ok=True)
+        log("pvhvd ends")
+        return status
+
+
+def wait_for_lock(paths: Paths) -> IO[bytes] | None:
+    """The lock; None when it is held for longer than a client takes to look at it."""
+    for _attempt in range(50):
+        lock = acquire(paths.lock)
+        if lock is not None:
+            return lock
+        time.sleep(0.01)
+    return None
+
+
+def name_process() -> None:
+    """Be called pvhvd in lists of processes, where that can be had."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(15, b"pvhvd", 0, 0, 0)  # PR_SET_NAME
+
+
+def main() -> int:
+    """The process's life."""
+    paths = Paths()
+    lock = wait_for_lock(paths)
+    if lock is None:
+        return 0  # another one is up, or coming up: our client will find it
+    if paths.log.exists() and paths.log.stat().st_size > LARGEST_LOG:
+        os.truncate(paths.log, 0)
+    name_process()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    paths.domains.unlink(missing_ok=True)
+    try:
+        return asyncio.run(Daemon(paths).serve())
+    except Exception:
+        log(traceback.format_exc())
+        return ENDED_BADLY
+
+
+if __name__ == "__main__":
+    sys.exit(main())

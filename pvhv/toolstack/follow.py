@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Following a guest's console from another thread than the one it happens on.
+
+The hypervisor's thread announces ("there is more", "it was restarted", "it ended") by setting flags and
+waking the event loop once, however much happens; the loop's task takes what there is when its client is ready
+for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any
+
+from pvhv.devices.console import Reader
+from pvhv.toolstack.guest import Guest
+from pvhv.toolstack.host import Host
+from pvhv.toolstack.lifecycle import State
+from pvhv.toolstack.server import Call
+
+
+class Follower:
+    """One attached client. Made, and closed, on the hypervisor's thread."""
+
+    def __init__(self, host: Host, guest: Guest, loop: asyncio.AbstractEventLoop, lossless: bool) -> None:
+        self.host = host
+        self.guest = guest
+        self.loop = loop
+        self.ready = asyncio.Event()
+        self._woken = False
+        self.notes: deque[str] = deque()
+        self.ended = guest.ended is not None and not guest.restarts
+        self.reader: Reader = guest.console.follow(self.wake, lossless)
+        host.listeners.append(self._listen)
+
+    def wake(self) -> None:
+        """Any thread: there may be something to take."""
+        if not self._woken:
+            self._woken = True
+            try:
+                self.loop.call_soon_threadsafe(self.ready.set)
+            except RuntimeError:
+                pass  # the loop is closed: the process ends
+
+    def _listen(self, guest: Guest, what: str) -> None:
+        if guest.console is not self.guest.console:
+            return
+        if what == "restarted":
+            self.guest = guest
+            self.notes.append(f"{guest.name} was restarted; it is domain {guest.domid} now")
+        elif what == "ended":
+            self.guest = guest
+            self.ended = True
+        self.wake()
+
+    async def deliver(self, call: Call) -> dict[str, Any]:
+        """Send output and notes until the guest has ended and everything it said is sent; then how it ended."""
+        while True:
+            self._woken = False
+            data = self.reader.take()
+            if data:
+                await call.item({"out": data})
+            elif self.notes:
+                await call.item({"note": self.notes.popleft()})
+            elif self.ended and self.reader.finished:
+                return self.ending()
+            else:
+                await self.ready.wait()
+                self.ready.clear()
+
+    def ending(self) -> dict[str, Any]:
+        """How the guest ended, in plain values."""
+        guest = self.guest
+        assert guest.ended is not None
+        return {
+            "name": guest.name,
+            "domid": guest.domid,
+            "ending": guest.ended.name,
+            "status": guest.ended.status,
+            "report": guest.report,
+            "kept": guest.state is State.SHUT_DOWN,
+        }
+
+    def close(self) -> None:
+        """Follow no longer."""
+        self.reader.close()
+        if self._listen in self.host.listeners:
+            self.host.listeners.remove(self._listen)

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A lock file that a process holds as long as it lives, however it dies."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import IO
+
+
+def acquire(path: Path) -> IO[bytes] | None:
+    """Hold the lock until the file is closed or the process ends; None when somebody else holds it."""
+    file = open(path, "ab")
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        return None
+    return file
+
+
+def is_held(path: Path) -> bool:
+    """Whether some living process holds the lock."""
+    if not path.exists():
+        return False
+    file = acquire(path)
+    if file is None:
+        return True
+    file.close()
+    return False

@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The verbs a client may ask for, as coroutines: each posts what it has to do to the hypervisor's thread and
+waits.
+
+`HANDLERS` of an instance maps names to methods; arguments and answers are plain values (pvhv.toolstack.rpc).
+A domain is named by `domain`, its name or its id as text. What can be done off the hypervisor's thread
+(reading a kernel) is, so that guests go on meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+import pvhv
+from pvhv.core.hypervisor import Hypervisor
+from pvhv.core.runstate import NAMES
+from pvhv.core.timeline import VirtualTimeline
+from pvhv.observe import counters
+from pvhv.toolstack.config import DomainConfig
+from pvhv.toolstack.errors import ToolstackError
+from pvhv.toolstack.follow import Follower
+from pvhv.toolstack.guest import Guest, prepare
+from pvhv.toolstack.host import Host
+from pvhv.toolstack.lifecycle import for_one_run
+from pvhv.toolstack.server import Call, Handler
+
+T = TypeVar("T")
+ANSWER_WITHIN_S = 5.0
+POLL_S = 0.02
+
+
+class Service:
+    """One hypervisor's verbs. `stop` ends the process."""
+
+    def __init__(
+        self, hypervisor: Hypervisor, host: Host, fingerprint: str, stop: Callable[[], None]
+    ) -> None:
+        self.hypervisor = hypervisor
+        self.host = host
+        self.fingerprint = fingerprint
+        self.stop = stop
+        self.started = time.time()
+        self.handlers: dict[str, Handler] = {
+            "hello": self.hello,
+            "create": self.create,
+            "attach": self.attach,
+            "input": self.input,
+            "list": self.list,
+            "destroy": self.destroy,
+            "shutdown": self.shutdown,
+            "pause": self.pause,
+            "unpause": self.unpause,
+            "rename": self.rename,
+            "domain": self.domain,
+            "info": self.info,
+            "dmesg": self.dmesg,
+            "vcpus": self.vcpus,
+            "counters": self.counters,
+            "report": self.report,
+            "stop": self.stop_everything,
+        }
+
+    async def post(self, function: Callable[[], T]) -> T:
+        """Have `function` called on the hypervisor's thread, and wait for what it returns."""
+        return await asyncio.wrap_future(self.hypervisor.post(function))
+
+    # -- connections -----------------------------------------------------------------------------------------
+    async def hello(self, call: Call, fingerprint: str = "", token: str = "") -> dict[str, Any]:
+        """Who is here: a client of other code than ours may want another pvhvd."""
+        return {
+            "version": pvhv.__version__,
+            "pid": os.getpid(),
+            "same_code": fingerprint == self.fingerprint,
+            "domains": len(self.host.guests),
+        }
+
+    async def stop_everything(self, call: Call) -> None:
+        """Destroy every domain and end the process."""
+        futures = await self.post(
+            lambda: [self.host.destroy(guest) for guest in list(self.host.guests.values())]
+        )
+        await asyncio.gather(*map(asyncio.wrap_future, futures))
+        self.stop()
+
+    # -- making, and being at a console ----------------------------------------------------------------------
+    async def create(
+        self,
+        call: Call,
+        config: dict[str, Any],
+        paused: bool = False,
+        attach: bool = False,
+        one_run: bool = False,
+        typed: bytes = b"",
+        lifetime: float | None = None,
+    ) -> dict[str, Any]:
+        """Make a domain. With `attach`, go on as `attach` does; with `one_run`, its first end is the end.
+
+        With `lifetime` it is destroyed after so many seconds.
+        """
+        wanted = DomainConfig.from_wire(config)
+        if one_run:
+            wanted = for_one_run(wanted)
+        await self.post(lambda: self.host.require_free_name(wanted.name))
+        prepared = await asyncio.to_thread(prepare, wanted)
+
+        def make() -> tuple[Guest, Follower | None]:
+            guest = self.host.create(prepared, paused=True)
+            timeline = guest.domain.timeline
+            if isinstance(timeline, VirtualTimeline):
+                # Somebody may sit at this console: sleep as long as the guest thinks it does.
+                timeline.paced = not one_run
+            if typed:
+                guest.console.feed(typed)
+            follower = Follower(self.host, guest, asyncio_loop, lossless=one_run) if attach else None
+            if not paused:
+                guest.start()
+            return guest, follower
+
+        asyncio_loop = asyncio.get_running_loop()
+        guest, follower = await self.post(make)
+        made = {"name": guest.name, "domid": guest.domid}
+        if lifetime is not None:
+            asyncio_loop.call_later(lifetime, self.hypervisor.post, partial(self._outlived, guest))
+        if follower is None:
+            return made
+        await call.item({"created": made})
+        return await self._deliver(call, follower)
+
+    def _outlived(self, guest: Guest) -> None:
+        if self.host.guests.get(guest.domid) is guest:
+            self.hypervisor.console.log(f"{guest.name} had its time")
+            self.host.destroy(guest)
+
+    async def attach(self, call: Call, domain: str) -> dict[str, Any]:
+        """Follow a console from its first byte."""
+        loop = asyncio.get_running_loop()
+        follower = await self.post(lambda: Follower(self.host, self.host.find(domain), loop, lossless=False))
+        return await self._deliver(call, follower)
+
+    async def _deliver(self, call: Call, follower: Follower) -> dict[str, Any]:
+        kept = call.session.kept
+        kept[call.number] = follower
+        try:
+            return await follower.deliver(call)
+        finally:
+            del kept[call.number]
+            self.hypervisor.post(follower.close)
+
+    async def input(self, call: Call, attached: int, data: bytes) -> None:
+        """Type into the console that call number `attached` of this session follows; done when all is taken."""
+        while data:
+            follower = call.session.kept.get(attached)
+            if follower is None or follower.ended:
+                return
+            taken = await self.post(partial(follower.guest.console.feed, data))
+            data = data[taken:]
+            if data:
+                await asyncio.sleep(POLL_S)
+
+    # -- verbs of a domain -----------------------------------------------------------------------------------
+    async def destroy(self, call: Call, domain: str) -> None:
+        """Take a domain apart, and wait until it is gone."""
+        gone = await self.post(lambda: self.host.destroy(self.host.find(domain)))
+        await asyncio.wrap_future(gone)
+
+    async def shutdown(self, call: Call, domain: str, word: str = "poweroff", wait: bool = False) -> None:
+        """Ask a guest to power off or to reboot; with `wait`, until it did."""
+        guest = await self.post(lambda: self.host.find(domain))
+        await self.post(lambda: self.host.ask(guest, word))
+        deadline = time.monotonic() + ANSWER_WITHIN_S
+        while not await self.post(lambda: self.host.answered(guest)):
+            if time.monotonic() > deadline:
+                raise ToolstackError(
+                    f"{guest.name} took no notice of being asked to {word} (it does not watch control/shutdown)",
+                    f"pvhv destroy {guest.name} ends it without asking",
+                )
+            await asyncio.sleep(POLL_S)
+        while wait and guest.ended is None:
+            await asyncio.sleep(POLL_S)
+
+    async def pause(self, call: Call, domain: str) -> None:
+        """Stop a domain's vCPUs."""
+        await self.post(lambda: self.host.pause(self.host.find(domain)))
+
+    async def unpause(self, call: Call, domain: str) -> None:
+        """Let them go on."""
+        await self.post(lambda: self.host.unpause(self.host.find(domain)))
+
+    async def rename(self, call: Call, domain: str, name: str) -> None:
+        """Another name for a domain."""
+        await self.post(lambda: self.host.rename(self.host.find(domain), name))
+
+    # -- looking ---------------------------------------------------------------------------------------------
+    async def list(self, call: Call) -> Any:
+        """A row for every domain."""
+        return await self.post(self.host.list)
+
+    async def domain(self, call: Call, domain: str) -> Any:
+        """One domain's row."""
+        return await self.post(lambda: self.host.describe(self.host.find(domain)))
+
+    async def report(self, call: Call, domain: str) -> str:
+        """The crash report of a domain that crashed and is kept."""
+        guest = await self.post(lambda: self.host.find(domain))
+        return guest.report
+
+    async def info(self, call: Call) -> dict[str, Any]:
+        """The machine and the hypervisor."""
+        hypervisor = self.hypervisor
+        frames = hypervisor.frames
+        return {
+            "host": platform.node(),
+            "release": platform.release(),
+            "machine": "x86_64",
+            "nr_cpus": 1,
+            "total_memory": frames.count >> 8,
+            "free_memory": frames.free_frames >> 8,
+            "xen_major": 4,
+            "xen_minor": 17,
+            "xen_extra": f".0-pvhv {pvhv.__version__}",
+            "xen_caps": "xen-3.0-x86_64",
+            "xen_pagesize": 4096,
+            "virt_start": "0xffff800000000000",
+            "python": platform.python_version(),
+            "domains": len(self.host.guests),
+            "pvhvd_pid": os.getpid(),
+            "pvhvd_uptime": round(time.time() - self.started, 1),
+            "bugs_met": len(hypervisor.bugs),
+        }
+
+    async def dmesg(self, call: Call, clear: bool = False) -> str:
+        """The hypervisor's own log."""
+
+        def read() -> str:
+            text = self.hypervisor.console.read()
+            if clear:
+                self.hypervisor.console.clear()
+            return text
+
+        return await self.post(read)
+
+    async def vcpus(self, call: Call, domain: str | None = None) -> Any:
+        """A row for every vCPU."""
+
+        def rows() -> list[dict[str, Any]]:
+            guests = list(self.host.guests.values()) if domain is None else [self.host.find(domain)]
+            return [
+                {
+                    "name": guest.name,
+                    "domid": guest.domid,
+                    "vcpu": vcpu.vcpu_id,
+                    "cpu": None if vcpu.down else 0,
+                    "state": NAMES[vcpu.runstate.state],
+                    "time": vcpu.ran / 1e9,
+                }
+                for guest in guests
+                for vcpu in guest.domain.vcpus
+            ]
+
+        return await self.post(rows)
+
+    async def counters(self, call: Call, domain: str | None = None) -> Any:
+        """What domains cost so far: their rows, with counts."""
+
+        def rows() -> list[dict[str, Any]]:
+            guests = list(self.host.guests.values()) if domain is None else [self.host.find(domain)]
+            return [{**self.host.describe(guest), **counters.read(guest.domain).plain()} for guest in guests]
+
+        return await self.post(rows)
