@@ -20,7 +20,7 @@ from pvhv.core.descriptors import FIRST_RESERVED_GDT_ENTRY, GDT_LIMIT, RESERVED,
 from pvhv.core.errors import GuestFault
 from pvhv.core.guestmem import GuestMemory
 from pvhv.core.vcpu import VCPU
-from pvhv.machine.cpustate import CS, GS, GS_BASE, HF_CS32, HF_CS64, HFLAGS, RIP, SS
+from pvhv.machine.cpustate import CS, GS, GS_BASE, HF_CS32, HF_CS64, HFLAGS, SS
 from pvhv.machine.pcpu import PCPU
 from pvhv.machine.ram import Ram
 
@@ -172,12 +172,6 @@ class Cpu:
         """Tell the engine where the LDT is."""
         limit = max(vcpu.ldt_ents * 8 - 1, 0)
         self.pcpu.set_ldtr(0xE000 if vcpu.ldt_ents else 0, DescriptorTables.ldt_address(vcpu), limit)
-
-    def iret(self, vcpu: VCPU) -> int:
-        """HYPERVISOR_iret inside the syscall exit, where the engine adds 2 to RIP; the value for RAX."""
-        rax = self.traps.iret(vcpu)
-        self.state[RIP] = self.state[RIP] - 2 & 0xFFFF_FFFF_FFFF_FFFF
-        return rax
 
     # -- which vCPU ----------------------------------------------------------------------------------------------
     def load(self, vcpu: VCPU) -> None:

@@ -59,7 +59,7 @@ def accept(descriptor: int) -> int | None:
     if descriptor & SEGMENT:
         return descriptor | DPL | ACCESSED
     if not descriptor & TYPE:
-        return descriptor | DPL
+        return descriptor  # the second half of a call gate is such
     if descriptor & TYPE != CALL_GATE:
         return None
     selector = descriptor >> 16 & 0xFFFF
@@ -170,9 +170,11 @@ class DescriptorTables:
     def map_ldt_page(self, vcpu: VCPU, offset: int, entry: int) -> bool:
         """A segment load faulted on the LDT at `offset`: map the guest's page there. (pv_map_ldt_shadow_page)
 
-        `entry` is the L1 entry that maps ldt_base + offset in the guest's own tables.
+        `entry` is the L1 entry that maps ldt_base + offset in the guest's own tables. False when there is nothing to
+        map, or it is mapped already: then the fault was about something else.
         """
-        if offset >> 3 >= vcpu.ldt_ents or not entry & PRESENT:
+        slot = self._slot(vcpu.domain, vcpu.vcpu_id, 16 + (offset >> 12))
+        if offset >> 3 >= vcpu.ldt_ents or not entry & PRESENT or self.words[slot] & PRESENT:
             return False
         mfn = (entry & ADDRESS) >> 12
         frames = self.frames

@@ -147,33 +147,7 @@ def constant(answer: Errno | None) -> Call:
     return lambda vcpu, *arguments: result
 
 
-def by_argument_list(call: Call, arity: int) -> Callable[[VCPU, list[int]], int]:
-    """`call` with its arguments taken from a list (a multicall entry)."""
-    if arity == 2:
-        return lambda vcpu, a: call(vcpu, a[0], a[1]) or 0
-    if arity == 3:
-        return lambda vcpu, a: call(vcpu, a[0], a[1], a[2]) or 0
-    if arity == 4:
-        return lambda vcpu, a: call(vcpu, a[0], a[1], a[2], a[3]) or 0
-    return lambda vcpu, a: call(vcpu, *a[:arity]) or 0
-
-
-def enter_by_registers(call: Call, arity: int, state: memoryview) -> Callable[[VCPU], int]:
-    """`call` with its arguments taken from the live registers: the fastest form for each arity."""
-    if arity == 0:
-        return lambda vcpu: call(vcpu) or 0
-    if arity == 1:
-        return lambda vcpu: call(vcpu, state[RDI]) or 0
-    if arity == 2:
-        return lambda vcpu: call(vcpu, state[RDI], state[RSI]) or 0
-    if arity == 3:
-        return lambda vcpu: call(vcpu, state[RDI], state[RSI], state[RDX]) or 0
-    if arity == 4:
-        return lambda vcpu: call(vcpu, state[RDI], state[RSI], state[RDX], state[R10]) or 0
-    return lambda vcpu: call(vcpu, state[RDI], state[RSI], state[RDX], state[R10], state[R8]) or 0
-
-
-def continue_by_registers(number: int, state: memoryview, arguments: tuple[int, ...]) -> None:
+def continue_by_registers(state: memoryview, number: int, arguments: tuple[int, ...]) -> None:
     """Arrange for the `syscall` to be executed again with other arguments (the engine adds 2 to RIP)."""
     for register, value in zip(ARGUMENTS, arguments, strict=False):
         state[register] = value & MASK64

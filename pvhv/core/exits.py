@@ -15,6 +15,8 @@ Read beside it: xen/arch/x86/traps.c, xen/arch/x86/x86_64/entry.S.
 
 from __future__ import annotations
 
+import struct
+
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -25,13 +27,12 @@ from pvhv.core.dispatch import (
     NEG_ENOSYS,
     Continue,
     continue_by_registers,
-    enter_by_registers,
 )
 from pvhv.core.descriptors import PERDOMAIN_VIRT_START, DescriptorTables
 from pvhv.core.emulate import Emulator
 from pvhv.core.errors import DomainCrash, GuestFault, HypercallError, Restart
 from pvhv.core.traps import Traps
-from pvhv.machine.cpustate import ERROR_CODE, HFLAGS, R11, RAX, RCX, RDI, RIP, RSI
+from pvhv.machine.cpustate import ERROR_CODE, HFLAGS, R11, RAX, RCX, RIP
 from pvhv.machine.pcpu import FAULT_ADDRESS
 from pvhv.machine.svm import PFEC_PRESENT
 
@@ -42,6 +43,10 @@ if TYPE_CHECKING:
 PERDOMAIN_VIRT_END = PERDOMAIN_VIRT_START + (1 << 39)
 INVALID_OPCODE, NO_DEVICE, GENERAL_PROTECTION, PAGE_FAULT = 6, 7, 13, 14
 ERROR_CODE_IDT = 2
+IRET_NUMBER = 23
+
+# rax, rdx, rsi, rdi, r8, r10, rip out of the CPU state, at their indices 0, 2, 6, 7, 8, 10, 16.
+unpack_call = struct.Struct("<Q8xQ24xQQQ8xQ40xQ").unpack_from
 
 
 class Exits:
@@ -81,34 +86,58 @@ class Exits:
 
     # -- syscall ---------------------------------------------------------------------------------------------------
     def make_syscall(self) -> Callable[[], None]:
-        """The `syscall` exit: hypercalls and bounced system calls."""
-        hypervisor, cpu, state, traps = self.hypervisor, self.cpu, self.state, self.traps
-        calls, arity = hypervisor.calls, hypervisor.arity
-        entries = [
-            enter_by_registers(call, count, state) for call, count in zip(calls, arity, strict=True)
-        ]
-        ram_bytes = cpu.memory.bytes
-        deliver = traps.deliver_events
+        """The `syscall` exit: hypercalls and bounced system calls.
+
+        Written flat, because every call of a guest pays for every line of it.
+        """
+        hypervisor, cpu, state = self.hypervisor, self.cpu, self.state
+        entries = hypervisor.calls_by_arity
+        ram = cpu.memory.bytes
+        iret = self.traps.iret
+        deliver_inside = self.deliver_inside
+        bounce_syscall = self.bounce_syscall
 
         def syscall() -> None:
             vcpu = cpu.current
             if not vcpu.kernel_mode:
-                self.bounce_syscall(vcpu)
+                bounce_syscall(vcpu)
                 return
-            number = state[RAX]
-            rip = state[RIP]
+            number, rdx, rsi, rdi, r8, r10, rip = unpack_call(state)
+            if number == IRET_NUMBER:
+                vcpu.counts[IRET_NUMBER] += 1
+                state[RAX] = iret(vcpu)
+                info = vcpu.vcpu_info
+                if ram[info] and not ram[info + 1]:
+                    deliver_inside(vcpu)
+                return
             state[RCX] = rip + 2
+            vcpu.recent.append((number, rip, rdi, rsi))
             try:
-                vcpu.recent.append((number, rip, state[RDI], state[RSI]))
+                call, arity = entries[number]
                 vcpu.counts[number] += 1
-                state[RAX] = entries[number](vcpu) & MASK64
+                if arity == 2:
+                    result = call(vcpu, rdi, rsi)
+                elif arity == 4:
+                    result = call(vcpu, rdi, rsi, rdx, r10)
+                elif arity == 3:
+                    result = call(vcpu, rdi, rsi, rdx)
+                elif arity == 0:
+                    result = call(vcpu)
+                elif arity == 1:
+                    result = call(vcpu, rdi)
+                else:
+                    result = call(vcpu, rdi, rsi, rdx, r10, r8)
+                state[RAX] = result & MASK64 if result else 0
             except HypercallError as error:
                 state[RAX] = -int(error.errno) & MASK64
             except GuestFault:
                 state[RAX] = NEG_EFAULT & MASK64
-            except (Continue, Restart) as again:
-                arguments = again.arguments if isinstance(again, Continue) else ()
-                continue_by_registers(number, state, arguments)
+            except Continue as again:
+                continue_by_registers(state, number, again.arguments)
+                cpu.pcpu.stop()
+                return
+            except Restart:
+                continue_by_registers(state, number, ())
                 cpu.pcpu.stop()
                 return
             except IndexError:
@@ -116,12 +145,17 @@ class Exits:
                     raise
                 state[RAX] = NEG_ENOSYS & MASK64
             info = vcpu.vcpu_info
-            if ram_bytes[info] and not ram_bytes[info + 1]:
-                state[RIP] = state[RIP] + 2 & MASK64
-                deliver(vcpu)
-                state[RIP] = state[RIP] - 2 & MASK64
+            if ram[info] and not ram[info + 1]:
+                deliver_inside(vcpu)
 
         return syscall
+
+    def deliver_inside(self, vcpu: VCPU) -> None:
+        """Deliver events inside the syscall exit, where the engine is still going to add 2 to RIP."""
+        state = self.state
+        state[RIP] = state[RIP] + 2 & MASK64
+        self.traps.deliver_events(vcpu)
+        state[RIP] = state[RIP] - 2 & MASK64
 
     def bounce_syscall(self, vcpu: VCPU) -> None:
         """A system call of user code: into the kernel's syscall entry, RCX and R11 as the instruction leaves them."""

@@ -50,6 +50,8 @@ class GuestMemory:
 
     def entry_address(self, va: int) -> int:
         """Machine address of the L1 entry that maps `va` (present or not). Raises GuestFault without an L1."""
+        if not (0 <= va < LOWER_END or HYPERVISOR_VIRT_END <= va < 1 << 64):
+            raise GuestFault(va)
         words = self.words
         table = self.root
         for shift in (39, 30, 21):
@@ -126,6 +128,8 @@ class GuestMemory:
         return self.read(va, size)
 
     def accessible(self, va: int, size: int) -> bool:
-        """Xen's guest_handle_okay: whether the range stays out of the hypervisor's (says nothing of mappings)."""
-        end = va + size
-        return 0 <= va and (end <= LOWER_END or (va >= HYPERVISOR_VIRT_END and end <= 1 << 64))
+        """Xen's guest_handle_okay: whether a guest may have the address (says nothing of mappings).
+
+        As in Xen only where the range begins is looked at: what lies beyond faults when it is touched.
+        """
+        return 0 <= va < LOWER_END or HYPERVISOR_VIRT_END <= va < 1 << 64

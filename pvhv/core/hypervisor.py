@@ -22,7 +22,7 @@ from pvhv.core.context import set_context
 from pvhv.core.cpu import Cpu
 from pvhv.core.crash import describe
 from pvhv.core.descriptors import DescriptorTables
-from pvhv.core.dispatch import build_calls, by_argument_list
+from pvhv.core.dispatch import build_calls
 from pvhv.core.domain import DOMID_FIRST_RESERVED, DOMID_SELF, Domain
 from pvhv.core.errors import DomainCrash, GuestFault, Restart
 from pvhv.core.events import EventChannels
@@ -57,7 +57,7 @@ class Hypervisor:
         self.pagetables = PageTables(self.frames)
         self.descriptors = DescriptorTables(self.frames)
         self.calls, self.arity = build_calls(HYPERCALLS)
-        self.by_arity = [by_argument_list(call, count) for call, count in zip(self.calls, self.arity, strict=True)]
+        self.calls_by_arity = list(zip(self.calls, self.arity, strict=True))
         self.domains: dict[int, Domain] = {}
         self.bugs: list[str] = []
         self.trace: Any = None
@@ -211,7 +211,7 @@ class Hypervisor:
             self._next_domid = self._next_domid % (DOMID_FIRST_RESERVED - 1) + 1
         domain = self._new_domain(domid, timeline or self.wall, max_pages)
         domain.paused = 1
-        domain.controller_paused = True
+        domain.controller_paused = 1
         for vcpu_id in range(vcpus):
             self._new_vcpu(domain, vcpu_id)
         return domain

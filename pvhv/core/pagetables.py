@@ -41,7 +41,7 @@ from pvhv.core.frames import (
 )
 
 PRESENT, RW, USER, PWT, PCD, ACCESSED, DIRTY, PAT_PSE, GLOBAL = (1 << bit for bit in range(9))
-GNTTAB = 1 << 58  # software bit: this L1 entry was made by a grant map and may be removed by a grant unmap only
+GNTTAB = 1 << 62  # software bit: this L1 entry was made by a grant map and may be removed by a grant unmap only
 NX = 1 << 63
 ADDRESS = 0x000F_FFFF_FFFF_F000
 
@@ -52,6 +52,8 @@ UPPER_DISALLOW = PWT | PCD | PAT_PSE | GLOBAL
 AVAILABLE = 0xE00 | 0x7FF0_0000_0000_0000
 FREELY_CHANGED = NX | AVAILABLE | GLOBAL | DIRTY | ACCESSED | USER
 REVALIDATED = ~FREELY_CHANGED & 0xFFFF_FFFF_FFFF_FFFF
+
+LOOK_COST = 32  # of looking for the entries of an L1, in units of work (about an entry each)
 
 FIRST_XEN_SLOT = 256
 LAST_XEN_SLOT = 271
@@ -101,6 +103,7 @@ class PageTables:
         if wanted == L1:
             self._promote_l1(mfn)
         elif wanted == SEG_DESC:
+            self.must_yield(512)
             if not self.descriptors_acceptable(mfn):
                 raise HypercallError(Errno.EINVAL)
         else:
@@ -111,9 +114,10 @@ class PageTables:
         level = self.frames.types[mfn] & TYPE_MASK
         if level == L1:
             owner = self.frames.owner[mfn]
-            for entry in self.words[mfn << 9 : (mfn + 1) << 9].tolist():
-                if entry & PRESENT:
-                    self.put_l1_entry(entry, owner)
+            present = [entry for entry in self.words[mfn << 9 : (mfn + 1) << 9].tolist() if entry & PRESENT]
+            for entry in present:
+                self.put_l1_entry(entry, owner)
+            self.must_yield(LOOK_COST + len(present))
         elif level != SEG_DESC:
             self._demote(mfn, level, preemptible)
 
@@ -195,7 +199,8 @@ class PageTables:
             for entry in reversed(taken):
                 self.put_l1_entry(entry, owner)
             raise
-        self.must_yield(64 + len(taken))
+        finally:
+            self.must_yield(LOOK_COST + len(taken))
 
     # -- L2, L3, L4 ------------------------------------------------------------------------------------------------
     def get_upper_entry(
@@ -254,14 +259,15 @@ class PageTables:
             self.partial[table] = (index, resumed)
             raise Restart from None
         except HypercallError as failure:
-            if index == 0:
-                raise
             child = (words[base + index] & ADDRESS) >> 12
             half_done = resumed or (isinstance(failure, ValidationFailed) and failure.mfn == child)
+            if index == 0 and not half_done:
+                raise
             self.partial[table] = (index, half_done)
             self.deferred.put(table, partial=True)
             raise ValidationFailed(failure.errno, table) from None
         if level == L4:
+            self.l4_changed()
             for slot in range(FIRST_XEN_SLOT, LAST_XEN_SLOT + 1):
                 words[base + slot] = 0
             for slot, value in self.xen_slots(owner).items():

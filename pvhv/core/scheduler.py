@@ -20,7 +20,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from pvhv.core.runstate import BLOCKED, OFFLINE, RUNNABLE, RUNNING
-from pvhv.core.timeline import SLICE_NS, Timeline, Turn, VirtualTimeline, WallTimeline
+from pvhv.core.timeline import SLICE_NS, Share, Timeline, Turn, VirtualTimeline, WallTimeline
 
 if TYPE_CHECKING:
     from pvhv.core.hypervisor import Hypervisor
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 WORK_SHARE = 4096  # units of hypervisor work (about a page-table entry each) before others get a turn
 IDLE_WAIT_S = 1.0
+UNDIVIDED = Share(float("inf"))  # dom0's own work is not divided, but for `in_background`
 
 
 class Scheduler:
@@ -38,7 +39,7 @@ class Scheduler:
         self.timelines: list[Timeline] = []
         self.deferred: deque[Callable[[], None]] = deque()
         self.present: Turn | None = None
-        self.background_work = float("inf")  # dom0's own work is not divided, but for `in_background`
+        self.share: Share = UNDIVIDED  # of whoever has the hypervisor work for it
         self._posted: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._wakeup = threading.Event()
         self._stopping = False
@@ -71,11 +72,11 @@ class Scheduler:
 
     def in_background(self, step: Callable[[], None]) -> None:
         """Do a step of long work that belongs to no vCPU (a domain's destruction), with a share of work of its own."""
-        self.background_work = WORK_SHARE
+        self.share = Share(WORK_SHARE)
         try:
             step()
         finally:
-            self.background_work = float("inf")
+            self.share = UNDIVIDED
 
     def end_turn(self) -> None:
         """The vCPU that runs gives up the rest of its slice."""
@@ -86,15 +87,11 @@ class Scheduler:
 
     def must_yield(self, cost: int) -> bool:
         """Charge `cost` units of work; whether a long operation should be put aside now."""
-        present = self.present
-        if present is None:
-            self.background_work -= cost
-            return self.background_work <= 0
-        present.work_left -= cost
-        if present.work_left > 0:
+        share = self.share
+        share.work_left -= cost
+        if share.work_left > 0:
             return False
-        present.over = True
-        present.vcpu.domain.timeline.cpu.pcpu.stop()
+        self.end_turn()
         return True
 
     # -- the loop --------------------------------------------------------------------------------------------------
@@ -163,13 +160,14 @@ class Scheduler:
                 return
             now = timeline.now()
             turn = timeline.turn = Turn(vcpu, now, now + SLICE_NS, WORK_SHARE)
-        self.present = turn
+        self.present = self.share = turn
         try:
             self._run(timeline, turn)
         except Exception as failure:
             self.hypervisor.failed(turn.vcpu, failure)
         finally:
             self.present = None
+            self.share = UNDIVIDED
         if turn.over or not turn.vcpu.runnable or timeline.now() >= turn.end:
             self._close(timeline)
 

@@ -45,16 +45,25 @@ class Timer:
         self.callback = None
 
 
-class Turn:
+class Share:
+    """How much hypervisor work may still be done before somebody else's turn (units: about a page-table entry)."""
+
+    __slots__ = ("work_left",)
+
+    def __init__(self, work_left: float) -> None:
+        self.work_left = work_left
+
+
+class Turn(Share):
     """A slice under way: whose it is, when it ends, and how much hypervisor work it may still cause."""
 
-    __slots__ = ("end", "over", "ran", "start", "vcpu", "work_left")
+    __slots__ = ("end", "over", "ran", "start", "vcpu")
 
     def __init__(self, vcpu: VCPU, start: int, end: int, work_left: int) -> None:
+        super().__init__(work_left)
         self.vcpu = vcpu
         self.start = start
         self.end = end
-        self.work_left = work_left
         self.ran = 0
         self.over = False  # given up before its end
 

@@ -5,11 +5,13 @@ A PV guest has no IDT the hardware would use. Whatever has to reach its kernel (
 user code, an event upcall) *bounces*: the hypervisor writes a frame on the guest's kernel stack and lets the vCPU go
 on at the entry point the kernel registered. From low to high addresses a frame is
 
-    rcx  r11  [ds es fs gs]  [error code]  rip  cs | saved upcall mask << 32  rflags  rsp  ss
+    rcx  r11  [error code]  rip  cs | saved upcall mask << 32  rflags  rsp  ss
 
-(the data segments only for the failsafe callback, when a data segment could not be restored). The saved CS has RPL 0 if the frame interrupted the kernel; the
-saved RFLAGS.IF is the inverse of the upcall mask. `iret` takes such a frame back, with rax and a word of flags
+The saved CS has RPL 0 if the frame interrupted the kernel; the saved RFLAGS.IF is the inverse of the upcall mask. `iret` takes such a frame back, with rax and a word of flags
 below it in place of the error code.
+
+The failsafe callback is never needed: Xen takes it when a data segment cannot be reloaded at a context switch, and
+ours keep the descriptors they had.
 
 All functions work on live state and leave the resume address in state[RIP]; inside the syscall hook their caller
 subtracts what the engine is going to add.
@@ -19,24 +21,13 @@ Read beside it: create_bounce_frame in xen/arch/x86/x86_64/entry.S, xen/arch/x86
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Callable
+
 from pvhv.core.cpu import Cpu
 from pvhv.core.errors import DomainCrash, GuestFault
 from pvhv.core.vcpu import VCPU
-from pvhv.machine.cpustate import (
-    CS,
-    DS,
-    ES,
-    FS,
-    GS,
-    HF_CS64,
-    HFLAGS,
-    R11,
-    RAX,
-    RCX,
-    RIP,
-    RSP,
-    SS,
-)
+from pvhv.machine.cpustate import CS, HF_CS64, HFLAGS, R11, RAX, RCX, RIP, RSP, SS
 
 FLAT_KERNEL_CS = 0xE033
 FLAT_KERNEL_SS = 0xE02B
@@ -44,10 +35,23 @@ FLAT_KERNEL_SS = 0xE02B
 EFLAGS_IF = 1 << 9
 EFLAGS_IOPL = 3 << 12
 EFLAGS_VM = 1 << 17
+IRET_KEEPS = 0x3F_7FD7 & ~(EFLAGS_IOPL | EFLAGS_VM)  # of the flags in an iret frame; reserved bits fall away
 # create_bounce_frame clears TF, NT, RF, VM and AC for the handler.
 HANDLER_CLEARS = 1 << 8 | 1 << 14 | 1 << 16 | 1 << 17 | 1 << 18
 
 ARCHITECTURAL_IOPL = 1 << 4  # VMASST_TYPE_architectural_iopl
+
+MASK64 = 0xFFFF_FFFF_FFFF_FFFF
+ALIGN_16 = 0xFFFF_FFFF_FFFF_FFF0
+HIDES_IF_AND_IOPL = ~(EFLAGS_IF | EFLAGS_IOPL)
+
+# rcx, rsp, r11, rip, cs, ss out of the CPU state, at their indices 1, 4, 11, 16, 26, 29.
+unpack_registers = struct.Struct("<8xQ16xQ48xQ32xQ72xI4x16xI").unpack_from
+_FRAME = struct.Struct("<7Q")
+_FRAME_WITH_CODE = struct.Struct("<8Q")
+pack_frame, pack_frame_into = _FRAME.pack, _FRAME.pack_into
+pack_frame_with_code, pack_frame_with_code_into = _FRAME_WITH_CODE.pack, _FRAME_WITH_CODE.pack_into
+unpack_iret = struct.Struct("<9Q").unpack_from  # struct iret_context
 
 VGCF_IN_SYSCALL = 1 << 8
 VCPU_INFO_CR2 = 16  # offset of arch.cr2 in struct vcpu_info
@@ -58,69 +62,87 @@ HAS_ERROR_CODE = frozenset((8, 10, 11, 12, 13, 14, 17))
 
 
 class Traps:
-    """Bounces and returns on one pCPU."""
+    """Bounces and returns on one pCPU. The hot three are closures: each line of them is paid for at every exit."""
+
+    bounce: Callable[[VCPU, int, int | None, bool], None]
+    """bounce(vcpu, entry, error_code, masks_events): make the vCPU's next instruction the one at `entry` of its
+    kernel, with a frame that tells what was. Raises DomainCrash without an entry point or a writable stack."""
+
+    deliver_events: Callable[[VCPU], None]
+    """The upcall, if one is pending and not masked; every return to a guest ends with this."""
+
+    iret: Callable[[VCPU], int]
+    """HYPERVISOR_iret, inside the syscall exit (where the engine adds 2 to RIP): take back the frame at RSP; the value
+    for RAX. Raises DomainCrash for a frame that cannot be read, and for user mode without user page tables."""
 
     def __init__(self, cpu: Cpu) -> None:
         self.cpu = cpu
         self.state = cpu.state
         self.words = cpu.memory.words
-        self.bytes = cpu.memory.bytes
+        self.bounce = self._make_bounce()
+        self.deliver_events = self._make_deliver_events()
+        self.iret = self._make_iret()
 
-    def bounce(self, vcpu: VCPU, entry: int, error_code: int | None, masks_events: bool, failsafe: bool = False) -> None:
-        """Make the vCPU's next instruction the one at `entry` of its kernel, with a frame that tells what was.
+    def _make_bounce(self) -> Callable[[VCPU, int, int | None, bool], None]:
+        cpu, state, ram = self.cpu, self.state, self.cpu.memory.bytes
+        read_rflags, set_rflags = cpu.pcpu.rflags, cpu.pcpu.set_rflags
+        lookup = cpu.memory.write_tlb.get
+        push = self._push
 
-        Raises DomainCrash when there is no entry point or the frame cannot be written.
-        """
-        if not entry:
-            raise DomainCrash("the guest has no handler for what happened to it")
-        cpu, state = self.cpu, self.state
-        info = vcpu.vcpu_info
-        mask = self.bytes[info + 1]
-        rflags = cpu.pcpu.rflags()
-        rsp, ss, cs = state[RSP], state[SS] & 0xFFFF, state[CS] & 0xFFFF
-        if vcpu.kernel_mode:
-            stack = rsp
-            cs &= ~3
-        else:
-            cpu.to_kernel(vcpu)
-            if not state[HFLAGS] & HF_CS64:
-                cpu.flat_kernel()
-            stack = vcpu.kernel_sp
-            cs |= 3
-        shown = rflags & ~(EFLAGS_IF | EFLAGS_IOPL)
-        if vcpu.domain.vm_assist & ARCHITECTURAL_IOPL:
-            shown |= vcpu.iopl << 12
-        if not mask:
-            shown |= EFLAGS_IF
-        frame = [state[RCX], state[R11]]
-        if failsafe:
-            for register in (DS, ES, FS, GS):
-                frame.append(state[register] & 0xFFFF)
-        if error_code is not None:
-            frame.append(error_code)
-        frame += (state[RIP], cs | mask << 32, shown, rsp, ss)
-        stack = (stack & ~0xF) - 8 * len(frame)
-        self._push(stack & 0xFFFF_FFFF_FFFF_FFFF, frame)
-        state[RSP] = stack & 0xFFFF_FFFF_FFFF_FFFF
-        state[CS] = state[CS] & ~0xFFFF | FLAT_KERNEL_CS
-        state[SS] = state[SS] & ~0xFFFF | FLAT_KERNEL_SS
-        if rflags & HANDLER_CLEARS:
-            cpu.pcpu.set_rflags(rflags & ~HANDLER_CLEARS)
-        if masks_events:
-            self.bytes[info + 1] = 1
-        state[RIP] = entry
-
-    def _push(self, stack: int, frame: list[int]) -> None:
-        memory = self.cpu.memory
-        try:
-            if (stack & 0xFFF) + 8 * len(frame) <= 0x1000:
-                slot = memory.translate(stack, True) >> 3
-                words = self.words
-                for value in frame:
-                    words[slot] = value
-                    slot += 1
+        def bounce(vcpu: VCPU, entry: int, error_code: int | None, masks_events: bool) -> None:
+            if not entry:
+                raise DomainCrash("the guest has no handler for what happened to it")
+            rcx, rsp, r11, rip, cs, ss = unpack_registers(state)
+            flags = rflags = read_rflags()
+            mask_at = vcpu.vcpu_info + 1
+            if vcpu.kernel_mode:
+                stack = rsp & ALIGN_16
+                cs &= ~3
             else:
-                memory.write(stack, b"".join(value.to_bytes(8, "little") for value in frame))
+                if not state[HFLAGS] & HF_CS64:
+                    cpu.flat_kernel()
+                cpu.to_kernel(vcpu)
+                stack = vcpu.kernel_sp & ALIGN_16
+            flags &= HIDES_IF_AND_IOPL
+            if ram[mask_at]:
+                saved_cs = cs | ram[mask_at] << 32
+            else:
+                saved_cs = cs
+                flags |= EFLAGS_IF
+            if vcpu.domain.vm_assist & ARCHITECTURAL_IOPL:
+                flags |= vcpu.iopl << 12
+            if error_code is None:
+                stack -= 56
+                frame = lookup(stack >> 12)
+                offset = stack & 0xFFF
+                if frame is None or offset > 0x1000 - 56:
+                    push(stack, pack_frame(rcx, r11, rip, saved_cs, flags, rsp, ss))
+                else:
+                    pack_frame_into(ram, frame + offset, rcx, r11, rip, saved_cs, flags, rsp, ss)
+            else:
+                stack -= 64
+                frame = lookup(stack >> 12)
+                offset = stack & 0xFFF
+                if frame is None or offset > 0x1000 - 64:
+                    push(stack, pack_frame_with_code(rcx, r11, error_code, rip, saved_cs, flags, rsp, ss))
+                else:
+                    pack_frame_with_code_into(ram, frame + offset, rcx, r11, error_code, rip, saved_cs, flags, rsp, ss)
+            state[RSP] = stack
+            if cs | 3 != FLAT_KERNEL_CS or ss != FLAT_KERNEL_SS:
+                state[CS] = FLAT_KERNEL_CS
+                state[SS] = FLAT_KERNEL_SS
+            if rflags & HANDLER_CLEARS:
+                set_rflags(rflags & ~HANDLER_CLEARS)
+            if masks_events:
+                ram[mask_at] = 1
+            state[RIP] = entry
+
+        return bounce
+
+    def _push(self, stack: int, frame: bytes) -> None:
+        """Write a frame where the software TLB does not know the page, or across two pages."""
+        try:
+            self.cpu.memory.write(stack, frame)
         except GuestFault as fault:
             raise DomainCrash(f"its kernel stack at {fault.address:#x} cannot take a frame") from None
 
@@ -135,46 +157,62 @@ class Traps:
         """Give the guest a page fault at `address`; the U bit of the code becomes what the guest's mode says."""
         self.words[vcpu.vcpu_info + VCPU_INFO_CR2 >> 3] = address
         code = error_code & ~4 if vcpu.kernel_mode else error_code | 4
-        trap = vcpu.trap_table[PAGE_FAULT]
-        if not trap.address:
+        target, _cs, _dpl, masks_events = vcpu.trap_table[PAGE_FAULT]
+        if not target:
             raise DomainCrash(f"unhandled page fault at {address:#x}, error code {code:#x}")
-        self.bounce(vcpu, trap.address, code, trap.masks_events)
+        self.bounce(vcpu, target, code, masks_events)
 
-    def deliver_events(self, vcpu: VCPU) -> None:
-        """The upcall, if one is pending and not masked; every return to a guest ends with this."""
-        info = vcpu.vcpu_info
-        if self.bytes[info] and not self.bytes[info + 1]:
-            self.bounce(vcpu, vcpu.event_callback_eip, None, True)
+    def _make_deliver_events(self) -> Callable[[VCPU], None]:
+        ram, bounce = self.cpu.memory.bytes, self.bounce
 
-    def iret(self, vcpu: VCPU) -> int:
-        """HYPERVISOR_iret: take back the frame at RSP; the value for RAX. Leaves the true resume address in RIP."""
-        cpu, state = self.cpu, self.state
-        try:
-            rax, r11, rcx, flags, rip, cs, rflags, rsp, ss = cpu.memory.read_words(state[RSP], 9)
-        except GuestFault as fault:
-            raise DomainCrash(f"its iret frame at {fault.address:#x} cannot be read") from None
-        cs, ss = cs & 0xFFFF, ss & 0xFFFF
-        if cs & 3 == 3:
-            if not vcpu.guest_table_user:
-                raise DomainCrash("it returns to user mode without a user page table (MMUEXT_NEW_USER_BASEPTR)")
-            cpu.to_user(vcpu)
-        if vcpu.domain.vm_assist & ARCHITECTURAL_IOPL:
-            vcpu.iopl = rflags >> 12 & 3
-        state[RIP] = rip
-        state[RSP] = rsp
-        if not flags & VGCF_IN_SYSCALL:
+        def deliver_events(vcpu: VCPU) -> None:
+            info = vcpu.vcpu_info
+            if ram[info] and not ram[info + 1]:
+                bounce(vcpu, vcpu.event_callback_eip, None, True)
+
+        return deliver_events
+
+    def _make_iret(self) -> Callable[[VCPU], int]:
+        cpu, state, ram = self.cpu, self.state, self.cpu.memory.bytes
+        set_rflags = cpu.pcpu.set_rflags
+        lookup = cpu.memory.read_tlb.get
+
+        def iret(vcpu: VCPU) -> int:
+            stack = state[RSP]
+            frame = lookup(stack >> 12)
+            offset = stack & 0xFFF
+            if frame is None or offset > 0x1000 - 72:
+                rax, r11, rcx, flags, rip, cs, rflags, rsp, ss = self._read_iret(stack)
+            else:
+                rax, r11, rcx, flags, rip, cs, rflags, rsp, ss = unpack_iret(ram, frame + offset)
+            if cs & 3 == 3:
+                if not vcpu.guest_table_user:
+                    raise DomainCrash("it returns to user mode without a user page table (MMUEXT_NEW_USER_BASEPTR)")
+                cpu.to_user(vcpu)
+            if vcpu.domain.vm_assist & ARCHITECTURAL_IOPL:
+                vcpu.iopl = rflags >> 12 & 3
+            if flags & VGCF_IN_SYSCALL:
+                # Xen leaves through sysret, which takes RIP from RCX and RFLAGS from R11 and so leaves them there.
+                r11, rcx = rflags, rip
             state[R11] = r11
             state[RCX] = rcx
-        else:
-            # Xen leaves through sysret, which takes RIP from RCX and RFLAGS from R11 and so leaves them there.
-            state[R11] = rflags
-            state[RCX] = rip
-        cpu.pcpu.set_rflags(rflags & ~(EFLAGS_IOPL | EFLAGS_VM) | EFLAGS_IF | 2)
-        self.bytes[vcpu.vcpu_info + 1] = 0 if rflags & EFLAGS_IF else 1
-        state[RAX] = rax
-        if state[CS] & 0xFFFF != cs | 3 or state[SS] & 0xFFFF != ss | 3:
-            bad = cpu.load_code_and_stack(vcpu, cs | 3, ss | 3)
-            if bad is not None:
-                self.inject(vcpu, GENERAL_PROTECTION, bad & ~3)
-                return state[RAX]
-        return rax
+            state[RSP] = rsp
+            state[RIP] = rip - 2 & MASK64
+            set_rflags(rflags & IRET_KEEPS | EFLAGS_IF | 2)
+            ram[vcpu.vcpu_info + 1] = 0 if rflags & EFLAGS_IF else 1
+            cs = cs & 0xFFFF | 3  # the upcall mask of a bounce frame stands above it
+            if state[CS] != cs or state[SS] != ss | 3:
+                bad = cpu.load_code_and_stack(vcpu, cs, ss & 0xFFFF | 3)
+                if bad is not None:
+                    state[RIP] = rip
+                    self.inject(vcpu, GENERAL_PROTECTION, bad & ~3)
+                    state[RIP] = state[RIP] - 2 & MASK64
+            return rax
+
+        return iret
+
+    def _read_iret(self, stack: int) -> tuple[int, ...]:
+        try:
+            return tuple(self.cpu.memory.read_words(stack, 9))
+        except GuestFault as fault:
+            raise DomainCrash(f"its iret frame at {fault.address:#x} cannot be read") from None

@@ -129,7 +129,7 @@ def nmi_unregister(vcpu: VCPU, _arg: int) -> None:
 @hypercall(IRET)
 def iret(vcpu: VCPU) -> int:
     """Return by the frame on top of the stack."""
-    return vcpu.domain.timeline.cpu.iret(vcpu)
+    return vcpu.domain.timeline.cpu.traps.iret(vcpu)
 
 
 # -- stacks, segments, descriptors ---------------------------------------------------------------------------------

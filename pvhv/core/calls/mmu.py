@@ -19,7 +19,7 @@ from pvhv.core.dispatch import Continue, hypercall
 from pvhv.core.domain import DOMID_SELF, Domain
 from pvhv.core.errors import GuestFault, HypercallError, Interrupted, Restart
 from pvhv.core.frames import L1, SEG_DESC, TYPE_MASK, VALIDATED, WRITABLE
-from pvhv.core.pagetables import ADDRESS, L1_DISALLOW, NX, PRESENT, RW
+from pvhv.core.pagetables import ADDRESS, GNTTAB, L1_DISALLOW, NX, PRESENT, REVALIDATED, RW
 from pvhv.core.vcpu import VCPU
 
 MMU_UPDATE_PREEMPTED = 1 << 31
@@ -170,22 +170,30 @@ def apply(vcpu: VCPU, requests: list[int], table_owner: Domain, owner: Domain) -
             old = words[slot]
             if new & PRESENT:
                 target = (new & ADDRESS) >> 12
-                if new & L1_DISALLOW or old & PRESENT or target >= limit or owners[target] != page_domid:
+                if (
+                    new & L1_DISALLOW
+                    or target >= limit
+                    or owners[target] != page_domid
+                    or (new & RW and (types[target] != WRITABLE_IN_USE or code[target]))
+                    or (old & PRESENT and not (old ^ new) & REVALIDATED)
+                ):
                     tables.modify(address, new, False, table_domid, page_domid)
                     continue
                 if new & RW:
-                    if types[target] != WRITABLE_IN_USE or code[target]:
-                        tables.modify(address, new, False, table_domid, page_domid)
-                        continue
                     type_counts[target] += 1
                 refs[target] += 1
-                if not new & NX:
+                if new < NX:
                     tables.made_executable(target)
-                words[slot] = new
-            else:
-                words[slot] = new
-                if old & PRESENT:
+            words[slot] = new
+            if old & PRESENT:
+                dropped = (old & ADDRESS) >> 12
+                if old & GNTTAB or dropped >= limit or refs[dropped] == 1:
                     tables.put_l1_entry(old, table_domid)
+                    continue
+                tables.stale = True
+                if old & RW:
+                    type_counts[dropped] -= 1
+                refs[dropped] -= 1
     except HypercallError as error:
         return index // 2, error
     except (Restart, Interrupted):

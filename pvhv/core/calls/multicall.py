@@ -11,6 +11,8 @@ Read beside it: xen/common/multicall.c.
 
 from __future__ import annotations
 
+import struct
+
 from pvhv.abi.cpu import MULTICALL
 from pvhv.abi.errno import Errno
 from pvhv.core.dispatch import MASK64, NEG_EFAULT, NEG_ENOSYS, Continue, hypercall
@@ -23,6 +25,10 @@ IRET_NUMBER = 23
 NEG_EINVAL = -int(Errno.EINVAL)
 ENTRY_COST = 2
 
+unpack_entry = struct.Struct("<8Q").unpack_from  # op, result, args[6]
+pack_result = struct.Struct("<Q").pack
+pack_result_into = struct.Struct("<Q").pack_into
+
 
 @hypercall(MULTICALL)
 def multicall(vcpu: VCPU, call_list: int, nr_calls: int) -> int:
@@ -32,21 +38,21 @@ def multicall(vcpu: VCPU, call_list: int, nr_calls: int) -> int:
     if not memory.accessible(call_list, nr_calls * ENTRY_SIZE):
         raise HypercallError(Errno.EFAULT)
     hypervisor = vcpu.domain.hypervisor
-    by_arity, counts, must_yield = hypervisor.by_arity, vcpu.counts, hypervisor.must_yield
-    words = memory.words
-    tlb = memory.write_tlb
+    calls, counts, share = hypervisor.calls_by_arity, vcpu.counts, hypervisor.scheduler.share
+    ram_bytes, tlb = memory.bytes, memory.write_tlb
     address = call_list
     end = call_list + nr_calls * ENTRY_SIZE
     while address < end:
-        if must_yield(ENTRY_COST) and address != call_list:
+        share.work_left -= ENTRY_COST
+        if share.work_left <= 0 and address != call_list:
+            hypervisor.must_yield(0)
             raise Continue(address, (end - address) // ENTRY_SIZE)
-        base = tlb.get(address >> 12)
-        if base is None or address & 0xFFF > 0x1000 - ENTRY_SIZE or address & 7:
-            number, _, *arguments = memory.read_words(address, 8).tolist()
-            slot = 0
+        frame = tlb.get(address >> 12)
+        offset = address & 0xFFF
+        if frame is None or offset > 0x1000 - ENTRY_SIZE:
+            number, _, *arguments = unpack_entry(memory.read(address, ENTRY_SIZE))
         else:
-            slot = base + (address & 0xFFF) >> 3
-            number, _, *arguments = words[slot : slot + 8].tolist()
+            number, _, *arguments = unpack_entry(ram_bytes, frame + offset)
         try:
             if number == MULTICALL_NUMBER:
                 result = NEG_EINVAL
@@ -54,7 +60,13 @@ def multicall(vcpu: VCPU, call_list: int, nr_calls: int) -> int:
                 result = NEG_ENOSYS
             else:
                 counts[number] += 1
-                result = by_arity[number](vcpu, arguments)
+                call, arity = calls[number]
+                if arity == 2:
+                    result = call(vcpu, arguments[0], arguments[1]) or 0
+                elif arity == 4:
+                    result = call(vcpu, arguments[0], arguments[1], arguments[2], arguments[3]) or 0
+                else:
+                    result = call(vcpu, *arguments[:arity]) or 0
         except HypercallError as error:
             result = -int(error.errno)
         except GuestFault:
@@ -65,10 +77,12 @@ def multicall(vcpu: VCPU, call_list: int, nr_calls: int) -> int:
                     arguments[index] = value & MASK64
             memory.write(address + 16, b"".join(value.to_bytes(8, "little") for value in arguments))
             raise Continue(address, (end - address) // ENTRY_SIZE) from None
-        if slot and tlb.get(address >> 12) == base:
-            words[slot + 1] = result & MASK64
+        # Looked up again: the call may have changed what the guest's list is mapped to.
+        frame = tlb.get(address + 8 >> 12)
+        if frame is None or address + 8 & 0xFFF > 0x1000 - 8:
+            memory.write(address + 8, pack_result(result & MASK64))
         else:
-            memory.write(address + 8, (result & MASK64).to_bytes(8, "little"))
+            pack_result_into(ram_bytes, frame + (address + 8 & 0xFFF), result & MASK64)
         if number == IRET_NUMBER:
             return result
         address += ENTRY_SIZE
