@@ -42,6 +42,10 @@ FILES = {
         sources = ["tests/lib/*.c"]
         include = ["include", "tests/lib"]
         linker_script = "tests/lib/test.lds"
+
+        [bench]
+        sources = ["tests/lib/*.c"]
+        linker_script = "tests/lib/test.lds"
         """,
     "guest_kernel/include/number.h": "#define NUMBER 1\n",
     "guest_kernel/include/xen/abi.h": "#define SHUTDOWN_poweroff 0\n",
@@ -60,6 +64,7 @@ FILES = {
     "guest_kernel/tests/lib/test.lds": SCRIPT.format(entry="go", base="0xffffffff80100000"),
     "guest_kernel/tests/first/first.c": "void test(void) { }\n",
     "guest_kernel/tests/second/second.c": '#include "number.h"\nvoid test(void) { __asm__("nop"); }\n',
+    "guest_kernel/bench/third/third.c": "void test(void) { }\n",
     "guest_kernel/tests/notes/README": "no sources, hence no kernel\n",
 }
 
