@@ -31,6 +31,8 @@ KERNEL_CPL = 1
 USER_CPL = 3
 NOT_ACCESSED_OR_DIRTY = ~0x60
 
+NOT_PRESENT, STACK_FAULT, GENERAL_PROTECTION = 11, 12, 13
+
 FLAT_CS64_FLAGS = 0x00AF_FB00
 FLAT_SS_FLAGS = 0x00CF_F300
 SEGMENT, CODE, WRITABLE_DATA, PRESENT, LONG, GRANULAR = 1 << 44, 1 << 43, 1 << 41, 1 << 47, 1 << 53, 1 << 55
@@ -48,6 +50,7 @@ class Cpu:
         self.loaded: VCPU | None = None  # whose context the engine holds
         self.traps: Traps
         self._agreeing: dict[tuple[int, int], bool] = {}
+        self.l4_generation = 0
         self._root = 0
 
     # -- page tables -------------------------------------------------------------------------------------------
@@ -64,6 +67,7 @@ class Cpu:
     def l4_changed(self) -> None:
         """Some L4 entry changed: what tables_agree knew may no longer hold."""
         self._agreeing.clear()
+        self.l4_generation += 1
 
     def tables_agree(self, kernel: int, user: int) -> bool:
         """Whether the lower halves of two L4s map the same."""
@@ -85,6 +89,7 @@ class Cpu:
         if not vcpu.kernel_mode and not self.tables_agree(root, vcpu.guest_table_user):
             root = vcpu.guest_table_user
         self._root = root
+        vcpu.agreed = -1
         self.memory.clear()
         self.pcpu.load_cr3(root << 12)
 
@@ -106,8 +111,11 @@ class Cpu:
         vcpu.gs_base_kernel = state[GS_BASE]
         state[GS_BASE] = vcpu.gs_base_user
         state[HFLAGS] = state[HFLAGS] | USER_CPL
-        if not self.tables_agree(vcpu.guest_table, vcpu.guest_table_user):
-            self.load_tables(vcpu)
+        if vcpu.agreed != self.l4_generation:
+            if self.tables_agree(vcpu.guest_table, vcpu.guest_table_user):
+                vcpu.agreed = self.l4_generation
+            else:
+                self.load_tables(vcpu)
 
     # -- segments ------------------------------------------------------------------------------------------------
     def flat_kernel(self) -> None:
@@ -115,13 +123,16 @@ class Cpu:
         self.pcpu.set_segment(CS, self.state[CS], 0, 0xFFFF_FFFF, FLAT_CS64_FLAGS)
         self.state[HFLAGS] |= HF_CS64 | HF_CS32
 
-    def load_code_and_stack(self, vcpu: VCPU, cs: int, ss: int) -> int | None:
-        """Load CS and SS as a return to ring 3 does; the selector the CPU would fault on, or None."""
+    def load_code_and_stack(self, vcpu: VCPU, cs: int, ss: int) -> tuple[int, int] | None:
+        """Load CS and SS as a return to ring 3 does; None, or the exception it raises: (vector, error code).
+
+        The selectors are set all the same, for the guest to see in the exception's frame.
+        """
         code, stack = self.descriptor(vcpu, cs), self.descriptor(vcpu, ss)
-        if code & (PRESENT | SEGMENT | CODE) != PRESENT | SEGMENT | CODE:
-            return cs
-        if stack & (PRESENT | SEGMENT | CODE | WRITABLE_DATA) != PRESENT | SEGMENT | WRITABLE_DATA:
-            return ss
+        self.state[CS], self.state[SS] = cs, ss
+        fault = code_fault(cs, code) or stack_fault(ss, stack)
+        if fault is not None:
+            return fault
         self._load_segment(CS, cs, code)
         self._load_segment(SS, ss, stack)
         hflags = self.state[HFLAGS] & ~(HF_CS64 | HF_CS32)
@@ -201,3 +212,21 @@ class Cpu:
         self._root = 0
         self.pcpu.load(self.pcpu.initial)
         self.pcpu.flush_tlb()
+
+
+def code_fault(selector: int, descriptor: int) -> tuple[int, int] | None:
+    """What a return to ring 3 raises for its CS."""
+    if selector & ~3 == 0:
+        return GENERAL_PROTECTION, 0
+    if descriptor & (SEGMENT | CODE) != SEGMENT | CODE:
+        return GENERAL_PROTECTION, selector & ~3
+    return None if descriptor & PRESENT else (NOT_PRESENT, selector & ~3)
+
+
+def stack_fault(selector: int, descriptor: int) -> tuple[int, int] | None:
+    """What it raises for its SS."""
+    if selector & ~3 == 0:
+        return GENERAL_PROTECTION, 0
+    if descriptor & (SEGMENT | CODE | WRITABLE_DATA) != SEGMENT | WRITABLE_DATA:
+        return GENERAL_PROTECTION, selector & ~3
+    return None if descriptor & PRESENT else (STACK_FAULT, selector & ~3)

@@ -29,21 +29,21 @@ from pvhv.core.dispatch import (
     continue_by_registers,
 )
 from pvhv.core.descriptors import PERDOMAIN_VIRT_START, DescriptorTables
-from pvhv.core.emulate import Emulator
+from pvhv.core.emulate import Emulator, canonical
 from pvhv.core.errors import DomainCrash, GuestFault, HypercallError, Restart
-from pvhv.core.traps import Traps
+from pvhv.core.traps import VCPU_INFO_CR2, Traps
 from pvhv.machine.cpustate import ERROR_CODE, HFLAGS, R11, RAX, RCX, RIP
 from pvhv.machine.pcpu import FAULT_ADDRESS
-from pvhv.machine.svm import PFEC_PRESENT
+from pvhv.machine.svm import PFEC_PRESENT, PFEC_RESERVED, PFEC_USER
 
 if TYPE_CHECKING:
     from pvhv.core.hypervisor import Hypervisor
     from pvhv.core.vcpu import VCPU
 
-PERDOMAIN_VIRT_END = PERDOMAIN_VIRT_START + (1 << 39)
-INVALID_OPCODE, NO_DEVICE, GENERAL_PROTECTION, PAGE_FAULT = 6, 7, 13, 14
+NMI, INVALID_OPCODE, NO_DEVICE, GENERAL_PROTECTION, PAGE_FAULT = 2, 6, 7, 13, 14
 ERROR_CODE_IDT = 2
 IRET_NUMBER = 23
+LEGACY_SYSCALL = 0x80
 
 # rax, rdx, rsi, rdi, r8, r10, rip out of the CPU state, at their indices 0, 2, 6, 7, 8, 10, 16.
 unpack_call = struct.Struct("<Q8xQ24xQQQ8xQ40xQ").unpack_from
@@ -79,9 +79,12 @@ class Exits:
         if vcpu.pending_gp:
             vcpu.pending_gp = False
             self.traps.inject(vcpu, GENERAL_PROTECTION, 0)
-        if vcpu.nmi_pending and vcpu.nmi_callback_eip:
-            vcpu.nmi_pending = False
-            self.traps.bounce(vcpu, vcpu.nmi_callback_eip, None, False)
+        if vcpu.nmi_pending and not vcpu.nmi_masked:
+            vcpu.nmi_pending = False  # without a handler it is lost, as in Xen
+            trap = vcpu.trap_table[NMI]
+            if trap.address:
+                vcpu.nmi_masked = True
+                self.traps.bounce(vcpu, trap.address, None, trap.masks_events)
         self.traps.deliver_events(vcpu)
 
     # -- syscall ---------------------------------------------------------------------------------------------------
@@ -178,42 +181,59 @@ class Exits:
         """The #PF exit."""
         cpu, state, traps = self.cpu, self.state, self.traps
         aux, vmcb = cpu.pcpu.aux, cpu.pcpu.vmcb
-        deliver = traps.deliver_events
+        words, ram = cpu.words, cpu.memory.bytes
+        bounce, deliver = traps.bounce, traps.deliver_events
 
         def page_fault() -> None:
             vcpu = cpu.current
             address = vmcb[FAULT_ADDRESS]
             code = aux[ERROR_CODE]
             vcpu.exits["page_fault"] += 1
-            if PERDOMAIN_VIRT_START <= address < PERDOMAIN_VIRT_END:
-                self.descriptor_fault(vcpu, address, code)
-                return
             if vcpu.kernel_mode:
                 if state[HFLAGS] & 3 == 3:
                     # The kernel lowered its own CPL with a native iretq (Linux's sync_core does): put it back, retry.
                     state[HFLAGS] = state[HFLAGS] & ~3 | KERNEL_CPL
                     return
-            elif code & PFEC_PRESENT and not self.mapped_for_user(address):
-                code &= ~PFEC_PRESENT  # mapped by the kernel's table only, which the guest's user mode does not run on
-            traps.inject_page_fault(vcpu, address, code)
-            deliver(vcpu)
+                if address >= PERDOMAIN_VIRT_START and self.descriptor_fault(vcpu, address, code):
+                    return
+                code &= ~PFEC_USER
+            else:
+                code |= PFEC_USER
+                if code & PFEC_PRESENT and not self.mapped_for_user(address):
+                    code &= ~PFEC_PRESENT  # mapped by the kernel's table only, on which user mode does not run
+            target, _cs, _dpl, masks_events = vcpu.trap_table[PAGE_FAULT]
+            if not target:
+                raise DomainCrash(f"unhandled page fault at {address:#x}, error code {code:#x}")
+            info = vcpu.vcpu_info
+            words[info + VCPU_INFO_CR2 >> 3] = address
+            bounce(vcpu, target, code, masks_events)
+            if ram[info] and not ram[info + 1]:
+                deliver(vcpu)
 
         return page_fault
 
-    def descriptor_fault(self, vcpu: VCPU, address: int, code: int) -> None:
-        """A fault behind slot 260: a segment load from an LDT page not mapped yet, or an access to what is not there."""
+    def descriptor_fault(self, vcpu: VCPU, address: int, code: int) -> bool:
+        """Whether a fault was a segment load from an LDT page behind slot 260, and was dealt with.
+
+        Such a page is mapped when it is first used; where the guest has none, the fault is given to it as one at
+        ldt_base + offset. (handle_ldt_mapping_fault)
+        """
         offset = address - DescriptorTables.ldt_address(vcpu)
-        if 0 <= offset < vcpu.ldt_ents * 8:
-            memory = self.cpu.memory
-            try:
-                entry = memory.words[memory.entry_address(vcpu.ldt_base + offset) >> 3]
-            except GuestFault:
-                entry = 0
-            if self.hypervisor.descriptors.map_ldt_page(vcpu, offset, entry):
-                return
-            address = vcpu.ldt_base + offset
-        self.traps.inject_page_fault(vcpu, address, code)
-        self.traps.deliver_events(vcpu)
+        if code & (PFEC_PRESENT | PFEC_RESERVED) or not 0 <= offset < vcpu.ldt_ents * 8:
+            return False
+        linear = vcpu.ldt_base + offset
+        memory = self.cpu.memory
+        try:
+            entry = memory.words[memory.entry_address(linear) >> 3]
+        except GuestFault:
+            entry = 0
+        if not self.hypervisor.descriptors.map_ldt_page(vcpu, offset, entry):
+            if canonical(linear):
+                self.traps.inject_page_fault(vcpu, linear, code)
+            else:
+                self.traps.inject(vcpu, GENERAL_PROTECTION, offset & ~3 | 4)
+            self.traps.deliver_events(vcpu)
+        return True
 
     def mapped_for_user(self, address: int) -> bool:
         """Whether the user L4 has an entry for `address` at all."""
@@ -272,7 +292,8 @@ class Exits:
         vcpu.exits["software_interrupt"] += 1
         trap = vcpu.trap_table[vector]
         level = 3 if not vcpu.kernel_mode else 0 if vcpu.domain.vm_assist & 1 << 4 else 1
-        if vector in (3, 4) or trap.dpl >= level:
+        # int3, into and int 0x80 have gates of their own in Xen's IDT, which any ring may use.
+        if vector in (3, 4) or trap.dpl >= level or (vector == LEGACY_SYSCALL and trap.address):
             if not trap.address:
                 raise DomainCrash(f"unhandled software interrupt: vector {vector}")
             self.traps.bounce(vcpu, trap.address, None, trap.masks_events)

@@ -272,6 +272,7 @@ class PageTables:
                 words[base + slot] = 0
             for slot, value in self.xen_slots(owner).items():
                 words[base + slot] = value
+            self.l4_changed()
 
     def _demote(self, table: int, level: int, preemptible: bool) -> None:
         words, base = self.words, table << 9

@@ -57,7 +57,6 @@ VGCF_IN_SYSCALL = 1 << 8
 VCPU_INFO_CR2 = 16  # offset of arch.cr2 in struct vcpu_info
 
 PAGE_FAULT = 14
-GENERAL_PROTECTION = 13
 HAS_ERROR_CODE = frozenset((8, 10, 11, 12, 13, 14, 17))
 
 
@@ -202,11 +201,14 @@ class Traps:
             ram[vcpu.vcpu_info + 1] = 0 if rflags & EFLAGS_IF else 1
             cs = cs & 0xFFFF | 3  # the upcall mask of a bounce frame stands above it
             if state[CS] != cs or state[SS] != ss | 3:
-                bad = cpu.load_code_and_stack(vcpu, cs, ss & 0xFFFF | 3)
-                if bad is not None:
+                fault = cpu.load_code_and_stack(vcpu, cs, ss & 0xFFFF | 3)
+                if fault is not None:
                     state[RIP] = rip
-                    self.inject(vcpu, GENERAL_PROTECTION, bad & ~3)
+                    self.inject(vcpu, *fault)
                     state[RIP] = state[RIP] - 2 & MASK64
+            if vcpu.nmi_masked:
+                vcpu.nmi_masked = False
+                cpu.pcpu.stop()  # another one may wait: it is looked at before the guest goes on
             return rax
 
         return iret

@@ -61,6 +61,7 @@ class VCPU:
         # -- memory
         self.guest_table = 0  # mfn of the kernel's L4 (MMUEXT_NEW_BASEPTR)
         self.guest_table_user = 0  # mfn of the user L4 (MMUEXT_NEW_USER_BASEPTR), 0 for none
+        self.agreed = -1  # the pCPU's l4_generation at which the two were found to agree (Cpu.tables_agree)
         self.deferred = Deferred()
         self.gdt_frames: list[int] = []
         self.gdt_ents = 0
@@ -80,8 +81,8 @@ class VCPU:
         self.syscall32_disables_events = False
         self.sysenter_disables_events = False
         self.trap_table: list[Trap] = [NO_TRAP] * 256
-        self.nmi_callback_eip = 0
         self.nmi_pending = False
+        self.nmi_masked = False  # its handler runs: from the bounce to the next iret
         self.pending_gp = False  # a #GP that waits for the end of the present hypercall
 
         # -- what the guest sees of it: struct vcpu_info, as a byte offset in machine memory

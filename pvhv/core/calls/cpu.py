@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pvhv.abi.arch_x86 import TrapInfo
+from pvhv.abi.arch_x86 import FLAT_KERNEL_CS, TrapInfo
 from pvhv.abi.callback import CALLBACKOP, SET_CALLBACKS, XENNMI
 from pvhv.abi.cpu import (
     FPU_TASKSWITCH,
@@ -37,6 +37,7 @@ SEGBASE_FS, SEGBASE_GS_USER, SEGBASE_GS_KERNEL, SEGBASE_GS_USER_SEL = range(4)
 ASSISTS = frozenset((0, 1, 2, 3, 4, 5, 32))  # VMASST_TYPE_* that Xen knows
 VALID_ASSISTS_64 = frozenset((2, 4, 5, 32))
 TRAP_SIZE = 16
+NMI = 2
 
 
 # -- vectors -------------------------------------------------------------------------------------------------------
@@ -83,7 +84,7 @@ def register(vcpu: VCPU, kind: int, address: int, masks_events: bool) -> None:
         vcpu.sysenter_callback_eip = address
         vcpu.sysenter_disables_events = masks_events
     elif kind == CALLBACK_NMI:
-        vcpu.nmi_callback_eip = address
+        vcpu.trap_table[NMI] = Trap(address, FLAT_KERNEL_CS, 0, True)
     else:
         raise HypercallError(Errno.ENOSYS)
 
@@ -98,7 +99,7 @@ def callback_register(vcpu: VCPU, op: Any) -> None:
 def callback_unregister(vcpu: VCPU, op: Any) -> None:
     """Take one back, which only the NMI's can be."""
     if op.type == CALLBACK_NMI:
-        vcpu.nmi_callback_eip = 0
+        vcpu.trap_table[NMI] = NO_TRAP
     elif op.type in (CALLBACK_EVENT, CALLBACK_FAILSAFE, CALLBACK_SYSCALL, CALLBACK_SYSCALL32, CALLBACK_SYSENTER):
         raise HypercallError(Errno.EINVAL)
     else:
@@ -123,7 +124,7 @@ def nmi_register(vcpu: VCPU, op: Any) -> None:
 @handles(XENNMI.unregister_callback)
 def nmi_unregister(vcpu: VCPU, _arg: int) -> None:
     """Take it back."""
-    vcpu.nmi_callback_eip = 0
+    vcpu.trap_table[NMI] = NO_TRAP
 
 
 @hypercall(IRET)

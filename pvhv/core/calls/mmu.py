@@ -13,6 +13,8 @@ Read beside it: do_mmu_update, __do_update_va_mapping in xen/arch/x86/mm.c.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from pvhv.abi.errno import Errno
 from pvhv.abi.mmu import MMU_UPDATE, UPDATE_VA_MAPPING, UPDATE_VA_MAPPING_OTHERDOMAIN
 from pvhv.core.dispatch import Continue, hypercall
@@ -39,6 +41,34 @@ DOMID_IO = 0x7FF1
 L1_IN_USE = L1 | VALIDATED
 WRITABLE_IN_USE = WRITABLE | VALIDATED
 STATE = TYPE_MASK | VALIDATED
+
+
+class SystemDomain(NamedTuple):
+    """DOMID_IO: owns what is no RAM, so that no frame ever is its."""
+
+    domid: int
+
+
+def foreign_domain(vcpu: VCPU, domid: int) -> Domain | SystemDomain:
+    """The domain whose frames are to be mapped, whether the caller may or not. Raises HypercallError(ESRCH)."""
+    domain = vcpu.domain
+    if domid == DOMID_SELF:
+        return domain
+    if domid in (DOMID_IO, DOMID_XEN):
+        return SystemDomain(domid)
+    owner = domain.hypervisor.domain_by_id(domid)
+    if owner is None or owner is domain:  # one's own id is no foreign domain's
+        raise HypercallError(Errno.ESRCH)
+    return owner
+
+
+def may_update(vcpu: VCPU, table_owner: Domain, owner: Domain | SystemDomain) -> None:
+    """Xen asks at every request, after having read it. Raises HypercallError(EPERM). (xsm_mmu_update)"""
+    domain = vcpu.domain
+    if domain.privileged:
+        return
+    if table_owner is not domain or (owner is not domain and owner.domid != DOMID_IO):
+        raise HypercallError(Errno.EPERM)
 
 
 def page_owner(vcpu: VCPU, domid: int) -> Domain:
@@ -100,7 +130,7 @@ def mmu_update(vcpu: VCPU, ureqs: int, count: int, pdone: int, foreigndom: int) 
         raise HypercallError(Errno.EFAULT)
     domain = vcpu.domain
     table_owner = domain if not foreigndom >> 16 else foreign_table_owner(vcpu, (foreigndom >> 16) - 1)
-    owner = page_owner(vcpu, foreigndom & 0xFFFF)
+    owner = foreign_domain(vcpu, foreigndom & 0xFFFF)
 
     done = 0
     failure: Exception | None = None
@@ -136,7 +166,9 @@ def readable(vcpu: VCPU, address: int, count: int) -> tuple[list[int], Hypercall
         return words, HypercallError(Errno.EFAULT)
 
 
-def apply(vcpu: VCPU, requests: list[int], table_owner: Domain, owner: Domain) -> tuple[int, Exception | None]:
+def apply(
+    vcpu: VCPU, requests: list[int], table_owner: Domain, owner: Domain | SystemDomain
+) -> tuple[int, Exception | None]:
     """Carry out requests in order; how many were, and what stopped it (None, HypercallError or Restart).
 
     It stops, too, when a replaced table waits to be dropped.
@@ -147,6 +179,7 @@ def apply(vcpu: VCPU, requests: list[int], table_owner: Domain, owner: Domain) -
     types, type_counts, code = frames.types, frames.type_counts, frames.code
     limit = frames.count
     deferred = vcpu.deferred
+    strangers = table_owner is not vcpu.domain or owner is not vcpu.domain
     table_domid, page_domid = table_owner.domid, owner.domid
     index = 0
     try:
@@ -157,13 +190,14 @@ def apply(vcpu: VCPU, requests: list[int], table_owner: Domain, owner: Domain) -
             command = address & 7
             if (
                 command
+                or strangers
                 or table >= limit
                 or owners[table] != table_domid
                 or types[table] & STATE != L1_IN_USE
                 or not type_counts[table]
             ):
                 other_update(vcpu, address, new, table_owner, owner)
-                if deferred.mfn:
+                if deferred.mfn or hypervisor.must_yield(0):
                     return index // 2 + 1, None
                 continue
             slot = address >> 3
@@ -201,12 +235,17 @@ def apply(vcpu: VCPU, requests: list[int], table_owner: Domain, owner: Domain) -
     return len(requests) // 2, None
 
 
-def other_update(vcpu: VCPU, address: int, new: int, table_owner: Domain, owner: Domain) -> None:
+def other_update(
+    vcpu: VCPU, address: int, new: int, table_owner: Domain, owner: Domain | SystemDomain
+) -> None:
     """One request that is not the common case: upper tables, A/D-preserving, plain memory, the M2P."""
     hypervisor = vcpu.domain.hypervisor
     frames = hypervisor.frames
     command = address & 7
     mfn = address >> 12
+    if command > NO_TRANSLATE:
+        raise HypercallError(Errno.ENOSYS)
+    may_update(vcpu, table_owner, owner)
     if command == MACHPHYS:
         if table_owner is not vcpu.domain:
             raise HypercallError(Errno.EPERM)
@@ -215,8 +254,6 @@ def other_update(vcpu: VCPU, address: int, new: int, table_owner: Domain, owner:
         hypervisor.m2p[mfn] = new
         frames.put_page(mfn)
         return
-    if command > NO_TRANSLATE:
-        raise HypercallError(Errno.ENOSYS)
     address &= ~7
     if not frames.get_page(mfn, table_owner.domid):
         raise HypercallError(Errno.EINVAL)
@@ -242,11 +279,8 @@ def foreign_table_owner(vcpu: VCPU, domid: int) -> Domain:
     owner = domain.hypervisor.domain_by_id(domid)
     if owner is None:
         raise HypercallError(Errno.ESRCH)
-    if owner is not domain:
-        if not owner.vcpus:
-            raise HypercallError(Errno.EINVAL)
-        if not domain.privileged:
-            raise HypercallError(Errno.EPERM)
+    if owner is not domain and not owner.vcpus:
+        raise HypercallError(Errno.EINVAL)
     return owner
 
 

@@ -17,6 +17,7 @@ from pvhv.abi.cpu import MULTICALL
 from pvhv.abi.errno import Errno
 from pvhv.core.dispatch import MASK64, NEG_EFAULT, NEG_ENOSYS, Continue, hypercall
 from pvhv.core.errors import GuestFault, HypercallError, Restart
+from pvhv.core.guestmem import GuestMemory
 from pvhv.core.vcpu import VCPU
 
 ENTRY_SIZE = 64
@@ -26,6 +27,7 @@ NEG_EINVAL = -int(Errno.EINVAL)
 ENTRY_COST = 2
 
 unpack_entry = struct.Struct("<8Q").unpack_from  # op, result, args[6]
+pack_arguments = struct.Struct("<6Q").pack
 pack_result = struct.Struct("<Q").pack
 pack_result_into = struct.Struct("<Q").pack_into
 
@@ -39,20 +41,19 @@ def multicall(vcpu: VCPU, call_list: int, nr_calls: int) -> int:
         raise HypercallError(Errno.EFAULT)
     hypervisor = vcpu.domain.hypervisor
     calls, counts, share = hypervisor.calls_by_arity, vcpu.counts, hypervisor.scheduler.share
-    ram_bytes, tlb = memory.bytes, memory.write_tlb
-    address = call_list
+    ram, lookup = memory.bytes, memory.write_tlb.get
     end = call_list + nr_calls * ENTRY_SIZE
-    while address < end:
+    for address in range(call_list, end, ENTRY_SIZE):
         share.work_left -= ENTRY_COST
         if share.work_left <= 0 and address != call_list:
             hypervisor.must_yield(0)
             raise Continue(address, (end - address) // ENTRY_SIZE)
-        frame = tlb.get(address >> 12)
         offset = address & 0xFFF
-        if frame is None or offset > 0x1000 - ENTRY_SIZE:
-            number, _, *arguments = unpack_entry(memory.read(address, ENTRY_SIZE))
+        frame = lookup(address >> 12) if offset <= 0x1000 - ENTRY_SIZE else None
+        if frame is None:
+            number, _, a1, a2, a3, a4, a5, a6 = unpack_entry(memory.read(address, ENTRY_SIZE))
         else:
-            number, _, *arguments = unpack_entry(ram_bytes, frame + offset)
+            number, _, a1, a2, a3, a4, a5, a6 = unpack_entry(ram, frame + offset)
         try:
             if number == MULTICALL_NUMBER:
                 result = NEG_EINVAL
@@ -62,28 +63,36 @@ def multicall(vcpu: VCPU, call_list: int, nr_calls: int) -> int:
                 counts[number] += 1
                 call, arity = calls[number]
                 if arity == 2:
-                    result = call(vcpu, arguments[0], arguments[1]) or 0
+                    result = call(vcpu, a1, a2) or 0
                 elif arity == 4:
-                    result = call(vcpu, arguments[0], arguments[1], arguments[2], arguments[3]) or 0
+                    result = call(vcpu, a1, a2, a3, a4) or 0
                 else:
-                    result = call(vcpu, *arguments[:arity]) or 0
+                    result = call(vcpu, *(a1, a2, a3, a4, a5, a6)[:arity]) or 0
         except HypercallError as error:
             result = -int(error.errno)
         except GuestFault:
             result = NEG_EFAULT
         except (Continue, Restart) as again:
+            arguments = [a1, a2, a3, a4, a5, a6]
             if isinstance(again, Continue):
-                for index, value in enumerate(again.arguments):
-                    arguments[index] = value & MASK64
-            memory.write(address + 16, b"".join(value.to_bytes(8, "little") for value in arguments))
+                arguments[: len(again.arguments)] = [value & MASK64 for value in again.arguments]
+            memory.write(address + 16, pack_arguments(*arguments))
             raise Continue(address, (end - address) // ENTRY_SIZE) from None
         # Looked up again: the call may have changed what the guest's list is mapped to.
-        frame = tlb.get(address + 8 >> 12)
-        if frame is None or address + 8 & 0xFFF > 0x1000 - 8:
-            memory.write(address + 8, pack_result(result & MASK64))
+        if frame is not None and frame == lookup(address >> 12):
+            pack_result_into(ram, frame + offset + 8, result & MASK64)
+        elif number == IRET_NUMBER:
+            store_if_possible(memory, address + 8, result)
         else:
-            pack_result_into(ram_bytes, frame + (address + 8 & 0xFFF), result & MASK64)
+            memory.write(address + 8, pack_result(result & MASK64))
         if number == IRET_NUMBER:
             return result
-        address += ENTRY_SIZE
     return 0
+
+
+def store_if_possible(memory: GuestMemory, address: int, result: int) -> None:
+    """The result of an iret: the guest has left already, so that nobody can be told of a fault."""
+    try:
+        memory.write(address, pack_result(result & MASK64))
+    except GuestFault:
+        pass
