@@ -42,6 +42,16 @@ trap_stubs:
 event_callback:
     STUB    255, 0
 
+    .balign 32
+    .globl syscall_callback
+syscall_callback:
+    STUB    256, 0
+
+    .balign 32
+    .globl int81_stub                           /* for tests that register a vector above 31 */
+int81_stub:
+    STUB    0x81, 0
+
 common:
     cld
     pushq   %rdi
@@ -83,8 +93,31 @@ return_to_frame:                                /* %rsp points to a struct frame
     syscall
     ud2
 
-/* void enter_frame(struct frame *): leave this life for that one. */
-    .globl enter_frame
-enter_frame:
+/* void user_go(struct frame *): leave for that frame; comes back when user_came_back() is called. */
+    .globl user_go
+user_go:
+    pushq   %rbp
+    pushq   %rbx
+    pushq   %r12
+    pushq   %r13
+    pushq   %r14
+    pushq   %r15
+    movq    %rsp, kernel_rsp(%rip)
     movq    %rdi, %rsp
     jmp     return_to_frame
+
+    .globl user_came_back
+user_came_back:
+    movq    kernel_rsp(%rip), %rsp
+    popq    %r15
+    popq    %r14
+    popq    %r13
+    popq    %r12
+    popq    %rbx
+    popq    %rbp
+    ret
+
+    .bss
+    .balign 8
+kernel_rsp:
+    .skip 8

@@ -136,6 +136,30 @@ void events_off(void);
 int event_pending(unsigned port);
 void event_clear(unsigned port);
 
+unsigned own_domid(void);
+int evtchn(unsigned cmd, void *op); /* EVENT_CHANNEL_OP */
+unsigned bind_virq(unsigned virq);  /* -> the port, unmasked */
+void wait_for_events(unsigned port, unsigned count); /* block until event_count[port] has come that far */
+
+/*
+ * user.c: code in user mode, on page tables of its own: the lower half holds just a page of code, one of data and
+ * one of stack.  enter_user() goes there and comes back with the frame of whatever trapped; a system call has vector 256.
+ */
+#define USER_CODE 0x400000UL
+#define USER_DATA 0x401000UL
+#define USER_STACK_TOP 0x403000UL
+#define SYSCALL_VECTOR 256
+void user_init(void);                                    /* build the tables, register the callbacks */
+void load_user(const void *start, const void *end);      /* what stands at USER_CODE */
+struct frame *enter_user(struct frame *frame);             /* rip 0 means USER_CODE */
+extern unsigned char user_data[PAGE_SIZE];
+extern unsigned long user_l4_mfn, kernel_l4_mfn;
+
+/* A piece of user code: USER_CODE_BLOB(name, "instructions"); then load_user(name, name_end). */
+#define USER_CODE_BLOB(name, instructions) \
+    extern const char name[], name##_end[]; \
+    asm(".pushsection .rodata\n" #name ":\n" instructions "\n" #name "_end:\n.popsection")
+
 /* time.c */
 unsigned long now(void); /* nanoseconds of system time */
 unsigned long rdtsc(void);

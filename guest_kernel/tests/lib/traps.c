@@ -30,6 +30,8 @@ void traps_init(void)
     check_is(HYPERVISOR_set_trap_table(table), 0);
 }
 
+void user_trapped(struct frame *frame);
+
 void trap_entry(struct frame *frame)
 {
     if (frame->vector == 255) {
@@ -39,7 +41,9 @@ void trap_entry(struct frame *frame)
     if (frame->vector == 14)
         last_cr2 = shared_info->vcpu_info[0].arch.cr2;
     last_trap = *frame;
-    if (trap_hooks[frame->vector] && trap_hooks[frame->vector](frame))
+    if ((frame->cs & 3) == 3)
+        user_trapped(frame); /* does not return */
+    if (trap_hooks[frame->vector & 255] && trap_hooks[frame->vector & 255](frame))
         return;
     for (struct fixup *fixup = __fixups; fixup < __fixups_end; fixup++) {
         if (fixup->fault == frame->rip) {
