@@ -88,7 +88,7 @@ def set_context(hypervisor: Hypervisor, vcpu: VCPU, context: Any) -> None:
         vcpu.guest_table_user = user_mfn
 
     if vcpu.vcpu_id == 0:
-        vcpu.domain.vm_assist = context.vm_assist
+        vcpu.domain.set_assists(context.vm_assist)
     vcpu.ldt_ents = context.ldt_ents
     vcpu.ldt_base = context.ldt_base if context.ldt_ents else 0
     for trap in traps:

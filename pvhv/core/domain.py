@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 DOMID_SELF = 0x7FF0
 DOMID_FIRST_RESERVED = 0x7FF0
+ARCHITECTURAL_IOPL = 1 << 4  # VMASST_TYPE_architectural_iopl
 
 # What brings a vCPU into the hypervisor, other than a hypercall (counted by number in hypercall_counts).
 EXIT_KINDS = (
@@ -78,6 +79,12 @@ class Domain:
     def runs(self) -> bool:
         """Whether it is neither shut down nor dying."""
         return self.shutdown_code is None and not self.dying
+
+    def set_assists(self, bits: int) -> None:
+        """Change vm_assist; vCPUs keep the one that every exit asks for."""
+        self.vm_assist = bits
+        for vcpu in self.vcpus:
+            vcpu.architectural_iopl = bool(bits & ARCHITECTURAL_IOPL)
 
     def vcpu(self, vcpu_id: int) -> VCPU | None:
         """vCPU number `vcpu_id`, or None."""

@@ -159,7 +159,7 @@ class Emulator:
         return (low | high << 8) & ((1 << size) - 1) << (port & 7) == 0
 
     def _iopl_allows(self, vcpu: VCPU) -> bool:
-        level = 3 if not vcpu.kernel_mode else 0 if vcpu.domain.vm_assist & 1 << 4 else 1
+        level = 3 if not vcpu.kernel_mode else 0 if vcpu.architectural_iopl else 1
         return vcpu.iopl >= level
 
     # -- control and debug registers -------------------------------------------------------------------------------

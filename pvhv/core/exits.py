@@ -291,7 +291,7 @@ class Exits:
         vcpu = self.cpu.current
         vcpu.exits["software_interrupt"] += 1
         trap = vcpu.trap_table[vector]
-        level = 3 if not vcpu.kernel_mode else 0 if vcpu.domain.vm_assist & 1 << 4 else 1
+        level = 3 if not vcpu.kernel_mode else 0 if vcpu.architectural_iopl else 1
         # int3, into and int 0x80 have gates of their own in Xen's IDT, which any ring may use.
         if vector in (3, 4) or trap.dpl >= level or (vector == LEGACY_SYSCALL and trap.address):
             if not trap.address:

@@ -39,11 +39,8 @@ IRET_KEEPS = 0x3F_7FD7 & ~(EFLAGS_IOPL | EFLAGS_VM)  # of the flags in an iret f
 # create_bounce_frame clears TF, NT, RF, VM and AC for the handler.
 HANDLER_CLEARS = 1 << 8 | 1 << 14 | 1 << 16 | 1 << 17 | 1 << 18
 
-ARCHITECTURAL_IOPL = 1 << 4  # VMASST_TYPE_architectural_iopl
-
 MASK64 = 0xFFFF_FFFF_FFFF_FFFF
 ALIGN_16 = 0xFFFF_FFFF_FFFF_FFF0
-HIDES_IF_AND_IOPL = ~(EFLAGS_IF | EFLAGS_IOPL)
 
 # rcx, rsp, r11, rip, cs, ss out of the CPU state, at their indices 1, 4, 11, 16, 26, 29.
 unpack_registers = struct.Struct("<8xQ16xQ48xQ32xQ72xI4x16xI").unpack_from
@@ -92,23 +89,21 @@ class Traps:
             if not entry:
                 raise DomainCrash("the guest has no handler for what happened to it")
             rcx, rsp, r11, rip, cs, ss = unpack_registers(state)
-            flags = rflags = read_rflags()
+            flags = rflags = read_rflags()  # real IF is always 1 and real IOPL 0: a guest can change neither
             mask_at = vcpu.vcpu_info + 1
             if vcpu.kernel_mode:
                 stack = rsp & ALIGN_16
-                cs &= ~3
+                saved_cs = cs & ~3
             else:
                 if not state[HFLAGS] & HF_CS64:
                     cpu.flat_kernel()
                 cpu.to_kernel(vcpu)
                 stack = vcpu.kernel_sp & ALIGN_16
-            flags &= HIDES_IF_AND_IOPL
-            if ram[mask_at]:
-                saved_cs = cs | ram[mask_at] << 32
-            else:
                 saved_cs = cs
-                flags |= EFLAGS_IF
-            if vcpu.domain.vm_assist & ARCHITECTURAL_IOPL:
+            if ram[mask_at]:
+                saved_cs |= ram[mask_at] << 32
+                flags &= ~EFLAGS_IF
+            if vcpu.architectural_iopl:
                 flags |= vcpu.iopl << 12
             if error_code is None:
                 stack -= 56
@@ -127,7 +122,7 @@ class Traps:
                 else:
                     pack_frame_with_code_into(ram, frame + offset, rcx, r11, error_code, rip, saved_cs, flags, rsp, ss)
             state[RSP] = stack
-            if cs | 3 != FLAT_KERNEL_CS or ss != FLAT_KERNEL_SS:
+            if cs != FLAT_KERNEL_CS or ss != FLAT_KERNEL_SS:
                 state[CS] = FLAT_KERNEL_CS
                 state[SS] = FLAT_KERNEL_SS
             if rflags & HANDLER_CLEARS:
@@ -188,7 +183,7 @@ class Traps:
                 if not vcpu.guest_table_user:
                     raise DomainCrash("it returns to user mode without a user page table (MMUEXT_NEW_USER_BASEPTR)")
                 cpu.to_user(vcpu)
-            if vcpu.domain.vm_assist & ARCHITECTURAL_IOPL:
+            if vcpu.architectural_iopl:
                 vcpu.iopl = rflags >> 12 & 3
             if flags & VGCF_IN_SYSCALL:
                 # Xen leaves through sysret, which takes RIP from RCX and RFLAGS from R11 and so leaves them there.

@@ -54,6 +54,7 @@ class VCPU:
         self.ts = False  # the virtual CR0.TS (fpu_taskswitch)
         self.debugreg = [0] * 8
         self.iopl = 0
+        self.architectural_iopl = False  # whether frames show and set it (VMASST_TYPE_architectural_iopl)
         self.iobmp = 0  # guest address of its I/O permission bitmap, and how many ports it covers
         self.iobmp_limit = 0
         self.cr4 = 0x660  # PAE MCE OSFXSR OSXMMEXCPT

@@ -210,9 +210,9 @@ def vm_assist(vcpu: VCPU, cmd: int, kind: int) -> int:
     if kind not in VALID_ASSISTS_64 and kind not in ASSISTS:
         raise HypercallError(Errno.EINVAL)
     if cmd == 0:
-        vcpu.domain.vm_assist |= 1 << kind
+        vcpu.domain.set_assists(vcpu.domain.vm_assist | 1 << kind)
     elif cmd == 1:
-        vcpu.domain.vm_assist &= ~(1 << kind)
+        vcpu.domain.set_assists(vcpu.domain.vm_assist & ~(1 << kind))
     else:
         raise HypercallError(Errno.ENOSYS)
     return 0
