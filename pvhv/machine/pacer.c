@@ -25,7 +25,7 @@ typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
-#define LAYOUT 1 /* of struct pacer: the number pacer.py has */
+#define LAYOUT 2 /* of struct pacer: the number pacer.py has */
 #define TABLE_BITS 15
 
 #if defined(_WIN32)
@@ -69,7 +69,8 @@ struct pacer {
     void *engine;
     int (*reg_read)(void *, int, void *); /* of the engine, or of the context */
     void *registers;            /* the engine, or the context */
-    u64 spare[13];              /* the table begins at 256 bytes */
+    void (*on_syscall)(void);   /* Python's syscall hook */
+    u64 spare[12];              /* the table begins at 256 bytes */
     struct entry table[1u << TABLE_BITS];
 };
 
@@ -175,8 +176,8 @@ static u32 instruction_length(const u8 *p, int long_mode)
         case 0xc2: case 0xca: p += 2; break;
         case 0xc8: p += 3; break;
         case 0x9a: case 0xea: p += z + 2; break;
-        case 0xf6: if (reg < 2) p += 1; break;
-        case 0xf7: if (reg < 2) p += z; break;
+        case 0xf6: p += reg < 2 ? 1 : 0; break;
+        case 0xf7: p += reg < 2 ? z : 0; break;
         default:
             if ((op & 0xf0) == 0x70 || (op & 0xf8) == 0xb0 || (op & 0xf8) == 0xe0) p += 1;
             else if ((op & 0xf8) == 0xb8) p += wide ? 8 : z;
@@ -320,7 +321,15 @@ EXPORT void pacer_stop(void *uc, u64 pc, u32 size, struct pacer *p)
         p->emu_stop(uc);
 }
 
-/* UC_HOOK_INTR of the virtual clock: an exit.  Settle the count, then let Python handle it. */
+/* Behind an exit or a syscall no block is begun yet: the engine may stop there and then.  It must, as
+ * there may be no next block (a guest that jumped to nowhere faults for ever). */
+static void stop_if_due(void *uc, struct pacer *p)
+{
+    if (p->executed >= p->limit)
+        p->emu_stop(uc);
+}
+
+/* UC_HOOK_INTR where the pacer stops the guest.  Settle the count, then let Python handle the exit. */
 EXPORT void pacer_exit(void *uc, u32 code, struct pacer *p)
 {
     if (p->last && code >= 0x100) {
@@ -337,6 +346,14 @@ EXPORT void pacer_exit(void *uc, u32 code, struct pacer *p)
     }
     p->last = 0;
     p->on_exit(uc, code, p);
+    stop_if_due(uc, p);
+}
+
+/* The syscall hook of the same: Python's, and what it may have asked for. */
+EXPORT void pacer_syscall(void *uc, struct pacer *p)
+{
+    p->on_syscall();
+    stop_if_due(uc, p);
 }
 
 /* ---- small services: each is called from Python with as few arguments as can be ----------- */
