@@ -2,3 +2,109 @@
 """`pvhv trace` and `pvhv top`: what domains do, as it happens."""
 
 from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Annotated, Any
+
+import typer
+
+from pvhv.cli.app import AsJson, DomainArgument, command
+from pvhv.cli.common import connect, connect_if_up, no_domain, say
+from pvhv.cli.output import plain
+from pvhv.cli.trace_lines import line
+
+COLUMNS = ("Name", "ID", "State", "Time(s)", "CPU(%)", "Mem", "VCPUs", "Hypercalls/s", "Exits/s")
+RIGHT = {1, 3, 4, 5, 6, 7, 8}
+
+
+@command("trace")
+def trace(
+    domain: DomainArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    count: Annotated[
+        int | None, typer.Option("-n", "--count", help="Stop after so many records.", metavar="N", min=1)
+    ] = None,
+) -> None:
+    """Show a domain's hypercalls, faults, events and exits until it ends."""
+    client = connect_if_up()
+    if client is None:
+        raise no_domain(domain)
+    with client:
+        number = client.start("trace", domain=domain)
+        shown = 0
+        while True:
+            message = client.receive()
+            if "item" not in message:
+                client.result(message)
+                return
+            item = message["item"]
+            if "dropped" in item:
+                say(f"{item['dropped']} records were dropped: the guest is faster than this trace is read")
+            for record in item.get("records", ()):
+                print(json.dumps(record) if as_json else line(record))
+                shown += 1
+                if shown == count:
+                    client.send({"cancel": number})
+                    return
+            sys.stdout.flush()
+
+
+@command("top")
+def top(
+    delay: Annotated[float, typer.Option("-d", "--delay", help="Seconds between two looks.", min=0.05)] = 1.0,
+    iterations: Annotated[
+        int | None,
+        typer.Option("-i", "--iterations", help="Look so many times, then end.", metavar="N", min=1),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what domains cost, over and over (once where standard output is not a terminal)."""
+    live = sys.stdout.isatty() and not as_json
+    looks = iterations or (None if live else 1)
+    with connect() as client:
+        before, then = client.call("counters"), time.monotonic()
+        while looks is None or looks > 0:
+            time.sleep(delay)
+            now, at = client.call("counters"), time.monotonic()
+            rows = [_rates(row, _of(before, row), at - then) for row in now]
+            _show(rows, live, as_json)
+            before, then = now, at
+            looks = None if looks is None else looks - 1
+
+
+def _of(rows: list[dict[str, Any]], row: dict[str, Any]) -> dict[str, Any]:
+    """The same domain's row of the look before; a new domain is its own."""
+    return next((other for other in rows if other["domid"] == row["domid"]), row)
+
+
+def _rates(row: dict[str, Any], before: dict[str, Any], seconds: float) -> dict[str, Any]:
+    def rate(kind: str) -> float:
+        return float(sum(row[kind].values()) - sum(before[kind].values())) / seconds
+
+    return {
+        **{key: row[key] for key in ("name", "domid", "state", "time", "memory", "vcpus")},
+        "cpu_percent": round(100 * (row["time"] - before["time"]) / seconds, 1),
+        "hypercalls_per_s": round(rate("hypercalls")),
+        "exits_per_s": round(rate("exits")),
+    }
+
+
+def _show(rows: list[dict[str, Any]], live: bool, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(rows), flush=True)
+        return
+    cells = [
+        [
+            row["name"], str(row["domid"]), row["state"], f"{row['time']:.1f}", f"{row['cpu_percent']:.1f}",
+            str(row["memory"]), str(row["vcpus"]), str(row["hypercalls_per_s"]), str(row["exits_per_s"]),
+        ]
+        for row in sorted(rows, key=lambda row: -row["cpu_percent"])
+    ]  # fmt: skip
+    text = plain(COLUMNS, cells, RIGHT)
+    if live:
+        # Home, then each line over the old one, then clear what is below: no flicker.
+        text = "\x1b[H" + text.replace("\n", "\x1b[K\n") + "\x1b[J"
+    sys.stdout.write(text)
+    sys.stdout.flush()

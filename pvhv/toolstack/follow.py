@@ -15,7 +15,6 @@ from typing import Any
 from pvhv.devices.console import Reader
 from pvhv.toolstack.guest import Guest
 from pvhv.toolstack.host import Host
-from pvhv.toolstack.lifecycle import State
 from pvhv.toolstack.server import Call
 
 
@@ -78,7 +77,7 @@ class Follower:
             "ending": guest.ended.name,
             "status": guest.ended.status,
             "report": guest.report,
-            "kept": guest.state is State.SHUT_DOWN,
+            "kept": guest.kept,
         }
 
     def close(self) -> None:

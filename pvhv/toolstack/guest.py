@@ -22,6 +22,8 @@ from pvhv.abi.grant_table import (
     GRANT_ENTRY_V1_CODEC,
     GTF_permit_access,
 )
+from pvhv.abi.xen import HYPERVISOR_sched_op
+from pvhv.core.crash import describe
 from pvhv.core.errors import HypercallError
 from pvhv.core.grant_view import GrantView
 from pvhv.devices.console import Console
@@ -32,11 +34,12 @@ from pvhv.observe.symbols import Symbols
 from pvhv.toolstack import builder, domain_store, elf, layout
 from pvhv.toolstack.config import DomainConfig
 from pvhv.toolstack.errors import ToolstackError
-from pvhv.toolstack.lifecycle import Ending, State, after
+from pvhv.toolstack.lifecycle import CRASH_STATUS, WATCHDOG_STATUS, Ending, State, after
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain
     from pvhv.core.hypervisor import Hypervisor
+    from pvhv.core.vcpu import VCPU
 
 PAGES_PER_MIB = 256
 
@@ -77,6 +80,7 @@ class Guest:
         self.state = State.BUILDING
         self.born = time.monotonic()
         self.quick_lives = 0  # how many lives in a row, this one included, were hardly lived
+        self.kept = False  # it stopped, and is kept to be looked at
         self.restarts = False  # once it is taken apart, another life follows
         self.ended: Ending | None = None
         self.report = ""
@@ -185,10 +189,22 @@ class Guest:
         """It shut down: nothing more will come from it."""
         self.happen("shutdown")
         self.ended = end
-        if self.domain.crash_report:
-            self.report = with_names(self.domain.crash_report, self.symbols)
+        report = self.domain.crash_report
+        if report is None and end.status in (CRASH_STATUS, WATCHDOG_STATUS):
+            # Its own doing (a panic), or the watchdog's: nobody described it yet.
+            reason = "it reported a crash itself" if end.status == CRASH_STATUS else "its watchdog ran out"
+            report = describe(self.hypervisor, self.domain, self._last_caller(), reason)
+        if report:
+            self.report = with_names(report, self.symbols)
         self.store.shut_down()
         self.console.detach()
+
+    def _last_caller(self) -> VCPU:
+        """The vCPU that made a sched_op last, else the first."""
+        asked = [
+            vcpu for vcpu in self.domain.vcpus if vcpu.recent and vcpu.recent[-1][0] == HYPERVISOR_sched_op
+        ]
+        return (asked or self.domain.vcpus)[0]
 
     def disconnect(self) -> None:
         """Let go of everything dom0 holds of the domain, so that it can be taken apart."""

@@ -105,6 +105,7 @@ class Host:
         lived = time.monotonic() - guest.born
         guest.quick_lives = guest.quick_lives + 1 if lived < QUICK_LIFE_S else 0
         follows = action(guest.config, end, guest.quick_lives)
+        guest.kept = not follows.destroy
         if guest.quick_lives >= QUICK_RESTARTS and not follows.restart:
             self.hypervisor.console.log(f"{guest.name} restarts too quickly; it is kept as it is")
         if follows.destroy:

@@ -28,7 +28,7 @@ from pvhv.abi.sched import (
 from pvhv.toolstack.config import DomainConfig
 from pvhv.toolstack.errors import ToolstackError
 
-TIMEOUT_STATUS = 124
+REBOOT_STATUS, CRASH_STATUS, WATCHDOG_STATUS, TIMEOUT_STATUS = 10, 20, 21, 124
 
 
 class State(Enum):
@@ -84,10 +84,10 @@ class Ending(NamedTuple):
 
 ENDINGS: dict[int, Ending] = {
     SHUTDOWN_poweroff: Ending("poweroff", 0, "on_poweroff"),
-    SHUTDOWN_reboot: Ending("reboot", 10, "on_reboot"),
+    SHUTDOWN_reboot: Ending("reboot", REBOOT_STATUS, "on_reboot"),
     SHUTDOWN_suspend: Ending("suspend", 1, "on_crash"),  # there is nothing here to resume it from
-    SHUTDOWN_crash: Ending("crash", 20, "on_crash"),
-    SHUTDOWN_watchdog: Ending("watchdog", 21, "on_watchdog"),
+    SHUTDOWN_crash: Ending("crash", CRASH_STATUS, "on_crash"),
+    SHUTDOWN_watchdog: Ending("watchdog", WATCHDOG_STATUS, "on_watchdog"),
     SHUTDOWN_soft_reset: Ending("soft_reset", 1, "on_crash"),
 }
 DESTROYED = Ending("destroyed", 1, "")

@@ -22,6 +22,7 @@ from pvhv.core.hypervisor import Hypervisor
 from pvhv.core.runstate import NAMES
 from pvhv.core.timeline import VirtualTimeline
 from pvhv.observe import counters
+from pvhv.observe.trace import Recorder
 from pvhv.toolstack.config import DomainConfig
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.follow import Follower
@@ -29,6 +30,7 @@ from pvhv.toolstack.guest import Guest, prepare
 from pvhv.toolstack.host import Host
 from pvhv.toolstack.lifecycle import for_one_run
 from pvhv.toolstack.server import Call, Handler
+from pvhv.toolstack.tracing import Tracing
 
 T = TypeVar("T")
 ANSWER_WITHIN_S = 5.0
@@ -46,6 +48,7 @@ class Service:
         self.fingerprint = fingerprint
         self.stop = stop
         self.started = time.time()
+        self.recorder = Recorder(hypervisor)
         self.handlers: dict[str, Handler] = {
             "hello": self.hello,
             "create": self.create,
@@ -63,6 +66,7 @@ class Service:
             "vcpus": self.vcpus,
             "counters": self.counters,
             "report": self.report,
+            "trace": self.trace,
             "stop": self.stop_everything,
         }
 
@@ -209,6 +213,16 @@ class Service:
         """The crash report of a domain that crashed and is kept."""
         guest = await self.post(lambda: self.host.find(domain))
         return guest.report
+
+    async def trace(self, call: Call, domain: str) -> dict[str, int]:
+        """Follow what a domain does, until it ends."""
+        loop = asyncio.get_running_loop()
+        tracing = await self.post(lambda: Tracing(self.host, self.recorder, self.host.find(domain), loop))
+        await call.item({"tracing": tracing.guest.name})
+        try:
+            return await tracing.deliver(call)
+        finally:
+            self.hypervisor.post(tracing.close)
 
     async def info(self, call: Call) -> dict[str, Any]:
         """The machine and the hypervisor."""

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Records of a trace, read with the specs: as plain values, for a script or for pvhv.cli.trace_lines.
+
+Nothing about a hypercall is known here: names of arguments, commands and fields, directions and errors all
+come from its spec in pvhv.abi, so that a hypercall which has a spec can be traced.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+from pvhv.abi.errno import Errno
+from pvhv.abi.hypercalls import HYPERCALLS
+from pvhv.core.events import STATE_NAMES, Status
+from pvhv.observe.symbols import Symbols
+from pvhv.observe.trace import HypercallRecord, Record, Structure
+
+EXCEPTIONS = (
+    "divide_error", "debug", "nmi", "int3", "overflow", "bounds", "invalid_opcode", "no_device", "double_fault",
+    "coprocessor_overrun", "invalid_tss", "segment_not_present", "stack_fault", "general_protection", "page_fault",
+    "reserved", "fpu_error", "alignment_check", "machine_check", "simd_error",
+)  # fmt: skip
+PAGE_FAULT = 14
+PAGE_FAULT_BITS = ((1, "protection"), (2, "write"), (4, "user"), (8, "reserved"), (16, "fetch"))
+
+
+def plain(record: Record, symbols: Symbols | None = None) -> dict[str, Any]:
+    """A record as plain values."""
+    found: dict[str, Any] = {
+        "time": record.time,
+        "domid": record.domid,
+        "vcpu": record.vcpu if record.vcpu >= 0 else None,
+        "kind": record.kind,
+    }
+    if record.kind != "event":
+        found["rip"] = record.rip
+        found["mode"] = "kernel" if record.kernel else "user"
+        if symbols is not None and (name := symbols.find(record.rip)):
+            found["symbol"] = f"{name[0]}+{name[1]:#x}"
+    found |= READERS[record.kind](*record.data)
+    return found
+
+
+# -- hypercalls ----------------------------------------------------------------------------------------------
+def _hypercall(call: HypercallRecord) -> dict[str, Any]:
+    spec = HYPERCALLS.get(call.number)
+    found: dict[str, Any] = {"number": call.number, "name": spec.name if spec else f"hypercall {call.number}"}
+    if spec is not None:
+        chooser = spec.index("cmd")
+        if spec.commands is not None and chooser is not None:
+            command = spec.commands.by_number.get(call.arguments[chooser] & spec.command_mask)
+            found["command"] = command.name if command else call.arguments[chooser]
+        found["arguments"] = {arg.name: value for arg, value in zip(spec.args, call.arguments, strict=False)}
+    else:
+        found["arguments"] = {f"arg{index}": value for index, value in enumerate(call.arguments)}
+    if isinstance(call.given, bytes):
+        found["text"] = call.given.decode("utf-8", "replace")
+    elif call.given is not None and not call.entries:
+        found["in"] = _items(call.given, spec)
+        found["count"] = call.given.total
+    if call.answered is not None:
+        found["out"] = _items(call.answered, spec)
+    found["result"] = call.result
+    if call.result is not None and -4096 < call.result < 0:
+        try:
+            found["error"] = Errno(-call.result).name
+        except ValueError:
+            found["error"] = str(call.result)
+    if call.entries:
+        found["entries"] = [_hypercall(entry) for entry in call.entries]
+        found["count"] = call.given.total if isinstance(call.given, Structure) else len(call.entries)
+    return found
+
+
+def _items(structure: Structure, spec: Any) -> list[dict[str, Any]]:
+    items = []
+    for data in structure.items:
+        values = values_of(structure.record.from_buffer_copy(data))
+        if spec is not None and spec.command_field and spec.commands is not None:
+            command = spec.commands.by_number.get(values[spec.command_field])
+            values[spec.command_field] = command.name if command else values[spec.command_field]
+        items.append(values)
+    return items
+
+
+def values_of(record: Any) -> dict[str, Any]:
+    """A ctypes record as plain values; of a union every member is shown, since nothing says which one counts."""
+    found: dict[str, Any] = {}
+    for name, _kind in record._fields_:
+        if name.startswith("_pad") or name == "pad":
+            continue
+        found[name] = _value(getattr(record, name))
+    return found
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, (ctypes.Structure, ctypes.Union)):
+        return values_of(value)
+    if isinstance(value, ctypes.Array):
+        return [_value(item) for item in value[:16]]
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+# -- the rest ------------------------------------------------------------------------------------------------
+def _exception(vector: int, code: int, address: int, outcome: str) -> dict[str, Any]:
+    name = EXCEPTIONS[vector] if vector < len(EXCEPTIONS) else f"exception {vector}"
+    found = {"vector": vector, "name": name, "error_code": code, "outcome": outcome}
+    if vector == PAGE_FAULT:
+        found["address"] = address
+        found["access"] = [word for bit, word in PAGE_FAULT_BITS if code & bit]
+    return found
+
+
+def _event(port: int, state: int, status: tuple[int, ...]) -> dict[str, Any]:
+    told = Status(*status)
+    found = {"port": port, "type": STATE_NAMES[state]}
+    if found["type"] == "interdomain":
+        found |= {"from_domid": told.domid, "from_port": told.port}
+    elif found["type"] == "virq":
+        found["virq"] = told.virq
+    return found
+
+
+READERS: dict[str, Callable[..., dict[str, Any]]] = {
+    "hypercall": _hypercall,
+    "syscall": lambda number, registers: {"number": number, "arguments": list(registers)},
+    "exception": _exception,
+    "event": _event,
+    "upcall": dict,
+    "int": lambda vector: {"vector": vector},
+    "cpuid": lambda leaf: {"leaf": leaf},
+    "io": lambda port, size, is_write, value: {
+        "port": port,
+        "size": size,
+        "direction": "out" if is_write else "in",
+        "value": value,
+    },
+}
