@@ -26,14 +26,14 @@ from pvhv.machine.ram import Ram
 # Indices of Pacer.words, in the order of struct pacer.
 EXECUTED, LIMIT, STOP, LAST, NEW_PC, NEW_SIZE, NEW_COUNT = range(7)
 CONTEXT, STATE, RAM, RAM_BYTES, ERROR_CODE_OFFSET, EMU_STOP, CTL, CONTEXT_SAVE, ON_EXIT = range(7, 16)
-ENGINE, REG_READ, REGISTERS = range(16, 19)
+ENGINE, REG_READ, REGISTERS, ON_SYSCALL = range(16, 20)
 _TABLE_AT: Final = 256
 _TABLE_BYTES: Final = 24 << 15
 
 NO_LIMIT: Final = (1 << 64) - 1
 
 # Changes with struct pacer and the functions' arguments, there and here.
-_LAYOUT: Final = 1
+_LAYOUT: Final = 2
 
 _HOW_TO_BUILD: Final = "From a source tree run: python3 tools/dev.py build"
 _BUILT: Final = Path(__file__).parents[1] / "_built" / "pacer"
@@ -114,15 +114,19 @@ class Pacer:
         self.rflags = partial(lib.pacer_rflags, self_argument)
         self.flush_tlb = partial(lib.pacer_flush_tlb, self_argument)
 
-    def hook_stop(self) -> None:
-        """Safe stops only: `words[LIMIT] = 0` ends the run before the next block."""
-        self._engine.add_hook(uc.HOOK_BLOCK, address(library().pacer_stop), self.pointer)
+    def hook(self, on_syscall: Any, on_exit: Any, *, count: bool) -> None:
+        """Safe stops (`words[LIMIT] = 0` ends the run before the next block), and exact counts if asked.
 
-    def hook_count(self, on_exit: Any) -> None:
-        """Safe stops, exact counts; every exit passes through pacer_exit on its way to `on_exit`."""
+        Syscalls and exits pass through the pacer on their way to the two ctypes callbacks.
+        """
         engine, lib = self._engine, library()
-        self._on_exit = on_exit
-        self.words[ON_EXIT] = address(on_exit)
-        engine.add_hook(uc.HOOK_BLOCK, address(lib.pacer_block), self.pointer)
-        engine.add_hook(uc.HOOK_EDGE_GENERATED, address(lib.pacer_translated), self.pointer)
+        self._keep = on_syscall, on_exit
+        self.words[ON_SYSCALL], self.words[ON_EXIT] = address(on_syscall), address(on_exit)
+        if count:
+            engine.add_hook(uc.HOOK_BLOCK, address(lib.pacer_block), self.pointer)
+            engine.add_hook(uc.HOOK_EDGE_GENERATED, address(lib.pacer_translated), self.pointer)
+        else:
+            engine.add_hook(uc.HOOK_BLOCK, address(lib.pacer_stop), self.pointer)
+        syscall = address(lib.pacer_syscall)
+        engine.add_hook(uc.HOOK_INSN, syscall, self.pointer, instruction=uc.INSN_SYSCALL)
         engine.add_hook(uc.HOOK_INTR, address(lib.pacer_exit), self.pointer)

@@ -35,15 +35,14 @@ from typing import Any, Final, Literal
 from pvhv.machine import cpustate as cs
 from pvhv.machine import engine as uc
 from pvhv.machine import pacer as pace
-from pvhv.machine import svm
+from pvhv.machine import proof, svm
 from pvhv.machine.cpustate import CR3, EFLAGS, HFLAGS, RIP
+from pvhv.machine.exits import DR7_OFF, ExceptionHandlers, Exits, Handler, IntHandler, IOHandler, Unhandled
 from pvhv.machine.private import Private
 from pvhv.machine.ram import PAGE_SIZE, Ram
 from pvhv.machine.ticker import Ticker
 
-Handler = Callable[[], object]
-IntHandler = Callable[[int], object]
-IOHandler = Callable[[int, int, bool, int], "int | None"]
+__all__ = ["CR0_PV", "CR0_TS", "CR4_PV", "CR4_TSD", "FAULT_ADDRESS", "PCPU", "Unhandled"]
 
 # Index of the faulting address in PCPU.vmcb.
 FAULT_ADDRESS: Final = svm.EXITINFO2 // 8
@@ -57,34 +56,10 @@ _HFLAGS_PV: Final = (
     cs.HF_PE | cs.HF_MP | cs.HF_LMA | cs.HF_CS64 | cs.HF_CS32 | cs.HF_SS32 | cs.HF_SVME | cs.HF_GUEST
     | cs.HF_OSFXSR | cs.HF_IOBPT
 )  # fmt: skip
-_DR7_OFF: Final = 0x400
-_DR7_IO_DR0: Final = 0x400 | 1 | 2 << 16  # DR0 is an I/O breakpoint
-_DB, _GP = svm.EXIT_BASE + svm.VMEXIT_EXCEPTION + svm.DB, svm.EXIT_BASE + svm.VMEXIT_EXCEPTION + svm.GP
-_EXCEPTION_0: Final = svm.EXIT_BASE + svm.VMEXIT_EXCEPTION
 
 # Descriptor flags (high word's layout) of flat 64-bit segments: present, DPL in bits 13-14.
 _CODE64: Final = 0x00AF_9B00
 _DATA: Final = 0x00CF_9300
-
-
-class Unhandled(RuntimeError):
-    """An exit for which the hypervisor has put no handler."""
-
-
-class ExceptionHandlers:
-    """`on_exception`: 32 handlers by vector, written through to the exit table."""
-
-    def __init__(self, table: list[Handler]) -> None:
-        self._table = table
-
-    def __len__(self) -> int:
-        return 32
-
-    def __getitem__(self, vector: int) -> Handler:
-        return self._table[_EXCEPTION_0 + range(32)[vector]]
-
-    def __setitem__(self, vector: int, handler: Handler) -> None:
-        self._table[_EXCEPTION_0 + range(32)[vector]] = handler
 
 
 class PCPU:
@@ -108,58 +83,58 @@ class PCPU:
             raise ValueError(f"a clock is wall or virtual, not {clock!r}")
         self.ram: Final = ram
         self.virtual: Final = clock == "virtual"
-        self._failure: BaseException | None = None
         self._running = False
         self._runner = 0
         self._ticker: Ticker | None = None
-        # Whether a stop from another thread is safe as the engine does it; else the pacer stops us.
-        self.engine_stops = not self.virtual
 
-        engine = self._engine = uc.Engine()
-        handle = self._handle = engine.handle
-        engine.map(0, ram.size, ram.address)
-        self._private = private = Private(engine, ram)
-        self.vmcb: Final = private.vmcb
-
-        cs.check_layout(engine)
-        live = None if copy_state else cs.find_live(engine)
-        self.live: Final = live is not None
-        self._context = None if live is not None else cs.Context(engine)
-        if self._context is not None:
-            self._context.save()
-        self._state_address: int = live if live is not None else self._context.data  # type: ignore[union-attr]
-        raw = memoryview((ctypes.c_char * cs.STATE_BYTES).from_address(self._state_address)).cast("B")
-        self.state: Final = raw.cast("Q")
-        self.aux: Final = raw.cast("I")
-        self._saved = raw[: cs.SAVED_BYTES]
-        self._fpu = raw[cs.FPU_BEGIN : cs.SAVED_BYTES]
-
-        no_exit_request = None if block_stops else cs.find_no_exit_request(engine)
-        if no_exit_request is not None:
-            ctypes.c_uint8.from_address(no_exit_request).value = 1
-
-        context = self._context.pointer if self._context is not None else None
-        self._pacer = pace.Pacer(engine, ram, self._state_address, cs.ERROR_CODE * 4, context)
-        self._words = self._pacer.words
-        self._table: list[Handler] = []
-        self.on_exception: Final = ExceptionHandlers(self._table)
-        self._build_fast_calls()
-        self._build_hooks()
-        self._reset()
-
-        from pvhv.machine import proof  # it drives a PCPU, so it comes after
-
-        engine_stops = proof.prove(self)
-        self.engine_stops = engine_stops and not self.virtual
-        if not engine_stops and not self.virtual:
-            uc.uc_ctl(handle, uc.CTL_FLUSH_CODE)
-            self._pacer.hook_stop()
+        self._build(copy_state, block_stops)
+        if not proof.prove(self) and self.engine_stops:
+            # The switch is there, but does not do what it should: let the pacer stop us.
+            self._engine.close()
+            self._build(copy_state, True)
+            proof.prove(self)
         if self.virtual:
             self.state[cs.CR4] |= CR4_TSD
         self._words[pace.EXECUTED] = 0
         kick = weakref.WeakMethod(self._kick)  # the thread must not keep us alive
         self._ticker = Ticker(lambda: (method := kick()) and method())
         self.initial: Final = self.save()
+
+    def _build(self, copy_state: bool, block_stops: bool) -> None:
+        engine = self._engine = uc.Engine()
+        self._handle = engine.handle
+        engine.map(0, self.ram.size, self.ram.address)
+        self._private = Private(engine, self.ram)
+        self.vmcb = self._private.vmcb
+
+        cs.check_layout(engine)
+        live = None if copy_state else cs.find_live(engine)
+        self.live = live is not None
+        context = self._context = None if live is not None else cs.Context(engine)
+        if context is not None:
+            context.save()
+        address = live if context is None else context.data
+        assert address is not None
+        raw = memoryview((ctypes.c_char * cs.STATE_BYTES).from_address(address)).cast("B")
+        self.state = raw.cast("Q")
+        self.aux = raw.cast("I")
+        self._saved = raw[: cs.SAVED_BYTES]
+        self._fpu = raw[cs.FPU_BEGIN : cs.SAVED_BYTES]
+
+        no_exit_request = None if block_stops else cs.find_no_exit_request(engine)
+        if no_exit_request is not None:
+            ctypes.c_uint8.from_address(no_exit_request).value = 1
+        # Whether a stop from another thread is safe as the engine does it; else the pacer stops us.
+        self.engine_stops = no_exit_request is not None and not self.virtual
+
+        pointer = context.pointer if context is not None else None
+        self._pacer = pace.Pacer(engine, self.ram, address, cs.ERROR_CODE * 4, pointer)
+        self._words = self._pacer.words
+        self._exits = Exits(self.state, self.aux, self._end_run)
+        self.on_exception: ExceptionHandlers = self._exits.on_exception
+        self._build_fast_calls()
+        self._register_hooks()
+        self._reset()
 
     # ---- the state ------------------------------------------------------------------------------
 
@@ -173,7 +148,7 @@ class PCPU:
         state[HFLAGS] = _HFLAGS_PV
         state[EFLAGS] = 2
         self.set_rflags(2)
-        state[cs.DR7] = _DR7_OFF
+        state[cs.DR7] = DR7_OFF
         state[cs.VM_VMCB] = self._private.vmcb_address
         aux[cs.OLD_EXCEPTION] = 0xFFFF_FFFF
         aux[cs.EXCEPTION_IS_INT] = 0
@@ -294,128 +269,8 @@ class PCPU:
 
     # ---- exits -----------------------------------------------------------------------------------
 
-    def _build_hooks(self) -> None:
-        state, aux, table = self.state, self.aux, self._table
-        handle = self._handle
-        context = self._context
-        words = self._words
-        virtual = self.virtual
-
-        def missing(what: str) -> Handler:
-            def raise_unhandled() -> None:
-                raise Unhandled(f"no handler for {what} at RIP {state[RIP]:#x}")
-
-            return raise_unhandled
-
-        syscall: Handler = missing("syscall")
-        on_int: IntHandler = lambda vector: missing(f"int {vector:#x}")()  # noqa: E731
-        on_cpuid: Handler = missing("cpuid")
-        on_io: IOHandler = lambda port, size, write, value: None  # noqa: E731
-        table += [missing(f"exit code {code - 0x100:#x}") for code in range(0x200)]
-
-        def fail(failure: BaseException) -> None:
-            if self._failure is None:
-                self._failure = failure
-            stop_now()
-
-        def stop_now() -> None:
-            words[pace.STOP] = 1
-            words[pace.LIMIT] = 0
-            if not virtual:
-                uc.uc_emu_stop(handle)
-
-        # -- syscall: registered before any other instruction hook, so that a pending stop skips none --
-        def syscall_hook() -> None:
-            try:
-                syscall()
-            except BaseException as failure:
-                fail(failure)
-
-        def set_syscall(handler: Handler) -> None:
-            nonlocal syscall
-            syscall = handler
-
-        # -- exceptions, int n, and the intercepted instructions --
-        def exit_hook(_engine: int, code: int) -> None:
-            try:
-                table[code]()
-            except BaseException as failure:
-                fail(failure)
-
-        def software_interrupt(vector: int) -> Handler:
-            def handler() -> None:
-                aux[cs.EXCEPTION_IS_INT] = 0  # else the engine moves RIP at the next exit
-                on_int(vector)
-
-            return handler
-
-        def cpuid() -> None:
-            on_cpuid()
-            state[RIP] += 2
-
-        def icebp() -> None:
-            state[RIP] += 1
-            table[_DB]()
-
-        table[:256] = [software_interrupt(vector) for vector in range(256)]
-        table[svm.EXIT_BASE + svm.VMEXIT_CPUID] = cpuid
-        table[svm.EXIT_BASE + svm.VMEXIT_ICEBP] = icebp
-        for vector in range(32):
-            table[_EXCEPTION_0 + vector] = missing(f"exception {vector}")
-
-        def set_int(handler: IntHandler) -> None:
-            nonlocal on_int
-            on_int = handler
-
-        def set_cpuid(handler: Handler) -> None:
-            nonlocal on_cpuid
-            on_cpuid = handler
-
-        # -- in and out: the engine checks no privilege, so the handler does --
-        def refuse(port: int) -> None:
-            # The hook cannot leave the instruction.  But an I/O breakpoint on this very port makes
-            # the engine raise #DB right behind it, before anything else of the block runs; there
-            # the registers are put back, and the exit becomes #GP(0) at the instruction.
-            registers = state[0:17].tolist()
-            debug = table[_DB]
-
-            def refused() -> None:
-                table[_DB] = debug
-                state[cs.DR7] = _DR7_OFF
-                for n, value in enumerate(registers):
-                    state[n] = value
-                aux[cs.ERROR_CODE] = 0
-                table[_GP]()
-
-            table[_DB] = refused
-            state[cs.DR0], state[cs.DR7] = port, _DR7_IO_DR0
-
-        def in_hook(_engine: int, port: int, size: int) -> int:
-            try:
-                value = on_io(port, size, False, 0)
-                if value is not None:
-                    return value & 0xFFFF_FFFF
-                refuse(port)
-            except BaseException as failure:
-                fail(failure)
-            return 0
-
-        def out_hook(_engine: int, port: int, size: int, value: int) -> None:
-            try:
-                if on_io(port, size, True, value) is None:
-                    refuse(port)
-            except BaseException as failure:
-                fail(failure)
-
-        def set_io(handler: IOHandler) -> None:
-            nonlocal on_io
-            on_io = handler
-
-        def handlers() -> tuple[Handler, IntHandler, Handler, IOHandler]:
-            return syscall, on_int, on_cpuid, on_io
-
-        self._get_handlers = handlers
-        self._set_handlers = (set_syscall, set_int, set_cpuid, set_io)
+    def _register_hooks(self) -> None:
+        engine, exits, context = self._engine, self._exits, self._context
 
         def around(hook: Callable[..., Any]) -> Callable[..., Any]:
             """Where the live state is not found: the same handlers on a copy, taken and put back."""
@@ -431,46 +286,49 @@ class PCPU:
 
             return copied
 
-        engine = self._engine
         # C passes more arguments (user data last); a callee may ignore them in every calling
         # convention we run on, and each one not converted is time saved.
-        engine.add_hook(uc.HOOK_INSN, CFUNCTYPE(None)(around(syscall_hook)), instruction=uc.INSN_SYSCALL)
-        io_in = CFUNCTYPE(c_uint32, c_int, c_uint32, c_int)(around(in_hook))
-        io_out = CFUNCTYPE(None, c_int, c_uint32, c_int, c_uint32)(around(out_hook))
-        engine.add_hook(uc.HOOK_INSN, io_in, instruction=uc.INSN_IN)
-        engine.add_hook(uc.HOOK_INSN, io_out, instruction=uc.INSN_OUT)
-        on_exit = CFUNCTYPE(None, c_int, c_int)(around(exit_hook))
-        if virtual:
-            self._pacer.hook_count(on_exit)
-        else:
+        on_syscall = CFUNCTYPE(None)(around(exits.syscall_hook))
+        on_exit = CFUNCTYPE(None, c_int, c_int)(around(exits.exit_hook))
+        # syscall before any other instruction hook: those behind the first are skipped when a stop is pending.
+        if self.engine_stops:
+            engine.add_hook(uc.HOOK_INSN, on_syscall, instruction=uc.INSN_SYSCALL)
             engine.add_hook(uc.HOOK_INTR, on_exit)
+        else:
+            self._pacer.hook(on_syscall, on_exit, count=self.virtual)
+        on_sysenter = CFUNCTYPE(None)(around(exits.sysenter_hook))
+        on_in = CFUNCTYPE(c_uint32, c_int, c_uint32, c_int)(around(exits.in_hook))
+        on_out = CFUNCTYPE(None, c_int, c_uint32, c_int, c_uint32)(around(exits.out_hook))
+        engine.add_hook(uc.HOOK_INSN, on_sysenter, instruction=uc.INSN_SYSENTER)
+        engine.add_hook(uc.HOOK_INSN, on_in, instruction=uc.INSN_IN)
+        engine.add_hook(uc.HOOK_INSN, on_out, instruction=uc.INSN_OUT)
 
     @property
     def on_syscall(self) -> Handler:
         """Called at a syscall instruction, RIP on it; the guest resumes at state[RIP] + 2."""
-        return self._get_handlers()[0]
+        return self._exits.handlers()[0]
 
     @on_syscall.setter
     def on_syscall(self, handler: Handler) -> None:
-        self._set_handlers[0](handler)
+        self._exits.set_syscall(handler)
 
     @property
     def on_int(self) -> IntHandler:
         """Called with n at `int n` (3 for int3), RIP behind it."""
-        return self._get_handlers()[1]
+        return self._exits.handlers()[1]
 
     @on_int.setter
     def on_int(self, handler: IntHandler) -> None:
-        self._set_handlers[1](handler)
+        self._exits.set_int(handler)
 
     @property
     def on_cpuid(self) -> Handler:
         """Called at a cpuid instruction, RIP on it; the guest resumes at state[RIP] + 2."""
-        return self._get_handlers()[2]
+        return self._exits.handlers()[2]
 
     @on_cpuid.setter
     def on_cpuid(self, handler: Handler) -> None:
-        self._set_handlers[2](handler)
+        self._exits.set_cpuid(handler)
 
     @property
     def on_io(self) -> IOHandler:
@@ -479,15 +337,15 @@ class PCPU:
         For `in` it returns the value read; for `out` anything but None.  RIP is at the instruction,
         and nothing in the state may be changed: a refusal's handler is on_exception[13].
         """
-        return self._get_handlers()[3]
+        return self._exits.handlers()[3]
 
     @on_io.setter
     def on_io(self, handler: IOHandler) -> None:
-        self._set_handlers[3](handler)
+        self._exits.set_io(handler)
 
     def on_exit(self, code: int, handler: Handler) -> None:
         """A handler for any other #VMEXIT code (see svm.py); `state[INTERCEPT]` makes it happen."""
-        self._table[svm.EXIT_BASE + code] = handler
+        self._exits.table[svm.EXIT_BASE + code] = handler
 
     # ---- running ---------------------------------------------------------------------------------
 
@@ -503,7 +361,8 @@ class PCPU:
         # The limit first, then the loop's look at STOP: `stop` writes them in the other order.
         words[pace.LIMIT] = pace.NO_LIMIT if budget is None else words[pace.EXECUTED] + budget
         words[pace.LAST] = 0
-        state, start, handle, context = self.state, uc.uc_emu_start, self._handle, self._context
+        state, start, handle = self.state, uc.uc_emu_start, self._handle
+        context, exits = self._context, self._exits
         self._runner = threading.get_ident()
         self._running = True
         try:
@@ -513,8 +372,9 @@ class PCPU:
                 error = start(handle, state[RIP], 0, 0, 0)
                 if context is not None:
                     context.save()
-                if self._failure is not None:
-                    failure, self._failure = self._failure, None
+                failure = exits.failure
+                if failure is not None:
+                    exits.failure = None
                     raise failure
                 if error:
                     raise uc.EngineError(f"the engine gave up at RIP {state[RIP]:#x}", error)
@@ -544,12 +404,16 @@ class PCPU:
             if self._ticker is not None and threading.get_ident() != self._runner:
                 self._ticker.arm_by(time.monotonic_ns() + 200_000)
 
+    def _end_run(self) -> None:
+        words = self._words
+        words[pace.STOP] = 1
+        words[pace.LIMIT] = 0
+        if self.engine_stops:
+            uc.uc_emu_stop(self._handle)
+
     def _kick(self) -> None:
         if self._running:
-            self._words[pace.STOP] = 1
-            self._words[pace.LIMIT] = 0
-            if self.engine_stops:
-                uc.uc_emu_stop(self._handle)
+            self._end_run()
 
     @property
     def stop_pending(self) -> bool:
@@ -565,8 +429,6 @@ class PCPU:
     @property
     def tsc_khz(self) -> int:
         """The frequency of what a native rdtsc reads, as measured in the engine."""
-        from pvhv.machine import proof
-
         return proof.tsc_khz(self)
 
     def read_tsc(self) -> int:

@@ -49,14 +49,14 @@ _STEPS: Final = [
 def prove(pcpu: PCPU) -> bool:
     """Raise known faults; True if the engine's own stop is safe between threads."""
     private = pcpu._private
-    handlers = pcpu._get_handlers()
-    table = list(pcpu._table)
+    handlers = pcpu._exits.handlers()
+    table = list(pcpu._exits.table)
     try:
         _prove_exits(pcpu)
         return _prove_stops(pcpu)
     finally:
         pcpu.on_syscall, pcpu.on_int, pcpu.on_cpuid, pcpu.on_io = handlers
-        pcpu._table[:] = table
+        pcpu._exits.table[:] = table
         private.code[:] = bytes(len(private.code))
         uc.uc_ctl(pcpu._handle, uc.CTL_FLUSH_CODE)
         pcpu._reset()
