@@ -10,14 +10,18 @@ that is a guess, as it is in Xen's own reports.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from pvhv.observe.symbols import Symbols
 
 WORD = re.compile(r"\b[0-9a-f]{16}\b")
 
 
-def with_names(report: str, symbols: Symbols) -> str:
-    """The report, with a call trace after its stack and names after its instruction pointers."""
+def with_names(report: str, symbols: Symbols, code: Sequence[tuple[int, int]]) -> str:
+    """The report, with a call trace after its stack and names after its instruction pointers.
+
+    `code` says where instructions are, as ranges: nothing else on the stack is a return address.
+    """
     if not len(symbols):
         return report
     lines: list[str] = []
@@ -34,8 +38,9 @@ def with_names(report: str, symbols: Symbols) -> str:
             line = line.replace(f"{address:016x}", f"{address:016x} <{name}>", 1) if name else line
         elif in_stack:
             for word in WORD.findall(line):
-                name = _name(int(word, 16), symbols)
-                if "+" in name:  # a return address is never a function's first byte
+                name = _name(address := int(word, 16), symbols)
+                # A return address is never a function's first byte.
+                if "+" in name and any(start <= address < end for start, end in code):
                     trace.append(f"  {word}  {name}")
         elif " at " in line:
             head, _at, word = line.rpartition(" at ")

@@ -195,7 +195,7 @@ class Guest:
             reason = "it reported a crash itself" if end.status == CRASH_STATUS else "its watchdog ran out"
             report = describe(self.hypervisor, self.domain, self._last_caller(), reason)
         if report:
-            self.report = with_names(report, self.symbols)
+            self.report = with_names(report, self.symbols, self.kernel.executable)
         self.store.shut_down()
         self.console.detach()
 

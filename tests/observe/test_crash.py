@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A crash report's numbers get names, and only those that mean something."""
+
+from pvhv.observe.crash import with_names
+from pvhv.observe.symbols import Symbol, Symbols
+
+REPORT = """\
+Domain 1 crashed: no handler
+vCPU 0 in kernel mode
+rip 0000000000001004  cs e033  ss e02b
+rax 0000000000001008
+Stack:
+  0000000000001010 0000000000002004 0000000000001000 0000000000000000
+  0000000000001018
+Last hypercalls, the latest last:
+  sched_op                 0x2, 0x1004  at 0000000000001006"""
+
+SYMBOLS = Symbols([Symbol(0x1000, 0x10, "main"), Symbol(0x1010, 0x10, "caller"), Symbol(0x2000, 16, "data")])
+
+
+def test_names_stand_where_addresses_are() -> None:
+    lines = with_names(REPORT, SYMBOLS, [(0x1000, 0x1020)]).splitlines()
+    assert lines[2] == "rip 0000000000001004 <main+0x4>  cs e033  ss e02b"
+    assert lines[3] == "rax 0000000000001008"
+    at = lines.index("Call trace (from the words on the stack):")
+    # Not caller's first byte, not data, not main's first byte.
+    assert [line.split() for line in lines[at + 1 : -2]] == [
+        ["0000000000001004", "main+0x4"],
+        ["0000000000001018", "caller+0x8"],
+    ]
+    assert lines[-1].endswith("at 0000000000001006 <main+0x6>")
+
+
+def test_without_symbols_it_stays_as_it_is() -> None:
+    assert with_names(REPORT, Symbols(), []) == REPORT
