@@ -395,13 +395,12 @@ class Hypervisor:
 
     # -- around a run ------------------------------------------------------------------------------------------------
     def entering(self, vcpu: VCPU, now: int) -> None:
-        """`vcpu` is put on its pCPU."""
-        self.pagetables.deferred = vcpu.deferred
+        """A turn of `vcpu` begins."""
         vcpu.runstate.enter(RUNNING, now)
 
     def leaving(self, vcpu: VCPU, now: int) -> None:
-        """`vcpu` is taken off."""
-        if vcpu.runstate_guest and vcpu.domain.runs:
+        """Its turn is over."""
+        if vcpu.runstate_guest and vcpu.domain.runs and vcpu.domain.timeline.cpu.loaded is vcpu:
             self.show_runstate(vcpu, vcpu.memory)
         vcpu.runstate.enter(runstate_of(vcpu), now)
 
@@ -428,9 +427,9 @@ class Hypervisor:
         except GuestFault:
             pass
 
-    def update_time(self, vcpu: VCPU) -> None:
-        """Bring the vCPU's clock page up to date."""
-        self.timekeeper.update(vcpu)
+    def update_time(self, vcpu: VCPU, force: bool = False) -> None:
+        """Bring the vCPU's clock page up to date, if it is due or with `force`."""
+        self.timekeeper.update(vcpu, force)
 
     def guest_tsc(self, vcpu: VCPU) -> int:
         """What rdtsc reads."""

@@ -51,7 +51,9 @@ class Scheduler:
         future: Future[Any] = Future()
         self._posted.append((function, future))
         self._wakeup.set()
-        self.break_off()
+        present = self.present
+        if present is not None:
+            present.vcpu.domain.timeline.cpu.pcpu.stop()
         return future
 
     def stop(self) -> None:
@@ -68,6 +70,7 @@ class Scheduler:
         """Take the vCPU that runs off its pCPU for a moment; its slice goes on afterwards."""
         present = self.present
         if present is not None:
+            present.looks_again = True
             present.vcpu.domain.timeline.cpu.pcpu.stop()
 
     def in_background(self, step: Callable[[], None]) -> None:
@@ -160,6 +163,7 @@ class Scheduler:
                 return
             now = timeline.now()
             turn = timeline.turn = Turn(vcpu, now, now + SLICE_NS, WORK_SHARE)
+            self.hypervisor.entering(vcpu, now)
         self.present = self.share = turn
         try:
             self._run(timeline, turn)
@@ -175,21 +179,24 @@ class Scheduler:
         turn, timeline.turn = timeline.turn, None
         if turn is not None:
             timeline.charge(turn.vcpu, turn.ran)
+            self.hypervisor.leaving(turn.vcpu, timeline.now())
 
     def _run(self, timeline: Timeline, turn: Turn) -> None:
         hypervisor, vcpu, cpu = self.hypervisor, turn.vcpu, timeline.cpu
         began = timeline.now()
-        hypervisor.entering(vcpu, began)
+        hypervisor.pagetables.deferred = vcpu.deferred
         try:
             cpu.load(vcpu)
-            hypervisor.update_time(vcpu)
-            hypervisor.deliver_pending(vcpu)
+            # A turn that only something outside broke off goes on as if it had not been: on a virtual timeline the
+            # guest must not see, by the moment of an upcall or of its clock page, that it was.
+            if turn.looks_again:
+                turn.looks_again = False
+                hypervisor.update_time(vcpu)
+                hypervisor.deliver_pending(vcpu)
             if vcpu.runnable and not self._posted and not self.deferred:
                 self._run_pcpu(timeline, turn)
         finally:
-            now = timeline.now()
-            turn.ran += now - began
-            hypervisor.leaving(vcpu, now)
+            turn.ran += timeline.now() - began
 
     def _run_pcpu(self, timeline: Timeline, turn: Turn) -> None:
         pcpu = timeline.cpu.pcpu

@@ -57,7 +57,7 @@ class Share:
 class Turn(Share):
     """A slice under way: whose it is, when it ends, and how much hypervisor work it may still cause."""
 
-    __slots__ = ("end", "over", "ran", "start", "vcpu")
+    __slots__ = ("end", "looks_again", "over", "ran", "start", "vcpu")
 
     def __init__(self, vcpu: VCPU, start: int, end: int, work_left: int) -> None:
         super().__init__(work_left)
@@ -66,6 +66,7 @@ class Turn(Share):
         self.end = end
         self.ran = 0
         self.over = False  # given up before its end
+        self.looks_again = True  # whether something of its own doing wants events looked at before it goes on
 
 
 class Timeline:
