@@ -5,6 +5,8 @@ The domain builder does it for vCPU 0, a guest for its others (VCPUOP_initialise
 validated here like any the guest would load later. Everything is checked before anything is changed, but for the page
 tables, whose validation may be put aside and taken up again.
 
+Not modelled: the context's data segments and FPU image, and other than flat segments behind its CS and SS.
+
 Read beside it: arch_set_info_guest in xen/arch/x86/domain.c.
 """
 
@@ -13,15 +15,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pvhv.abi.errno import Errno
-from pvhv.core.calls.cpu import VALID_ASSISTS_64, trap_of
-from pvhv.core.debugregs import set_register
+from pvhv.core.calls.cpu import ASSISTS, trap_of
+from pvhv.core.debugregs import DR6_DEFAULT, DR7_DEFAULT, set_register
 from pvhv.core.descriptors import FIRST_RESERVED_GDT_ENTRY
 from pvhv.core.emulate import CR4_CHANGEABLE, CR4_GUEST, canonical
 from pvhv.core.errors import HypercallError
 from pvhv.core.guestmem import HYPERVISOR_VIRT_END, LOWER_END
-from pvhv.core.vcpu import VCPU
+from pvhv.core.vcpu import NO_TRAP, VCPU
 from pvhv.machine.cpustate import (
+    ARITHMETIC_FLAGS,
+    CC_OP_DF,
+    CC_OP_EFLAGS,
+    CC_SRC,
+    CR0,
     CS,
+    DF,
     EFLAGS,
     FS_BASE,
     GS_BASE,
@@ -60,6 +68,13 @@ GENERAL = {
     "r8": R8, "r9": R9, "r10": R10, "r11": R11, "r12": R12, "r13": R13, "r14": R14, "r15": R15, "rip": RIP,
 }  # fmt: skip
 
+COST = 256  # units of work
+
+CR0_TS = 1 << 3
+HF_TS = 1 << 11
+FLAGS = 0x3F_7FD7  # those there are; reserved bits fall away
+EFLAGS_IF, EFLAGS_IOPL, EFLAGS_VM = 1 << 9, 3 << 12, 1 << 17
+
 MUST_BE_CANONICAL = (
     "kernel_sp", "fs_base", "gs_base_kernel", "gs_base_user",
     "event_callback_eip", "syscall_callback_eip", "failsafe_callback_eip",
@@ -68,6 +83,7 @@ MUST_BE_CANONICAL = (
 
 def set_context(hypervisor: Hypervisor, vcpu: VCPU, context: Any) -> None:
     """Make `vcpu` what `context` (a vcpu_guest_context record) says. Raises HypercallError, or Restart."""
+    hypervisor.must_yield(COST)
     check(context)
     traps = list(context.trap_ctxt)
     if any(not canonical(trap.address) for trap in traps):
@@ -75,25 +91,18 @@ def set_context(hypervisor: Hypervisor, vcpu: VCPU, context: Any) -> None:
     kernel_mfn, user_mfn = context.ctrlreg[3] >> 12, context.ctrlreg[1] >> 12
     if not context.flags & VGCF_IN_KERNEL and not user_mfn:
         raise HypercallError(Errno.EINVAL)
-    if vcpu.vcpu_id == 0 and context.vm_assist & ~sum(1 << kind for kind in VALID_ASSISTS_64):
+    if vcpu.vcpu_id == 0 and context.vm_assist & ~sum(1 << kind for kind in ASSISTS):
         raise HypercallError(Errno.EINVAL)
-    tables, domid = hypervisor.pagetables, vcpu.domain.domid
-    tables.settle()
+    hypervisor.pagetables.settle()
     entries = context.gdt_ents
     hypervisor.descriptors.set_gdt(vcpu, list(context.gdt_frames)[: (entries + 511) // 512], entries)
-    tables.get_root(kernel_mfn, domid)
-    vcpu.guest_table = kernel_mfn
-    if user_mfn:
-        tables.get_root(user_mfn, domid)
-        vcpu.guest_table_user = user_mfn
+    take_roots(hypervisor, vcpu, kernel_mfn, user_mfn)
 
     if vcpu.vcpu_id == 0:
         vcpu.domain.set_assists(context.vm_assist)
     vcpu.ldt_ents = context.ldt_ents
     vcpu.ldt_base = context.ldt_base if context.ldt_ents else 0
-    for trap in traps:
-        if trap.address:
-            vcpu.trap_table[trap.vector] = trap_of(trap)
+    vcpu.trap_table = [trap_of(trap) if trap.address else NO_TRAP for trap in traps]
     vcpu.kernel_ss = context.kernel_ss | 3
     vcpu.kernel_sp = context.kernel_sp
     vcpu.event_callback_eip = context.event_callback_eip
@@ -102,6 +111,7 @@ def set_context(hypervisor: Hypervisor, vcpu: VCPU, context: Any) -> None:
     vcpu.failsafe_disables_events = bool(context.flags & VGCF_FAILSAFE_DISABLES_EVENTS)
     vcpu.syscall_disables_events = bool(context.flags & VGCF_SYSCALL_DISABLES_EVENTS)
     vcpu.cr4 = CR4_GUEST | context.ctrlreg[4] & CR4_CHANGEABLE
+    vcpu.debugreg = [0, 0, 0, 0, 0, 0, DR6_DEFAULT, DR7_DEFAULT]
     for number in (0, 1, 2, 3, 6, 7):
         try:
             set_register(vcpu, number, context.debugreg[number])
@@ -116,6 +126,24 @@ def set_context(hypervisor: Hypervisor, vcpu: VCPU, context: Any) -> None:
         hypervisor.bring_up(vcpu)
 
 
+def take_roots(hypervisor: Hypervisor, vcpu: VCPU, kernel_mfn: int, user_mfn: int) -> None:
+    """The L4s of kernel and user mode. What an earlier attempt took, that was put aside or failed, it goes on from.
+
+    Raises HypercallError(EINVAL), or Restart.
+    """
+    tables, domid = hypervisor.pagetables, vcpu.domain.domid
+    for name, mfn, wanted in (("guest_table", kernel_mfn, True), ("guest_table_user", user_mfn, bool(user_mfn))):
+        have = getattr(vcpu, name)
+        if have and have == mfn:
+            continue
+        setattr(vcpu, name, 0)
+        if have:
+            tables.put_root(have)
+        if wanted:
+            tables.get_root(mfn, domid)
+            setattr(vcpu, name, mfn)
+
+
 def check(context: Any) -> None:
     """What can be checked without touching anything."""
     registers = context.user_regs
@@ -124,7 +152,7 @@ def check(context: Any) -> None:
     if any(not canonical(getattr(context, name)) for name in MUST_BE_CANONICAL):
         raise HypercallError(Errno.EINVAL)
     base, entries = context.ldt_base, context.ldt_ents
-    if entries > 8192 or base & 0xFFF or (entries and LOWER_END <= base < HYPERVISOR_VIRT_END):
+    if entries > 8192 or base & 0xFFF or LOWER_END <= base < HYPERVISOR_VIRT_END:
         raise HypercallError(Errno.EINVAL)
     if context.gdt_ents > FIRST_RESERVED_GDT_ENTRY:
         raise HypercallError(Errno.EINVAL)
@@ -140,7 +168,13 @@ def load_registers(hypervisor: Hypervisor, vcpu: VCPU, context: Any) -> None:
         state[index] = getattr(registers, name)
     flags = registers.rflags
     vcpu.iopl = flags >> 12 & 3
-    state[EFLAGS] = flags & ~(3 << 12) & ~0xCD5 | 1 << 9 | 2
+    state[EFLAGS] = flags & FLAGS & ~(ARITHMETIC_FLAGS | DF | EFLAGS_IOPL | EFLAGS_VM) | EFLAGS_IF | 2
+    state[CC_SRC] = flags & ARITHMETIC_FLAGS
+    state[CC_OP_DF] = CC_OP_EFLAGS | (0xFFFF_FFFF if flags & DF else 1) << 32
+    vcpu.ts = bool(context.ctrlreg[0] & CR0_TS)
+    if vcpu.ts:
+        state[CR0] |= CR0_TS
+        state[HFLAGS] |= HF_TS
     state[CS] = registers.cs | 3
     state[SS] = registers.ss | 3
     state[FS_BASE] = context.fs_base
