@@ -32,6 +32,7 @@ class Timekeeper:
     def __init__(self, hypervisor: Hypervisor) -> None:
         self.hypervisor = hypervisor
         self._clocks: dict[VCPU, Clock] = {}
+        self._owed: set[VCPU] = set()  # whose secondary copy could not be written yet
         self._khz = 0
 
     def khz(self, timeline: Timeline) -> int:
@@ -51,6 +52,8 @@ class Timekeeper:
         timeline = vcpu.domain.timeline
         known = self._clocks.get(vcpu)
         if known is not None and not force and (timeline.virtual or timeline.now() - known.system_time < RENEW_NS):
+            if vcpu in self._owed:
+                self._write_secondary(vcpu, known)
             return
         scale = scale_of(self.khz(timeline))
         tsc, now = self.tsc(timeline), timeline.now()
@@ -62,17 +65,28 @@ class Timekeeper:
     def forget(self, vcpu: VCPU) -> None:
         """The vCPU is no more."""
         self._clocks.pop(vcpu, None)
+        self._owed.discard(vcpu)
 
     def _write(self, vcpu: VCPU, clock: Clock) -> None:
         ram = self.hypervisor.ram.bytes
         at = vcpu.vcpu_info + TIME_OFFSET
         version = (int.from_bytes(ram[at : at + 4], "little") & ~1) + 2
         ram[at : at + 32] = encode(version & 0xFFFF_FFFF, clock, stable=False)
-        if vcpu.time_guest and vcpu.domain.timeline.cpu.loaded is vcpu:
-            try:
-                vcpu.memory.write(vcpu.time_guest, encode(version & 0xFFFF_FFFF, clock, stable=False))
-            except GuestFault:
-                pass
+        if vcpu.time_guest:
+            self._owed.add(vcpu)
+            self._write_secondary(vcpu, clock)
+
+    def _write_secondary(self, vcpu: VCPU, clock: Clock) -> None:
+        """The copy at a guest address can be written while the vCPU's tables map it; until then it is owed."""
+        if vcpu.domain.timeline.cpu.loaded is not vcpu:
+            return
+        memory, at = vcpu.memory, vcpu.time_guest
+        try:
+            version = (int.from_bytes(memory.read(at, 4), "little") & ~1) + 2
+            memory.write(at, encode(version & 0xFFFF_FFFF, clock, stable=False))
+        except GuestFault:
+            return
+        self._owed.discard(vcpu)
 
     def write_wallclock(self, domain: Domain) -> None:
         """The wall-clock time at system time zero, in shared_info."""

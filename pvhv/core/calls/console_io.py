@@ -8,17 +8,22 @@ Read beside it: guest_console_write in xen/drivers/char/console.c.
 
 from __future__ import annotations
 
-from pvhv.abi.cpu import CONSOLEIO
-from pvhv.core.dispatch import Continue, handles
+from pvhv.abi.cpu import CONSOLE_IO
+from pvhv.abi.errno import Errno
+from pvhv.abi.xen import CONSOLEIO_write
+from pvhv.core.dispatch import Continue, hypercall
+from pvhv.core.errors import HypercallError
 from pvhv.core.vcpu import VCPU
 
 CHUNK = 128
 LINE_LIMIT = 2000
 
 
-@handles(CONSOLEIO.write)
-def write(vcpu: VCPU, buffer: int, count: int) -> int:
-    """Write `count` characters."""
+@hypercall(CONSOLE_IO)
+def console_io(vcpu: VCPU, cmd: int, count: int, buffer: int) -> int:
+    """Write `count` characters; whatever else is asked is not a guest's to ask."""
+    if cmd & 0xFFFF_FFFF != CONSOLEIO_write:
+        raise HypercallError(Errno.EPERM)
     count &= 0xFFFF_FFFF
     domain = vcpu.domain
     done = 0

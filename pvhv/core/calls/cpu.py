@@ -34,8 +34,7 @@ CALLBACK_EVENT, CALLBACK_FAILSAFE, CALLBACK_SYSCALL, _DEPRECATED, CALLBACK_NMI =
 CALLBACK_SYSENTER, CALLBACK_SYSCALL32 = 5, 6
 MASKS_EVENTS = 1
 SEGBASE_FS, SEGBASE_GS_USER, SEGBASE_GS_KERNEL, SEGBASE_GS_USER_SEL = range(4)
-ASSISTS = frozenset((0, 1, 2, 3, 4, 5, 32))  # VMASST_TYPE_* that Xen knows
-VALID_ASSISTS_64 = frozenset((2, 4, 5, 32))
+ASSISTS = frozenset((0, 1, 2, 3, 4, 5, 32))  # VMASST_TYPE_* a 64-bit PV domain may ask for
 TRAP_SIZE = 16
 NMI = 2
 
@@ -109,9 +108,14 @@ def callback_unregister(vcpu: VCPU, op: Any) -> None:
 @hypercall(SET_CALLBACKS)
 def set_callbacks(vcpu: VCPU, event: int, failsafe: int, syscall: int) -> int:
     """The three entry points in one call; one that cannot be is left out without an error."""
-    for kind, address in ((CALLBACK_EVENT, event), (CALLBACK_FAILSAFE, failsafe), (CALLBACK_SYSCALL, syscall)):
-        if canonical(address):
-            register(vcpu, kind, address, False)
+    if canonical(event):
+        vcpu.event_callback_eip = event
+    if canonical(failsafe):
+        vcpu.failsafe_callback_eip = failsafe
+        vcpu.failsafe_disables_events = False
+    if canonical(syscall):
+        vcpu.syscall_callback_eip = syscall
+        vcpu.syscall_disables_events = False
     return 0
 
 
@@ -207,7 +211,7 @@ def get_debugreg(vcpu: VCPU, reg: int) -> int:
 def vm_assist(vcpu: VCPU, cmd: int, kind: int) -> int:
     """Switch one on (cmd 0) or off (1)."""
     cmd, kind = cmd & 0xFFFF_FFFF, kind & 0xFFFF_FFFF
-    if kind not in VALID_ASSISTS_64 and kind not in ASSISTS:
+    if kind not in ASSISTS:
         raise HypercallError(Errno.EINVAL)
     if cmd == 0:
         vcpu.domain.set_assists(vcpu.domain.vm_assist | 1 << kind)

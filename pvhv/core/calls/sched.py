@@ -73,10 +73,12 @@ def poll(vcpu: VCPU, op: Any) -> None:
     hypervisor = vcpu.domain.hypervisor
     if hypervisor.events_deliverable(vcpu):
         return
-    ports = memoryview(memory.read(address, op.nr_ports * 4)).cast("I").tolist() if op.nr_ports else []
-    for port in ports:
+    ports = []
+    for index in range(op.nr_ports):
+        port = int.from_bytes(memory.read(address + index * 4, 4), "little")
         if vcpu.domain.events.is_pending(port):
             return
+        ports.append(port)
     hypervisor.poll(vcpu, tuple(ports), op.timeout)
 
 
