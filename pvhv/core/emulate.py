@@ -3,8 +3,8 @@
 
 At CPL 1 and 3 they raise #GP, and here they are done for the guest as far as Xen does them: reading and writing control
 and debug registers, some MSRs, clts, hlt's relatives, port I/O and cli/sti where the vCPU's IOPL allows it, rdtsc
-where the clock is virtual. What Xen does not do stays the #GP it was. CPUID comes natively (the engine's AMD-V intercepts it) or by
-Xen's forced-emulation prefix, `ud2; .ascii "xen"; cpuid`.
+where the clock is virtual. What Xen does not do stays the #GP it was. CPUID comes natively (the engine's AMD-V
+intercepts it) or by Xen's forced-emulation prefix, `ud2; .ascii "xen"; cpuid`.
 
 Each instruction is decoded from the guest's bytes at RIP; a few prefixes and the two-byte opcodes named in the tables
 are all there is to decode.
@@ -141,7 +141,7 @@ class Emulator:
         return done
 
     def io_exit(self, port: int, size: int, write: bool, value: int) -> int | None:
-        """in/out: all ones where the vCPU's IOPL or bitmap allows it (no domain owns a port), None for the #GP it is else."""
+        """in/out: all ones where the vCPU's IOPL or bitmap allows it (no domain owns a port), else None for #GP."""
         vcpu = self.cpu.current
         vcpu.exits["io"] += 1
         if not self._iopl_allows(vcpu) and not self._bitmap_allows(vcpu, port, size):
@@ -288,7 +288,7 @@ class Emulator:
 
     # -- code bytes ------------------------------------------------------------------------------------------------
     def _fetch(self, vcpu: VCPU, rip: int, size: int) -> bytes:
-        """Code bytes; user code is read through the kernel's table, whose lower half the user's mirrors, else its own."""
+        """Code bytes, through the table of the vCPU's present mode."""
         memory = self.cpu.memory
         if vcpu.kernel_mode or memory.root == vcpu.guest_table_user:
             return memory.read(rip, size)

@@ -16,19 +16,12 @@ Read beside it: xen/arch/x86/traps.c, xen/arch/x86/x86_64/entry.S.
 from __future__ import annotations
 
 import struct
-
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pvhv.core.cpu import KERNEL_CPL, Cpu
-from pvhv.core.dispatch import (
-    MASK64,
-    NEG_EFAULT,
-    NEG_ENOSYS,
-    Continue,
-    continue_by_registers,
-)
 from pvhv.core.descriptors import PERDOMAIN_VIRT_START, DescriptorTables
+from pvhv.core.dispatch import MASK64, NEG_EFAULT, NEG_ENOSYS, Continue, continue_by_registers
 from pvhv.core.emulate import Emulator, canonical
 from pvhv.core.errors import DomainCrash, GuestFault, HypercallError, Restart
 from pvhv.core.traps import VCPU_INFO_CR2, Traps

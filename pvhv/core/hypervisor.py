@@ -18,22 +18,23 @@ from typing import Any
 from pvhv.abi.hypercalls import HYPERCALLS
 from pvhv.abi.sched import SHUTDOWN_crash
 from pvhv.core import calls as _calls  # noqa: F401  # importing it registers the handlers
+from pvhv.core import m2p
+from pvhv.core.activity import Activity
+from pvhv.core.coherence import Coherence
 from pvhv.core.context import set_context
 from pvhv.core.cpu import Cpu
 from pvhv.core.crash import describe
 from pvhv.core.descriptors import DescriptorTables
 from pvhv.core.dispatch import build_calls
 from pvhv.core.domain import DOMID_FIRST_RESERVED, DOMID_SELF, Domain
-from pvhv.core.errors import DomainCrash, GuestFault, Restart
+from pvhv.core.errors import DomainCrash, Restart
 from pvhv.core.events import EventChannels
 from pvhv.core.exits import Exits
-from pvhv.core.frames import DOMID_XEN, VALIDATED, WRITABLE, FrameTable
+from pvhv.core.frames import VALIDATED, WRITABLE, FrameTable
 from pvhv.core.grants import GrantTable
-from pvhv.core.guestmem import GuestMemory
 from pvhv.core.lifecycle import Lifecycle
-from pvhv.core.pagetables import NX, PRESENT, RW, PageTables
-from pvhv.core.runstate import RUNNING
-from pvhv.core.scheduler import Scheduler, runstate_of
+from pvhv.core.pagetables import PRESENT, RW, PageTables
+from pvhv.core.scheduler import Scheduler
 from pvhv.core.timekeeping import Timekeeper
 from pvhv.core.timeline import Timeline, VirtualTimeline, WallTimeline
 from pvhv.core.vcpu import VCPU
@@ -43,7 +44,7 @@ from pvhv.machine.pcpu import PCPU
 from pvhv.machine.ram import Ram
 
 FRAMES_PER_GIB = 1 << 18
-PSE = 1 << 7
+PERDOMAIN_L4_SLOT = 260
 VCPU_INFO_SIZE = 64
 LEGACY_MAX_VCPUS = 32  # vCPUs whose vcpu_info fits into shared_info
 
@@ -72,43 +73,37 @@ class Hypervisor:
         self.console = ConsoleRing(lambda: time.monotonic_ns() - self._started)
         self.timekeeper = Timekeeper(self)
         self.lifecycle = Lifecycle(self)
-        self._make_m2p()
+        self._m2p = m2p.MachineToPhysical(self.frames)
+        self.m2p, self.m2p_l3 = self._m2p.table, self._m2p.l3
+        self.coherence = Coherence(self.frames, self.pagetables, self._cpus.values())
+        self.flush_domain = self.coherence.flush_domain
+        self.host_wrote = self.coherence.host_wrote
+        self.write_frame_word = self.coherence.write_frame_word
+        self.activity = activity = Activity(self)
+        self.wake, self.block, self.poll, self.yield_now = (
+            activity.wake, activity.block, activity.poll, activity.yield_now,
+        )  # fmt: skip
+        self.pause, self.unpause = activity.pause, activity.unpause
+        self.bring_up, self.take_down = activity.bring_up, activity.take_down
+        self.events_deliverable = activity.events_deliverable
         self._wire_pagetables()
         self._next_domid = 1
         self.dom0 = self._new_domain(0, self.wall, max_pages=0, privileged=True)
         self.console.log(f"pvhv, {memory_frames >> 8} MiB of machine memory, {self.frames.free_frames >> 8} MiB free")
 
     # -- the machine -------------------------------------------------------------------------------------------
-    def _make_m2p(self) -> None:
-        """The machine-to-physical table, and the page tables by which guests read it (L4 slot 256)."""
-        frames, words = self.frames, self.ram.words
-        size = (frames.count + 511) // 512
-        first = frames.allocate_run(DOMID_XEN, size + 512)
-        first += -first % 512  # 2 MiB mappings want it aligned
-        self.m2p = words[first << 9 : (first << 9) + frames.count]
-        l3 = frames.allocate(DOMID_XEN)
-        self.m2p_l3 = l3
-        for gib in range((size + FRAMES_PER_GIB - 1) // FRAMES_PER_GIB):
-            l2 = frames.allocate(DOMID_XEN)
-            words[(l3 << 9) + gib] = l2 << 12 | PRESENT
-            for index in range(512):
-                mfn = first + gib * FRAMES_PER_GIB + index * 512
-                if mfn < first + size:
-                    words[(l2 << 9) + index] = mfn << 12 | PRESENT | PSE | NX
-
     def _wire_pagetables(self) -> None:
         tables = self.pagetables
         tables.must_yield = self.must_yield
-        tables.flush_before_reuse = self._flush_if_stale
-        tables.forget_code = self._forget_code
-        tables.l4_changed = self._l4_changed
         tables.domain_freed_frame = self._frame_freed
         tables.implicit_grant_unmap = self._implicit_grant_unmap
         tables.descriptors_acceptable = self.descriptors.contents_acceptable
-        tables.xen_slots = lambda domid: {256: self.m2p_l3 << 12 | PRESENT, 260: self._perdomain(domid)}
+        tables.xen_slots = self._xen_slots
 
-    def _perdomain(self, domid: int) -> int:
-        return self.domains[domid].perdomain_l3 << 12 | PRESENT | RW
+    def _xen_slots(self, domid: int) -> dict[int, int]:
+        """The hypervisor's entries of a domain's L4s."""
+        perdomain = self.domains[domid].perdomain_l3 << 12 | PRESENT | RW
+        return {m2p.L4_SLOT: self._m2p.l4_entry, PERDOMAIN_L4_SLOT: perdomain}
 
     def cpu(self, virtual: bool) -> Cpu:
         """The pCPU of one kind of clock, made on first use."""
@@ -139,36 +134,6 @@ class Hypervisor:
     def _add_timeline(self, name: str, timeline: Timeline) -> None:
         self._timelines[name] = timeline
         self.scheduler.timelines.append(timeline)
-
-    # -- TLBs and translated code --------------------------------------------------------------------------------
-    def _flush_if_stale(self) -> None:
-        """A frame is about to be used as something else: no TLB may still know a removed entry."""
-        if self.pagetables.stale:
-            self.pagetables.stale = False
-            for cpu in self._cpus.values():
-                cpu.flush()
-
-    def flush_domain(self, domain: Domain) -> None:
-        """Flush the TLBs of a domain's vCPUs."""
-        domain.timeline.cpu.flush()
-
-    def _l4_changed(self) -> None:
-        for cpu in self._cpus.values():
-            cpu.l4_changed()
-
-    def _forget_code(self, mfn: int) -> None:
-        for cpu in self._cpus.values():
-            cpu.pcpu.forget_code(mfn)
-
-    def host_wrote(self, mfn: int) -> None:
-        """The hypervisor or a backend wrote to a frame a guest may execute."""
-        if self.frames.code[mfn]:
-            self._forget_code(mfn)
-
-    def write_frame_word(self, address: int, value: int) -> None:
-        """Write one word of machine memory."""
-        self.ram.words[address >> 3] = value
-        self.host_wrote(address >> 12)
 
     def _frame_freed(self, domid: int, mfn: int) -> None:
         self.ram.discard(mfn)
@@ -317,115 +282,10 @@ class Hypervisor:
         for listener in list(self._listeners):
             listener(domain, what)
 
-    def pause(self, domain: Domain) -> None:
-        """Count a pause."""
-        domain.paused += 1
-        self._settle_runstates(domain)
-        self._end_turn_of(domain)
-
-    def unpause(self, domain: Domain) -> None:
-        """Take one back."""
-        domain.paused -= 1
-        self._settle_runstates(domain)
-
-    # -- vCPUs: what blocks and wakes them ---------------------------------------------------------------------------
-    def events_deliverable(self, vcpu: VCPU) -> bool:
-        """Whether an upcall is pending and not masked."""
-        info = vcpu.vcpu_info
-        return bool(self.ram.bytes[info] and not self.ram.bytes[info + 1])
-
-    def wake(self, vcpu: VCPU) -> None:
-        """Something happened for it: no more sleeping."""
-        if vcpu.blocked or vcpu.polling:
-            vcpu.blocked = vcpu.polling = False
-            vcpu.poll_ports = ()
-            if vcpu.poll_timer is not None:
-                vcpu.poll_timer.cancel()
-                vcpu.poll_timer = None
-            self._runs_again(vcpu)
-
-    def _runs_again(self, vcpu: VCPU) -> None:
-        if vcpu.runnable:
-            timeline = vcpu.domain.timeline
-            timeline.woken(vcpu)
-            vcpu.runstate.enter(runstate_of(vcpu), timeline.now())
-
-    def block(self, vcpu: VCPU) -> None:
-        """SCHEDOP_block: unmask, and sleep unless an event is pending."""
-        self.ram.bytes[vcpu.vcpu_info + 1] = 0
-        if not self.ram.bytes[vcpu.vcpu_info]:
-            vcpu.blocked = True
-            self.scheduler.end_turn()
-
-    def poll(self, vcpu: VCPU, ports: tuple[int, ...], timeout: int) -> None:
-        """SCHEDOP_poll: sleep until a port is pending, or until `timeout` (0: for ever)."""
-        vcpu.polling = True
-        vcpu.poll_ports = ports
-        if timeout:
-            vcpu.poll_timer = vcpu.domain.timeline.after(timeout, lambda: self.wake(vcpu))
-        self.scheduler.end_turn()
-
-    def yield_now(self, vcpu: VCPU) -> None:
-        """SCHEDOP_yield: behind everybody who is runnable."""
-        timeline = vcpu.domain.timeline
-        vcpu.had = max([vcpu.had, *(other.had + 1 for other in timeline.vcpus if other.runnable)])
-        self.scheduler.end_turn()
-
-    def bring_up(self, vcpu: VCPU) -> None:
-        """VCPUOP_up."""
-        if vcpu.down:
-            vcpu.down = False
-            self._runs_again(vcpu)
-
-    def take_down(self, vcpu: VCPU) -> None:
-        """VCPUOP_down."""
-        vcpu.down = True
-        vcpu.runstate.enter(runstate_of(vcpu), vcpu.domain.timeline.now())
-        self._end_turn_of(vcpu.domain)
-
-    def _end_turn_of(self, domain: Domain) -> None:
-        present = self.scheduler.present
-        if present is not None and present.vcpu.domain is domain:
-            self.scheduler.end_turn()
-
-    def _settle_runstates(self, domain: Domain) -> None:
-        now = domain.timeline.now()
-        for vcpu in domain.vcpus:
-            vcpu.runstate.enter(runstate_of(vcpu), now)
-
-    # -- around a run ------------------------------------------------------------------------------------------------
-    def entering(self, vcpu: VCPU, now: int) -> None:
-        """A turn of `vcpu` begins."""
-        vcpu.runstate.enter(RUNNING, now)
-
-    def leaving(self, vcpu: VCPU, now: int) -> None:
-        """Its turn is over."""
-        if vcpu.runstate_guest and vcpu.domain.runs and vcpu.domain.timeline.cpu.loaded is vcpu:
-            self.show_runstate(vcpu, vcpu.memory)
-        vcpu.runstate.enter(runstate_of(vcpu), now)
-
+    # -- around a run --------------------------------------------------------------------------------------------
     def deliver_pending(self, vcpu: VCPU) -> None:
         """What became due while it did not run."""
         self._exits[vcpu.domain.timeline.virtual].enter_guest(vcpu)
-
-    def fill_runstate(self, vcpu: VCPU, info: Any) -> None:
-        """struct vcpu_runstate_info."""
-        now = vcpu.domain.timeline.now()
-        info.state = vcpu.runstate.state
-        info.state_entry_time = vcpu.runstate.entered
-        for index, spent in enumerate(vcpu.runstate.times(now)):
-            info.time[index] = spent
-
-    def show_runstate(self, vcpu: VCPU, memory: GuestMemory) -> None:
-        """Bring the copy the guest registered up to date; while its tables do not map it, that is lost."""
-        from pvhv.abi.vcpu import VcpuRunstateInfo
-
-        info = VcpuRunstateInfo()
-        self.fill_runstate(vcpu, info)
-        try:
-            memory.write(vcpu.runstate_guest, bytes(info))
-        except GuestFault:
-            pass
 
     def update_time(self, vcpu: VCPU, force: bool = False) -> None:
         """Bring the vCPU's clock page up to date, if it is due or with `force`."""

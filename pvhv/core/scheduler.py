@@ -19,12 +19,10 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from pvhv.core.runstate import BLOCKED, OFFLINE, RUNNABLE, RUNNING
 from pvhv.core.timeline import SLICE_NS, Share, Timeline, Turn, VirtualTimeline, WallTimeline
 
 if TYPE_CHECKING:
     from pvhv.core.hypervisor import Hypervisor
-    from pvhv.core.vcpu import VCPU
 
 WORK_SHARE = 4096  # units of hypervisor work (about a page-table entry each) before others get a turn
 IDLE_WAIT_S = 1.0
@@ -163,7 +161,7 @@ class Scheduler:
                 return
             now = timeline.now()
             turn = timeline.turn = Turn(vcpu, now, now + SLICE_NS, WORK_SHARE)
-            self.hypervisor.entering(vcpu, now)
+            self.hypervisor.activity.entering(vcpu, now)
         self.present = self.share = turn
         try:
             self._run(timeline, turn)
@@ -179,7 +177,7 @@ class Scheduler:
         turn, timeline.turn = timeline.turn, None
         if turn is not None:
             timeline.charge(turn.vcpu, turn.ran)
-            self.hypervisor.leaving(turn.vcpu, timeline.now())
+            self.hypervisor.activity.leaving(turn.vcpu, timeline.now())
 
     def _run(self, timeline: Timeline, turn: Turn) -> None:
         hypervisor, vcpu, cpu = self.hypervisor, turn.vcpu, timeline.cpu
@@ -236,15 +234,3 @@ class Scheduler:
             wait = min(wait, deadline - time.monotonic())
         if wait > 0 and not self._posted and not self.deferred:
             self._wakeup.wait(wait)
-
-
-def runstate_of(vcpu: VCPU) -> int:
-    """The state of a vCPU that does not run."""
-    if vcpu.down or vcpu.paused or vcpu.domain.paused or not vcpu.domain.runs:
-        return OFFLINE
-    if vcpu.blocked or vcpu.polling:
-        return BLOCKED
-    return RUNNABLE
-
-
-__all__ = ["BLOCKED", "OFFLINE", "RUNNABLE", "RUNNING", "Scheduler", "runstate_of"]

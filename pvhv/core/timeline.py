@@ -208,7 +208,8 @@ class VirtualTimeline(Timeline):
 
         A `paced` timeline (somebody sits at its console) does not run ahead of the host's clock in its sleep.
         """
-        if any([take() for take in self.on_idle]):
+        taken = [take() for take in self.on_idle]  # all of them are asked
+        if any(taken):
             return True
         due = self.next_deadline()
         if due is None or (self.paced and self.pace_wait(due) > 0):

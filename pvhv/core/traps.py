@@ -7,8 +7,8 @@ on at the entry point the kernel registered. From low to high addresses a frame 
 
     rcx  r11  [error code]  rip  cs | saved upcall mask << 32  rflags  rsp  ss
 
-The saved CS has RPL 0 if the frame interrupted the kernel; the saved RFLAGS.IF is the inverse of the upcall mask. `iret` takes such a frame back, with rax and a word of flags
-below it in place of the error code.
+The saved CS has RPL 0 if the frame interrupted the kernel; the saved RFLAGS.IF is the inverse of the upcall mask.
+`iret` takes such a frame back, with rax below it and a word of flags in place of the error code.
 
 The failsafe callback is never needed: Xen takes it when a data segment cannot be reloaded at a context switch, and
 ours keep the descriptors they had.
@@ -27,7 +27,7 @@ from collections.abc import Callable
 from pvhv.core.cpu import Cpu
 from pvhv.core.errors import DomainCrash, GuestFault
 from pvhv.core.vcpu import VCPU
-from pvhv.machine.cpustate import CS, HF_CS64, HFLAGS, R11, RAX, RCX, RIP, RSP, SS
+from pvhv.machine.cpustate import CS, HF_CS64, HFLAGS, R11, RCX, RIP, RSP, SS
 
 FLAT_KERNEL_CS = 0xE033
 FLAT_KERNEL_SS = 0xE02B

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a PV kernel would do to its own CPU with privileged instructions: vectors, stacks, segments, FPU, debug registers.
+"""What a PV kernel would do to its own CPU with privileged instructions: vectors, stacks, segments, FPU, DRs.
 
 Read beside it: xen/arch/x86/pv/callback.c, pv/misc-hypercalls.c, pv/descriptor-tables.c, pv/iret.c.
 """

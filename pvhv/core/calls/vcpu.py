@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""vcpu_op: a domain looks after its own vCPUs. The row gets the structure and the vCPU id.
+"""vcpu_op: a domain looks after its own vCPUs.
+
+Here the vCPU is looked up first, whatever is asked of it; so the call is taken whole, and its commands have rows.
 
 Read beside it: common_vcpu_op in xen/common/domain.c, arch_do_vcpu_op in xen/arch/x86/domain.c.
 """
@@ -11,10 +13,12 @@ from typing import Any
 
 from pvhv.abi.errno import Errno
 from pvhv.abi.sched import SHUTDOWN_poweroff
-from pvhv.abi.vcpu import VCPUOP
+from pvhv.abi.vcpu import VCPU_OP, VCPUOP, VCPUOP_set_singleshot_timer
+from pvhv.abi.xen import VIRQ_TIMER
 from pvhv.core.context import set_context
-from pvhv.core.dispatch import handles
+from pvhv.core.dispatch import NEG_ENOSYS, command_row, handles, hypercall
 from pvhv.core.errors import HypercallError
+from pvhv.core.events import send_virq
 from pvhv.core.frames import WRITABLE
 from pvhv.core.vcpu import VCPU
 from pvhv.core.vtimer import set_periodic, set_singleshot, stop_singleshot
@@ -32,14 +36,31 @@ def row(command: Any) -> Callable[[Row], Row]:
     def wrap(function: Row) -> Row:
         @handles(command)
         def handler(vcpu: VCPU, op: Any, vcpuid: int) -> int | None:
-            target = vcpu.domain.vcpu(vcpuid & 0xFFFF_FFFF)
-            if target is None:
-                raise HypercallError(Errno.ENOENT)
-            return function(vcpu, target, op)
+            return function(vcpu, vcpu.domain.vcpus[vcpuid], op)
 
         return function
 
     return wrap
+
+
+_ROWS: dict[int, Callable[..., int]] = {}
+
+
+@hypercall(VCPU_OP)
+def vcpu_op(vcpu: VCPU, cmd: int, vcpuid: int, arg: int) -> int:
+    """Find the vCPU, then the command; only then the structure is looked at."""
+    target = vcpu.domain.vcpu(vcpuid & 0xFFFF_FFFF)
+    if target is None:
+        raise HypercallError(Errno.ENOENT)
+    if not _ROWS:
+        _ROWS.update({command.number: command_row(command) for command in VCPUOP})
+    cmd &= 0xFFFF_FFFF
+    command = _ROWS.get(cmd)
+    if command is None:
+        return NEG_ENOSYS
+    if cmd == VCPUOP_set_singleshot_timer and target is not vcpu:
+        raise HypercallError(Errno.EINVAL)  # before its structure is read
+    return command(vcpu, arg, target.vcpu_id)
 
 
 @row(VCPUOP.initialise)
@@ -77,7 +98,7 @@ def is_up(_vcpu: VCPU, target: VCPU, _arg: int) -> int:
 @row(VCPUOP.get_runstate_info)
 def get_runstate_info(_vcpu: VCPU, target: VCPU, info: Any) -> None:
     """Where its time went."""
-    target.domain.hypervisor.fill_runstate(target, info)
+    target.domain.hypervisor.activity.fill_runstate(target, info)
 
 
 @row(VCPUOP.register_runstate_memory_area)
@@ -87,7 +108,7 @@ def register_runstate_memory_area(vcpu: VCPU, target: VCPU, op: Any) -> None:
     if not vcpu.memory.accessible(address, 48):
         raise HypercallError(Errno.EFAULT)
     target.runstate_guest = address
-    target.domain.hypervisor.show_runstate(target, vcpu.memory)
+    target.domain.hypervisor.activity.show_runstate(target)
 
 
 @row(VCPUOP.set_periodic_timer)
@@ -106,10 +127,14 @@ def stop_periodic_timer(_vcpu: VCPU, target: VCPU, _arg: int) -> None:
 
 @row(VCPUOP.set_singleshot_timer)
 def set_singleshot_timer(vcpu: VCPU, target: VCPU, op: Any) -> None:
-    """VIRQ_TIMER once; a time already past fires as soon as timers are looked at, which is before the guest runs on."""
+    """VIRQ_TIMER once; for a time already past, at once."""
     if target is not vcpu:
         raise HypercallError(Errno.EINVAL)
-    set_singleshot(target, op.timeout_abs_ns)
+    if op.timeout_abs_ns < vcpu.domain.timeline.now():
+        stop_singleshot(vcpu)
+        send_virq(vcpu, VIRQ_TIMER)
+    else:
+        set_singleshot(vcpu, op.timeout_abs_ns)
 
 
 @row(VCPUOP.stop_singleshot_timer)
@@ -145,7 +170,7 @@ def register_vcpu_info(vcpu: VCPU, target: VCPU, op: Any) -> None:
     # Whatever was sent meanwhile: mark everything pending, so that nothing is lost on the way.
     ram[new] = 1
     hypervisor.ram.words[(new >> 3) + 1] = 0xFFFF_FFFF_FFFF_FFFF
-    hypervisor.update_time(target)
+    hypervisor.update_time(target, force=True)
 
 
 @row(VCPUOP.register_vcpu_time_memory_area)
@@ -155,7 +180,7 @@ def register_vcpu_time_memory_area(vcpu: VCPU, target: VCPU, op: Any) -> None:
     if not vcpu.memory.accessible(address, 32):
         raise HypercallError(Errno.EFAULT)
     target.time_guest = address
-    target.domain.hypervisor.update_time(target)
+    target.domain.hypervisor.update_time(target, force=True)
 
 
 @row(VCPUOP.send_nmi)
@@ -165,3 +190,4 @@ def send_nmi(_vcpu: VCPU, target: VCPU, arg: int) -> None:
         raise HypercallError(Errno.EINVAL)
     target.nmi_pending = True
     target.domain.hypervisor.wake(target)
+    target.domain.hypervisor.scheduler.break_off()  # should it be the one that runs: it is told on its way back

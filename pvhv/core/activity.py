@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Whether a vCPU runs, waits or sleeps, and what changes that.
+
+A vCPU is runnable unless it is down, paused, blocked or polling (VCPU.runnable); whatever changes one of these goes
+through here, so that the scheduler hears of it and the runstate the guest reads stays true.
+
+Read beside it: vcpu_block, do_poll, vcpu_wake, vcpu_yield in xen/common/sched/core.c.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pvhv.abi.vcpu import VcpuRunstateInfo
+from pvhv.core.domain import Domain
+from pvhv.core.errors import GuestFault
+from pvhv.core.runstate import BLOCKED, OFFLINE, RUNNABLE, RUNNING
+from pvhv.core.vcpu import VCPU
+
+if TYPE_CHECKING:
+    from pvhv.core.hypervisor import Hypervisor
+
+
+def resting_state(vcpu: VCPU) -> int:
+    """The runstate of a vCPU that is not on a pCPU."""
+    if vcpu.down or vcpu.paused or vcpu.domain.paused or not vcpu.domain.runs:
+        return OFFLINE
+    if vcpu.blocked or vcpu.polling:
+        return BLOCKED
+    return RUNNABLE
+
+
+class Activity:
+    """Blocking, waking, pausing; runstates."""
+
+    def __init__(self, hypervisor: Hypervisor) -> None:
+        self.hypervisor = hypervisor
+        self.ram = hypervisor.ram.bytes
+
+    # -- sleeping and waking -------------------------------------------------------------------------------------
+    def events_deliverable(self, vcpu: VCPU) -> bool:
+        """Whether an upcall is pending and not masked."""
+        info = vcpu.vcpu_info
+        return bool(self.ram[info] and not self.ram[info + 1])
+
+    def block(self, vcpu: VCPU) -> None:
+        """SCHEDOP_block: unmask, and sleep unless an event is pending."""
+        self.ram[vcpu.vcpu_info + 1] = 0
+        if not self.ram[vcpu.vcpu_info]:
+            vcpu.blocked = True
+            self.hypervisor.scheduler.end_turn()
+
+    def poll(self, vcpu: VCPU, ports: tuple[int, ...], timeout: int) -> None:
+        """SCHEDOP_poll: sleep until a port is pending, or until `timeout` (0: for ever)."""
+        vcpu.polling = True
+        vcpu.poll_ports = ports
+        if timeout:
+            vcpu.poll_timer = vcpu.domain.timeline.after(timeout, lambda: self.wake(vcpu))
+        self.hypervisor.scheduler.end_turn()
+
+    def wake(self, vcpu: VCPU) -> None:
+        """Something happened for it: no more sleeping."""
+        if vcpu.blocked or vcpu.polling:
+            vcpu.blocked = vcpu.polling = False
+            vcpu.poll_ports = ()
+            if vcpu.poll_timer is not None:
+                vcpu.poll_timer.cancel()
+                vcpu.poll_timer = None
+            self._runs_again(vcpu)
+
+    def _runs_again(self, vcpu: VCPU) -> None:
+        if vcpu.runnable:
+            timeline = vcpu.domain.timeline
+            timeline.woken(vcpu)
+            vcpu.runstate.enter(RUNNABLE, timeline.now())
+
+    def yield_now(self, vcpu: VCPU) -> None:
+        """SCHEDOP_yield: behind everybody who is runnable."""
+        timeline = vcpu.domain.timeline
+        vcpu.had = max([vcpu.had, *(other.had + 1 for other in timeline.vcpus if other.runnable)])
+        self.hypervisor.scheduler.end_turn()
+
+    # -- up, down, paused ----------------------------------------------------------------------------------------
+    def bring_up(self, vcpu: VCPU) -> None:
+        """VCPUOP_up."""
+        if vcpu.down:
+            vcpu.down = False
+            self._runs_again(vcpu)
+
+    def take_down(self, vcpu: VCPU) -> None:
+        """VCPUOP_down."""
+        vcpu.down = True
+        vcpu.runstate.enter(OFFLINE, vcpu.domain.timeline.now())
+        self._end_turn_of(vcpu.domain)
+
+    def pause(self, domain: Domain) -> None:
+        """Count a pause of the whole domain."""
+        domain.paused += 1
+        self._settle(domain)
+        self._end_turn_of(domain)
+
+    def unpause(self, domain: Domain) -> None:
+        """Take one back."""
+        domain.paused -= 1
+        self._settle(domain)
+
+    def _settle(self, domain: Domain) -> None:
+        now = domain.timeline.now()
+        for vcpu in domain.vcpus:
+            vcpu.runstate.enter(resting_state(vcpu), now)
+
+    def _end_turn_of(self, domain: Domain) -> None:
+        present = self.hypervisor.scheduler.present
+        if present is not None and present.vcpu.domain is domain:
+            self.hypervisor.scheduler.end_turn()
+
+    # -- runstates -----------------------------------------------------------------------------------------------
+    def entering(self, vcpu: VCPU, now: int) -> None:
+        """A turn of `vcpu` begins."""
+        vcpu.runstate.enter(RUNNING, now)
+
+    def leaving(self, vcpu: VCPU, now: int) -> None:
+        """Its turn is over."""
+        if vcpu.runstate_guest and vcpu.domain.runs and vcpu.domain.timeline.cpu.loaded is vcpu:
+            self.show_runstate(vcpu)
+        vcpu.runstate.enter(resting_state(vcpu), now)
+
+    def fill_runstate(self, vcpu: VCPU, info: Any) -> None:
+        """struct vcpu_runstate_info."""
+        info.state = vcpu.runstate.state
+        info.state_entry_time = vcpu.runstate.entered
+        for index, spent in enumerate(vcpu.runstate.times(vcpu.domain.timeline.now())):
+            info.time[index] = spent
+
+    def show_runstate(self, vcpu: VCPU) -> None:
+        """Bring the copy the guest registered up to date, through the tables on the pCPU; where they do not map it, it
+        stays as it is."""
+        info = VcpuRunstateInfo()
+        self.fill_runstate(vcpu, info)
+        try:
+            vcpu.memory.write(vcpu.runstate_guest, bytes(info))
+        except GuestFault:
+            pass

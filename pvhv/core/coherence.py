@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What pCPUs remember of memory, and when they have to forget it.
+
+A TLB may hold entries the guest has removed and not flushed: that is the guest's business, until the frame changes
+hands or type (`flush_if_stale`). Translated code survives writes the engine does not see as such: those made by the
+hypervisor, and those made through a mapping that is not executable (`FrameTable.code` keeps count of these).
+
+Read beside it: tlbflush_timestamp in xen/arch/x86/flushtlb.c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from pvhv.core.domain import Domain
+from pvhv.core.frames import FrameTable
+from pvhv.core.pagetables import PageTables
+
+if TYPE_CHECKING:
+    from pvhv.core.cpu import Cpu
+
+
+class Coherence:
+    """Flushes, over all pCPUs (`cpus` is asked each time: they are made as they are needed)."""
+
+    def __init__(self, frames: FrameTable, tables: PageTables, cpus: Iterable[Cpu]) -> None:
+        self.frames = frames
+        self.tables = tables
+        self.cpus = cpus
+        tables.flush_before_reuse = self.flush_if_stale
+        tables.forget_code = self.forget_code
+        tables.l4_changed = self.l4_changed
+
+    def flush_if_stale(self) -> None:
+        """A frame is about to be used as something else: no TLB may still know a removed entry."""
+        if self.tables.stale:
+            self.tables.stale = False
+            for cpu in self.cpus:
+                cpu.flush()
+
+    def flush_domain(self, domain: Domain) -> None:
+        """Flush the TLBs of a domain's vCPUs, which share a pCPU."""
+        domain.timeline.cpu.flush()
+
+    def l4_changed(self) -> None:
+        """Some L4 changed: pCPUs compare user and kernel tables anew."""
+        for cpu in self.cpus:
+            cpu.l4_changed()
+
+    def forget_code(self, mfn: int) -> None:
+        """Drop what was translated from a frame."""
+        for cpu in self.cpus:
+            cpu.pcpu.forget_code(mfn)
+
+    def host_wrote(self, mfn: int) -> None:
+        """The hypervisor or a backend wrote to a frame a guest may execute."""
+        if self.frames.code[mfn]:
+            self.forget_code(mfn)
+
+    def write_frame_word(self, address: int, value: int) -> None:
+        """Write one word of machine memory."""
+        self.frames.ram.words[address >> 3] = value
+        self.host_wrote(address >> 12)

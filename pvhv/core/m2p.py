@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The machine-to-physical table: for every machine frame, the pseudo-physical number its domain gave it.
+
+The hypervisor writes it (MMU_MACHPHYS_UPDATE) and every guest reads it, at 0xffff800000000000, through 2 MiB read-only
+mappings behind L4 slot 256 that are the same for all.
+
+Read beside it: xen/arch/x86/x86_64/mm.c (subarch_init_memory, m2p), MACH2PHYS_VIRT_START in the public headers.
+"""
+
+from __future__ import annotations
+
+from pvhv.core.frames import DOMID_XEN, FrameTable
+from pvhv.core.pagetables import NX, PRESENT
+
+PSE = 1 << 7
+FRAMES_PER_GIB = 1 << 18
+L4_SLOT = 256
+
+
+class MachineToPhysical:
+    """`table[mfn]`; `l4_entry` is what guests' L4s get in slot 256."""
+
+    def __init__(self, frames: FrameTable) -> None:
+        words = frames.ram.words
+        size = (frames.count + 511) // 512
+        first = frames.allocate_run(DOMID_XEN, size + 512)
+        first += -first % 512  # 2 MiB mappings want it aligned
+        self.table = words[first << 9 : (first << 9) + frames.count]
+        l3 = frames.allocate(DOMID_XEN)
+        for gib in range((size + FRAMES_PER_GIB - 1) // FRAMES_PER_GIB):
+            l2 = frames.allocate(DOMID_XEN)
+            words[(l3 << 9) + gib] = l2 << 12 | PRESENT
+            for index in range(512):
+                mfn = first + gib * FRAMES_PER_GIB + index * 512
+                if mfn < first + size:
+                    words[(l2 << 9) + index] = mfn << 12 | PRESENT | PSE | NX
+        self.l3 = l3
+        self.l4_entry = l3 << 12 | PRESENT
