@@ -23,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tools.benchmark import report  # noqa: E402
+from tools.benchmark import cli, report  # noqa: E402
 from tools.benchmark.guests import Failed  # noqa: E402
 from tools.benchmark.rows import EXITS, LOOPS, PAIR, SMOKE, Bench, Effort, Row  # noqa: E402
 
@@ -34,6 +34,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "virtual": tuple(f"virtual_{name}" for name in ("compute", *LOOPS)),
     "exits": tuple(EXITS),
     "pair": tuple(PAIR),
+    "create": ("create_warm", "create_cold"),
+    "domains": ("list_20", "echo_20", "memory_20"),
 }
 
 
@@ -67,22 +69,21 @@ def main() -> int:
 
 def measure(kernels: Path, effort: Effort, wanted: Sequence[str]) -> list[Row]:
     """The groups that hold a wanted row; of them, the wanted rows."""
-    bench = Bench(kernels, effort)
-    measurements: dict[str, Callable[[], list[Row]]] = {
-        "unit": bench.unit,
-        "wall": lambda: bench.compute("wall"),
-        "virtual": lambda: bench.compute("virtual"),
-        "exits": bench.exits,
-        "pair": bench.pair,
-    }
     rows: list[Row] = []
-    try:
+    with Bench(kernels, effort) as bench:
+        measurements: dict[str, Callable[[], list[Row]]] = {
+            "unit": bench.unit,
+            "wall": lambda: bench.compute("wall"),
+            "virtual": lambda: bench.compute("virtual"),
+            "exits": bench.exits,
+            "pair": bench.pair,
+            "create": lambda: cli.rows("create", effort),
+            "domains": lambda: cli.rows("domains", effort),
+        }
         for group, names in GROUPS.items():
             if group in wanted or set(names) & set(wanted):
                 report.progress(f"bench: {group} ...")
                 rows += [row for row in measurements[group]() if group in wanted or row.name in wanted]
-    finally:
-        bench.close()
     return rows
 
 

@@ -124,7 +124,7 @@ class Yardsticks:
 
 
 class Bench:
-    """Everything the rows are measured with."""
+    """Everything the rows are measured with. To be used as a context."""
 
     def __init__(self, kernels: Path, effort: Effort) -> None:
         self.kernels = kernels
@@ -132,8 +132,10 @@ class Bench:
         self.machine = Machine(512)
         self.yardsticks = Yardsticks(self.machine, kernels, effort)
 
-    def close(self) -> None:
-        """Take it all apart."""
+    def __enter__(self) -> Bench:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self.yardsticks.close()
         self.machine.close()
 

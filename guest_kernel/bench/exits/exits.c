@@ -40,7 +40,7 @@ static void null_hypercalls(void)
 static void mmu_updates(void)
 {
     static struct mmu_update batches[3][BATCH] PAGE_ALIGNED;
-    unsigned long l1 = maddr_of(first->l1), count = scale / 8 + 1, bad = 0;
+    unsigned long l1 = maddr_of(first->l1), count = scale / 40 + 1, bad = 0;
 
     for (unsigned n = 0; n < BATCH; n++) {
         unsigned long flags = PTE_P | PTE_A | PTE_NX;
