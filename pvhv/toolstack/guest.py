@@ -118,6 +118,7 @@ class Guest:
         try:
             self._build(prepared)
         except HypercallError as failure:
+            self.disconnect()
             hypervisor.destroy(self.domain)
             if failure.errno == Errno.ENOMEM:
                 raise ToolstackError(

@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What becomes of domains, by the tables and in a real hypervisor: every ending, every action, and nothing left."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pvhv.testing import Machine
+from pvhv.toolstack.config import ACTIONS, DomainConfig
+from pvhv.toolstack.errors import ToolstackError
+from pvhv.toolstack.guest import Guest, prepare
+from pvhv.toolstack.lifecycle import (
+    ENDINGS,
+    QUICK_RESTARTS,
+    REFUSALS,
+    TRANSITIONS,
+    State,
+    action,
+    after,
+    ending,
+    for_one_run,
+)
+from tests.toolstack.recipes import SPIN, UD2, YIELD_FOREVER, Recipe, shutdown
+
+Maker = Callable[..., Guest]
+
+
+@pytest.fixture
+def machine() -> Iterator[Machine]:
+    with Machine() as made:
+        yield made
+    # Conservation: with all domains gone, nothing of them is left in dom0 or in the store.
+    hypervisor, store = made.hypervisor, made.host.store
+    assert list(hypervisor.domains) == [0]
+    assert hypervisor.dom0.events.in_use() == []
+    assert hypervisor.dom0.grants.views == set()
+    assert set(store.connections) == set()
+    assert {domid for domid, count in store.tree.owned.items() if count} == {0}
+    assert store.children("/local/domain") == store.children("/vm") == store.children("/libxl") == ()
+    assert hypervisor.bugs == []
+
+
+@pytest.fixture
+def create(machine: Machine, tmp_path: Path) -> Maker:
+    """create(code, on_crash=…) -> a running Guest."""
+
+    def make(code: bytes, **settings: object) -> Guest:
+        kernel = tmp_path / "kernel.elf"
+        kernel.write_bytes(Recipe(code=code).build())
+        config = DomainConfig(
+            **{"name": "guest", "kernel": kernel, "memory": 8, "clock": "virtual", **settings}
+        )  # type: ignore[arg-type]
+        return machine.host.create(prepare(config))
+
+    return make
+
+
+def until(machine: Machine, said: Callable[[], bool]) -> None:
+    assert machine.hypervisor.run_until(said, 10)
+
+
+def names(machine: Machine) -> list[str]:
+    return [f"{guest.name}:{guest.state.value}" for guest in machine.host.guests.values()]
+
+
+# -- the tables ----------------------------------------------------------------------------------------------
+def test_every_state_can_be_reached_and_left() -> None:
+    reached = {State.BUILDING} | set(TRANSITIONS.values())
+    left = {state for state, _what in TRANSITIONS}
+    assert reached == set(State)
+    assert left == set(State) - {State.GONE}
+    assert all((state, what) not in TRANSITIONS for state, what in REFUSALS)
+
+
+def test_what_has_no_row_is_refused_in_words() -> None:
+    with pytest.raises(ToolstackError, match="domain x is dying: it cannot be paused"):
+        after(State.DYING, "pause", "x")
+    with pytest.raises(ToolstackError, match="domain x is paused already"):
+        after(State.PAUSED, "pause", "x")
+
+
+def test_an_unknown_code_is_a_crash_of_its_own() -> None:
+    assert ending(77).name == "shutdown code 77"
+    assert {end.status for end in ENDINGS.values()} == {0, 1, 10, 20, 21}
+
+
+def test_one_run_keeps_only_what_the_file_asks_to_keep() -> None:
+    plain = DomainConfig("x", Path("k"), on_reboot="restart", on_crash="preserve")
+    assert {getattr(for_one_run(plain), event) for event in ("on_poweroff", "on_reboot", "on_crash")} == {
+        "destroy"
+    }
+    asked = DomainConfig("x", Path("k"), on_crash="preserve", given=["on_crash"])
+    assert for_one_run(asked).on_crash == "preserve"
+
+
+@pytest.mark.parametrize("chosen", ACTIONS)
+def test_a_guest_that_hardly_lives_is_kept_after_a_while(chosen: str) -> None:
+    config = DomainConfig("x", Path("k"), on_reboot=chosen)
+    assert action(config, ENDINGS[1], QUICK_RESTARTS - 1).restart == ("restart" in chosen)
+    assert not action(config, ENDINGS[1], QUICK_RESTARTS).restart
+
+
+# -- in a real hypervisor ------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("code", "name", "status"),
+    [
+        (shutdown(0), "poweroff", 0),
+        (shutdown(1), "reboot", 10),
+        (shutdown(2), "suspend", 1),
+        (shutdown(3), "crash", 20),
+        (shutdown(4), "watchdog", 21),
+        (UD2, "crash", 20),
+    ],
+)
+@pytest.mark.parametrize("clock", ["wall", "virtual"])
+def test_endings(machine: Machine, create: Maker, code: bytes, name: str, status: int, clock: str) -> None:
+    keep = dict.fromkeys(("on_poweroff", "on_reboot", "on_crash", "on_watchdog"), "preserve")
+    guest = create(code, clock=clock, **keep)
+    assert machine.run(guest)
+    assert guest.ended is not None
+    assert (guest.ended.name, guest.ended.status) == (name, status)
+    assert guest.state is State.SHUT_DOWN and guest.kept
+    assert machine.host.describe(guest)["state"] == ("---sc-" if name in ("crash", "watchdog") else "---s--")
+    assert bool(guest.report) == (name in ("crash", "watchdog"))
+
+
+def test_a_crash_report_says_where(machine: Machine, create: Maker) -> None:
+    guest = create(b"\x90" + UD2)
+    machine.run(guest)
+    assert "unhandled exception: vector 6" in guest.report
+    assert "<start+0x1>" in guest.report
+    guest = create(shutdown(3), name="other")
+    machine.run(guest)
+    assert "it reported a crash itself" in guest.report
+    assert "sched_op" in guest.report.splitlines()[-1]
+
+
+def test_destroy_follows_poweroff(machine: Machine, create: Maker) -> None:
+    create(shutdown(0))
+    until(machine, lambda: not machine.host.guests)
+
+
+def test_restart_is_another_domain_with_the_same_console(machine: Machine, create: Maker) -> None:
+    guest = create(shutdown(1))
+    told: list[str] = []
+    machine.host.listeners.append(lambda guest, what: told.append(f"{what} {guest.domid}"))
+    until(machine, lambda: machine.ended != set())
+    last = next(iter(machine.host.guests.values()))
+    # Each life but the last one was quick, and followed by another; the last one is kept.
+    lives = QUICK_RESTARTS
+    assert told == [
+        line for life in range(2, lives + 1) for line in (f"restarted {life}", f"gone {life - 1}")
+    ] + [f"ended {lives}"]
+    assert last.console is guest.console
+    assert last.console.closed
+    assert names(machine) == ["guest:shut down"]
+    assert "restarts too quickly" in machine.hypervisor.console.read()
+
+
+def test_rename_restart_keeps_the_old_one_beside(machine: Machine, create: Maker) -> None:
+    first = create(shutdown(1), on_reboot="rename-restart")
+    until(machine, lambda: len(machine.ended) == QUICK_RESTARTS)
+    assert names(machine) == [f"guest-{n}:shut down" for n in range(1, QUICK_RESTARTS)] + ["guest:shut down"]
+    assert first.name == "guest-1"
+    assert machine.host.store.read(f"/local/domain/{first.domid}/name") == b"guest-1"
+
+
+def test_a_restart_that_cannot_be_is_an_end(machine: Machine, create: Maker) -> None:
+    guest = create(SPIN, on_crash="restart")
+    guest.config.kernel.unlink()
+    machine.hypervisor.crash(guest.domain, "for a test")
+    assert machine.run(guest)
+    until(machine, lambda: not machine.host.guests)
+    assert "guest could not be restarted: cannot read the kernel" in machine.hypervisor.console.read()
+
+
+def test_destroy_cancels_a_restart(machine: Machine, create: Maker) -> None:
+    guest = create(shutdown(1))
+    until(machine, lambda: guest.restarts)
+    gone = machine.host.destroy(guest)
+    until(machine, gone.done)
+    until(machine, lambda: not machine.host.guests)
+    assert guest in machine.ended
+
+
+def test_pause_and_unpause(machine: Machine, create: Maker) -> None:
+    guest = create(SPIN, clock="wall")
+    host = machine.host
+    until(machine, lambda: guest.domain.vcpus[0].ran > 0)
+    host.pause(guest)
+    assert host.describe(guest)["state"] == "--p---"
+    machine.hypervisor.run_until(lambda: False, 0.02)
+    ran = guest.domain.vcpus[0].ran
+    machine.hypervisor.run_until(lambda: False, 0.05)
+    assert guest.domain.vcpus[0].ran == ran
+    with pytest.raises(ToolstackError, match="paused already"):
+        host.pause(guest)
+    host.unpause(guest)
+    until(machine, lambda: guest.domain.vcpus[0].ran > ran)
+    assert host.describe(guest)["state"] == "r-----"
+
+
+def test_a_guest_that_spins_can_be_destroyed_and_others_live(machine: Machine, create: Maker) -> None:
+    spinner = create(SPIN, clock="wall", name="spinner")
+    other = create(YIELD_FOREVER, clock="wall", name="other")
+    until(machine, lambda: spinner.domain.vcpus[0].ran > 0 and other.domain.vcpus[0].ran > 0)
+    gone = machine.host.destroy(spinner)
+    until(machine, gone.done)
+    ran = other.domain.vcpus[0].ran
+    until(machine, lambda: other.domain.vcpus[0].ran > ran)
+    assert spinner.ended is not None and spinner.ended.name == "destroyed"
+
+
+def test_names(machine: Machine, create: Maker) -> None:
+    one = create(SPIN)
+    host = machine.host
+    with pytest.raises(ToolstackError, match="there is a domain guest already"):
+        create(SPIN)
+    host.rename(one, "first")
+    two = create(SPIN)
+    assert host.find("first") is host.find(str(one.domid)) is one
+    assert host.find("guest") is two
+    with pytest.raises(ToolstackError, match="there is a domain first already"):
+        host.rename(two, "first")
+    with pytest.raises(ToolstackError) as caught:
+        host.find("frist")
+    assert caught.value.hint == "did you mean first?"
+    assert host.store.read(f"/local/domain/{one.domid}/name") == b"first"
+
+
+def test_too_little_machine(machine: Machine, create: Maker) -> None:
+    with pytest.raises(ToolstackError, match="the machine has no 600 MiB left"):
+        create(SPIN, memory=600, maxmem=600)
+    until(machine, lambda: list(machine.hypervisor.domains) == [0])
+
+
+def test_tables_that_do_not_pass_are_said_in_words(
+    machine: Machine, create: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pvhv.toolstack import builder
+
+    original = builder.first_context
+
+    def elsewhere(*arguments: object) -> object:
+        context = original(*arguments)  # type: ignore[arg-type]
+        context.ctrlreg[3] = 1 << 12
+        return context
+
+    monkeypatch.setattr(builder, "first_context", elsewhere)
+    with pytest.raises(ToolstackError, match="refused guest's first context: EINVAL"):
+        create(SPIN)
+    until(machine, lambda: list(machine.hypervisor.domains) == [0])
+
+
+def test_asking_a_guest_that_does_not_listen(machine: Machine, create: Maker) -> None:
+    guest = create(SPIN)
+    machine.host.ask(guest, "poweroff")
+    machine.hypervisor.run_until(lambda: False, 0.05)
+    assert not machine.host.answered(guest)
+    machine.host.pause(guest)
+    with pytest.raises(ToolstackError, match="is paused: it cannot be asked to poweroff"):
+        machine.host.ask(guest, "poweroff")
