@@ -30,7 +30,7 @@ void traps_init(void)
     check_is(HYPERVISOR_set_trap_table(table), 0);
 }
 
-void user_trapped(struct frame *frame);
+void user_trapped(void);
 
 void trap_entry(struct frame *frame)
 {
@@ -42,7 +42,7 @@ void trap_entry(struct frame *frame)
         last_cr2 = shared_info->vcpu_info[0].arch.cr2;
     last_trap = *frame;
     if ((frame->cs & 3) == 3)
-        user_trapped(frame); /* does not return */
+        user_trapped(); /* does not return */
     if (trap_hooks[frame->vector & 255] && trap_hooks[frame->vector & 255](frame))
         return;
     for (struct fixup *fixup = __fixups; fixup < __fixups_end; fixup++) {

@@ -49,7 +49,7 @@ void load_user(const void *start, const void *end)
 }
 
 /* Called by trap_entry, on kernel_stack, with last_trap filled. */
-void user_trapped(struct frame *frame)
+void user_trapped(void)
 {
     user_came_back();
 }

@@ -56,7 +56,7 @@ void test_main(void)
     check_is(done, 1);
 
     /* What else can be wrong. */
-    two[0].ptr = slot | 3;
+    two[0].ptr = slot | 4; /* no such kind of update */
     check_is(HYPERVISOR_mmu_update(two, 1, 0, DOMID_SELF), -XEN_ENOSYS);
     check_is(HYPERVISOR_mmu_update((struct mmu_update *)8, 1, 0, DOMID_SELF), -XEN_EFAULT);
     check_is(mmu_update(slot, before), 0);
