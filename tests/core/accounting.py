@@ -78,7 +78,7 @@ class Count:
         self._tables()
         for domain in self.hv.domains.values():
             for mfn in domain.hypervisor_frames:
-                if self.frames.owner[mfn] == domain.domid:
+                if self.frames.owner[mfn] == domain.domid and not domain.dead:
                     self.hold(mfn, f"{domain}'s hypervisor", WRITABLE)
             self._vcpus(domain)
             self._grants(domain)
