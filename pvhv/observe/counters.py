@@ -28,7 +28,7 @@ class Counters:
 
     @property
     def total(self) -> int:
-        """Every entry into the hypervisor."""
+        """Everything the hypervisor was asked: exits, hypercalls, and the calls within a multicall."""
         return sum(self.hypercalls.values()) + sum(self.exits.values())
 
     def plain(self) -> dict[str, Any]:
