@@ -55,6 +55,7 @@ AUX_HFLAGS: Final = HFLAGS * 2
 AUX_HFLAGS2: Final = HFLAGS * 2 + 1
 ERROR_CODE: Final = 5384 // 4
 EXCEPTION_IS_INT: Final = ERROR_CODE + 1
+EXCEPTION_NEXT_RIP: Final = 5392 // 8  # a 64-bit word: behind the `int n`
 OLD_EXCEPTION: Final = 5496 // 4
 INTERCEPT_CR: Final = 5528 // 4  # reads in the low half, writes in the high
 INTERCEPT_DR: Final = 5532 // 4

@@ -8,7 +8,8 @@ and ends the run, for an exception cannot travel through the engine's C frames.
 Exits are found by the number the engine gives: n for `int n`, 0x100 + code for a #VMEXIT.
 
 Invariant: when a handler is called, state[RIP] is at the instruction (behind it, for `int n`),
-and where the handler leaves it is where the guest resumes (+2 for syscall, cpuid).
+and where the handler leaves it is where the guest resumes (+2 for syscall; cpuid, in and out go on behind
+themselves whatever it says).
 It does not know how a run is stopped (it is given a function), nor whether the state is live or a copy.
 """
 
@@ -56,8 +57,7 @@ class ExceptionHandlers:
 class Exits:
     """The handlers of one pCPU and the hooks that call them.
 
-    `syscall_hook()`, `exit_hook(engine, number)`, `sysenter_hook()`, `in_hook(engine, port, size)` and
-    `out_hook(engine, port, size, value)` are for the engine; `handlers` and the `set_*` for pcpu.py.
+    The `*_hook` are for the engine; `handlers` and the `set_*` for pcpu.py.
     """
 
     failure: BaseException | None
@@ -105,16 +105,24 @@ class Exits:
 
             return handler
 
-        def cpuid() -> None:
-            on_cpuid()
-            state[RIP] += 2
+        def int_6_hook() -> int:
+            # The engine takes `int 6` for an undefined opcode that nobody intercepted.
+            state[RIP] = state[cs.EXCEPTION_NEXT_RIP]
+            exit_hook(0, svm.UD)
+            return 1
+
+        def cpuid_hook() -> int:
+            try:
+                on_cpuid()
+            except BaseException as failure:
+                fail(failure)
+            return 1  # the engine is not to answer as well
 
         def icebp() -> None:
             state[RIP] += 1
             table[_DB]()
 
         table[:256] = [software_interrupt(vector) for vector in range(256)]
-        table[svm.EXIT_BASE + svm.VMEXIT_CPUID] = cpuid
         table[svm.EXIT_BASE + svm.VMEXIT_ICEBP] = icebp
         for vector in range(32):
             table[EXCEPTION_0 + vector] = missing(f"exception {vector}")
@@ -186,6 +194,7 @@ class Exits:
 
         self.syscall_hook, self.exit_hook, self.sysenter_hook = syscall_hook, exit_hook, sysenter_hook
         self.in_hook, self.out_hook = in_hook, out_hook
+        self.cpuid_hook, self.int_6_hook = cpuid_hook, int_6_hook
         self.handlers = handlers
         self.set_syscall, self.set_int = set_syscall, set_int
         self.set_cpuid, self.set_io = set_cpuid, set_io

@@ -25,7 +25,7 @@ typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
-#define LAYOUT 2 /* of struct pacer: the number pacer.py has */
+#define LAYOUT 3 /* of struct pacer: the number pacer.py has */
 #define TABLE_BITS 15
 
 #if defined(_WIN32)
@@ -69,8 +69,11 @@ struct pacer {
     void *engine;
     int (*reg_read)(void *, int, void *); /* of the engine, or of the context */
     void *registers;            /* the engine, or the context */
-    void (*on_syscall)(void);   /* Python's syscall hook */
-    u64 spare[12];              /* the table begins at 256 bytes */
+    void (*on_syscall)(void);   /* Python's hooks */
+    u32 (*on_cpuid)(void);
+    u32 (*on_in)(void *, u32, int);
+    void (*on_out)(void *, u32, int, u32);
+    u64 spare[9];               /* the table begins at 256 bytes */
     struct entry table[1u << TABLE_BITS];
 };
 
@@ -118,12 +121,15 @@ static u32 instruction_length(const u8 *p, int long_mode)
 
     for (;; p++) {
         op = *p;
+        if (long_mode && (op & 0xf0) == 0x40) {
+            wide = op >> 3 & 1;
+            continue;
+        }
         if (op == 0x66) word = 1;
         else if (op == 0x67) address = 1;
         else if (op == 0xf2) repne = 1;
-        else if (op == 0xf3 || op == 0xf0 || (op & 0xe7) == 0x26 || op == 0x64 || op == 0x65) ;
-        else if (long_mode && (op & 0xf0) == 0x40) wide = op >> 3 & 1;
-        else break;
+        else if (op != 0xf3 && op != 0xf0 && (op & 0xe7) != 0x26 && op != 0x64 && op != 0x65) break;
+        wide = 0; /* a REX counts only right before the opcode */
         if (p - start >= 14)
             return 15;
     }
@@ -354,6 +360,46 @@ EXPORT void pacer_syscall(void *uc, struct pacer *p)
 {
     p->on_syscall();
     stop_if_due(uc, p);
+}
+
+/* Hooks in mid-block, which goes on afterwards: for their time, what is still to be executed of it is
+ * not counted. */
+static u64 borrow(void *uc, struct pacer *p)
+{
+    const struct entry *last = p->last;
+    u64 done;
+    if (!last)
+        return 0;
+    if (p->context)
+        p->context_save(uc, (void *)p->context);
+    done = instructions(p, last->pc, p->state[RIP]) + 1;
+    if (p->state[RIP] - last->pc >= last->size || done >= last->count)
+        return 0;
+    p->executed -= last->count - done;
+    return last->count - done;
+}
+
+EXPORT u32 pacer_cpuid(void *uc, struct pacer *p)
+{
+    u64 rest = borrow(uc, p);
+    u32 result = p->on_cpuid();
+    p->executed += rest;
+    return result;
+}
+
+EXPORT u32 pacer_in(void *uc, u32 port, int size, struct pacer *p)
+{
+    u64 rest = borrow(uc, p);
+    u32 result = p->on_in(uc, port, size);
+    p->executed += rest;
+    return result;
+}
+
+EXPORT void pacer_out(void *uc, u32 port, int size, u32 value, struct pacer *p)
+{
+    u64 rest = borrow(uc, p);
+    p->on_out(uc, port, size, value);
+    p->executed += rest;
 }
 
 /* ---- small services: each is called from Python with as few arguments as can be ----------- */

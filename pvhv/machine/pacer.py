@@ -18,7 +18,7 @@ from collections.abc import Callable
 from ctypes import c_uint32, c_uint64, c_void_p
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pvhv.machine import engine as uc
 from pvhv.machine.ram import Ram
@@ -26,14 +26,14 @@ from pvhv.machine.ram import Ram
 # Indices of Pacer.words, in the order of struct pacer.
 EXECUTED, LIMIT, STOP, LAST, NEW_PC, NEW_SIZE, NEW_COUNT = range(7)
 CONTEXT, STATE, RAM, RAM_BYTES, ERROR_CODE_OFFSET, EMU_STOP, CTL, CONTEXT_SAVE, ON_EXIT = range(7, 16)
-ENGINE, REG_READ, REGISTERS, ON_SYSCALL = range(16, 20)
+ENGINE, REG_READ, REGISTERS, ON_SYSCALL, ON_CPUID, ON_IN, ON_OUT = range(16, 23)
 _TABLE_AT: Final = 256
 _TABLE_BYTES: Final = 24 << 15
 
 NO_LIMIT: Final = (1 << 64) - 1
 
 # Changes with struct pacer and the functions' arguments, there and here.
-_LAYOUT: Final = 2
+_LAYOUT: Final = 3
 
 _HOW_TO_BUILD: Final = "From a source tree run: python3 tools/dev.py build"
 _BUILT: Final = Path(__file__).parents[1] / "_built" / "pacer"
@@ -89,6 +89,24 @@ def address(function: Any) -> int:
     return value
 
 
+class Callbacks(NamedTuple):
+    """What the engine calls: ctypes callbacks, or addresses of C functions."""
+
+    syscall: Any
+    exit: Any
+    cpuid: Any
+    io_in: Any
+    io_out: Any
+
+    def register(self, engine: uc.Engine, user_data: int = 0) -> None:
+        # syscall first: a pending stop skips instruction hooks behind the first.
+        engine.add_hook(uc.HOOK_INSN, self.syscall, user_data, uc.INSN_SYSCALL)
+        engine.add_hook(uc.HOOK_INTR, self.exit, user_data)
+        engine.add_hook(uc.HOOK_INSN, self.cpuid, user_data, uc.INSN_CPUID)
+        engine.add_hook(uc.HOOK_INSN, self.io_in, user_data, uc.INSN_IN)
+        engine.add_hook(uc.HOOK_INSN, self.io_out, user_data, uc.INSN_OUT)
+
+
 class Pacer:
     """One pCPU's pacer memory, the hooks that use it, and its calls."""
 
@@ -114,19 +132,22 @@ class Pacer:
         self.rflags = partial(lib.pacer_rflags, self_argument)
         self.flush_tlb = partial(lib.pacer_flush_tlb, self_argument)
 
-    def hook(self, on_syscall: Any, on_exit: Any, *, count: bool) -> None:
+    def hook(self, callbacks: Callbacks, *, count: bool) -> None:
         """Safe stops (`words[LIMIT] = 0` ends the run before the next block), and exact counts if asked.
 
-        Syscalls and exits pass through the pacer on their way to the two ctypes callbacks.
+        What the engine calls passes through the pacer on its way to the ctypes callbacks.
         """
-        engine, lib = self._engine, library()
-        self._keep = on_syscall, on_exit
-        self.words[ON_SYSCALL], self.words[ON_EXIT] = address(on_syscall), address(on_exit)
+        engine, lib, words = self._engine, library(), self.words
+        self._keep = callbacks
+        words[ON_SYSCALL], words[ON_EXIT] = address(callbacks.syscall), address(callbacks.exit)
+        words[ON_CPUID], words[ON_IN] = address(callbacks.cpuid), address(callbacks.io_in)
+        words[ON_OUT] = address(callbacks.io_out)
         if count:
             engine.add_hook(uc.HOOK_BLOCK, address(lib.pacer_block), self.pointer)
             engine.add_hook(uc.HOOK_EDGE_GENERATED, address(lib.pacer_translated), self.pointer)
         else:
             engine.add_hook(uc.HOOK_BLOCK, address(lib.pacer_stop), self.pointer)
-        syscall = address(lib.pacer_syscall)
-        engine.add_hook(uc.HOOK_INSN, syscall, self.pointer, instruction=uc.INSN_SYSCALL)
-        engine.add_hook(uc.HOOK_INTR, address(lib.pacer_exit), self.pointer)
+        through = Callbacks(
+            *(address(f) for f in (lib.pacer_syscall, lib.pacer_exit, lib.pacer_cpuid, lib.pacer_in, lib.pacer_out))
+        )
+        through.register(engine, self.pointer)

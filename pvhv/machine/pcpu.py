@@ -18,8 +18,8 @@ pacer.c for counting, proof.py for what is checked before the first guest runs; 
 xen/arch/x86/x86_64/entry.S is what the handlers' side of this does.
 
 Not modelled: INS has already overwritten its destination when it is refused; a fetch fault on the
-second page of a block that crosses pages is reported at the block's first instruction; flush_page
-flushes everything (the engine offers no less).
+second page of a block that crosses pages is reported at the block's first instruction; a syscall
+with prefixes resumes as many bytes late; flush_page flushes everything (the engine offers no less).
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ class PCPU:
         aux[cs.OLD_EXCEPTION] = 0xFFFF_FFFF
         aux[cs.EXCEPTION_IS_INT] = 0
         aux[cs.INTERCEPT_EXCEPTIONS] = 0xFFFF_FFFF
-        state[cs.INTERCEPT] = svm.intercept_bit(svm.VMEXIT_CPUID) | svm.intercept_bit(svm.VMEXIT_ICEBP)
+        state[cs.INTERCEPT] = svm.intercept_bit(svm.VMEXIT_ICEBP)
         self.load_flat_segments(0xE030, 0xE028, 1)
         self.set_gdtr(0, 0)
         self.set_ldtr(0, 0, 0)
@@ -288,20 +288,20 @@ class PCPU:
 
         # C passes more arguments (user data last); a callee may ignore them in every calling
         # convention we run on, and each one not converted is time saved.
-        on_syscall = CFUNCTYPE(None)(around(exits.syscall_hook))
-        on_exit = CFUNCTYPE(None, c_int, c_int)(around(exits.exit_hook))
-        # syscall before any other instruction hook: those behind the first are skipped when a stop is pending.
+        callbacks = pace.Callbacks(
+            CFUNCTYPE(None)(around(exits.syscall_hook)),
+            CFUNCTYPE(None, c_int, c_int)(around(exits.exit_hook)),
+            CFUNCTYPE(c_uint32)(around(exits.cpuid_hook)),
+            CFUNCTYPE(c_uint32, c_int, c_uint32, c_int)(around(exits.in_hook)),
+            CFUNCTYPE(None, c_int, c_uint32, c_int, c_uint32)(around(exits.out_hook)),
+        )
         if self.engine_stops:
-            engine.add_hook(uc.HOOK_INSN, on_syscall, instruction=uc.INSN_SYSCALL)
-            engine.add_hook(uc.HOOK_INTR, on_exit)
+            callbacks.register(engine)
         else:
-            self._pacer.hook(on_syscall, on_exit, count=self.virtual)
-        on_sysenter = CFUNCTYPE(None)(around(exits.sysenter_hook))
-        on_in = CFUNCTYPE(c_uint32, c_int, c_uint32, c_int)(around(exits.in_hook))
-        on_out = CFUNCTYPE(None, c_int, c_uint32, c_int, c_uint32)(around(exits.out_hook))
-        engine.add_hook(uc.HOOK_INSN, on_sysenter, instruction=uc.INSN_SYSENTER)
-        engine.add_hook(uc.HOOK_INSN, on_in, instruction=uc.INSN_IN)
-        engine.add_hook(uc.HOOK_INSN, on_out, instruction=uc.INSN_OUT)
+            self._pacer.hook(callbacks, count=self.virtual)
+        sysenter = CFUNCTYPE(None)(around(exits.sysenter_hook))
+        engine.add_hook(uc.HOOK_INSN, sysenter, instruction=uc.INSN_SYSENTER)
+        engine.add_hook(uc.HOOK_INSN_INVALID, CFUNCTYPE(c_uint32)(around(exits.int_6_hook)))
 
     @property
     def on_syscall(self) -> Handler:
@@ -323,7 +323,7 @@ class PCPU:
 
     @property
     def on_cpuid(self) -> Handler:
-        """Called at a cpuid instruction, RIP on it; the guest resumes at state[RIP] + 2."""
+        """Called at a cpuid instruction, RIP on it (and not to be changed): puts RAX, RBX, RCX, RDX."""
         return self._exits.handlers()[2]
 
     @on_cpuid.setter
