@@ -75,7 +75,11 @@ def _hypercalls(vcpu: VCPU) -> list[str]:
     for number, rip, first, second in vcpu.recent:
         spec = HYPERCALLS.get(number)
         name = spec.name if spec is not None else f"{number:#x}"
-        lines.append(f"  {name:24} {first:#x}, {second:#x}  at {rip:016x}")
+        shown = f"{first:#x}"
+        if spec is not None and spec.commands is not None and spec.index("cmd") == 0:
+            command = spec.commands.by_number.get(first & spec.command_mask)
+            shown = command.full_name if command is not None else shown
+        lines.append(f"  {name:20} {shown}, {second:#x}  at {rip:016x}")
     if not vcpu.recent:
         lines.append("  (none)")
     return lines
