@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The `pvhv` command as people run it: processes, with a pvhvd of the test's own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.toolstack.recipes import Recipe
+
+ROOT = Path(__file__).parents[2]
+
+
+class Pvhv:
+    """Runs commands with a runtime directory of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.runtime = directory / "run"
+        # An empty HOME, and nothing else of the person's who runs the tests.
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": "",
+            "XDG_RUNTIME_DIR": str(directory),
+            "PVHV_RUNTIME_DIR": str(self.runtime),
+            "PYTHONPATH": str(ROOT),
+        }
+
+    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
+        """A command under way."""
+        options = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            **options,
+        }
+        return subprocess.Popen(
+            [sys.executable, "-m", "pvhv", *arguments], cwd=self.directory, env=self.environment, **options
+        )
+
+    def run(self, *arguments: str, stdin: str = "", timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        """A command, to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "pvhv", *arguments],
+            cwd=self.directory,
+            env=self.environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    def ok(self, *arguments: str, stdin: str = "") -> str:
+        """A command that has to succeed; what it printed."""
+        done = self.run(*arguments, stdin=stdin)
+        assert done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+        return done.stdout
+
+    def fails(self, *arguments: str, status: int = 1) -> str:
+        """A command that has to fail, in words; those."""
+        done = self.run(*arguments)
+        assert done.returncode == status, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+        assert done.stdout == ""
+        return done.stderr
+
+    def list(self) -> dict[str, dict[str, Any]]:
+        """Domains by name."""
+        return {row["name"]: row for row in json.loads(self.ok("list", "--json"))}
+
+    def until(self, said: Callable[[], Any], timeout: float = 30) -> Any:
+        """Wait until something is so."""
+        deadline = time.monotonic() + timeout
+        while not (value := said()):
+            assert time.monotonic() < deadline, "it did not come to be"
+            time.sleep(0.02)
+        return value
+
+    @property
+    def pid(self) -> int:
+        """The host process's."""
+        return int(json.loads(self.ok("info", "--json"))["pvhvd_pid"])
+
+    def domain(self, name: str, code: bytes, text: str = "") -> str:
+        """A domain file for a kernel of that code; its name."""
+        (self.directory / f"{name}.elf").write_bytes(Recipe(code=code).build())
+        (self.directory / f"{name}.cfg").write_text(f'kernel = "{name}.elf"\nmemory = 8\n{text}\n')
+        return f"{name}.cfg"
+
+    def end(self) -> None:
+        """End the host process, if there is one."""
+        with contextlib.suppress(Exception):
+            self.run("daemon", "stop", timeout=20)
+        state = self.runtime / "domains.json"
+        if state.exists():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(json.loads(state.read_text())["pid"], signal.SIGKILL)
+
+
+@pytest.fixture
+def pvhv(tmp_path: Path) -> Iterator[Pvhv]:
+    made = Pvhv(tmp_path)
+    yield made
+    made.end()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pvhv]:
+    """One host process for a module whose tests clean up after themselves."""
+    made = Pvhv(tmp_path_factory.mktemp("pvhv"))
+    yield made
+    made.end()
