@@ -40,6 +40,8 @@ def trace(
                 client.result(message)
                 return
             item = message["item"]
+            if "tracing" in item:
+                say(f"tracing {item['tracing']}")  # from here on nothing is missed
             if "dropped" in item:
                 say(f"{item['dropped']} records were dropped: the guest is faster than this trace is read")
             for record in item.get("records", ()):

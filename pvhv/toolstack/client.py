@@ -156,7 +156,7 @@ def connect(warn: Warn, start: bool = True) -> Client | None:
     if hello["domains"]:
         warn(
             f"pvhvd (process {hello['pid']}) runs older code than this command; "
-            f"`pvhv daemon stop` ends it and its {hello['domains']} domains"
+            f"`pvhv daemon stop` ends it and its domains ({hello['domains']})"
         )
         return client
     with suppress(Lost):  # somebody else may have thought the same

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The host process: there when it is needed, one a user, and no trouble when it is gone."""
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from pvhv.toolstack import rpc
+from pvhv.toolstack.paths import LONGEST_SOCKET_PATH, Paths
+from tests.cli.conftest import Pvhv
+from tests.toolstack.recipes import SPIN
+
+
+def test_commands_that_only_look_start_nothing(pvhv: Pvhv) -> None:
+    assert pvhv.ok("list", "--json") == "[]\n"
+    assert pvhv.ok("dmesg") == ""
+    assert "there is no domain x" in pvhv.fails("destroy", "x")
+    assert "not up" in pvhv.run("daemon", "status").stdout
+    assert not (pvhv.runtime / "pvhvd.log").exists()
+    pvhv.ok("daemon", "stop")
+
+
+def test_it_is_private(pvhv: Pvhv) -> None:
+    pvhv.ok("info")
+    assert stat.S_IMODE(pvhv.runtime.stat().st_mode) == 0o700
+    sockets = [path for path in pvhv.runtime.iterdir() if path.is_socket()]
+    assert [stat.S_IMODE(path.stat().st_mode) for path in sockets] == [0o600]
+
+
+def test_it_is_called_pvhvd_and_has_no_terminal(pvhv: Pvhv) -> None:
+    pid = pvhv.pid
+    assert Path(f"/proc/{pid}/comm").read_text() == "pvhvd\n"
+    assert os.getsid(pid) == pid
+    assert os.readlink(f"/proc/{pid}/fd/0") == os.devnull
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_when_it_is_killed_its_domains_are_reported_lost_once(pvhv: Pvhv, number: int) -> None:
+    pvhv.domain("lost", SPIN)
+    pvhv.ok("create", "lost.cfg")
+    pvhv.ok("create", "lost.cfg", "name=too")
+    console = pvhv.start("console", "lost", stdin=subprocess.PIPE)
+    run = pvhv.start("create", "-c", "lost.cfg", "name=run", stdin=subprocess.PIPE)
+    pvhv.until(lambda: len(pvhv.list()) == 3)
+    pid = pvhv.pid
+    os.kill(pid, number)
+    for attached in (console, run):
+        _out, error = attached.communicate(timeout=20)
+        assert attached.returncode == 1
+        assert b"pvhvd went away, and its domains with it" in error
+    done = pvhv.run("list")
+    assert done.returncode == 0
+    assert f"pvhvd (process {pid}) was killed; its domains are lost: lost, too, run" in done.stderr
+    assert pvhv.run("list").stderr == ""
+    pvhv.ok("create", "lost.cfg")
+    assert list(pvhv.list()) == ["lost"]
+
+
+def test_killed_without_domains_is_no_loss(pvhv: Pvhv) -> None:
+    os.kill(pvhv.pid, signal.SIGKILL)
+    done = pvhv.run("info")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_stale_socket_is_replaced(pvhv: Pvhv) -> None:
+    pvhv.runtime.mkdir(mode=0o700)
+    path = pvhv.runtime / "pvhvd.sock"
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    assert path.exists()
+    assert "pvhvd is up" not in pvhv.run("daemon", "status").stdout
+    pvhv.ok("info")
+
+
+def test_two_first_commands_at_once_share_one(pvhv: Pvhv) -> None:
+    found: list[int] = []
+    threads = [threading.Thread(target=lambda: found.append(pvhv.pid)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 4 and len(set(found)) == 1
+
+
+def test_stop_ends_everything(pvhv: Pvhv) -> None:
+    pvhv.ok("create", pvhv.domain("one", SPIN))
+    pid = pvhv.pid
+    pvhv.ok("daemon", "stop")
+    pvhv.until(lambda: not Path(f"/proc/{pid}").exists())
+    done = pvhv.run("list")
+    assert (done.stderr, len(done.stdout.splitlines())) == ("", 1)
+
+
+def test_a_host_process_that_cannot_start_is_said_in_words(pvhv: Pvhv) -> None:
+    pvhv.runtime.mkdir(mode=0o700)
+    (pvhv.runtime / "pvhvd.sock").mkdir()  # nothing can listen there
+    words = pvhv.fails("info")
+    assert "pvhvd ended at once (status 70)" in words
+    assert "its log says:" in words and "pvhvd.log" in words
+
+
+def test_a_directory_of_somebody_else_is_refused(pvhv: Pvhv) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root can make a directory that belongs to somebody else: run the tests as root")
+    pvhv.runtime.mkdir()
+    os.chown(pvhv.runtime, 12345, 12345)
+    assert "belongs to another user" in pvhv.fails("list")
+
+
+def test_a_directory_that_cannot_be_made(pvhv: Pvhv) -> None:
+    pvhv.environment["PVHV_RUNTIME_DIR"] = "/dev/null/run"
+    assert "set PVHV_RUNTIME_DIR to a directory of yours" in pvhv.fails("list")
+
+
+def test_a_long_path_gets_a_short_socket(tmp_path: Path) -> None:
+    paths = Paths(tmp_path / ("x" * 120))
+    assert len(os.fsencode(paths.socket)) <= LONGEST_SOCKET_PATH
+    assert paths.socket != Paths(tmp_path / ("y" * 120)).socket
+
+
+def test_older_code_is_replaced_while_it_has_no_domains(pvhv: Pvhv) -> None:
+    first = pvhv.pid
+    # Another tree with the same package: its code is not the code the host process runs.
+    other = pvhv.directory / "tree"
+    other.mkdir()
+    (other / "pvhv").symlink_to(Path(pvhv.environment["PYTHONPATH"]) / "pvhv")
+    pvhv.environment["PYTHONPATH"] = str(other)
+    second = pvhv.pid
+    assert second != first
+    pvhv.ok("create", pvhv.domain("one", SPIN))
+    pvhv.environment["PYTHONPATH"] = str(other.resolve().parent / "tree" / "..") + "/tree"
+    done = pvhv.run("list")
+    assert "runs older code than this command" in done.stderr
+    assert "one" in done.stdout
+
+
+def _connect(pvhv: Pvhv) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(str(pvhv.runtime / "pvhvd.sock"))
+    connection.settimeout(20)
+    return connection
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\xff\xff\xff\xff",
+        b"\0\0\0\x03abc",
+        b"\0\0\0\x01\xc1",
+        rpc.pack({"id": "x", "call": "list"}),
+        rpc.pack({"call": "list"}),
+        b"GET / HTTP/1.1\r\n\r\n",
+    ],
+)
+def test_who_speaks_no_sense_is_hung_up_on(shared: Pvhv, garbage: bytes) -> None:
+    pid = shared.pid
+    with _connect(shared) as connection:
+        connection.sendall(garbage)
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(1000) == b""
+    assert shared.pid == pid
+
+
+def test_wrong_calls_are_answered(shared: Pvhv) -> None:
+    shared.ok("info")
+    unpacker = rpc.Unpacker()
+    with _connect(shared) as connection:
+        connection.sendall(rpc.pack({"id": 1, "call": "fly", "args": {}}))
+        connection.sendall(rpc.pack({"id": 2, "call": "destroy", "args": {"who": "x"}}))
+        answers: list[rpc.Message] = []
+        while len(answers) < 2:
+            answers += unpacker.feed(connection.recv(10000))
+    errors = {answer["id"]: answer["error"] for answer in answers}
+    assert "does not know 'fly'" in errors[1]["message"]
+    assert errors[2]["status"] == 70
+    shared.ok("info")
+
+
+def test_a_client_that_reads_nothing_stops_nobody(shared: Pvhv) -> None:
+    (shared.directory / "loud.cfg").write_text('kernel = "guest-pv"\nmemory = 16')
+    shared.ok("create", "loud.cfg")
+    with _connect(shared) as idle:
+        idle.sendall(rpc.pack({"id": 1, "call": "attach", "args": {"domain": "loud"}}))
+        idle.sendall(rpc.pack({"id": 2, "call": "trace", "args": {"domain": "loud"}}))
+        shared.until(lambda: "$" in shared.ok("console", "loud"))
+        shared.ok("console", "loud", stdin="seq 1 20000\n")
+        shared.until(lambda: "\n20000" in shared.ok("console", "loud").replace("\r", ""))
+        shared.ok("console", "loud", stdin="exit\n")
+        shared.until(lambda: not shared.list())
+
+
+def test_messages_in_pieces() -> None:
+    unpacker = rpc.Unpacker()
+    whole = rpc.pack({"a": 1}) + rpc.pack({"b": b"\0\xff"})
+    found = [message for byte in whole for message in unpacker.feed(bytes([byte]))]
+    assert found == [{"a": 1}, {"b": b"\0\xff"}]
+    assert json.dumps(found[0]) == '{"a": 1}'
