@@ -70,9 +70,7 @@ class Activity:
 
     def _runs_again(self, vcpu: VCPU) -> None:
         if vcpu.runnable:
-            timeline = vcpu.domain.timeline
-            timeline.woken(vcpu)
-            vcpu.runstate.enter(RUNNABLE, timeline.now())
+            vcpu.runstate.enter(RUNNABLE, vcpu.domain.timeline.now())
 
     def yield_now(self, vcpu: VCPU) -> None:
         """SCHEDOP_yield: behind everybody who is runnable."""

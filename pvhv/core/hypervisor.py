@@ -255,12 +255,13 @@ class Hypervisor:
             self.console.log(domain.crash_report)
         self.lifecycle.shutdown(domain, SHUTDOWN_crash)
 
-    def bug(self, domain: Domain, failure: BaseException, vcpu: VCPU | None = None) -> None:
-        """Our mistake: kept, and paid for by the domain that met it."""
+    def bug(self, domain: Domain | None, failure: BaseException, vcpu: VCPU | None = None) -> None:
+        """Our mistake: kept, and paid for by the domain that met it, if it was one."""
         text = "".join(traceback.format_exception(failure))
         self.bugs.append(text)
-        self.console.log(f"BUG in the hypervisor, met by {domain}:\n{text}")
-        self.crash(domain, f"a bug in the hypervisor: {failure!r}", vcpu)
+        self.console.log(f"BUG in the hypervisor, met by {domain or 'nobody'}:\n{text}")
+        if domain is not None:
+            self.crash(domain, f"a bug in the hypervisor: {failure!r}", vcpu)
 
     def failed(self, vcpu: VCPU, failure: Exception) -> None:
         """What escaped from a run of `vcpu`."""

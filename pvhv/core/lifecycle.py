@@ -24,7 +24,8 @@ from pvhv.core.frames import L1, L4, PARTIAL, PINNED, TYPE_MASK, VALIDATED
 if TYPE_CHECKING:
     from pvhv.core.hypervisor import Hypervisor
 
-FRAMES_PER_STEP = 2048
+FRAMES_PER_STEP = 2048  # frames freed in one go
+WINDOW = 1 << 16  # frames looked through in one go
 
 
 class Lifecycle:
@@ -57,15 +58,7 @@ class Lifecycle:
             return
         domain.dying = True
         self.hypervisor.pause(domain)
-        steps = self._steps(domain)
-        self._go_on(steps)
-
-    def _go_on(self, steps: Iterator[None]) -> None:
-        try:
-            self.hypervisor.scheduler.in_background(lambda: next(steps))
-        except StopIteration:
-            return
-        self.hypervisor.defer(lambda: self._go_on(steps))
+        self.hypervisor.scheduler.in_background(self._steps(domain))
 
     def _steps(self, domain: Domain) -> Iterator[None]:
         hypervisor = self.hypervisor
@@ -112,34 +105,40 @@ class Lifecycle:
         hypervisor = self.hypervisor
         frames, tables, domid = hypervisor.frames, hypervisor.pagetables, domain.domid
         for level in range(L4, L1 - 1, -1):
-            for start in range(0, frames.count, FRAMES_PER_STEP * 32):
-                found = False
-                for mfn in frames.owned_by(domid, start, min(start + FRAMES_PER_STEP * 32, frames.count)):
-                    if frames.types[mfn] & TYPE_MASK == level and frames.types[mfn] & (PINNED | PARTIAL | VALIDATED):
-                        found = True
+            for start in range(0, frames.count, WINDOW):
+                for mfn in frames.owned_by(domid, start, min(start + WINDOW, frames.count)):
+                    state = frames.types[mfn]
+                    if state & TYPE_MASK == level and state & (PINNED | PARTIAL):
                         while not self._drop_table(mfn):
                             yield
-                if found:
-                    yield
-        done = 0
-        for start in range(0, frames.count, FRAMES_PER_STEP * 32):
-            for mfn in frames.owned_by(domid, start, min(start + FRAMES_PER_STEP * 32, frames.count)):
-                if mfn not in domain.hypervisor_frames:
+                        if hypervisor.must_yield(1):
+                            yield
+                yield
+        kept = set(domain.hypervisor_frames)
+        for start in range(0, frames.count, WINDOW):
+            mfns = frames.owned_by(domid, start, min(start + WINDOW, frames.count))
+            for done, mfn in enumerate(mfns):
+                if mfn not in kept:
                     frames.release_allocation(mfn)
-                    done += 1
-                    if done % FRAMES_PER_STEP == 0:
-                        yield
+                if done % FRAMES_PER_STEP == FRAMES_PER_STEP - 1:
+                    yield
+            yield
         tables.partial = {mfn: state for mfn, state in tables.partial.items() if frames.owner[mfn] != domid}
 
     def _drop_table(self, mfn: int) -> bool:
         """Take back a pin, and finish what was put aside half done; False when to be called again."""
         frames = self.hypervisor.frames
+        pinned = frames.types[mfn] & PINNED
+        frames.types[mfn] &= ~PINNED
         try:
-            if frames.types[mfn] & PINNED:
-                frames.types[mfn] &= ~PINNED
-                frames.put_page_and_type_preemptible(mfn)
-            elif frames.types[mfn] & PARTIAL:
-                frames.put_page_type(mfn, preemptible=True, partial=True)
-        except (Restart, Interrupted):
+            frames.put_page_type(mfn, preemptible=True, partial=not pinned)
+        except Interrupted:
+            frames.types[mfn] |= pinned  # nothing was done: the pin holds what it held
             return False
+        except Restart:
+            if pinned:
+                frames.put_page(mfn)  # the half-done state has a reference of its own
+            return False
+        if pinned:
+            frames.put_page(mfn)
         return True

@@ -15,8 +15,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pvhv.core.timeline import SLICE_NS, Share, Timeline, Turn, VirtualTimeline, WallTimeline
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
 WORK_SHARE = 4096  # units of hypervisor work (about a page-table entry each) before others get a turn
 IDLE_WAIT_S = 1.0
-UNDIVIDED = Share(float("inf"))  # dom0's own work is not divided, but for `in_background`
+FINISHED = object()
+UNDIVIDED = Share(float("inf"))  # dom0's own work is not divided, but for what is in `background`
 
 
 class Scheduler:
@@ -36,6 +38,7 @@ class Scheduler:
         self.hypervisor = hypervisor
         self.timelines: list[Timeline] = []
         self.deferred: deque[Callable[[], None]] = deque()
+        self.background: deque[Iterator[None]] = deque()  # long work of nobody's in particular, a step at each turn
         self.present: Turn | None = None
         self.share: Share = UNDIVIDED  # of whoever has the hypervisor work for it
         self._posted: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
@@ -71,19 +74,28 @@ class Scheduler:
             present.looks_again = True
             present.vcpu.domain.timeline.cpu.pcpu.stop()
 
-    def in_background(self, step: Callable[[], None]) -> None:
-        """Do a step of long work that belongs to no vCPU (a domain's destruction), with a share of work of its own."""
+    def in_background(self, work: Iterator[None]) -> None:
+        """Do long work that belongs to no vCPU (a domain's destruction): a step now, the others between slices."""
+        self.background.append(work)
+        self.step_in_background()
+
+    def step_in_background(self) -> None:
+        """Do the next step of what waits longest, with a share of work of its own."""
+        if not self.background:
+            return
+        work = self.background.popleft()
         self.share = Share(WORK_SHARE)
-        try:
-            step()
-        finally:
-            self.share = UNDIVIDED
+        with self._surviving():
+            if next(work, FINISHED) is not FINISHED:
+                self.background.append(work)
+        self.share = UNDIVIDED
 
     def end_turn(self) -> None:
-        """The vCPU that runs gives up the rest of its slice."""
+        """The vCPU that runs gives up the rest of its slice; what else it has begun is put aside."""
         present = self.present
         if present is not None:
             present.over = True
+            present.work_left = 0
             present.vcpu.domain.timeline.cpu.pcpu.stop()
 
     def must_yield(self, cost: int) -> bool:
@@ -112,12 +124,17 @@ class Scheduler:
 
     def turn(self, deadline: float | None = None) -> None:
         """One turn of the loop."""
-        busy = bool(self._posted or self.deferred)  # what is done now may be what somebody waits for
+        busy = bool(self._posted or self.deferred or self.background)  # it may be what somebody waits for
         self._serve_posted()
         self._run_deferred()
+        self.step_in_background()
         chosen: Timeline | None = None
         for timeline in self.timelines:
-            timeline.fire()
+            with self._surviving():
+                timeline.fire()
+                if not timeline.runnable() and isinstance(timeline, VirtualTimeline) and timeline.idle():
+                    busy = True
+                    timeline.fire()
             if (chosen is None or timeline.host_ns < chosen.host_ns) and timeline.runnable():
                 chosen = timeline
         self._run_deferred()
@@ -125,7 +142,7 @@ class Scheduler:
             began = time.monotonic_ns()
             self._slice(chosen)
             self._charge_host(chosen, time.monotonic_ns() - began)
-        elif not self._advance_virtual_time() and not busy:
+        elif not busy:
             self._idle(deadline)
 
     def _serve_posted(self) -> None:
@@ -141,7 +158,16 @@ class Scheduler:
 
     def _run_deferred(self) -> None:
         for _ in range(len(self.deferred)):
-            self.deferred.popleft()()
+            with self._surviving():
+                self.deferred.popleft()()
+
+    @contextmanager
+    def _surviving(self) -> Iterator[None]:
+        """What is done for nobody in particular must not end the loop: a mistake in it is kept as the bug it is."""
+        try:
+            yield
+        except Exception as failure:
+            self.hypervisor.bug(None, failure)
 
     def _charge_host(self, timeline: Timeline, spent: int) -> None:
         """Fairness between timelines: a timeline that was idle does not get back what it did not use."""
@@ -201,25 +227,21 @@ class Scheduler:
         due = timeline.next_deadline()
         if due is not None and due < turn.end:
             turn.end = due
-        if isinstance(timeline, VirtualTimeline):
-            timeline.begin()
-            try:
-                pcpu.run(max(turn.end - timeline.now(), 1))
-            finally:
-                timeline.end()
-        else:
-            assert isinstance(timeline, WallTimeline)
-            pcpu.run_wall(timeline.host_deadline(turn.end))
+        timeline.running = True
+        try:
+            if isinstance(timeline, VirtualTimeline):
+                timeline.begin()
+                try:
+                    pcpu.run(max(turn.end - timeline.now(), 1))
+                finally:
+                    timeline.end()
+            else:
+                assert isinstance(timeline, WallTimeline)
+                pcpu.run_wall(timeline.host_deadline(turn.end))
+        finally:
+            timeline.running = False
 
     # -- nobody can run ----------------------------------------------------------------------------------------------
-    def _advance_virtual_time(self) -> bool:
-        """Let a virtual timeline that idles take its input, or jump to its next timer; whether one did."""
-        moved = False
-        for timeline in self.timelines:
-            if isinstance(timeline, VirtualTimeline) and timeline.vcpus and timeline.idle():
-                moved = True
-        return moved
-
     def _idle(self, deadline: float | None) -> None:
         wait = IDLE_WAIT_S
         for timeline in self.timelines:

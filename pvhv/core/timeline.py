@@ -7,8 +7,8 @@ timeline idle, its time jumps to the next timer. What happens on a virtual timel
 domains only, never on the host or on other timelines.
 
 Scheduling within a timeline is fair by weight: the runnable vCPU that had the least time (divided by its domain's
-weight) runs next, for at most a slice. A vCPU that wakes does not get back the time it slept: it starts level with
-the others, a little ahead, so that a vCPU which sleeps often answers quickly.
+weight) runs next, for at most a slice. A vCPU that could not run for a while does not get that time back: it starts
+level with those that ran, a little ahead, so that a vCPU which sleeps often answers quickly.
 
 Read beside it: xen/common/timer.c, xen/common/sched/credit.c (whose weights these are).
 """
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SLICE_NS = 10_000_000
 WAKE_LEAD_NS = 5_000_000
+CANCELLED_KEPT = 64  # cancelled timers that may lie about before the heap is rid of them
 DEFAULT_WEIGHT = 256
 
 Callback = Callable[[], None]
@@ -34,15 +35,18 @@ Callback = Callable[[], None]
 class Timer:
     """A callback at a time; `cancel` makes it not happen."""
 
-    __slots__ = ("callback", "deadline")
+    __slots__ = ("callback", "deadline", "timeline")
 
-    def __init__(self, deadline: int, callback: Callback) -> None:
+    def __init__(self, deadline: int, callback: Callback, timeline: Timeline) -> None:
         self.deadline = deadline
         self.callback: Callback | None = callback
+        self.timeline = timeline
 
     def cancel(self) -> None:
         """Take it back; harmless when it already happened."""
-        self.callback = None
+        if self.callback is not None:
+            self.callback = None
+            self.timeline.one_cancelled()
 
 
 class Share:
@@ -82,7 +86,10 @@ class Timeline:
         self.host_ns = 0  # host time spent on this timeline, for fairness between timelines
         self.on_idle: list[Callable[[], bool]] = []  # asked when nothing can run; True says "something may run now"
         self.turn: Turn | None = None
+        self.running = False  # the pCPU runs our turn's vCPU
+        self.level = 0  # the most that a vCPU had when it was picked: those who begin to run begin there
         self._serial = 0
+        self._cancelled = 0
 
     def now(self) -> int:
         """System time in ns."""
@@ -95,16 +102,27 @@ class Timeline:
     # -- timers ------------------------------------------------------------------------------------------------
     def after(self, deadline: int, callback: Callback) -> Timer:
         """Call `callback` at `deadline` (absolute ns) or as soon as possible after it."""
-        timer = Timer(deadline, callback)
+        timer = Timer(deadline, callback, self)
         self._serial += 1
         heapq.heappush(self.timers, (deadline, self._serial, timer))
+        if self.running and self.turn is not None and deadline < self.turn.end:
+            self.cpu.pcpu.stop()  # the run under way would go on beyond it
         return timer
+
+    def one_cancelled(self) -> None:
+        """A timer of ours was cancelled. A guest may set and cancel them as fast as it can: keep few of these."""
+        self._cancelled += 1
+        if self._cancelled > max(CANCELLED_KEPT, len(self.timers) // 2):
+            self.timers[:] = [entry for entry in self.timers if entry[2].callback is not None]
+            heapq.heapify(self.timers)
+            self._cancelled = 0
 
     def next_deadline(self) -> int | None:
         """When the next live timer is due."""
         timers = self.timers
         while timers and timers[0][2].callback is None:
             heapq.heappop(timers)
+            self._cancelled -= 1
         return timers[0][0] if timers else None
 
     def fire(self) -> None:
@@ -114,7 +132,9 @@ class Timeline:
         while timers and timers[0][0] <= now:
             timer = heapq.heappop(timers)[2]
             callback, timer.callback = timer.callback, None
-            if callback is not None:
+            if callback is None:
+                self._cancelled -= 1
+            else:
                 callback()
 
     def runnable(self) -> bool:
@@ -125,9 +145,15 @@ class Timeline:
     def pick(self) -> VCPU | None:
         """The runnable vCPU that had least."""
         chosen = None
+        floor = self.level - WAKE_LEAD_NS
         for vcpu in self.vcpus:
-            if vcpu.runnable and (chosen is None or vcpu.had < chosen.had):
-                chosen = vcpu
+            if vcpu.runnable:
+                if vcpu.had < floor:
+                    vcpu.had = floor
+                if chosen is None or vcpu.had < chosen.had:
+                    chosen = vcpu
+        if chosen is not None and chosen.had > self.level:
+            self.level = chosen.had
         return chosen
 
     def charge(self, vcpu: VCPU, ran: int) -> None:
@@ -135,15 +161,9 @@ class Timeline:
         vcpu.ran += ran
         vcpu.had += ran * DEFAULT_WEIGHT // vcpu.domain.weight
 
-    def woken(self, vcpu: VCPU) -> None:
-        """`vcpu` becomes runnable: level with the least of the others, a little ahead."""
-        others = [other.had for other in self.vcpus if other is not vcpu and other.runnable]
-        if others:
-            vcpu.had = max(vcpu.had, min(others) - WAKE_LEAD_NS)
-
     def add(self, vcpu: VCPU) -> None:
         """Let `vcpu` live by this timeline."""
-        vcpu.had = min((other.had for other in self.vcpus), default=0)
+        vcpu.had = self.level
         self.vcpus.append(vcpu)
 
     def remove(self, vcpu: VCPU) -> None:
@@ -206,8 +226,11 @@ class VirtualTimeline(Timeline):
     def idle(self) -> bool:
         """Nobody can run: take input if there is some, else jump to the next timer. Whether anything happened.
 
-        A `paced` timeline (somebody sits at its console) does not run ahead of the host's clock in its sleep.
+        Nothing does when nobody sleeps who could be woken by it: the time of paused domains stands still. A `paced`
+        timeline (somebody sits at its console) does not run ahead of the host's clock in its sleep.
         """
+        if not any(vcpu.asleep for vcpu in self.vcpus):
+            return False
         taken = [take() for take in self.on_idle]  # all of them are asked
         if any(taken):
             return True

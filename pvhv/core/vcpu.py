@@ -117,5 +117,10 @@ class VCPU:
         """Whether the scheduler may pick it."""
         return not (self.down or self.blocked or self.polling or self.paused or self.domain.paused)
 
+    @property
+    def asleep(self) -> bool:
+        """Whether it would run if something happened for it."""
+        return (self.blocked or self.polling) and not (self.down or self.paused or self.domain.paused)
+
     def __repr__(self) -> str:
         return f"d{self.domain.domid}v{self.vcpu_id}"

@@ -35,18 +35,19 @@ VGCF_ONLINE = 1 << 5
 class Machine:
     """A hypervisor and the means to be its guests."""
 
-    def __init__(self, frames: int = FRAMES) -> None:
+    def __init__(self, frames: int = FRAMES, virtual: bool = False) -> None:
         self.hv = Hypervisor(memory_frames=frames)
         self.ram = self.hv.ram
         self.frames = self.hv.frames
-        self.cpu = self.hv.cpu(False)
+        self.timeline = self.hv.timeline("test") if virtual else self.hv.wall
+        self.cpu = self.timeline.cpu
         self.work = WORK_SHARE  # the share of work a call gets before it is put aside
         self.continued = 0  # how often the last call was
 
     # -- making guests -----------------------------------------------------------------------------------------
     def guest(self, pages: int = 48, vcpus: int = 1, room: int = 0) -> Domain:
         """A guest with `pages` frames, allowed `room` more. Its events are masked."""
-        domain = self.hv.create_domain(vcpus=vcpus, max_pages=pages + room)
+        domain = self.hv.create_domain(timeline=self.timeline, vcpus=vcpus, max_pages=pages + room)
         self.populate(domain, pages)
         for vcpu in domain.vcpus:
             self.ram.bytes[vcpu.vcpu_info + 1] = 1
@@ -54,7 +55,7 @@ class Machine:
 
     def populate(self, domain: Domain, pages: int) -> None:
         """Give it frames and tables, and its first vCPU a context."""
-        assert TABLES < pages <= 512
+        assert TABLES < pages <= 256  # one L1, with room behind
         mfns = [mfn for mfn in (allocate(domain, 0) for _ in range(pages)) if mfn is not None]
         assert len(mfns) == pages
         for pfn, mfn in enumerate(mfns):
@@ -136,9 +137,12 @@ class Machine:
         return result - (1 << 64) if result >> 63 else result
 
     def safe_point(self) -> None:
-        """Let deferred work happen."""
-        while self.hv.scheduler.deferred:
-            self.hv.scheduler.deferred.popleft()()
+        """Let deferred work happen, and domains be taken apart to the end."""
+        scheduler = self.hv.scheduler
+        while scheduler.deferred or scheduler.background:
+            if scheduler.deferred:
+                scheduler.deferred.popleft()()
+            scheduler.step_in_background()
 
     def destroy(self, domain: Domain) -> None:
         """Take a guest apart to the end."""
