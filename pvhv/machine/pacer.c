@@ -25,7 +25,7 @@ typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
-#define LAYOUT 3 /* of struct pacer: the number pacer.py has */
+#define LAYOUT 4 /* of struct pacer: the number pacer.py has */
 #define TABLE_BITS 15
 
 #if defined(_WIN32)
@@ -53,8 +53,9 @@ struct entry {
 /* Every field but the table is one 64-bit word; pacer.py has the same list. */
 struct pacer {
     u64 executed;               /* instructions, exact at every exit */
-    volatile u64 limit;         /* stop at the first block boundary where executed >= limit */
-    u64 stop;                   /* Python's: a stop was asked for (which also sets limit to 0) */
+    volatile u64 limit;         /* look closer at the first block boundary where executed >= limit */
+    volatile u64 stop;          /* a stop was asked for (which sets limit to 0 as well) */
+    u64 goal;                   /* stop at the first block boundary where executed >= goal */
     struct entry *last;         /* the block last entered; 0: none, or it is settled */
     u64 new_pc, new_size, new_count; /* the block last translated; size 0: none */
     u64 context;                /* uc_context to refresh before looking at state, or 0 */
@@ -73,7 +74,7 @@ struct pacer {
     u32 (*on_cpuid)(void);
     u32 (*on_in)(void *, u32, int);
     void (*on_out)(void *, u32, int, u32);
-    u64 spare[9];               /* the table begins at 256 bytes */
+    u64 spare[8];              /* the table begins at 256 bytes */
     struct entry table[1u << TABLE_BITS];
 };
 
@@ -116,7 +117,7 @@ static int two_byte_has_modrm(u32 op)
 static u32 instruction_length(const u8 *p, int long_mode)
 {
     const u8 *start = p;
-    int word = 0, wide = 0, address = 0, repne = 0;
+    int word = 0, wide = 0, address = 0, rep = 0, repne = 0;
     u32 op, map = 0, modrm = 0;
 
     for (;; p++) {
@@ -128,7 +129,8 @@ static u32 instruction_length(const u8 *p, int long_mode)
         if (op == 0x66) word = 1;
         else if (op == 0x67) address = 1;
         else if (op == 0xf2) repne = 1;
-        else if (op != 0xf3 && op != 0xf0 && (op & 0xe7) != 0x26 && op != 0x64 && op != 0x65) break;
+        else if (op == 0xf3) rep = 1;
+        else if (op != 0xf0 && (op & 0xe7) != 0x26 && op != 0x64 && op != 0x65) break;
         wide = 0; /* a REX counts only right before the opcode */
         if (p - start >= 14)
             return 15;
@@ -148,8 +150,9 @@ static u32 instruction_length(const u8 *p, int long_mode)
         u32 mod, rm;
         modrm = *p++;
         mod = modrm >> 6, rm = modrm & 7;
-        if (map == 1 && op >= 0x20 && op <= 0x23)
-            mod = 3; /* mov to and from control and debug registers: no memory form */
+        if (map == 1 && ((op >= 0x20 && op <= 0x23) || op == 0x50 || (op >= 0x71 && op <= 0x73) ||
+                         (op == 0xd6 && !word && (rep || repne))))
+            mod = 3; /* mov crN, movmskps, psrlw, movq2dq: these have no memory form, and do not look */
         if (!long_mode && address) {
             if (mod == 1) p += 1;
             else if (mod == 2 || (mod == 0 && rm == 6)) p += 2;
@@ -212,8 +215,8 @@ static const u8 *code_page(const struct pacer *p, u64 va)
     }
 }
 
-/* How many instructions begin in [from, to). */
-static u64 instructions(const struct pacer *p, u64 from, u64 to)
+/* How many instructions begin in [from, to); *end is where the last of them ends. */
+static u64 instructions(const struct pacer *p, u64 from, u64 to, u64 *end)
 {
     int long_mode = p->state[HFLAGS] & HF_CS64 ? 1 : 0;
     u64 n = 0;
@@ -233,6 +236,7 @@ static u64 instructions(const struct pacer *p, u64 from, u64 to)
         }
         n++;
     }
+    *end = from;
     return n;
 }
 
@@ -243,35 +247,39 @@ static struct entry *entry_of(struct pacer *p, u64 place)
     return &p->table[place >> 7 & ((1u << TABLE_BITS) - 1)];
 }
 
-/* The block last entered was left at `rip`, within it: keep what was executed of it. */
-static void settle(struct pacer *p, u64 rip, u64 tried)
+/* How much of the block last entered is not executed if it was left (or has come to) `rip`, before which it
+ * tried `tried` instructions that did not complete. */
+static u64 remainder_of(const struct pacer *p, u64 rip, u64 tried)
 {
     const struct entry *last = p->last;
-    if (rip - last->pc < last->size) {
-        u64 done = instructions(p, last->pc, rip) + tried;
-        if (done < last->count)
-            p->executed -= last->count - done;
-    }
-    p->last = 0;
+    u64 done, end;
+    if (rip - last->pc >= last->size)
+        return 0;
+    done = instructions(p, last->pc, rip, &end) + tried;
+    return done < last->count ? last->count - done : 0;
 }
 
 /* A block of one instruction is entered.  If it lies in the last block and does not reach to that
  * one's end, the engine cut the last block here, because the instruction writes to that block,
- * and runs it again alone.  (No exit tells us.  A single-stepped guest runs such blocks as well.) */
+ * and runs it again alone.  No exit tells us.  But a single-stepped guest runs such blocks as well,
+ * and so may one that jumps into the middle of an instruction. */
 static int was_cut(void *uc, u64 pc, u32 size, struct pacer *p)
 {
     const struct entry *last = p->last;
+    u64 end;
     if (!last || pc - last->pc >= last->size || pc + size >= last->pc + last->size)
         return 0;
     if (p->context)
         p->context_save(uc, (void *)p->context);
-    return !(p->state[EFLAGS] & TF);
+    instructions(p, last->pc, pc, &end);
+    return end == pc && !(p->state[EFLAGS] & TF);
 }
 
 /* UC_HOOK_EDGE_GENERATED: a block was translated, and is run next. */
 EXPORT void pacer_translated(void *uc, const struct uc_tb *block, const struct uc_tb *before, struct pacer *p)
 {
     (void)uc, (void)before;
+    p->limit = 0; /* look at the next block slowly: it may lie where a forgotten one lay */
     p->new_pc = block->pc, p->new_size = block->size, p->new_count = block->icount;
 }
 
@@ -281,17 +289,20 @@ static __attribute__((noinline, cold)) void block_slowly(void *uc, u64 pc, u32 s
     struct entry *e = entry_of(p, place);
     u32 n = e->count;
 
-    if (e->place != place || e->pc != pc || e->size != size) {
-        if (p->new_pc == pc && p->new_size == size) {
-            n = (u32)p->new_count;
-        } else { /* translated in an earlier run, or evicted from the table: the engine still knows */
-            struct uc_tb block = {0, 0, 0};
-            n = p->ctl(uc, REQUEST_CACHE, pc, &block) == 0 && block.size == size ? block.icount : 1;
-        }
-        p->new_size = 0;
+    p->limit = p->goal;
+    __atomic_thread_fence(__ATOMIC_SEQ_CST); /* a stop sets `stop`, then `limit`: one of them is seen */
+    if (p->stop)
+        p->limit = 0;
+    if (p->new_size && p->new_pc == pc && p->new_size == size) {
+        n = (u32)p->new_count;
+    } else if (e->place != place || e->pc != pc || e->size != size) {
+        /* Translated in an earlier run, or evicted from the table: the engine still knows. */
+        struct uc_tb block = {0, 0, 0};
+        n = p->ctl(uc, REQUEST_CACHE, pc, &block) == 0 && block.size == size ? block.icount : 1;
     }
-    if (n == 1 && was_cut(uc, pc, size, p)) {
-        settle(p, pc, 1); /* and no stop: resumed here, the guest would be cut here again */
+    p->new_size = 0;
+    if (n == 1 && was_cut(uc, pc, size, p)) { /* no stop: resumed here, the guest would be cut here again */
+        p->executed -= remainder_of(p, pc, 1);
     } else if (p->executed >= p->limit) {
         p->last = 0;
         p->emu_stop(uc);
@@ -331,7 +342,7 @@ EXPORT void pacer_stop(void *uc, u64 pc, u32 size, struct pacer *p)
  * there may be no next block (a guest that jumped to nowhere faults for ever). */
 static void stop_if_due(void *uc, struct pacer *p)
 {
-    if (p->executed >= p->limit)
+    if (p->stop || p->executed >= p->goal)
         p->emu_stop(uc);
 }
 
@@ -345,9 +356,9 @@ EXPORT void pacer_exit(void *uc, u32 code, struct pacer *p)
         error = *(const u32 *)((const u8 *)p->state + p->vmexit_error_code);
         if (code == EXIT_DB) { /* a trap: RIP is past what was executed */
             if (p->last->count > 1)
-                settle(p, p->state[RIP], 0);
+                p->executed -= remainder_of(p, p->state[RIP], 0);
         } else if (!(code == EXIT_PF && error & FETCH)) { /* a fetch fails between blocks */
-            settle(p, p->state[RIP], 1);
+            p->executed -= remainder_of(p, p->state[RIP], 1);
         }
     }
     p->last = 0;
@@ -366,17 +377,14 @@ EXPORT void pacer_syscall(void *uc, struct pacer *p)
  * not counted. */
 static u64 borrow(void *uc, struct pacer *p)
 {
-    const struct entry *last = p->last;
-    u64 done;
-    if (!last)
+    u64 rest;
+    if (!p->last)
         return 0;
     if (p->context)
         p->context_save(uc, (void *)p->context);
-    done = instructions(p, last->pc, p->state[RIP]) + 1;
-    if (p->state[RIP] - last->pc >= last->size || done >= last->count)
-        return 0;
-    p->executed -= last->count - done;
-    return last->count - done;
+    rest = remainder_of(p, p->state[RIP], 1);
+    p->executed -= rest;
+    return rest;
 }
 
 EXPORT u32 pacer_cpuid(void *uc, struct pacer *p)

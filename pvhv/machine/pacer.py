@@ -24,16 +24,16 @@ from pvhv.machine import engine as uc
 from pvhv.machine.ram import Ram
 
 # Indices of Pacer.words, in the order of struct pacer.
-EXECUTED, LIMIT, STOP, LAST, NEW_PC, NEW_SIZE, NEW_COUNT = range(7)
-CONTEXT, STATE, RAM, RAM_BYTES, ERROR_CODE_OFFSET, EMU_STOP, CTL, CONTEXT_SAVE, ON_EXIT = range(7, 16)
-ENGINE, REG_READ, REGISTERS, ON_SYSCALL, ON_CPUID, ON_IN, ON_OUT = range(16, 23)
+EXECUTED, LIMIT, STOP, GOAL, LAST, NEW_PC, NEW_SIZE, NEW_COUNT = range(8)
+CONTEXT, STATE, RAM, RAM_BYTES, ERROR_CODE_OFFSET, EMU_STOP, CTL, CONTEXT_SAVE, ON_EXIT = range(8, 17)
+ENGINE, REG_READ, REGISTERS, ON_SYSCALL, ON_CPUID, ON_IN, ON_OUT = range(17, 24)
 _TABLE_AT: Final = 256
 _TABLE_BYTES: Final = 24 << 15
 
 NO_LIMIT: Final = (1 << 64) - 1
 
 # Changes with struct pacer and the functions' arguments, there and here.
-_LAYOUT: Final = 3
+_LAYOUT: Final = 4
 
 _HOW_TO_BUILD: Final = "From a source tree run: python3 tools/dev.py build"
 _BUILT: Final = Path(__file__).parents[1] / "_built" / "pacer"
@@ -121,7 +121,7 @@ class Pacer:
         memory = mmap.mmap(-1, _TABLE_AT + _TABLE_BYTES)  # committed as blocks are met
         self.pointer: Final = ctypes.addressof(ctypes.c_char.from_buffer(memory))
         words = self.words = memoryview(memory)[:_TABLE_AT].cast("Q")
-        words[LIMIT] = NO_LIMIT
+        words[LIMIT] = words[GOAL] = NO_LIMIT
         words[STATE], words[RAM], words[RAM_BYTES] = state, ram.address, ram.size
         words[ERROR_CODE_OFFSET], words[CONTEXT] = error_code_offset, context or 0
         words[EMU_STOP], words[CTL] = address(uc.uc_emu_stop), address(uc.uc_ctl)
@@ -133,7 +133,7 @@ class Pacer:
         self.flush_tlb = partial(lib.pacer_flush_tlb, self_argument)
 
     def hook(self, callbacks: Callbacks, *, count: bool) -> None:
-        """Safe stops (`words[LIMIT] = 0` ends the run before the next block), and exact counts if asked.
+        """Safe stops (`words[STOP] = 1`, then `words[LIMIT] = 0`), and exact counts if asked.
 
         What the engine calls passes through the pacer on its way to the ctypes callbacks.
         """

@@ -359,7 +359,8 @@ class PCPU:
         if budget is not None and not self.virtual:
             raise ValueError("a budget of instructions needs the virtual clock")
         # The limit first, then the loop's look at STOP: `stop` writes them in the other order.
-        words[pace.LIMIT] = pace.NO_LIMIT if budget is None else words[pace.EXECUTED] + budget
+        goal = pace.NO_LIMIT if budget is None else words[pace.EXECUTED] + budget
+        words[pace.GOAL] = words[pace.LIMIT] = goal
         words[pace.LAST] = 0
         state, start, handle = self.state, uc.uc_emu_start, self._handle
         context, exits = self._context, self._exits
@@ -378,7 +379,7 @@ class PCPU:
                     raise failure
                 if error:
                     raise uc.EngineError(f"the engine gave up at RIP {state[RIP]:#x}", error)
-                if self.virtual and words[pace.EXECUTED] >= words[pace.LIMIT]:
+                if self.virtual and words[pace.EXECUTED] >= goal:
                     break
                 # Else a kick meant for the run before came late: go on.
         finally:
