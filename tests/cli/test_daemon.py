@@ -14,7 +14,7 @@ import pytest
 
 from pvhv.toolstack import rpc
 from pvhv.toolstack.paths import LONGEST_SOCKET_PATH, Paths
-from tests.cli.conftest import Pvhv
+from tests.cli.conftest import ROOT, Pvhv
 from tests.toolstack.recipes import SPIN
 
 
@@ -128,16 +128,16 @@ def test_a_long_path_gets_a_short_socket(tmp_path: Path) -> None:
 def test_older_code_is_replaced_while_it_has_no_domains(pvhv: Pvhv) -> None:
     first = pvhv.pid
     # Another tree with the same package: its code is not the code the host process runs.
-    other = pvhv.directory / "tree"
-    other.mkdir()
-    (other / "pvhv").symlink_to(Path(pvhv.environment["PYTHONPATH"]) / "pvhv")
-    pvhv.environment["PYTHONPATH"] = str(other)
+    for name in ("second", "third"):
+        (pvhv.directory / name).mkdir()
+        (pvhv.directory / name / "pvhv").symlink_to(ROOT / "pvhv")
+    pvhv.environment["PYTHONPATH"] = str(pvhv.directory / "second")
     second = pvhv.pid
     assert second != first
     pvhv.ok("create", pvhv.domain("one", SPIN))
-    pvhv.environment["PYTHONPATH"] = str(other.resolve().parent / "tree" / "..") + "/tree"
+    pvhv.environment["PYTHONPATH"] = str(pvhv.directory / "third")
     done = pvhv.run("list")
-    assert "runs older code than this command" in done.stderr
+    assert f"pvhvd (process {second}) runs older code than this command" in done.stderr
     assert "one" in done.stdout
 
 

@@ -136,7 +136,7 @@ def test_tables_at_a_terminal(shared: Pvhv) -> None:
     terminal = Terminal(shared, "top", "-d", "0.1")
     terminal.wait_for(b"Hypercalls/s")
     terminal.wait_for(b"Hypercalls/s")
-    terminal.type(b"\x03")
+    terminal.process.send_signal(signal.SIGINT)  # what Ctrl-C would be, were it our session's terminal
     terminal.end(130)
 
 
