@@ -16,6 +16,7 @@ from pvhv.core.domain import Domain
 from pvhv.core.errors import GuestFault
 from pvhv.core.runstate import BLOCKED, OFFLINE, RUNNABLE, RUNNING
 from pvhv.core.vcpu import VCPU
+from pvhv.core.vtimer import periodic_work, rest_periodic
 
 if TYPE_CHECKING:
     from pvhv.core.hypervisor import Hypervisor
@@ -116,12 +117,14 @@ class Activity:
     def entering(self, vcpu: VCPU, now: int) -> None:
         """A turn of `vcpu` begins."""
         vcpu.runstate.enter(RUNNING, now)
+        periodic_work(vcpu)
 
     def leaving(self, vcpu: VCPU, now: int) -> None:
         """Its turn is over."""
         if vcpu.runstate_guest and vcpu.domain.runs and vcpu.domain.timeline.cpu.loaded is vcpu:
             self.show_runstate(vcpu)
         vcpu.runstate.enter(resting_state(vcpu), now)
+        rest_periodic(vcpu)
 
     def fill_runstate(self, vcpu: VCPU, info: Any) -> None:
         """struct vcpu_runstate_info."""

@@ -5,7 +5,7 @@ One thread runs the hypervisor, its guests and dom0's backends. Each turn of the
 (`post`), lets deferred work and due timers happen, and runs one vCPU of the timeline that had the least of the host's
 time, for at most a slice. A run ends early when the vCPU blocks, when a long hypercall used up its share of work,
 or when somebody stops the pCPU from outside; on a virtual timeline the vCPU then takes its slice up again where it
-was, so that what comes from outside never changes who runs when.
+was, so that what comes from outside (be it the host's clock) never changes who runs when.
 
 Read beside it: schedule() in xen/common/sched/core.c; run_guest in Linux' drivers/lguest/core.c for the shape.
 """
@@ -215,6 +215,8 @@ class Scheduler:
             # guest must not see, by the moment of an upcall or of its clock page, that it was.
             if turn.looks_again:
                 turn.looks_again = False
+                if vcpu.runstate_guest:
+                    hypervisor.activity.show_runstate(vcpu)
                 hypervisor.update_time(vcpu)
                 hypervisor.deliver_pending(vcpu)
             if vcpu.runnable and not self._posted and not self.deferred:
@@ -230,9 +232,10 @@ class Scheduler:
         timeline.running = True
         try:
             if isinstance(timeline, VirtualTimeline):
+                # The host's clock breaks it off, too, or a guest that exits much would keep others waiting.
                 timeline.begin()
                 try:
-                    pcpu.run(max(turn.end - timeline.now(), 1))
+                    pcpu.run_wall(time.monotonic_ns() + SLICE_NS, max(turn.end - timeline.now(), 1))
                 finally:
                     timeline.end()
             else:

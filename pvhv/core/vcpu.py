@@ -104,7 +104,8 @@ class VCPU:
         self.virq_ports: dict[int, int] = {}  # VIRQ -> port
         self.singleshot: Timer | None = None
         self.periodic: Timer | None = None
-        self.periodic_period = 0
+        self.periodic_period = 10_000_000  # ns; what a PV guest begins with
+        self.periodic_last = 0  # when its tick came last
         self.poll_timer: Timer | None = None
 
         # -- what counters, top and a crash report show

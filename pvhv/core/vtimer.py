@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A vCPU's timers: one-shot and periodic, both heard as VIRQ_TIMER.
 
+The periodic one is there from the start, every 10 ms, until the guest stops it. It ticks for a vCPU that runs: one
+that sleeps is not woken by it, and gets the tick it missed, once, when it runs again.
+
 Read beside it: vcpu_singleshot_timer_fn, vcpu_periodic_timer_work in xen/common/sched/core.c.
 """
 
@@ -32,25 +35,29 @@ def _singleshot(vcpu: VCPU) -> None:
 
 
 def set_periodic(vcpu: VCPU, period: int) -> None:
-    """VIRQ_TIMER every `period` ns from now; 0 stops it."""
+    """VIRQ_TIMER every `period` ns while the vCPU runs, counted from the last tick; 0 stops it."""
+    vcpu.periodic_period = period
+    periodic_work(vcpu)
+
+
+def periodic_work(vcpu: VCPU) -> None:
+    """The tick, if it is due, and the timer for the next. (vcpu_periodic_timer_work)"""
+    rest_periodic(vcpu)
+    if not vcpu.periodic_period:
+        return
+    now = vcpu.domain.timeline.now()
+    if now >= vcpu.periodic_last + vcpu.periodic_period:
+        send_virq(vcpu, VIRQ_TIMER)
+        vcpu.periodic_last = now
+    deadline = vcpu.periodic_last + vcpu.periodic_period
+    vcpu.periodic = vcpu.domain.timeline.after(deadline, partial(periodic_work, vcpu))
+
+
+def rest_periodic(vcpu: VCPU) -> None:
+    """The vCPU leaves the pCPU: no ticks until it is back."""
     if vcpu.periodic is not None:
         vcpu.periodic.cancel()
         vcpu.periodic = None
-    vcpu.periodic_period = period
-    if period:
-        _arm_periodic(vcpu, vcpu.domain.timeline.now() + period)
-
-
-def _arm_periodic(vcpu: VCPU, deadline: int) -> None:
-    vcpu.periodic = vcpu.domain.timeline.after(deadline, partial(_tick, vcpu, deadline))
-
-
-def _tick(vcpu: VCPU, due: int) -> None:
-    """One event for however many periods passed: a vCPU that did not run is not told each tick it missed."""
-    period = vcpu.periodic_period
-    now = vcpu.domain.timeline.now()
-    send_virq(vcpu, VIRQ_TIMER)
-    _arm_periodic(vcpu, due + (max(0, now - due) // period + 1) * period)
 
 
 def stop_all(vcpu: VCPU) -> None:

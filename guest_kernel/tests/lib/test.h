@@ -163,3 +163,4 @@ extern unsigned long user_l4_mfn, kernel_l4_mfn;
 /* time.c */
 unsigned long now(void); /* nanoseconds of system time */
 unsigned long rdtsc(void);
+void delay_until(unsigned long time); /* busy, but looking at the clock only now and then: that may be dear */

@@ -32,3 +32,10 @@ unsigned long now(void)
     } while ((version & 1) || version != time->version);
     return result;
 }
+
+void delay_until(unsigned long time)
+{
+    while (now() < time)
+        for (unsigned i = 0; i < 20000; i++)
+            asm volatile("");
+}
