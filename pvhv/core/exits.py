@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pvhv.core.hypervisor import Hypervisor
     from pvhv.core.vcpu import VCPU
 
-NMI, INVALID_OPCODE, NO_DEVICE, GENERAL_PROTECTION, PAGE_FAULT = 2, 6, 7, 13, 14
+DEBUG, NMI, INVALID_OPCODE, NO_DEVICE, GENERAL_PROTECTION, PAGE_FAULT = 1, 2, 6, 7, 13, 14
 ERROR_CODE_IDT = 2
 IRET_NUMBER = 23
 LEGACY_SYSCALL = 0x80
@@ -59,6 +59,7 @@ class Exits:
         pcpu.on_syscall = self.make_syscall()
         for vector in range(32):
             pcpu.on_exception[vector] = self.make_exception(vector)
+        pcpu.on_exception[DEBUG] = self.debug
         pcpu.on_exception[PAGE_FAULT] = self.make_page_fault()
         pcpu.on_exception[GENERAL_PROTECTION] = self.general_protection
         pcpu.on_exception[INVALID_OPCODE] = self.invalid_opcode
@@ -243,6 +244,13 @@ class Exits:
             self.give(vector, self.cpu.pcpu.aux[ERROR_CODE])
 
         return exception
+
+    def debug(self) -> None:
+        """#DB: a step taken; the one the engine makes at the iret itself is not one."""
+        stepped_from, self.traps.steps_from = self.traps.steps_from, None
+        if stepped_from != self.state[RIP]:
+            self.cpu.current.exits["exception"] += 1
+            self.give(DEBUG)
 
     def give(self, vector: int, error_code: int = 0) -> None:
         """Inject and look for events."""

@@ -32,6 +32,7 @@ from pvhv.machine.cpustate import CS, HF_CS64, HFLAGS, R11, RCX, RIP, RSP, SS
 FLAT_KERNEL_CS = 0xE033
 FLAT_KERNEL_SS = 0xE02B
 
+EFLAGS_TF = 1 << 8
 EFLAGS_IF = 1 << 9
 EFLAGS_IOPL = 3 << 12
 EFLAGS_VM = 1 << 17
@@ -77,6 +78,9 @@ class Traps:
         self.words = cpu.memory.words
         self.bounce = self._make_bounce()
         self.deliver_events = self._make_deliver_events()
+        # Where an iret with TF set went. The engine looks at TF at the end of the iret's own `syscall`, and so has its
+        # first debug exception too early, with nothing executed: that one is dropped.
+        self.steps_from: int | None = None
         self.iret = self._make_iret()
 
     def _make_bounce(self) -> Callable[[VCPU, int, int | None, bool], None]:
@@ -193,6 +197,8 @@ class Traps:
             state[RSP] = rsp
             state[RIP] = rip - 2 & MASK64
             set_rflags(rflags & IRET_KEEPS | EFLAGS_IF | 2)
+            if rflags & EFLAGS_TF:
+                self.steps_from = rip
             ram[vcpu.vcpu_info + 1] = 0 if rflags & EFLAGS_IF else 1
             cs = cs & 0xFFFF | 3  # the upcall mask of a bounce frame stands above it
             if state[CS] != cs or state[SS] != ss | 3:
