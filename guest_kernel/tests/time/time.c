@@ -13,7 +13,8 @@ void test_main(void)
     unsigned long last = now(), start = last, wall, ticks = rdtsc();
     unsigned timer = bind_virq(VIRQ_TIMER);
 
-    for (int i = 0; i < 100000; i++) {
+    check_is(HYPERVISOR_vcpu_op(VCPUOP_stop_periodic_timer, 0, 0), 0);
+    for (int i = 0; i < 10000; i++) {
         unsigned long t = now();
 
         check(t >= last);
@@ -25,7 +26,7 @@ void test_main(void)
 
     wall = ((unsigned long)shared_info->wc_sec_hi << 32) | shared_info->wc_sec;
     say("booted at %lu\n", wall);
-    check(wall > 1500000000UL && shared_info->wc_nsec < 1000000000 && shared_info->wc_version % 2 == 0);
+    check(wall > 900000000UL && shared_info->wc_nsec < 1000000000 && shared_info->wc_version % 2 == 0);
 
     /* A sleep is as long in our clock as in Xen's. */
     check_is(HYPERVISOR_vcpu_op(VCPUOP_get_runstate_info, 0, &before), 0);
