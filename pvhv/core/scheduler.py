@@ -213,7 +213,7 @@ class Scheduler:
             cpu.load(vcpu)
             # A turn that only something outside broke off goes on as if it had not been: on a virtual timeline the
             # guest must not see, by the moment of an upcall or of its clock page, that it was.
-            if turn.looks_again:
+            if turn.looks_again or not timeline.virtual:
                 turn.looks_again = False
                 if vcpu.runstate_guest:
                     hypervisor.activity.show_runstate(vcpu)

@@ -134,8 +134,10 @@ class Timeline:
             callback, timer.callback = timer.callback, None
             if callback is None:
                 self._cancelled -= 1
-            else:
-                callback()
+                continue
+            if self.turn is not None:
+                self.turn.looks_again = True  # it may be for the very vCPU that goes on now
+            callback()
 
     def runnable(self) -> bool:
         """Whether any vCPU can run."""

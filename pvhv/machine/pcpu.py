@@ -388,11 +388,11 @@ class PCPU:
             if self._ticker is not None:
                 self._ticker.disarm()
 
-    def run_wall(self, deadline_ns: int) -> None:
+    def run_wall(self, deadline_ns: int, budget: int | None = None) -> None:
         """`run`, but stopped when time.monotonic_ns() reaches `deadline_ns`."""
         assert self._ticker is not None
         self._ticker.arm(deadline_ns)
-        self.run()
+        self.run(budget)
 
     def stop(self) -> None:
         """End the run (or, between runs, the next one at once) at a block boundary.  Any thread may."""

@@ -1,0 +1,365 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Whose turn it is: fairness, sleep, timers, and that nobody can make others wait.
+
+Guests here are a few instructions on virtual timelines, so what is measured is the same in every run; slices are made
+short so that there are many. What is about the host's time is measured in the processor time of the hypervisor's own
+thread, which a busy machine does not change.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from pvhv.abi.sched import SCHEDOP_block, SCHEDOP_poll, SCHEDOP_shutdown, SCHEDOP_yield
+from pvhv.abi.vcpu import VCPUOP_set_periodic_timer, VCPUOP_set_singleshot_timer, VCPUOP_stop_periodic_timer
+from pvhv.abi.xen import (
+    VIRQ_TIMER,
+    HYPERVISOR_multicall,
+    HYPERVISOR_sched_op,
+    HYPERVISOR_set_timer_op,
+    HYPERVISOR_vcpu_op,
+    HYPERVISOR_xen_version,
+)
+from pvhv.core import scheduler as scheduler_module
+from pvhv.core import timeline as timeline_module
+from pvhv.core.domain import Domain
+from pvhv.core.runstate import BLOCKED, OFFLINE, RUNNABLE
+from pvhv.core.timeline import VirtualTimeline
+from pvhv.machine.cpustate import R8
+from tests.core.code import R8 as CODE_R8
+from tests.core.code import RBX, Code
+from tests.core.lab import CODE, DATA, EVENT, Lab
+
+SLICE = 50_000
+MILLISECOND = 1_000_000
+
+
+@pytest.fixture
+def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    monkeypatch.setattr(scheduler_module, "SLICE_NS", SLICE)
+    monkeypatch.setattr(timeline_module, "SLICE_NS", SLICE)
+    monkeypatch.setattr(timeline_module, "WAKE_LEAD_NS", SLICE // 2)
+    lab = Lab()
+    yield lab
+    assert not lab.hv.bugs, lab.hv.bugs[0]
+
+
+def virtual(lab: Lab, name: str = "lab") -> VirtualTimeline:
+    timeline = lab.hv.timeline(name)
+    assert isinstance(timeline, VirtualTimeline)
+    return timeline
+
+
+def spin() -> Code:
+    """Count in %r8, for ever."""
+    code = Code(CODE)
+    no_ticks(code)
+    again = code.here
+    return code.inc(CODE_R8).jmp(again)
+
+
+def no_ticks(code: Code) -> Code:
+    """A PV guest begins with a periodic timer; most tests want none."""
+    return code.hypercall(HYPERVISOR_vcpu_op, VCPUOP_stop_periodic_timer, 0, 0)
+
+
+def run_for(lab: Lab, timeline: VirtualTimeline, ns: int) -> None:
+    end = timeline.now() + ns
+    assert lab.hv.run_until(lambda: timeline.now() >= end, 20)
+
+
+def ran(domain: Domain) -> int:
+    return domain.vcpus[0].ran
+
+
+# -- fairness ----------------------------------------------------------------------------------------------------------
+def test_equals_get_equal_time(lab: Lab) -> None:
+    domains = [lab.domain(spin()) for _ in range(4)]
+    run_for(lab, virtual(lab), 40 * SLICE)
+    assert max(map(ran, domains)) - min(map(ran, domains)) <= SLICE * 1.1
+    assert all(domain.vcpus[0].state[R8] > 0 for domain in domains)
+
+
+def test_time_is_divided_by_weight(lab: Lab) -> None:
+    heavy, light = lab.domain(spin()), lab.domain(spin())
+    heavy.weight, light.weight = 768, 256
+    run_for(lab, virtual(lab), 80 * SLICE)
+    assert ran(heavy) / ran(light) == pytest.approx(3, rel=0.1)
+
+
+def test_who_could_not_run_gets_no_time_back(lab: Lab) -> None:
+    worker, paused, late = lab.domain(spin()), lab.domain(spin()), lab.domain(spin())
+    for domain in (paused, late):
+        lab.hv.pause(domain)
+    run_for(lab, virtual(lab), 60 * SLICE)
+    assert ran(worker) > 59 * SLICE
+    lab.hv.unpause(paused)
+    run_for(lab, virtual(lab), 20 * SLICE)
+    assert ran(paused) == pytest.approx(10 * SLICE, abs=2 * SLICE)
+    # Now the one that computed all the while is away for a moment, and comes back to one that slept as long.
+    lab.hv.pause(worker)
+    lab.hv.pause(paused)
+    lab.hv.unpause(late)
+    run_for(lab, virtual(lab), SLICE)
+    lab.hv.unpause(worker)
+    before = ran(worker)
+    run_for(lab, virtual(lab), 20 * SLICE)
+    assert ran(worker) - before == pytest.approx(10 * SLICE, abs=2 * SLICE)
+
+
+def test_new_domains_start_level(lab: Lab) -> None:
+    first = lab.domain(spin())
+    run_for(lab, virtual(lab), 40 * SLICE)
+    second = lab.domain(spin())
+    before = ran(first)
+    run_for(lab, virtual(lab), 20 * SLICE)
+    assert ran(first) - before == pytest.approx(10 * SLICE, abs=2 * SLICE)
+    assert ran(second) == pytest.approx(10 * SLICE, abs=2 * SLICE)
+
+
+def test_yield_gives_the_rest_of_the_slice_away(lab: Lab) -> None:
+    polite = Code(CODE)
+    no_ticks(polite)
+    again = polite.here
+    polite.hypercall(HYPERVISOR_sched_op, SCHEDOP_yield, 0).jmp(again)
+    giver, taker = lab.domain(polite), lab.domain(spin())
+    run_for(lab, virtual(lab), 20 * SLICE)
+    assert ran(giver) < SLICE / 10
+    assert ran(taker) > 19 * SLICE
+
+
+def test_vcpus_of_all_timelines_get_host_time(lab: Lab) -> None:
+    one, other = lab.domain(spin()), lab.domain(spin(), timeline=lab.hv.timeline("another"))
+    wall = lab.domain(spin(), timeline=lab.hv.wall)
+    assert lab.hv.run_until(lambda: all(ran(domain) > 30 * SLICE for domain in (one, other, wall)), 20)
+
+
+# -- runstates ---------------------------------------------------------------------------------------------------------
+def test_runstates_add_up(lab: Lab) -> None:
+    domains = [lab.domain(spin()) for _ in range(2)]
+    timeline = virtual(lab)
+    run_for(lab, timeline, 20 * SLICE)
+    lab.hv.pause(domains[0])
+    run_for(lab, timeline, 5 * SLICE)
+    for domain in domains:
+        runstate = domain.vcpus[0].runstate
+        times = runstate.times(timeline.now())
+        assert sum(times) == timeline.now()
+        assert times[0] == pytest.approx(ran(domain), abs=SLICE * 1.1)
+    assert domains[0].vcpus[0].runstate.state == OFFLINE
+    assert domains[0].vcpus[0].runstate.times(timeline.now())[OFFLINE] == pytest.approx(5 * SLICE, abs=SLICE * 1.1)
+    assert domains[1].vcpus[0].runstate.times(timeline.now())[RUNNABLE] == pytest.approx(10 * SLICE, abs=2 * SLICE)
+
+
+# -- timers ------------------------------------------------------------------------------------------------------------
+def bind_timer(domain: Domain) -> None:
+    domain.events.bind_virq(VIRQ_TIMER, 0)
+
+
+def test_a_timer_set_while_running_comes_in_time(lab: Lab) -> None:
+    """Not at the end of the slice."""
+    deadline = 5000
+    code = no_ticks(Code(CODE)).hypercall(HYPERVISOR_set_timer_op, deadline)
+    again = code.inc(CODE_R8).here
+    code.jmp(again)
+    domain = lab.domain(code)
+    bind_timer(domain)
+    lab.hv.ram.bytes[domain.vcpus[0].vcpu_info + 1] = 0
+    lab.run(domain)
+    assert lab.frame(domain.vcpus[0]).vector == EVENT
+    assert deadline <= virtual(lab).now() <= deadline + 600
+
+
+def test_a_timer_in_the_past_fires_at_once(lab: Lab) -> None:
+    for call in (
+        (HYPERVISOR_set_timer_op, 1),
+        (HYPERVISOR_vcpu_op, VCPUOP_set_singleshot_timer, 0, DATA),
+    ):
+        code = no_ticks(Code(CODE)).hypercall(*call)
+        code.jmp(code.here)
+        domain = lab.domain(code)
+        lab.poke(domain, DATA, 1)
+        bind_timer(domain)
+        lab.hv.ram.bytes[domain.vcpus[0].vcpu_info + 1] = 0
+        before = virtual(lab).now()
+        lab.run(domain)
+        assert lab.frame(domain.vcpus[0]).vector == EVENT
+        assert virtual(lab).now() - before < 1000
+
+
+def test_a_sleeping_domain_is_woken_by_its_one_shot_timer_while_another_spins_on_the_wall_clock(lab: Lab) -> None:
+    lab.domain(spin(), timeline=lab.hv.wall)
+    code = no_ticks(Code(CODE)).hypercall(HYPERVISOR_set_timer_op, 30 * MILLISECOND)
+    code.hypercall(HYPERVISOR_sched_op, SCHEDOP_block, 0).jmp(code.here)
+    domain = lab.domain(code)
+    bind_timer(domain)
+    lab.run(domain)
+    assert 30 * MILLISECOND <= virtual(lab).now() < 30 * MILLISECOND + SLICE
+
+
+def test_the_time_of_paused_domains_stands_still(lab: Lab) -> None:
+    code = no_ticks(Code(CODE)).hypercall(HYPERVISOR_set_timer_op, 30 * MILLISECOND)
+    code.hypercall(HYPERVISOR_sched_op, SCHEDOP_block, 0).jmp(code.here)
+    domain = lab.domain(code)
+    bind_timer(domain)
+    vcpu = domain.vcpus[0]
+    assert lab.hv.run_until(lambda: vcpu.blocked, 10)
+    lab.hv.pause(domain)
+    before = virtual(lab).now()
+    turns = count_turns(lab)
+    assert not lab.hv.run_until(lambda: False, 0.05)
+    assert virtual(lab).now() == before
+    assert len(turns) < 5  # and nobody computes meanwhile
+    lab.hv.unpause(domain)
+    lab.run(domain)
+    assert virtual(lab).now() >= 30 * MILLISECOND
+
+
+def test_a_stopped_domain_costs_nothing(lab: Lab) -> None:
+    code = Code(CODE).hypercall(HYPERVISOR_vcpu_op, VCPUOP_set_periodic_timer, 0, DATA)
+    code.hypercall(HYPERVISOR_sched_op, SCHEDOP_shutdown, DATA + 8)
+    for timeline in (virtual(lab), lab.hv.wall):
+        domain = lab.domain(code, timeline=timeline)
+        lab.poke(domain, DATA, MILLISECOND)
+        bind_timer(domain)
+        lab.run(domain)
+    turns = count_turns(lab)
+    assert not lab.hv.run_until(lambda: False, 0.05)
+    assert len(turns) < 5
+
+
+def count_turns(lab: Lab) -> list[float]:
+    """Note the thread's processor time at each turn of the loop from now on."""
+    turns: list[float] = []
+    scheduler = lab.hv.scheduler
+    original = scheduler.turn
+
+    def turn(deadline: float | None = None) -> None:
+        turns.append(time.thread_time())
+        original(deadline)
+
+    scheduler.turn = turn  # type: ignore[method-assign]
+    return turns
+
+
+def test_cancelled_timers_do_not_pile_up(lab: Lab) -> None:
+    code = no_ticks(Code(CODE)).mov(RBX, 3000)
+    again = code.here
+    code.hypercall(HYPERVISOR_set_timer_op, 1 << 40).add(RBX, -1).jne(again)
+    code.hypercall(HYPERVISOR_sched_op, SCHEDOP_shutdown, DATA)
+    domain = lab.domain(code)
+    lab.run(domain)
+    assert len(virtual(lab).timers) < 300
+
+
+# -- sleeping in the middle of things ----------------------------------------------------------------------------------
+def entry(number: int, *arguments: int) -> bytes:
+    """A multicall_entry."""
+    return struct.pack("<QQ6Q", number, 0xAAAA, *arguments, *[0] * (6 - len(arguments)))
+
+
+@pytest.mark.parametrize("sleep", [SCHEDOP_block, SCHEDOP_poll])
+def test_a_multicall_that_sleeps_goes_on_after_it(lab: Lab, sleep: int) -> None:
+    code = no_ticks(Code(CODE)).hypercall(HYPERVISOR_multicall, DATA, 3)
+    code.hypercall(HYPERVISOR_sched_op, SCHEDOP_shutdown, DATA + 512)
+    domain = lab.domain(code)
+    lab.write(
+        domain,
+        DATA,
+        entry(HYPERVISOR_set_timer_op, MILLISECOND)
+        + entry(HYPERVISOR_sched_op, sleep, DATA + 1024)
+        + entry(HYPERVISOR_xen_version, 0),
+    )
+    bind_timer(domain)
+    vcpu = domain.vcpus[0]
+    assert lab.hv.run_until(lambda: vcpu.runstate.state == BLOCKED, 10)
+    assert lab.word(domain, DATA + 64 + 8) == 0  # the sleep is done with
+    assert lab.word(domain, DATA + 128 + 8) == 0xAAAA  # what stands behind it is not
+    lab.hv.wake(vcpu)
+    lab.run(domain)
+    assert lab.word(domain, DATA + 128 + 8) == 4 << 16 | 17
+
+
+def test_nothing_of_a_multicall_happens_after_its_shutdown(lab: Lab) -> None:
+    code = no_ticks(Code(CODE)).hypercall(HYPERVISOR_multicall, DATA, 2)
+    domain = lab.domain(code.ud2())
+    lab.write(domain, DATA, entry(HYPERVISOR_sched_op, SCHEDOP_shutdown, DATA + 512) + entry(HYPERVISOR_xen_version, 0))
+    lab.run(domain)
+    assert domain.shutdown_code == 0
+    assert lab.word(domain, DATA + 64 + 8) == 0xAAAA
+
+
+# -- what comes from outside -------------------------------------------------------------------------------------------
+def trail(interrupt: Callable[[Lab], object] | None) -> list[tuple[int, int]]:
+    """Who began to run when, of three domains on one timeline, while something outside interrupts."""
+    lab = Lab()
+    domains = [lab.domain(spin()) for _ in range(3)]
+    domains[1].weight = 400
+    timeline = virtual(lab)
+    seen: list[tuple[int, int]] = []
+    original = timeline.pick
+
+    def pick() -> object:
+        vcpu = original()
+        if vcpu is not None:
+            seen.append((timeline.now(), vcpu.domain.domid))
+        return vcpu
+
+    timeline.pick = pick  # type: ignore[assignment, method-assign]
+    done = threading.Event()
+    thread = None
+    if interrupt is not None:
+
+        def bother() -> None:
+            while not done.wait(0.0005):
+                interrupt(lab)
+
+        thread = threading.Thread(target=bother)
+        thread.start()
+    run_for(lab, timeline, 60 * SLICE)
+    done.set()
+    if thread is not None:
+        thread.join()
+    return seen[:50]
+
+
+def test_what_comes_from_outside_does_not_change_who_runs_when(lab: Lab) -> None:
+    undisturbed = trail(None)
+    assert len(undisturbed) == 50
+    assert trail(lambda lab: lab.hv.post(lambda: None)) == undisturbed
+    assert trail(lambda lab: lab.hv.cpu(True).pcpu.stop()) == undisturbed
+
+
+def test_posted_functions_are_answered_while_guests_spin(lab: Lab) -> None:
+    lab.domain(spin())
+    lab.domain(spin(), timeline=lab.hv.wall)
+    thread = threading.Thread(target=lab.hv.run)
+    thread.start()
+    try:
+        for number in range(50):
+            assert lab.hv.post(lambda number=number: number).result(10) == number  # type: ignore[misc]
+        failing = lab.hv.post(lambda: 1 // 0)
+        assert isinstance(failing.exception(10), ZeroDivisionError)
+    finally:
+        lab.hv.stop()
+        thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_a_mistake_in_a_callback_does_not_end_the_loop() -> None:
+    lab = Lab()
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    lab.hv.defer(fail)
+    lab.hv.wall.after(0, fail)
+    happened: list[int] = []
+    lab.hv.wall.after(1, lambda: happened.append(1))
+    assert lab.hv.run_until(lambda: bool(happened), 10)
+    assert ["ZeroDivisionError" in text for text in lab.hv.bugs] == [True, True]
