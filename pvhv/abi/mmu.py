@@ -26,6 +26,10 @@ _ENTRY = {
     Errno.EACCES: "an L1 entry asks for special cacheability of a page the hypervisor shares",
 }
 
+_UNREACHABLE = {
+    Errno.EACCES: "bits that ask for cacheability are refused before (EINVAL); no guest has device memory",
+}
+
 MMU_UPDATE = Hypercall(
     xen.HYPERVISOR_mmu_update, "mmu_update",
     (
@@ -47,6 +51,7 @@ MMU_UPDATE = Hypercall(
         Errno.ENOSYS: "the low three bits of `ptr` are above 3",
         **_ENTRY,
     },
+    unreachable=_UNREACHABLE,
 )
 
 _PIN = {
@@ -60,13 +65,13 @@ _OWN = {Errno.EPERM: "`foreigndom` is another domain"}
 
 MMUEXT = Commands(
     "MMUEXT",
-    Command("PIN_L1_TABLE", xen.MMUEXT_PIN_L1_TABLE, batch=True, errors=_PIN,
+    Command("PIN_L1_TABLE", xen.MMUEXT_PIN_L1_TABLE, batch=True, errors=_PIN, unreachable=_UNREACHABLE,
             doc="Keep a page as an L1 table, whether or not anything refers to it."),
-    Command("PIN_L2_TABLE", xen.MMUEXT_PIN_L2_TABLE, batch=True, errors=_PIN,
+    Command("PIN_L2_TABLE", xen.MMUEXT_PIN_L2_TABLE, batch=True, errors=_PIN, unreachable=_UNREACHABLE,
             doc="Keep a page as an L2 table, with all below it."),
-    Command("PIN_L3_TABLE", xen.MMUEXT_PIN_L3_TABLE, batch=True, errors=_PIN,
+    Command("PIN_L3_TABLE", xen.MMUEXT_PIN_L3_TABLE, batch=True, errors=_PIN, unreachable=_UNREACHABLE,
             doc="Keep a page as an L3 table, with all below it."),
-    Command("PIN_L4_TABLE", xen.MMUEXT_PIN_L4_TABLE, batch=True, errors=_PIN,
+    Command("PIN_L4_TABLE", xen.MMUEXT_PIN_L4_TABLE, batch=True, errors=_PIN, unreachable=_UNREACHABLE,
             doc="Keep a page as an L4 table, with all below it. The hypervisor fills its own slots."),
     Command("UNPIN_TABLE", xen.MMUEXT_UNPIN_TABLE, batch=True,
             doc="Stop keeping it. With no other reference, it and what only it held become ordinary pages.",
@@ -74,7 +79,8 @@ MMUEXT = Commands(
     Command("NEW_BASEPTR", xen.MMUEXT_NEW_BASEPTR, batch=True,
             doc="Load the kernel's L4 table, validating it if it is not one yet. The TLB is flushed.",
             errors={**_PIN, Errno.EPERM: "`foreigndom` is another domain, or as for pinning",
-                    Errno.EINVAL: "`mfn` is not, and cannot become, an L4 table of the domain's"}),
+                    Errno.EINVAL: "`mfn` is not, and cannot become, an L4 table of the domain's"},
+            unreachable=_UNREACHABLE),
     Command("TLB_FLUSH_LOCAL", xen.MMUEXT_TLB_FLUSH_LOCAL, batch=True, errors=_OWN,
             doc="Flush the calling vCPU's TLB."),
     Command("INVLPG_LOCAL", xen.MMUEXT_INVLPG_LOCAL, batch=True, errors=_OWN,
@@ -100,7 +106,8 @@ MMUEXT = Commands(
     Command("NEW_USER_BASEPTR", xen.MMUEXT_NEW_USER_BASEPTR, batch=True,
             doc="Choose the L4 table user code runs on; 0 for none.",
             errors={**_PIN, Errno.EPERM: "`foreigndom` is another domain, or as for pinning",
-                    Errno.EINVAL: "`mfn` is not, and cannot become, an L4 table of the domain's"}),
+                    Errno.EINVAL: "`mfn` is not, and cannot become, an L4 table of the domain's"},
+            unreachable=_UNREACHABLE),
     Command("CLEAR_PAGE", xen.MMUEXT_CLEAR_PAGE, batch=True, doc="Fill a frame with zeros.",
             errors={Errno.EINVAL: "`mfn` is not a frame of the domain's that may be written"}),
     Command("COPY_PAGE", xen.MMUEXT_COPY_PAGE, batch=True, doc="Copy a frame (`src_mfn`) to another (`mfn`).",
@@ -150,6 +157,7 @@ UPDATE_VA_MAPPING = Hypercall(
         Errno.EPERM: "the entry maps a frame that is no RAM",
         Errno.EFAULT: "the bitmap of vCPUs cannot be read; the entry is written by then",
     },
+    unreachable=_UNREACHABLE,
 )
 
 UPDATE_VA_MAPPING_OTHERDOMAIN = Hypercall(
@@ -166,6 +174,7 @@ UPDATE_VA_MAPPING_OTHERDOMAIN = Hypercall(
         Errno.EFAULT: "the bitmap of vCPUs cannot be read; the entry is written by then",
         Errno.ESRCH: "`domid` names no domain; the caller's own id, too, is not understood",
     },
+    unreachable=_UNREACHABLE,
 )
 
 SET_GDT = Hypercall(

@@ -130,9 +130,17 @@ class Count:
     def _l1_entry(self, where: str, table: int, entry: int, mfn: int) -> None:
         if entry & L1_DISALLOW & ~GNTTAB:
             self.wrong.append(f"{where} has bits no guest may set: {entry:#x}")
-        if self.frames.owner[mfn] != self.frames.owner[table] and not entry & GNTTAB:
+        if self.frames.owner[mfn] != self.frames.owner[table] and not (entry & GNTTAB or self._granted(mfn, table)):
             self.wrong.append(f"{where} maps a frame of {self.frames.owner[mfn]} without a grant")
         self.hold(mfn, where, WRITABLE if entry & RW else None)
+
+    def _granted(self, mfn: int, table: int) -> bool:
+        """Whether a grant is in use; the mark it put into an entry is one of the bits a guest may clear. (As in Xen)"""
+        owner = self.hv.domains.get(self.frames.owner[mfn])
+        user = self.frames.owner[table]
+        return owner is not None and any(
+            active.domid == user and active.mfn == mfn for active in owner.grants.active.values()
+        )
 
     def _upper_entry(self, where: str, table: int, entry: int, mfn: int, level: int) -> None:
         if entry & UPPER_DISALLOW:
