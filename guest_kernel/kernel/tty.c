@@ -164,6 +164,11 @@ int tty_control(int command, u64 argument)
         return 0;
     case TTY_GROUP:
         foreground = (int)argument;
+        /* A ^C typed while the shell was still busy starting this group was meant for it. */
+        while (foreground && input_start != input_end && input[input_start % sizeof(input)] == CTRL_C) {
+            input_start++;
+            process_kill_group(foreground);
+        }
         return 0;
     }
     return -EINVAL;
