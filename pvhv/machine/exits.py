@@ -118,12 +118,7 @@ class Exits:
                 fail(failure)
             return 1  # the engine is not to answer as well
 
-        def icebp() -> None:
-            state[RIP] += 1
-            table[_DB]()
-
         table[:256] = [software_interrupt(vector) for vector in range(256)]
-        table[svm.EXIT_BASE + svm.VMEXIT_ICEBP] = icebp
         for vector in range(32):
             table[EXCEPTION_0 + vector] = missing(f"exception {vector}")
 

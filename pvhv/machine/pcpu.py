@@ -19,7 +19,8 @@ xen/arch/x86/x86_64/entry.S is what the handlers' side of this does.
 
 Not modelled: INS has already overwritten its destination when it is refused; a fetch fault on the
 second page of a block that crosses pages is reported at the block's first instruction; a syscall
-with prefixes resumes as many bytes late; flush_page flushes everything (the engine offers no less).
+with prefixes resumes as many bytes late; icebp (F1) is #UD; flush_page flushes everything (the engine
+offers no less).
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ _HFLAGS_PV: Final = (
     cs.HF_PE | cs.HF_MP | cs.HF_LMA | cs.HF_CS64 | cs.HF_CS32 | cs.HF_SS32 | cs.HF_SVME | cs.HF_GUEST
     | cs.HF_OSFXSR | cs.HF_IOBPT
 )  # fmt: skip
+
+_SYSTEM_FLAGS: Final = ~(cs.ARITHMETIC_FLAGS | cs.DF) & 0xFFFF_FFFF
 
 # Descriptor flags (high word's layout) of flat 64-bit segments: present, DPL in bits 13-14.
 _CODE64: Final = 0x00AF_9B00
@@ -153,7 +156,7 @@ class PCPU:
         aux[cs.OLD_EXCEPTION] = 0xFFFF_FFFF
         aux[cs.EXCEPTION_IS_INT] = 0
         aux[cs.INTERCEPT_EXCEPTIONS] = 0xFFFF_FFFF
-        state[cs.INTERCEPT] = svm.intercept_bit(svm.VMEXIT_ICEBP)
+        state[cs.INTERCEPT] = 0
         self.load_flat_segments(0xE030, 0xE028, 1)
         self.set_gdtr(0, 0)
         self.set_ldtr(0, 0, 0)
@@ -216,7 +219,7 @@ class PCPU:
         state, handle, context = self.state, self._handle, self._context
         private_cr3 = self._private.cr3
         ctl, remove = uc.uc_ctl, uc.CTL_REMOVE_CACHE
-        keep_system = ~(cs.ARITHMETIC_FLAGS | cs.DF) & 0xFFFF_FFFF
+        keep_system = _SYSTEM_FLAGS
         df_set, df_clear = 0xFFFF_FFFF << 32 | cs.CC_OP_EFLAGS, 1 << 32 | cs.CC_OP_EFLAGS
 
         # Word numbers are written out here (and only here): a constant is cheaper than a name.
@@ -363,16 +366,20 @@ class PCPU:
         words[pace.GOAL] = words[pace.LIMIT] = goal
         words[pace.LAST] = 0
         state, start, handle = self.state, uc.uc_emu_start, self._handle
-        context, exits = self._context, self._exits
+        context, exits, rflags = self._context, self._exits, self.rflags
         self._runner = threading.get_ident()
         self._running = True
         try:
             while not words[pace.STOP]:
+                # Between runs the engine holds all flags in EFLAGS, within one the arithmetic ones
+                # elsewhere; our EFLAGS word is as within a run at all times.
+                state[EFLAGS] = rflags()
                 if context is not None:
                     context.restore()
                 error = start(handle, state[RIP], 0, 0, 0)
                 if context is not None:
                     context.save()
+                state[EFLAGS] &= _SYSTEM_FLAGS
                 failure = exits.failure
                 if failure is not None:
                     exits.failure = None
