@@ -23,6 +23,7 @@ from pvhv.abi.grant_table import (
     GTF_permit_access,
 )
 from pvhv.abi.xen import HYPERVISOR_sched_op
+from pvhv.core.control import Control
 from pvhv.core.crash import describe
 from pvhv.core.errors import HypercallError
 from pvhv.core.grant_view import GrantView
@@ -71,6 +72,7 @@ class Guest:
 
     def __init__(self, hypervisor: Hypervisor, store: Xenstore, prepared: Prepared, console: Console) -> None:
         self.hypervisor = hypervisor
+        self.control = Control(hypervisor, hypervisor.dom0)
         self.store = store
         self.config = prepared.config
         self.kernel = prepared.kernel
@@ -107,19 +109,17 @@ class Guest:
     # -- birth -----------------------------------------------------------------------------------------------
     def assemble(self, prepared: Prepared) -> None:
         """Make the domain, ready to be unpaused. Raises ToolstackError; what was made by then is taken back."""
-        hypervisor, config = self.hypervisor, self.config
-        self.domain = hypervisor.create_domain(
-            timeline=self._timeline(),
-            vcpus=config.vcpus,
-            max_pages=config.maxmem * PAGES_PER_MIB,
-        )
-        self.domain.handle = uuid.UUID(self.handle)
-        self.domain.weight = config.cpu_weight
+        control, config = self.control, self.config
+        domid = control.createdomain(vcpus=config.vcpus, timeline=self._timeline())
+        control.max_mem(domid, config.maxmem * PAGES_PER_MIB)
+        control.setdomainhandle(domid, uuid.UUID(self.handle))
+        control.scheduler_putinfo(domid, config.cpu_weight)
+        self.domain = self.hypervisor.domains[domid]
         try:
             self._build(prepared)
         except HypercallError as failure:
             self.disconnect()
-            hypervisor.destroy(self.domain)
+            control.destroydomain(domid)
             if failure.errno == Errno.ENOMEM:
                 raise ToolstackError(
                     f"the machine has no {config.memory} MiB left for {self.name}",
@@ -140,9 +140,7 @@ class Guest:
 
     def _build(self, prepared: Prepared) -> None:
         hypervisor, domain, plan = self.hypervisor, self.domain, prepared.plan
-        mfns = hypervisor.allocate(domain, plan.nr_pages)
-        for pfn, mfn in enumerate(mfns):
-            hypervisor.m2p[mfn] = pfn
+        mfns = self.control.populate_physmap(domain.domid, list(range(plan.nr_pages)))
         pages = builder.Pages(hypervisor.ram, mfns)
         builder.load(pages, self.kernel, plan, prepared.ramdisk)
         if self.kernel.hypercall_page is not None:
@@ -158,7 +156,7 @@ class Guest:
         domain_store.make_nodes(self.store, domain.domid, self.name, self.handle, self.config)
         console_mfn, store_mfn = (mfns[plan.areas[name].pfn] for name in ("console", "xenstore"))
         domain_store.describe_rings(self.store, domain.domid, ports, console_mfn, store_mfn)
-        hypervisor.set_context(domain.vcpus[0], builder.first_context(pages, self.kernel, plan))
+        self.control.setvcpucontext(domain.domid, 0, builder.first_context(pages, self.kernel, plan))
         self._connect(ports)
 
     def _connect(self, ports: builder.Ports) -> None:
@@ -183,7 +181,7 @@ class Guest:
     def start(self) -> None:
         """Take back the pause it was made with."""
         self.happen("unpause")
-        self.hypervisor.unpause(self.domain)
+        self.control.unpausedomain(self.domid)
 
     # -- end -------------------------------------------------------------------------------------------------
     def stopped(self, end: Ending) -> None:
@@ -228,4 +226,4 @@ class Guest:
         """Take it apart; the hypervisor announces when it is gone."""
         self.happen("destroy")
         self.disconnect()
-        self.hypervisor.destroy(self.domain)
+        self.control.destroydomain(self.domid)

@@ -168,7 +168,7 @@ class Host:
     def pause(self, guest: Guest) -> None:
         """Stop its vCPUs until `unpause`."""
         guest.happen("pause")
-        self.hypervisor.pause(guest.domain)
+        guest.control.pausedomain(guest.domid)
 
     def unpause(self, guest: Guest) -> None:
         """Let its vCPUs go on."""
