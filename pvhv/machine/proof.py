@@ -20,7 +20,8 @@ from pvhv.machine import cpustate as cs
 from pvhv.machine import engine as uc
 from pvhv.machine import pacer as pace
 from pvhv.machine import svm
-from pvhv.machine.cpustate import AUX_HFLAGS, ERROR_CODE, RAX, RBX, RCX, RDX, RIP, EngineUnsupported
+from pvhv.machine.cpustate import AUX_HFLAGS, RAX, RBX, RCX, RDX, RIP, EngineUnsupported
+from pvhv.machine.exits import Unhandled
 
 if TYPE_CHECKING:
     from pvhv.machine.pcpu import PCPU
@@ -31,13 +32,15 @@ _READ_TSC: Final = bytes.fromhex("0f31 0f05")
 # (instruction, what must be seen of it): kind, error code, flags (or None), what it is.
 _STEPS: Final = [
     ("4829d8", None, "sub rax, rbx"),
-    ("488b01", ("exception", svm.PF, 0), "a read of an unmapped address"),
+    ("488901", ("exception", svm.PF, svm.PFEC_WRITE), "a write to an unmapped address"),
     ("48ffc0", None, "inc rax"),
     ("0f0b", ("exception", svm.UD, 0), "ud2"),
     ("cd80", ("int", 0x80, 0), "int 0x80"),
     ("cc", ("int", 3, 0), "int3"),
     ("0fa2", ("cpuid", 0, 0), "cpuid"),
     ("f4", ("exception", svm.GP, 0), "hlt at CPL 1"),
+    ("b828000000", None, "mov eax, 0x28"),
+    ("8ed8", ("exception", svm.GP, 0x28), "a selector beyond the GDT"),
     ("b85a000000", None, "mov eax, 0x5a"),
     ("ec", ("exception", svm.GP, 0), "a refused in"),
     ("ee", ("exception", svm.GP, 0), "a refused out"),
@@ -54,6 +57,8 @@ def prove(pcpu: PCPU) -> bool:
     try:
         _prove_exits(pcpu)
         return _prove_stops(pcpu)
+    except (Unhandled, uc.EngineError) as failure:
+        raise EngineUnsupported(f"code with known exits met another: {failure}") from failure
     finally:
         pcpu.on_syscall, pcpu.on_int, pcpu.on_cpuid, pcpu.on_io = handlers
         pcpu._exits.table[:] = table
@@ -79,7 +84,7 @@ def _prove_exits(pcpu: PCPU) -> None:
         flags.append(pcpu.rflags())
 
     def exception(vector: int) -> None:
-        note("exception", vector, aux[ERROR_CODE])
+        note("exception", vector, aux[cs.ERROR_CODE])
         if vector == svm.PF and pcpu.vmcb[svm.EXITINFO2 // 8] != _NOWHERE:
             raise EngineUnsupported("EXITINFO2 of a #PF is not the faulting address")
         if aux[cs.OLD_EXCEPTION] != 0xFFFF_FFFF:
