@@ -13,18 +13,25 @@ Read beside it: do_mmu_update, __do_update_va_mapping in xen/arch/x86/mm.c.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from pvhv.abi.errno import Errno
 from pvhv.abi.mmu import MMU_UPDATE, UPDATE_VA_MAPPING, UPDATE_VA_MAPPING_OTHERDOMAIN
+from pvhv.core.calls.mmu_batch import (
+    DOMID_IO,
+    MMU_UPDATE_PREEMPTED,
+    SystemDomain,
+    add_done,
+    foreign_domain,
+    foreign_table_owner,
+    open_batch,
+    page_owner,
+    settle_or_continue,
+)
 from pvhv.core.dispatch import Continue, hypercall
-from pvhv.core.domain import DOMID_SELF, Domain
+from pvhv.core.domain import Domain
 from pvhv.core.errors import GuestFault, HypercallError, Interrupted, Restart
 from pvhv.core.frames import L1, SEG_DESC, TYPE_MASK, VALIDATED, WRITABLE
 from pvhv.core.pagetables import ADDRESS, GNTTAB, L1_DISALLOW, NX, PRESENT, REVALIDATED, RW
 from pvhv.core.vcpu import VCPU
-
-MMU_UPDATE_PREEMPTED = 1 << 31
 
 NORMAL, MACHPHYS, PRESERVE_AD, NO_TRANSLATE = range(4)
 CHUNK = 128  # entries between two looks at the share of work
@@ -35,31 +42,10 @@ UVMF_FLUSHTYPE_MASK = 3
 UVMF_LOCAL = 0
 UVMF_ALL = 1 << 2
 
-DOMID_XEN = 0x7FF2
-DOMID_IO = 0x7FF1
 
 L1_IN_USE = L1 | VALIDATED
 WRITABLE_IN_USE = WRITABLE | VALIDATED
 STATE = TYPE_MASK | VALIDATED
-
-
-class SystemDomain(NamedTuple):
-    """DOMID_IO: owns what is no RAM, so that no frame ever is its."""
-
-    domid: int
-
-
-def foreign_domain(vcpu: VCPU, domid: int) -> Domain | SystemDomain:
-    """The domain whose frames are to be mapped, whether the caller may or not. Raises HypercallError(ESRCH)."""
-    domain = vcpu.domain
-    if domid == DOMID_SELF:
-        return domain
-    if domid in (DOMID_IO, DOMID_XEN):
-        return SystemDomain(domid)
-    owner = domain.hypervisor.domain_by_id(domid)
-    if owner is None or owner is domain:  # one's own id is no foreign domain's
-        raise HypercallError(Errno.ESRCH)
-    return owner
 
 
 def may_update(vcpu: VCPU, table_owner: Domain, owner: Domain | SystemDomain) -> None:
@@ -71,63 +57,13 @@ def may_update(vcpu: VCPU, table_owner: Domain, owner: Domain | SystemDomain) ->
         raise HypercallError(Errno.EPERM)
 
 
-def page_owner(vcpu: VCPU, domid: int) -> Domain:
-    """The domain whose frames are to be mapped (get_pg_owner). Raises ESRCH, or EPERM without privilege."""
-    domain = vcpu.domain
-    if domid == DOMID_SELF:
-        return domain
-    if domid in (DOMID_IO, DOMID_XEN):
-        raise HypercallError(Errno.EPERM)
-    owner = domain.hypervisor.domain_by_id(domid)
-    if owner is None or owner is domain:  # one's own id is no foreign domain's
-        raise HypercallError(Errno.ESRCH)
-    if not domain.privileged:
-        raise HypercallError(Errno.EPERM)
-    return owner
-
-
-def add_done(vcpu: VCPU, pdone: int, before: int, now: int) -> None:
-    """Tell how many entries were done, where the guest wants to know; a bad address is not its error."""
-    if pdone:
-        try:
-            vcpu.memory.write(pdone, (before + now & 0xFFFF_FFFF).to_bytes(4, "little"))
-        except GuestFault:
-            pass
-
-
-def done_before(vcpu: VCPU, pdone: int) -> int:
-    """What an earlier part of a continued call left in `pdone`."""
-    if not pdone:
-        return 0
-    try:
-        return int.from_bytes(vcpu.memory.read(pdone, 4), "little")
-    except GuestFault:
-        return 0
-
-
-def settle_or_continue(vcpu: VCPU, *arguments: int) -> None:
-    """Drop what an earlier operation replaced; continue the same call when that takes too long."""
-    try:
-        vcpu.domain.hypervisor.pagetables.settle()
-    except Restart:
-        raise Continue(*arguments) from None
-
-
 @hypercall(MMU_UPDATE)
 def mmu_update(vcpu: VCPU, ureqs: int, count: int, pdone: int, foreigndom: int) -> int:
     """Change `count` page-table entries (or M2P entries)."""
-    count &= 0xFFFF_FFFF
     foreigndom &= 0xFFFF_FFFF
-    if vcpu.deferred.mfn:
-        settle_or_continue(vcpu, ureqs, count, pdone, foreigndom)
-    before = 0
-    if count & MMU_UPDATE_PREEMPTED:
-        if count == MMU_UPDATE_PREEMPTED and not ureqs:
-            return as_int(foreigndom)
-        count &= ~MMU_UPDATE_PREEMPTED
-        before = done_before(vcpu, pdone)
-    if not vcpu.memory.accessible(ureqs, count * 16):
-        raise HypercallError(Errno.EFAULT)
+    count, before, finished = open_batch(vcpu, ureqs, count & 0xFFFF_FFFF, pdone, foreigndom, 16)
+    if finished is not None:
+        return finished
     domain = vcpu.domain
     table_owner = domain if not foreigndom >> 16 else foreign_table_owner(vcpu, (foreigndom >> 16) - 1)
     owner = foreign_domain(vcpu, foreigndom & 0xFFFF)
@@ -271,23 +207,6 @@ def other_update(
         frames.put_page_type(mfn)
     finally:
         frames.put_page(mfn)
-
-
-def foreign_table_owner(vcpu: VCPU, domid: int) -> Domain:
-    """The domain whose page tables are to be changed, by the upper half of `foreigndom`."""
-    domain = vcpu.domain
-    owner = domain.hypervisor.domain_by_id(domid)
-    if owner is None:
-        raise HypercallError(Errno.ESRCH)
-    if owner is not domain and not owner.vcpus:
-        raise HypercallError(Errno.EINVAL)
-    return owner
-
-
-def as_int(value: int) -> int:
-    """A 32-bit argument as the signed number it carries."""
-    value &= 0xFFFF_FFFF
-    return value - (1 << 32) if value & 1 << 31 else value
 
 
 @hypercall(UPDATE_VA_MAPPING)

@@ -13,15 +13,8 @@ from collections.abc import Callable
 
 from pvhv.abi.errno import Errno
 from pvhv.abi.mmu import MMUEXT_OP
-from pvhv.core.calls.mmu import (
-    MMU_UPDATE_PREEMPTED,
-    add_done,
-    as_int,
-    done_before,
-    page_owner,
-    settle_or_continue,
-    vcpus_of_bitmap,
-)
+from pvhv.core.calls.mmu import vcpus_of_bitmap
+from pvhv.core.calls.mmu_batch import MMU_UPDATE_PREEMPTED, add_done, open_batch, page_owner, settle_or_continue
 from pvhv.core.dispatch import Continue, hypercall
 from pvhv.core.domain import Domain
 from pvhv.core.errors import GuestFault, HypercallError, Interrupted, Restart
@@ -42,19 +35,11 @@ Operation = Callable[[VCPU, Domain, int, int], None]
 @hypercall(MMUEXT_OP)
 def mmuext_op(vcpu: VCPU, uops: int, count: int, pdone: int, foreigndom: int) -> int:
     """Carry out `count` extended MMU operations."""
-    count &= 0xFFFF_FFFF
     foreigndom &= 0xFFFF_FFFF
-    if vcpu.deferred.mfn:
-        settle_or_continue(vcpu, uops, count, pdone, foreigndom)
-    before = 0
-    if count & MMU_UPDATE_PREEMPTED:
-        if count == MMU_UPDATE_PREEMPTED and not uops:
-            return as_int(foreigndom)
-        count &= ~MMU_UPDATE_PREEMPTED
-        before = done_before(vcpu, pdone)
+    count, before, finished = open_batch(vcpu, uops, count & 0xFFFF_FFFF, pdone, foreigndom, 24)
+    if finished is not None:
+        return finished
     memory = vcpu.memory
-    if not memory.accessible(uops, count * 24):
-        raise HypercallError(Errno.EFAULT)
     owner = page_owner(vcpu, foreigndom & 0xFFFF)
     must_yield = vcpu.domain.hypervisor.must_yield
 
