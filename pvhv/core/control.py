@@ -15,6 +15,7 @@ Read beside it: do_domctl and getdomaininfo in xen/common/domctl.c, do_sysctl in
 
 from __future__ import annotations
 
+from array import array
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
@@ -25,7 +26,6 @@ from pvhv.core.domain import DOMID_FIRST_RESERVED
 from pvhv.core.errors import HypercallError
 from pvhv.core.grants import DEFAULT_MAX_FRAMES, DEFAULT_MAX_MAPTRACK_FRAMES, MAPPINGS_PER_FRAME
 from pvhv.core.privilege import require_privilege
-from pvhv.core.reservation import name
 from pvhv.core.runstate import RUNNING
 
 if TYPE_CHECKING:
@@ -180,8 +180,12 @@ class Control:
         if domain.tot_pages + len(pfns) > domain.max_pages:
             raise HypercallError(Errno.ENOMEM)
         mfns = self.hypervisor.allocate(domain, len(pfns))
-        for pfn, mfn in zip(pfns, mfns, strict=True):
-            name(domain, mfn, pfn)
+        m2p, first, count = self.hypervisor.m2p, mfns[0] if mfns else 0, len(mfns)
+        if mfns == list(range(first, first + count)):  # as a rule; a Python loop over a GiB would be felt
+            m2p[first : first + count] = array("Q", pfns)
+        else:
+            for pfn, mfn in zip(pfns, mfns, strict=True):
+                m2p[mfn] = pfn
         return mfns
 
     def set_memory_map(self, domid: int, entries: list[tuple[int, int, int]]) -> None:

@@ -74,18 +74,6 @@ class Pages:
         mfn = self.mfns[pfn]
         return self.ram.words[mfn << 9 : (mfn + 1) << 9]
 
-    def runs(self) -> Iterator[tuple[int, int, int]]:
-        """(pfn, mfn, count) of contiguous pieces, in order; by halves, since there is seldom more than one."""
-        waiting = [(0, len(self.mfns))]
-        while waiting:
-            start, end = waiting.pop()
-            first = self.mfns[start]
-            if self.mfns[start:end] == list(range(first, first + end - start)):
-                yield start, first, end - start
-            else:
-                middle = (start + end) // 2
-                waiting += [(middle, end), (start, middle)]
-
     def _runs(self, paddr: int, size: int) -> Iterator[tuple[int, int]]:
         """(offset in machine memory, bytes) of the contiguous pieces of a range."""
         while size:

@@ -84,14 +84,6 @@ def test_a_small_kernel(make_kernel: Maker) -> None:
     assert built.context.flags == 4 | 1 << 5
 
 
-def test_contiguous_pieces() -> None:
-    mfns = [10, 50, 12, *range(100, 150), 7]
-    found = list(builder.Pages(Ram(1), mfns).runs())
-    assert [mfn for _pfn, first, count in found for mfn in range(first, first + count)] == mfns
-    assert [pfn for pfn, _mfn, _count in found] == sorted({pfn for pfn, _mfn, _count in found})
-    assert list(builder.Pages(Ram(1), list(range(5, 1000))).runs()) == [(0, 5, 995)]
-
-
 def test_everything_up_to_4_mib_is_mapped_in_order(make_kernel: Maker) -> None:
     built = Built(make_kernel(), 4096)
     mapped = [built.entry(BASE + pfn * PAGE) for pfn in range(1024)]
