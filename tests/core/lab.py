@@ -9,6 +9,7 @@ down with STOPPED, so that a test finds the bounce frame at %rsp (`frame`). `run
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from pvhv.abi.arch_x86 import FLAT_KERNEL_CS, FLAT_KERNEL_SS, VcpuGuestContext
@@ -77,8 +78,12 @@ class Lab:
         room: int = 0,
         handlers: dict[int, int] | None = None,
         rflags: int = 2,
+        prepare: Callable[[Domain], None] | None = None,
     ) -> Domain:
-        """A guest that begins at `code`; `handlers` has entry points of its own for some vectors."""
+        """A guest that begins at `code`; `handlers` has entry points of its own for some vectors.
+
+        `prepare` may change its memory before it has a context and tables that are validated.
+        """
         hv = self.hv
         domain = hv.create_domain(timeline=timeline or hv.timeline("lab"), vcpus=vcpus, max_pages=PAGES + room)
         mfns = self.mfns[domain.domid] = hv.allocate(domain, PAGES)
@@ -88,6 +93,8 @@ class Lab:
         self._handlers(domain)
         if code is not None:
             self.write(domain, code.at, bytes(code.bytes))
+        if prepare is not None:
+            prepare(domain)
         for vcpu in domain.vcpus:
             hv.ram.bytes[vcpu.vcpu_info + 1] = 1
         context: Any = VcpuGuestContext()

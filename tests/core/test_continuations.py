@@ -160,7 +160,7 @@ def test_a_bad_tree_is_undone_in_pieces() -> None:
 
 def test_an_entry_that_is_replaced_drops_its_tree_in_pieces() -> None:
     b = Bench()
-    l4, (l3, *_) = full_tree(b, 12)
+    _, (l3, *_) = full_tree(b, 12)
     assert b.update(b.l4, 77, link(l3)) == 0
     b.shares = lambda: 100
     b.put_aside = lambda: b.balanced() and None
@@ -219,7 +219,7 @@ def test_another_vcpu_takes_up_what_one_left_half_done() -> None:
 @pytest.mark.parametrize("stop", range(1, 14))
 def test_a_domain_is_taken_apart_whatever_it_was_in_the_middle_of(stop: int) -> None:
     b = Bench()
-    l4, below = full_tree(b, 12)
+    l4, _ = full_tree(b, 12)
     b.shares = lambda: 100
     b.put_aside = lambda: b.continued == stop
     b.ext(PIN_L4, l4)
