@@ -217,3 +217,32 @@ def test_line_editing(terminal: Terminal, keys: str, shown: str) -> None:
         expected = keys.count("\r")
         terminal.wait(lambda screen: screen.count("\n" + PROMPT) == expected + 1 and screen.endswith(PROMPT))
         assert terminal.screen().removesuffix(PROMPT).splitlines()[-1] == shown
+
+
+@pytest.mark.parametrize(("word", "ending"), [("poweroff", "poweroff"), ("reboot", "reboot")])
+def test_goes_when_the_toolstack_asks(terminal: Terminal, word: str, ending: str) -> None:
+    with terminal.machine:
+        terminal.machine.host.ask(terminal.guest, word)
+        assert terminal.machine.run(terminal.guest)
+        assert terminal.machine.result(terminal.guest).ending == ending
+
+
+def test_an_idle_guest_makes_no_exits(terminal: Terminal) -> None:
+    with terminal.machine:
+        before = terminal.machine.result(terminal.guest).counters
+        terminal.machine.hypervisor.run_until(lambda: False, 0.5)
+        after = terminal.machine.result(terminal.guest).counters
+        calls = sum(after.hypercalls.values()) - sum(before.hypercalls.values())
+        assert calls <= 3  # the last of the prompt, and going to sleep
+
+
+def test_a_busy_process_alone_is_not_interrupted() -> None:
+    quiet, busy = shell("spin 0"), shell("spin 1")
+    assert busy.counters.hypercalls["set_timer_op"] - quiet.counters.hypercalls["set_timer_op"] <= 1
+
+
+def test_console_flood_and_big_input() -> None:
+    text = " ".join(str(number) for number in range(40))
+    result = shell("seq 3000", *(f"echo {text}" for _ in range(30)))
+    assert result.lines.count(text) == 30
+    assert all(str(number) in result.lines for number in range(1, 3001))
