@@ -16,6 +16,7 @@ Read beside it: do_domctl and getdomaininfo in xen/common/domctl.c, do_sysctl in
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
@@ -174,7 +175,7 @@ class Control:
         """How many frames a domain may have; it keeps what it has beyond that."""
         self.find(domid).max_pages = max_pages
 
-    def populate_physmap(self, domid: int, pfns: list[int]) -> list[int]:
+    def populate_physmap(self, domid: int, pfns: Sequence[int]) -> list[int]:
         """Frames for these pfns; their mfns. ENOMEM, and none of them, when the domain may not have so many."""
         domain = self.find(domid)
         if domain.tot_pages + len(pfns) > domain.max_pages:

@@ -140,7 +140,7 @@ class Guest:
 
     def _build(self, prepared: Prepared) -> None:
         hypervisor, domain, plan = self.hypervisor, self.domain, prepared.plan
-        mfns = self.control.populate_physmap(domain.domid, list(range(plan.nr_pages)))
+        mfns = self.control.populate_physmap(domain.domid, range(plan.nr_pages))
         pages = builder.Pages(hypervisor.ram, mfns)
         builder.load(pages, self.kernel, plan, prepared.ramdisk)
         if self.kernel.hypercall_page is not None:
