@@ -116,9 +116,16 @@ def test_pauses_count(world: World) -> None:
 
 def test_memory_for_a_domain(world: World) -> None:
     assert refused(world.dom0.populate_physmap, world.domid, [100]) == Errno.ENOMEM
-    world.dom0.max_mem(world.domid, world.guest.tot_pages + 2)
+    world.dom0.max_mem(world.domid, world.guest.tot_pages + 300)
     mfns = world.dom0.populate_physmap(world.domid, [100, 200])
     assert [world.hv.m2p[mfn] for mfn in mfns] == [100, 200]
+    frames = world.hv.frames
+    frames.release_allocation(mfns[0])  # so that what comes next comes in pieces
+    scattered = [frames.allocate_run(world.domid, 1) for _ in range(3)]
+    for mfn in scattered[::2]:
+        frames.release_allocation(mfn)
+    mfns = world.dom0.populate_physmap(world.domid, range(1000, 1200))
+    assert [world.hv.m2p[mfn] for mfn in mfns] == list(range(1000, 1200))
     world.dom0.set_memory_map(world.domid, [(0, 4096, E820_RAM)])
     assert world.guest.memory_map == E820_ENTRY.pack(0, 4096, E820_RAM)
     assert refused(world.dom0.set_memory_map, world.domid, [(0, 1, 1)] * 129) == Errno.EINVAL
