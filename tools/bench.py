@@ -6,8 +6,9 @@
     python tools/bench.py --json           the same as JSON, on standard output
     python tools/bench.py --smoke          every measurement once and briefly: does it work at all?
 
-Each round trip is compared with an empty callback, each compute loop with a bare engine, both in the same run
-and within milliseconds of each other; tools/benchmark/bare.py defines the two. A figure is the median of seven.
+Each round trip is compared with an empty callback, each compute loop with a bare engine, both in the same run,
+within milliseconds of each other; tools/benchmark/bare.py defines the two. A figure is the median of seven samples,
+a sample the shortest of a few tries on either side.
 With --check, exit status 1 says that a target was missed.
 
 The kernels are guest_kernel/bench/, as built by `python3 tools/dev.py build`.
