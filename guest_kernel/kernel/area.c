@@ -14,14 +14,19 @@ struct area *area_find(struct address_space *space, u64 va)
     return NULL;
 }
 
+/* A neighbour of the same kind just grows. */
 int area_add(struct address_space *space, u64 start, u64 end, u32 flags)
 {
-    struct area **link = &space->areas, *area;
+    struct area **link = &space->areas, *area, *before = NULL;
 
-    while (*link && (*link)->end <= start)
-        link = &(*link)->next;
+    for (; *link && (*link)->end <= start; link = &(*link)->next)
+        before = *link;
     if (start >= end || end > USER_END || (*link && (*link)->start < end))
         return -EINVAL;
+    if (before && before->end == start && before->flags == flags) {
+        before->end = end;
+        return 0;
+    }
     area = kmalloc(sizeof(*area));
     if (!area)
         return -ENOMEM;

@@ -7,6 +7,7 @@
 #include <lib.h>
 #include <pv_ops.h>
 #include <trap.h>
+#include <tty.h>
 
 static char ring[16384];
 static size_t ring_end; /* bytes ever logged */
@@ -17,30 +18,14 @@ static void log_text(const char *text, size_t n)
         ring[ring_end++ % sizeof(ring)] = text[i];
 }
 
-/* A terminal wants a carriage return before the line feed. */
-static void console_text(const char *text, size_t n)
-{
-    size_t start = 0;
-
-    for (size_t i = 0; i < n; i++) {
-        if (text[i] == '\n') {
-            pv.emergency_write(text + start, i - start);
-            pv.emergency_write("\r\n", 2);
-            start = i + 1;
-        }
-    }
-    if (start < n)
-        pv.emergency_write(text + start, n - start);
-}
-
 static void say(const char *format, __builtin_va_list args)
 {
-    char text[256];
+    char text[256], lines[2 * sizeof(text)];
     size_t n = vformat(text, sizeof(text), format, args);
 
     n = MIN(n, sizeof(text) - 1);
     log_text(text, n);
-    console_text(text, n);
+    pv.emergency_write(lines, tty_lines(lines, text, n));
 }
 
 void kprintf(const char *format, ...)

@@ -45,7 +45,8 @@ static int next_byte(void)
         if (sleep_on(&input_end))
             return -EINTR;
     byte = input[input_start++ % sizeof(input)];
-    wire->refill();
+    if (input_end - input_start == sizeof(input) / 2) /* seldom, so that a long script is not fetched byte by byte */
+        wire->refill();
     return (u8)byte;
 }
 
@@ -67,33 +68,28 @@ static int put(const char *bytes, size_t n)
     return 0;
 }
 
-/* A terminal wants a carriage return before each line feed. */
-static int put_lines(const char *bytes, size_t n)
+size_t tty_lines(char *to, const char *from, size_t n)
 {
-    size_t start = 0;
-    int error = 0;
+    size_t length = 0;
 
-    for (size_t i = 0; i < n && !error; i++) {
-        if (bytes[i] == '\n') {
-            error = put(bytes + start, i - start);
-            if (!error)
-                error = put("\r\n", 2);
-            start = i + 1;
-        }
+    for (size_t i = 0; i < n; i++) {
+        if (from[i] == '\n')
+            to[length++] = '\r';
+        to[length++] = from[i];
     }
-    return error || start == n ? error : put(bytes + start, n - start);
+    return length;
 }
 
 static long tty_write(struct file *file, u64 from, size_t n)
 {
-    char bytes[128];
+    char bytes[256], lines[2 * sizeof(bytes)];
 
     for (size_t done = 0; done < n; done += sizeof(bytes)) {
         size_t piece = MIN(n - done, sizeof(bytes));
 
         if (copy_from_user(bytes, from + done, piece))
             return -EFAULT;
-        if (put_lines(bytes, piece))
+        if (put(lines, tty_lines(lines, bytes, piece)))
             return -EINTR;
     }
     return (long)n;
@@ -122,7 +118,7 @@ static int edit_line(void)
                 put("\b \b", 3);
         } else if (line_length < sizeof(line)) {
             line[line_length++] = (char)c;
-            put_lines(&echo, 1);
+            put(c == '\n' ? "\r\n" : &echo, c == '\n' ? 2 : 1);
             line_done = c == '\n';
         }
     }
