@@ -135,6 +135,11 @@ class Hypervisor:
         self._timelines[name] = timeline
         self.scheduler.timelines.append(timeline)
 
+    def forget_timeline(self, timeline: Timeline) -> None:
+        """The last domain of a virtual timeline is gone, and its time with it."""
+        if timeline.virtual and not timeline.vcpus and self._timelines.pop(timeline.name, None):
+            self.scheduler.timelines.remove(timeline)
+
     def _frame_freed(self, domid: int, mfn: int) -> None:
         self.ram.discard(mfn)
         domain = self.domains.get(domid)

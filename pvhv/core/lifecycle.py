@@ -77,6 +77,8 @@ class Lifecycle:
                 except Restart:
                     yield
             domain.timeline.remove(vcpu)
+            hypervisor.timekeeper.forget(vcpu)
+        hypervisor.forget_timeline(domain.timeline)
         yield
         yield from self._relinquish_memory(domain)
         domain.grants.destroy()
