@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What becomes of domains, by the tables and in a real hypervisor: every ending, every action, and nothing left."""
 
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -210,6 +212,20 @@ def test_a_guest_that_spins_can_be_destroyed_and_others_live(machine: Machine, c
     ran = other.domain.vcpus[0].ran
     until(machine, lambda: other.domain.vcpus[0].ran > ran)
     assert spinner.ended is not None and spinner.ended.name == "destroyed"
+
+
+@pytest.mark.parametrize("clock", ["wall", "virtual"])
+def test_what_is_gone_is_forgotten(machine: Machine, create: Maker, clock: str) -> None:
+    guest = create(shutdown(0), clock=clock)
+    remembered = [weakref.ref(thing) for thing in (guest, guest.domain, guest.domain.vcpus[0], guest.console)]
+    del guest
+    until(machine, lambda: not machine.host.guests)
+    create(shutdown(0), clock=clock)  # a pCPU remembers who ran on it last
+    until(machine, lambda: not machine.host.guests)
+    machine.ended.clear()
+    gc.collect()
+    assert [reference() for reference in remembered] == [None] * 4
+    assert len(machine.hypervisor.scheduler.timelines) == 1  # the host's
 
 
 def test_names(machine: Machine, create: Maker) -> None:
