@@ -17,7 +17,7 @@ from pvhv.toolstack.guest import Guest
 from pvhv.toolstack.host import Host
 from pvhv.toolstack.server import Call
 
-QUEUE = 1 << 16
+QUEUE = 1 << 14
 BATCH = 256
 
 
