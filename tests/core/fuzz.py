@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A hostile guest, and the judge of what it is answered.
+"""A hostile guest: what it knows, and how it makes calls.
 
 A `Hostile` owns a guest (tests/core/guests.py) and makes hypercalls with it: arguments and structures are filled by the
 names and types the specs declare (`typed`), from pools of values that make sense now and then: frames that are its own
 or somebody else's, ports that exist, addresses that are mapped, read-only, nowhere, or Xen's. What goes beyond one
-call (tables that are built, pinned and then written; grants that are mapped and then torn) is in fuzz_moves.py.
-
-The `Judge` sees every call and its answer. An error no spec declares is written down with the call; errors that came
-are counted by spec, so that a test can tell which of them never do.
+call (tables that are built, pinned and then written; grants that are mapped and then torn) is in fuzz_moves.py and its
+neighbours; who watches the answers is in fuzz_judge.py.
 
 Nothing here is random but by the seed: the clock is virtual and stands still unless told to move.
 """
@@ -15,12 +13,11 @@ Nothing here is random but by the seed: the clock is virtual and stands still un
 from __future__ import annotations
 
 import random
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from ctypes import sizeof
 from typing import Any
 
-from pvhv.abi.errno import Errno
 from pvhv.abi.hypercalls import HYPERCALLS
 from pvhv.abi.layout import leaves, size_of
 from pvhv.abi.spec import Command, Hypercall
@@ -32,6 +29,7 @@ from pvhv.core.scheduler import WORK_SHARE
 from pvhv.core.timeline import SLICE_NS, Turn
 from pvhv.core.vcpu import VCPU
 from pvhv.machine.cpustate import RAX, RIP
+from tests.core.fuzz_judge import UNTOUCHED, Judge
 from tests.core.guests import ARGUMENTS, BASE, ENTRY, Machine
 
 PAGES = 96  # mapped from BASE on
@@ -46,54 +44,6 @@ HIGH = 0xFFFF_FFFF_8000_0000
 NON_CANONICAL = 0x1234_5678_9ABC_D000
 MASK64 = 0xFFFF_FFFF_FFFF_FFFF
 MOST_CONTINUATIONS = 3000
-UNTOUCHED = 0x7777  # a status nobody answered
-
-
-class Judge:
-    """What was answered, by whom it was declared, and what should not have been."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-        self.reached: Counter[tuple[Any, int]] = Counter()  # (spec, errno) and (command, status)
-        self.undeclared: Counter[str] = Counter()
-        self.crashes: Counter[str] = Counter()
-        self.untouchable: set[int] = set()
-
-    def answer(self, number: int, arguments: list[int], result: int, subject: Command | None = None) -> None:
-        """One call's result. `subject` is what it was about where the arguments do not tell (mmuext_op)."""
-        self.calls += 1
-        if not -4096 < result < 0:
-            return
-        spec = HYPERCALLS.get(number)
-        if spec is None:
-            if result != -Errno.ENOSYS:
-                self.undeclared[f"hypercall {number}: {result}"] += 1
-            return
-        command = subject or chosen(spec, arguments)
-        for each in (command, spec):
-            if each is not None and (-result in each.errors or each.answer == -result):
-                self.reached[each, -result] += 1
-                return
-        name = command.full_name if command else spec.full_name
-        self.undeclared[f"{name}({', '.join(map(hex, arguments))}): {Errno(-result).name}"] += 1
-
-    def status(self, command: Command, status: int) -> None:
-        """One item's status in a batch."""
-        if status in (0, UNTOUCHED):
-            return
-        if status in command.statuses:
-            self.reached[command, status] += 1
-        else:
-            self.undeclared[f"{command.full_name}: status {status}"] += 1
-
-
-def chosen(spec: Hypercall, arguments: list[int]) -> Command | None:
-    """The command a call's arguments name."""
-    place = spec.index("cmd")
-    if spec.commands is None or place is None:
-        return None
-    mask = 0xFFF if spec.name == "grant_table_op" else spec.command_mask
-    return spec.commands.by_number.get(arguments[place] & mask)
 
 
 class Hostile:
@@ -106,6 +56,7 @@ class Hostile:
         self.domain: Domain = machine.guest(PAGES, vcpus=2, room=ROOM)
         self.vcpu = self.domain.vcpus[0]
         self.peers: list[Domain] = []
+        self.bystanders: list[Domain] = []
         self.log: deque[str] = deque(maxlen=12)
         self.alive = True
         self.mapped: list[tuple[int, int, int]] = []  # grants it mapped: handle, address, flags
@@ -244,6 +195,7 @@ class Hostile:
             (2, lambda: self.domain.domid),
             (4, lambda: rng.choice(self.peers).domid if self.peers else 0),
             (1, lambda: 0),
+            (1, lambda: rng.choice(self.bystanders).domid if self.bystanders else 0),
             (1, lambda: rng.choice((99, 0x7FF1, 0x7FF2, 0x7FF4, 0x7FFF, 0xFFFF))),
         )
 
@@ -280,7 +232,8 @@ class Hostile:
 
     def peers_mfn(self) -> int:
         """A frame of somebody else's."""
-        peer = self.rng.choice(self.peers) if self.peers else self.domain
+        others = self.peers + self.bystanders
+        peer = self.rng.choice(others) if others else self.domain
         owned = [mfn for mfn in self.machine.frames.owned_by(peer.domid) if mfn not in self.judge.untouchable]
         return self.rng.choice(owned) if owned else 0
 
@@ -302,7 +255,7 @@ class Hostile:
             (4, lambda: BASE + rng.randrange(FIRST_FREE_PFN, PAGES) * 4096 + rng.choice((0, 0, 8, 4088, 1))),
             (1, lambda: BASE + rng.randrange(4) * 4096),
             (1, lambda: BASE + rng.randrange(PAGES, 512) * 4096),
-            (1, lambda: rng.choice((NOWHERE, XENS, XENS + 4096, HIGH, NON_CANONICAL, (1 << 47) - 8, MASK64 - 7, 0))),
+            (1.5, lambda: rng.choice((NOWHERE, XENS, XENS + 4096, HIGH, NON_CANONICAL, (1 << 47) - 8, MASK64 - 7, 0))),
         )
 
     def small(self) -> int:
@@ -363,7 +316,7 @@ class Hostile:
             else:
                 values.append(self.value(argument.name))
         if spec.name == "memory_op" and rng.random() < 0.08:
-            values[0] |= rng.choice((1, 2, 1 << 16, self.small())) << 6
+            values[0] |= rng.choice((1, 1 << 16, 1 << 16, self.small())) << 6
         if spec.name in ("mmu_update", "mmuext_op"):
             values[1] = 1 if rng.random() < 0.6 else values[1]
         if spec.name in ("mmu_update", "mmuext_op") and rng.random() < 0.1:

@@ -4,14 +4,21 @@
 Every few hundred calls the frame table is counted again from scratch (tests/core/accounting.py). A guest that ended is
 taken apart in steps, between which the other goes on and still holds what it had of the dying one. When all is over
 nothing may be left of anybody.
+
+A third guest, the bystander, does nothing and grants nothing. The others know its id and its frames; not a byte of it,
+of what the hypervisor shows it or of what it is known by may change.
 """
 
 from __future__ import annotations
 
+import hashlib
 import random
+from typing import Any
 
+from pvhv.core.frames import NONE, TYPE_MASK
 from tests.core.accounting import problems
-from tests.core.fuzz import Hostile, Judge
+from tests.core.fuzz import Hostile
+from tests.core.fuzz_judge import Judge
 from tests.core.fuzz_moves import MOVES
 from tests.core.guests import Machine
 
@@ -30,6 +37,11 @@ class Campaign:
         self.judge = Judge()
         self.machine = Machine(FRAMES, virtual=True)
         self.free_at_first = self.machine.frames.free_frames
+        self.bystander = self.machine.guest(16)
+        for mfn in self.machine.frames.owned_by(self.bystander.domid):
+            if self.machine.frames.types[mfn] & TYPE_MASK == NONE:
+                self.machine.ram.frame(mfn)[:] = self.rng.randbytes(4096)
+        self.unharmed = self.look_at_bystander()
         self.ports_at_first = len(self.machine.hv.dom0.events.in_use())
         self.guests = [self._birth(), self._birth()]
         self._introduce()
@@ -39,7 +51,20 @@ class Campaign:
         self._moves = [move for _, move in MOVES]
 
     def _birth(self) -> Hostile:
-        return Hostile(self.machine, self.rng, self.judge)
+        guest = Hostile(self.machine, self.rng, self.judge)
+        guest.bystanders = [self.bystander]
+        return guest
+
+    def look_at_bystander(self) -> Any:
+        """All there is of it, and of how its frames are held."""
+        domain, frames = self.bystander, self.machine.frames
+        owned = frames.owned_by(domain.domid)
+        digest = hashlib.sha256()
+        for mfn in owned:
+            digest.update(self.machine.ram.frame(mfn))
+        holds = [(mfn, frames.refs[mfn], frames.types[mfn], frames.type_counts[mfn]) for mfn in owned]
+        ports = [(channel.port, channel.state) for channel in domain.events.in_use()]
+        return digest.hexdigest(), holds, ports, domain.tot_pages, domain.paused, domain.shutdown_code
 
     def _introduce(self) -> None:
         for guest in self.guests:
@@ -61,6 +86,7 @@ class Campaign:
             self.machine.hv.destroy(guest.domain)
         self.machine.safe_point()
         self.count(None)
+        self.machine.destroy(self.bystander)
 
     def _act(self, guest: Hostile) -> None:
         move = self.rng.choices(self._moves, self._weights)[0]
@@ -90,6 +116,7 @@ class Campaign:
         if self.device_models:  # who controls another may map its frames without a grant
             wrong = [problem for problem in wrong if "without a grant" not in problem]
         assert not wrong, self._story(guest, "; ".join(wrong[:5]))
+        assert self.look_at_bystander() == self.unharmed, self._story(guest, "the bystander was harmed")
         assert not self.machine.hv.bugs, self._story(guest, self.machine.hv.bugs[0])
 
     def _story(self, guest: Hostile | None, what: str) -> str:

@@ -12,9 +12,10 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from pvhv.abi import grant_table as gnttab
 from pvhv.abi import memory, xen
 from pvhv.abi.arch_x86 import FLAT_KERNEL_CS, FLAT_KERNEL_SS, VcpuGuestContext
+from pvhv.abi.callback import CallbackRegister, XennmiCallback
+from pvhv.abi.control import XEN_DOMCTL_INTERFACE_VERSION, XenDomctl
 from pvhv.abi.event_channel import (
     EVTCHNOP,
     EvtchnAllocUnbound,
@@ -23,199 +24,18 @@ from pvhv.abi.event_channel import (
     EvtchnOp,
     EvtchnSend,
 )
-from pvhv.abi.grant_table import GNTTABOP
-from pvhv.abi.mmu import MMUEXT
 from pvhv.abi.physdev import PHYSDEVOP, PhysdevOp
+from pvhv.abi.sched import SCHEDOP_watchdog, SchedWatchdog
 from pvhv.abi.spec import Command
 from pvhv.abi.vcpu import VCPUOP_initialise, VCPUOP_register_vcpu_info, VCPUOP_up, VcpuRegisterVcpuInfo
-from pvhv.core.domain import DOMID_SELF, Domain
-from pvhv.core.frames import L4, TYPE_MASK
-from pvhv.core.pagetables import ADDRESS, PRESENT
-from tests.core.fuzz import BATCH_PAGE, CONTEXT_PAGE, FIRST_FREE_PFN, LIST_PAGE, PAGES, ROOM, UNTOUCHED, Hostile
-from tests.core.guests import BASE, write_entry
-
-MMU_UPDATE, SET_GDT, UPDATE_DESCRIPTOR, UPDATE_VA_MAPPING, UPDATE_VA_MAPPING_OTHERDOMAIN = 1, 2, 10, 14, 22
-RW, DATA, LINK = 0x63 | 1 << 63, 0x61 | 1 << 63, 0x67
-
-
-# -- page tables -----------------------------------------------------------------------------------------------
-def free_pfn(it: Hostile) -> int:
-    return it.rng.randrange(FIRST_FREE_PFN, PAGES)
-
-
-def slot_of(it: Hostile, pfn: int) -> int:
-    """Machine address of the L1 entry of one of its pages; 0 when its tables do not lead there."""
-    it.machine.enter(it.vcpu)
-    try:
-        return it.machine.cpu.memory.entry_address(BASE + pfn * 4096)
-    except Exception:
-        return 0
-
-
-def update(it: Hostile, *pairs: tuple[int, int], kind: int = 0) -> None:
-    """mmu_update of (machine address, value) pairs."""
-    address = it.request(*(struct.pack("<QQ", where | kind, value) for where, value in pairs))
-    it.call(MMU_UPDATE, address, len(pairs), it.rng.choice((0, 0, BASE + 10 * 4096 + 8)), DOMID_SELF)
-
-
-def ext(it: Hostile, command: Command, first: int, second: int = 0, foreign: int = DOMID_SELF) -> None:
-    """One mmuext_op."""
-    address = it.request(struct.pack("<QQQ", command.number, first, second))
-    it.mmuext([address, 1, 0, foreign])
-
-
-def map_something(it: Hostile) -> None:
-    rng = it.rng
-    kind = rng.choice((0, 0, 0, 2, 1, 3))
-    if kind == 1:
-        update(it, *((it.mfn() << 12 & ADDRESS, it.word()) for _ in range(rng.randrange(1, 4))), kind=1)
-    else:
-        update(it, *((slot_of(it, free_pfn(it)), it.entry()) for _ in range(rng.choice((1, 1, 4, 40)))), kind=kind)
-
-
-def map_by_address(it: Hostile) -> None:
-    flags = it.rng.choice((0, 1, 2, 2, 3, 6, it.address()))
-    address = BASE + free_pfn(it) * 4096 if it.rng.random() < 0.9 else it.address()
-    if it.rng.random() < 0.7:
-        it.call(UPDATE_VA_MAPPING, address, it.entry(), flags)
-    else:
-        it.call(UPDATE_VA_MAPPING_OTHERDOMAIN, address, it.entry(), flags, it.domid())
-
-
-def clear_page_entry(it: Hostile) -> int:
-    """Unmap one of its pages; the frame that was there, 0 for none."""
-    slot = slot_of(it, free_pfn(it))
-    if not slot:
-        return 0
-    entry = it.machine.ram.words[slot >> 3]
-    update(it, (slot, 0))
-    return (entry & ADDRESS) >> 12 if entry & PRESENT else 0
-
-
-def some_table(it: Hostile, level: int) -> int:
-    """A frame of its own that is a table of this level just now, else any frame."""
-    frames = it.machine.frames
-    found = [mfn for mfn in it.owned() if frames.types[mfn] & TYPE_MASK == level and frames.type_counts[mfn]]
-    return it.rng.choice(found) if found and it.rng.random() < 0.9 else it.own_mfn()
-
-
-def fill_frame(it: Hostile, mfn: int, level: int) -> None:
-    """Write what could be a table of this level, with stores the guest can make."""
-    rng = it.rng
-    if not 0 < mfn < it.machine.frames.count or not it.writable(mfn):
-        return
-    words = [0] * 512
-    for _ in range(rng.choice((0, 1, 3, 12, 120))):
-        slot = rng.randrange(512)
-        if level == 1:
-            words[slot] = it.own_mfn() << 12 | rng.choice((RW, DATA, DATA)) if rng.random() < 0.95 else it.entry()
-        else:
-            words[slot] = some_table(it, level - 1) << 12 | LINK if rng.random() < 0.95 else it.entry()
-    if level == 4 and rng.random() < 0.9:
-        kept = (BASE >> 39) & 511
-        words[kept] = it.machine.ram.words[it.vcpu.guest_table * 512 + kept]
-        for index in range(256, 272):
-            words[index] = 0
-    it.machine.ram.words[mfn * 512 : (mfn + 1) * 512] = memoryview(struct.pack("<512Q", *words)).cast("Q")
-
-
-def build_table(it: Hostile) -> None:
-    """Unmap a page, make a table of it, pin it."""
-    level = it.rng.choice((1, 1, 1, 2, 2, 3, 4))
-    mfn = clear_page_entry(it) or it.any_own_mfn()
-    fill_frame(it, mfn, level)
-    pins = (MMUEXT.PIN_L1_TABLE, MMUEXT.PIN_L2_TABLE, MMUEXT.PIN_L3_TABLE, MMUEXT.PIN_L4_TABLE)
-    ext(it, pins[level - 1 if it.rng.random() < 0.95 else it.rng.randrange(4)], mfn)
-
-
-def build_tree(it: Hostile) -> None:
-    """Several tables at once, none of which was looked at before the top one is pinned or loaded."""
-    rng = it.rng
-    below = 0
-    height = rng.randrange(2, 5)
-    for level in range(1, height + 1):
-        mfn = clear_page_entry(it)
-        if not it.alive or not mfn or not it.writable(mfn):
-            return
-        words = [0] * 512
-        if level == 1:
-            for _ in range(rng.randrange(1, 8)):
-                words[rng.randrange(512)] = it.own_mfn() << 12 | DATA
-            peer = rng.choice(it.peers) if it.peers else it.domain
-            slip = rng.choice((0, 0, it.first_l4 << 12 | RW, peer.shared_info << 12 | DATA, 1 << 40 | DATA, it.entry()))
-            words[rng.randrange(512)] = slip
-        else:
-            words[rng.choice((0, rng.randrange(256)))] = below << 12 | LINK
-        if level == 4:
-            kept = (BASE >> 39) & 511
-            words[kept] = it.machine.ram.words[it.vcpu.guest_table * 512 + kept]
-        it.machine.ram.words[mfn * 512 : (mfn + 1) * 512] = memoryview(struct.pack("<512Q", *words)).cast("Q")
-        below = mfn
-    top = (MMUEXT.PIN_L2_TABLE, MMUEXT.PIN_L3_TABLE, MMUEXT.PIN_L4_TABLE)[height - 2]
-    if height == 4:
-        top = rng.choice((top, MMUEXT.NEW_BASEPTR, MMUEXT.NEW_USER_BASEPTR))
-    ext(it, top, below, foreign=DOMID_SELF if rng.random() < 0.95 else it.domid())
-
-
-def any_extended(it: Hostile) -> None:
-    """An extended operation with operands by name."""
-    command = it.rng.choice(list(MMUEXT))
-    first = it.rng.choice((it.mfn(), it.address(), it.own_mfn())) & (1 << 64) - 1
-    ext(it, command, first, it.rng.choice((it.mfn(), it.address(), it.small())) & (1 << 64) - 1, it.domid())
-
-
-def unpin_table(it: Hostile) -> None:
-    ext(it, MMUEXT.UNPIN_TABLE, some_table(it, it.rng.randrange(1, 5)))
-
-
-def link_table(it: Hostile) -> None:
-    """An entry of an upper table of its own, away from those the requests need."""
-    level = it.rng.randrange(2, 5)
-    table = some_table(it, level)
-    index = it.rng.randrange(512)
-    if index == BASE >> (12 + 9 * (level - 1)) & 511:
-        return
-    value = some_table(it, level - 1) << 12 | LINK if it.rng.random() < 0.7 else it.rng.choice((0, it.entry()))
-    update(it, ((table << 12 & ADDRESS) + index * 8, value), kind=it.rng.choice((0, 0, 2)))
-
-
-def change_tables(it: Hostile) -> None:
-    """Run on another L4, kernel's or user's, or on the first one again."""
-    rng = it.rng
-    mfn = it.first_l4 if rng.random() < 0.5 else some_table(it, L4)
-    ext(it, rng.choice((MMUEXT.NEW_BASEPTR, MMUEXT.NEW_USER_BASEPTR)), 0 if rng.random() < 0.1 else mfn)
-
-
-def clear_and_copy(it: Hostile) -> None:
-    if it.rng.random() < 0.5:
-        ext(it, MMUEXT.CLEAR_PAGE, it.own_mfn(), foreign=it.domid())
-    else:
-        ext(it, MMUEXT.COPY_PAGE, it.own_mfn(), it.own_mfn(), it.domid())
-
-
-def write_after_pin(it: Hostile) -> None:
-    """Map a page table writable, which must not work."""
-    update(it, (slot_of(it, free_pfn(it)), some_table(it, it.rng.randrange(1, 5)) << 12 | RW))
-
-
-def descriptors(it: Hostile) -> None:
-    """Frames of descriptors, as GDT, as LDT, and changed one by one."""
-    rng = it.rng
-    mfn = clear_page_entry(it) or it.any_own_mfn()
-    choices = (0, 0x00CF_9300_0000_FFFF, 0x00AF_9B00_0000_FFFF, 0x0000_8C00_E033_0000, 0x0000_8900_0000_0067)
-    if it.writable(mfn):
-        words = [rng.choice(choices) for _ in range(512)]
-        it.machine.ram.words[mfn * 512 : (mfn + 1) * 512] = memoryview(struct.pack("<512Q", *words)).cast("Q")
-    what = rng.random()
-    if what < 0.4:
-        it.call(SET_GDT, it.request(struct.pack("<Q", mfn)), rng.choice((0, 1, 16, 512, 513, 8192)))
-    elif what < 0.7:
-        known = it.vcpu.gdt_frames or [mfn]
-        where = (rng.choice(known) << 12) + rng.randrange(512) * 8
-        it.call(UPDATE_DESCRIPTOR, where, rng.choice((*choices, it.word())))
-    else:
-        update(it, (slot_of(it, FIRST_FREE_PFN), mfn << 12 | DATA))
-        ext(it, MMUEXT.SET_LDT, BASE + FIRST_FREE_PFN * 4096, rng.choice((0, 16, 512, 8193)))
+from pvhv.core.domain import DOMID_SELF
+from pvhv.core.frames import L4
+from pvhv.core.pagetables import ADDRESS
+from tests.core import fuzz_grants as grants
+from tests.core import fuzz_mmu as mmu
+from tests.core.fuzz import CONTEXT_PAGE, LIST_PAGE, NON_CANONICAL, PAGES, ROOM, XENS, Hostile
+from tests.core.fuzz_mmu import clear_page_entry, free_pfn, slot_of, some_table, update
+from tests.core.guests import BASE
 
 
 # -- vCPUs -----------------------------------------------------------------------------------------------------
@@ -266,6 +86,35 @@ def time_goes_by(it: Hostile) -> None:
         it.alive = False
 
 
+def watchdogs(it: Hostile) -> None:
+    """More of them than there are."""
+    for _ in range(it.rng.randrange(1, 4)):
+        op = SchedWatchdog(it.rng.choice((0, 0, 0, 1, 2, 3)), it.rng.choice((1000, 1000, 0)))
+        if it.alive:
+            it.call(xen.HYPERVISOR_sched_op, SCHEDOP_watchdog, it.request(op))
+
+
+def debug_registers(it: Hostile) -> None:
+    value = it.rng.choice((0, 0x400, 1 << 40, 0x2000, 0x20003, XENS, NON_CANONICAL, BASE, it.word()))
+    it.call(xen.HYPERVISOR_set_debugreg, it.rng.randrange(9), value)
+
+
+def entry_points(it: Hostile) -> None:
+    """Callbacks here, there and where no code can be."""
+    address = it.rng.choice((BASE, NON_CANONICAL, NON_CANONICAL, XENS, it.address()))
+    if it.rng.random() < 0.4:
+        it.call(xen.HYPERVISOR_nmi_op, 0, it.request(XennmiCallback(address)))
+    else:
+        op = CallbackRegister(it.rng.randrange(9), it.rng.randrange(3), address)
+        it.call(xen.HYPERVISOR_callback_op, it.rng.choice((0, 0, 2)), it.request(op))
+
+
+def ask_as_dom0(it: Hostile) -> None:
+    """What only a control domain is answered."""
+    op = XenDomctl(cmd=it.rng.choice((1, 2, 5)), interface_version=XEN_DOMCTL_INTERFACE_VERSION, domain=it.domid())
+    it.call(xen.HYPERVISOR_domctl, it.request(op))
+
+
 # -- events ----------------------------------------------------------------------------------------------------
 def event(it: Hostile, command: Command, record: Any) -> None:
     it.call(xen.HYPERVISOR_event_channel_op, command.number, it.request(record))
@@ -299,6 +148,8 @@ def older_calls(it: Hostile) -> None:
         setattr(record.u, command.name, it.fill(command.arg))
     number = xen.HYPERVISOR_event_channel_op_compat if commands is EVTCHNOP else xen.HYPERVISOR_physdev_op_compat
     it.call(number, it.request(record))
+    if command is EVTCHNOP.bind_virq and it.alive:
+        it.call(number, it.request(record))
 
 
 def run_out_of_ports(it: Hostile) -> None:
@@ -309,146 +160,6 @@ def run_out_of_ports(it: Hostile) -> None:
             event(it, EVTCHNOP.bind_virq, EvtchnBindVirq(it.rng.randrange(24), 0))
         if it.alive:
             event(it, EVTCHNOP.bind_ipi, struct.pack("<LL", it.rng.randrange(2), 0))
-
-
-# -- grants ----------------------------------------------------------------------------------------------------
-def grant(it: Hostile) -> None:
-    """Write an entry of its table."""
-    rng = it.rng
-    peer = rng.choice(it.peers).domid if it.peers and rng.random() < 0.8 else it.domain.domid
-    flags = rng.choice((1, 1, 1, 1, 5, 2, 0, 3, 0x101, rng.getrandbits(9)))
-    table = it.domain.grants
-    if table.frames:
-        write_entry(table, rng.randrange(8, 24), flags, peer, it.mfn() & 0xFFFF_FFFF)
-
-
-def batch(it: Hostile, command: Command, *records: Any) -> list[Any]:
-    """A grant_table_op over these records; them again, answered and judged."""
-    for record in records:
-        if hasattr(record, "status"):
-            record.status = UNTOUCHED
-    address = BASE + BATCH_PAGE * 4096 if it.rng.random() < 0.95 else it.request(*records)
-    it.store(address, b"".join(map(bytes, records)))
-    if it.call(xen.HYPERVISOR_grant_table_op, command.number, address, len(records)) is None:
-        return []
-    size = len(bytes(records[0]))
-    answered = [command.arg.from_buffer_copy(it.load(address + index * size, size)) for index in range(len(records))]
-    if address == BASE + BATCH_PAGE * 4096:
-        for record, asked in zip(answered, records, strict=True):
-            if hasattr(record, "status") and same_request(command, asked, record):
-                it.judge.status(command, record.status)
-    return answered
-
-
-def same_request(command: Command, asked: Any, answered: Any) -> bool:
-    """Whether nothing but the answer changed: no item of a batch wrote over another."""
-    names = [field.name for field in command.arg.abi.fields if field.name not in command.out]
-    return all(bytes_of(asked, name) == bytes_of(answered, name) for name in names)
-
-
-def bytes_of(record: Any, name: str) -> bytes:
-    field = getattr(type(record), name)
-    return bytes(memoryview(record).cast("B")[field.offset : field.offset + field.size])
-
-
-def granter(it: Hostile) -> Domain:
-    return it.rng.choice(it.peers) if it.peers and it.rng.random() < 0.85 else it.domain
-
-
-def map_grants(it: Hostile) -> None:
-    rng = it.rng
-    requests = []
-    for _ in range(rng.choice((1, 1, 3, 8))):
-        flags = rng.choice((2, 2, 2, 6, 6, 3, 7, 1, 5, 0xA, 0x12, 0x12, 0x16, 0, rng.getrandbits(20)))
-        where = slot_of(it, free_pfn(it)) if flags & 0x10 else BASE + free_pfn(it) * 4096
-        where = where if rng.random() < 0.95 else it.address()
-        source = granter(it)
-        table = source.grants
-        good = [ref for ref in range(8, 24) if table.frames and table.words[table.slot(ref)] & 1]
-        ref = rng.choice(good) if good and rng.random() < 0.8 else it.ref()
-        domid = source.domid if rng.random() < 0.95 else it.domid()
-        requests.append(gnttab.GnttabMapGrantRef(where, flags, ref, domid))
-    for done in batch(it, GNTTABOP.map_grant_ref, *requests):
-        if done.status == 0:
-            it.mapped.append((done.handle, done.host_addr, done.flags))
-
-
-def unmap_grants(it: Hostile) -> None:
-    rng = it.rng
-    chosen = [it.mapped.pop(rng.randrange(len(it.mapped))) for _ in range(min(len(it.mapped), rng.choice((1, 1, 4))))]
-    if rng.random() < 0.15:
-        chosen.append((it.value("handle"), it.address(), 2))
-    if not chosen:
-        return
-    requests = []
-    for handle, where, flags in chosen:
-        bus = 0
-        if flags & 1:
-            mapping = it.domain.grants.mapping(handle)
-            active = mapping.granter.grants.active.get(mapping.ref) if mapping and mapping.granter else None
-            bus = active.mfn << 12 if active and rng.random() < 0.9 else it.word()
-        requests.append(gnttab.GnttabUnmapGrantRef(where if rng.random() < 0.95 else it.address(), bus, handle))
-    if rng.random() < 0.2:
-        it.mapped += chosen  # and again
-    batch(it, GNTTABOP.unmap_grant_ref, *requests)
-
-
-def replace_grants(it: Hostile) -> None:
-    if it.mapped:
-        handle, where, _ = it.mapped.pop(it.rng.randrange(len(it.mapped)))
-        other = it.rng.choice((0, BASE + free_pfn(it) * 4096, it.address()))
-        batch(it, GNTTABOP.unmap_and_replace, gnttab.GnttabUnmapAndReplace(where, other, handle))
-
-
-def copy_grants(it: Hostile) -> None:
-    rng = it.rng
-    requests = []
-    for _ in range(rng.choice((1, 2, 5))):
-        op: Any = gnttab.GnttabCopy()
-        op.flags = rng.choice((0, 1, 1, 2, 2, 3, 3))
-        for end, by_grant in ((op.source, op.flags & 1), (op.dest, op.flags & 2)):
-            if by_grant:
-                end.u.gmfn, end.domid = it.ref(), granter(it).domid if rng.random() < 0.95 else it.domid()
-            else:
-                end.u.gmfn, end.domid = it.mfn(), DOMID_SELF if rng.random() < 0.95 else it.domid()
-            end.offset = rng.choice((0, 0, 8, 4000, 4096, 65535))
-        op.len = rng.choice((0, 1, 16, 96, 4096, 65535))
-        requests.append(op)
-    batch(it, GNTTABOP.copy, *requests)
-
-
-def transfer(it: Hostile) -> None:
-    """Give a frame to a peer that offered to take it, or to itself."""
-    receiver = granter(it)
-    if receiver.grants.frames and it.rng.random() < 0.9:
-        write_entry(receiver.grants, 20, 2, it.domain.domid, it.word() & 0xFFFF_FFFF)
-    receiver.max_pages += it.rng.choice((0, 1))
-    mfn = clear_page_entry(it) if it.rng.random() < 0.8 else it.mfn()
-    domid = receiver.domid if it.rng.random() < 0.95 else it.domid()
-    batch(it, GNTTABOP.transfer, gnttab.GnttabTransfer(mfn, domid, it.rng.choice((20, 20, 20, 21, 512))))
-
-
-def about_the_table(it: Hostile) -> None:
-    rng = it.rng
-    what = rng.randrange(6)
-    if what == 0:
-        record = gnttab.GnttabSetupTable(it.domid(), rng.choice((0, 1, 2, 4, 65)), 0, it.address())
-        if record.frame_list >> 47 not in (0, (1 << 17) - 1):
-            record.frame_list = BASE
-        batch(it, GNTTABOP.setup_table, record)
-    elif what == 1:
-        batch(it, GNTTABOP.query_size, gnttab.GnttabQuerySize(it.domid()))
-    elif what == 2:
-        batch(it, GNTTABOP.get_status_frames, gnttab.GnttabGetStatusFrames(rng.randrange(2), it.domid(), 0, BASE))
-    elif what == 3:
-        batch(it, GNTTABOP.swap_grant_ref, gnttab.GnttabSwapGrantRef(it.ref(), it.ref()))
-    elif what == 4:
-        batch(it, GNTTABOP.set_version, gnttab.GnttabSetVersion(rng.randrange(4)))
-    else:
-        record = gnttab.GnttabCacheFlush(offset=rng.choice((0, 4096)), length=rng.choice((0, 64)), op=rng.randrange(5))
-        record.a.dev_bus_addr = it.mfn() << 12 & ADDRESS
-        number = GNTTABOP.cache_flush.number | rng.choice((0, 0, 0x1000))
-        it.call(xen.HYPERVISOR_grant_table_op, number, it.request(record), 1)
 
 
 # -- memory ----------------------------------------------------------------------------------------------------
@@ -470,7 +181,7 @@ def reservation(it: Hostile) -> None:
     it.call(xen.HYPERVISOR_memory_op, number, it.request(op))
     if it.alive and number == memory.XENMEM_populate_physmap:
         made = struct.unpack("<Q", it.load(where, 8))[0]
-        update(it, (slot_of(it, free_pfn(it)), (made << 12 & ADDRESS) | RW))
+        update(it, (slot_of(it, free_pfn(it)), (made << 12 & ADDRESS) | mmu.RW))
 
 
 def exchange(it: Hostile) -> None:
@@ -485,10 +196,12 @@ def exchange(it: Hostile) -> None:
     one, two = getattr(op, "in"), op.out
     one.extent_start, one.nr_extents, one.domid = BASE + LIST_PAGE * 4096, count, DOMID_SELF
     two.extent_start, two.nr_extents, two.extent_order, two.domid = BASE + LIST_PAGE * 4096 + 2048, 1, order, DOMID_SELF
-    if rng.random() < 0.2:
-        setattr(*rng.choice(((one, "domid", it.domid()), (two, "extent_order", 11), (op, "nr_exchanged", 1),
-                             (two, "mem_flags", 13), (two, "extent_start", it.address()),
-                             (one, "extent_start", it.address()))))
+    if rng.random() < 0.3:
+        slips = (
+            (one, "domid", 99), (one, "domid", it.domid()), (two, "extent_order", 11), (op, "nr_exchanged", 1),
+            (two, "mem_flags", 13), (two, "extent_start", it.address()), (one, "extent_start", it.address()),
+        )  # fmt: skip
+        setattr(*rng.choice(slips))
         two.domid = one.domid
     it.call(xen.HYPERVISOR_memory_op, memory.XENMEM_exchange, it.request(op))
 
@@ -502,34 +215,38 @@ MOVES: tuple[tuple[float, Callable[[Hostile], object]], ...] = (
     (30, Hostile.typed),
     (6, Hostile.noise),
     (5, Hostile.multicall),
-    (8, map_something),
-    (4, map_by_address),
+    (8, mmu.map_something),
+    (4, mmu.map_by_address),
     (4, clear_page_entry),
-    (6, build_table),
-    (3, build_tree),
-    (3, any_extended),
-    (3, unpin_table),
-    (4, link_table),
-    (2, change_tables),
-    (1, clear_and_copy),
-    (2, write_after_pin),
-    (3, descriptors),
+    (6, mmu.build_table),
+    (5, mmu.build_tree),
+    (3, mmu.any_extended),
+    (3, mmu.unpin_table),
+    (4, mmu.link_table),
+    (2, mmu.change_tables),
+    (1, mmu.clear_and_copy),
+    (2, mmu.write_after_pin),
+    (3, mmu.descriptors),
     (1, second_vcpu),
     (1, change_vcpu),
     (0.3, move_vcpu_info),
     (1, mask_events),
     (0.5, time_goes_by),
+    (1, watchdogs),
+    (1, debug_registers),
+    (1, ask_as_dom0),
+    (1, entry_points),
     (3, connect),
     (3, send_some),
     (0.3, run_out_of_ports),
     (3, older_calls),
-    (6, grant),
-    (6, map_grants),
-    (5, unmap_grants),
-    (2, replace_grants),
-    (4, copy_grants),
-    (2, transfer),
-    (3, about_the_table),
+    (6, grants.grant),
+    (6, grants.map_grants),
+    (5, grants.unmap_grants),
+    (2, grants.replace_grants),
+    (4, grants.copy_grants),
+    (2, grants.transfer),
+    (4, grants.about_the_table),
     (3, reservation),
     (2, exchange),
     (0.3, room),
