@@ -87,8 +87,8 @@ IRET = Hypercall(
 VM_ASSIST = Hypercall(
     xen.HYPERVISOR_vm_assist, "vm_assist",
     (Arg("cmd", "unsigned int", "VMASST_CMD_*", role="cmd"), Arg("type", "unsigned int", "VMASST_TYPE_*")),
-    doc="Switch one of the hypervisor's helping hands on or off: writable_pagetables (writes to page tables "
-        "are emulated; here they always are), architectural_iopl (IOPL is taken from the flags of iret), "
+    doc="Switch one of the hypervisor's helping hands on or off: writable_pagetables (stores to L1 page "
+        "tables are checked and carried out), architectural_iopl (IOPL is taken from the flags of iret), "
         "runstate_update_flag, m2p_strict, and some that mean nothing to 64-bit guests.",
     errors={
         Errno.EINVAL: "`type` is no such hand (looked at before `cmd`)",

@@ -105,7 +105,7 @@ class Emulator:
         """Emulate the instruction at RIP and step over it; False when it is the guest's own fault."""
         rip = self.state[RIP]
         try:
-            code = self._fetch_some(vcpu, rip)
+            code = self.fetch_some(vcpu, rip)
         except GuestFault:
             return False
         at = 0
@@ -294,7 +294,7 @@ class Emulator:
             return memory.read(rip, size)
         return memory.read_through(vcpu.guest_table_user, rip, size)
 
-    def _fetch_some(self, vcpu: VCPU, rip: int) -> bytes:
+    def fetch_some(self, vcpu: VCPU, rip: int) -> bytes:
         """Up to 15 bytes: as many as are there."""
         try:
             return self._fetch(vcpu, rip, 15)

@@ -24,6 +24,7 @@ from pvhv.core.descriptors import PERDOMAIN_VIRT_START, DescriptorTables
 from pvhv.core.dispatch import MASK64, NEG_EFAULT, NEG_ENOSYS, Continue, continue_by_registers
 from pvhv.core.emulate import Emulator, canonical
 from pvhv.core.errors import DomainCrash, GuestFault, HypercallError, Restart
+from pvhv.core.ptwr import WRITE_DENIED, WritablePageTables
 from pvhv.core.traps import VCPU_INFO_CR2, Traps
 from pvhv.machine.cpustate import ERROR_CODE, HFLAGS, R11, RAX, RCX, RIP
 from pvhv.machine.pcpu import FAULT_ADDRESS
@@ -51,6 +52,7 @@ class Exits:
         self.state = cpu.state
         self.traps = Traps(cpu)
         self.emulator = Emulator(hypervisor, cpu, self.traps)
+        self.writable_page_tables = WritablePageTables(hypervisor, cpu, self.traps, self.emulator.fetch_some)
         cpu.traps = self.traps
 
     def install(self) -> None:
@@ -177,6 +179,7 @@ class Exits:
         aux, vmcb = cpu.pcpu.aux, cpu.pcpu.vmcb
         words, ram = cpu.words, cpu.memory.bytes
         bounce, deliver = traps.bounce, traps.deliver_events
+        store_to_table = self.writable_page_tables.page_fault
 
         def page_fault() -> None:
             vcpu = cpu.current
@@ -189,6 +192,9 @@ class Exits:
                     state[HFLAGS] = state[HFLAGS] & ~3 | KERNEL_CPL
                     return
                 if address >= PERDOMAIN_VIRT_START and self.descriptor_fault(vcpu, address, code):
+                    return
+                if code & WRITE_DENIED == WRITE_DENIED and store_to_table(vcpu, address, code):
+                    deliver(vcpu)
                     return
                 code &= ~PFEC_USER
             else:

@@ -4,9 +4,9 @@
 A guest's page tables hold machine addresses and the engine's MMU walks them as they stand, so everything the guest
 must not reach has to be kept out of them. A frame becomes an L1..L4 table only after every entry of it was checked
 (`validate`), each present entry holds a reference (and a use, as writable memory or as the table of the next lower
-level) on what it names, and afterwards single entries change only through `modify`, which takes the new entry's
-references before it drops the old one's. The hypervisor's own slots of an L4 (256..271) are written here and
-can never be named by the guest.
+level) on what it names, and afterwards single entries change only through `modify` and `replace_l1_entry`, which take
+the new entry's references before they drop the old one's. The hypervisor's own slots of an L4 (256..271) are written
+here and can never be named by the guest.
 
 Big trees are taken and dropped in pieces. `Restart` leaves a table half done: `partial[mfn]` remembers how many
 entries were taken and whether the next one is half done itself. Dropping a table that an update replaced may take
@@ -332,6 +332,18 @@ class PageTables:
         self.words[slot] = new | old & (ACCESSED | DIRTY) if preserve_ad else new
         if old & PRESENT:
             self.put_l1_entry(old, table_owner)
+
+    def replace_l1_entry(self, slot: int, new: int, owner: int) -> None:
+        """Like `modify` of an entry in a domain's own L1, but what the old entry has as well is checked, too.
+
+        A guest's own store is carried out so (ptwr_emulated_update). Raises HypercallError with nothing changed.
+        """
+        if new & PRESENT:
+            self.get_l1_entry(new, owner, owner)
+        old = self.words[slot]
+        self.words[slot] = new
+        if old & PRESENT:
+            self.put_l1_entry(old, owner)
 
     def _modify_upper(self, slot: int, new: int, preserve_ad: bool, level: int) -> None:
         index, table = slot & 511, slot >> 9
