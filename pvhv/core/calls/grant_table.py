@@ -14,7 +14,7 @@ Read beside it: do_grant_table_op in xen/common/grant_table.c.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Iterator
 from ctypes import sizeof
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from pvhv.abi import grant_table as abi
 from pvhv.abi.errno import Errno
 from pvhv.abi.grant_table import GNTTABOP, GRANT_TABLE_OP
 from pvhv.abi.layout import codec
+from pvhv.abi.spec import Command
 from pvhv.core.dispatch import HANDLERS, Continue, handles, hypercall
 from pvhv.core.errors import GuestFault, HypercallError
 from pvhv.core.grant_copy import copy
@@ -32,6 +33,7 @@ from pvhv.core.privilege import controls
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain
+    from pvhv.core.guestmem import GuestMemory
     from pvhv.core.vcpu import VCPU
 
 CMD_MASK = 0xFFF  # GNTTABOP_CMD_MASK; above it, a continued cache_flush keeps its place
@@ -63,7 +65,33 @@ def grant_table_op(vcpu: VCPU, cmd: int, uop: int, count: int) -> int:
     return handler(vcpu, uop, count) or 0
 
 
-def items(vcpu: VCPU, number: int, uop: int, count: int, size: int) -> Any:
+def fetch(memory: GuestMemory, address: int, request: struct.Struct) -> tuple[int, tuple[Any, ...]]:
+    """A request, and the byte offset in machine memory where it can be answered, if it lies in one page; else 0.
+
+    As a rule it does, and the guest may write there: then one translation does for question and answer.
+    """
+    if address & 0xFFF <= 0x1000 - request.size:
+        base = memory.write_tlb.get(address >> 12)
+        if base is not None:
+            at = base + (address & 0xFFF)
+            return at, request.unpack_from(memory.bytes, at)
+        try:
+            at = memory.translate(address, True)
+            return at, request.unpack_from(memory.bytes, at)
+        except GuestFault:
+            pass  # not writable: it can be read, carried out, and not answered
+    return 0, request.unpack(memory.read(address, request.size))
+
+
+def reply(memory: GuestMemory, address: int, at: int, answer: bytes) -> None:
+    """Answer at `address`, which was at `at` when the request was fetched, and may have been mapped away since."""
+    if at and memory.write_tlb.get(address >> 12) == at - (address & 0xFFF):
+        memory.bytes[at : at + len(answer)] = answer
+    else:
+        memory.write(address, answer)
+
+
+def items(vcpu: VCPU, number: int, uop: int, count: int, size: int) -> Iterator[int]:
     """The address of each item, with a look at the share of work between them."""
     if not vcpu.memory.accessible(uop, count * size):
         raise GuestFault(uop)
@@ -79,37 +107,30 @@ def items(vcpu: VCPU, number: int, uop: int, count: int, size: int) -> Any:
 def map_batch(vcpu: VCPU, uop: int, count: int) -> None:
     memory = vcpu.memory
     for address in items(vcpu, abi.GNTTABOP_map_grant_ref, uop, count, MAP.size):
-        host_addr, flags, ref, dom, _, handle, bus = MAP.unpack(memory.read(address, MAP.size))
-        status = abi.GNTST_okay
+        at, (host_addr, flags, ref, dom, _, handle, bus) = fetch(memory, address, MAP)
+        status = 0
         try:
             handle, bus = map_grant_ref(vcpu, host_addr, flags, ref, dom)
         except GrantError as error:
             status = error.status
-        memory.write(address, MAP.pack(host_addr, flags, ref, dom, status, handle, bus))
+        reply(memory, address, at, MAP.pack(host_addr, flags, ref, dom, status, handle, bus))
 
 
 @handles(GNTTABOP.unmap_grant_ref)
 def unmap_batch(vcpu: VCPU, uop: int, count: int) -> None:
-    def one(request: bytes) -> Unmapped | None:
-        host_addr, dev_bus_addr, handle, _ = UNMAP.unpack(request)
-        return unmap(vcpu, handle, host_addr, dev_bus_addr)
-
-    unmaps(vcpu, GNTTABOP.unmap_grant_ref, uop, count, one)
+    unmaps(vcpu, GNTTABOP.unmap_grant_ref, UNMAP, uop, count)
 
 
 @handles(GNTTABOP.unmap_and_replace)
 def replace_batch(vcpu: VCPU, uop: int, count: int) -> None:
-    def one(request: bytes) -> Unmapped | None:
-        host_addr, new_addr, handle, _ = REPLACE.unpack(request)
-        return unmap(vcpu, handle, host_addr, 0, new_addr)
-
-    unmaps(vcpu, GNTTABOP.unmap_and_replace, uop, count, one)
+    unmaps(vcpu, GNTTABOP.unmap_and_replace, REPLACE, uop, count)
 
 
-def unmaps(vcpu: VCPU, command: Any, uop: int, count: int, one: Callable[[bytes], Unmapped | None]) -> None:
-    """Groups of unmaps: take the entries out, flush, give back."""
+def unmaps(vcpu: VCPU, command: Command, request: struct.Struct, uop: int, count: int) -> None:
+    """Groups of unmaps: take the entries out, flush, give back. The requests differ in what their second word is."""
     memory = vcpu.memory
-    size, status_at = sizeof(command.arg), command.arg.status.offset
+    size, status_at = request.size, command.arg.status.offset
+    replacing = command is GNTTABOP.unmap_and_replace
     if not memory.accessible(uop, count * size):
         raise GuestFault(uop)
     done = 0
@@ -118,14 +139,18 @@ def unmaps(vcpu: VCPU, command: Any, uop: int, count: int, one: Callable[[bytes]
         unmapped: list[Unmapped] = []
         try:
             for address in range(uop + done * size, uop + end * size, size):
-                status = abi.GNTST_okay
+                at, (host_addr, second, handle, _) = fetch(memory, address, request)
+                status = 0
                 try:
-                    undone = one(memory.read(address, size))
+                    undone = (
+                        unmap(vcpu, handle, host_addr, 0, second) if replacing
+                        else unmap(vcpu, handle, host_addr, second)
+                    )  # fmt: skip
                     if undone is not None:
                         unmapped.append(undone)
                 except GrantError as error:
                     status = error.status
-                memory.write(address + status_at, STATUS.pack(status))
+                reply(memory, address + status_at, at and at + status_at, STATUS.pack(status))
         finally:
             if unmapped:
                 finish(vcpu, unmapped)
@@ -140,13 +165,13 @@ def copy_batch(vcpu: VCPU, uop: int, count: int) -> None:
     memory, domain = vcpu.memory, vcpu.domain
     status_at = abi.GnttabCopy.status.offset
     for address in items(vcpu, abi.GNTTABOP_copy, uop, count, COPY.size):
-        request = COPY.unpack(memory.read(address, COPY.size))
-        status = abi.GNTST_okay
+        at, request = fetch(memory, address, COPY)
+        status = 0
         try:
             copy(domain, request[0:3], request[3:6], request[6], request[7])
         except GrantError as error:
             status = error.status
-        memory.write(address + status_at, STATUS.pack(status))
+        reply(memory, address + status_at, at and at + status_at, STATUS.pack(status))
 
 
 @handles(GNTTABOP.transfer)
