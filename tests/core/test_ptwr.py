@@ -182,7 +182,7 @@ def both(bench: Stores, code: str, registers: dict[int, int], flags: int, unsure
     assert found[0] == found[1], f"{code} of {registers}, flags {flags:#x}: {found[0][1]:#x}, not {found[1][1]:#x}"
 
 
-randomly = random.Random(20)
+randomly = random.Random()
 
 
 def some_registers() -> dict[int, int]:
@@ -196,7 +196,8 @@ def some_flags(those: int = CF | PF | AF | ZF | SF | OF) -> int:
 
 @pytest.fixture
 def unchecked(bench: Stores, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stores]:
-    """Entries of any kind are accepted, and hold nothing."""
+    """Entries of any kind are accepted, and hold nothing; each test has the same random numbers every time."""
+    randomly.seed(20)
     for name in ("get_l1_entry", "put_l1_entry"):
         monkeypatch.setattr(bench.hv.pagetables, name, lambda *arguments: None)
     monkeypatch.setattr(bench, "set_entry", lambda *arguments: remap(bench, *arguments))
@@ -227,9 +228,9 @@ def test_comparing_instructions(unchecked: Stores) -> None:
             if randomly.random() < 0.5:
                 registers[RAX] = randomly.choice((old, old & 0xFFFF_FFFF))
                 registers[RDX] = old >> 32
+            if code == "0fb137":
                 # Where it stores, the engine clears the upper half of a 32-bit accumulator; processors leave it.
-                if "c7" not in code and "66" not in code and "48" not in code:
-                    registers[RAX] &= 0xFFFF_FFFF
+                registers[RAX] &= 0xFFFF_FFFF
             both(unchecked, code, registers | {-1: old}, some_flags())
 
 
