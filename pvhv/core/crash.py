@@ -12,24 +12,25 @@ from typing import TYPE_CHECKING
 
 from pvhv.abi.hypercalls import HYPERCALLS
 from pvhv.core.errors import GuestFault
-from pvhv.machine.cpustate import CR2, CS, FS_BASE, GS_BASE, RIP, RSP, SS
+from pvhv.machine.cpustate import CR2, CS, FS_BASE, GS_BASE, RBP, RIP, RSP, SS
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain
-    from pvhv.core.hypervisor import Hypervisor
     from pvhv.core.vcpu import VCPU
 
 NAMES = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{n}" for n in range(8, 16)))
 ORDER = ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", *(f"r{n}" for n in range(8, 16)))
 STACK_WORDS = 32
+FRAMES = 16
 
 
-def describe(hypervisor: Hypervisor, domain: Domain, vcpu: VCPU | None, reason: str) -> str:
+def describe(domain: Domain, vcpu: VCPU | None, reason: str) -> str:
     """The crash report, as text."""
     lines = [f"Domain {domain.domid} crashed: {reason}"]
     if vcpu is not None:
         lines += _registers(vcpu)
-        lines += _stack(hypervisor, vcpu)
+        lines += _stack(vcpu)
+        lines += _frames(vcpu)
         lines += _hypercalls(vcpu)
     return "\n".join(lines)
 
@@ -51,23 +52,43 @@ def _registers(vcpu: VCPU) -> list[str]:
     return lines
 
 
-def _stack(hypervisor: Hypervisor, vcpu: VCPU) -> list[str]:
-    memory = vcpu.domain.timeline.cpu.memory
+def _word(vcpu: VCPU, address: int) -> int | None:
+    """A word of the vCPU's memory in its present mode, None where there is none."""
     root = vcpu.guest_table if vcpu.kernel_mode or not vcpu.guest_table_user else vcpu.guest_table_user
+    if not root:
+        return None
+    try:
+        return int.from_bytes(vcpu.domain.timeline.cpu.memory.read_through(root, address, 8), "little")
+    except GuestFault:
+        return None
+
+
+def _stack(vcpu: VCPU) -> list[str]:
     rsp = vcpu.state[RSP] & ~7
     words: list[int] = []
-    try:
-        while len(words) < STACK_WORDS and root:
-            data = memory.read_through(root, rsp + 8 * len(words), 8)
-            words.append(int.from_bytes(data, "little"))
-    except GuestFault:
-        pass
+    while len(words) < STACK_WORDS and (word := _word(vcpu, rsp + 8 * len(words))) is not None:
+        words.append(word)
     lines = ["Stack:"]
     for start in range(0, len(words), 4):
         lines.append("  " + " ".join(f"{word:016x}" for word in words[start : start + 4]))
     if not words:
         lines.append("  (rsp is not mapped)")
     return lines
+
+
+def _frames(vcpu: VCPU) -> list[str]:
+    """Return addresses by the chain of frame pointers, for kernels that keep them."""
+    lines: list[str] = []
+    frame = vcpu.state[RBP]
+    while len(lines) < FRAMES and not frame & 7:
+        following, address = _word(vcpu, frame), _word(vcpu, frame + 8)
+        if following is None or not address:
+            break
+        lines.append(f"  called at {address:016x}")
+        if following <= frame:  # the stack's first frame, or no chain at all
+            break
+        frame = following
+    return ["Frames, by rbp:", *lines] if lines else []
 
 
 def _hypercalls(vcpu: VCPU) -> list[str]:

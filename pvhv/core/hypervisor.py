@@ -137,7 +137,8 @@ class Hypervisor:
 
     def forget_timeline(self, timeline: Timeline) -> None:
         """The last domain of a virtual timeline is gone, and its time with it."""
-        if timeline.virtual and not timeline.vcpus and self._timelines.pop(timeline.name, None):
+        if timeline.virtual and not timeline.vcpus and timeline.name in self._timelines:
+            del self._timelines[timeline.name]
             self.scheduler.timelines.remove(timeline)
 
     def _frame_freed(self, domid: int, mfn: int) -> None:
@@ -255,7 +256,7 @@ class Hypervisor:
     def crash(self, domain: Domain, reason: str, vcpu: VCPU | None = None) -> None:
         """The domain broke its world: first reason wins."""
         if domain.crash_report is None:
-            domain.crash_report = describe(self, domain, vcpu, reason)
+            domain.crash_report = describe(domain, vcpu, reason)
             self.console.log(f"{domain} crashed: {reason}")
             self.console.log(domain.crash_report)
         self.lifecycle.shutdown(domain, SHUTDOWN_crash)
