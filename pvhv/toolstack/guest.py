@@ -192,7 +192,7 @@ class Guest:
         if report is None and end.status in (CRASH_STATUS, WATCHDOG_STATUS):
             # Its own doing (a panic), or the watchdog's: nobody described it yet.
             reason = "it reported a crash itself" if end.status == CRASH_STATUS else "its watchdog ran out"
-            report = describe(self.hypervisor, self.domain, self._last_caller(), reason)
+            report = describe(self.domain, self._last_caller(), reason)
         if report:
             self.report = with_names(report, self.symbols, self.kernel.executable)
         self.store.shut_down()
