@@ -88,6 +88,8 @@ VCPUOP = Commands(
             Errno.EINVAL: "the vCPU has no vcpu_info yet (beyond the 32 of shared_info it must register one "
                           "first); an address in the context is not canonical; the LDT, GDT or vm_assist is "
                           "not a guest's to ask for; or the page table is not the domain's or not valid",
+            Errno.EBUSY: "an L1 entry below the page table maps another domain's frame, or a table writably",
+            Errno.EPERM: "an L1 entry below the page table maps a frame that is no RAM",
             Errno.ENOMEM: "no memory to hold the context",
         },
         unreachable={Errno.ENOMEM: "the host's memory is never refused"},

@@ -4,14 +4,18 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
+from pvhv.abi.arch_x86 import FLAT_KERNEL_CS, FLAT_KERNEL_SS, VcpuGuestContext
 from pvhv.abi.mmu import MMUEXT
 from pvhv.abi.spec import Command
+from pvhv.abi.vcpu import VCPUOP_initialise
+from pvhv.abi.xen import HYPERVISOR_vcpu_op
 from pvhv.core.domain import DOMID_SELF
 from pvhv.core.errors import GuestFault
 from pvhv.core.frames import L4, TYPE_MASK
 from pvhv.core.pagetables import ADDRESS, PRESENT
-from tests.core.fuzz import FIRST_FREE_PFN, PAGES, Hostile
+from tests.core.fuzz import CONTEXT_PAGE, FIRST_FREE_PFN, PAGES, Hostile
 from tests.core.guests import BASE
 
 MMU_UPDATE, SET_GDT, UPDATE_DESCRIPTOR, UPDATE_VA_MAPPING, UPDATE_VA_MAPPING_OTHERDOMAIN = 1, 2, 10, 14, 22
@@ -106,6 +110,25 @@ def build_table(it: Hostile) -> None:
     ext(it, pins[level - 1 if it.rng.random() < 0.95 else it.rng.randrange(4)], mfn)
 
 
+def initialise_vcpu(it: Hostile, vcpu_id: int, kernel_mfn: int, **fields: int) -> None:
+    """VCPUOP_initialise with a context that would do but for what `fields` say."""
+    context: Any = VcpuGuestContext()
+    context.flags = 1 << 2
+    context.user_regs.rip, context.user_regs.rsp = BASE, BASE + 8 * 4096
+    context.user_regs.cs, context.user_regs.ss = FLAT_KERNEL_CS, FLAT_KERNEL_SS
+    context.ctrlreg[3] = kernel_mfn << 12
+    for name, value in fields.items():
+        if name == "user_table":
+            context.ctrlreg[1] = value
+        elif name == "gdt_frame":
+            context.gdt_frames[0] = value
+        else:
+            setattr(context, name, value)
+    address = BASE + CONTEXT_PAGE * 4096
+    it.store(address, bytes(context))
+    it.call(HYPERVISOR_vcpu_op, VCPUOP_initialise, vcpu_id, address)
+
+
 def build_tree(it: Hostile) -> None:
     """Several tables at once, none of which was looked at before the top one is pinned or loaded."""
     rng = it.rng
@@ -121,7 +144,7 @@ def build_tree(it: Hostile) -> None:
                 words[rng.randrange(512)] = it.own_mfn() << 12 | DATA
             peer = rng.choice(it.peers) if it.peers else it.domain
             busy = (it.first_l4 << 12 | RW, peer.shared_info << 12 | DATA)
-            slip = rng.choice((0, 0, 0, *busy, *busy, 1 << 40 | DATA, it.entry()))
+            slip = rng.choice((0, 0, 0, *busy, *busy, 1 << 40 | DATA, 1 << 40 | DATA, it.entry()))
             words[rng.randrange(512)] = slip
         else:
             words[rng.choice((0, rng.randrange(256)))] = below << 12 | LINK
@@ -133,6 +156,9 @@ def build_tree(it: Hostile) -> None:
     top = (MMUEXT.PIN_L2_TABLE, MMUEXT.PIN_L3_TABLE, MMUEXT.PIN_L4_TABLE)[height - 2]
     if height == 4:
         top = rng.choice((top, MMUEXT.NEW_BASEPTR, MMUEXT.NEW_USER_BASEPTR))
+        if rng.random() < 0.6 and not it.domain.vcpus[1].initialised:
+            initialise_vcpu(it, 1, below)
+            return
     ext(it, top, below, foreign=DOMID_SELF if rng.random() < 0.95 else it.domid())
 
 

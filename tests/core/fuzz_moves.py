@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Any
 
 from pvhv.abi import memory, xen
-from pvhv.abi.arch_x86 import FLAT_KERNEL_CS, FLAT_KERNEL_SS, VcpuGuestContext
 from pvhv.abi.callback import CallbackRegister, XennmiCallback
 from pvhv.abi.control import XEN_DOMCTL_INTERFACE_VERSION, XenDomctl
 from pvhv.abi.event_channel import (
@@ -27,13 +26,13 @@ from pvhv.abi.event_channel import (
 from pvhv.abi.physdev import PHYSDEVOP, PhysdevOp
 from pvhv.abi.sched import SCHEDOP_watchdog, SchedWatchdog
 from pvhv.abi.spec import Command
-from pvhv.abi.vcpu import VCPUOP_initialise, VCPUOP_register_vcpu_info, VCPUOP_up, VcpuRegisterVcpuInfo
+from pvhv.abi.vcpu import VCPUOP_register_vcpu_info, VCPUOP_up, VcpuRegisterVcpuInfo
 from pvhv.core.domain import DOMID_SELF
 from pvhv.core.frames import L4
 from pvhv.core.pagetables import ADDRESS
 from tests.core import fuzz_grants as grants
 from tests.core import fuzz_mmu as mmu
-from tests.core.fuzz import CONTEXT_PAGE, LIST_PAGE, NON_CANONICAL, PAGES, ROOM, XENS, Hostile
+from tests.core.fuzz import LIST_PAGE, NON_CANONICAL, PAGES, ROOM, XENS, Hostile
 from tests.core.fuzz_mmu import clear_page_entry, free_pfn, slot_of, some_table, update
 from tests.core.guests import BASE
 
@@ -41,20 +40,17 @@ from tests.core.guests import BASE
 # -- vCPUs -----------------------------------------------------------------------------------------------------
 def second_vcpu(it: Hostile) -> None:
     rng = it.rng
-    context: Any = VcpuGuestContext()
-    context.flags = rng.choice((1 << 2, 1 << 2 | 1 << 5, 0, 0x3C))
-    context.user_regs.rip, context.user_regs.rsp = BASE, BASE + 8 * 4096
-    context.user_regs.cs, context.user_regs.ss = FLAT_KERNEL_CS, FLAT_KERNEL_SS
-    context.ctrlreg[3] = (it.first_l4 if rng.random() < 0.7 else some_table(it, L4)) << 12
-    context.ctrlreg[1] = rng.choice((0, 0, it.first_l4 << 12, it.mfn() << 12 & ADDRESS))
+    fields = {
+        "flags": rng.choice((1 << 2, 1 << 2 | 1 << 5, 0, 0x3C)),
+        "user_table": rng.choice((0, 0, it.first_l4 << 12, it.mfn() << 12 & ADDRESS)),
+    }
     if rng.random() < 0.2:
-        context.gdt_ents, context.gdt_frames[0] = rng.choice((1, 512, 9000)), it.mfn() & (1 << 52) - 1
+        fields |= {"gdt_ents": rng.choice((1, 512, 9000)), "gdt_frame": it.mfn() & (1 << 52) - 1}
     if rng.random() < 0.1:
-        context.ldt_ents, context.ldt_base = it.small() & 0xFFFF, it.address()
-    address = BASE + CONTEXT_PAGE * 4096
-    it.store(address, bytes(context))
-    it.call(xen.HYPERVISOR_vcpu_op, VCPUOP_initialise, rng.choice((1, 1, 1, 0, 5)), address)
-    if rng.random() < 0.5:
+        fields |= {"ldt_ents": it.small() & 0xFFFF, "ldt_base": it.address()}
+    kernel = it.first_l4 if rng.random() < 0.7 else some_table(it, L4)
+    mmu.initialise_vcpu(it, rng.choice((1, 1, 1, 0, 5)), kernel & (1 << 52) - 1, **fields)
+    if it.alive and rng.random() < 0.5:
         it.call(xen.HYPERVISOR_vcpu_op, VCPUOP_up, 1, 0)
 
 
@@ -219,7 +215,7 @@ MOVES: tuple[tuple[float, Callable[[Hostile], object]], ...] = (
     (4, mmu.map_by_address),
     (4, clear_page_entry),
     (6, mmu.build_table),
-    (5, mmu.build_tree),
+    (9, mmu.build_tree),
     (3, mmu.any_extended),
     (3, mmu.unpin_table),
     (4, mmu.link_table),
@@ -227,7 +223,7 @@ MOVES: tuple[tuple[float, Callable[[Hostile], object]], ...] = (
     (1, mmu.clear_and_copy),
     (2, mmu.write_after_pin),
     (3, mmu.descriptors),
-    (1, second_vcpu),
+    (0.4, second_vcpu),
     (1, change_vcpu),
     (0.3, move_vcpu_info),
     (1, mask_events),
