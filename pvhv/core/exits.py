@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pvhv.core.hypervisor import Hypervisor
     from pvhv.core.vcpu import VCPU
 
+PERDOMAIN_SLOT = PERDOMAIN_VIRT_START >> 39  # with the sign's bits above it
 DEBUG, NMI, INVALID_OPCODE, NO_DEVICE, GENERAL_PROTECTION, PAGE_FAULT = 1, 2, 6, 7, 13, 14
 ERROR_CODE_IDT = 2
 IRET_NUMBER = 23
@@ -101,14 +102,14 @@ class Exits:
             if not vcpu.kernel_mode:
                 bounce_syscall(vcpu)
                 return
-            number, rdx, rsi, rdi, r8, r10, rip = unpack_call(state)
-            if number == IRET_NUMBER:
+            if state[RAX] == IRET_NUMBER:
                 vcpu.counts[IRET_NUMBER] += 1
                 state[RAX] = iret(vcpu)
                 info = vcpu.vcpu_info
                 if ram[info] and not ram[info + 1]:
                     deliver_inside(vcpu)
                 return
+            number, rdx, rsi, rdi, r8, r10, rip = unpack_call(state)
             state[RCX] = rip + 2
             vcpu.recent.append((number, rip, rdi, rsi))
             try:
@@ -187,16 +188,15 @@ class Exits:
             code = aux[ERROR_CODE]
             vcpu.exits["page_fault"] += 1
             if vcpu.kernel_mode:
-                if state[HFLAGS] & 3 == 3:
+                if code & PFEC_USER:
                     # The kernel lowered its own CPL with a native iretq (Linux's sync_core does): put it back, retry.
                     state[HFLAGS] = state[HFLAGS] & ~3 | KERNEL_CPL
                     return
-                if address >= PERDOMAIN_VIRT_START and self.descriptor_fault(vcpu, address, code):
+                if address >> 39 == PERDOMAIN_SLOT and self.descriptor_fault(vcpu, address, code):
                     return
                 if code & WRITE_DENIED == WRITE_DENIED and store_to_table(vcpu, address, code):
                     deliver(vcpu)
                     return
-                code &= ~PFEC_USER
             else:
                 code |= PFEC_USER
                 if code & PFEC_PRESENT and not self.mapped_for_user(address):
