@@ -60,8 +60,7 @@ def copy(
                 raise GrantError(GNTST_bad_copy_arg)
             start, end = from_mfn * PAGE_SIZE + source[2], to_mfn * PAGE_SIZE + dest[2]
             ram[end : end + length] = ram[start : start + length]
-            if table.code[to_mfn]:
-                caller.hypervisor.pagetables.forget_code(to_mfn)
+            caller.hypervisor.host_wrote(to_mfn)
             table.put_page_type(to_mfn)
         finally:
             release(taker, dest[0], dest_by_grant, to_mfn, readonly=False)

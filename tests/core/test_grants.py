@@ -35,8 +35,8 @@ from pvhv.abi.grant_table import (
 from pvhv.abi.xen import HYPERVISOR_grant_table_op
 from pvhv.core import grants
 from pvhv.core.domain import DOMID_SELF, Domain
-from pvhv.core.errors import DomainCrash, HypercallError
-from pvhv.core.frames import L1, TYPE_MASK, WRITABLE
+from pvhv.core.errors import DomainCrash, GuestFault, HypercallError
+from pvhv.core.frames import CODE_MAPPED, L1, TYPE_MASK, WRITABLE
 from pvhv.core.grant_view import GrantView
 from pvhv.core.grants import GrantError
 from pvhv.core.pagetables import GNTTAB, NX, PRESENT, RW, USER
@@ -148,6 +148,31 @@ def test_map_shows_the_frame_and_unmap_takes_it_back(world: World) -> None:
     assert world.flags() == GTF_permit_access
     assert world.books() == world.before
     assert world.unmap(op.handle) == abi.GNTST_bad_handle
+
+
+def test_after_an_unmap_no_translation_is_left(world: World) -> None:
+    world.grant()
+    op = world.map()
+    memory, address = world.machine.cpu.memory, BASE + HOLE * 4096
+    memory.write(address, b"known to the TLB now")
+    flushed: list[int] = []
+    world.machine.cpu.pcpu.flush_tlb = lambda: flushed.append(1)  # type: ignore[method-assign]
+    assert world.unmap(op.handle) == 0
+    assert flushed
+    world.machine.enter(world.vcpu)
+    for access in (lambda: memory.read(address, 1), lambda: memory.write(address, b"x")):
+        with pytest.raises(GuestFault):
+            access()
+
+
+def test_a_copy_over_code_has_its_translation_forgotten(world: World) -> None:
+    world.grant()
+    mine = world.mfn(world.b, 6)
+    world.hv.frames.code[mine] = CODE_MAPPED
+    forgotten: list[int] = []
+    world.machine.cpu.pcpu.forget_code = forgotten.append  # type: ignore[method-assign]
+    assert copy(world, end(8, 1), end(mine, DOMID_SELF), flags=abi.GNTCOPY_source_gref) == 0
+    assert forgotten == [mine]
 
 
 def test_readonly_mappings_hold_no_writable_use(world: World) -> None:
