@@ -23,12 +23,24 @@ def test_names_stand_where_addresses_are() -> None:
     assert lines[2] == "rip 0000000000001004 <main+0x4>  cs e033  ss e02b"
     assert lines[3] == "rax 0000000000001008"
     at = lines.index("Call trace (from the words on the stack):")
-    # Not caller's first byte, not data, not main's first byte.
+    # Not data, and not main's first byte, before which there is no call.
     assert [line.split() for line in lines[at + 1 : -2]] == [
-        ["0000000000001004", "main+0x4"],
+        ["0000000000001010", "main+0x10"],
         ["0000000000001018", "caller+0x8"],
     ]
     assert lines[-1].endswith("at 0000000000001006 <main+0x6>")
+
+
+def test_frames_are_followed_where_there_are_any() -> None:
+    frames = "Frames, by rbp:\n  called at 0000000000001010\n  called at 0000000000003000\nLast hypercalls"
+    lines = with_names(REPORT.replace("Last hypercalls", frames), SYMBOLS, [(0x1000, 0x1020)]).splitlines()
+    at = lines.index("Frames, by rbp:")
+    # The call was main's last instruction: what it would return to is somebody else's first.
+    assert lines[at + 1 : at + 3] == [
+        "  called at 0000000000001010 <main+0x10>",
+        "  called at 0000000000003000",
+    ]
+    assert not any("Call trace" in line for line in lines)
 
 
 def test_without_symbols_it_stays_as_it_is() -> None:

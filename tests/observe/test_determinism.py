@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The same program gives the same trace: in another process, with other hashes, on a busy host.
 
-Two domains on one virtual timeline are joined by event channels and grants; beside them a third, on a timeline of its
-own, types at its shell. Every record of every trace goes into one digest, and the counters into another.
+Two domains on one virtual timeline are joined by event channels and grants; beside them a third, on a
+timeline of its own, types at its shell. Every record of every trace goes into one digest, and the counters
+into another.
 """
 
 from __future__ import annotations
@@ -59,7 +60,12 @@ def tell(seed: int, typed: str = TYPED) -> dict[str, dict[str, object]]:
     environment = {**os.environ, "PYTHONHASHSEED": str(seed), "PYTHONPATH": str(ROOT)}
     run = subprocess.run(
         [sys.executable, "-c", STORY, typed],
-        env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert run.returncode == 0, run.stderr
     found: dict[str, dict[str, object]] = json.loads(run.stdout)
