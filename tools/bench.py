@@ -8,7 +8,7 @@
 
 Each round trip is compared with an empty callback, each compute loop with a bare engine, both in the same run,
 within milliseconds of each other; tools/benchmark/bare.py defines the two. A figure is the median of seven samples,
-a sample the shortest of a few tries on either side.
+a sample the shortest (of compute loops, the middle one) of a few tries on either side.
 With --check, exit status 1 says that a target was missed.
 
 The kernels are guest_kernel/bench/, as built by `python3 tools/dev.py build`.
