@@ -9,6 +9,7 @@ rest.
 
 from __future__ import annotations
 
+import os
 import sys
 
 QUICK = {("list",): False, ("list", "--json"): True}
@@ -16,6 +17,7 @@ QUICK = {("list",): False, ("list", "--json"): True}
 
 def main() -> None:
     """The console script."""
+    _open_standard_streams()
     try:
         as_json = QUICK.get(tuple(sys.argv[1:]))
         if as_json is not None:
@@ -28,3 +30,14 @@ def main() -> None:
         app(prog_name="pvhv")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _open_standard_streams() -> None:
+    """Stand in for standard streams that our caller closed, so that no socket gets their numbers."""
+    for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != descriptor:
+                os.dup2(opened, descriptor)
+                os.close(opened)
+            setattr(sys, name, open(descriptor, mode, encoding="utf-8", closefd=False))

@@ -43,10 +43,20 @@ def status_of(function: Callable[..., None], *arguments: Any, **options: Any) ->
         return error.status
     except KeyboardInterrupt:
         return INTERRUPTED_STATUS
-    except BrokenPipeError:
-        quiet_stdout()
-        return BROKEN_PIPE_STATUS
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        return lost_output(error)
     return 0
+
+
+def lost_output(error: OSError) -> int:
+    """Standard output takes no more: the exit status. That its reader has enough is no news, a full disk is."""
+    quiet_stdout()
+    if isinstance(error, BrokenPipeError):
+        return BROKEN_PIPE_STATUS
+    say(f"cannot write to standard output: {error.strerror}")
+    return 1
 
 
 def quiet_stdout() -> None:

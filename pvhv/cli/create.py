@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pvhv.cli.app import EscapeOption, command
-from pvhv.cli.common import BROKEN_PIPE_STATUS, INTERRUPTED_STATUS, connect, quiet_stdout, say
+from pvhv.cli.common import INTERRUPTED_STATUS, connect, lost_output, say
 from pvhv.cli.terminal import DEFAULT_ESCAPE
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pvhv.toolstack.config import DomainConfig
 
 TIMEOUT_STATUS = 124
+LONGEST_TIMEOUT = 10**9
 PREFETCH = 1 << 20
 PREFETCH_WITHIN_S = 0.25
 
@@ -47,7 +48,8 @@ def create(
     console: Annotated[bool, typer.Option("-c", "--console", help="Attach to its console.")] = False,
     paused: Annotated[bool, typer.Option("-p", "--paused", help="Leave it paused.")] = False,
     timeout: Annotated[
-        float | None, typer.Option(help="Destroy it after so many seconds.", metavar="S", min=0)
+        float | None,
+        typer.Option(help="Destroy it after so many seconds.", metavar="S", min=0, max=LONGEST_TIMEOUT),
     ] = None,
     escape: EscapeOption = DEFAULT_ESCAPE,
 ) -> None:
@@ -111,17 +113,18 @@ def with_console(
         say(f"{made['name']} did not end within {timeout:g} s, and was destroyed")
         return TIMEOUT_STATUS
     except KeyboardInterrupt:
-        destroy(made["domid"])
-        say(f"interrupted; {made['name']} was destroyed")
+        if not interactive:
+            destroy(made["domid"])
+            say(f"interrupted; {made['name']} was destroyed")
         return INTERRUPTED_STATUS
     except Terminated as signal:
         if not interactive:
             destroy(made["domid"])
         return signal.status
-    except BrokenPipeError:
-        destroy(made["domid"])
-        quiet_stdout()
-        return BROKEN_PIPE_STATUS
+    except OSError as error:  # nobody reads our output, or it cannot be written
+        if not interactive:
+            destroy(made["domid"])
+        return lost_output(error)
 
 
 def report_end(ending: dict[str, Any]) -> int:

@@ -25,6 +25,7 @@ from pvhv.toolstack.errors import ToolstackError
 AHEAD = 4  # pieces of input under way
 PIECE = 4096
 QUIET_S = 0.5
+UNTAKEN_S = 10.0  # for input that pvhvd has not taken yet: it is busy, or the guest does not read
 
 
 class Detached(Exception):
@@ -59,6 +60,8 @@ class Session:
         self.input_ended = False
         self.detached = False
         self._credit = threading.Semaphore(AHEAD)
+        self._sent = 0  # pieces of input; the feeding thread counts
+        self._taken = 0  # of them; the main thread counts
 
     def run(self) -> dict[str, Any]:
         """Until the guest ends: how it did. Raises Detached, TimedOut, KeyboardInterrupt, Terminated, Lost."""
@@ -87,7 +90,8 @@ class Session:
             except TimeoutError:
                 if self.deadline is not None and time.monotonic() >= self.deadline:
                     raise TimedOut from None
-                if self.input_ended and time.monotonic() >= heard + QUIET_S:
+                patience = QUIET_S if self._taken == self._sent else UNTAKEN_S
+                if self.input_ended and time.monotonic() >= heard + patience:
                     raise Detached from None
                 continue
             except Lost:
@@ -128,7 +132,12 @@ class Session:
     def _send(self, data: bytes) -> None:
         if data:
             self._credit.acquire()
-            self.client.start("input", self._credit.release, attached=self.number, data=data)
+            self._sent += 1
+            self.client.start("input", self._settled, attached=self.number, data=data)
+
+    def _settled(self) -> None:
+        self._taken += 1
+        self._credit.release()
 
 
 def _signals() -> list[int]:

@@ -227,7 +227,13 @@ def _start(paths: Paths) -> Client:
     options: dict[str, Any] = {"start_new_session": True}
     if sys.platform == "win32":
         options = {"creationflags": subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP}
-    with open(paths.log, "ab") as log:
+    try:
+        log = open(paths.log, "ab")
+    except OSError as error:
+        raise ToolstackError(
+            f"cannot write {paths.log}: {error.strerror}", "set PVHV_RUNTIME_DIR to a directory of yours"
+        ) from None
+    with log:
         process = subprocess.Popen(
             [sys.executable, "-m", "pvhv.toolstack.daemon", "pvhvd"],
             stdin=subprocess.DEVNULL,

@@ -32,6 +32,8 @@ CLOCKS = ("wall", "virtual")
 MAX_VCPUS = 32  # XEN_LEGACY_MAX_VCPUS: those with a vcpu_info in shared_info
 MAX_MEMORY = 1 << 20  # MiB
 NAME = re.compile(r"[A-Za-z0-9_.:+-]+")
+LONGEST_NAME = 128  # it stands in every message and every list
+LARGEST_FILE = 1 << 20
 KERNELS = Path(pvhv.__file__).parent / "_built" / "kernels"
 TRUE_WORDS, FALSE_WORDS = ("1", "yes", "true", "on"), ("0", "no", "false", "off")
 
@@ -91,6 +93,10 @@ def _name(value: Value) -> str:
     text = str(value) if isinstance(value, int) else _text(value)
     if not NAME.fullmatch(text):
         raise ValueError("may hold letters, digits and _.:+- only")
+    if len(text) > LONGEST_NAME:
+        raise ValueError(f"may have {LONGEST_NAME} characters at most")
+    if text.startswith("-"):
+        raise ValueError("may not begin with -: it would be taken for an option")
     if text.isdecimal():
         raise ValueError("may not be a number: it would be taken for a domain id")
     return text
@@ -106,7 +112,7 @@ def check_name(name: str) -> None:
 
 def _number(low: int, high: int, unit: str = "") -> Callable[[Value], int]:
     def meaning(value: Value) -> int:
-        if isinstance(value, str) and re.fullmatch(r"\d+", value):
+        if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value):
             value = int(value)  # xl takes a number in quotes as well
         if not isinstance(value, int):
             raise ValueError(f"wants a number{unit}, not {type_name(value)}")
@@ -193,7 +199,9 @@ def load(path: str | os.PathLike[str], arguments: Iterable[Setting] = ()) -> Dom
     """The domain a file describes, with the settings of a command line over it."""
     file = Path(path)
     try:
-        text = file.read_text(encoding="utf-8")
+        with file.open("rb") as opened:
+            data = opened.read(LARGEST_FILE + 1)
+        text = data.decode("utf-8-sig")
     except FileNotFoundError:
         raise ToolstackError(
             f"there is no domain file {path}", "examples/hello.cfg is one to start from"
@@ -206,6 +214,8 @@ def load(path: str | os.PathLike[str], arguments: Iterable[Setting] = ()) -> Dom
         ) from None
     except OSError as error:
         raise ToolstackError(f"cannot read {path}: {error.strerror}") from None
+    if len(data) > LARGEST_FILE:
+        raise ToolstackError(f"{path} is larger than any domain file")
     settings = parse(Source(text, str(path)))
     for setting in arguments:
         settings[setting.key] = setting
@@ -258,8 +268,8 @@ def interpret(settings: dict[str, Setting], file: Path) -> DomainConfig:
 
 
 def _name_of(file: Path) -> str:
-    name = re.sub(r"[^A-Za-z0-9_.:+-]", "-", file.stem)
-    return name if not name.isdecimal() else f"domain-{name}"
+    name = re.sub(r"[^A-Za-z0-9_.:+-]", "-", file.stem)[: LONGEST_NAME - len("domain-")]
+    return f"domain-{name}" if name.isdecimal() or name.startswith("-") else name
 
 
 def _without(setting: Setting, warnings: list[str]) -> None:
@@ -303,11 +313,11 @@ def _command_line(settings: dict[str, Setting], values: dict[str, Any]) -> str:
 
 
 def built_kernels() -> list[str]:
-    """The kernels that came with pvhv, test kernels last."""
+    """The kernels that came with pvhv, guests before benchmarks and tests."""
     if not KERNELS.is_dir():
         return []
     names = [entry.name for entry in KERNELS.iterdir() if entry.is_file() and not entry.name.startswith(".")]
-    return sorted(names, key=lambda name: (name.startswith("test-"), name))
+    return sorted(names, key=lambda name: (name.startswith("test-"), not name.startswith("guest-"), name))
 
 
 def find_kernel(text: str, directory: Path, place: str) -> Path:
@@ -337,5 +347,7 @@ def _beside(text: str, directory: Path, place: str) -> Path:
     if path.is_dir():
         raise ToolstackError(f"{place}: {path} is a directory")
     if not path.is_file():
+        if path.exists():
+            raise ToolstackError(f"{place}: {path} is not a plain file")
         raise ToolstackError(f"{place}: there is no file {path}")
     return path.absolute()

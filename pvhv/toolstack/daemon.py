@@ -23,13 +23,20 @@ import sys
 import threading
 import time
 import traceback
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from pvhv.toolstack.fingerprint import fingerprint
 from pvhv.toolstack.lock import acquire
 from pvhv.toolstack.paths import Paths
 
-MEMORY_MIB = 16 << 10  # of the machine; committed as guests touch it
+if TYPE_CHECKING:
+    from pvhv.core.hypervisor import Hypervisor
+
+MACHINES_MIB = (
+    8 << 10,
+    2 << 10,
+    512,
+)  # its memory, committed as guests touch it; less where the host allows no more
 SWITCH_INTERVAL_S = 0.001  # clients are answered while guests keep the hypervisor's thread busy
 ENDED_BADLY = 70
 LARGEST_LOG = 1 << 20
@@ -50,13 +57,24 @@ class Daemon:
         from pvhv.toolstack.service import Service
 
         self.paths = paths
-        self.hypervisor = Hypervisor(memory_frames=MEMORY_MIB << 8)
+        self.hypervisor = self._machine(Hypervisor)
         self.host = Host(self.hypervisor)
         self.host.listeners.append(lambda _guest, _what: self._note_domains())
         self.service = Service(self.hypervisor, self.host, fingerprint(), self._stop)
         self.server = Server(paths, self.service.handlers, log)
         self.ending: asyncio.Future[int]
         self.orderly = False
+
+    @staticmethod
+    def _machine(hypervisor: type[Hypervisor]) -> Hypervisor:
+        for mebibytes in MACHINES_MIB:
+            try:
+                return hypervisor(memory_frames=mebibytes << 8)
+            except (OSError, MemoryError) as failure:
+                log(f"no machine of {mebibytes} MiB: {failure}")
+        raise MemoryError(
+            f"the host has no address space for a machine of {MACHINES_MIB[-1]} MiB (ulimit -v?)"
+        )
 
     def _note_domains(self) -> None:
         """Write down what runs, for whoever comes after us if we are killed."""

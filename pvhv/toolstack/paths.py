@@ -36,17 +36,18 @@ def runtime_directory(create: bool = True) -> Path:
     chosen = os.environ.get("PVHV_RUNTIME_DIR")
     xdg = os.environ.get("XDG_RUNTIME_DIR")
     if chosen:
-        directory = Path(chosen)
+        directory = Path(chosen).absolute()  # pvhvd has a working directory of its own
     elif xdg and os.path.isabs(xdg) and os.access(xdg, os.W_OK):
         directory = Path(xdg, "pvhv")
     else:
         directory = Path(tempfile.gettempdir(), f"pvhv-{user_tag()}")
     if create:
-        _make_private(directory)
+        _make_private(directory, ours=not chosen)
     return directory
 
 
-def _make_private(directory: Path) -> None:
+def _make_private(directory: Path, ours: bool) -> None:
+    """Make it, and see that it is no one else's. One that somebody chose keeps its mode: it may hold other things."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = directory.stat()
@@ -62,8 +63,14 @@ def _make_private(directory: Path) -> None:
         raise ToolstackError(
             f"{directory} belongs to another user", "set PVHV_RUNTIME_DIR to a directory of yours"
         )
-    if stat.S_IMODE(found.st_mode) & 0o077:
+    mode = stat.S_IMODE(found.st_mode)
+    if ours and mode & 0o077:
         directory.chmod(0o700)
+    elif mode & 0o022:
+        raise ToolstackError(
+            f"others may write to {directory}",
+            "set PVHV_RUNTIME_DIR to a directory that only you may write to",
+        )
 
 
 class Paths:

@@ -32,7 +32,7 @@ class ProtocolError(Exception):
 
 def pack(message: Message) -> bytes:
     """A message as it is sent."""
-    body: bytes = msgpack.packb(message, use_bin_type=True)
+    body: bytes = msgpack.packb(message, use_bin_type=True, unicode_errors="surrogateescape")
     return LENGTH.pack(len(body)) + body
 
 
@@ -54,8 +54,9 @@ class Unpacker:
             end = LENGTH.size + size
             if len(buffer) < end:
                 break
+            body = bytes(buffer[LENGTH.size : end])
             try:
-                message = msgpack.unpackb(bytes(buffer[LENGTH.size : end]), raw=False)
+                message = msgpack.unpackb(body, raw=False, unicode_errors="surrogateescape")
             except (ValueError, msgpack.exceptions.UnpackException) as error:
                 raise ProtocolError(f"not msgpack: {error}") from None
             if not isinstance(message, dict):

@@ -74,6 +74,17 @@ class Service:
         """Have `function` called on the hypervisor's thread, and wait for what it returns."""
         return await asyncio.wrap_future(self.hypervisor.post(function))
 
+    async def post_for(self, make: Callable[[], T], undo: Callable[[T], object]) -> T:
+        """Likewise, where the client may go while it waits: what was made for it by then is undone."""
+        future = self.hypervisor.post(make)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            future.add_done_callback(
+                lambda done: None if done.cancelled() or done.exception() else undo(done.result())
+            )
+            raise
+
     # -- connections -----------------------------------------------------------------------------------------
     async def hello(self, call: Call, fingerprint: str = "", token: str = "") -> dict[str, Any]:
         """Who is here: a client of other code than ours may want another pvhvd."""
@@ -126,14 +137,24 @@ class Service:
                 guest.start()
             return guest, follower
 
+        def undo(made: tuple[Guest, Follower | None]) -> None:
+            if made[1] is not None:
+                made[1].close()
+            if one_run and self.host.guests.get(made[0].domid) is made[0]:
+                self.host.destroy(made[0])  # a run without anybody to run it for
+
         asyncio_loop = asyncio.get_running_loop()
-        guest, follower = await self.post(make)
+        guest, follower = await self.post_for(make, undo)
         made = {"name": guest.name, "domid": guest.domid}
         if lifetime is not None:
             asyncio_loop.call_later(lifetime, self.hypervisor.post, partial(self._outlived, guest))
         if follower is None:
             return made
-        await call.item({"created": made})
+        try:
+            await call.item({"created": made})
+        except (asyncio.CancelledError, ConnectionError):
+            self.hypervisor.post(lambda: undo((guest, follower)))
+            raise
         return await self._deliver(call, follower)
 
     def _outlived(self, guest: Guest) -> None:
@@ -144,7 +165,9 @@ class Service:
     async def attach(self, call: Call, domain: str) -> dict[str, Any]:
         """Follow a console from its first byte."""
         loop = asyncio.get_running_loop()
-        follower = await self.post(lambda: Follower(self.host, self.host.find(domain), loop, lossless=False))
+        follower = await self.post_for(
+            lambda: Follower(self.host, self.host.find(domain), loop, lossless=False), Follower.close
+        )
         return await self._deliver(call, follower)
 
     async def _deliver(self, call: Call, follower: Follower) -> dict[str, Any]:
@@ -217,9 +240,11 @@ class Service:
     async def trace(self, call: Call, domain: str) -> dict[str, int]:
         """Follow what a domain does, until it ends."""
         loop = asyncio.get_running_loop()
-        tracing = await self.post(lambda: Tracing(self.host, self.recorder, self.host.find(domain), loop))
-        await call.item({"tracing": tracing.guest.name})
+        tracing = await self.post_for(
+            lambda: Tracing(self.host, self.recorder, self.host.find(domain), loop), Tracing.close
+        )
         try:
+            await call.item({"tracing": tracing.guest.name})
             return await tracing.deliver(call)
         finally:
             self.hypervisor.post(tracing.close)

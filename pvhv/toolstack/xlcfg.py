@@ -35,6 +35,9 @@ TOKEN = re.compile(
     re.VERBOSE,
 )
 
+LONGEST_NUMBER = 40
+DEEPEST_LIST = 32
+
 ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{1,2}|[0-7]{1,3}|.)", re.DOTALL)
 PLAIN_ESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
@@ -95,6 +98,7 @@ class _Parser:
         self.source = source
         self.tokens = list(_tokens(source))
         self.at = 0
+        self.depth = 0  # of lists in lists
 
     def error(self, line: int, message: str, hint: str = "") -> ToolstackError:
         return ToolstackError(f"{self.source.place(line)}: {message}", hint)
@@ -157,6 +161,8 @@ class _Parser:
 
     def number(self, token: Token) -> int:
         digits = token.text.removeprefix("-")
+        if len(digits) > LONGEST_NUMBER:
+            raise self.error(token.line, f"a number of {len(digits)} digits means nothing here")
         sign = -1 if digits != token.text else 1
         try:
             if digits[:2].lower() == "0x":
@@ -169,10 +175,14 @@ class _Parser:
 
     def items(self, key: str, opened: int) -> list[Value]:
         found: list[Value] = []
+        self.depth += 1
+        if self.depth > DEEPEST_LIST:
+            raise self.error(opened, f"'{key}' is a list of lists more than {DEEPEST_LIST} deep")
         while True:
             self.skip_newlines()
             if self.peek().text == "]":
                 self.take()
+                self.depth -= 1
                 return found
             if self.peek().kind == "end":
                 raise self.error(opened, f"the list of '{key}' is never closed", "it wants a ] at its end")
