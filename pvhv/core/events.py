@@ -22,6 +22,7 @@ Read beside it: xen/common/event_channel.c, xen/common/event_channel.h.
 from __future__ import annotations
 
 from collections.abc import Callable
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pvhv.abi.errno import Errno
@@ -127,15 +128,16 @@ class EventChannels:
         self.max_port = 0
         self.limit(max_port)
         self.channels: list[Channel] = []
+        self._free: list[int] = []  # a heap of the ports that are free
         self._grow()
-        self.channels[0].state = RESERVED
-        self._search_from = 1
+        self.channels[heappop(self._free)].state = RESERVED
         self._own_virqs: dict[int, int] = {}  # of a domain without vCPUs
 
     # -- the table -------------------------------------------------------------------------------------------
     def _grow(self) -> None:
-        base = len(self.channels)
-        self.channels += [Channel(self, base + index) for index in range(PORTS_PER_BUCKET)]
+        ports = range(len(self.channels), len(self.channels) + PORTS_PER_BUCKET)
+        self.channels += [Channel(self, port) for port in ports]
+        self._free += ports  # they are higher than all others: still a heap
 
     def limit(self, max_port: int | None) -> None:
         """Set the highest port the domain may use (xl's max_event_channels); None is what the ABI has."""
@@ -152,15 +154,16 @@ class EventChannels:
         """The lowest free port, not taken yet. Raises EINVAL when dying, ENOSPC without one."""
         if self.domain.dying:
             raise HypercallError(Errno.EINVAL)
-        port = self._search_from
-        while port <= self.max_port:
-            if port == len(self.channels):
-                self._grow()
-            if self.channels[port].state == FREE:
-                self._search_from = port
-                return self.channels[port]
-            port += 1
-        raise HypercallError(Errno.ENOSPC)
+        if not self._free and len(self.channels) <= self.max_port:
+            self._grow()
+        if not self._free or self._free[0] > self.max_port:
+            raise HypercallError(Errno.ENOSPC)
+        return self.channels[self._free[0]]
+
+    def _take(self, channel: Channel, what: str) -> None:
+        """Make what `free_port` found a bound port."""
+        heappop(self._free)
+        channel.happen(what)
 
     def in_use(self) -> list[Channel]:
         """The ports that are not free, in order."""
@@ -170,7 +173,7 @@ class EventChannels:
     def alloc_unbound(self, remote_domid: int) -> int:
         """A port that domain `remote_domid` may bind to."""
         channel = self.free_port()
-        channel.happen("alloc_unbound")
+        self._take(channel, "alloc_unbound")
         channel.remote_domid = remote_domid
         return channel.port
 
@@ -180,7 +183,7 @@ class EventChannels:
         other = remote.channel(remote_port)
         if other.state != UNBOUND or other.remote_domid != self.domain.domid:
             raise HypercallError(Errno.EINVAL)
-        channel.happen("bind_interdomain")
+        self._take(channel, "bind_interdomain")
         other.happen("joined")
         channel.target, other.target = other, channel
         # What was sent before the ends met got lost; so say that something may have been.
@@ -195,7 +198,7 @@ class EventChannels:
         if virq in bound:
             raise HypercallError(Errno.EEXIST)
         channel = self.free_port()
-        channel.happen("bind_virq")
+        self._take(channel, "bind_virq")
         channel.virq = virq
         channel.vcpu_id = vcpu_id
         bound[virq] = channel.port
@@ -206,7 +209,7 @@ class EventChannels:
         if self.domain.vcpu(vcpu_id) is None:
             raise HypercallError(Errno.ENOENT)
         channel = self.free_port()
-        channel.happen("bind_ipi")
+        self._take(channel, "bind_ipi")
         channel.vcpu_id = vcpu_id
         channel.target = channel
         return channel.port
@@ -239,7 +242,7 @@ class EventChannels:
         channel.happen("close")
         channel.target = None
         channel.vcpu_id = 0
-        self._search_from = min(self._search_from, port)
+        heappush(self._free, port)
 
     def reset(self) -> None:
         """Close every port."""

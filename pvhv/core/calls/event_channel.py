@@ -115,6 +115,7 @@ def reset(vcpu: VCPU, op: Any) -> None:
     require_control(vcpu.domain, domain)
     if domain is not vcpu.domain and not domain.controller_paused:
         raise HypercallError(Errno.EINVAL)
+    vcpu.domain.hypervisor.must_yield(2 * len(domain.events.channels))
     domain.events.reset()
 
 

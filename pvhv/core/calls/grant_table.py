@@ -28,7 +28,7 @@ from pvhv.core.errors import GuestFault, HypercallError
 from pvhv.core.grant_copy import copy
 from pvhv.core.grant_map import Unmapped, finish, map_grant_ref, unmap
 from pvhv.core.grant_transfer import transfer
-from pvhv.core.grants import GrantError
+from pvhv.core.grants import DEFAULT_MAX_FRAMES, GrantError
 from pvhv.core.privilege import controls
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def items(vcpu: VCPU, number: int, uop: int, count: int, size: int) -> Iterator[
         raise GuestFault(uop)
     must_yield = vcpu.domain.hypervisor.must_yield
     for index in range(count):
-        if index and must_yield(ITEM_COST):
+        if must_yield(ITEM_COST) and index:
             raise Continue(number, uop + index * size, count - index)
         yield uop + index * size
 
@@ -154,8 +154,9 @@ def unmaps(vcpu: VCPU, command: Command, request: struct.Struct, uop: int, count
         finally:
             if unmapped:
                 finish(vcpu, unmapped)
+        over = vcpu.domain.hypervisor.must_yield((end - done) * ITEM_COST)
         done = end
-        if done < count and vcpu.domain.hypervisor.must_yield(UNMAP_BATCH * ITEM_COST):
+        if over and done < count:
             raise Continue(command.number, uop + done * size, count - done)
 
 
@@ -226,6 +227,7 @@ def setup_table(vcpu: VCPU, uop: int, count: int) -> None:
     if not vcpu.memory.accessible(op.frame_list, op.nr_frames * 8):
         raise GuestFault(op.frame_list)
     status = abi.GNTST_okay
+    vcpu.domain.hypervisor.must_yield(min(op.nr_frames, DEFAULT_MAX_FRAMES))
     try:
         frames = table_owner(vcpu, op.dom).grants.setup(op.nr_frames)
         vcpu.memory.write(op.frame_list, struct.pack(f"<{len(frames)}Q", *frames))
@@ -316,6 +318,7 @@ def check_frame(domain: Domain, mfn: int, place: int) -> None:
     owner = domain.hypervisor.domain_by_id(frames.owner[mfn])
     if owner is None or not frames.refs[mfn]:
         raise HypercallError(Errno.EPERM)
+    domain.hypervisor.must_yield(len(owner.grants.active) // 8)
     if owner is not domain and not any(
         active.domid == domain.domid and active.mfn == mfn and ref >= place
         for ref, active in owner.grants.active.items()

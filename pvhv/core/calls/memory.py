@@ -141,7 +141,7 @@ def work(vcpu: VCPU, command: int, arg: int, place: int, wanted: Request, one: C
     """Do extents one by one until all are done or one cannot be; how many are. Continues after a share of work."""
     must_yield = vcpu.domain.hypervisor.must_yield
     for index in range(place, wanted.total):
-        if index > place and must_yield(EXTENT_COST << wanted.order):
+        if must_yield(EXTENT_COST << wanted.order) and index > place:
             raise Continue(command | index << abi.MEMOP_EXTENT_SHIFT, arg)
         try:
             if not one(index):

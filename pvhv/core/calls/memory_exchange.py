@@ -133,7 +133,7 @@ def attempt(vcpu: VCPU, arg: int, op: Any) -> int | None:
     op.nr_exchanged = first << exchanging.given_shift
     cost = EXTENT_COST << max(given.extent_order, gained.extent_order)
     while exchanging.next < exchanging.end:
-        if exchanging.next > first and domain.hypervisor.must_yield(cost):
+        if domain.hypervisor.must_yield(cost) and exchanging.next > first:
             raise Continue(abi.XENMEM_exchange, arg)
         exchanging.chunk(domain)
         exchanging.next += 1
