@@ -71,6 +71,7 @@ CALLBACK_OP = Hypercall(
     CALLBACKOP,
     doc="Choose where the hypervisor enters the guest.",
     errors={Errno.EFAULT: "`arg` cannot be read", Errno.ENOSYS: "`cmd` is not one of these"},
+    test="guest_kernel/tests/callbacks/callbacks.c",
 )
 
 SET_CALLBACKS = Hypercall(
@@ -82,6 +83,7 @@ SET_CALLBACKS = Hypercall(
     ),
     doc="The three entry points in one call, as before callback_op. An address that is not canonical is "
         "skipped, without an error.",
+    test="guest_kernel/tests/callbacks/callbacks.c",
 )
 
 XENNMI = Commands(
@@ -100,4 +102,5 @@ NMI_OP = Hypercall(
     XENNMI,
     doc="Choose where the hypervisor enters the guest on an NMI.",
     errors={Errno.ENOSYS: "`cmd` is not one of these"},
+    test="tests/core/test_fuzz_hypercalls.py",
 )

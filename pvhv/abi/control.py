@@ -64,6 +64,7 @@ DOMCTL = Hypercall(
         Errno.EINVAL: "`cmd` is getdomaininfo and `domain` is beyond the ids domains have",
         **_ONLY_DOM0,
     },
+    test="tests/core/test_control.py",
 )
 
 SYSCTL = Hypercall(
@@ -75,6 +76,7 @@ SYSCTL = Hypercall(
         Errno.EACCES: f"`interface_version` is not {XEN_SYSCTL_INTERFACE_VERSION:#x}",
         **_ONLY_DOM0,
     },
+    test="tests/core/test_control.py",
 )
 
 PLATFORM_OP = Hypercall(
@@ -86,6 +88,7 @@ PLATFORM_OP = Hypercall(
         Errno.EACCES: f"`interface_version` is not {XENPF_INTERFACE_VERSION:#x}",
         **_ONLY_DOM0,
     },
+    test="tests/core/test_control.py",
 )
 
 XSM_OP = Hypercall(

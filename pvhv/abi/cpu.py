@@ -24,17 +24,20 @@ SET_TRAP_TABLE = Hypercall(
         Errno.EFAULT: "an entry cannot be read",
         Errno.EINVAL: "an address is not canonical; the entries before it are set",
     },
+    test="guest_kernel/tests/trap-gates/trap-gates.c",
 )
 
 STACK_SWITCH = Hypercall(
     xen.HYPERVISOR_stack_switch, "stack_switch", (Arg("ss", "unsigned long"), Arg("esp", "unsigned long")),
     doc="Set the stack on which the hypervisor enters the guest's kernel from user code.",
+    test="guest_kernel/tests/stack-switch/stack-switch.c",
 )
 
 FPU_TASKSWITCH = Hypercall(
     xen.HYPERVISOR_fpu_taskswitch, "fpu_taskswitch", (Arg("set", "int"),),
     doc="Set or clear CR0.TS: with it set, the next FPU or SSE instruction raises #NM, so that a kernel can "
         "switch FPU state only when it is used. Delivering that #NM clears it.",
+    test="guest_kernel/tests/fpu-taskswitch/fpu-taskswitch.c",
 )
 
 _DR = "`reg` is above 7, or 4 or 5 with debugging extensions (CR4.DE) on"
@@ -48,12 +51,14 @@ SET_DEBUGREG = Hypercall(
                      "general detect, or for an I/O breakpoint with CR4.DE off",
         Errno.EINVAL: "DR6 or DR7 with a bit above 31 set",
     },
+    test="guest_kernel/tests/debugreg/debugreg.c",
 )
 
 GET_DEBUGREG = Hypercall(
     xen.HYPERVISOR_get_debugreg, "get_debugreg", (Arg("reg", "int"),), returns="the register's value",
     doc="Read a debug register of the calling vCPU's.",
     errors={Errno.ENODEV: _DR},
+    test="guest_kernel/tests/debugreg/debugreg.c",
 )
 
 MULTICALL = Hypercall(
@@ -66,6 +71,7 @@ MULTICALL = Hypercall(
         Errno.EFAULT: "an entry cannot be read, or its result not be written; those before it are done",
         Errno.EINVAL: "a multicall inside a multicall (it is that entry's result)",
     },
+    test="guest_kernel/tests/multicall/multicall.c",
 )
 
 SET_SEGMENT_BASE = Hypercall(
@@ -74,6 +80,7 @@ SET_SEGMENT_BASE = Hypercall(
     doc="Set the base of FS, of the user's GS or the kernel's GS; or load the user's GS with a selector, "
         "which becomes null where it names no segment that can be loaded.",
     errors={Errno.EINVAL: "`which` is above 3, or `base` is not canonical"},
+    test="guest_kernel/tests/segment-base/segment-base.c",
 )
 
 IRET = Hypercall(
@@ -82,6 +89,7 @@ IRET = Hypercall(
         "chosen by the privilege level in the frame's CS: 3 is user. IF in its flags unmasks events; "
         "VGCF_in_syscall leaves rcx and r11 as they are. A frame that cannot be read, or user mode without "
         "user page tables, crashes the domain.",
+    test="guest_kernel/tests/iret/iret.c",
 )
 
 VM_ASSIST = Hypercall(
@@ -94,6 +102,7 @@ VM_ASSIST = Hypercall(
         Errno.EINVAL: "`type` is no such hand (looked at before `cmd`)",
         Errno.ENOSYS: "`cmd` neither enables nor disables",
     },
+    test="guest_kernel/tests/vm-assist/vm-assist.c",
 )
 
 CONSOLEIO = Commands(
@@ -117,4 +126,5 @@ CONSOLE_IO = Hypercall(
     doc="The console of a kernel that has none yet. Any guest may write, as with a debug build of Xen; a "
         "release build answers -EPERM to all but dom0.",
     errors={Errno.EPERM: "`cmd` is not a write (looked at before anything else)"},
+    test="guest_kernel/tests/console-io/console-io.c",
 )

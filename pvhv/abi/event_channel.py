@@ -309,4 +309,5 @@ EVENT_CHANNEL_OP_COMPAT = Hypercall(
         Errno.EACCES: "as the command's own",
     },
     unreachable={Errno.EACCES: "no port of a PV guest has the hypervisor as its consumer"},
+    test="tests/core/test_fuzz_hypercalls.py",
 )

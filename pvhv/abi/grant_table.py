@@ -393,4 +393,5 @@ GRANT_TABLE_OP = Hypercall(
         Errno.EINVAL: "`count` is negative as an int, or `cmd` has bits above its command",
         Errno.ENOSYS: "`cmd` is not one of these",
     },
+    test="tests/core/test_grants.py",
 )

@@ -393,4 +393,5 @@ MEMORY_OP = Hypercall(
     doc="Get, give back and describe memory. The command is in the low six bits of `cmd`; the rest is how "
         "far a call that was interrupted had come, and a guest leaves it 0.",
     errors={Errno.ENOSYS: "the command is not one of these"},
+    test="tests/core/test_memory_op.py",
 )

@@ -52,6 +52,7 @@ MMU_UPDATE = Hypercall(
         **_ENTRY,
     },
     unreachable=_UNREACHABLE,
+    test="tests/core/test_pagetables.py",
 )
 
 _PIN = {
@@ -141,6 +142,7 @@ MMUEXT_OP = Hypercall(
         Errno.EPERM: "`foreigndom` is another domain and the caller does not control it",
         Errno.ENOSYS: "`cmd` is not one of these",
     },
+    test="guest_kernel/tests/mmuext-pages/mmuext-pages.c",
 )
 
 _FLUSH = ("what to flush afterwards (UVMF_TLB_FLUSH, UVMF_INVLPG or nothing) and where (UVMF_LOCAL, "
@@ -158,6 +160,7 @@ UPDATE_VA_MAPPING = Hypercall(
         Errno.EFAULT: "the bitmap of vCPUs cannot be read; the entry is written by then",
     },
     unreachable=_UNREACHABLE,
+    test="guest_kernel/tests/update-va-mapping/update-va-mapping.c",
 )
 
 UPDATE_VA_MAPPING_OTHERDOMAIN = Hypercall(
@@ -175,6 +178,7 @@ UPDATE_VA_MAPPING_OTHERDOMAIN = Hypercall(
         Errno.ESRCH: "`domid` names no domain; the caller's own id, too, is not understood",
     },
     unreachable=_UNREACHABLE,
+    test="tests/core/test_pagetables.py",
 )
 
 SET_GDT = Hypercall(
@@ -187,6 +191,7 @@ SET_GDT = Hypercall(
                       "holds a descriptor a guest may not have",
         Errno.EFAULT: "`frame_list` cannot be read",
     },
+    test="guest_kernel/tests/descriptors/descriptors.c",
 )
 
 UPDATE_DESCRIPTOR = Hypercall(
@@ -199,4 +204,5 @@ UPDATE_DESCRIPTOR = Hypercall(
                       "descriptor page or may be written; or the descriptor is a gate or system segment "
                       "other than a call gate",
     },
+    test="guest_kernel/tests/descriptors/descriptors.c",
 )

@@ -243,6 +243,7 @@ PHYSDEV_OP = Hypercall(
     PHYSDEVOP,
     doc="I/O privilege, and dom0's business with devices.",
     errors={Errno.EFAULT: "`arg` cannot be read or written", Errno.ENOSYS: "`cmd` is not one of these"},
+    test="tests/core/test_physdev_op.py",
 )
 
 PHYSDEV_OP_COMPAT = Hypercall(
@@ -255,4 +256,5 @@ PHYSDEV_OP_COMPAT = Hypercall(
         Errno.EINVAL: "as the command's own",
         Errno.EPERM: "as the command's own",
     },
+    test="tests/core/test_physdev_op.py",
 )

@@ -107,6 +107,7 @@ SCHED_OP = Hypercall(
     SCHEDOP,
     doc="Yield, sleep, shut down.",
     errors={Errno.EFAULT: "`arg` cannot be read", Errno.ENOSYS: "`cmd` is not one of these"},
+    test="guest_kernel/tests/sched-block/sched-block.c",
 )
 
 SCHED_OP_COMPAT = Hypercall(
@@ -115,10 +116,12 @@ SCHED_OP_COMPAT = Hypercall(
     doc="The call before interface 0x00030101: yield (0), block (1) and shutdown (2), with the reason itself "
         "as the argument.",
     errors={Errno.ENOSYS: "`cmd` is above 2"},
+    test="tests/core/test_fuzz_hypercalls.py",
 )
 
 SET_TIMER_OP = Hypercall(
     HYPERVISOR_set_timer_op, "set_timer_op", (Arg("timeout", "s_time_t", "system time in nanoseconds"),),
     doc="Set the vCPU's one-shot timer: VIRQ_TIMER at an absolute system time, 0 to stop it. A time that is "
         "negative or more than 2^50 ns ahead fires in 100 ms, for kernels whose arithmetic wrapped.",
+    test="guest_kernel/tests/timers/timers.c",
 )

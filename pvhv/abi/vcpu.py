@@ -169,4 +169,5 @@ VCPU_OP = Hypercall(
         Errno.EFAULT: "the argument cannot be read, or not be written where the command answers in it",
         Errno.ENOSYS: "`cmd` is not one of these",
     },
+    test="guest_kernel/tests/second-vcpu/second-vcpu.c",
 )

@@ -100,4 +100,5 @@ XEN_VERSION = Hypercall(
     XENVER,
     doc="Version, build and features. `version` is the cheapest of all hypercalls, and the one to time.",
     errors={Errno.EFAULT: "`arg` cannot be read or written", Errno.ENOSYS: "`cmd` is not one of these"},
+    test="guest_kernel/tests/xen-version/xen-version.c",
 )

@@ -88,6 +88,8 @@ def test_a_spec_says_what_it_must(spec: Any) -> None:
     if isinstance(spec, Command):
         assert not spec.statuses or "status" in spec.out
     assert not spec.test or (ROOT / spec.test).is_file(), f"{spec.test} is not there"
+    if isinstance(spec, Hypercall) and spec.implemented:
+        assert spec.test, f"{spec.name}: which test argues it?"
 
 
 @needs_core
