@@ -122,7 +122,7 @@ def with_console(
             destroy(made["domid"])
         return signal.status
     except OSError as error:  # nobody reads our output, or it cannot be written
-        if not interactive:
+        if not interactive or isinstance(error, BrokenPipeError):
             destroy(made["domid"])
         return lost_output(error)
 
@@ -163,7 +163,10 @@ def prefetch() -> tuple[bytes, bool]:
         wait = max(deadline - time.monotonic(), 0)
         if sys.platform != "win32" and not select.select([descriptor], [], [], wait)[0]:
             return data, False
-        piece = os.read(descriptor, 64 << 10)
+        try:
+            piece = os.read(descriptor, 64 << 10)
+        except OSError:  # a directory, a terminal that is gone: nothing will come
+            piece = b""
         if not piece:
             return data, True
         data += piece

@@ -158,9 +158,10 @@ class Service:
         return await self._deliver(call, follower)
 
     def _outlived(self, guest: Guest) -> None:
-        if self.host.guests.get(guest.domid) is guest:
-            self.hypervisor.console.log(f"{guest.name} had its time")
-            self.host.destroy(guest)
+        for life in list(self.host.guests.values()):
+            if life.console is guest.console:  # a restart is another Guest at the same console
+                self.hypervisor.console.log(f"{life.name} had its time")
+                self.host.destroy(life)
 
     async def attach(self, call: Call, domain: str) -> dict[str, Any]:
         """Follow a console from its first byte."""

@@ -7,6 +7,7 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -201,3 +202,26 @@ def test_messages_in_pieces() -> None:
     found = [message for byte in whole for message in unpacker.feed(bytes([byte]))]
     assert found == [{"a": 1}, {"b": b"\0\xff"}]
     assert json.dumps(found[0]) == '{"a": 1}'
+
+
+def test_a_chosen_directory_keeps_its_mode(pvhv: Pvhv) -> None:
+    pvhv.runtime.mkdir()
+    pvhv.runtime.chmod(0o755)  # other things may live in it
+    pvhv.ok("list")
+    assert pvhv.runtime.stat().st_mode & 0o777 == 0o755
+    pvhv.runtime.chmod(0o777)
+    assert "others may write to" in pvhv.fails("list")
+    pvhv.runtime.chmod(0o700)
+
+
+def test_standard_streams_that_cannot_be_used(pvhv: Pvhv) -> None:
+    (pvhv.directory / "guest.cfg").write_text('kernel = "guest-pv"\nmemory = 16')
+    command = f"{sys.executable} -m pvhv.cli create -c --timeout 1 guest.cfg"
+    for streams, status in (("<&-", 124), (">&-", 124), (">/dev/full", 1)):
+        line = f"{command} {streams}"
+        done = subprocess.run(
+            line, shell=True, cwd=pvhv.directory, env=pvhv.environment, capture_output=True, timeout=60
+        )
+        assert done.returncode == status, done.stderr
+        assert b"Traceback" not in done.stderr
+        assert "guest" not in pvhv.ok("list")

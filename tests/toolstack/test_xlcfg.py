@@ -111,3 +111,10 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         parse(Source(text, "t.cfg"))
     except ToolstackError as error:
         assert str(error).startswith("t.cfg:")
+
+
+@pytest.mark.parametrize("text", ["vif = " + "[" * 5000, "memory = " + "9" * 5000])
+def test_what_has_no_end_is_refused_in_words(text: str) -> None:
+    with pytest.raises(ToolstackError) as caught:
+        parse(Source(text, "f"))
+    assert len(str(caught.value)) < 200
