@@ -182,10 +182,11 @@ class Service:
 
     async def input(self, call: Call, attached: int, data: bytes) -> None:
         """Type into the console that call number `attached` of this session follows; done when all is taken."""
-        while data:
-            follower = call.session.kept.get(attached)
-            if follower is None or follower.ended:
-                return
+        session = call.session
+        while attached not in session.kept and attached in session.tasks:
+            await asyncio.sleep(POLL_S)  # it is being attached
+        follower = session.kept.get(attached)
+        while data and follower is not None and not follower.ended:
             taken = await self.post(partial(follower.guest.console.feed, data))
             data = data[taken:]
             if data:
