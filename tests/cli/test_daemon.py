@@ -196,6 +196,17 @@ def test_a_client_that_reads_nothing_stops_nobody(shared: Pvhv) -> None:
         shared.until(lambda: not shared.list())
 
 
+def test_input_right_behind_its_attach_is_not_lost(shared: Pvhv) -> None:
+    (shared.directory / "quick.cfg").write_text('kernel = "guest-pv"\nmemory = 16')
+    for _time in range(5):
+        shared.ok("create", "quick.cfg")
+        with _connect(shared) as connection:
+            attach = rpc.pack({"id": 1, "call": "attach", "args": {"domain": "quick"}})
+            typed = rpc.pack({"id": 2, "call": "input", "args": {"attached": 1, "data": b"exit 0\n"}})
+            connection.sendall(attach + typed)
+            shared.until(lambda: not shared.list())
+
+
 def test_messages_in_pieces() -> None:
     unpacker = rpc.Unpacker()
     whole = rpc.pack({"a": 1}) + rpc.pack({"b": b"\0\xff"})
