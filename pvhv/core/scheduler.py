@@ -131,7 +131,7 @@ class Scheduler:
         chosen: Timeline | None = None
         for timeline in self.timelines:
             with self._surviving():
-                timeline.fire()
+                busy |= timeline.fire()
                 if not timeline.runnable() and isinstance(timeline, VirtualTimeline) and timeline.idle():
                     busy = True
                     timeline.fire()

@@ -125,10 +125,11 @@ class Timeline:
             self._cancelled -= 1
         return timers[0][0] if timers else None
 
-    def fire(self) -> None:
-        """Call what is due."""
+    def fire(self) -> bool:
+        """Call what is due; whether anything was."""
         now = self.now()
         timers = self.timers
+        fired = False
         while timers and timers[0][0] <= now:
             timer = heapq.heappop(timers)[2]
             callback, timer.callback = timer.callback, None
@@ -137,7 +138,9 @@ class Timeline:
                 continue
             if self.turn is not None:
                 self.turn.looks_again = True  # it may be for the very vCPU that goes on now
+            fired = True
             callback()
+        return fired
 
     def runnable(self) -> bool:
         """Whether any vCPU can run."""

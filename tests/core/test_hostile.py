@@ -9,6 +9,7 @@ in its processor time, which other load on the machine does not change.
 
 from __future__ import annotations
 
+import gc
 import struct
 import time
 from itertools import pairwise
@@ -74,8 +75,22 @@ def endless(lab: Lab, domain: Domain, content: bytes, writable: bool = False) ->
 
 
 def longest_turn(lab: Lab, seconds: float = LONG_ENOUGH) -> float:
-    """The most processor time between two turns of the loop, while it works for `seconds`."""
+    """The most processor time between two turns of the loop, while it works for `seconds`.
+
+    What attacks it does so all the time; so one that stumbled once (over garbage to collect, a page to be fetched) may
+    try again.
+    """
+    longest = LIMIT
+    for _ in range(3):
+        longest = _longest_turn(lab, seconds)
+        if longest < LIMIT:
+            break
+    return longest
+
+
+def _longest_turn(lab: Lab, seconds: float) -> float:
     times: list[float] = []
+    gc.collect()
     scheduler = lab.hv.scheduler
     original = scheduler.turn
 
