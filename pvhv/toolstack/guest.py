@@ -67,6 +67,13 @@ def prepare(config: DomainConfig) -> Prepared:
     return Prepared(config, kernel, layout.plan(kernel, config.memory * PAGES_PER_MIB, len(ramdisk)), ramdisk)
 
 
+def _new_handle(config: DomainConfig) -> str:
+    """A UUID for a domain whose file gives none. Guests can see it, so on a virtual clock it is no random one."""
+    if config.clock == "virtual":
+        return str(uuid.uuid5(uuid.NAMESPACE_OID, f"pvhv domain {config.name}"))
+    return str(uuid.uuid4())
+
+
 class Guest:
     """A domain and what dom0 keeps beside it. The hypervisor's thread only, but for `name` and `config`."""
 
@@ -77,7 +84,7 @@ class Guest:
         self.config = prepared.config
         self.kernel = prepared.kernel
         self.name = prepared.config.name
-        self.handle = prepared.config.uuid or str(uuid.uuid4())
+        self.handle = prepared.config.uuid or _new_handle(prepared.config)
         self.console = console
         self.state = State.BUILDING
         self.born = time.monotonic()
