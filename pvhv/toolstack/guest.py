@@ -67,24 +67,19 @@ def prepare(config: DomainConfig) -> Prepared:
     return Prepared(config, kernel, layout.plan(kernel, config.memory * PAGES_PER_MIB, len(ramdisk)), ramdisk)
 
 
-def _new_handle(config: DomainConfig) -> str:
-    """A UUID for a domain whose file gives none. Guests can see it, so on a virtual clock it is no random one."""
-    if config.clock == "virtual":
-        return str(uuid.uuid5(uuid.NAMESPACE_OID, f"pvhv domain {config.name}"))
-    return str(uuid.uuid4())
-
-
 class Guest:
     """A domain and what dom0 keeps beside it. The hypervisor's thread only, but for `name` and `config`."""
 
-    def __init__(self, hypervisor: Hypervisor, store: Xenstore, prepared: Prepared, console: Console) -> None:
+    def __init__(
+        self, hypervisor: Hypervisor, store: Xenstore, prepared: Prepared, console: Console, handle: str
+    ) -> None:
         self.hypervisor = hypervisor
         self.control = Control(hypervisor, hypervisor.dom0)
         self.store = store
         self.config = prepared.config
         self.kernel = prepared.kernel
         self.name = prepared.config.name
-        self.handle = prepared.config.uuid or _new_handle(prepared.config)
+        self.handle = handle
         self.console = console
         self.state = State.BUILDING
         self.born = time.monotonic()

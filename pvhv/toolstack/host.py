@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import difflib
 import time
+import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
@@ -23,6 +24,7 @@ from pvhv.core.hypervisor import Hypervisor
 from pvhv.devices.console import Console
 from pvhv.devices.xenstore.daemon import Xenstore
 from pvhv.toolstack import domain_store
+from pvhv.toolstack.config import DomainConfig
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.guest import Guest, Prepared, prepare
 from pvhv.toolstack.lifecycle import DESTROYED, QUICK_LIFE_S, QUICK_RESTARTS, State, action, ending
@@ -73,13 +75,26 @@ class Host:
     def create(self, prepared: Prepared, paused: bool = False, console: Console | None = None) -> Guest:
         """Make a domain and start it, unless it shall stay paused."""
         self.require_free_name(prepared.config.name)
-        guest = Guest(self.hypervisor, self.store, prepared, console or self._new_console())
+        handle = self._handle(prepared.config)
+        guest = Guest(self.hypervisor, self.store, prepared, console or self._new_console(), handle)
         guest.assemble(prepared)
         self.guests[guest.domid] = guest
         self._announce(guest, "created")
         if not paused:
             guest.start()
         return guest
+
+    def _handle(self, config: DomainConfig) -> str:
+        """A domain's UUID: its file's, or one of our making; no random one on a virtual clock, since guests can see it."""
+        taken = {guest.handle: guest.name for guest in self.guests.values() if guest.state is not State.DYING}
+        if config.uuid is not None:
+            if config.uuid in taken:
+                raise ToolstackError(f"domain {taken[config.uuid]} has the uuid {config.uuid} already")
+            return config.uuid
+        if config.clock != "virtual":
+            return str(uuid.uuid4())
+        made = (str(uuid.uuid5(uuid.NAMESPACE_OID, f"pvhv {config.name} {n}")) for n in range(len(taken) + 1))
+        return next(handle for handle in made if handle not in taken)
 
     def _new_console(self) -> Console:
         console = Console()
@@ -127,8 +142,10 @@ class Host:
     def _restart(self, before: Guest, name: str, console: Console) -> None:
         """Another life from the same file; what that file names is read anew."""
         try:
-            prepared = prepare(replace(before.config, name=name))
-            guest = Guest(self.hypervisor, self.store, prepared, console)
+            # One that is kept keeps its UUID; its successor gets another.
+            handle = before.config.uuid if before.state is State.GONE else None
+            prepared = prepare(replace(before.config, name=name, uuid=handle))
+            guest = Guest(self.hypervisor, self.store, prepared, console, self._handle(prepared.config))
             guest.quick_lives = before.quick_lives
             guest.assemble(prepared)
         except ToolstackError as failure:

@@ -245,6 +245,18 @@ def test_names(machine: Machine, create: Maker) -> None:
     assert host.store.read(f"/local/domain/{one.domid}/name") == b"first"
 
 
+def test_uuids(machine: Machine, create: Maker) -> None:
+    given = "5f0c9d5e-7f1c-4f3e-9a43-0c3f3c7a1e52"
+    one = create(SPIN, name="one", uuid=given)
+    assert str(one.domain.handle) == one.handle == given
+    with pytest.raises(ToolstackError, match="domain one has the uuid"):
+        create(SPIN, name="two", uuid=given)
+    by_name = create(SPIN, name="two")
+    machine.host.rename(by_name, "three")
+    assert create(SPIN, name="two").handle != by_name.handle
+    assert machine.host.store.read(f"/vm/{by_name.handle}/name") == b"three"
+
+
 def test_too_little_machine(machine: Machine, create: Maker) -> None:
     with pytest.raises(ToolstackError, match="the machine has no 600 MiB left"):
         create(SPIN, memory=600, maxmem=600)
