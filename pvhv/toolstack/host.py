@@ -85,7 +85,7 @@ class Host:
         return guest
 
     def _handle(self, config: DomainConfig) -> str:
-        """A domain's UUID: its file's, or one of our making; no random one on a virtual clock, since guests can see it."""
+        """A domain's UUID: its file's, or one of ours; no random one on a virtual clock, since guests can see it."""
         taken = {guest.handle: guest.name for guest in self.guests.values() if guest.state is not State.DYING}
         if config.uuid is not None:
             if config.uuid in taken:
