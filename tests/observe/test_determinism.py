@@ -29,7 +29,10 @@ with Machine(256) as machine:
     measures = machine.create(name="measures", cmdline="samples=3 scale=2 peer=2", **lab)
     partner = machine.create(name="partner", cmdline="partner=1 peer=1", **lab)
     shell = machine.create("guest-pv", name="shell", stdin=sys.argv[1], paused=True)
-    guests = [measures, partner, shell]
+    typist = machine.create(
+        "guest-pv", name="typist", timeline="lab", stdin="xs ls\\nsleep 1\\nseq 1 200 | wc\\nexit\\n", paused=True
+    )
+    guests = [measures, partner, shell, typist]
     digests = {guest.name: hashlib.sha256() for guest in guests}
     records = dict.fromkeys(digests, 0)
     recorder = Recorder(machine.hypervisor)
@@ -40,7 +43,7 @@ with Machine(256) as machine:
         recorder.start(guest.domain, take)
     for guest in guests:
         guest.start()
-    machine.run(measures, shell, timeout=120)
+    machine.run(measures, shell, typist, timeout=120)
     json.dump({
         guest.name: {
             "trace": digests[guest.name].hexdigest(),
