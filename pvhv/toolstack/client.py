@@ -29,7 +29,7 @@ from pvhv.toolstack import rpc
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.fingerprint import fingerprint
 from pvhv.toolstack.lock import is_held
-from pvhv.toolstack.paths import Paths
+from pvhv.toolstack.paths import Paths, unix_sockets
 
 START_WITHIN_S = 20.0
 ANSWER_WITHIN_S = 60.0
@@ -175,14 +175,14 @@ def _greet(client: Client) -> dict[str, Any]:
 
 
 def _token(paths: Paths) -> str:
-    if hasattr(socket, "AF_UNIX"):
+    if unix_sockets():
         return ""
     return paths.endpoint.read_text().split()[1]
 
 
 def _try(paths: Paths) -> Client | None:
     """A connection, if somebody listens."""
-    if hasattr(socket, "AF_UNIX"):
+    if unix_sockets():
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         address: Any = str(paths.socket)
     else:

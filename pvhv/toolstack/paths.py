@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import stat
 import tempfile
 from pathlib import Path
@@ -23,6 +24,11 @@ from pathlib import Path
 from pvhv.toolstack.errors import ToolstackError
 
 LONGEST_SOCKET_PATH = 100
+
+
+def unix_sockets() -> bool:
+    """Whether there are Unix sockets. PVHV_LOOPBACK says to do without, as where there are none."""
+    return hasattr(socket, "AF_UNIX") and not os.environ.get("PVHV_LOOPBACK")
 
 
 def user_tag() -> str:

@@ -15,14 +15,13 @@ import asyncio
 import hmac
 import os
 import secrets
-import socket
 import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from pvhv.toolstack import rpc
 from pvhv.toolstack.errors import ToolstackError
-from pvhv.toolstack.paths import Paths
+from pvhv.toolstack.paths import Paths, unix_sockets
 from pvhv.toolstack.rpc import Message
 
 Handler = Callable[..., Awaitable[Any]]
@@ -135,7 +134,7 @@ class Server:
 
     async def start(self) -> None:
         """Begin to listen. The lock is held, so a socket that is there already is a dead one's."""
-        if hasattr(socket, "AF_UNIX"):
+        if unix_sockets():
             path = self.paths.socket
             path.unlink(missing_ok=True)
             before = os.umask(0o177)
@@ -167,5 +166,5 @@ class Server:
         if self._server is not None:
             self._server.close()
         self.paths.endpoint.unlink(missing_ok=True)
-        if hasattr(socket, "AF_UNIX"):
+        if unix_sockets():
             self.paths.socket.unlink(missing_ok=True)
