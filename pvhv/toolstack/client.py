@@ -199,6 +199,14 @@ def _try(paths: Paths) -> Client | None:
     return Client(connection, paths)
 
 
+def listens(paths: Paths) -> bool:
+    """Whether some host process takes connections."""
+    client = _try(paths)
+    if client is not None:
+        client.close()
+    return client is not None
+
+
 def report_lost(paths: Paths, warn: Warn) -> None:
     """Say which domains a killed host process took with it, once."""
     if not paths.domains.exists() or is_held(paths.lock):

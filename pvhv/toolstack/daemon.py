@@ -25,6 +25,7 @@ import time
 import traceback
 from typing import IO, TYPE_CHECKING
 
+from pvhv.toolstack.client import listens
 from pvhv.toolstack.fingerprint import fingerprint
 from pvhv.toolstack.lock import acquire
 from pvhv.toolstack.paths import Paths
@@ -122,11 +123,13 @@ class Daemon:
 
 
 def wait_for_lock(paths: Paths) -> IO[bytes] | None:
-    """The lock; None when it is held for longer than a client takes to look at it."""
+    """The lock; None when another process serves already, or has had it for longer than a client takes to look."""
     for _attempt in range(50):
         lock = acquire(paths.lock)
         if lock is not None:
             return lock
+        if listens(paths):
+            return None
         time.sleep(0.01)
     return None
 

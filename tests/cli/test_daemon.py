@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,11 @@ def test_two_first_commands_at_once_share_one(pvhv: Pvhv) -> None:
     for thread in threads:
         thread.join()
     assert len(found) == 4 and len(set(found)) == 1
+    # The others have seen that they are not needed: none of them takes its place when it goes.
+    pvhv.ok("daemon", "stop")
+    pvhv.until(lambda: not Path(f"/proc/{found[0]}").exists())
+    time.sleep(0.6)
+    assert "not up" in pvhv.run("daemon", "status").stdout
 
 
 def test_stop_ends_everything(pvhv: Pvhv) -> None:
