@@ -22,6 +22,7 @@ from uuid import UUID
 
 from pvhv.abi.errno import Errno
 from pvhv.abi.memory import E820_ENTRY, E820_MAX
+from pvhv.core import hypercall_page
 from pvhv.core.descriptors import MAX_VCPUS
 from pvhv.core.domain import DOMID_FIRST_RESERVED
 from pvhv.core.errors import HypercallError
@@ -123,6 +124,10 @@ class Control:
         domain.grants.max_frames = max_grant_frames
         domain.grants.max_mappings = max_maptrack_frames * MAPPINGS_PER_FRAME
         return domain.domid
+
+    def hypercall_init(self, domid: int, mfn: int) -> None:
+        """Fill a frame of the domain's with hypercall stubs. Raises HypercallError: ESRCH, EPERM, EACCES."""
+        hypercall_page.initialise(self.find(domid), mfn)
 
     def destroydomain(self, domid: int) -> None:
         """Begin to take a domain apart; "destroyed" is announced when it is done."""

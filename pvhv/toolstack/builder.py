@@ -34,7 +34,7 @@ from pvhv.abi.arch_x86 import (
     VGCF_online,
 )
 from pvhv.abi.grant_table import GNTTAB_RESERVED_CONSOLE, GNTTAB_RESERVED_XENSTORE
-from pvhv.abi.xen import SIF_MOD_START_PFN, SIF_VIRT_P2M_4TOOLS, HYPERVISOR_iret, StartInfo, VcpuInfo
+from pvhv.abi.xen import SIF_MOD_START_PFN, SIF_VIRT_P2M_4TOOLS, StartInfo, VcpuInfo
 from pvhv.machine.paging import PTE_ACCESSED, PTE_DIRTY, PTE_NX, PTE_PRESENT, PTE_RW, PTE_USER
 from pvhv.machine.ram import Ram
 from pvhv.toolstack.elf import PAGE, Kernel
@@ -44,7 +44,6 @@ TABLE_ENTRY = PTE_PRESENT | PTE_RW | PTE_USER | PTE_ACCESSED | PTE_DIRTY
 PAGE_ENTRY = PTE_PRESENT | PTE_ACCESSED
 GUEST_TYPE = b"xen-3.0-x86_64"
 EFLAGS_IF = 1 << 9
-HYPERCALLS_IN_PAGE = 64
 DR6_DEFAULT, DR7_DEFAULT = 0xFFFF_0FF0, 0x400
 
 
@@ -191,25 +190,6 @@ def grants(pages: Pages, layout: Layout) -> dict[int, int]:
         GNTTAB_RESERVED_CONSOLE: pages.mfns[layout.areas["console"].pfn],
         GNTTAB_RESERVED_XENSTORE: pages.mfns[layout.areas["xenstore"].pfn],
     }
-
-
-def hypercall_page() -> bytes:
-    """The stubs a kernel's HYPERCALL_PAGE is filled with: stub N makes hypercall N, keeping rcx and r11.
-
-    The one of iret is jumped to, not called, and pushes the frame that hypercall wants. In Xen the hypervisor
-    writes this page (pv_ring3_init_hypercall_page); it holds nothing a guest could not write
-    itself.
-    """
-    page = bytearray(b"\xcc" * PAGE)
-    for number in range(HYPERCALLS_IN_PAGE):
-        push = b"\x51\x41\x53"  # push %rcx; push %r11
-        call = b"\xb8" + number.to_bytes(4, "little") + b"\x0f\x05"  # mov $number, %eax; syscall
-        if number == HYPERVISOR_iret:
-            stub = push + b"\x50" + call  # push %rax
-        else:
-            stub = push + call + b"\x41\x5b\x59\xc3"  # pop %r11; pop %rcx; ret
-        page[number * 32 : number * 32 + len(stub)] = stub
-    return bytes(page)
 
 
 def first_context(pages: Pages, kernel: Kernel, layout: Layout) -> Any:

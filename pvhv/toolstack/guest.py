@@ -146,7 +146,8 @@ class Guest:
         pages = builder.Pages(hypervisor.ram, mfns)
         builder.load(pages, self.kernel, plan, prepared.ramdisk)
         if self.kernel.hypercall_page is not None:
-            pages.write(self.kernel.hypercall_page - self.kernel.virt_base, builder.hypercall_page())
+            pfn = (self.kernel.hypercall_page - self.kernel.virt_base) // elf.PAGE
+            self.control.hypercall_init(domain.domid, mfns[pfn])
         ports = builder.Ports(domain.events.alloc_unbound(0), domain.events.alloc_unbound(0))
         builder.write_start_info(
             pages, plan, ports, domain.shared_info, self.config.cmdline, len(prepared.ramdisk)

@@ -56,7 +56,7 @@ def refused(function: Any, *arguments: Any, **named: Any) -> Errno:
 
 SAMPLES: dict[str, Any] = {
     "domid": 1, "vcpu_id": 0, "reason": 0, "handle": UUID(int=7), "max_pages": 10, "pfns": [1], "entries": [],
-    "context": None, "seconds": 1,
+    "context": None, "seconds": 1, "mfn": 1,
 }  # fmt: skip
 
 
@@ -129,6 +129,18 @@ def test_memory_for_a_domain(world: World) -> None:
     world.dom0.set_memory_map(world.domid, [(0, 4096, E820_RAM)])
     assert world.guest.memory_map == E820_ENTRY.pack(0, 4096, E820_RAM)
     assert refused(world.dom0.set_memory_map, world.domid, [(0, 1, 1)] * 129) == Errno.EINVAL
+
+
+def test_a_hypercall_page_is_filled_on_request(world: World) -> None:
+    world.dom0.max_mem(world.domid, world.guest.tot_pages + 1)
+    (mfn,) = world.dom0.populate_physmap(world.domid, [300])
+    world.dom0.hypercall_init(world.domid, mfn)
+    page = bytes(world.hv.ram.frame(mfn))
+    assert page[17 * 32 :].startswith(bytes.fromhex("51 4153 b811000000 0f05 415b 59 c3 cc"))  # xen_version's
+    assert page[23 * 32 :].startswith(bytes.fromhex("51 4153 50 b817000000 0f05 cc"))  # iret does not come back
+    assert refused(world.dom0.hypercall_init, world.domid, world.hv.m2p_l3) == Errno.EACCES
+    assert refused(world.dom0.hypercall_init, world.domid, 1 << 40) == Errno.EACCES
+    assert world.hv.frames.refs[mfn] == 1 and not world.hv.frames.type_counts[mfn]
 
 
 def test_looking(world: World) -> None:
