@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from pvhv.core import cpuid
 from pvhv.core.debugregs import get_register, set_register
 from pvhv.core.errors import GuestFault, HypercallError, Restart
-from pvhv.machine.cpustate import FS_BASE, GS_BASE, RAX, RBX, RCX, RDX, RIP
+from pvhv.machine.cpustate import CR4, FS_BASE, GS_BASE, RAX, RBX, RCX, RDX, RIP
 
 if TYPE_CHECKING:
     from pvhv.core.cpu import Cpu
@@ -81,13 +81,18 @@ class Emulator:
         self._do_cpuid(vcpu)
 
     def forced_emulation(self, vcpu: VCPU) -> bool:
-        """Whether #UD was the forced-emulation prefix before a CPUID, which is then done."""
+        """Whether #UD was the forced-emulation prefix before a CPUID, which is then done.
+
+        As in Xen bytes that cannot be read make a page fault of it, be it no such prefix at all.
+        """
         rip = self.state[RIP]
         try:
-            if self._fetch(vcpu, rip, 7) != FORCED_EMULATION + CPUID:
+            if self._fetch(vcpu, rip, 5) != FORCED_EMULATION or self._fetch(vcpu, rip + 5, 2) != CPUID:
                 return False
-        except GuestFault:
-            return False
+        except GuestFault as fault:
+            self.traps.inject_page_fault(vcpu, fault.address, 0)
+            self.traps.deliver_events(vcpu)
+            return True
         self._do_cpuid(vcpu)
         self.state[RIP] = rip + 7 & MASK64
         return True
@@ -152,11 +157,14 @@ class Emulator:
         """The guest's own I/O bitmap (PHYSDEVOP_set_iobitmap); bytes that are not there allow nothing."""
         if port + size > vcpu.iobmp_limit:
             return False
-        try:
-            low, high = self.cpu.memory.read(vcpu.iobmp + (port >> 3), 2)
-        except GuestFault:
-            return False
-        return (low | high << 8) & ((1 << size) - 1) << (port & 7) == 0
+        allowed = 0xFFFF
+        for index in range(2):
+            try:
+                allowed ^= self.cpu.memory.read(vcpu.iobmp + (port >> 3) + index, 1)[0] << 8 * index
+            except GuestFault:
+                allowed &= ~(0xFF << 8 * index)
+        wanted = (1 << size) - 1 << (port & 7)
+        return allowed & wanted == wanted
 
     def _iopl_allows(self, vcpu: VCPU) -> bool:
         level = 3 if not vcpu.kernel_mode else 0 if vcpu.architectural_iopl else 1
@@ -210,6 +218,8 @@ class Emulator:
                 self.cpu.pcpu.stop()
         elif special == 4:
             vcpu.cr4 = CR4_GUEST | value & CR4_CHANGEABLE
+            if not self.cpu.pcpu.virtual:  # there rdtsc traps always
+                self.state[CR4] = self.state[CR4] & ~CR4_TSD | vcpu.cr4 & CR4_TSD
         else:
             return False
         return True
