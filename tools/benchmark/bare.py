@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 from ctypes import CFUNCTYPE, c_int
 
 from pvhv.machine import cpustate as cs
@@ -68,6 +69,29 @@ class Bare:
         self.context.restore()
         uc.uc_ctl(engine.handle, uc.CTL_FLUSH_TLB)
         error = uc.uc_emu_start(engine.handle, self.entry, 0, 0, 0)
+        if error != STOPPED_AT_UD2:
+            raise uc.EngineError("the bare engine did not come to its end", error)
+        return engine.register(uc.REGS_GENERAL[cs.RAX])
+
+    def run_in_pieces(self, loop: int, count: int, period: float) -> int:
+        """`run`, but stopped from another thread every `period` seconds and started again at once."""
+        engine, words = self.engine, self.words
+        words[cs.RDI], words[cs.RSI] = loop, count
+        self.context.restore()
+        uc.uc_ctl(engine.handle, uc.CTL_FLUSH_TLB)
+        done = threading.Event()
+
+        def stopper() -> None:
+            while not done.wait(period):
+                uc.uc_emu_stop(engine.handle)
+
+        thread = threading.Thread(target=stopper, daemon=True)
+        thread.start()
+        address = self.entry
+        while not (error := uc.uc_emu_start(engine.handle, address, 0, 0, 0)):
+            address = engine.register(uc.REG_RIP)
+        done.set()
+        thread.join()
         if error != STOPPED_AT_UD2:
             raise uc.EngineError("the bare engine did not come to its end", error)
         return engine.register(uc.REGS_GENERAL[cs.RAX])

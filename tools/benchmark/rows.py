@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pvhv.core.timeline import SLICE_NS
 from pvhv.testing import Machine
 from tools.benchmark.bare import Bare, lost_ns
 from tools.benchmark.guests import Ear, Sample, finish
@@ -123,6 +124,13 @@ class Yardsticks:
         lost = (lost_ns() - before) / count
         return took - lost if lost < took / 2 else took  # some of it was lost outside the loop
 
+    def loop_in_pieces(self, name: str) -> float:
+        """The same, stopped and started again as often as the scheduler ticks."""
+        lost = lost_ns()
+        count = self.counts[name]
+        ticks = self.plain.run_in_pieces(self.symbols[f"loop_{name}"], count, SLICE_NS / 1e9)
+        return (ticks * 1e6 / self.tsc_khz - (lost_ns() - lost)) / count
+
     def callback(self, _row: str = "") -> float:
         """ns an empty ctypes callback: the shortest of a few tries, as the guests report it."""
         return min(self._ns(self.with_python, "int", self.effort.callbacks) for _ in range(TRIES))
@@ -184,6 +192,21 @@ class Bench:
         target = COMPUTE_TARGETS[clock]
         title = f"compute-bound code on the {clock} clock (geometric mean)"
         return [Row(clock, f"{clock}_compute", title, mean, "of bare", target, at_least=True), *rows]
+
+    def stopped(self) -> list[Row]:
+        """What being stopped and started costs the bare engine itself, with no hypervisor behind it."""
+        shares: dict[str, list[float]] = defaultdict(list)
+        for _ in range(self.effort.samples):
+            self.yardsticks.renew()
+            for name in LOOPS:
+                pairs = [
+                    Sample(self.yardsticks.loop_in_pieces(name), self.yardsticks.loop(name)) for _ in range(LONG_TRIES)
+                ]
+                pair = middle(pairs)
+                shares[name].append(pair.yardstick_ns / pair.ns)
+        mean = statistics.geometric_mean(statistics.median(shares[name]) for name in LOOPS)
+        title = f"the bare engine, stopped and started every {SLICE_NS // 1_000_000} ms"
+        return [Row("wall", "bare_stopped", title, mean, "of bare")]
 
     def exits(self) -> list[Row]:
         """Round trips of one domain."""
