@@ -27,7 +27,7 @@ PAGE = 4096
 BASE = 0x40_0000_0000
 PAGES = 64
 L4, L3, L2, L1, USER_L4 = range(5)  # pfns of the tables; the user's L4 maps what the kernel's does
-STACK_TOP = BASE + 8 * PAGE  # of vCPU 0; the others' are 2 pages further each
+STACK_TOP = BASE + 8 * PAGE  # of vCPU 0; vCPU 1 has the page below
 KERNEL_SP = BASE + 10 * PAGE  # where user code enters the kernel
 DATA = BASE + 12 * PAGE  # four pages, kernel only
 USER_DATA = BASE + 16 * PAGE  # four pages for both, stack from the top
@@ -97,9 +97,19 @@ class Lab:
             prepare(domain)
         for vcpu in domain.vcpus:
             hv.ram.bytes[vcpu.vcpu_info + 1] = 1
+        context = self.context(domain, CODE if code is None else code.at, rflags)
+        for vector, address in (handlers or {}).items():
+            context.trap_ctxt[vector].address = address
+        hv.set_context(domain.vcpus[0], context)
+        hv.unpause(domain)
+        return domain
+
+    def context(self, domain: Domain, rip: int, rflags: int = 2, vcpu_id: int = 0) -> Any:
+        """What a vCPU begins with."""
+        mfns = self.mfns[domain.domid]
         context: Any = VcpuGuestContext()
         context.flags = VGCF_IN_KERNEL | VGCF_ONLINE
-        context.user_regs.rip, context.user_regs.rsp = CODE if code is None else code.at, STACK_TOP
+        context.user_regs.rip, context.user_regs.rsp = rip, STACK_TOP - PAGE * vcpu_id
         context.user_regs.cs, context.user_regs.ss = FLAT_KERNEL_CS, FLAT_KERNEL_SS
         context.user_regs.rflags = rflags
         context.ctrlreg[3], context.ctrlreg[1] = mfns[L4] << 12, mfns[USER_L4] << 12
@@ -112,11 +122,7 @@ class Lab:
             trap.vector, trap.cs = vector, FLAT_KERNEL_CS
             trap.address = self.handler(vector) if vector < 32 else 0
             trap.flags = 3 if vector in (3, 4) else 0
-        for vector, address in (handlers or {}).items():
-            context.trap_ctxt[vector].address = address
-        hv.set_context(domain.vcpus[0], context)
-        hv.unpause(domain)
-        return domain
+        return context
 
     def _tables(self, domain: Domain, mfns: list[int]) -> None:
         words = self.hv.ram.words
