@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pvhv.core.hypervisor import Hypervisor
 
 WORK_SHARE = 4096  # units of hypervisor work (about a page-table entry each) before others get a turn
+HOST_SLICE_NS = 10_000_000  # of host time, before a virtual timeline's slice is broken off
 IDLE_WAIT_S = 1.0
 FINISHED = object()
 UNDIVIDED = Share(float("inf"))  # dom0's own work is not divided, but for what is in `background`
@@ -235,7 +236,7 @@ class Scheduler:
                 # The host's clock breaks it off, too, or a guest that exits much would keep others waiting.
                 timeline.begin()
                 try:
-                    pcpu.run_wall(time.monotonic_ns() + SLICE_NS, max(turn.end - timeline.now(), 1))
+                    pcpu.run_wall(time.monotonic_ns() + HOST_SLICE_NS, max(turn.end - timeline.now(), 1))
                 finally:
                     timeline.end()
             else:
