@@ -14,7 +14,9 @@ long as well, so it is put into `deferred`, the vCPU's Xen-style old_guest_table
 next page-table operation.
 
 Not modelled: linear (self-referencing) page tables, as in a Xen built without CONFIG_PV_LINEAR_PT; superpages, which
-Xen denies PV guests too; the U and G bits Xen adds to kernel entries, because our guest kernels run at CPL 1.
+Xen denies PV guests too; the U and G bits Xen adds to kernel entries, because our guest kernels run at CPL 1; code that
+is changed through a writable, not executable mapping while an executable one is in use: of such stores the engine sees
+the first after a TLB flush, so that mapping has to be closed, or flushed, before what it wrote is run.
 
 Read beside it: xen/arch/x86/mm.c, promote_*_table, demote_*_table, mod_*_entry, get_page_from_*.
 """
