@@ -26,7 +26,7 @@ from pvhv.core.emulate import Emulator, canonical
 from pvhv.core.errors import DomainCrash, GuestFault, HypercallError, Restart
 from pvhv.core.ptwr import WRITE_DENIED, WritablePageTables
 from pvhv.core.traps import VCPU_INFO_CR2, Traps
-from pvhv.machine.cpustate import ERROR_CODE, HFLAGS, R11, RAX, RCX, RIP
+from pvhv.machine.cpustate import CS, DF, ERROR_CODE, HF_CS64, HFLAGS, R11, RAX, RCX, RIP, SS
 from pvhv.machine.pcpu import FAULT_ADDRESS
 from pvhv.machine.svm import PFEC_PRESENT, PFEC_RESERVED, PFEC_USER
 
@@ -39,6 +39,7 @@ DEBUG, NMI, INVALID_OPCODE, NO_DEVICE, GENERAL_PROTECTION, PAGE_FAULT = 1, 2, 6,
 ERROR_CODE_IDT = 2
 IRET_NUMBER = 23
 LEGACY_SYSCALL = 0x80
+FLAT_USER_CS64, FLAT_USER_CS32, FLAT_USER_SS = 0xE033, 0xE023, 0xE02B
 
 # rax, rdx, rsi, rdi, r8, r10, rip out of the CPU state, at their indices 0, 2, 6, 7, 8, 10, 16.
 unpack_call = struct.Struct("<Q8xQ24xQQQ8xQ40xQ").unpack_from
@@ -164,12 +165,20 @@ class Exits:
         after = state[RIP] + 2
         state[RIP] = after
         state[RCX] = after
-        state[R11] = self.cpu.pcpu.rflags()
-        if not vcpu.syscall_callback_eip:
+        state[R11] = rflags = self.cpu.pcpu.rflags()
+        if state[HFLAGS] & HF_CS64:
+            entry, code_selector = vcpu.syscall_callback_eip, FLAT_USER_CS64
+        else:
+            entry, code_selector = vcpu.syscall32_callback_eip, FLAT_USER_CS32
+        if not entry:
             state[RIP] = after - 2
             self.traps.inject(vcpu, INVALID_OPCODE)
         else:
-            self.traps.bounce(vcpu, vcpu.syscall_callback_eip, None, vcpu.syscall_disables_events)
+            # The frame shows flat selectors whatever user code ran on, and DF, which is clear for the kernel.
+            state[CS], state[SS] = code_selector, FLAT_USER_SS
+            self.traps.bounce(vcpu, entry, None, vcpu.syscall_disables_events)
+            if rflags & DF:
+                self.cpu.pcpu.set_rflags(self.cpu.pcpu.rflags() & ~DF)
         self.traps.deliver_events(vcpu)
         state[RIP] = state[RIP] - 2 & MASK64
 
@@ -198,6 +207,10 @@ class Exits:
                     deliver(vcpu)
                     return
             else:
+                if not code & PFEC_USER and address >> 39 == PERDOMAIN_SLOT:
+                    # User code loaded a selector of the LDT: the access is the CPU's own.
+                    if self.descriptor_fault(vcpu, address, code):
+                        return
                 code |= PFEC_USER
                 if code & PFEC_PRESENT and not self.mapped_for_user(address):
                     code &= ~PFEC_PRESENT  # mapped by the kernel's table only, on which user mode does not run

@@ -209,7 +209,7 @@ class Traps:
                     state[RIP] = state[RIP] - 2 & MASK64
             if vcpu.nmi_masked:
                 vcpu.nmi_masked = False
-                cpu.pcpu.stop()  # another one may wait: it is looked at before the guest goes on
+                vcpu.domain.hypervisor.scheduler.break_off()  # another one may wait
             return rax
 
         return iret

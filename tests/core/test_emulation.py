@@ -275,7 +275,7 @@ LDT_DATA = 0x40C0_F200_0100_FFFF  # base 0x40000100, DPL 3
 LOAD_FS = "b8 0f 00 00 00 8e e0"  # mov $0xf, %eax; mov %eax, %fs
 
 
-@pytest.mark.parametrize("in_user", [False, pytest.param(True, marks=pytest.mark.xfail(strict=True, reason="exits"))])
+@pytest.mark.parametrize("in_user", [False, True])
 def test_a_selector_of_the_ldt(lab: Lab, in_user: bool) -> None:
     """Its page is mapped when it is first used, be it by user code."""
     code = kernel().hypercall(HYPERVISOR_mmuext_op, DATA, 1, 0, DOMID_SELF)
@@ -307,7 +307,6 @@ def test_an_ldt_that_may_not_be_one(lab: Lab) -> None:
     assert (frame.vector, frame.error_code) == (GP, 0xC)  # beyond the limit
 
 
-@pytest.mark.xfail(strict=True, reason="exits")
 def test_nobody_reads_or_writes_where_descriptors_are_mapped(lab: Lab) -> None:
     """The LDT's place in slot 260 is for the CPU: user code faults there, again and again if it must."""
     ldt_at = 0xFFFF_8200_0001_0000

@@ -304,7 +304,6 @@ def test_a_system_call(lab: Lab) -> None:
     assert mask(lab, domain) == 0
 
 
-@pytest.mark.xfail(strict=True, reason="exits")
 def test_a_system_call_clears_the_direction_flag_for_the_kernel(lab: Lab) -> None:
     """Xen's ABI: as if SYSCALL_MASK had DF and nothing else."""
     code = user(at_user().raw("fd 0f 05"))
@@ -430,7 +429,6 @@ def test_iret_with_selectors_it_cannot_have(lab: Lab, cs: int, ss: int, vector: 
     assert (frame.cs, frame.ss, frame.rsp, frame.rcx) == (cs | 3, ss | 3, USER_STACK - 8, 9)
 
 
-@pytest.mark.xfail(strict=True, reason="exits")
 def test_a_system_call_shows_flat_selectors_whatever_user_code_ran_on(lab: Lab) -> None:
     for instruction, expected in (("0f 0b", (UD, 0x33, 0x2B)), ("0f 05", (SYSCALL, USER_CS64, USER_SS))):
         code = kernel().hypercall(HYPERVISOR_set_gdt, DATA, 512)
@@ -487,7 +485,6 @@ def map_low(lab: Lab, domain: Domain) -> None:
     lab.hv.ram.words[l3 * 512] = l2 << 12 | 0x27
 
 
-@pytest.mark.xfail(strict=True, reason="exits")
 def test_system_calls_of_32_bits_have_an_entry_of_their_own(lab: Lab) -> None:
     low = USER_CODE - BASE
     for registered in (True, False):
@@ -540,7 +537,6 @@ def test_an_nmi_without_a_handler_is_lost(lab: Lab) -> None:
     assert lab.frame(domain.vcpus[0]).rip == frame_at
 
 
-@pytest.mark.xfail(strict=True, reason="exits")
 def test_an_nmi_waits_until_the_handler_of_another_returns(lab: Lab) -> None:
     """The handler counts, raises another one if it is the first, looks whether it came, and returns."""
     handler = Code(CODE + PAGE)
