@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pvhv.abi.errno import Errno
 from pvhv.core.errors import HypercallError
-from pvhv.core.guestmem import HYPERVISOR_VIRT_END, HYPERVISOR_VIRT_START, LOWER_END
+from pvhv.core.guestmem import HYPERVISOR_VIRT_END, LOWER_END
 from pvhv.core.vcpu import VCPU
 
 CR4_DE = 1 << 3
@@ -60,5 +60,5 @@ def get_register(vcpu: VCPU, number: int) -> int:
 
 
 def breakable(address: int) -> bool:
-    """Whether a guest may have a breakpoint there: not in the hypervisor's part of the address space."""
-    return address < LOWER_END or address < HYPERVISOR_VIRT_START or address >= HYPERVISOR_VIRT_END
+    """Whether a guest may have a breakpoint there: where it may have memory."""
+    return address < LOWER_END or address >= HYPERVISOR_VIRT_END
