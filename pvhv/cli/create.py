@@ -12,7 +12,6 @@ import os
 import select
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -41,7 +40,7 @@ WORDS = {
 
 @command("create")
 def create(
-    file: Annotated[Path, typer.Argument(help="The domain file.", metavar="FILE")],
+    file: Annotated[str, typer.Argument(help="The domain file.", metavar="FILE")],
     settings: Annotated[
         list[str] | None, typer.Argument(help="Settings over the file's.", metavar="[KEY=VALUE]...")
     ] = None,

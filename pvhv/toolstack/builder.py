@@ -37,6 +37,7 @@ from pvhv.abi.grant_table import GNTTAB_RESERVED_CONSOLE, GNTTAB_RESERVED_XENSTO
 from pvhv.abi.xen import SIF_MOD_START_PFN, SIF_VIRT_P2M_4TOOLS, StartInfo, VcpuInfo
 from pvhv.machine.paging import PTE_ACCESSED, PTE_DIRTY, PTE_NX, PTE_PRESENT, PTE_RW, PTE_USER
 from pvhv.machine.ram import Ram
+from pvhv.toolstack.config import as_bytes
 from pvhv.toolstack.elf import PAGE, Kernel
 from pvhv.toolstack.layout import Layout
 
@@ -172,7 +173,7 @@ def write_start_info(
         else:
             info.mod_start = place.va
             info.mod_len = ramdisk_size
-    line = cmdline.encode()
+    line = as_bytes(cmdline)
     info.cmd_line[: len(line)] = [byte - 256 if byte > 127 else byte for byte in line]
     pages.write(areas["start_info"].pfn * PAGE, bytes(info))
 

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import pvhv
 from pvhv.toolstack.errors import ToolstackError
+from pvhv.toolstack.plainfile import TooLarge, read_plain
 from pvhv.toolstack.xlcfg import Setting, Source, Value, parse, type_name
 
 ACTIONS = ("destroy", "restart", "rename-restart", "preserve")
@@ -34,6 +35,7 @@ MAX_MEMORY = 1 << 20  # MiB
 NAME = re.compile(r"[A-Za-z0-9_.:+-]+")
 LONGEST_NAME = 128  # it stands in every message and every list
 LARGEST_FILE = 1 << 20
+EXAMPLE = "examples/hello.cfg is one to start from"
 KERNELS = Path(pvhv.__file__).parent / "_built" / "kernels"
 TRUE_WORDS, FALSE_WORDS = ("1", "yes", "true", "on"), ("0", "no", "false", "off")
 
@@ -49,6 +51,7 @@ class DomainConfig:
     memory: int = 64
     maxmem: int = 64
     vcpus: int = 1
+    maxvcpus: int = 1
     uuid: str | None = None
     on_poweroff: str = "destroy"
     on_reboot: str = "restart"
@@ -60,6 +63,10 @@ class DomainConfig:
     given: list[str] = field(default_factory=list)  # the keys the file (or the command line) has
     warnings: list[str] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.maxmem = max(self.memory, self.maxmem)
+        self.maxvcpus = max(self.vcpus, self.maxvcpus)
+
     def to_wire(self) -> dict[str, Any]:
         """Plain values, for a message."""
         plain = dict(vars(self))
@@ -69,7 +76,13 @@ class DomainConfig:
 
     @classmethod
     def from_wire(cls, plain: dict[str, Any]) -> DomainConfig:
-        """The reverse of `to_wire`."""
+        """The reverse of `to_wire`. Raises ToolstackError for what only newer code has a name for."""
+        unknown = sorted(set(plain) - set(cls.__dataclass_fields__))
+        if unknown:
+            raise ToolstackError(
+                f"pvhvd runs older code than this command: it does not know {', '.join(unknown)}",
+                "`pvhv daemon stop` ends it and its domains; the next command starts a new one",
+            )
         ramdisk = plain["ramdisk"]
         return cls(
             **{**plain, "kernel": Path(plain["kernel"]), "ramdisk": Path(ramdisk) if ramdisk else None}
@@ -86,6 +99,8 @@ class Key(NamedTuple):
 def _text(value: Value) -> str:
     if not isinstance(value, str):
         raise ValueError(f"wants a string in quotes, not {type_name(value)}")
+    if "\0" in value:
+        raise ValueError("has a NUL character in it: whoever reads it would take that for its end")
     return value
 
 
@@ -197,34 +212,47 @@ NOT_MODELLED: dict[str, tuple[bool, str]] = {
 
 def load(path: str | os.PathLike[str], arguments: Iterable[Setting] = ()) -> DomainConfig:
     """The domain a file describes, with the settings of a command line over it."""
-    file = Path(path)
+    if not os.fspath(path):
+        raise ToolstackError("no domain file is named: its name is empty", EXAMPLE, status=2)
     try:
-        with file.open("rb") as opened:
-            data = opened.read(LARGEST_FILE + 1)
-        text = data.decode("utf-8-sig")
+        data = read_plain(path, LARGEST_FILE)
     except FileNotFoundError:
-        raise ToolstackError(
-            f"there is no domain file {path}", "examples/hello.cfg is one to start from"
-        ) from None
+        raise ToolstackError(f"there is no domain file {path}", EXAMPLE) from None
     except IsADirectoryError:
         raise ToolstackError(f"{path} is a directory, not a domain file") from None
-    except UnicodeDecodeError:
-        raise ToolstackError(
-            f"{path} is not text, so it is no domain file", "a kernel is named inside one: kernel = ..."
-        ) from None
+    except TooLarge:
+        raise ToolstackError(f"{path} is larger than any domain file") from None
     except OSError as error:
-        raise ToolstackError(f"cannot read {path}: {error.strerror}") from None
-    if len(data) > LARGEST_FILE:
-        raise ToolstackError(f"{path} is larger than any domain file")
-    settings = parse(Source(text, str(path)))
+        raise ToolstackError(f"cannot read the domain file {path}: {error.strerror}") from None
+    settings = parse(Source(_decoded(data, path), str(path)))
     for setting in arguments:
         settings[setting.key] = setting
-    return interpret(settings, file)
+    return interpret(settings, Path(path))
+
+
+def _decoded(data: bytes, path: str | os.PathLike[str]) -> str:
+    try:
+        text = data.decode("utf-8-sig")
+        if "\0" not in text:
+            return text
+    except UnicodeDecodeError as error:
+        if b"\0" not in data:
+            line = data.count(b"\n", 0, error.start) + 1
+            raise ToolstackError(
+                f"{path}:{line}: byte {data[error.start]:#04x} is not UTF-8", "save the file as UTF-8"
+            ) from None
+    raise ToolstackError(
+        f"{path} is not text, so it is no domain file", "a kernel is named inside one: kernel = ..."
+    )
 
 
 def interpret(settings: dict[str, Setting], file: Path) -> DomainConfig:
     """A DomainConfig from settings; `file` is where relative paths start from."""
-    warnings: list[str] = []
+    warnings = [
+        f"{setting.place}: '{setting.key}' is given a second time; the first ({setting.replaces}) is passed over"
+        for setting in settings.values()
+        if setting.replaces
+    ]
     values: dict[str, Any] = {}
     for key, setting in settings.items():
         known = KEYS.get(key)
@@ -235,23 +263,24 @@ def interpret(settings: dict[str, Setting], file: Path) -> DomainConfig:
             values[key] = known.meaning(setting.value)
         except ValueError as rule:
             raise ToolstackError(f"{setting.place}: '{key}' {rule}") from None
-    if "kernel" not in values:
+    if not values.get("kernel"):
         raise ToolstackError(
             f"{file}: no kernel is named", f'add a line: kernel = "{(built_kernels() or ["..."])[0]}"'
         )
-    memory = values.get("memory", 64)
-    vcpus = values.get("vcpus", values.get("maxvcpus", 1))
+    memory, maxmem = _now_and_at_most(settings, values, "memory", "maxmem", values.get("maxmem", 64))
+    vcpus, maxvcpus = _now_and_at_most(settings, values, "vcpus", "maxvcpus", 1)
     clock, timeline = _time(settings, values)
     config = DomainConfig(
         name=values.get("name") or _name_of(file),
         kernel=find_kernel(values["kernel"], file.parent, settings["kernel"].place),
         ramdisk=_beside(values["ramdisk"], file.parent, settings["ramdisk"].place)
-        if "ramdisk" in values
+        if values.get("ramdisk")
         else None,
         cmdline=_command_line(settings, values),
         memory=memory,
-        maxmem=max(memory, values.get("maxmem", memory)),
+        maxmem=maxmem,
         vcpus=vcpus,
+        maxvcpus=maxvcpus,
         uuid=values.get("uuid"),
         clock=clock,
         timeline=timeline,
@@ -265,6 +294,20 @@ def interpret(settings: dict[str, Setting], file: Path) -> DomainConfig:
     if "on_crash" in values and "on_watchdog" not in values:
         config.given.append("on_watchdog")
     return config
+
+
+def _now_and_at_most(
+    settings: dict[str, Setting], values: dict[str, Any], key: str, limit: str, default: int
+) -> tuple[int, int]:
+    """What a domain starts with of something, and how much of it there may ever be: not less, as in xl."""
+    now: int = values.get(key, default)
+    most: int = values.get(limit, now)
+    if most < now:
+        raise ToolstackError(
+            f"{settings[limit].place}: {limit} = {most} is less than {key} = {now} ({settings[key].place})",
+            f"{limit} is what the domain may grow to; leave it out where that is {key}",
+        )
+    return now, most
 
 
 def _name_of(file: Path) -> str:
@@ -305,11 +348,16 @@ def _command_line(settings: dict[str, Setting], values: dict[str, Any]) -> str:
     else:
         parts = [f"root={values['root']}"] if "root" in values else []
         line = " ".join(parts + ([values["extra"]] if "extra" in values else []))
-    if len(line.encode()) > 1023:
+    if len(as_bytes(line)) > 1023:
         place = settings.get("cmdline", settings.get("extra", settings.get("root")))
         where = f"{place.place}: " if place else ""
         raise ToolstackError(f"{where}the command line is longer than the 1023 bytes start_info has room for")
     return str(line)
+
+
+def as_bytes(line: str) -> bytes:
+    """A command line as the guest gets it: UTF-8, and what a shell gave us that is none, as it came."""
+    return line.encode("utf-8", "surrogateescape")
 
 
 def built_kernels() -> list[str]:
@@ -329,6 +377,8 @@ def find_kernel(text: str, directory: Path, place: str) -> Path:
         built = KERNELS / text
         if built.is_file():
             return built
+        if path.exists():
+            return _beside(text, directory, place)  # which says what it is
         names = built_kernels()
         nearest = difflib.get_close_matches(text, names, 1)
         if nearest:

@@ -57,7 +57,8 @@ def make_nodes(store: Xenstore, domid: int, name: str, handle: str, config: Doma
         "control/platform-feature-multiprocessor-suspend": "1",
         "control/platform-feature-xs_reset_watches": "1",
     }
-    values.update({f"cpu/{number}/availability": "online" for number in range(config.vcpus)})
+    for number in range(config.maxvcpus):
+        values[f"cpu/{number}/availability"] = "online" if number < config.vcpus else "offline"
     for node, value in values.items():
         store.write(f"{path}/{node}", value)
     store.write(f"{vm}/name", name)

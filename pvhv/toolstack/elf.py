@@ -32,6 +32,7 @@ from pvhv.abi import elfnote
 from pvhv.abi.features import FEATURE_NAMES
 from pvhv.observe.symbols import Symbol, Symbols
 from pvhv.toolstack.errors import ToolstackError
+from pvhv.toolstack.plainfile import TooLarge, read_plain
 
 PAGE = 4096
 LARGEST_KERNEL = 1 << 30
@@ -109,9 +110,9 @@ class Kernel:
 def read(path: Path) -> Kernel:
     """Read a kernel file. Raises ToolstackError that says what is wrong with it."""
     try:
-        if path.stat().st_size > LARGEST_KERNEL:
-            raise ToolstackError(f"{path} is too large to be a kernel")
-        data = path.read_bytes()
+        data = read_plain(path, LARGEST_KERNEL)
+    except TooLarge:
+        raise ToolstackError(f"{path} is too large to be a kernel") from None
     except OSError as error:
         raise ToolstackError(f"cannot read the kernel {path}: {error.strerror}") from None
     return parse(data, path)

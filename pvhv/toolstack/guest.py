@@ -36,6 +36,7 @@ from pvhv.toolstack import builder, domain_store, elf, layout
 from pvhv.toolstack.config import DomainConfig
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.lifecycle import CRASH_STATUS, WATCHDOG_STATUS, Ending, State, after
+from pvhv.toolstack.plainfile import read_plain
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain
@@ -61,7 +62,7 @@ def prepare(config: DomainConfig) -> Prepared:
     ramdisk = b""
     if config.ramdisk is not None:
         try:
-            ramdisk = config.ramdisk.read_bytes()
+            ramdisk = read_plain(config.ramdisk, elf.LARGEST_KERNEL)
         except OSError as error:
             raise ToolstackError(f"cannot read the ramdisk {config.ramdisk}: {error.strerror}") from None
     return Prepared(config, kernel, layout.plan(kernel, config.memory * PAGES_PER_MIB, len(ramdisk)), ramdisk)
@@ -112,7 +113,7 @@ class Guest:
     def assemble(self, prepared: Prepared) -> None:
         """Make the domain, ready to be unpaused. Raises ToolstackError; what was made by then is taken back."""
         control, config = self.control, self.config
-        domid = control.createdomain(vcpus=config.vcpus, timeline=self._timeline())
+        domid = control.createdomain(vcpus=config.maxvcpus, timeline=self._timeline())
         control.max_mem(domid, config.maxmem * PAGES_PER_MIB)
         control.setdomainhandle(domid, uuid.UUID(self.handle))
         control.scheduler_putinfo(domid, config.cpu_weight)

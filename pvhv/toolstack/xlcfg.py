@@ -8,7 +8,7 @@
 
 A file is data: it is read, never executed, and every value remembers its line so that whoever gives it a
 meaning (pvhv.toolstack.config) can say where it stands. A key that is set twice keeps its last value, as in
-xl.
+xl, and knows which one it took the place of.
 
 Read beside it: xl.cfg(5), tools/libs/util/libxlu_cfg_l.l and libxlu_cfg_y.y.
 """
@@ -16,7 +16,7 @@ Read beside it: xl.cfg(5), tools/libs/util/libxlu_cfg_l.l and libxlu_cfg_y.y.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from pvhv.toolstack.errors import ToolstackError
@@ -55,6 +55,7 @@ class Setting:
     key: str
     value: Value
     place: str  # "hello.cfg:3", or "command line"
+    replaces: str = ""  # the place of another value that this one was set over
 
 
 class Source(NamedTuple):
@@ -123,8 +124,8 @@ class _Parser:
                 continue
             setting, adds = self.assignment()
             before = settings.get(setting.key)
-            if adds and before is not None:
-                setting = self.added(before, setting)
+            if before is not None:
+                setting = self.added(before, setting) if adds else replace(setting, replaces=before.place)
             settings[setting.key] = setting
         return settings
 
@@ -200,10 +201,10 @@ class _Parser:
 
     def added(self, before: Setting, more: Setting) -> Setting:
         if isinstance(before.value, str) and isinstance(more.value, str):
-            return Setting(more.key, before.value + more.value, more.place)
+            return replace(more, value=before.value + more.value, replaces=before.replaces)
         if isinstance(before.value, list):
             extra = more.value if isinstance(more.value, list) else [more.value]
-            return Setting(more.key, before.value + extra, more.place)
+            return replace(more, value=before.value + extra, replaces=before.replaces)
         raise ToolstackError(
             f"{more.place}: cannot add to '{more.key}', which is {type_name(before.value)} ({before.place})"
         )

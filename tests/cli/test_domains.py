@@ -159,6 +159,8 @@ def test_twenty_domains(shared: Pvhv) -> None:
     [
         (["create", "nothing.cfg"], "there is no domain file nothing.cfg", 1),
         (["create", "."], "is a directory", 1),
+        (["create", ""], "no domain file is named: its name is empty", 2),
+        (["create", "good.cfg", "kernel="], "no kernel is named", 1),
         (["create"], "Missing argument 'FILE'", 2),
         (["create", "good.cfg", "memory"], "is no setting", 2),
         (["create", "good.cfg", "memroy=3"], "did you mean 'memory'?", 1),

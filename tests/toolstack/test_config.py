@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What the keys of a domain file mean, and how each wrong one is answered."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from pvhv.toolstack import config
+from pvhv.toolstack import config, elf
 from pvhv.toolstack.errors import ToolstackError
+from pvhv.toolstack.guest import prepare
 from pvhv.toolstack.xlcfg import parse_argument
 
 
@@ -61,6 +63,24 @@ def test_everything_set(file: Path) -> None:
     assert config.DomainConfig.from_wire(made.to_wire()) == made
 
 
+def test_what_it_starts_with_and_what_it_may_grow_to(file: Path) -> None:
+    made = load(file, "vcpus = 2; maxvcpus = 4; memory = 32; maxmem = 64")
+    assert (made.vcpus, made.maxvcpus, made.memory, made.maxmem) == (2, 4, 32, 64)
+    made = load(file, "maxvcpus = 4; maxmem = 48")  # as xl: one vCPU, all the memory
+    assert (made.vcpus, made.maxvcpus, made.memory, made.maxmem) == (1, 4, 48, 48)
+    made = load(file, "vcpus = 3; memory = 128")
+    assert (made.vcpus, made.maxvcpus, made.memory, made.maxmem) == (3, 3, 128, 128)
+
+
+def test_a_key_that_is_given_twice_is_told_with_both_lines(file: Path) -> None:
+    made = load(file, "memory = 32\n\nmemory = 48\ncmdline = 'a'\ncmdline += 'b'", "memory=16")
+    assert made.memory == 16 and made.cmdline == "ab"
+    assert made.warnings == []  # the command line is meant to win, and += to add
+    assert load(file, "memory = 32\n\nmemory = 48").warnings == [
+        f"{file}:4: 'memory' is given a second time; the first ({file}:2) is passed over"
+    ]
+
+
 def test_the_command_line_wins(file: Path) -> None:
     made = load(file, "memory = 32", "memory=48", "name=other")
     assert (made.memory, made.name) == (48, "other")
@@ -82,6 +102,11 @@ def test_a_timeline_means_a_virtual_clock(file: Path) -> None:
         ("name = ['x']", "'name' wants a string in quotes, not a list"),
         ("name = 'a b'", "may hold letters"),
         ("name = '12'", "taken for a domain id"),
+        ("vcpus = 2; maxvcpus = 1", "lab.cfg:2: maxvcpus = 1 is less than vcpus = 2"),
+        ("memory = 64\nmaxmem = 32", "lab.cfg:3: maxmem = 32 is less than memory = 64"),
+        (r"cmdline = 'a\x00b'", "lab.cfg:2: 'cmdline' has a NUL character"),
+        (r"name = 'a\0b'", "lab.cfg:2: 'name' "),
+        (r"kernel = 'a\0b'", "lab.cfg:2: 'kernel' has a NUL character"),
         ("on_crash = 'destory'", "did you mean destroy?"),
         ("clock = 'slow'", "is one of wall, virtual"),
         ("type = 'hvm'", "paravirtual guests"),
@@ -127,9 +152,50 @@ def test_files_that_are_none(file: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(ToolstackError, match=words):
             config.load(path)
-    file.write_bytes(b"\x7fELF\xff\xfe")
-    with pytest.raises(ToolstackError, match="is not text"):
-        config.load(file)
-    file.write_text("memory = 3")
-    with pytest.raises(ToolstackError, match="no kernel is named"):
-        config.load(file)
+    for data, words in (
+        (b"\x7fELF\0\xff\xfe", "is not text"),
+        (b"kernel = 'x'\0", "is not text"),
+        (b"# ok\n# caf\xe9\n", "lab.cfg:2: byte 0xe9 is not UTF-8"),
+        (b"#" * (config.LARGEST_FILE + 1), "larger than any"),
+    ):
+        file.write_bytes(data)
+        with pytest.raises(ToolstackError, match=words):
+            config.load(file)
+    with pytest.raises(ToolstackError, match="its name is empty"):
+        config.load("")
+    for text in ("memory = 3", "kernel = ''"):
+        file.write_text(text)
+        with pytest.raises(ToolstackError, match="no kernel is named"):
+            config.load(file)
+
+
+def test_pipes_and_devices_are_not_waited_for(file: Path) -> None:
+    pipe = file.parent / "pipe"
+    os.mkfifo(pipe)
+    for path, words in (
+        (pipe, "cannot read the domain file .*pipe: it is a pipe, not a plain file"),
+        (Path("/dev/zero"), "it is a device, not a plain file"),
+        (Path("/dev/tty"), "cannot read the domain file /dev/tty"),
+    ):
+        with pytest.raises(ToolstackError, match=words):
+            config.load(path)
+    (file.parent / "directory").mkdir()
+    assert "lab.cfg:2: " in complaint(file, "kernel = 'pipe'")
+    assert "pipe is not a plain file" in complaint(file, "kernel = 'pipe'")
+    assert "directory is a directory" in complaint(file, "kernel = 'directory'")
+    assert "zero is not a plain file" in complaint(file, "ramdisk = '/dev/zero'")
+    with pytest.raises(ToolstackError, match=r"cannot read the kernel .*: it is a pipe"):
+        elf.read(pipe)
+    with pytest.raises(ToolstackError, match=r"cannot read the ramdisk .*: it is a device"):
+        prepare(config.DomainConfig("x", config.KERNELS / "guest-pv", ramdisk=Path("/dev/zero")))
+
+
+def test_a_command_line_that_is_not_utf_8_reaches_the_guest_as_it_is(file: Path) -> None:
+    made = load(file, "", "cmdline=caf\udce9")  # as Python reads an argument
+    assert config.as_bytes(made.cmdline) == b"caf\xe9"
+
+
+def test_a_config_of_newer_code_is_refused_by_name() -> None:
+    plain = config.DomainConfig("x", Path("k")).to_wire()
+    with pytest.raises(ToolstackError, match=r"older code.*does not know wings\n.*daemon stop"):
+        config.DomainConfig.from_wire({**plain, "wings": 2})

@@ -228,6 +228,16 @@ def test_what_is_gone_is_forgotten(machine: Machine, create: Maker, clock: str) 
     assert len(machine.hypervisor.scheduler.timelines) == 1  # the host's
 
 
+def test_vcpus_beyond_those_it_starts_with(machine: Machine, create: Maker) -> None:
+    guest = create(SPIN, vcpus=2, maxvcpus=4)
+    home = f"/local/domain/{guest.domid}/cpu"
+    words = [machine.host.store.read(f"{home}/{number}/availability") for number in range(4)]
+    assert words == [b"online", b"online", b"offline", b"offline"]
+    assert len(guest.domain.vcpus) == 4
+    row = machine.host.describe(guest)
+    assert (row["vcpus"], row["maxvcpus"]) == (2, 4)
+
+
 def test_names(machine: Machine, create: Maker) -> None:
     one = create(SPIN)
     host = machine.host
