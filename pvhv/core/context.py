@@ -5,7 +5,10 @@ The domain builder does it for vCPU 0, a guest for its others (VCPUOP_initialise
 validated here like any the guest would load later. Everything is checked before anything is changed, but for the page
 tables, whose validation may be put aside and taken up again.
 
-Not modelled: the context's data segments and FPU image, and other than flat segments behind its CS and SS.
+The segments behind its CS and SS are loaded when it first runs (`segments_due`), because its LDT is seen through its
+own page tables; Xen finds out at that time as well whether they can be.
+
+Not modelled: the context's data segments and FPU image.
 
 Read beside it: arch_set_info_guest in xen/arch/x86/domain.c.
 """
@@ -14,6 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pvhv.abi.arch_x86 import FLAT_KERNEL_CS, FLAT_KERNEL_SS
 from pvhv.abi.errno import Errno
 from pvhv.core.calls.cpu import ASSISTS, trap_of
 from pvhv.core.debugregs import DR6_DEFAULT, DR7_DEFAULT, set_register
@@ -177,6 +181,7 @@ def load_registers(hypervisor: Hypervisor, vcpu: VCPU, context: Any) -> None:
         state[HFLAGS] |= HF_TS
     state[CS] = registers.cs | 3
     state[SS] = registers.ss | 3
+    vcpu.segments_due = (registers.cs | 3, registers.ss | 3) != (FLAT_KERNEL_CS, FLAT_KERNEL_SS)
     state[FS_BASE] = context.fs_base
     state[GS_BASE] = context.gs_base_kernel if vcpu.kernel_mode else context.gs_base_user
     state[HFLAGS] = state[HFLAGS] & ~3 | (1 if vcpu.kernel_mode else 3)

@@ -123,14 +123,17 @@ class Cpu:
         self.pcpu.set_segment(CS, self.state[CS], 0, 0xFFFF_FFFF, FLAT_CS64_FLAGS)
         self.state[HFLAGS] |= HF_CS64 | HF_CS32
 
-    def load_code_and_stack(self, vcpu: VCPU, cs: int, ss: int) -> tuple[int, int] | None:
-        """Load CS and SS as a return to ring 3 does; None, or the exception it raises: (vector, error code).
+    def load_code_and_stack(self, vcpu: VCPU, cs: int, ss: int, rip: int) -> tuple[int, int] | None:
+        """Load CS and SS as a return to `rip` in ring 3 does; None, or the exception it raises: (vector, error code).
 
-        The selectors are set all the same, for the guest to see in the exception's frame.
+        The selectors are set all the same, for the guest to see in the exception's frame: Xen's own iret is what
+        faults, and Xen gives the guest that fault on the very frame it could not take.
         """
         code, stack = self.descriptor(vcpu, cs), self.descriptor(vcpu, ss)
         self.state[CS], self.state[SS] = cs, ss
         fault = code_fault(cs, code) or stack_fault(ss, stack)
+        if fault is None and not code & LONG and rip > limit_of(code):
+            fault = GENERAL_PROTECTION, 0
         if fault is not None:
             return fault
         self._load_segment(CS, cs, code)
@@ -158,10 +161,7 @@ class Cpu:
 
     def _load_segment(self, register: int, selector: int, descriptor: int) -> None:
         base = descriptor >> 16 & 0xFF_FFFF | descriptor >> 32 & 0xFF00_0000
-        limit = descriptor & 0xFFFF | descriptor >> 32 & 0xF_0000
-        if descriptor & GRANULAR:
-            limit = limit << 12 | 0xFFF
-        self.pcpu.set_segment(register, selector, base, limit, descriptor >> 32 & 0x00FF_FF00)
+        self.pcpu.set_segment(register, selector, base, limit_of(descriptor), descriptor >> 32 & 0x00FF_FF00)
 
     def descriptor(self, vcpu: VCPU, selector: int) -> int:
         """The descriptor a selector names in the vCPU's tables; 0 (not present) where there is none."""
@@ -212,6 +212,12 @@ class Cpu:
         self._root = 0
         self.pcpu.load(self.pcpu.initial)
         self.pcpu.flush_tlb()
+
+
+def limit_of(descriptor: int) -> int:
+    """The last offset in a segment."""
+    limit = descriptor & 0xFFFF | descriptor >> 32 & 0xF_0000
+    return limit << 12 | 0xFFF if descriptor & GRANULAR else limit
 
 
 def code_fault(selector: int, descriptor: int) -> tuple[int, int] | None:

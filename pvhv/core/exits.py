@@ -74,6 +74,8 @@ class Exits:
 
     def enter_guest(self, vcpu: VCPU) -> None:
         """Before a vCPU goes on: what became pending while it did not run."""
+        if vcpu.segments_due:
+            self.load_segments(vcpu)
         if vcpu.pending_gp:
             vcpu.pending_gp = False
             self.traps.inject(vcpu, GENERAL_PROTECTION, 0)
@@ -84,6 +86,14 @@ class Exits:
                 vcpu.nmi_masked = True
                 self.traps.bounce(vcpu, trap.address, None, trap.masks_events)
         self.traps.deliver_events(vcpu)
+
+    def load_segments(self, vcpu: VCPU) -> None:
+        """A vCPU enters for the first time: as Xen's iret would load its CS and SS, or the fault that raises."""
+        vcpu.segments_due = False
+        state = self.state
+        fault = self.cpu.load_code_and_stack(vcpu, state[CS], state[SS], state[RIP])
+        if fault is not None:
+            self.traps.inject(vcpu, *fault)
 
     # -- syscall ---------------------------------------------------------------------------------------------------
     def make_syscall(self) -> Callable[[], None]:

@@ -31,6 +31,7 @@ from pvhv.machine.cpustate import CS, HF_CS64, HFLAGS, R11, RCX, RIP, RSP, SS
 
 FLAT_KERNEL_CS = 0xE033
 FLAT_KERNEL_SS = 0xE02B
+FLAT_USER_CS32 = 0xE023
 
 EFLAGS_TF = 1 << 8
 EFLAGS_IF = 1 << 9
@@ -41,6 +42,7 @@ IRET_KEEPS = 0x3F_7FD7 & ~(EFLAGS_IOPL | EFLAGS_VM)  # of the flags in an iret f
 HANDLER_CLEARS = 1 << 8 | 1 << 14 | 1 << 16 | 1 << 17 | 1 << 18
 
 MASK64 = 0xFFFF_FFFF_FFFF_FFFF
+CANONICAL = (0, 0x1_FFFF)  # the bits of an address from 47 on
 ALIGN_16 = 0xFFFF_FFFF_FFFF_FFF0
 
 # rcx, rsp, r11, rip, cs, ss out of the CPU state, at their indices 1, 4, 11, 16, 26, 29.
@@ -99,8 +101,6 @@ class Traps:
                 stack = rsp & ALIGN_16
                 saved_cs = cs & ~3
             else:
-                if not state[HFLAGS] & HF_CS64:
-                    cpu.flat_kernel()
                 cpu.to_kernel(vcpu)
                 stack = vcpu.kernel_sp & ALIGN_16
                 saved_cs = cs
@@ -129,6 +129,8 @@ class Traps:
             if cs != FLAT_KERNEL_CS or ss != FLAT_KERNEL_SS:
                 state[CS] = FLAT_KERNEL_CS
                 state[SS] = FLAT_KERNEL_SS
+                if not state[HFLAGS] & HF_CS64:
+                    cpu.flat_kernel()
             if rflags & HANDLER_CLEARS:
                 set_rflags(rflags & ~HANDLER_CLEARS)
             if masks_events:
@@ -190,8 +192,15 @@ class Traps:
             if vcpu.architectural_iopl:
                 vcpu.iopl = rflags >> 12 & 3
             if flags & VGCF_IN_SYSCALL:
-                # Xen leaves through sysret, which takes RIP from RCX and RFLAGS from R11 and so leaves them there.
-                r11, rcx = rflags, rip
+                # Xen leaves through sysret, which takes RIP from RCX and RFLAGS from R11 and so leaves them there, and
+                # which knows no selectors but the flat ones (where RIP is not canonical: through iret all the same).
+                r11, rcx = rflags & ~(EFLAGS_IOPL | EFLAGS_VM) | EFLAGS_IF, rip
+                if rip >> 47 in CANONICAL:
+                    if cs & 0xFFFF | 3 == FLAT_USER_CS32:
+                        rip &= 0xFFFF_FFFF
+                    else:
+                        cs = FLAT_KERNEL_CS
+                    ss = FLAT_KERNEL_SS
             state[R11] = r11
             state[RCX] = rcx
             state[RSP] = rsp
@@ -202,8 +211,9 @@ class Traps:
             ram[vcpu.vcpu_info + 1] = 0 if rflags & EFLAGS_IF else 1
             cs = cs & 0xFFFF | 3  # the upcall mask of a bounce frame stands above it
             if state[CS] != cs or state[SS] != ss | 3:
-                fault = cpu.load_code_and_stack(vcpu, cs, ss & 0xFFFF | 3)
+                fault = cpu.load_code_and_stack(vcpu, cs, ss & 0xFFFF | 3, rip)
                 if fault is not None:
+                    self.steps_from = None
                     state[RIP] = rip
                     self.inject(vcpu, *fault)
                     state[RIP] = state[RIP] - 2 & MASK64

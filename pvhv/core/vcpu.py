@@ -46,6 +46,7 @@ class VCPU:
         self.context = bytearray(context_size)
         self.state = memoryview(self.context).cast("Q")
         self.initialised = False  # VCPUOP_initialise or the domain builder gave it a context
+        self.segments_due = False  # ... whose CS and SS are to be loaded before it first runs
         self.kernel_mode = True
         self.gs_base_user = 0
         self.gs_base_kernel = 0

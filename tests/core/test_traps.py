@@ -13,8 +13,8 @@ import pytest
 
 from pvhv.abi.arch_x86 import FLAT_KERNEL_SS
 from pvhv.abi.callback import CALLBACKOP_register, CALLBACKOP_unregister, CALLBACKTYPE_nmi, CALLBACKTYPE_syscall32
-from pvhv.abi.sched import SCHEDOP_shutdown
-from pvhv.abi.vcpu import VCPUOP_send_nmi
+from pvhv.abi.sched import SCHEDOP_block, SCHEDOP_shutdown
+from pvhv.abi.vcpu import VCPUOP_initialise, VCPUOP_send_nmi, VCPUOP_up
 from pvhv.abi.xen import (
     MMUEXT_NEW_USER_BASEPTR,
     HYPERVISOR_callback_op,
@@ -47,7 +47,9 @@ from tests.core.lab import (
     PAGE,
     READ_ONLY,
     STACK_TOP,
+    STOPPED,
     SYSCALL,
+    VGCF_IN_KERNEL,
     Frame,
     Lab,
 )
@@ -364,6 +366,26 @@ def test_iret_as_from_a_system_call(lab: Lab) -> None:
     assert frame.rcx == USER_CODE  # as sysret leaves them
 
 
+def test_iret_as_from_a_system_call_knows_flat_selectors_only(lab: Lab) -> None:
+    """Xen's sysret looks at no selector but FLAT_USER_CS32, for which it takes EIP from ECX."""
+    for cs, ss in ((0x33, 0x2B), (USER_SS, USER_CS64), (3, 3)):
+        frame = lab.trap(user(at_user().ud2(), flags=VGCF_IN_SYSCALL, cs=cs, ss=ss))
+        assert (frame.vector, frame.rip, frame.cs, frame.ss) == (UD, USER_CODE, USER_CS64, USER_SS)
+    low = USER_CODE - BASE
+    code = iret(kernel(), BASE + low, cs=USER_CS32, ss=0x2B, flags=VGCF_IN_SYSCALL)
+    assert BASE + low > 0xFFFF_FFFF
+    code.raw(bytes(USER_CODE - code.here)).ud2()
+    domain = lab.domain(code, prepare=lambda domain: map_low(lab, domain))
+    lab.run(domain)
+    frame = lab.frame(domain.vcpus[0])
+    assert (frame.vector, frame.rip, frame.cs, frame.ss, frame.rcx) == (UD, low, USER_CS32, USER_SS, BASE + low)
+
+
+def test_iret_as_from_a_system_call_is_an_iret_where_sysret_cannot_go(lab: Lab) -> None:
+    frame = lab.trap(iret(kernel(), CANONICAL_END, flags=VGCF_IN_SYSCALL, cs=USER_SS))
+    assert (frame.vector, frame.error_code, frame.rip, frame.cs) == (GP, USER_SS & ~3, CANONICAL_END, USER_SS)
+
+
 def test_iret_within_the_kernel(lab: Lab) -> None:
     target = CODE + PAGE
     for cs in (KERNEL_CS, 0xE030, 0xE031, 0xE032):
@@ -398,6 +420,15 @@ def test_iret_cannot_have_flags_that_are_not_the_guests(lab: Lab) -> None:
     assert domain.vcpus[0].state[R8] & 0xFFFF_FFFF_0003_B02A == 2  # IOPL, VM, reserved bits
 
 
+def set_descriptors(lab: Lab, domain: Domain, descriptors: dict[int, int]) -> None:
+    """A page for set_gdt(DATA, 512) that has them."""
+    page = lab.mfn(domain, BASE + 60 * PAGE)
+    for index, descriptor in descriptors.items():
+        lab.hv.ram.words[page * 512 + index] = descriptor
+    lab.poke(domain, DATA, page)
+    drop(lab, domain, BASE + 60 * PAGE)
+
+
 @pytest.mark.parametrize(
     ("cs", "ss", "vector", "error_code"),
     [
@@ -418,11 +449,7 @@ def test_iret_with_selectors_it_cannot_have(lab: Lab, cs: int, ss: int, vector: 
     code = kernel().hypercall(HYPERVISOR_set_gdt, DATA, 512)
     iret(code, USER_CODE, cs=cs, ss=ss, rsp=USER_STACK - 8, rcx=9)
     domain = lab.domain(code)
-    page = lab.mfn(domain, BASE + 60 * PAGE)
-    for index, descriptor in gdt.items():
-        lab.hv.ram.words[page * 512 + index] = descriptor
-    lab.poke(domain, DATA, page)
-    drop(lab, domain, BASE + 60 * PAGE)
+    set_descriptors(lab, domain, gdt)
     lab.run(domain)
     frame = lab.frame(domain.vcpus[0])
     assert (frame.vector, frame.error_code, frame.rip) == (vector, error_code, USER_CODE)
@@ -434,11 +461,7 @@ def test_a_system_call_shows_flat_selectors_whatever_user_code_ran_on(lab: Lab) 
         code = kernel().hypercall(HYPERVISOR_set_gdt, DATA, 512)
         iret(code, USER_CODE, cs=0x33, ss=0x2B)
         domain = lab.domain(code.raw(bytes(USER_CODE - code.here)).raw(instruction))
-        page = lab.mfn(domain, BASE + 60 * PAGE)
-        lab.hv.ram.words[page * 512 + 5] = 0x00CF_F200_0000_FFFF
-        lab.hv.ram.words[page * 512 + 6] = 0x00AF_FA00_0000_FFFF
-        lab.poke(domain, DATA, page)
-        drop(lab, domain, BASE + 60 * PAGE)
+        set_descriptors(lab, domain, {5: 0x00CF_F200_0000_FFFF, 6: 0x00AF_FA00_0000_FFFF})
         lab.run(domain)
         frame = lab.frame(domain.vcpus[0])
         assert (frame.vector, frame.cs, frame.ss) == expected
@@ -477,6 +500,44 @@ def test_user_code_of_32_bits(lab: Lab) -> None:
     frame = lab.frame(domain.vcpus[0])
     assert (frame.vector, frame.cs, frame.rip, frame.rcx) == (UD, USER_CS32, low + 3, 9)
     assert frame.rsp == USER_STACK - BASE
+
+
+@pytest.mark.parametrize(
+    ("descriptor", "rip", "allowed"),
+    [
+        (0x00CF_FA00_0000_FFFF, 0xFFFF_FFFF, True),  # 4 GiB in pages: the last offset there is
+        (0x00CF_FA00_0000_FFFF, 0x1_0000_0000, False),
+        (0x00CF_FA00_0000_FFFF, 0xFFFF_FFFF_0000_0000, False),
+        (0x0040_FA00_0000_0FFF, 0x0FFF, True),  # bytes: one page
+        (0x0040_FA00_0000_0FFF, 0x1000, False),
+        (0x00C0_FA00_0000_0001, 0x1FFF, True),  # pages: two of them
+        (0x00C0_FA00_0000_0001, 0x2000, False),
+        (0x00A0_FA00_0000_0000, 0x2000, True),  # 64-bit code has no limit
+    ],
+)
+def test_iret_beyond_the_limit_of_its_segment(lab: Lab, descriptor: int, rip: int, allowed: bool) -> None:
+    """#GP(0), told as if it had happened where the iret went; what is allowed finds nothing mapped there."""
+    code = kernel().hypercall(HYPERVISOR_set_gdt, DATA, 512)
+    domain = lab.domain(iret(code, rip, cs=0x43))
+    set_descriptors(lab, domain, {8: descriptor})
+    lab.run(domain)
+    frame = lab.frame(domain.vcpus[0])
+    assert (frame.rip, frame.cs, frame.ss, frame.rsp) == (rip, 0x43, USER_SS, USER_STACK)
+    assert (frame.vector, frame.error_code) == ((PF, 0x14) if allowed else (GP, 0))
+
+
+def test_a_kernel_that_runs_32_bit_code_has_64_bit_handlers(lab: Lab) -> None:
+    low = USER_CODE - BASE
+    code = iret(kernel(), low, cs=USER_CS32 & ~3, rsp=KERNEL_SP - BASE, rflags=2)
+    code.raw(bytes(USER_CODE - code.here)).raw("89 c1 49 0f 0b")
+    handler = USER_CODE + PAGE  # mov $0x1234567890, %r8; hlt: with 32 bits it is no such thing
+    code.raw(bytes(handler - code.here)).mov(asm.R8, 0x12_3456_7890).raw("f4")
+    domain = lab.domain(code, handlers={UD: handler}, prepare=lambda domain: map_low(lab, domain))
+    lab.run(domain)
+    domain.vcpus[0].state[RSP] += BASE  # where the same memory is for `frame`
+    frame = lab.frame(domain.vcpus[0])
+    assert (frame.vector, frame.rip, frame.cs) == (GP, handler + 10, KERNEL_CS)
+    assert domain.vcpus[0].state[R8] == 0x12_3456_7890
 
 
 def map_low(lab: Lab, domain: Domain) -> None:
@@ -562,3 +623,34 @@ def test_taking_the_nmi_handler_back(lab: Lab) -> None:
     lab.write(domain, DATA, struct.pack("<HH", CALLBACKTYPE_nmi, 0))
     lab.run(domain)
     assert lab.frame(domain.vcpus[0]).vector == UD
+
+
+# -- a vCPU's first entry ----------------------------------------------------------------------------------------------
+def first_entry(lab: Lab, cs: int, rip: int, ss: int = USER_SS) -> Frame:
+    """A second vCPU begins in user mode with these; the frame it stops on."""
+    code = kernel().hypercall(HYPERVISOR_vcpu_op, VCPUOP_initialise, 1, DATA)
+    code.hypercall(HYPERVISOR_vcpu_op, VCPUOP_up, 1).hypercall(HYPERVISOR_sched_op, SCHEDOP_block)
+    code.raw(bytes(USER_CODE - code.here)).raw("89 c1 49 0f 0b")  # mov %eax, %ecx; dec %ecx; ud2
+    domain = lab.domain(code, vcpus=2, prepare=lambda domain: map_low(lab, domain))
+    context = lab.context(domain, rip, vcpu_id=1)
+    context.flags &= ~VGCF_IN_KERNEL
+    context.user_regs.cs, context.user_regs.ss, context.user_regs.rsp = cs, ss, 0x1000
+    context.user_regs.rax, context.kernel_sp = 10, KERNEL_SP - 256
+    lab.write(domain, DATA, bytes(context))
+    lab.run(domain)
+    assert domain.shutdown_code == STOPPED, domain.crash_report
+    return lab.frame(domain.vcpus[1])
+
+
+def test_a_vcpu_may_begin_in_32_bit_code(lab: Lab) -> None:
+    frame = first_entry(lab, USER_CS32, USER_CODE - BASE)
+    assert (frame.vector, frame.cs, frame.rip, frame.rcx) == (UD, USER_CS32, USER_CODE - BASE + 3, 9)
+
+
+def test_a_vcpu_that_cannot_begin_where_its_context_says_is_told_so(lab: Lab) -> None:
+    frame = first_entry(lab, USER_CS32, USER_CODE)  # above 4 GiB
+    assert (frame.vector, frame.error_code, frame.cs, frame.rip, frame.rsp) == (GP, 0, USER_CS32, USER_CODE, 0x1000)
+    frame = first_entry(lab, 0x43, USER_CODE)  # it has no GDT
+    assert (frame.vector, frame.error_code, frame.cs, frame.rip) == (GP, 0x40, 0x43, USER_CODE)
+    frame = first_entry(lab, USER_CS64, USER_CODE, ss=0)
+    assert (frame.vector, frame.error_code, frame.ss) == (GP, 0, 3)
