@@ -59,7 +59,7 @@ class Contents(Protocol):
 
     def type_changes(self, mfn: int) -> None: ...
 
-    def frame_freed(self, mfn: int, owner: int) -> None: ...
+    def frame_freed(self, mfn: int, owner: int, count: int = 1) -> None: ...
 
 
 class FrameTable:
@@ -143,6 +143,25 @@ class FrameTable:
             return False
         self.allocated[mfn] = 0
         self.put_page(mfn)
+        return True
+
+    def release_run(self, domid: int, mfn: int, count: int) -> bool:
+        """Free neighbouring frames at once; False, and nothing is done, unless `domid` has each of them for itself:
+        allocated, referred to by nobody else, and without code that an engine may know."""
+        end = mfn + count
+        if (
+            self.refs[mfn:end] != array("I", [1]) * count
+            or self.owner[mfn:end] != array("H", [domid]) * count
+            or self.allocated[mfn:end] != b"\1" * count
+            or any(self.code[mfn:end])
+        ):
+            return False
+        self.contents.frame_freed(mfn, domid, count)
+        self.refs[mfn:end] = array("I", [0]) * count
+        self.owner[mfn:end] = array("H", [DOMID_FREE]) * count
+        self.types[mfn:end] = self.allocated[mfn:end] = bytes(count)
+        self._free_runs.append((mfn, count))
+        self.free_frames += count
         return True
 
     def owned_by(self, domid: int, start: int = 0, end: int | None = None) -> list[int]:

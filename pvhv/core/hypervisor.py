@@ -95,7 +95,7 @@ class Hypervisor:
     def _wire_pagetables(self) -> None:
         tables = self.pagetables
         tables.must_yield = self.must_yield
-        tables.domain_freed_frame = self._frame_freed
+        tables.domain_freed_frames = self._frames_freed
         tables.implicit_grant_unmap = self._implicit_grant_unmap
         tables.descriptors_acceptable = self.descriptors.contents_acceptable
         tables.xen_slots = self._xen_slots
@@ -141,15 +141,15 @@ class Hypervisor:
             del self._timelines[timeline.name]
             self.scheduler.timelines.remove(timeline)
 
-    def _frame_freed(self, domid: int, mfn: int) -> None:
-        self.ram.discard(mfn)
+    def _frames_freed(self, domid: int, mfn: int, count: int) -> None:
+        self.ram.discard(mfn, count)
         domain = self.domains.get(domid)
         if domain is None:
             return
         if mfn in domain.hypervisor_frames:
             domain.hypervisor_frames.remove(mfn)
         else:
-            domain.tot_pages -= 1
+            domain.tot_pages -= count
         if domain.dead:
             self.lifecycle.forget_if_empty(domain)
 

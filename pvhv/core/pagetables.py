@@ -93,7 +93,7 @@ class PageTables:
         self.forget_code: Callable[[int], None] = lambda mfn: None
         self.stale = False  # entries were removed since the last flush: TLBs may still know them
         self.l4_changed: Callable[[], None] = lambda: None
-        self.domain_freed_frame: Callable[[int, int], None] = lambda domid, mfn: None
+        self.domain_freed_frames: Callable[[int, int, int], None] = lambda domid, mfn, count: None
         self.implicit_grant_unmap: Callable[[int], None] = lambda domid: None
         self.descriptors_acceptable: Callable[[int], bool] = lambda mfn: False
         self.xen_slots: Callable[[int], dict[int, int]] = lambda domid: {}
@@ -129,13 +129,13 @@ class PageTables:
         if self.frames.code[mfn]:
             self.frames.code[mfn] = CODE_STALE
 
-    def frame_freed(self, mfn: int, owner: int) -> None:
-        """The last reference went: nothing may remember the frame."""
+    def frame_freed(self, mfn: int, owner: int, count: int = 1) -> None:
+        """The last reference went: nothing may remember the frame (of several neighbours, no code is known)."""
         self.flush_before_reuse()
         if self.frames.code[mfn]:
             self.forget_code(mfn)
             self.frames.code[mfn] = CODE_NONE
-        self.domain_freed_frame(owner, mfn)
+        self.domain_freed_frames(owner, mfn, count)
 
     # -- L1 --------------------------------------------------------------------------------------------------------
     def get_l1_entry(self, entry: int, table_owner: int, page_owner: int) -> None:
