@@ -36,6 +36,7 @@ from pvhv.toolstack.plainfile import TooLarge, read_plain
 
 PAGE = 4096
 LARGEST_KERNEL = 1 << 30
+ANEW = "copy it, or build it, anew"
 SHF_ALLOC, SHF_EXECINSTR = 2, 4
 PF_X = 1
 STRING_NOTES = {
@@ -123,13 +124,17 @@ def parse(data: bytes, path: Path) -> Kernel:
     if data[:2] == b"\x1f\x8b":
         data = _unzipped(data, path)
     _check_header(data, path)
+    _check_tables(data, path)
     view = memoryview(data)
+    part = "headers"
     try:
         elf = ELFFile(io.BytesIO(data))
+        part = "notes"
         notes = dict(_notes(elf, view))
+        part = "segments or sections"
         kernel = _kernel(elf, view, notes, path)
-    except DAMAGE as error:
-        raise ToolstackError(f"{path} is damaged: its ELF headers make no sense ({error})") from None
+    except DAMAGE:
+        raise ToolstackError(f"{path} is damaged: its {part} contradict each other", ANEW) from None
     _check_addresses(kernel)
     return kernel
 
@@ -139,7 +144,7 @@ def _unzipped(data: bytes, path: Path) -> bytes:
         with gzip.open(io.BytesIO(data)) as stream:
             unzipped = stream.read(LARGEST_KERNEL + 1)
     except (OSError, EOFError, zlib.error):
-        raise ToolstackError(f"{path} is compressed, and damaged or cut short") from None
+        raise ToolstackError(f"{path} is compressed, and damaged or cut short", ANEW) from None
     if len(unzipped) > LARGEST_KERNEL:
         raise ToolstackError(f"{path} is too large to be a kernel")
     return unzipped
@@ -157,7 +162,7 @@ def _check_header(data: bytes, path: Path) -> None:
             )
         raise ToolstackError(f"{path} is not an ELF file, so it is no kernel pvhv could start")
     if len(data) < 64:
-        raise ToolstackError(f"{path} is cut short: not even its ELF header is whole")
+        raise _cut_short(path, data, "its ELF header", 0, 64)
     machine, kind = struct.unpack_from("<H", data, 18)[0], struct.unpack_from("<H", data, 16)[0]
     if data[4] != 2 or data[5] != 1 or machine != 62:
         names = {3: "32-bit x86", 40: "32-bit ARM", 183: "64-bit ARM", 243: "RISC-V", 62: "x86-64"}
@@ -171,16 +176,39 @@ def _check_header(data: bytes, path: Path) -> None:
         raise ToolstackError(f"{path} is {what}, not a program")
 
 
+def _check_tables(data: bytes, path: Path) -> None:
+    """Whether the two tables that tell where everything is are there themselves."""
+    program_at, section_at = struct.unpack_from("<QQ", data, 32)
+    program_size, programs, section_size, sections = struct.unpack_from("<4H", data, 54)
+    for what, at, size, count, least in (
+        ("program", program_at, program_size, programs, 56),
+        ("section", section_at, section_size, sections, 64),
+    ):
+        if not count:
+            continue
+        if size < least:
+            raise ToolstackError(
+                f"{path} is damaged: it says a {what} header has {size} bytes, which has {least}", ANEW
+            )
+        if at + size * count > len(data):
+            raise _cut_short(path, data, f"its {what} headers", at, size * count)
+
+
+def _cut_short(path: Path, data: bytes | memoryview, what: str, at: int, size: int) -> ToolstackError:
+    return ToolstackError(
+        f"{path} is cut short: {what} would be bytes {at} to {at + size}, and it has {len(data)}", ANEW
+    )
+
+
 def _kernel(elf: Any, view: memoryview, notes: dict[int, bytes], path: Path) -> Kernel:
     segments = []
     for header in elf.iter_segments("PT_LOAD"):
         offset, filesz, memsz = header["p_offset"], header["p_filesz"], header["p_memsz"]
         if offset + filesz > len(view):
-            raise ToolstackError(
-                f"{path} is cut short: its headers promise {offset + filesz} bytes, it has {len(view)}"
-            )
+            what = f"what is loaded at {header['p_vaddr']:#x}"
+            raise _cut_short(path, view, what, offset, filesz)
         if filesz > memsz:
-            raise ToolstackError(f"{path} is damaged: a segment is longer in the file than in memory")
+            raise ToolstackError(f"{path} is damaged: a segment is longer in the file than in memory", ANEW)
         if memsz:
             segments.append(Segment(header["p_paddr"], memsz, view[offset : offset + filesz]))
     if not segments:

@@ -105,10 +105,37 @@ def test_files_that_are_no_kernels(make_kernel: Maker, tmp_path: Path) -> None:
     assert "is empty" in complaint(b"")
     assert "is not an ELF file" in complaint(b"#!/bin/sh\n")
     assert "bzImage" in complaint(b"\0" * 0x202 + b"HdrS" + b"\0" * 100)
-    assert "not even its ELF header" in complaint(make_kernel()[:40])
-    assert "promise 12288 bytes, it has 8192" in complaint(make_kernel(sections=False)[:8192])
     with pytest.raises(ToolstackError, match="cannot read the kernel"):
         elf.read(tmp_path / "nothing")
+
+
+def test_a_file_that_is_cut_short_is_told_by_the_part_that_is_missing(make_kernel: Maker) -> None:
+    whole = make_kernel()
+    sections = len(whole) - 6 * 64
+    for length, words in (
+        (63, "its ELF header would be bytes 0 to 64, and it has 63"),
+        (64, "its program headers would be bytes 64 to 232, and it has 64"),
+        (231, "its program headers would be bytes 64 to 232, and it has 231"),
+        (8192, f"its section headers would be bytes {sections} to {len(whole)}, and it has 8192"),
+        (len(whole) - 1, f"its section headers would be bytes {sections} to {len(whole)}, and it has"),
+    ):
+        said = complaint(whole[:length])
+        assert said.startswith(f"kernel.elf is cut short: {words}")
+        assert said.endswith("\ncopy it, or build it, anew")
+    stripped = make_kernel(sections=False)
+    assert "what is loaded at 0xffffffff80101000 would be bytes 8192 to 12288, and it has 8192" in complaint(
+        stripped[:8192]
+    )
+    assert "what is loaded at 0xffffffff80100000 would be bytes 4096 to 8192" in complaint(stripped[:5000])
+
+
+def test_a_damaged_file_is_not_told_in_a_librarys_words(make_kernel: Maker) -> None:
+    whole = bytearray(make_kernel())
+    whole[54] = 8  # e_phentsize
+    assert "says a program header has 8 bytes, which has 56" in complaint(bytes(whole))
+    whole = bytearray(make_kernel())
+    whole[62] = 200  # e_shstrndx: there are 6
+    assert complaint(bytes(whole)).startswith("kernel.elf is damaged: its ") and "(" not in complaint(bytes(whole))
 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
