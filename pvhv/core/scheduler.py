@@ -241,9 +241,31 @@ class Scheduler:
                     timeline.end()
             else:
                 assert isinstance(timeline, WallTimeline)
-                pcpu.run_wall(timeline.host_deadline(turn.end))
+                pcpu.run_wall(timeline.host_deadline(turn.end), tick=self._tick)
         finally:
             timeline.running = False
+
+    def _tick(self) -> int | None:
+        """A slice on the wall clock is over. When nobody else wants the host, the guest is not even stopped for it.
+
+        This is another thread's; guest code runs meanwhile. Whoever else comes to want something, by an exit of this
+        guest or by `post`, is noticed at the next tick, or stops the pCPU himself.
+        """
+        turn = self.present
+        if turn is None or turn.over or self._posted or self.deferred or self.background:
+            return None
+        timeline = turn.vcpu.domain.timeline
+        assert isinstance(timeline, WallTimeline)
+        for other in self.timelines:
+            for vcpu in other.vcpus:
+                if vcpu is not turn.vcpu and (vcpu.runnable or (other.virtual and vcpu.asleep)):
+                    return None
+        now = timeline.now()
+        turn.end = now + SLICE_NS
+        # Whoever sets a timer meanwhile sees the new end, or we see the timer.
+        for due, _, _ in timeline.timers[:1]:
+            turn.end = min(turn.end, due)
+        return timeline.host_deadline(turn.end) if turn.end > now else None
 
     # -- nobody can run ----------------------------------------------------------------------------------------------
     def _idle(self, deadline: float | None) -> None:

@@ -89,6 +89,7 @@ class PCPU:
         self._running = False
         self._runner = 0
         self._ticker: Ticker | None = None
+        self._tick: Callable[[], int | None] | None = None
 
         self._build(copy_state, block_stops)
         if not proof.prove(self) and self.engine_stops:
@@ -100,7 +101,7 @@ class PCPU:
             self.state[cs.CR4] |= CR4_TSD
         self._words[pace.EXECUTED] = 0
         kick = weakref.WeakMethod(self._kick)  # the thread must not keep us alive
-        self._ticker = Ticker(lambda: (method := kick()) and method())
+        self._ticker = Ticker(lambda: method() if (method := kick()) else None)
         self.initial: Final = self.save()
 
     def _build(self, copy_state: bool, block_stops: bool) -> None:
@@ -395,9 +396,15 @@ class PCPU:
             if self._ticker is not None:
                 self._ticker.disarm()
 
-    def run_wall(self, deadline_ns: int, budget: int | None = None) -> None:
-        """`run`, but stopped when time.monotonic_ns() reaches `deadline_ns`."""
+    def run_wall(
+        self, deadline_ns: int, budget: int | None = None, tick: Callable[[], int | None] | None = None
+    ) -> None:
+        """`run`, but stopped when time.monotonic_ns() reaches `deadline_ns`.
+
+        Before it is, `tick` is asked, on a thread of its own while guest code goes on: it may name a later deadline.
+        """
         assert self._ticker is not None
+        self._tick = tick
         self._ticker.arm(deadline_ns)
         self.run(budget)
 
@@ -419,9 +426,14 @@ class PCPU:
         if self.engine_stops:
             uc.uc_emu_stop(self._handle)
 
-    def _kick(self) -> None:
-        if self._running:
+    def _kick(self) -> int | None:
+        if not self._running:
+            return None
+        tick, words = self._tick, self._words
+        later = tick() if tick is not None and not words[pace.STOP] else None
+        if later is None:
             self._end_run()
+        return later
 
     @property
     def stop_pending(self) -> bool:

@@ -3,7 +3,8 @@
 
 The pCPU's tick on the wall clock.  Arming costs an assignment unless the thread sleeps past the
 new deadline, so a scheduler may arm it on every run.  It repeats because the engine can lose
-a stop that arrives while it starts up.
+a stop that arrives while it starts up.  The function may also name a later deadline, and is
+called again only then: that is how a scheduler's tick can look around without stopping anybody.
 
 Invariant: between `arm` and `disarm` the function is called at the deadline or up to the host's
 timer slack later, never before.
@@ -21,7 +22,7 @@ _REPEAT_NS: Final = 200_000
 
 
 class Ticker:
-    def __init__(self, function: Callable[[], object]) -> None:
+    def __init__(self, function: Callable[[], int | None]) -> None:
         self._function = function
         self._deadline = _NEVER
         self._wakes_at = _NEVER
@@ -62,18 +63,23 @@ class Ticker:
             pass  # it is awake already
 
     def _loop(self) -> None:
+        armed = due = _NEVER
         while not self._closed:
             # While the deadline is being read, whoever arms must wake us: they see "never".
             self._wakes_at = _NEVER
-            deadline = self._deadline
-            if deadline == _NEVER:
+            if self._deadline != armed:
+                armed = due = self._deadline
+            if armed == _NEVER:
                 self._wake.acquire()
                 continue
-            left = deadline - time.monotonic_ns()
+            left = due - time.monotonic_ns()
             if left <= 0:
-                if self._deadline == deadline:
-                    self._function()
+                later = self._function() if self._deadline == armed else None
+                if later is not None:
+                    due = later
+                    continue
                 left = _REPEAT_NS
+                self._wakes_at = time.monotonic_ns() + left
             else:
-                self._wakes_at = deadline
+                self._wakes_at = due
             self._wake.acquire(timeout=left / 1e9)
