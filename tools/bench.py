@@ -31,7 +31,7 @@ from tools.benchmark.rows import EXITS, LOOPS, PAIR, SMOKE, Bench, Effort, Row  
 KERNELS = ROOT / "pvhv" / "_built" / "kernels"
 GROUPS: dict[str, tuple[str, ...]] = {
     "unit": ("callback", "callback_in_c"),
-    "wall": (*(f"wall_{name}" for name in ("compute", *LOOPS)), "bare_stopped"),
+    "wall": (*(f"wall_{name}" for name in ("compute", *LOOPS)), "wall_shared", "bare_stopped"),
     "virtual": tuple(f"virtual_{name}" for name in ("compute", *LOOPS)),
     "exits": tuple(EXITS),
     "pair": tuple(PAIR),
@@ -74,7 +74,7 @@ def measure(kernels: Path, effort: Effort, wanted: Sequence[str]) -> list[Row]:
     with Bench(kernels, effort) as bench:
         measurements: dict[str, Callable[[], list[Row]]] = {
             "unit": bench.unit,
-            "wall": lambda: bench.compute("wall") + bench.stopped(),
+            "wall": lambda: bench.compute("wall") + bench.shared() + bench.stopped(),
             "virtual": lambda: bench.compute("virtual"),
             "exits": bench.exits,
             "pair": bench.pair,

@@ -208,6 +208,21 @@ class Bench:
         title = f"the bare engine, stopped and started every {SLICE_NS // 1_000_000} ms"
         return [Row("wall", "bare_stopped", title, mean, "of bare")]
 
+    def shared(self) -> list[Row]:
+        """Two compute-bound guests, which the scheduler's tick takes off the pCPU in turn: what both get together."""
+        counts = " ".join(f"{name}={count // 2 + 1}" for name, count in self.yardsticks.counts.items())
+        kernel = self.kernels / "bench-compute"
+        other = self.machine.create(kernel, name="other", clock="wall", cmdline=f"samples=1000000 {counts}")
+        try:
+            cmdline = f"samples={self.effort.samples} {counts}"
+            samples = self._run("bench-compute", cmdline, self.yardsticks.loop, one_try=True)
+        finally:
+            self.machine.host.destroy(other)
+        mean = statistics.geometric_mean(
+            statistics.median(2 * sample.yardstick_ns / sample.ns for sample in samples[name]) for name in LOOPS
+        )
+        return [Row("wall", "wall_shared", "two guests at once, together", mean, "of bare")]
+
     def exits(self) -> list[Row]:
         """Round trips of one domain."""
         cmdline = f"samples={self.effort.samples} scale={self.effort.scale}"
