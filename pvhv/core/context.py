@@ -27,13 +27,8 @@ from pvhv.core.errors import HypercallError
 from pvhv.core.guestmem import HYPERVISOR_VIRT_END, LOWER_END
 from pvhv.core.vcpu import NO_TRAP, VCPU
 from pvhv.machine.cpustate import (
-    ARITHMETIC_FLAGS,
-    CC_OP_DF,
-    CC_OP_EFLAGS,
-    CC_SRC,
     CR0,
     CS,
-    DF,
     EFLAGS,
     FS_BASE,
     GS_BASE,
@@ -172,9 +167,7 @@ def load_registers(hypervisor: Hypervisor, vcpu: VCPU, context: Any) -> None:
         state[index] = getattr(registers, name)
     flags = registers.rflags
     vcpu.iopl = flags >> 12 & 3
-    state[EFLAGS] = flags & FLAGS & ~(ARITHMETIC_FLAGS | DF | EFLAGS_IOPL | EFLAGS_VM) | EFLAGS_IF | 2
-    state[CC_SRC] = flags & ARITHMETIC_FLAGS
-    state[CC_OP_DF] = CC_OP_EFLAGS | (0xFFFF_FFFF if flags & DF else 1) << 32
+    state[EFLAGS] = flags & FLAGS & ~(EFLAGS_IOPL | EFLAGS_VM) | EFLAGS_IF | 2
     vcpu.ts = bool(context.ctrlreg[0] & CR0_TS)
     if vcpu.ts:
         state[CR0] |= CR0_TS

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pvhv.abi.hypercalls import HYPERCALLS
 from pvhv.core.errors import GuestFault
-from pvhv.machine.cpustate import CR2, CS, FS_BASE, GS_BASE, RBP, RIP, RSP, SS
+from pvhv.machine.cpustate import CR2, CS, EFLAGS, FS_BASE, GS_BASE, RBP, RIP, RSP, SS
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain
@@ -40,7 +40,7 @@ def _registers(vcpu: VCPU) -> list[str]:
     mode = "kernel" if vcpu.kernel_mode else "user"
     lines = [
         f"vCPU {vcpu.vcpu_id} in {mode} mode",
-        f"rip {state[RIP]:016x}  cs {state[CS] & 0xFFFF:04x}  ss {state[SS] & 0xFFFF:04x}",
+        f"rip {state[RIP]:016x}  cs {state[CS] & 0xFFFF:04x}  ss {state[SS] & 0xFFFF:04x}  rflags {state[EFLAGS]:08x}",
     ]
     values = {name: state[index] for index, name in enumerate(NAMES)}
     for start in range(0, 16, 4):
@@ -93,14 +93,14 @@ def _frames(vcpu: VCPU) -> list[str]:
 
 def _hypercalls(vcpu: VCPU) -> list[str]:
     lines = ["Last hypercalls, the latest last:"]
-    for number, rip, first, second in vcpu.recent:
+    for number, after, first, second in vcpu.recent:
         spec = HYPERCALLS.get(number)
         name = spec.name if spec is not None else f"{number:#x}"
         shown = f"{first:#x}"
         if spec is not None and spec.commands is not None and spec.index("cmd") == 0:
             command = spec.commands.by_number.get(first & spec.command_mask)
             shown = command.full_name if command is not None else shown
-        lines.append(f"  {name:20} {shown}, {second:#x}  at {rip:016x}")
+        lines.append(f"  {name:20} {shown}, {second:#x}  at {after - 2:016x}")
     if not vcpu.recent:
         lines.append("  (none)")
     return lines

@@ -148,7 +148,7 @@ def constant(answer: Errno | None) -> Call:
 
 
 def continue_by_registers(state: memoryview, number: int, arguments: tuple[int, ...]) -> None:
-    """Arrange for the `syscall` to be executed again with other arguments (the engine adds 2 to RIP)."""
+    """Arrange for the `syscall` before RIP to be executed again, with other arguments."""
     for register, value in zip(ARGUMENTS, arguments, strict=False):
         state[register] = value & MASK64
     state[RAX] = number

@@ -4,7 +4,9 @@
 `install` gives the pCPU its callables. They run inside the engine's callback, on live state, and whatever they leave
 in the state is what the guest goes on with. The two hot ones are written flat:
 
-- `syscall`: from the guest kernel it is a hypercall, from user code it bounces to the kernel's syscall entry;
+- `syscall`: from the guest kernel it is a hypercall, from user code it bounces to the kernel's syscall entry. Either
+  way RCX and R11 are then RIP and RFLAGS, as the instruction leaves them; Xen goes back from a hypercall by sysret,
+  which wants them there;
 - page faults, which bounce with their address.
 
 Everything else is looked at in turn: the privileged instructions a PV kernel may still execute are emulated
@@ -26,7 +28,7 @@ from pvhv.core.emulate import Emulator, canonical
 from pvhv.core.errors import DomainCrash, GuestFault, HypercallError, Restart
 from pvhv.core.ptwr import WRITE_DENIED, WritablePageTables
 from pvhv.core.traps import VCPU_INFO_CR2, Traps
-from pvhv.machine.cpustate import CS, DF, ERROR_CODE, HF_CS64, HFLAGS, R11, RAX, RCX, RIP, SS
+from pvhv.machine.cpustate import CS, DF, EFLAGS, ERROR_CODE, HF_CS64, HFLAGS, RAX, RIP, SS
 from pvhv.machine.pcpu import FAULT_ADDRESS
 from pvhv.machine.svm import PFEC_PRESENT, PFEC_RESERVED, PFEC_USER
 
@@ -105,7 +107,7 @@ class Exits:
         entries = hypervisor.calls_by_arity
         ram = cpu.memory.bytes
         iret = self.traps.iret
-        deliver_inside = self.deliver_inside
+        deliver = self.traps.deliver_events
         bounce_syscall = self.bounce_syscall
 
         def syscall() -> None:
@@ -118,10 +120,9 @@ class Exits:
                 state[RAX] = iret(vcpu)
                 info = vcpu.vcpu_info
                 if ram[info] and not ram[info + 1]:
-                    deliver_inside(vcpu)
+                    deliver(vcpu)
                 return
             number, rdx, rsi, rdi, r8, r10, rip = unpack_call(state)
-            state[RCX] = rip + 2
             vcpu.recent.append((number, rip, rdi, rsi))
             try:
                 call, arity = entries[number]
@@ -157,40 +158,27 @@ class Exits:
                 state[RAX] = NEG_ENOSYS & MASK64
             info = vcpu.vcpu_info
             if ram[info] and not ram[info + 1]:
-                deliver_inside(vcpu)
+                deliver(vcpu)
 
         return syscall
 
-    def deliver_inside(self, vcpu: VCPU) -> None:
-        """Deliver events inside the syscall exit, where the engine is still going to add 2 to RIP."""
-        state = self.state
-        state[RIP] = state[RIP] + 2 & MASK64
-        self.traps.deliver_events(vcpu)
-        state[RIP] = state[RIP] - 2 & MASK64
-
     def bounce_syscall(self, vcpu: VCPU) -> None:
-        """A system call of user code: into the kernel's syscall entry, RCX and R11 as the instruction leaves them."""
+        """A system call of user code: into the kernel's syscall entry."""
         state = self.state
         vcpu.exits["syscall"] += 1
-        after = state[RIP] + 2
-        state[RIP] = after
-        state[RCX] = after
-        state[R11] = rflags = self.cpu.pcpu.rflags()
         if state[HFLAGS] & HF_CS64:
             entry, code_selector = vcpu.syscall_callback_eip, FLAT_USER_CS64
         else:
             entry, code_selector = vcpu.syscall32_callback_eip, FLAT_USER_CS32
-        if not entry:
-            state[RIP] = after - 2
-            self.traps.inject(vcpu, INVALID_OPCODE)
-        else:
+        if entry:
             # The frame shows flat selectors whatever user code ran on, and DF, which is clear for the kernel.
             state[CS], state[SS] = code_selector, FLAT_USER_SS
             self.traps.bounce(vcpu, entry, None, vcpu.syscall_disables_events)
-            if rflags & DF:
-                self.cpu.pcpu.set_rflags(self.cpu.pcpu.rflags() & ~DF)
+            state[EFLAGS] &= ~DF
+        else:
+            state[RIP] = state[RIP] - 2 & MASK64
+            self.traps.inject(vcpu, INVALID_OPCODE)
         self.traps.deliver_events(vcpu)
-        state[RIP] = state[RIP] - 2 & MASK64
 
     # -- exceptions ------------------------------------------------------------------------------------------------
     def make_page_fault(self) -> Callable[[], None]:

@@ -25,7 +25,7 @@ from pvhv.core.errors import GuestFault, HypercallError
 from pvhv.core.frames import L1, TYPE_MASK, VALIDATED
 from pvhv.core.pagetables import ADDRESS, PRESENT, RW
 from pvhv.core.stores import OPERATIONS, Store, decode, ones, set_part, subtract
-from pvhv.machine.cpustate import DF, RAX, RBX, RCX, RDI, RDX, RIP, RSI, TF, ZF
+from pvhv.machine.cpustate import DF, EFLAGS, RAX, RBX, RCX, RDI, RDX, RIP, RSI, TF, ZF
 from pvhv.machine.svm import DB, PFEC_FETCH, PFEC_PRESENT, PFEC_RESERVED, PFEC_WRITE
 
 if TYPE_CHECKING:
@@ -79,16 +79,14 @@ class WritablePageTables:
         if store is None:
             return False
         self._page, self._table, self._domid = address & PAGE, table, domain.domid
-        rflags = self.cpu.pcpu.rflags()
         try:
-            after = self._carry_out(store, rflags)
+            after = self._carry_out(store, state[EFLAGS])
         except Refused:
             return False
         except GuestFault as fault:  # it reads what the hypervisor may not read for it, such as the M2P
             self.traps.inject_page_fault(vcpu, fault.address, 0)
             return True
-        if after != rflags:
-            self.cpu.pcpu.set_rflags(after)
+        state[EFLAGS] = after
         if after & TF:
             self.traps.inject(vcpu, DB)
         return True

@@ -13,8 +13,9 @@ The saved CS has RPL 0 if the frame interrupted the kernel; the saved RFLAGS.IF 
 The failsafe callback is never needed: Xen takes it when a data segment cannot be reloaded at a context switch, and
 ours keep the descriptors they had.
 
-All functions work on live state and leave the resume address in state[RIP]; inside the syscall hook their caller
-subtracts what the engine is going to add.
+All functions work on live state, in an exit or between runs, and leave in it what the guest goes on with.
+
+Not modelled: RCX and R11 at an entry point, which hold RIP and RFLAGS in Xen because it gets there by sysret.
 
 Read beside it: create_bounce_frame in xen/arch/x86/x86_64/entry.S, xen/arch/x86/pv/iret.c, pv/traps.c.
 """
@@ -27,7 +28,7 @@ from collections.abc import Callable
 from pvhv.core.cpu import Cpu
 from pvhv.core.errors import DomainCrash, GuestFault
 from pvhv.core.vcpu import VCPU
-from pvhv.machine.cpustate import CS, HF_CS64, HFLAGS, R11, RCX, RIP, RSP, SS
+from pvhv.machine.cpustate import CS, EFLAGS, HF_CS64, HFLAGS, R11, RCX, RIP, RSP, SS
 
 FLAT_KERNEL_CS = 0xE033
 FLAT_KERNEL_SS = 0xE02B
@@ -41,12 +42,11 @@ IRET_KEEPS = 0x3F_7FD7 & ~(EFLAGS_IOPL | EFLAGS_VM)  # of the flags in an iret f
 # create_bounce_frame clears TF, NT, RF, VM and AC for the handler.
 HANDLER_CLEARS = 1 << 8 | 1 << 14 | 1 << 16 | 1 << 17 | 1 << 18
 
-MASK64 = 0xFFFF_FFFF_FFFF_FFFF
 CANONICAL = (0, 0x1_FFFF)  # the bits of an address from 47 on
 ALIGN_16 = 0xFFFF_FFFF_FFFF_FFF0
 
-# rcx, rsp, r11, rip, cs, ss out of the CPU state, at their indices 1, 4, 11, 16, 26, 29.
-unpack_registers = struct.Struct("<8xQ16xQ48xQ32xQ72xI4x16xI").unpack_from
+# rcx, rsp, r11, rip, rflags, cs, ss out of the CPU state, at their indices 1, 4, 11, 16, 17, 26, 29.
+unpack_registers = struct.Struct("<8xQ16xQ48xQ32xQQ64xI4x16xI").unpack_from
 _FRAME = struct.Struct("<7Q")
 _FRAME_WITH_CODE = struct.Struct("<8Q")
 pack_frame, pack_frame_into = _FRAME.pack, _FRAME.pack_into
@@ -71,8 +71,8 @@ class Traps:
     """The upcall, if one is pending and not masked; every return to a guest ends with this."""
 
     iret: Callable[[VCPU], int]
-    """HYPERVISOR_iret, inside the syscall exit (where the engine adds 2 to RIP): take back the frame at RSP; the value
-    for RAX. Raises DomainCrash for a frame that cannot be read, and for user mode without user page tables."""
+    """HYPERVISOR_iret: take back the frame at RSP; the value for RAX. Raises DomainCrash for a frame that cannot be
+    read, and for user mode without user page tables."""
 
     def __init__(self, cpu: Cpu) -> None:
         self.cpu = cpu
@@ -87,15 +87,14 @@ class Traps:
 
     def _make_bounce(self) -> Callable[[VCPU, int, int | None, bool], None]:
         cpu, state, ram = self.cpu, self.state, self.cpu.memory.bytes
-        read_rflags, set_rflags = cpu.pcpu.rflags, cpu.pcpu.set_rflags
         lookup = cpu.memory.write_tlb.get
         push = self._push
 
         def bounce(vcpu: VCPU, entry: int, error_code: int | None, masks_events: bool) -> None:
             if not entry:
                 raise DomainCrash("the guest has no handler for what happened to it")
-            rcx, rsp, r11, rip, cs, ss = unpack_registers(state)
-            flags = rflags = read_rflags()  # real IF is always 1 and real IOPL 0: a guest can change neither
+            rcx, rsp, r11, rip, rflags, cs, ss = unpack_registers(state)
+            flags = rflags  # real IF is always 1 and real IOPL 0: a guest can change neither
             mask_at = vcpu.vcpu_info + 1
             if vcpu.kernel_mode:
                 stack = rsp & ALIGN_16
@@ -132,7 +131,7 @@ class Traps:
                 if not state[HFLAGS] & HF_CS64:
                     cpu.flat_kernel()
             if rflags & HANDLER_CLEARS:
-                set_rflags(rflags & ~HANDLER_CLEARS)
+                state[EFLAGS] = rflags & ~HANDLER_CLEARS
             if masks_events:
                 ram[mask_at] = 1
             state[RIP] = entry
@@ -174,7 +173,6 @@ class Traps:
 
     def _make_iret(self) -> Callable[[VCPU], int]:
         cpu, state, ram = self.cpu, self.state, self.cpu.memory.bytes
-        set_rflags = cpu.pcpu.set_rflags
         lookup = cpu.memory.read_tlb.get
 
         def iret(vcpu: VCPU) -> int:
@@ -204,8 +202,8 @@ class Traps:
             state[R11] = r11
             state[RCX] = rcx
             state[RSP] = rsp
-            state[RIP] = rip - 2 & MASK64
-            set_rflags(rflags & IRET_KEEPS | EFLAGS_IF | 2)
+            state[RIP] = rip
+            state[EFLAGS] = rflags & IRET_KEEPS | EFLAGS_IF | 2
             if rflags & EFLAGS_TF:
                 self.steps_from = rip
             ram[vcpu.vcpu_info + 1] = 0 if rflags & EFLAGS_IF else 1
@@ -214,9 +212,7 @@ class Traps:
                 fault = cpu.load_code_and_stack(vcpu, cs, ss & 0xFFFF | 3, rip)
                 if fault is not None:
                     self.steps_from = None
-                    state[RIP] = rip
                     self.inject(vcpu, *fault)
-                    state[RIP] = state[RIP] - 2 & MASK64
             if vcpu.nmi_masked:
                 vcpu.nmi_masked = False
                 vcpu.domain.hypervisor.scheduler.break_off()  # another one may wait

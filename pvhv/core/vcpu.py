@@ -112,7 +112,7 @@ class VCPU:
         # -- what counters, top and a crash report show
         self.counts = domain.hypercall_counts
         self.exits = domain.exit_counts
-        self.recent: deque[tuple[int, int, int, int]] = deque(maxlen=16)  # (hypercall, rip, first, second argument)
+        self.recent: deque[tuple[int, int, int, int]] = deque(maxlen=16)  # (hypercall, rip behind it, two arguments)
 
     @property
     def runnable(self) -> bool:

@@ -7,10 +7,12 @@ and ends the run, for an exception cannot travel through the engine's C frames.
 
 Exits are found by the number the engine gives: n for `int n`, 0x100 + code for a #VMEXIT.
 
-Invariant: when a handler is called, state[RIP] is at the instruction (behind it, for `int n`),
-and where the handler leaves it is where the guest resumes (+2 for syscall; cpuid, in and out go on behind
-themselves whatever it says).
+Invariant: when a handler is called, state[RIP] is at the instruction (behind it, for `int n` and
+`syscall`), state[EFLAGS] is RFLAGS, and where the handler leaves them is how the guest resumes (cpuid, in and
+out go on behind themselves, with the flags they had, whatever it says).
+
 It does not know how a run is stopped (it is given a function), nor whether the state is live or a copy.
+Read beside it: the hooks of pacer.c, which call these.
 """
 
 from __future__ import annotations
@@ -92,7 +94,7 @@ class Exits:
                 fail(failure)
 
         # -- exceptions, int n, and the intercepted instructions -----------------------------------------
-        def exit_hook(_engine: int, number: int) -> None:
+        def exit_hook(number: int) -> None:
             try:
                 table[number]()
             except BaseException as failure:
@@ -105,18 +107,16 @@ class Exits:
 
             return handler
 
-        def int_6_hook() -> int:
+        def int_6_hook() -> None:
             # The engine takes `int 6` for an undefined opcode that nobody intercepted.
             state[RIP] = state[cs.EXCEPTION_NEXT_RIP]
-            exit_hook(0, svm.UD)
-            return 1
+            exit_hook(svm.UD)
 
-        def cpuid_hook() -> int:
+        def cpuid_hook() -> None:
             try:
                 on_cpuid()
             except BaseException as failure:
                 fail(failure)
-            return 1  # the engine is not to answer as well
 
         table[:256] = [software_interrupt(vector) for vector in range(256)]
         for vector in range(32):
@@ -127,7 +127,6 @@ class Exits:
             try:
                 aux[cs.ERROR_CODE] = 0
                 table[_UD]()
-                state[RIP] -= 2  # which the engine adds
             except BaseException as failure:
                 fail(failure)
 
@@ -150,7 +149,7 @@ class Exits:
             table[_DB] = refused
             state[cs.DR0], state[cs.DR7] = port, _DR7_IO_DR0
 
-        def in_hook(_engine: int, port: int, size: int) -> int:
+        def in_hook(port: int, size: int) -> int:
             try:
                 value = on_io(port, size, False, 0)
                 if value is not None:
@@ -160,7 +159,7 @@ class Exits:
                 fail(failure)
             return 0
 
-        def out_hook(_engine: int, port: int, size: int, value: int) -> None:
+        def out_hook(port: int, size: int, value: int) -> None:
             try:
                 if on_io(port, size, True, value) is None:
                     refuse(port)

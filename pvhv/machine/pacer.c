@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The pacer: safe stops and exact instruction counts, from inside the engine.
+ * The pacer: safe stops, exact instruction counts and whole flags, from inside the engine.
+ *
+ * Every exit passes through here on its way to Python.  The engine keeps the arithmetic flags as
+ * what they would be computed from, and DF by itself; whenever Python looks, state[EFLAGS] is
+ * RFLAGS, whole (leave_guest, enter_guest below).
  *
  * The engine calls pacer_block at the start of every translated block it runs.  A stop asked
  * for there takes effect before the block, hence between two instructions, which no stop from
@@ -8,7 +12,7 @@
  * translated, adding up lengths counts instructions without a hook on each.
  *
  * Three things would make that sum wrong, and are put right here:
- *   - a fault in mid-block: what was not executed is taken back (pacer_exit).  Which instruction
+ *   - a fault in mid-block: what was not executed is taken back (settle).  Which instruction
  *     faulted is known by address; how many came before it, by measuring their lengths;
  *   - code that overwrites the block it is in: the engine leaves the block without an exit and
  *     runs the writing instruction again alone (see `cut` below);
@@ -25,7 +29,7 @@ typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
-#define LAYOUT 4 /* of struct pacer: the number pacer.py has */
+#define LAYOUT 5 /* of struct pacer: the number pacer.py has */
 #define TABLE_BITS 15
 
 #if defined(_WIN32)
@@ -58,7 +62,7 @@ struct pacer {
     u64 goal;                   /* stop at the first block boundary where executed >= goal */
     struct entry *last;         /* the block last entered; 0: none, or it is settled */
     u64 new_pc, new_size, new_count; /* the block last translated; size 0: none */
-    u64 context;                /* uc_context to refresh before looking at state, or 0 */
+    void *context;              /* where state is a copy: the uc_context that holds it, else 0 */
     u64 *state;                 /* the CPU state */
     const u64 *ram;             /* guest-physical 0 */
     u64 ram_bytes;
@@ -66,20 +70,24 @@ struct pacer {
     int (*emu_stop)(void *);
     int (*ctl)(void *, int, ...);
     int (*context_save)(void *, void *);
-    void (*on_exit)(void *, u32, void *); /* Python's interrupt hook */
+    int (*context_restore)(void *, void *);
     void *engine;
     int (*reg_read)(void *, int, void *); /* of the engine, or of the context */
     void *registers;            /* the engine, or the context */
-    void (*on_syscall)(void);   /* Python's hooks */
-    u32 (*on_cpuid)(void);
-    u32 (*on_in)(void *, u32, int);
-    void (*on_out)(void *, u32, int, u32);
-    u64 spare[8];              /* the table begins at 256 bytes */
+    void (*on_exit)(u32);       /* Python's hooks */
+    void (*on_syscall)(void);
+    void (*on_sysenter)(void);
+    void (*on_invalid)(void);
+    void (*on_cpuid)(void);
+    u32 (*on_in)(u32, int);
+    void (*on_out)(u32, int, u32);
+    u64 spare[5];               /* the table begins at 256 bytes */
     struct entry table[1u << TABLE_BITS];
 };
 
-enum { RIP = 16, EFLAGS = 17, CR3 = 56, HFLAGS = 22 };
-enum { TF = 1 << 8, HF_CS64 = 1 << 15 };
+enum { RCX = 1, R11 = 11, RIP = 16, EFLAGS = 17, CC_SRC = 19, CC_OP_DF = 21, HFLAGS = 22, CR3 = 56 };
+enum { TF = 1 << 8, DF = 1 << 10, RF = 1 << 16, ARITHMETIC_FLAGS = 0x8d5, HF_CS64 = 1 << 15 };
+enum { CC_OP_EFLAGS = 1, REG_RFLAGS = 253 };
 enum { REQUEST_CACHE = (int)(8u | 2u << 26 | 3u << 30) };
 enum { EXIT_DB = 0x141, EXIT_PF = 0x14e, FETCH = 1 << 4 };
 
@@ -240,7 +248,7 @@ static u64 instructions(const struct pacer *p, u64 from, u64 to, u64 *end)
     return n;
 }
 
-/* ---- the hooks ---------------------------------------------------------------------------- */
+/* ---- counting and stopping ---------------------------------------------------------------------------- */
 
 static struct entry *entry_of(struct pacer *p, u64 place)
 {
@@ -270,7 +278,7 @@ static int was_cut(void *uc, u64 pc, u32 size, struct pacer *p)
     if (!last || pc - last->pc >= last->size || pc + size >= last->pc + last->size)
         return 0;
     if (p->context)
-        p->context_save(uc, (void *)p->context);
+        p->context_save(uc, p->context);
     instructions(p, last->pc, pc, &end);
     return end == pc && !(p->state[EFLAGS] & TF);
 }
@@ -346,14 +354,11 @@ static void stop_if_due(void *uc, struct pacer *p)
         p->emu_stop(uc);
 }
 
-/* UC_HOOK_INTR where the pacer stops the guest.  Settle the count, then let Python handle the exit. */
-EXPORT void pacer_exit(void *uc, u32 code, struct pacer *p)
+/* An exit: what was not executed of the block it came from is taken back. */
+static void settle(struct pacer *p, u32 code)
 {
     if (p->last && code >= 0x100) {
-        u32 error;
-        if (p->context)
-            p->context_save(uc, (void *)p->context);
-        error = *(const u32 *)((const u8 *)p->state + p->vmexit_error_code);
+        u32 error = *(const u32 *)((const u8 *)p->state + p->vmexit_error_code);
         if (code == EXIT_DB) { /* a trap: RIP is past what was executed */
             if (p->last->count > 1)
                 p->executed -= remainder_of(p, p->state[RIP], 0);
@@ -362,64 +367,131 @@ EXPORT void pacer_exit(void *uc, u32 code, struct pacer *p)
         }
     }
     p->last = 0;
-    p->on_exit(uc, code, p);
+}
+
+/* ---- exits: between the guest and Python -------------------------------------------------- */
+
+static void gather_flags(struct pacer *p)
+{
+    u64 flags = 0;
+    p->reg_read(p->registers, REG_RFLAGS, &flags);
+    p->state[EFLAGS] = flags;
+}
+
+/* From here on the CPU state is Python's. */
+static void leave_guest(void *uc, struct pacer *p)
+{
+    if (p->context)
+        p->context_save(uc, p->context);
+    gather_flags(p);
+}
+
+/* And from here on it is the guest's again. */
+static void enter_guest(void *uc, struct pacer *p)
+{
+    u64 flags = p->state[EFLAGS];
+    p->state[CC_SRC] = flags & ARITHMETIC_FLAGS;
+    p->state[CC_OP_DF] = (flags & DF ? 0xffffffffull : 1) << 32 | CC_OP_EFLAGS;
+    p->state[EFLAGS] = (u32)flags & ~(u32)(ARITHMETIC_FLAGS | DF);
+    if (p->context)
+        p->context_restore(uc, p->context);
+}
+
+/* UC_HOOK_INTR: exceptions, `int n`, and the other #VMEXITs. */
+EXPORT void pacer_exit(void *uc, u32 code, struct pacer *p)
+{
+    leave_guest(uc, p);
+    settle(p, code);
+    p->on_exit(code);
+    enter_guest(uc, p);
     stop_if_due(uc, p);
 }
 
-/* The syscall hook of the same: Python's, and what it may have asked for. */
+/* A `syscall`, of which the engine does nothing but to add 2 to RIP afterwards.  Here it is as the CPU
+ * does it, as far as one can without knowing where it leads: Python says that. */
 EXPORT void pacer_syscall(void *uc, struct pacer *p)
 {
+    leave_guest(uc, p);
+    p->state[EFLAGS] &= ~(u64)RF;
+    p->state[R11] = p->state[EFLAGS];
+    p->state[RCX] = p->state[RIP] += 2;
     p->on_syscall();
+    p->state[RIP] -= 2;
+    enter_guest(uc, p);
     stop_if_due(uc, p);
 }
 
-/* Hooks in mid-block, which goes on afterwards: for their time, what is still to be executed of it is
- * not counted. */
-static u64 borrow(void *uc, struct pacer *p)
+/* A `sysenter`: the same, but that Python has it as an exception, with RIP on it. */
+EXPORT void pacer_sysenter(void *uc, struct pacer *p)
 {
-    u64 rest;
-    if (!p->last)
-        return 0;
+    leave_guest(uc, p);
+    p->on_sysenter();
+    p->state[RIP] -= 2;
+    enter_guest(uc, p);
+    stop_if_due(uc, p);
+}
+
+/* UC_HOOK_INSN_INVALID, by which comes what the engine takes for an exception nobody intercepted. */
+EXPORT u32 pacer_invalid(void *uc, struct pacer *p)
+{
+    leave_guest(uc, p);
+    p->on_invalid();
+    enter_guest(uc, p);
+    return 1; /* handled */
+}
+
+/* Hooks in mid-block, which goes on afterwards.  For their time, what is still to be executed of it is not
+ * counted; and where the translation of what follows looks for the flags is settled, so there they stay. */
+struct pause {
+    u64 rest, eflags;
+};
+
+static struct pause pause_block(void *uc, struct pacer *p)
+{
+    struct pause pause;
     if (p->context)
-        p->context_save(uc, (void *)p->context);
-    rest = remainder_of(p, p->state[RIP], 1);
-    p->executed -= rest;
-    return rest;
+        p->context_save(uc, p->context);
+    pause.rest = p->last ? remainder_of(p, p->state[RIP], 1) : 0;
+    pause.eflags = p->state[EFLAGS];
+    p->executed -= pause.rest;
+    gather_flags(p);
+    return pause;
+}
+
+static void resume_block(void *uc, struct pacer *p, struct pause pause)
+{
+    p->state[EFLAGS] = pause.eflags;
+    p->executed += pause.rest;
+    if (p->context)
+        p->context_restore(uc, p->context);
 }
 
 EXPORT u32 pacer_cpuid(void *uc, struct pacer *p)
 {
-    u64 rest = borrow(uc, p);
-    u32 result = p->on_cpuid();
-    p->executed += rest;
-    return result;
+    struct pause pause = pause_block(uc, p);
+    p->on_cpuid();
+    resume_block(uc, p, pause);
+    return 1; /* the engine is not to answer as well */
 }
 
 EXPORT u32 pacer_in(void *uc, u32 port, int size, struct pacer *p)
 {
-    u64 rest = borrow(uc, p);
-    u32 result = p->on_in(uc, port, size);
-    p->executed += rest;
+    struct pause pause = pause_block(uc, p);
+    u32 result = p->on_in(port, size);
+    resume_block(uc, p, pause);
     return result;
 }
 
 EXPORT void pacer_out(void *uc, u32 port, int size, u32 value, struct pacer *p)
 {
-    u64 rest = borrow(uc, p);
-    p->on_out(uc, port, size, value);
-    p->executed += rest;
+    struct pause pause = pause_block(uc, p);
+    p->on_out(port, size, value);
+    resume_block(uc, p, pause);
 }
 
 /* ---- small services: each is called from Python with as few arguments as can be ----------- */
 
-enum { REG_RFLAGS = 253, FLUSH_TLB = (int)(11u | 1u << 30) };
-
-EXPORT u64 pacer_rflags(struct pacer *p)
-{
-    u64 value = 0;
-    p->reg_read(p->registers, REG_RFLAGS, &value);
-    return value;
-}
+enum { FLUSH_TLB = (int)(11u | 1u << 30) };
 
 EXPORT void pacer_flush_tlb(struct pacer *p)
 {

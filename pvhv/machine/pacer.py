@@ -25,15 +25,16 @@ from pvhv.machine.ram import Ram
 
 # Indices of Pacer.words, in the order of struct pacer.
 EXECUTED, LIMIT, STOP, GOAL, LAST, NEW_PC, NEW_SIZE, NEW_COUNT = range(8)
-CONTEXT, STATE, RAM, RAM_BYTES, ERROR_CODE_OFFSET, EMU_STOP, CTL, CONTEXT_SAVE, ON_EXIT = range(8, 17)
-ENGINE, REG_READ, REGISTERS, ON_SYSCALL, ON_CPUID, ON_IN, ON_OUT = range(17, 24)
+CONTEXT, STATE, RAM, RAM_BYTES, ERROR_CODE_OFFSET, EMU_STOP, CTL, CONTEXT_SAVE, CONTEXT_RESTORE = range(8, 17)
+ENGINE, REG_READ, REGISTERS = range(17, 20)
+ON_EXIT, ON_SYSCALL, ON_SYSENTER, ON_INVALID, ON_CPUID, ON_IN, ON_OUT = range(20, 27)
 _TABLE_AT: Final = 256
 _TABLE_BYTES: Final = 24 << 15
 
 NO_LIMIT: Final = (1 << 64) - 1
 
 # Changes with struct pacer and the functions' arguments, there and here.
-_LAYOUT: Final = 4
+_LAYOUT: Final = 5
 
 _HOW_TO_BUILD: Final = "From a source tree run: python3 tools/dev.py build"
 _BUILT: Final = Path(__file__).parents[1] / "_built" / "pacer"
@@ -75,7 +76,7 @@ def library() -> Any:
         loaded = ctypes.PyDLL(str(path))
         if loaded.pacer_layout() != _LAYOUT:
             raise PacerMissing(f"{path} is of another version of pvhv. {_HOW_TO_BUILD}")
-        loaded.pacer_tsc.restype = loaded.pacer_rflags.restype = c_uint64
+        loaded.pacer_tsc.restype = c_uint64
         loaded.pacer_flush_tlb.restype = None
         loaded.pacer_length.restype = c_uint32
         _library = loaded
@@ -90,27 +91,20 @@ def address(function: Any) -> int:
 
 
 class Callbacks(NamedTuple):
-    """What the engine calls: ctypes callbacks, or addresses of C functions."""
+    """What the pacer calls at an exit: ctypes callbacks, in the order of struct pacer."""
 
-    syscall: Any
     exit: Any
+    syscall: Any
+    sysenter: Any
+    invalid: Any
     cpuid: Any
     io_in: Any
     io_out: Any
-
-    def register(self, engine: uc.Engine, user_data: int = 0) -> None:
-        # syscall first: a pending stop skips instruction hooks behind the first.
-        engine.add_hook(uc.HOOK_INSN, self.syscall, user_data, uc.INSN_SYSCALL)
-        engine.add_hook(uc.HOOK_INTR, self.exit, user_data)
-        engine.add_hook(uc.HOOK_INSN, self.cpuid, user_data, uc.INSN_CPUID)
-        engine.add_hook(uc.HOOK_INSN, self.io_in, user_data, uc.INSN_IN)
-        engine.add_hook(uc.HOOK_INSN, self.io_out, user_data, uc.INSN_OUT)
 
 
 class Pacer:
     """One pCPU's pacer memory, the hooks that use it, and its calls."""
 
-    rflags: Callable[[], int]
     flush_tlb: Callable[[], object]
 
     def __init__(
@@ -125,29 +119,34 @@ class Pacer:
         words[STATE], words[RAM], words[RAM_BYTES] = state, ram.address, ram.size
         words[ERROR_CODE_OFFSET], words[CONTEXT] = error_code_offset, context or 0
         words[EMU_STOP], words[CTL] = address(uc.uc_emu_stop), address(uc.uc_ctl)
-        words[CONTEXT_SAVE], words[ENGINE] = address(uc.uc_context_save), engine.handle
+        words[CONTEXT_SAVE], words[CONTEXT_RESTORE] = address(uc.uc_context_save), address(uc.uc_context_restore)
+        words[ENGINE] = engine.handle
         words[REG_READ] = address(uc.uc_context_reg_read if context else uc.uc_reg_read)
         words[REGISTERS] = context or engine.handle
-        lib, self_argument = library(), c_void_p(self.pointer)
-        self.rflags = partial(lib.pacer_rflags, self_argument)
-        self.flush_tlb = partial(lib.pacer_flush_tlb, self_argument)
+        self.flush_tlb = partial(library().pacer_flush_tlb, c_void_p(self.pointer))
 
-    def hook(self, callbacks: Callbacks, *, count: bool) -> None:
-        """Safe stops (`words[STOP] = 1`, then `words[LIMIT] = 0`), and exact counts if asked.
+    def hook(self, callbacks: Callbacks, *, count: bool, stop: bool) -> None:
+        """Have the engine's exits come to `callbacks`, and its blocks counted, or at least stopped, if asked.
 
-        What the engine calls passes through the pacer on its way to the ctypes callbacks.
+        (A stop is `words[STOP] = 1`, then `words[LIMIT] = 0`.)
         """
-        engine, lib, words = self._engine, library(), self.words
+        engine, lib = self._engine, library()
         self._keep = callbacks
-        words[ON_SYSCALL], words[ON_EXIT] = address(callbacks.syscall), address(callbacks.exit)
-        words[ON_CPUID], words[ON_IN] = address(callbacks.cpuid), address(callbacks.io_in)
-        words[ON_OUT] = address(callbacks.io_out)
+        for n, callback in enumerate(callbacks):
+            self.words[ON_EXIT + n] = address(callback)
         if count:
             engine.add_hook(uc.HOOK_BLOCK, address(lib.pacer_block), self.pointer)
             engine.add_hook(uc.HOOK_EDGE_GENERATED, address(lib.pacer_translated), self.pointer)
-        else:
+        elif stop:
             engine.add_hook(uc.HOOK_BLOCK, address(lib.pacer_stop), self.pointer)
-        through = Callbacks(
-            *(address(f) for f in (lib.pacer_syscall, lib.pacer_exit, lib.pacer_cpuid, lib.pacer_in, lib.pacer_out))
-        )
-        through.register(engine, self.pointer)
+        # syscall first: a pending stop skips instruction hooks behind the first.
+        for function, instruction in (
+            (lib.pacer_syscall, uc.INSN_SYSCALL),
+            (lib.pacer_sysenter, uc.INSN_SYSENTER),
+            (lib.pacer_cpuid, uc.INSN_CPUID),
+            (lib.pacer_in, uc.INSN_IN),
+            (lib.pacer_out, uc.INSN_OUT),
+        ):
+            engine.add_hook(uc.HOOK_INSN, address(function), self.pointer, instruction)
+        engine.add_hook(uc.HOOK_INTR, address(lib.pacer_exit), self.pointer)
+        engine.add_hook(uc.HOOK_INSN_INVALID, address(lib.pacer_invalid), self.pointer)

@@ -3,18 +3,21 @@
 
 The hypervisor is not called back through layers: the function it puts into `on_syscall`,
 `on_exception[vector]` and their like runs inside the engine's own callback, on the live CPU
-state.  `state[RIP]` there *is* the guest's RIP.  An exit costs one ctypes callback and one call.
+state.  `state[RIP]` there *is* the guest's RIP.  An exit costs one ctypes callback and one call
+(behind pacer.c, through which all pass).
 
 PV guests run under the engine's AMD-V with all exception intercepts on (svm.py), the kernel at
 CPL 1 and users at CPL 3, so every exception is a #VMEXIT with RIP at the instruction, the error
 code in `aux[ERROR_CODE]` and, for #PF, the address in `vmcb[FAULT_ADDRESS]` (CR2 is the hypervisor's).
 
 Invariants: a run ends only between two guest instructions.  What a handler raises ends the run
-and comes out of `run`.  CR0.WP is always 1.  Nothing of the private region (VMCB, identity map)
+and comes out of `run`.  Whenever no guest code runs, `state[EFLAGS]` is RFLAGS, whole: in handlers,
+between runs, in what `save` returns.  (The engine holds it so between runs; pacer.c sees to it at exits.)
+CR0.WP is always 1.  Nothing of the private region (VMCB, identity map)
 is in any table a guest runs on, nor ever in a TLB set a guest uses.
 
 It does not know domains, vCPUs, hypercalls or Xen.  Read beside it: cpustate.py for the names,
-pacer.c for counting, proof.py for what is checked before the first guest runs; in Xen,
+pacer.c for exits and counting, proof.py for what is checked before the first guest runs; in Xen,
 xen/arch/x86/x86_64/entry.S is what the handlers' side of this does.
 
 Not modelled: INS has already overwritten its destination when it is refused; a fetch fault on the
@@ -31,7 +34,7 @@ import time
 import weakref
 from collections.abc import Callable
 from ctypes import CFUNCTYPE, c_int, c_uint32, c_uint64
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from pvhv.machine import cpustate as cs
 from pvhv.machine import engine as uc
@@ -57,8 +60,6 @@ _HFLAGS_PV: Final = (
     cs.HF_PE | cs.HF_MP | cs.HF_LMA | cs.HF_CS64 | cs.HF_CS32 | cs.HF_SS32 | cs.HF_SVME | cs.HF_GUEST
     | cs.HF_OSFXSR | cs.HF_IOBPT
 )  # fmt: skip
-
-_SYSTEM_FLAGS: Final = ~(cs.ARITHMETIC_FLAGS | cs.DF) & 0xFFFF_FFFF
 
 # Descriptor flags (high word's layout) of flat 64-bit segments: present, DPL in bits 13-14.
 _CODE64: Final = 0x00AF_9B00
@@ -151,7 +152,6 @@ class PCPU:
         state[cs.EFER] = EFER_PV
         state[HFLAGS] = _HFLAGS_PV
         state[EFLAGS] = 2
-        self.set_rflags(2)
         state[cs.DR7] = DR7_OFF
         state[cs.VM_VMCB] = self._private.vmcb_address
         aux[cs.OLD_EXCEPTION] = 0xFFFF_FFFF
@@ -204,9 +204,6 @@ class PCPU:
 
     # ---- calls of the hot path: closures, without attribute chains ---------------------------------
 
-    rflags: Callable[[], int]
-    """RFLAGS as the guest would push them (the engine keeps the arithmetic flags lazily)."""
-    set_rflags: Callable[[int], None]
     set_cpl: Callable[[int], None]
     set_ts: Callable[[bool], None]
     """CR0.TS: the next FPU or SSE instruction raises #NM."""
@@ -220,15 +217,8 @@ class PCPU:
         state, handle, context = self.state, self._handle, self._context
         private_cr3 = self._private.cr3
         ctl, remove = uc.uc_ctl, uc.CTL_REMOVE_CACHE
-        keep_system = _SYSTEM_FLAGS
-        df_set, df_clear = 0xFFFF_FFFF << 32 | cs.CC_OP_EFLAGS, 1 << 32 | cs.CC_OP_EFLAGS
 
         # Word numbers are written out here (and only here): a constant is cheaper than a name.
-        def set_rflags(value: int) -> None:
-            state[19] = value & 0x8D5  # CC_SRC: CF PF AF ZF SF OF
-            state[21] = df_set if value & 0x400 else df_clear  # CC_OP_DF
-            state[17] = value & keep_system | 2  # EFLAGS
-
         def set_cpl(cpl: int) -> None:
             state[22] = state[22] & ~3 | cpl  # HFLAGS
 
@@ -262,7 +252,6 @@ class PCPU:
             state[56] = maddr
             flush_tlb()
 
-        self.rflags, self.set_rflags = self._pacer.rflags, set_rflags
         self.set_cpl, self.set_ts = set_cpl, set_ts
         self.flush_tlb, self.load_cr3, self.forget_code = flush_tlb, load_cr3, forget_code
         self._tsc = pace.library().pacer_tsc
@@ -274,42 +263,23 @@ class PCPU:
     # ---- exits -----------------------------------------------------------------------------------
 
     def _register_hooks(self) -> None:
-        engine, exits, context = self._engine, self._exits, self._context
-
-        def around(hook: Callable[..., Any]) -> Callable[..., Any]:
-            """Where the live state is not found: the same handlers on a copy, taken and put back."""
-            if context is None:
-                return hook
-            save, restore = context.save, context.restore
-
-            def copied(*arguments: int) -> Any:
-                save()
-                result = hook(*arguments)
-                restore()
-                return result
-
-            return copied
-
-        # C passes more arguments (user data last); a callee may ignore them in every calling
-        # convention we run on, and each one not converted is time saved.
+        exits = self._exits
         callbacks = pace.Callbacks(
-            CFUNCTYPE(None)(around(exits.syscall_hook)),
-            CFUNCTYPE(None, c_int, c_int)(around(exits.exit_hook)),
-            CFUNCTYPE(c_uint32)(around(exits.cpuid_hook)),
-            CFUNCTYPE(c_uint32, c_int, c_uint32, c_int)(around(exits.in_hook)),
-            CFUNCTYPE(None, c_int, c_uint32, c_int, c_uint32)(around(exits.out_hook)),
+            CFUNCTYPE(None, c_int)(exits.exit_hook),
+            CFUNCTYPE(None)(exits.syscall_hook),
+            CFUNCTYPE(None)(exits.sysenter_hook),
+            CFUNCTYPE(None)(exits.int_6_hook),
+            CFUNCTYPE(None)(exits.cpuid_hook),
+            CFUNCTYPE(c_uint32, c_uint32, c_int)(exits.in_hook),
+            CFUNCTYPE(None, c_uint32, c_int, c_uint32)(exits.out_hook),
         )
-        if self.engine_stops:
-            callbacks.register(engine)
-        else:
-            self._pacer.hook(callbacks, count=self.virtual)
-        sysenter = CFUNCTYPE(None)(around(exits.sysenter_hook))
-        engine.add_hook(uc.HOOK_INSN, sysenter, instruction=uc.INSN_SYSENTER)
-        engine.add_hook(uc.HOOK_INSN_INVALID, CFUNCTYPE(c_uint32)(around(exits.int_6_hook)))
+        self._pacer.hook(callbacks, count=self.virtual, stop=not self.engine_stops)
 
     @property
     def on_syscall(self) -> Handler:
-        """Called at a syscall instruction, RIP on it; the guest resumes at state[RIP] + 2."""
+        """Called at a syscall instruction, RIP behind it, RCX that RIP and R11 RFLAGS: as the CPU leaves them.
+
+        CPL, segments and where to go on are the handler's to change."""
         return self._exits.handlers()[0]
 
     @on_syscall.setter
@@ -367,20 +337,16 @@ class PCPU:
         words[pace.GOAL] = words[pace.LIMIT] = goal
         words[pace.LAST] = 0
         state, start, handle = self.state, uc.uc_emu_start, self._handle
-        context, exits, rflags = self._context, self._exits, self.rflags
+        context, exits = self._context, self._exits
         self._runner = threading.get_ident()
         self._running = True
         try:
             while not words[pace.STOP]:
-                # Between runs the engine holds all flags in EFLAGS, within one the arithmetic ones
-                # elsewhere; our EFLAGS word is as within a run at all times.
-                state[EFLAGS] = rflags()
                 if context is not None:
                     context.restore()
                 error = start(handle, state[RIP], 0, 0, 0)
                 if context is not None:
                     context.save()
-                state[EFLAGS] &= _SYSTEM_FLAGS
                 failure = exits.failure
                 if failure is not None:
                     exits.failure = None

@@ -20,7 +20,7 @@ from pvhv.machine import cpustate as cs
 from pvhv.machine import engine as uc
 from pvhv.machine import pacer as pace
 from pvhv.machine import svm
-from pvhv.machine.cpustate import AUX_HFLAGS, RAX, RBX, RCX, RDX, RIP, EngineUnsupported
+from pvhv.machine.cpustate import AUX_HFLAGS, EFLAGS, R11, RAX, RBX, RCX, RDX, RIP, EngineUnsupported
 from pvhv.machine.exits import Unhandled
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _prove_exits(pcpu: PCPU) -> None:
     def note(kind: str, detail: int, error: int) -> None:
         seen.append((kind, detail, error))
         places.append(state[RIP])
-        flags.append(pcpu.rflags())
+        flags.append(state[EFLAGS])
 
     def exception(vector: int) -> None:
         note("exception", vector, aux[cs.ERROR_CODE])
@@ -110,6 +110,9 @@ def _prove_exits(pcpu: PCPU) -> None:
 
     def syscall() -> None:
         note("syscall", 0, 0)
+        places[-1] -= 2
+        if state[RCX] != state[RIP] or state[R11] != state[EFLAGS]:
+            raise EngineUnsupported("RCX and R11 are not RIP and RFLAGS after a syscall")
         pcpu.stop()
 
     for vector in range(32):

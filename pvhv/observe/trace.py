@@ -175,7 +175,7 @@ class Recorder:
             if domain not in sinks:
                 original()
                 return
-            rip, kernel, number = state[RIP], vcpu.kernel_mode, state[RAX]
+            rip, kernel, number = state[RIP] - 2 & MASK64, vcpu.kernel_mode, state[RAX]  # of the `syscall`
             registers = tuple(state[register] for register in ARGUMENTS)
             if not kernel:
                 original()
@@ -185,7 +185,7 @@ class Recorder:
             try:
                 original()
             finally:
-                after = state[RIP] + 2 & MASK64
+                after = state[RIP]
                 again = after == rip and state[RAX] == number  # a continuation executes the syscall once more
                 result = None if again or number == HYPERVISOR_iret else state[RAX]
                 call = answer(vcpu, call, result)

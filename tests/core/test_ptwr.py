@@ -19,14 +19,16 @@ from pvhv.core.guestmem import GuestMemory
 from pvhv.core.pagetables import ACCESSED, ADDRESS, DIRTY, GNTTAB, NX, PAT_PSE, PRESENT, PWT, RW, USER
 from pvhv.core.stores import decode
 from pvhv.core.vcpu import VCPU
-from pvhv.machine.cpustate import AF, CF, DF, FS_BASE, OF, PF, RIP, RSP, SF, TF, ZF
+from pvhv.machine.cpustate import AF, CF, DF, EFLAGS, FS_BASE, OF, PF, RIP, RSP, SF, TF, ZF
+from pvhv.machine.svm import UD
 from tests.core.code import RAX, RBP, RBX, RCX, RDI, RDX, RSI, Code
 from tests.core.guests import BASE
 from tests.core.pv import DATA, PIN_L1, PIN_L2, Bench, link, page
 
 STACK = BASE + 9 * 4096
 CODE, TARGET, BEHIND, SOURCE = (BASE + pfn * 4096 for pfn in (20, 22, 23, 24))
-HANDLER = 0x800  # in the page of CODE: a syscall for each vector
+HANDLER = 0x800  # in the page of CODE: an END for each vector
+END = "0f0b"
 MIDDLE = TARGET + 0x800
 REGISTERS = tuple(register for register in range(16) if register != RSP)
 SPECIAL = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 1 << 31, (1 << 32) - 1, 1 << 63, (1 << 64) - 1)
@@ -47,7 +49,7 @@ class Stores(Bench):
         self.g.set_assists(1 << VMASST_TYPE_writable_pagetables)
         self.code, self.plain = self.mfn(self.g, 20), self.mfn(self.g, 22)
         for vector in (1, 14, 32):
-            self.place(Code(CODE + HANDLER + vector * 16).raw("0f05"))
+            self.place(Code(CODE + HANDLER + vector * 16).raw(END))
         for vector in (1, 14):
             self.vcpu.trap_table[vector] = self.vcpu.trap_table[vector]._replace(address=CODE + HANDLER + vector * 16)
         self.vcpu.event_callback_eip = CODE + HANDLER + 32 * 16
@@ -70,23 +72,22 @@ class Stores(Bench):
         """Execute it; the vector of the exception that came, if one did."""
         self.enter(self.vcpu)
         state, pcpu = self.cpu.state, self.cpu.pcpu
-        self.place(Code(CODE).raw(code).raw("0f05"))
+        self.place(Code(CODE).raw(code).raw(END))
         for register in REGISTERS:
             state[register] = registers.get(register, 0)
         state[RSP], state[RIP] = STACK, CODE
-        pcpu.set_rflags(flags | 0x202)
+        state[EFLAGS] = flags | 0x202
 
         def done() -> None:
             raise Done
 
-        usual, pcpu.on_syscall = pcpu.on_syscall, done
+        usual, pcpu.on_exception[UD] = pcpu.on_exception[UD], done
         try:
             pcpu.run()
         except Done:
             pass
         finally:
-            pcpu.on_syscall = usual
-            state[RIP] -= 2  # the engine's step over it
+            pcpu.on_exception[UD] = usual
         vector, odd = divmod(state[RIP] - CODE - HANDLER, 16)
         if vector < 0:
             assert state[RIP] == CODE + len(bytes.fromhex(code))
@@ -96,7 +97,7 @@ class Stores(Bench):
 
     def outcome(self) -> tuple[list[int], int]:
         """Registers and flags."""
-        return [self.cpu.state[register] for register in REGISTERS], self.cpu.pcpu.rflags()
+        return [self.cpu.state[register] for register in REGISTERS], self.cpu.state[EFLAGS]
 
     def store(self, value: int, index: int = 0) -> int | None:
         """mov of a whole entry."""
@@ -320,7 +321,7 @@ def test_a_refused_store_is_the_fault_it_was(bench: Stores) -> None:
     assert (bench.word(bench.l1_table, 7), bench.cpu.state[RSI]) == (0, entry)
     assert bench.execute("48 87 37", {RDI: TARGET, RSI: entry}, CF | ZF) == 14
     assert bench.cpu.state[RSI] == entry
-    assert bench.cpu.pcpu.rflags() & (CF | ZF) == CF | ZF
+    assert bench.cpu.state[EFLAGS] & (CF | ZF) == CF | ZF
 
 
 def test_what_mmu_update_accepts(bench: Stores) -> None:

@@ -66,7 +66,7 @@ from pvhv.abi.xen import (
 from pvhv.core.frames import NONE, SEG_DESC, WRITABLE
 from pvhv.core.pvclock import TIME, TIME_OFFSET
 from pvhv.core.vcpu import VCPU
-from pvhv.machine.cpustate import CC_OP_DF, CC_SRC, CR0, EFLAGS, RIP
+from pvhv.machine.cpustate import CR0, EFLAGS, RIP
 from tests.core.guests import BASE, VGCF_IN_KERNEL, VGCF_ONLINE
 from tests.core.pv import PAGES, Bench
 
@@ -294,7 +294,7 @@ def test_what_a_context_sets(b: Bench) -> None:
     assert vcpu.iopl == 3
     assert vcpu.state[EFLAGS] & 0xFFFF_FFFF_0002_B02A == 2  # no IOPL, VM or reserved bits
     assert vcpu.state[EFLAGS] & 1 << 9
-    assert (vcpu.state[CC_SRC], vcpu.state[CC_OP_DF] >> 32) == (0x8D5, 0xFFFF_FFFF)
+    assert vcpu.state[EFLAGS] & 0xCD5 == 0xCD5  # the arithmetic flags, and DF
     assert vcpu.ts and vcpu.state[CR0] & 8
     assert vcpu.debugreg == [BASE, 0, 0, 0, 0, 0, 0xFFFF_0FF0, 0x400]
     assert vcpu.down  # without VGCF_online

@@ -26,6 +26,7 @@ from pvhv.abi.xen import (
     HYPERVISOR_stack_switch,
     HYPERVISOR_vcpu_op,
     HYPERVISOR_vm_assist,
+    HYPERVISOR_xen_version,
 )
 from pvhv.core.domain import Domain
 from pvhv.machine.cpustate import (
@@ -232,7 +233,7 @@ def test_an_upcall_comes_when_a_hypercall_returns(lab: Lab) -> None:
     lab.run(domain)
     vcpu = domain.vcpus[0]
     frame = lab.frame(vcpu)
-    assert (frame.vector, frame.rip, frame.rcx) == (EVENT, code.here, code.here)
+    assert (frame.vector, frame.rip, frame.rcx, frame.r11) == (EVENT, code.here, code.here, frame.rflags)
     assert frame.rflags & IF
 
 
@@ -341,6 +342,16 @@ def test_a_hypercall_from_user_mode_is_a_system_call(lab: Lab) -> None:
 
 
 # -- iret --------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("number", [HYPERVISOR_xen_version, 63])
+def test_a_hypercall_leaves_rcx_and_r11_as_sysret_wants_them(lab: Lab, number: int) -> None:
+    code = kernel().raw("fd f9").mov(asm.RAX, number).mov(asm.RDI, 0).syscall()  # std; stc
+    behind = code.here
+    frame = lab.trap(code.ud2())
+    # Real IF is set whatever the upcall mask makes the frame say.
+    assert (frame.vector, frame.rcx, frame.r11) == (UD, behind, frame.rflags | IF)
+    assert frame.rflags == 2 | DF | CF
+
+
 def test_iret_restores_everything(lab: Lab) -> None:
     code = user(
         at_user().raw("9c").pop(asm.R8).ud2(),

@@ -10,7 +10,7 @@ import pytest
 
 from pvhv.machine import cpustate as cs
 from pvhv.machine import svm
-from pvhv.machine.cpustate import ERROR_CODE, RAX, RBX, RCX, RDI, RDX, RIP, RSI
+from pvhv.machine.cpustate import EFLAGS, ERROR_CODE, RAX, RBX, RCX, RDI, RDX, RIP, RSI
 from pvhv.machine.paging import PTE_NX, PTE_PRESENT, PTE_RW, PTE_USER
 from pvhv.machine.pcpu import Unhandled
 from tests.machine.lab import CODE, DATA, HOLE, KINDS, STACK, USER_CODE, USER_DATA, Done, Lab
@@ -117,15 +117,32 @@ def test_syscall_resumes_where_it_is_told(lab: Lab) -> None:
     def syscall() -> None:
         places.append(lab.state[RIP] - CODE)
         if len(places) == 1:
-            lab.state[RIP] = CODE + 6 - 2
+            lab.state[RIP] = CODE + 6
         elif len(places) == 3:
             raise Done
 
     lab.pcpu.on_syscall = syscall
     # inc rax; syscall -> +6; 5: nop; 6: syscall; inc rbx; syscall
     lab.run(lab.put("48ffc0 0f05 90 0f05 48ffc3 0f05"))
-    assert places == [3, 6, 11]
+    assert places == [5, 8, 13]
     assert (lab.state[RAX], lab.state[RBX]) == (1, 1)
+
+
+def test_syscall_leaves_rcx_and_r11_as_the_cpu_does(lab: Lab) -> None:
+    seen: list[tuple[int, ...]] = []
+
+    def syscall() -> None:
+        state = lab.state
+        seen.append((state[RIP], state[RCX], state[cs.R11], state[EFLAGS]))
+        if len(seen) == 2:
+            raise Done
+
+    lab.pcpu.on_syscall = syscall
+    lab.state[RAX], lab.state[EFLAGS] = 1 << 63, 2 | cs.IF | cs.RF
+    # add rax,rax (to 0, with carry and overflow); syscall; std; syscall
+    lab.run(lab.put("4801c0 0f05 fd 0f05"))
+    flags = 2 | cs.IF | cs.CF | cs.PF | cs.ZF | cs.OF
+    assert seen == [(CODE + 5, CODE + 5, flags, flags), (CODE + 8, CODE + 8, flags | cs.DF, flags | cs.DF)]
 
 
 def test_syscall_may_change_privilege_stack_and_registers(lab: Lab) -> None:
@@ -136,7 +153,7 @@ def test_syscall_may_change_privilege_stack_and_registers(lab: Lab) -> None:
         calls.append(state[cs.HFLAGS] & 3)
         if len(calls) == 1:  # user to kernel
             lab.pcpu.set_cpl(1)
-            state[RIP], state[cs.RSP], state[RAX] = CODE - 2, STACK, 77
+            state[RIP], state[cs.RSP], state[RAX] = CODE, STACK, 77
         else:
             raise Done
 
@@ -155,9 +172,9 @@ def test_cpuid(lab: Lab) -> None:
 
     lab.pcpu.on_cpuid = cpuid
     lab.state[RAX], lab.state[RCX] = 0x3FFF_FFFF, 9
-    # inc rax; cpuid; rex.w cpuid would be as good; inc rdx; syscall
-    lab.run(lab.put("48ffc0 0fa2 48ffc2 0f05"))
-    assert lab.state[RAX : RBX + 1].tolist() == [1, 3, 5, 2]
+    # inc rax; cpuid; rex.w cpuid would be as good; inc rdx; mov rsi,rcx (which syscall takes); syscall
+    lab.run(lab.put("48ffc0 0fa2 48ffc2 4889ce 0f05"))
+    assert [lab.state[register] for register in (RAX, RBX, RSI, RDX)] == [1, 2, 3, 5]
 
 
 def test_port_io_completed(lab: Lab) -> None:
@@ -182,11 +199,11 @@ def test_port_io_refused_leaves_everything_as_it_was(lab: Lab) -> None:
             if n != cs.RSP:
                 lab.state[n] = 0x1111_1111_1111 * n
         lab.state[RSI], lab.state[RDI], lab.state[RCX] = DATA, DATA, 3
-        lab.pcpu.set_rflags(0x8D5 | 2)
+        lab.state[EFLAGS] = 0x8D5 | 2
         before = lab.state[0:16].tolist()
         expect(lab, "90" + code + "48ffc0", svm.GP, 0, 1)
         assert lab.state[0:16].tolist() == before
-        assert lab.pcpu.rflags() == 0x8D5 | 2
+        assert lab.state[EFLAGS] == 0x8D5 | 2
         assert lab.state[cs.DR7] == 0x400
 
 

@@ -39,43 +39,50 @@ def test_flags_at_exits_are_what_pushf_would_have_pushed(lab: Lab) -> None:
     seen: list[int] = []
 
     def note(length: int) -> None:
-        seen.append(lab.pcpu.rflags())
+        seen.append(lab.state[EFLAGS])
         lab.state[RIP] += length
 
+    def port_io(port: int, size: int, is_write: bool, value: int) -> int:
+        note(0)
+        return 0
+
     lab.pcpu.on_exception[svm.UD] = lambda: note(2)
-    lab.pcpu.on_syscall = lambda: note(0) if len(seen) < 2 else lab.finish()
+    lab.pcpu.on_cpuid = lambda: note(0)
+    lab.pcpu.on_io = port_io
+    lab.pcpu.on_syscall = lambda: note(0) if len(seen) % 6 != 5 else lab.finish()
     dice = random.Random(5)
     for _ in range(60):
         first, second = dice.choice(ARITHMETIC), dice.choice(ARITHMETIC)
         lab.state[RAX], lab.state[RBX] = dice.choice([0, 1, 1 << 63, dice.getrandbits(64)]), dice.getrandbits(64)
         lab.state[RSP] = STACK
         seen.clear()
-        # op; op; ud2; pushf; syscall; pushf; op; pushf; ud2; syscall
-        lab.run(lab.put(f"{first} {second} 0f0b 9c 0f05 9c {first} 9c 0f0b 0f05"))
-        pushed = [lab.ram.words[STACK // 8 - n] for n in (1, 2, 3)]
-        assert seen == [pushed[0], pushed[1], pushed[2]], (first, second)
+        # op; op; ud2; pushf; syscall; pushf; op; cpuid; pushf; op; in al,dx; pushf; op; out dx,al; pushf; syscall
+        middle = f"{first} 0fa2 9c {second} ec 9c {second} ee 9c"
+        lab.run(lab.put(f"{first} {second} 0f0b 9c 0f05 9c {middle} 0f05"))
+        pushed = [lab.ram.words[STACK // 8 - n] for n in (1, 2, 3, 4, 5)]
+        assert seen == pushed, (first, second)
         assert pushed[0] == pushed[1]
+        assert lab.state[cs.R11] == lab.state[EFLAGS] == pushed[4]
 
 
 def test_flags_set_in_a_handler_reach_the_guest(lab: Lab) -> None:
     wanted = [0x2 | n for n in (0, 0x8D5, 0x400, 0x40, 0x801, 0x8D5 | 0x400, 0x40000, 0x3202)]
     for value in wanted:
         lab.state[RSP] = STACK
-        lab.pcpu.set_rflags(value)  # between runs
-        assert lab.pcpu.rflags() == value
+        lab.state[EFLAGS] = value  # between runs
         count = 0
 
         def exit_(value: int = value) -> None:
             nonlocal count
-            assert lab.pcpu.rflags() == value
-            lab.pcpu.set_rflags(value ^ 0x400 ^ 0x11)
+            assert lab.state[EFLAGS] == value
+            lab.state[EFLAGS] = value ^ 0x411
             count += 1
             if count == 2:
                 raise Done
 
         def undefined(value: int = value) -> None:
-            assert lab.pcpu.rflags() == value ^ 0x400 ^ 0x11
-            lab.pcpu.set_rflags(value)
+            assert lab.state[EFLAGS] == value ^ 0x411
+            lab.state[EFLAGS] = value
             lab.state[RIP] += 2
 
         lab.pcpu.on_syscall = exit_
@@ -83,8 +90,8 @@ def test_flags_set_in_a_handler_reach_the_guest(lab: Lab) -> None:
         # pushf; syscall; pushf; ud2; pushf; syscall
         lab.run(lab.put("9c 0f05 9c 0f0b 9c 0f05"))
         assert [lab.ram.words[STACK // 8 - n] for n in (1, 2, 3)] == [value, value ^ 0x411, value]
-        assert lab.state[EFLAGS] & (cs.ARITHMETIC_FLAGS | cs.DF) == 0
-    lab.pcpu.set_rflags(2)
+        assert lab.state[EFLAGS] == value ^ 0x411  # as the last handler left them
+    lab.state[EFLAGS] = 2
 
 
 def test_flags_survive_a_stop(lab: Lab) -> None:
@@ -101,10 +108,10 @@ def test_flags_survive_a_stop(lab: Lab) -> None:
 
 def test_direction_flag(lab: Lab) -> None:
     lab.state[cs.RDI], lab.state[RCX], lab.state[RAX] = DATA + 80, 3, 7
-    lab.pcpu.set_rflags(0x402)
+    lab.state[EFLAGS] = 0x402
     lab.run(lab.put("f348ab 0f05"))  # rep stosq, downwards
     assert lab.ram.words[DATA // 8 + 7 : DATA // 8 + 12].tolist() == [0, 7, 7, 7, 0]
-    assert lab.pcpu.rflags() & 0x400
+    assert lab.state[EFLAGS] & 0x400
 
 
 # ---- contexts -------------------------------------------------------------------------------------------
@@ -124,7 +131,7 @@ def test_a_context_is_the_whole_vcpu(lab: Lab) -> None:
     lab.run()
     context = pcpu.save()
     assert context == pcpu.save() and len(context) == cs.SAVED_BYTES
-    flags = pcpu.rflags()
+    flags = state[EFLAGS]
 
     pcpu.load(pcpu.initial)
     assert pcpu.save() == pcpu.initial
@@ -133,8 +140,8 @@ def test_a_context_is_the_whole_vcpu(lab: Lab) -> None:
     pcpu.load(context)
     assert pcpu.save() == context
     assert state[cs.FS_BASE] == 0x1234_5678_9ABC and state[cs.DS] == 0x2B
-    assert pcpu.rflags() == flags and flags & 0x801 == 0x801
-    state[RAX] = state[RBX] = 0
+    assert state[EFLAGS] == flags and flags & 0x801 == 0x801
+    state[RAX], state[RBX], state[RCX] = 0, 0, DATA  # syscall took RCX
     lab.run(save_code)
     words = lab.ram.words[DATA // 8 : DATA // 8 + 3].tolist()
     assert (state[RAX], state[RBX]) == (1 << 63, 1 << 63 | 5)
@@ -251,7 +258,7 @@ def test_forget_code_leaves_the_guest_no_window(lab: Lab) -> None:
         lab.state[RIP] += 3
 
     lab.pcpu.on_exception[svm.PF] = page_fault
-    lab.pcpu.set_rflags(cs.AC | 2)
+    lab.state[EFLAGS] = cs.AC | 2
     lab.put("488b03 488b01 0f05")
     lab.state[RBX], lab.state[RCX] = 0, BASE
     lab.pcpu.forget_code(0)
