@@ -45,6 +45,7 @@ class Scheduler:
         self._posted: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._wakeup = threading.Event()
         self._stopping = False
+        self._over: Callable[[], bool] = lambda: True
         self._thread: threading.Thread | None = None
 
     # -- doors ---------------------------------------------------------------------------------------------------
@@ -115,13 +116,22 @@ class Scheduler:
         self.run_until(lambda: self._stopping)
 
     def run_until(self, done: Callable[[], bool], timeout_s: float | None = None) -> bool:
-        """Run until `done()`; False when `timeout_s` of host time went by before."""
+        """Run until `done()`; False when `timeout_s` of host time went by before.
+
+        `done` is asked between turns, and at ticks while a guest runs, from another thread: it only looks.
+        """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while not done():
-            if deadline is not None and time.monotonic() >= deadline:
-                return False
-            self.turn(deadline)
-        return True
+
+        def over() -> bool:
+            return done() or (deadline is not None and time.monotonic() >= deadline)
+
+        before, self._over = self._over, over
+        try:
+            while not over():
+                self.turn(deadline)
+        finally:
+            self._over = before
+        return done()
 
     def turn(self, deadline: float | None = None) -> None:
         """One turn of the loop."""
@@ -252,7 +262,7 @@ class Scheduler:
         guest or by `post`, is noticed at the next tick, or stops the pCPU himself.
         """
         turn = self.present
-        if turn is None or turn.over or self._posted or self.deferred or self.background:
+        if turn is None or turn.over or self._posted or self.deferred or self.background or self._over():
             return None
         timeline = turn.vcpu.domain.timeline
         assert isinstance(timeline, WallTimeline)

@@ -12,6 +12,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -200,6 +201,36 @@ def test_a_sleeping_domain_is_woken_by_its_one_shot_timer_while_another_spins_on
     bind_timer(domain)
     lab.run(domain)
     assert 30 * MILLISECOND <= virtual(lab).now() < 30 * MILLISECOND + SLICE
+
+
+def test_a_guest_alone_on_the_wall_clock_is_not_stopped_by_the_tick(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (scheduler_module, timeline_module):
+        monkeypatch.setattr(module, "SLICE_NS", 2 * MILLISECOND)
+    runs = 0
+    run_wall = lab.hv.wall.cpu.pcpu.run_wall
+
+    def counted(*arguments: Any, **named: Any) -> None:
+        nonlocal runs
+        runs += 1
+        run_wall(*arguments, **named)
+
+    monkeypatch.setattr(lab.hv.wall.cpu.pcpu, "run_wall", counted)
+    lab.domain(spin(), timeline=lab.hv.wall)
+    assert not lab.hv.run_until(lambda: False, 0.2)
+    assert 1 <= runs < 10  # in the time of 100 slices; and the limit of 0.2 s ended the last
+
+    woken: list[int] = []
+    wake_at = lab.hv.wall.now() + 20 * MILLISECOND
+    lab.hv.wall.after(wake_at, lambda: woken.append(lab.hv.wall.now()))
+    assert lab.hv.run_until(lambda: bool(woken), 20)  # a timer ends such a turn
+    assert woken[0] >= wake_at
+
+    other = lab.domain(spin(), timeline=lab.hv.wall)
+    runs = 0
+    assert lab.hv.run_until(lambda: other.vcpus[0].ran > 40 * MILLISECOND, 20)
+    assert runs > 20  # with two of them, slices are slices
 
 
 def test_the_time_of_paused_domains_stands_still(lab: Lab) -> None:
