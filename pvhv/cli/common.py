@@ -24,13 +24,16 @@ INTERRUPTED_STATUS = 130
 
 def say(text: str) -> None:
     """A word of pvhv's own: standard error is ours, standard output is the guest's and the answers'."""
-    lead = len(text) - len(text.lstrip("\n"))  # to get off a line the guest left unfinished
-    head, *rest = text[lead:].splitlines() or [""]
-    print(
-        "\n" * lead + "\n".join([f"pvhv: {head}", *(f"      {line}" for line in rest)]),
-        file=sys.stderr,
-        flush=True,
-    )
+    head, *rest = text.splitlines() or [""]
+    complain("\n".join([f"pvhv: {head}", *(f"      {line}" for line in rest)]))
+
+
+def complain(text: str) -> None:
+    """Lines on standard error, where a terminal shows both: not behind the guest's prompt."""
+    from pvhv.cli.terminal import leave_line
+
+    leave_line()
+    print(text, file=sys.stderr, flush=True)
 
 
 def status_of(function: Callable[..., None], *arguments: Any, **options: Any) -> int:

@@ -45,6 +45,6 @@ def console(
             report_end(session.run())
         except Detached:
             if interactive:
-                say(f"\n{name} goes on without you")
+                say(f"{name} goes on without you")
         except Terminated as signal:
             raise typer.Exit(signal.status) from None

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pvhv.cli.app import EscapeOption, command
-from pvhv.cli.common import INTERRUPTED_STATUS, connect, lost_output, say
+from pvhv.cli.common import INTERRUPTED_STATUS, complain, connect, lost_output, say
 from pvhv.cli.terminal import DEFAULT_ESCAPE
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pvhv.toolstack.config import DomainConfig
 
 TIMEOUT_STATUS = 124
+GRACE_S = 5.0  # for pvhvd to end a guest that had its time
 LONGEST_TIMEOUT = 10**9
 PREFETCH = 1 << 20
 PREFETCH_WITHIN_S = 0.25
@@ -34,6 +35,7 @@ WORDS = {
     "crash": "{name} crashed",
     "watchdog": "{name} was stopped by its watchdog",
     "destroyed": "{name} was destroyed",
+    "timeout": "{name} did not end within {allowed}, and was destroyed",
     "suspend": "{name} suspended itself, and there is nothing here to wake it with",
 }
 
@@ -94,6 +96,7 @@ def with_console(
         attach=True,
         one_run=not interactive,
         typed=typed,
+        lifetime=None if deadline is None else max(deadline - time.monotonic(), 0.0),
     )
     first = client.receive()
     if "item" not in first:
@@ -101,15 +104,19 @@ def with_console(
     made = first["item"]["created"]
     if interactive:
         say(f"{made['name']} is domain {made['domid']}; {shown(escape)} leaves its console")
-    session = Session(client, number, escape if interactive else None, feeds=not ended, deadline=deadline)
+    unanswered = None if deadline is None else deadline + GRACE_S
+    session = Session(client, number, escape if interactive else None, feeds=not ended, deadline=unanswered)
     try:
-        return report_end(session.run())
+        ending = session.run()
+        if ending["ending"] == "timeout":
+            destroy(ending["domid"])  # which waits until it is gone
+        return report_end(ending, timeout)
     except Detached:
-        say(f"\n{made['name']} goes on; `pvhv console {made['name']}` comes back")
+        say(f"{made['name']} goes on; `pvhv console {made['name']}` comes back")
         return 0
     except TimedOut:
         destroy(made["domid"])
-        say(f"{made['name']} did not end within {timeout:g} s, and was destroyed")
+        say(WORDS["timeout"].format(name=made["name"], allowed=f"{timeout:g} s"))
         return TIMEOUT_STATUS
     except KeyboardInterrupt:
         if not interactive:
@@ -126,14 +133,15 @@ def with_console(
         return lost_output(error)
 
 
-def report_end(ending: dict[str, Any]) -> int:
+def report_end(ending: dict[str, Any], timeout: float | None = None) -> int:
     """Say how a guest ended, where its own words do not; the exit status."""
     if ending["report"]:
-        print(ending["report"], file=sys.stderr, flush=True)
+        complain(ending["report"])
     words = WORDS.get(ending["ending"], "" if ending["ending"] == "poweroff" else "{name} ended: {ending}")
     if words:
         kept = f"\nit is kept as it was; `pvhv destroy {ending['name']}` removes it" if ending["kept"] else ""
-        say(words.format(**ending) + kept)
+        allowed = "its time" if timeout is None else f"{timeout:g} s"
+        say(words.format(**ending, allowed=allowed) + kept)
     status: int = ending["status"]
     return status
 

@@ -19,6 +19,8 @@ def status() -> None:
     with client:
         facts = client.call("info")
     print(f"pvhvd is up: process {facts['pvhvd_pid']}, {facts['domains']} domains, log {client.paths.log}")
+    if not client.same_code:
+        print("it runs older code than this command; `pvhv daemon stop` ends it and its domains")
 
 
 @command("stop", daemon_app)

@@ -13,6 +13,8 @@ from pvhv.cli.common import ask, connect, connect_if_up
 from pvhv.cli.listing import rows_of, show
 from pvhv.cli.output import print_json, print_table
 
+ROOM_OF_HANDLERS = "pvhv.core.calls"
+
 
 @command("list")
 def list_domains(
@@ -96,8 +98,14 @@ def hypercalls(as_json: AsJson = False) -> None:
     if as_json:
         print_json(table)
         return
+    # A terminal has no room for what all handlers begin with; a script gets them as they can be looked up.
+    said_once = f"{ROOM_OF_HANDLERS}." if sys.stdout.isatty() else ""
     print_table(
-        ("Nr", "Name", "Status", "Handler"),
-        [(row["number"], row["name"], row["status"], row["handler"] or "-") for row in table],
+        ("Nr", "Name", "Status", f"In {ROOM_OF_HANDLERS}" if said_once else "Handler"),
+        [
+            (row["number"], row["name"], row["status"], (row["handler"] or "-").removeprefix(said_once))
+            for row in table
+        ],
         right=(0,),
+        foldable=(2, 3),
     )

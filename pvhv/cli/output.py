@@ -1,16 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Tables and JSON on standard output.
 
-On a terminal a table is rich's; elsewhere it is columns padded with blanks, which a script can split and
-which nothing has to be imported for. Numbers stand right, words left.
+Everywhere a table is columns padded with blanks. On a terminal its headings are bold and it keeps to the terminal's
+width: cells are folded, never cut. Elsewhere it is as wide as it has to be, one row a line, so that grep finds rows
+and two blanks or more part the columns. Numbers stand right, words left.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from typing import Any
+
+GAP = "  "
+NARROWEST = 12  # columns of words are not made narrower than that
 
 
 def print_json(value: Any) -> None:
@@ -19,39 +25,76 @@ def print_json(value: Any) -> None:
     print(flush=True)
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], right: Iterable[int] = ()) -> None:
-    """Rows below their headings; the columns in `right` stand right."""
+def print_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    right: Iterable[int] = (),
+    foldable: Iterable[int] = (),
+) -> None:
+    """Rows below their headings. The columns in `right` stand right; those in `foldable` give way first."""
     texts = [[str(cell) for cell in row] for row in rows]
     flush_right = set(right)
     if sys.stdout.isatty():
-        _rich(columns, texts, flush_right)
+        room = shutil.get_terminal_size().columns  # COLUMNS, or what the terminal says
+        _at_terminal(plain(columns, texts, flush_right, _fitting(columns, texts, flush_right, set(foldable), room)))
     else:
         sys.stdout.write(plain(columns, texts, flush_right))
         sys.stdout.flush()
 
 
-def plain(columns: Sequence[str], rows: Sequence[Sequence[str]], right: set[int]) -> str:
-    """A table as padded text."""
+def plain(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], right: set[int], widths: Sequence[int] | None = None
+) -> str:
+    """A table as padded text; with `widths`, what is longer goes on in the next line."""
     lines = [list(columns), *rows]
-    widths = [max(len(line[at]) for line in lines) for at in range(len(columns))]
+    if widths is None:
+        widths = _natural(lines)
     text = ""
     for line in lines:
-        cells = [
-            cell.rjust(width) if at in right else cell.ljust(width)
-            for at, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        text += "  ".join(cells).rstrip() + "\n"
+        for pieces in zip_longest(*map(_folded, line, widths), fillvalue=""):
+            cells = [
+                piece.rjust(width) if at in right else piece.ljust(width)
+                for at, (piece, width) in enumerate(zip(pieces, widths, strict=True))
+            ]
+            text += GAP.join(cells).rstrip() + "\n"
     return text
 
 
-def _rich(columns: Sequence[str], rows: Sequence[Sequence[str]], right: set[int]) -> None:
+def _natural(lines: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(*lines, strict=True)]
+
+
+def _fitting(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], right: set[int], foldable: set[int], room: int
+) -> list[int]:
+    """Widths that fit into `room`, if that can be: the widest columns give way, those in `foldable` first."""
+    widths = _natural([columns, *rows])
+    for giving in (foldable, set(range(len(columns))) - right):
+        while sum(widths) + len(GAP) * (len(widths) - 1) > room:
+            wide = [at for at in giving if widths[at] > max(NARROWEST, len(columns[at]))]
+            if not wide:
+                break
+            widths[max(wide, key=lambda at: widths[at])] -= 1
+    return widths
+
+
+def _folded(text: str, width: int) -> list[str]:
+    """Pieces of `width` at most, parted at blanks, or else behind the marks that names are made of."""
+    pieces = []
+    while len(text) > width:
+        at = text.rfind(" ", 1, width + 1)
+        if at < 0:
+            at = max(text.rfind(mark, 0, width) for mark in "._-") + 1 or width
+        pieces.append(text[:at])
+        text = text[at:].lstrip(" ")
+    return [*pieces, text]
+
+
+def _at_terminal(table: str) -> None:
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for at, name in enumerate(columns):
-        table.add_column(name, justify="right" if at in right else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    Console(highlight=False).print(table)
+    heading, _, rows = table.partition("\n")
+    console = Console(highlight=False)
+    console.print(Text(heading, style="bold"), soft_wrap=True)
+    console.print(Text(rows), soft_wrap=True, end="")

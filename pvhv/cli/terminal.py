@@ -76,9 +76,23 @@ def _set_raw_windows() -> Any:
     return lambda: kernel32.SetConsoleMode(handle, before.value)
 
 
+_line_begun = False  # whether what was written last left the cursor within a line
+
+
 def write_all(data: bytes) -> None:
     """Bytes to standard output as they are."""
+    global _line_begun
     descriptor = sys.stdout.fileno()
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
+    if data:
+        _line_begun = not data.endswith(b"\n")
+
+
+def leave_line() -> None:
+    """Before something is written to standard error: go to a new line, if a terminal shows it behind the guest's."""
+    global _line_begun
+    if _line_begun and sys.stdout.isatty() and sys.stderr.isatty():
+        _line_begun = False
+        print(file=sys.stderr)

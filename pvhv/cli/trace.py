@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
 import time
 from typing import Annotated, Any
@@ -63,8 +65,9 @@ def top(
     as_json: AsJson = False,
 ) -> None:
     """Show what domains cost, over and over (once where standard output is not a terminal)."""
-    live = sys.stdout.isatty() and not as_json
-    looks = iterations or (None if live else 1)
+    at_terminal = sys.stdout.isatty() and not as_json
+    live = at_terminal and os.environ.get("TERM", "dumb") != "dumb"  # which knows no way back to its first line
+    looks = iterations or (None if at_terminal else 1)
     with connect() as client:
         before, then = client.call("counters"), time.monotonic()
         while looks is None or looks > 0:
@@ -104,9 +107,25 @@ def _show(rows: list[dict[str, Any]], live: bool, as_json: bool) -> None:
         ]
         for row in sorted(rows, key=lambda row: -row["cpu_percent"])
     ]  # fmt: skip
-    text = plain(COLUMNS, cells, RIGHT)
     if live:
         # Home, then each line over the old one, then clear what is below: no flicker.
-        text = "\x1b[H" + text.replace("\n", "\x1b[K\n") + "\x1b[J"
+        text = "\x1b[H" + _screen(cells).replace("\n", "\x1b[K\n") + "\x1b[J"
+    else:
+        text = plain(COLUMNS, cells, RIGHT)
     sys.stdout.write(text)
     sys.stdout.flush()
+
+
+def _screen(cells: list[list[str]]) -> str:
+    """As much of the table as the terminal has room for: without last columns, with a word for last rows."""
+    room = shutil.get_terminal_size()
+    shown = len(COLUMNS)
+    more = len(cells) - max(room.lines - 2, 1)  # the headings; the line where the cursor rests
+    if more > 0:
+        more += 1
+        cells = cells[:-more]
+    while True:
+        text = plain(COLUMNS[:shown], [row[:shown] for row in cells], RIGHT)
+        if shown == 1 or max(map(len, text.splitlines())) < room.columns:
+            return text + (f"... {more} more\n" if more > 0 else "")
+        shown -= 1

@@ -56,6 +56,7 @@ class Client:
         self._sending = threading.Lock()
         self._last_number = 0
         self._on_answer: dict[int, Callable[[], None]] = {}
+        self.same_code = True  # whether the host process runs the code that is on disk
 
     # -- sending ---------------------------------------------------------------------------------------------
     def start(self, call: str, on_answer: Callable[[], None] | None = None, **arguments: Any) -> int:
@@ -154,10 +155,7 @@ def connect(warn: Warn, start: bool = True) -> Client | None:
     if hello["same_code"]:
         return client
     if hello["domains"]:
-        warn(
-            f"pvhvd (process {hello['pid']}) runs older code than this command; "
-            f"`pvhv daemon stop` ends it and its domains ({hello['domains']})"
-        )
+        _tell_once(paths, hello, warn)
         return client
     with suppress(Lost):  # somebody else may have thought the same
         client.call("stop")
@@ -169,8 +167,22 @@ def connect(warn: Warn, start: bool = True) -> Client | None:
     return client
 
 
+def _tell_once(paths: Paths, hello: dict[str, Any], warn: Warn) -> None:
+    """Say that the host process runs other code than ours; to whoever asks after it first, and nobody else."""
+    pid = str(hello["pid"])
+    with suppress(OSError):
+        if paths.told.exists() and paths.told.read_text() == pid:
+            return
+        paths.told.write_text(pid)
+    warn(
+        f"pvhvd (process {pid}) runs older code than this command, and goes on as long as it has domains "
+        f"({hello['domains']})\n`pvhv daemon stop` ends it and them; the next command starts a new one"
+    )
+
+
 def _greet(client: Client) -> dict[str, Any]:
     hello: dict[str, Any] = client.call("hello", fingerprint=fingerprint(), token=_token(client.paths))
+    client.same_code = hello["same_code"]
     return hello
 
 

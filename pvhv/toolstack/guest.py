@@ -84,6 +84,7 @@ class Guest:
         self.console = console
         self.state = State.BUILDING
         self.born = time.monotonic()
+        self.line: object = object()  # what all lives have in common that began with one `create`
         self.quick_lives = 0  # how many lives in a row, this one included, were hardly lived
         self.kept = False  # it stopped, and is kept to be looked at
         self.restarts = False  # once it is taken apart, another life follows

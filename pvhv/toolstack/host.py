@@ -27,7 +27,15 @@ from pvhv.toolstack import domain_store
 from pvhv.toolstack.config import DomainConfig
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.guest import Guest, Prepared, prepare
-from pvhv.toolstack.lifecycle import DESTROYED, QUICK_LIFE_S, QUICK_RESTARTS, State, action, ending
+from pvhv.toolstack.lifecycle import (
+    DESTROYED,
+    QUICK_LIFE_S,
+    QUICK_RESTARTS,
+    Ending,
+    State,
+    action,
+    ending,
+)
 
 Listener = Callable[[Guest, str], None]
 
@@ -146,7 +154,7 @@ class Host:
             handle = before.config.uuid if before.state is State.GONE else None
             prepared = prepare(replace(before.config, name=name, uuid=handle))
             guest = Guest(self.hypervisor, self.store, prepared, console, self._handle(prepared.config))
-            guest.quick_lives = before.quick_lives
+            guest.quick_lives, guest.line = before.quick_lives, before.line
             guest.assemble(prepared)
         except ToolstackError as failure:
             self.hypervisor.console.log(f"{name} could not be restarted: {failure.message}")
@@ -170,13 +178,13 @@ class Host:
             listener(guest, what)
 
     # -- verbs -----------------------------------------------------------------------------------------------
-    def destroy(self, guest: Guest) -> Future[None]:
-        """Take a domain apart; done when it is gone."""
+    def destroy(self, guest: Guest, end: Ending = DESTROYED) -> Future[None]:
+        """Take a domain apart; done when it is gone. `end` is what is told of one that still ran."""
         future: Future[None] = Future()
         self._going.setdefault(guest.domid, []).append(future)
         if guest.ended is None or guest.restarts:
             guest.restarts = False
-            guest.ended = guest.ended or DESTROYED
+            guest.ended = guest.ended or end
             self._ended(guest)
         if guest.state is not State.DYING:
             guest.destroy()
@@ -230,7 +238,7 @@ class Host:
             ("r", living and any(vcpu.runnable for vcpu in vcpus)),
             ("b", living and all(vcpu.blocked or vcpu.polling or vcpu.down for vcpu in vcpus)),
             ("p", guest.state is State.PAUSED),
-            ("s", guest.ended not in (None, DESTROYED)),
+            ("s", guest.ended is not None and guest.ended.key != ""),
             ("c", guest.ended is not None and guest.ended.name in ("crash", "watchdog")),
             ("d", guest.state is State.DYING),
         )

@@ -91,6 +91,7 @@ ENDINGS: dict[int, Ending] = {
     SHUTDOWN_soft_reset: Ending("soft_reset", 1, "on_crash"),
 }
 DESTROYED = Ending("destroyed", 1, "")
+OUTLIVED = Ending("timeout", TIMEOUT_STATUS, "")
 
 
 def ending(code: int) -> Ending:

@@ -87,6 +87,7 @@ class Paths:
         self.lock = self.directory / "pvhvd.lock"  # held by the host process as long as it lives
         self.log = self.directory / "pvhvd.log"
         self.domains = self.directory / "domains.json"  # what runs; left behind only when pvhvd was killed
+        self.told = self.directory / "older-code"  # of which host process it was said that it runs older code
         self.endpoint = self.directory / "endpoint"  # where there are no Unix sockets: port and token
 
     @property

@@ -28,7 +28,7 @@ from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.follow import Follower
 from pvhv.toolstack.guest import Guest, prepare
 from pvhv.toolstack.host import Host
-from pvhv.toolstack.lifecycle import for_one_run
+from pvhv.toolstack.lifecycle import OUTLIVED, for_one_run
 from pvhv.toolstack.server import Call, Handler
 from pvhv.toolstack.tracing import Tracing
 
@@ -116,7 +116,7 @@ class Service:
     ) -> dict[str, Any]:
         """Make a domain. With `attach`, go on as `attach` does; with `one_run`, its first end is the end.
 
-        With `lifetime` it is destroyed after so many seconds.
+        After `lifetime` seconds it is destroyed, in whichever life it is by then.
         """
         wanted = DomainConfig.from_wire(config)
         if one_run:
@@ -147,7 +147,7 @@ class Service:
         guest, follower = await self.post_for(make, undo)
         made = {"name": guest.name, "domid": guest.domid}
         if lifetime is not None:
-            asyncio_loop.call_later(lifetime, self.hypervisor.post, partial(self._outlived, guest))
+            asyncio_loop.call_later(lifetime, self.hypervisor.post, partial(self._outlived, guest.line, attach))
         if follower is None:
             return made
         try:
@@ -157,11 +157,12 @@ class Service:
             raise
         return await self._deliver(call, follower)
 
-    def _outlived(self, guest: Guest) -> None:
+    def _outlived(self, line: object, spares_kept: bool) -> None:
+        """Its time is over. Who watched may want to look at what the file says is kept; nobody else will."""
         for life in list(self.host.guests.values()):
-            if life.console is guest.console:  # a restart is another Guest at the same console
+            if life.line is line and not (life.kept and spares_kept):
                 self.hypervisor.console.log(f"{life.name} had its time")
-                self.host.destroy(life)
+                self.host.destroy(life, OUTLIVED)
 
     async def attach(self, call: Call, domain: str) -> dict[str, Any]:
         """Follow a console from its first byte."""

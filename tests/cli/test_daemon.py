@@ -161,8 +161,18 @@ def test_older_code_is_replaced_while_it_has_no_domains(pvhv: Pvhv) -> None:
     pvhv.ok("create", pvhv.domain("one", SPIN))
     pvhv.environment["PYTHONPATH"] = str(pvhv.directory / "third")
     done = pvhv.run("list")
-    assert f"pvhvd (process {second}) runs older code than this command" in done.stderr
+    assert done.stderr == (
+        f"pvhv: pvhvd (process {second}) runs older code than this command, and goes on as long as it has domains (1)\n"
+        "      `pvhv daemon stop` ends it and them; the next command starts a new one\n"
+    )
     assert "one" in done.stdout
+    assert pvhv.run("list").stderr == ""  # that was said once
+    assert "it runs older code" in pvhv.ok("daemon", "status")  # and to who asks
+    pvhv.ok("daemon", "stop")
+    pvhv.ok("create", "one.cfg")
+    assert "runs older" not in pvhv.ok("daemon", "status")
+    pvhv.environment["PYTHONPATH"] = str(pvhv.directory / "second")
+    assert "runs older code" in pvhv.run("list").stderr  # another host process, another word
 
 
 def _hung_up(connection: socket.socket) -> bool:

@@ -76,6 +76,25 @@ def test_timeout_without_a_console(shared: Pvhv) -> None:
     shared.until(lambda: not shared.list())
 
 
+def test_a_timeout_ends_every_life_of_it(shared: Pvhv) -> None:
+    for action in ("restart", "rename-restart"):
+        # A guest that reboots once its console's page says so could not be simpler than one that always does:
+        # each life but the last is too short to be seen, and the last is kept.
+        shared.ok("create", "--timeout", "1", shared.domain("phoenix", shutdown(1), f'on_reboot = "{action}"'))
+        assert shared.list()
+        shared.until(lambda: not shared.list(), timeout=10)
+
+
+def test_a_timeout_counts_for_a_guest_that_never_stops_talking(shared: Pvhv) -> None:
+    (shared.directory / "flood.cfg").write_text('kernel = "guest-pv"\nmemory = 16')
+    began = time.monotonic()
+    done = shared.run("create", "-c", "--timeout", "2", "flood.cfg", stdin="seq 1 100000000\n")
+    assert done.returncode == 124
+    assert done.stderr == "pvhv: flood did not end within 2 s, and was destroyed\n"
+    assert time.monotonic() - began < 20
+    assert shared.list() == {}
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_run_that_is_interrupted_takes_its_domain_with_it(shared: Pvhv, number: int, status: int) -> None:
     process = shared.start("create", "-c", shared.domain("spinner", SPIN))
