@@ -3,7 +3,13 @@
 
 A TLB may hold entries the guest has removed and not flushed: that is the guest's business, until the frame changes
 hands or type (`flush_if_stale`). Translated code survives writes the engine does not see as such: those made by the
-hypervisor, and those made through a mapping that is not executable (`FrameTable.code` keeps count of these).
+hypervisor, and those made through a mapping that is not executable. `FrameTable.code` knows which frames may be written
+so, and they are forgotten when they are made executable again; frames that can be written while they are executable are
+watched (pvhv.machine.watch), but for what pagetables.made_executable takes for a kernel's view of all its memory.
+
+Not modelled: more than WATCHED such frames at a time (the oldest is watched no longer); domains on different clocks,
+which have a pCPU each, where one writes what the other executes after both have mapped it; what the hypervisor says
+by way of memory (in shared_info, rings, clock pages, bounce frames, results of a multicall) when it is run as code.
 
 Read beside it: tlbflush_timestamp in xen/arch/x86/flushtlb.c.
 """
@@ -21,6 +27,9 @@ if TYPE_CHECKING:
     from pvhv.core.cpu import Cpu
 
 
+WATCHED = 64
+
+
 class Coherence:
     """Flushes, over all pCPUs (`cpus` is asked each time: they are made as they are needed)."""
 
@@ -28,8 +37,10 @@ class Coherence:
         self.frames = frames
         self.tables = tables
         self.cpus = cpus
+        self.watched: dict[int, int] = {}  # mfn -> how many writable uses it had when it came to be watched
         tables.flush_before_reuse = self.flush_if_stale
         tables.forget_code = self.forget_code
+        tables.watch_code = self.watch_code
         tables.l4_changed = self.l4_changed
 
     def flush_if_stale(self) -> None:
@@ -52,6 +63,27 @@ class Coherence:
         """Drop what was translated from a frame."""
         for cpu in self.cpus:
             cpu.pcpu.forget_code(mfn)
+        if mfn in self.watched and not self.frames.refs[mfn]:
+            self.unwatch(mfn)
+
+    def watch_code(self, mfn: int) -> None:
+        """A frame can be executed by one mapping and written by another."""
+        watched, counts = self.watched, self.frames.type_counts
+        if mfn in watched:
+            return
+        if len(watched) >= WATCHED:
+            for other in [other for other, uses in watched.items() if counts[other] < uses] or [next(iter(watched))]:
+                self.unwatch(other)
+        watched[mfn] = counts[mfn]
+        for cpu in self.cpus:
+            cpu.pcpu.watch.add(mfn)
+            cpu.pcpu.flush_tlb()
+
+    def unwatch(self, mfn: int) -> None:
+        """It cannot any more."""
+        del self.watched[mfn]
+        for cpu in self.cpus:
+            cpu.pcpu.watch.remove(mfn)
 
     def host_wrote(self, mfn: int) -> None:
         """The hypervisor or a backend wrote to a frame a guest may execute."""

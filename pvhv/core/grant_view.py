@@ -54,11 +54,17 @@ class GrantView:
         self.mapper.grants.views.remove(self)
         self.words.release()
         self.bytes.release()
+        self.wrote()
         grants = self.granter.grants
         if not self.readonly:
             grants.table.put_page_type(self.mfn)
         grants.table.put_page(self.mfn)
         grants.unpin(self.ref, self.increment, self.readonly)
+
+    def wrote(self) -> None:
+        """What was written here may be code, and the guest is about to run it. `release` says so, too."""
+        if not self.readonly:
+            self.mapper.hypervisor.host_wrote(self.mfn)
 
     def __enter__(self) -> GrantView:
         return self

@@ -212,6 +212,7 @@ class GrantTable:
             raise GrantError(GNTST_general_error) from None
         if table.code[mfn]:
             table.code[mfn] = CODE_STALE
+            self.domain.hypervisor.pagetables.watch_code(mfn)
 
     # -- mappings of others' grants --------------------------------------------------------------------------
     def new_handle(self) -> int:

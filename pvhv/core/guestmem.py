@@ -14,6 +14,8 @@ Read beside it: xen/arch/x86/usercopy.c, xen/include/asm-x86/guest_access.h.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pvhv.core.errors import GuestFault
 from pvhv.machine.ram import Ram
 
@@ -34,6 +36,8 @@ class GuestMemory:
         self.words = ram.words
         self.bytes = ram.bytes
         self.frames = ram.frames
+        self.code: bytes | bytearray = bytes(ram.frames)  # FrameTable.code: which frames a guest may execute
+        self.host_wrote: Callable[[int], None] = lambda mfn: None  # to be told when one of those is written
         self.root = 0
         self.read_tlb: dict[int, int] = {}  # virtual page -> byte offset of the frame
         self.write_tlb: dict[int, int] = {}
@@ -117,6 +121,8 @@ class GuestMemory:
             offset = self.translate(va + done, True)
             step = min(size - done, 0x1000 - (va + done & 0xFFF))
             self.bytes[offset : offset + step] = data[done : done + step]
+            if self.code[offset >> 12]:
+                self.host_wrote(offset >> 12)
             done += step
 
     def read_words(self, va: int, count: int) -> memoryview:

@@ -110,6 +110,7 @@ class Hypervisor:
         cpu = self._cpus.get(virtual)
         if cpu is None:
             cpu = self._cpus[virtual] = Cpu(PCPU(self.ram, "virtual" if virtual else "wall"), self.ram)
+            cpu.memory.code, cpu.memory.host_wrote = self.frames.code, self.host_wrote
             exits = self._exits[virtual] = Exits(self, cpu)
             exits.install()
         return cpu

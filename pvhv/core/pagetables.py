@@ -15,8 +15,9 @@ next page-table operation.
 
 Not modelled: linear (self-referencing) page tables, as in a Xen built without CONFIG_PV_LINEAR_PT; superpages, which
 Xen denies PV guests too; the U and G bits Xen adds to kernel entries, because our guest kernels run at CPL 1; code that
-is changed through a writable, not executable mapping while an executable one is in use: of such stores the engine sees
-the first after a TLB flush, so that mapping has to be closed, or flushed, before what it wrote is run.
+is changed through the one writable mapping its frame had before it was made executable (see `made_executable`): of such
+stores the engine sees the first after a TLB flush, so that mapping has to be closed, or flushed, before what was
+written is run.
 
 Read beside it: xen/arch/x86/mm.c, promote_*_table, demote_*_table, mod_*_entry, get_page_from_*.
 """
@@ -91,6 +92,7 @@ class PageTables:
         self.must_yield: Callable[[int], bool] = lambda cost: False
         self.flush_before_reuse: Callable[[], None] = lambda: None
         self.forget_code: Callable[[int], None] = lambda mfn: None
+        self.watch_code: Callable[[int], None] = lambda mfn: None
         self.stale = False  # entries were removed since the last flush: TLBs may still know them
         self.l4_changed: Callable[[], None] = lambda: None
         self.domain_freed_frames: Callable[[int, int, int], None] = lambda domid, mfn, count: None
@@ -160,8 +162,10 @@ class PageTables:
                 raise HypercallError(Errno.EBUSY) from None
             if frames.code[mfn]:
                 frames.code[mfn] = CODE_STALE
+                if entry & NX:
+                    self.watch_code(mfn)
         if not entry & NX:
-            self.made_executable(mfn)
+            self.made_executable(mfn, entry, 0)
 
     def put_l1_entry(self, entry: int, table_owner: int) -> None:
         """Drop what a present L1 entry holds. (put_page_from_l1e)"""
@@ -180,14 +184,24 @@ class PageTables:
         else:
             frames.put_page(mfn)
 
-    def made_executable(self, mfn: int) -> None:
-        """An executable mapping of `mfn` comes to be: translations made before the last writes must go."""
-        code = self.frames.code
+    def made_executable(self, mfn: int, entry: int, old: int) -> None:
+        """An executable mapping of `mfn`, `entry`, comes to be: translations made before the last writes must go.
+
+        A writable use beside it may change the code again without the engine noticing, unless the frame is watched.
+        One such use is most kernels' view of all their memory, which they do not write code through, and watching
+        that would be too much: more than one is asked for. `old` is the entry this one replaces, whose use is about to
+        go.
+        """
+        frames = self.frames
+        code = frames.code
         if code[mfn] == CODE_STALE:
             self.forget_code(mfn)
-        # A writable use beside the executable one may change the code again without the engine noticing.
-        writable_now = self.frames.types[mfn] & TYPE_MASK == WRITABLE and self.frames.type_counts[mfn]
-        code[mfn] = CODE_STALE if writable_now else CODE_MAPPED
+        writers = frames.type_counts[mfn] if frames.types[mfn] & TYPE_MASK == WRITABLE else 0
+        code[mfn] = CODE_STALE if writers else CODE_MAPPED
+        if writers > 1:
+            own = entry & RW or (old & (PRESENT | RW) == PRESENT | RW and not (old ^ entry) & ADDRESS)
+            if writers > (2 if own else 1):
+                self.watch_code(mfn)
 
     def _promote_l1(self, mfn: int) -> None:
         owner = self.frames.owner[mfn]
@@ -327,7 +341,7 @@ class PageTables:
                 raise HypercallError(Errno.EINVAL)
             if old & PRESENT and not (old ^ new) & REVALIDATED:
                 if (old & ~new) & NX:
-                    self.made_executable((new & ADDRESS) >> 12)
+                    self.made_executable((new & ADDRESS) >> 12, new, 0)
                 self.words[slot] = new | old & (ACCESSED | DIRTY) if preserve_ad else new
                 return
             self.get_l1_entry(new, table_owner, page_owner)

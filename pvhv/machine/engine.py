@@ -25,7 +25,7 @@ from typing import Any
 ARCH_X86, MODE_64 = 4, 8
 PROT_ALL = 7
 HOOK_INTR, HOOK_INSN, HOOK_CODE, HOOK_BLOCK = 1, 2, 4, 8
-HOOK_INSN_INVALID, HOOK_EDGE_GENERATED = 1 << 14, 1 << 15
+HOOK_MEM_FETCH_PROT, HOOK_INSN_INVALID, HOOK_EDGE_GENERATED = 1 << 9, 1 << 14, 1 << 15
 INSN_CPUID, INSN_IN, INSN_OUT, INSN_SYSCALL, INSN_SYSENTER = 113, 218, 500, 699, 700
 
 # uc_reg_read/uc_reg_write numbers.
@@ -93,6 +93,7 @@ uc_ctl = _function(_quick, "uc_ctl", c_void_p, c_uint32)
 uc_hook_add = _function(
     _quick, "uc_hook_add", c_void_p, POINTER(c_size_t), c_int, c_void_p, c_void_p, c_uint64, c_uint64
 )
+uc_hook_del = _function(_quick, "uc_hook_del", c_void_p, c_size_t)
 uc_mem_map_ptr = _function(_quick, "uc_mem_map_ptr", c_void_p, c_uint64, c_uint64, c_uint32, c_void_p)
 uc_reg_read = _function(_quick, "uc_reg_read", c_void_p, c_int, c_void_p)
 uc_reg_write = _function(_quick, "uc_reg_write", c_void_p, c_int, c_void_p)
@@ -145,14 +146,21 @@ class Engine:
     def map(self, guest_physical: int, size: int, host_address: int) -> None:
         check("uc_mem_map_ptr", uc_mem_map_ptr(self.handle, guest_physical, size, PROT_ALL, host_address))
 
-    def add_hook(self, kind: int, callback: Any, user_data: int = 0, instruction: int | None = None) -> None:
-        """Register a ctypes callback, or the address of a C function, for all addresses."""
+    def add_hook(
+        self, kind: int, callback: Any, user_data: int = 0, instruction: int | None = None, begin: int = 1, end: int = 0
+    ) -> int:
+        """Register a ctypes callback, or the address of a C function, for all addresses or some; its handle."""
         hook = c_size_t()
         address = callback if isinstance(callback, int) else ctypes.cast(callback, c_void_p).value
         extra = () if instruction is None else (c_int(instruction),)
-        code = uc_hook_add(self.handle, byref(hook), kind, address, user_data, 1, 0, *extra)
+        code = uc_hook_add(self.handle, byref(hook), kind, address, user_data, begin, end, *extra)
         check(f"uc_hook_add({kind})", code)
-        self._keep.append(callback)
+        if callback not in self._keep:
+            self._keep.append(callback)
+        return hook.value
+
+    def remove_hook(self, hook: int) -> None:
+        check("uc_hook_del", uc_hook_del(self.handle, hook))
 
     def register(self, number: int) -> int:
         value = (c_uint64 * 8)()

@@ -45,6 +45,7 @@ from pvhv.machine.exits import DR7_OFF, ExceptionHandlers, Exits, Handler, IntHa
 from pvhv.machine.private import Private
 from pvhv.machine.ram import PAGE_SIZE, Ram
 from pvhv.machine.ticker import Ticker
+from pvhv.machine.watch import Watch
 
 __all__ = ["CR0_PV", "CR0_TS", "CR4_PV", "CR4_TSD", "FAULT_ADDRESS", "PCPU", "Unhandled"]
 
@@ -109,6 +110,7 @@ class PCPU:
         engine = self._engine = uc.Engine()
         self._handle = engine.handle
         engine.map(0, self.ram.size, self.ram.address)
+        self.watch = Watch(engine)
         self._private = Private(engine, self.ram)
         self.vmcb = self._private.vmcb
 

@@ -85,7 +85,7 @@ def fetch(memory: GuestMemory, address: int, request: struct.Struct) -> tuple[in
 
 def reply(memory: GuestMemory, address: int, at: int, answer: bytes) -> None:
     """Answer at `address`, which was at `at` when the request was fetched, and may have been mapped away since."""
-    if at and memory.write_tlb.get(address >> 12) == at - (address & 0xFFF):
+    if at and memory.write_tlb.get(address >> 12) == at - (address & 0xFFF) and not memory.code[at >> 12]:
         memory.bytes[at : at + len(answer)] = answer
     else:
         memory.write(address, answer)

@@ -153,7 +153,7 @@ def apply(
                     type_counts[target] += 1
                 refs[target] += 1
                 if new < NX:
-                    tables.made_executable(target)
+                    tables.made_executable(target, new, old)
             words[slot] = new
             if old & PRESENT:
                 dropped = (old & ADDRESS) >> 12
