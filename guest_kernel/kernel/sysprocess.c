@@ -7,6 +7,7 @@
 #include <process.h>
 #include <pv_ops.h>
 #include <syscall.h>
+#include <tty.h>
 
 s64 sys_exit(struct trap_frame *frame)
 {
@@ -97,6 +98,8 @@ s64 sys_setgroup(struct trap_frame *frame)
     if (p != current && p->parent != current)
         return -EPERM;
     p->group = ARG2(frame) ? (int)ARG2(frame) : p->pid;
+    if (tty_interrupted(p->group))
+        process_kill(p->pid);
     return 0;
 }
 

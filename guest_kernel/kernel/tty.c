@@ -13,7 +13,8 @@ enum { CTRL_C = 3, CTRL_D = 4, BACKSPACE = 8, CTRL_U = 21, DELETE = 127 };
 
 static const struct wire *wire;
 static bool raw;
-static int foreground; /* the process group that ^C kills */
+static int foreground;   /* the process group that ^C kills */
+static bool interrupted; /* ... and has killed: what joins it later is too late */
 
 static char input[1024];
 static u32 input_end, input_start; /* bytes ever stored and ever taken */
@@ -22,12 +23,23 @@ static char line[256]; /* being edited by the reader */
 static u32 line_length, line_given;
 static bool line_done;
 
+static void interrupt(void)
+{
+    interrupted = true;
+    process_kill_group(foreground);
+}
+
+bool tty_interrupted(int group)
+{
+    return interrupted && group == foreground;
+}
+
 bool tty_input(char byte)
 {
     if (byte == CTRL_C && !raw && foreground) {
         input_start = input_end; /* what was typed ahead is void */
         line_length = 0;
-        process_kill_group(foreground);
+        interrupt();
         return true;
     }
     if (input_end - input_start == sizeof(input))
@@ -160,10 +172,11 @@ int tty_control(int command, u64 argument)
         return 0;
     case TTY_GROUP:
         foreground = (int)argument;
+        interrupted = false;
         /* A ^C typed while the shell was still busy starting this group was meant for it. */
         while (foreground && input_start != input_end && input[input_start % sizeof(input)] == CTRL_C) {
             input_start++;
-            process_kill_group(foreground);
+            interrupt();
         }
         return 0;
     }

@@ -187,6 +187,15 @@ def test_control_c_ends_the_program_and_not_the_shell(terminal: Terminal) -> Non
         terminal.see("^C\n" + PROMPT)
 
 
+@pytest.mark.parametrize("command", ["spin", "cat | spin", "spin | cat | spin", "cat | cat"])
+def test_control_c_that_is_typed_while_the_program_is_being_started(terminal: Terminal, command: str) -> None:
+    """It comes with the line that starts it: the shell has nobody yet whom it could end, and then all of them."""
+    with terminal.machine:
+        for _ in range(3):
+            terminal.type(f"{command}\r\x03")
+            terminal.see(f"{command}\nKilled\n{PROMPT}")
+
+
 def test_control_d_ends_input(terminal: Terminal) -> None:
     with terminal.machine:
         terminal.type("wc\r")

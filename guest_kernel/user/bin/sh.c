@@ -247,6 +247,8 @@ static void run_pipeline(struct command *commands, int count, int background)
             count = i;
             break;
         }
+        /* Both of us do this, whoever comes first: a ^C that was typed already shall find the child in its group. */
+        setgroup(pids[i], group);
         if (!group) {
             group = pids[i];
             if (!background) {
@@ -254,7 +256,6 @@ static void run_pipeline(struct command *commands, int count, int background)
                 terminal(TTY_GROUP, group);
             }
         }
-        setgroup(pids[i], group);
     }
     if (input >= 0)
         close(input);
