@@ -2,10 +2,10 @@
  *
  * Physical pages.
  *
- * "Physical" in this kernel always means the numbering in which our memory runs from 0 without holes.  On
- * bare hardware that is what the CPU calls physical too.  Under Xen it is *pseudo-physical*: the frames we
- * were really given (machine frames) lie anywhere, and only make_pte() and pte_physical() of the pv_ops
- * ever see their numbers.
+ * "Physical" in this kernel always means a numbering in which our memory begins at 0.  On bare hardware that is
+ * what the CPU calls physical too; it has holes, where devices answer and not memory.  Under Xen it is
+ * *pseudo-physical*, without holes: the frames we were really given (machine frames) lie anywhere, and only
+ * make_pte() and pte_physical() of the pv_ops ever see their numbers.
  */
 #pragma once
 
@@ -34,7 +34,8 @@ struct page {
 #define PAGE_LIVE_TABLE 1
 
 extern struct page *pages; /* indexed by frame number */
-extern u64 page_count;
+extern u64 page_count;   /* how far the numbering goes */
+extern u64 pages_total;  /* how many of these there really are */
 extern u64 pages_free, pages_tables;
 
 /* Until the physmap stands, the boot mapping serves for it: boot code moves this from the one to the other. */
@@ -47,12 +48,12 @@ static inline struct page *page_of(paddr_t physical) { return pages + (physical 
 static inline paddr_t page_phys(const struct page *page) { return (u64)(page - pages) << PAGE_SHIFT; }
 static inline void *page_virt(const struct page *page) { return virt(page_phys(page)); }
 
-void pages_init(paddr_t array, u64 count);         /* all pages taken */
-void pages_add(paddr_t from, paddr_t to);          /* these are free */
-struct page *page_alloc(void);                     /* one reference; contents undefined; NULL if none left */
+void pages_init(paddr_t array, u64 count, u64 total); /* all pages taken */
+void pages_add(paddr_t from, paddr_t to);             /* these are free */
+struct page *page_alloc(void);                        /* one reference; contents undefined; NULL if none left */
 struct page *page_alloc_zeroed(void);
-void page_get(struct page *page);                  /* one more reference */
-void page_put(struct page *page);                  /* one less; the last one frees */
+void page_get(struct page *page);                     /* one more reference */
+void page_put(struct page *page);                     /* one less; the last one frees */
 
 /* kernel/heap.c: small things. Never more than a page. */
 void *kmalloc(size_t size); /* zeroed; NULL if there is no memory */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * A trap frame: all that the CPU was doing when it came into the kernel.  The column's entry code (pv/entry.S)
+ * A trap frame: all that the CPU was doing when it came into the kernel.  The column's entry code (entry.S)
  * builds one on the kernel stack, and going back means loading all of it.  The order below is the order of the
- * pushes; from rax on it is also what the hypervisor's iret wants to see.
+ * pushes: the CPU's own from the error code up, and under Xen, from rax on, what its iret wants to see.
  */
 #pragma once
 
@@ -20,7 +20,7 @@ enum {
     TRAP_NO_DEVICE = 7,
     TRAP_PAGE_FAULT = 14,
     TRAP_EXCEPTIONS = 32,
-    TRAP_INTERRUPT = 32, /* pseudo-vector: events, whatever their number */
+    TRAP_INTERRUPT = 32, /* pseudo-vector: all of them; which one is the column's business */
     TRAP_SYSCALL = 33,   /* pseudo-vector */
 };
 
@@ -32,13 +32,13 @@ static inline bool from_user(const struct trap_frame *frame) { return (frame->cs
 /* kernel/trap.c: called by the entry code with interrupts off, whatever came. */
 void trap(struct trap_frame *frame);
 
-/* The column: one pass over what is pending. */
-void interrupts_dispatch(void);
+/* The column: take what is pending to its handlers. `frame->error` is what the column's entry code put there. */
+void interrupts_dispatch(struct trap_frame *frame);
 
 /* kernel/syscall.c */
 void syscall(struct trap_frame *frame);
 
-/* pv/entry.S: load a whole trap frame and go. */
+/* entry.S: load a whole trap frame and go. */
 void trap_return(struct trap_frame *frame) NORETURN;
 
 /* kernel/oops.c: the kernel did wrong. Prints everything and shuts down as crashed. */

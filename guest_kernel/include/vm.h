@@ -5,14 +5,14 @@
  *     0000000000400000   the program: text, data, then the heap, upwards (sbrk)
  *     0000000010000000   mmap, upwards
  *     0000000040000000   the end of the stack, which grows downwards
- *     ffff800000000000   the hypervisor's, if there is one
+ *     ffff800000000000   the hypervisor's, if there is one that needs a place
  *     ffff880000000000   all physical memory (PHYSMAP_BASE)
  *     ffffffff80000000   the kernel image (KERNEL_BASE)
  *
  * Two roots share one lower half: `kernel_root` has the kernel's entries besides and is the table while the
  * kernel runs; `user_root` has only the lower half and is the table in user mode.  A 64-bit PV guest needs
- * that, because the hypervisor, not the CPU's rings, keeps user code out of kernel memory; on bare hardware
- * the two would be one.
+ * that, because its kernel runs in ring 3 too, where no page-table entry can keep user code out of kernel
+ * memory; on bare hardware the two are one (pv_ops.two_roots).
  *
  * What a process *may* use is said by its areas; its page tables are filled from them fault by fault.
  */
@@ -43,12 +43,13 @@ struct address_space {
     struct area *areas;
     u64 program_break; /* exact; the heap area ends at the next page */
     u64 user_pages;    /* mapped now */
-    bool live;         /* the MMU may use the tables: see pv_ops.space_live */
+    bool live;         /* the MMU may use the tables */
 };
 
 /* kernel/vm.c */
 extern struct page *kernel_tables; /* the root the kernel booted on: the pattern of every upper half */
 struct address_space *space_create(void);
+void space_live(struct address_space *space);                 /* once it is built: see pv_ops.space_live */
 struct address_space *space_copy(struct address_space *from); /* fork: share pages copy-on-write */
 void space_destroy(struct address_space *space);
 pte_t *space_pte(struct address_space *space, u64 va, bool create);

@@ -140,7 +140,7 @@ int process_exec(struct trap_frame *frame, const char *path, char *arguments, in
 
     /* The point of no return. */
     pv.batch_begin();
-    pv.space_live(space);
+    space_live(space);
     pv.switch_to(space, (u64)current->kernel_stack + KERNEL_STACK_SIZE, true);
     pv.batch_end();
     current->space = space;

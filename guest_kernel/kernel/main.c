@@ -10,11 +10,11 @@
 #include <pv_ops.h>
 #include <tty.h>
 
-extern const u8 initfs_start[], initfs_end[]; /* the column's initfs.S */
+extern const u8 initfs_start[], initfs_end[]; /* initfs.S */
 
 void kernel_main(void)
 {
-    kprintf("guest_kernel (%s): %lu MiB of memory, %lu free\n", pv.name, page_count >> 8, pages_free >> 8);
+    kprintf("guest_kernel (%s): %lu MiB of memory, %lu free\n", pv.name, pages_total >> 8, pages_free >> 8);
     pv.set_traps();
     ramfs_init(initfs_start, initfs_end);
     devices_init();

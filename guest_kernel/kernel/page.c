@@ -6,15 +6,16 @@
 #include <page.h>
 
 struct page *pages;
-u64 page_count, pages_free, pages_tables;
+u64 page_count, pages_total, pages_free, pages_tables;
 u64 physmap = KERNEL_BASE;
 
 static struct page *free_list;
 
-void pages_init(paddr_t array, u64 count)
+void pages_init(paddr_t array, u64 count, u64 total)
 {
     pages = virt(array);
     page_count = count;
+    pages_total = total;
     memset(pages, 0, count * sizeof(struct page));
     for (u64 i = 0; i < count; i++)
         pages[i].references = 1;

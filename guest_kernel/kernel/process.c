@@ -93,7 +93,7 @@ struct process *process_start_init(const char *path)
     p->space = space_create();
     if (!p->space)
         panic("no memory for the first process");
-    pv.space_live(p->space);
+    space_live(p->space);
     p->group = p->pid;
     p->directory = inode_find("/");
     inode_get(p->directory);

@@ -19,7 +19,7 @@ s64 sys_time(struct trap_frame *frame)
 
 s64 sys_memory(struct trap_frame *frame)
 {
-    struct memory_info info = { page_count, pages_free, pages_tables };
+    struct memory_info info = { pages_total, pages_free, pages_tables };
 
     return copy_to_user(ARG1(frame), &info, sizeof(info));
 }

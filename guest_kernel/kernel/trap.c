@@ -34,7 +34,7 @@ void trap(struct trap_frame *frame)
 {
     switch (frame->vector) {
     case TRAP_INTERRUPT:
-        interrupts_dispatch();
+        interrupts_dispatch(frame);
         break;
     case TRAP_SYSCALL:
         syscall(frame);

@@ -3,7 +3,7 @@
  * Page tables of address spaces.
  *
  * Under a hypervisor, a table the MMU walks cannot be written, only asked to be changed (pv.set_pte).  So a
- * whole space is built first, with plain stores, and declared live at once (pv.space_live): one call instead of
+ * whole space is built first, with plain stores, and declared live at once (space_live): one call instead of
  * hundreds.  Later changes go through pv.set_pte, which knows what is live; between batch_begin and batch_end
  * they are only queued, so nothing read back there is up to date.
  */
@@ -50,7 +50,7 @@ struct address_space *space_create(void)
     if (!space)
         return NULL;
     space->kernel_root = table_create(space);
-    space->user_root = table_create(space);
+    space->user_root = pv.two_roots ? table_create(space) : space->kernel_root;
     if (!space->kernel_root || !space->user_root) {
         space_destroy(space);
         return NULL;
@@ -59,6 +59,13 @@ struct address_space *space_create(void)
     memcpy(entries(space->kernel_root) + first, entries(kernel_tables) + first,
            (TABLE_ENTRIES - first) * sizeof(pte_t));
     return space;
+}
+
+/* Complete: from now on the MMU may use it. */
+void space_live(struct address_space *space)
+{
+    pv.space_live(space);
+    space->live = true;
 }
 
 pte_t *space_pte(struct address_space *space, u64 va, bool create)
@@ -77,7 +84,7 @@ pte_t *space_pte(struct address_space *space, u64 va, bool create)
         pte_t entry = pv.make_pte(page_phys(table), PTE_TABLE);
 
         pv.set_pte(slot, entry);
-        if (level == 4) /* the lower halves of both roots are alike, always */
+        if (level == 4 && pv.two_roots) /* their lower halves are alike, always */
             pv.set_pte(entries(space->user_root) + pte_index(va, 4), entry);
     }
     return entries(table) + pte_index(va, 1);
@@ -118,7 +125,8 @@ void space_each_table(struct address_space *space, void (*call)(struct page *tab
 {
     walk(space->kernel_root, 4, 0, NULL, NULL, call);
     call(space->kernel_root);
-    call(space->user_root);
+    if (pv.two_roots)
+        call(space->user_root);
 }
 
 /* fork, for one page: both have it now, and neither may write it before making a copy. */
@@ -154,7 +162,7 @@ struct address_space *space_copy(struct address_space *from)
     pv.batch_begin();
     walk(from->kernel_root, 4, 0, copy, share_page, NULL);
     pv.flush_all(); /* the TLB may still think it can write */
-    pv.space_live(copy);
+    space_live(copy);
     pv.batch_end();
     if (copy->user_pages != from->user_pages) {
         space_destroy(copy);
@@ -172,11 +180,12 @@ void space_destroy(struct address_space *space)
 {
     if (space->live)
         pv.space_dead(space);
+    space->live = false;
     if (space->kernel_root)
         walk(space->kernel_root, 4, 0, NULL, drop_page, table_free);
     if (space->kernel_root)
         table_free(space->kernel_root);
-    if (space->user_root)
+    if (space->user_root && pv.two_roots)
         table_free(space->user_root);
     area_free_all(space);
     kfree(space);
@@ -188,7 +197,7 @@ void space_destroy(struct address_space *space)
  */
 void space_unmap(struct address_space *space, u64 start, u64 end)
 {
-    u64 unmapped = 0;
+    u64 unmapped = 0, last = 0;
 
     pv.batch_begin();
     for (u64 va = start; va < end; va += PAGE_SIZE) {
@@ -202,9 +211,12 @@ void space_unmap(struct address_space *space, u64 start, u64 end)
             page_put(page_of(pv.pte_physical(*slot)));
             pv.set_pte(slot, 0);
             unmapped++;
+            last = va;
         }
     }
-    if (unmapped)
+    if (unmapped == 1)
+        pv.flush_page(last);
+    else if (unmapped)
         pv.flush_all();
     pv.batch_end();
     space->user_pages -= unmapped;

@@ -26,11 +26,6 @@ void pv_irq_enable(void)
         HYPERVISOR_xen_version(XENVER_version, NULL);
 }
 
-bool pv_irq_enabled(void)
-{
-    return !*(volatile u8 *)&this_vcpu->evtchn_upcall_mask;
-}
-
 /* `block` clears the mask and sleeps in one step, unless something is pending: there is no gap to lose a wake-up in. */
 void pv_idle(void)
 {

@@ -21,7 +21,7 @@ void events_init(void)
 }
 
 /* Clear each bit before acting on it: what comes in between sets it again and is seen, not lost. */
-void interrupts_dispatch(void)
+void interrupts_dispatch(struct trap_frame *frame)
 {
     this_vcpu->evtchn_upcall_pending = 0;
     for (;;) {

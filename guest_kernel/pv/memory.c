@@ -170,7 +170,7 @@ void memory_init(u64 boot_stack)
     array_end = PAGE_UP(array + frames * sizeof(struct page));
     if (array_end + (1UL << 20) > frames * PAGE_SIZE)
         panic("%lu KiB of memory are not enough", frames * 4);
-    pages_init(array, frames);
+    pages_init(array, frames, frames);
     pages_add(0, image_phys(image_start));
     pages_add(array_end, frames * PAGE_SIZE);
     for (paddr_t at = boot_tables; at < boot_tables_end; at += PAGE_SIZE)

@@ -65,7 +65,6 @@ void pv_space_live(struct address_space *space)
     queue_mmuext(MMUEXT_PIN_L4_TABLE, machine_frame(page_phys(space->kernel_root)), 0);
     queue_mmuext(MMUEXT_PIN_L4_TABLE, machine_frame(page_phys(space->user_root)), 0);
     batch_end();
-    space->live = true;
 }
 
 void pv_space_dead(struct address_space *space)
@@ -75,7 +74,6 @@ void pv_space_dead(struct address_space *space)
     queue_mmuext(MMUEXT_UNPIN_TABLE, machine_frame(page_phys(space->kernel_root)), 0);
     space_each_table(space, table_dead);
     batch_end();
-    space->live = false;
 }
 
 void pv_flush_page(u64 va)

@@ -56,7 +56,6 @@ u64 pv_tsc_khz(void);
 void timer_init(void);
 void pv_irq_disable(void);
 void pv_irq_enable(void);
-bool pv_irq_enabled(void);
 void pv_idle(void);
 void pv_fpu_disable(bool disable);
 u64 pv_fault_address(void);

@@ -13,7 +13,6 @@ const struct pv_ops pv = {
     /* interrupts: cpu.c, events.c */
     .irq_disable = pv_irq_disable,
     .irq_enable = pv_irq_enable,
-    .irq_enabled = pv_irq_enabled,
     .idle = pv_idle,
 
     /* the CPU: traps.c, cpu.c */
@@ -23,6 +22,7 @@ const struct pv_ops pv = {
     .cpuid = pv_cpuid,
 
     /* page tables: pagetables.c, batch.c */
+    .two_roots = true,
     .make_pte = pv_make_pte,
     .pte_physical = pv_pte_physical,
     .set_pte = pv_set_pte,

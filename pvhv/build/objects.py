@@ -96,7 +96,8 @@ class Workshop:
 
     def link(self, images: Iterable[Image], objects: Mapping[Source, str]) -> dict[Image, Path]:
         """The linked files, in the store; an image that lacks an object is left out quietly."""
-        wanted = [image for image in images if all(source in objects for source in image.sources)]
+        possible = [image for image in images if all(source in objects for source in image.sources)]
+        wanted = list(dict.fromkeys(possible))
         self.progress.expect(len(wanted))
         return self._spread(
             wanted,
