@@ -100,18 +100,18 @@ struct memory_info {
 };
 
 struct machine_info {
-    char hypervisor[16]; /* e.g. "Xen 4.17", empty on bare metal */
+    char hypervisor[16]; /* e.g. "Xen 4.17", or as it calls itself; empty on bare metal */
     char vendor[16];
     char model[52];
     unsigned long tsc_khz;
 };
 
-/* Operations of the kernel that `bench` times and that need privilege: see kernel/privileged.c. */
+/* Operations of the kernel that `bench` times and that need privilege: see the column's privileged.c. */
 enum {
-    PRIVILEGED_NULL_CALL,  /* the cheapest call into the hypervisor */
+    PRIVILEGED_NULL_CALL,  /* the cheapest call into the hypervisor; native: read a port */
     PRIVILEGED_PTE_UPDATE, /* change one page-table entry, and back */
     PRIVILEGED_PTE_BATCH,  /* the same, 512 entries a batch; timed per entry */
-    PRIVILEGED_EVENT,      /* send an event to ourselves, and receive it */
+    PRIVILEGED_EVENT,      /* send an event to ourselves, and receive it; native: an interrupt */
     PRIVILEGED_GRANT_COPY, /* copy a page by grant reference */
     PRIVILEGED_GRANT_MAP,  /* map and unmap a granted page */
     PRIVILEGED_COUNT

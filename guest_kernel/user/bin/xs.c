@@ -140,6 +140,8 @@ int main(int argc, char **argv)
     const char *verb = argc > 1 ? argv[1] : "", *path = argc > 2 ? argv[2] : NULL;
 
     device = open("/dev/xenstore", O_READ | O_WRITE);
+    if (device == -ENOENT)
+        fail("xs: this machine has no xenstore: it is not a guest of Xen's\n");
     if (device < 0)
         fail("xs: /dev/xenstore: %s\n", error_text(device));
     if (!strcmp(verb, "ls"))
