@@ -67,6 +67,7 @@ DR6, DR7 = DR0 + 6, DR0 + 7
 VM_VMCB: Final = 5504 // 8
 INTERCEPT: Final = 5520 // 8
 NESTED_CR3: Final = 5544 // 8
+NESTED_PG_MODE: Final = 5552 // 4  # a 32-bit word
 
 # The part of the state that a context holds, and so the part that is looked at.
 STATE_BYTES: Final = 5568
@@ -77,6 +78,8 @@ HF_CS32, HF_SS32, HF_PE = 1 << 4, 1 << 5, 1 << 7
 HF_MP, HF_EM, HF_TS = 1 << 9, 1 << 10, 1 << 11
 HF_LMA, HF_CS64 = 1 << 14, 1 << 15
 HF_SVME, HF_GUEST, HF_OSFXSR, HF_SMAP, HF_IOBPT = 1 << 20, 1 << 21, 1 << 22, 1 << 23, 1 << 24
+HF_INHIBIT_IRQ: Final = 1 << 3
+HF2_NPT: Final = 1 << 38  # nested paging: bit 6 of hflags2
 
 CC_OP_EFLAGS: Final = 1  # "the arithmetic flags are those in cc_src"
 CF, PF, AF, ZF, SF, TF, IF, DF, OF = (1 << n for n in (0, 2, 4, 6, 7, 8, 9, 10, 11))

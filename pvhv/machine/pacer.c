@@ -29,7 +29,7 @@ typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
-#define LAYOUT 5 /* of struct pacer: the number pacer.py has */
+#define LAYOUT 6 /* of struct pacer: the number pacer.py has */
 #define TABLE_BITS 15
 
 #if defined(_WIN32)
@@ -81,15 +81,19 @@ struct pacer {
     void (*on_cpuid)(void);
     u32 (*on_in)(u32, int);
     void (*on_out)(u32, int, u32);
-    u64 spare[5];               /* the table begins at 256 bytes */
+    u64 window;                 /* stop, too, where the guest can take an interrupt */
+    u64 executed_user;          /* of `executed`, those at CPL 3; kept if asked for */
+    u64 spare[3];               /* the table begins at 256 bytes */
     struct entry table[1u << TABLE_BITS];
 };
 
-enum { RCX = 1, R11 = 11, RIP = 16, EFLAGS = 17, CC_SRC = 19, CC_OP_DF = 21, HFLAGS = 22, CR3 = 56 };
-enum { TF = 1 << 8, DF = 1 << 10, RF = 1 << 16, ARITHMETIC_FLAGS = 0x8d5, HF_CS64 = 1 << 15 };
+enum { RCX = 1, R11 = 11, RIP = 16, EFLAGS = 17, CC_SRC = 19, CC_OP_DF = 21, HFLAGS = 22, CR0 = 53, CR3 = 56 };
+enum { NESTED_CR3 = 5544 / 8 };
+enum { TF = 1 << 8, DF = 1 << 10, IF = 1 << 9, RF = 1 << 16, ARITHMETIC_FLAGS = 0x8d5 };
+enum { HF_CPL = 3, HF_INHIBIT_IRQ = 1 << 3, HF_CS64 = 1 << 15, HF2_NPT = 1 << 6 };
 enum { CC_OP_EFLAGS = 1, REG_RFLAGS = 253 };
 enum { REQUEST_CACHE = (int)(8u | 2u << 26 | 3u << 30) };
-enum { EXIT_DB = 0x141, EXIT_PF = 0x14e, FETCH = 1 << 4 };
+enum { DB = 1, PF = 14, EXIT_DB = 0x141, EXIT_PF = 0x14e, EXIT_NPF = 0x500, FETCH = 1 << 4 };
 
 /* ---- how long is an instruction ----------------------------------------------------------- */
 
@@ -205,22 +209,37 @@ static u32 instruction_length(const u8 *p, int long_mode)
 
 /* ---- reading the guest's code ------------------------------------------------------------- */
 
-static const u8 *code_page(const struct pacer *p, u64 va)
+/* Where a four-level walk of `va` from `table` ends, or ~0; the tables' own addresses go through `second`. */
+static u64 walk(const struct pacer *p, u64 table, u64 va, u64 (*second)(const struct pacer *, u64))
 {
-    u64 table = p->state[CR3];
     for (int shift = 39;; shift -= 9) {
         u64 at = (table & 0x000ffffffffff000ull) + (va >> shift & 511) * 8;
+        if (second)
+            at = second(p, at);
         if (at >= p->ram_bytes)
-            return 0;
+            return ~0ull;
         table = p->ram[at / 8];
         if (!(table & 1))
-            return 0;
-        if (shift == 12 || (table & 0x80 && shift < 39)) {
-            u64 base = table & 0x000ffffffffff000ull & ~((1ull << shift) - 1);
-            base |= va & ((1ull << shift) - 1) & ~4095ull;
-            return base >= p->ram_bytes ? 0 : (const u8 *)p->ram + base;
-        }
+            return ~0ull;
+        if (shift == 12 || (table & 0x80 && shift < 39))
+            return (table & 0x000ffffffffff000ull & ~((1ull << shift) - 1)) | (va & ((1ull << shift) - 1));
     }
+}
+
+/* Machine address of a guest-physical one: the same, unless nested paging is on. */
+static u64 machine(const struct pacer *p, u64 guest_physical)
+{
+    if (!(p->state[HFLAGS] >> 32 & HF2_NPT))
+        return guest_physical;
+    return walk(p, p->state[NESTED_CR3], guest_physical, 0);
+}
+
+static const u8 *code_page(const struct pacer *p, u64 va)
+{
+    u64 at = p->state[CR0] >> 31 & 1 ? walk(p, p->state[CR3], va, machine) : (u32)va;
+    if (at != ~0ull)
+        at = machine(p, at);
+    return at >= p->ram_bytes ? 0 : (const u8 *)p->ram + (at & ~4095ull);
 }
 
 /* How many instructions begin in [from, to); *end is where the last of them ends. */
@@ -253,6 +272,19 @@ static u64 instructions(const struct pacer *p, u64 from, u64 to, u64 *end)
 static struct entry *entry_of(struct pacer *p, u64 place)
 {
     return &p->table[place >> 7 & ((1u << TABLE_BITS) - 1)];
+}
+
+static void count(struct pacer *p, u64 instructions)
+{
+    p->executed += instructions;
+    if ((p->state[HFLAGS] & HF_CPL) == 3)
+        p->executed_user += instructions;
+}
+
+/* Whether an interrupt would be taken here that waits for it. */
+static int window_open(const struct pacer *p)
+{
+    return p->window && p->state[EFLAGS] & IF && !(p->state[HFLAGS] & HF_INHIBIT_IRQ);
 }
 
 /* How much of the block last entered is not executed if it was left (or has come to) `rip`, before which it
@@ -291,13 +323,21 @@ EXPORT void pacer_translated(void *uc, const struct uc_tb *block, const struct u
     p->new_pc = block->pc, p->new_size = block->size, p->new_count = block->icount;
 }
 
+/* Whether the guest is to stop here. */
+static int due(struct pacer *p)
+{
+    if (window_open(p))
+        p->stop = 1;
+    return p->stop || p->executed >= p->goal;
+}
+
 /* Everything but the usual, apart so that the usual needs no stack frame. */
 static __attribute__((noinline, cold)) void block_slowly(void *uc, u64 pc, u32 size, struct pacer *p, u64 place)
 {
     struct entry *e = entry_of(p, place);
     u32 n = e->count;
 
-    p->limit = p->goal;
+    p->limit = p->window ? 0 : p->goal;
     __atomic_thread_fence(__ATOMIC_SEQ_CST); /* a stop sets `stop`, then `limit`: one of them is seen */
     if (p->stop)
         p->limit = 0;
@@ -310,15 +350,15 @@ static __attribute__((noinline, cold)) void block_slowly(void *uc, u64 pc, u32 s
     }
     p->new_size = 0;
     if (n == 1 && was_cut(uc, pc, size, p)) { /* no stop: resumed here, the guest would be cut here again */
-        p->executed -= remainder_of(p, pc, 1);
-    } else if (p->executed >= p->limit) {
+        count(p, -remainder_of(p, pc, 1));
+    } else if (due(p)) {
         p->last = 0;
         p->emu_stop(uc);
         return;
     }
     e->place = place, e->pc = pc, e->size = size, e->count = n;
     p->last = e;
-    p->executed += n;
+    count(p, n);
 }
 
 /* UC_HOOK_BLOCK of the virtual clock: the hottest function of all. */
@@ -338,11 +378,26 @@ EXPORT void pacer_block(void *uc, u64 pc, u32 size, struct pacer *p)
     p->executed = executed + n;
 }
 
+/* The same, and who executed them: for guests whose every instruction is accounted for. */
+EXPORT void pacer_block_by_mode(void *uc, u64 pc, u32 size, struct pacer *p)
+{
+    u64 place = (u64)__builtin_return_address(0);
+    struct entry *e = entry_of(p, place);
+    u32 n = e->count;
+
+    if (p->executed >= p->limit || e->place != place || e->pc != pc || e->size != size || (n == 1 && p->last != e)) {
+        block_slowly(uc, pc, size, p, place);
+        return;
+    }
+    p->last = e;
+    count(p, n);
+}
+
 /* UC_HOOK_BLOCK of the wall clock, where the engine's own stop is not safe. */
 EXPORT void pacer_stop(void *uc, u64 pc, u32 size, struct pacer *p)
 {
     (void)pc, (void)size;
-    if (__builtin_expect(p->limit == 0, 0))
+    if (__builtin_expect(p->limit == 0, 0) && (!p->window || due(p)))
         p->emu_stop(uc);
 }
 
@@ -350,20 +405,20 @@ EXPORT void pacer_stop(void *uc, u64 pc, u32 size, struct pacer *p)
  * there may be no next block (a guest that jumped to nowhere faults for ever). */
 static void stop_if_due(void *uc, struct pacer *p)
 {
-    if (p->stop || p->executed >= p->goal)
+    if (due(p))
         p->emu_stop(uc);
 }
 
 /* An exit: what was not executed of the block it came from is taken back. */
 static void settle(struct pacer *p, u32 code)
 {
-    if (p->last && code >= 0x100) {
-        u32 error = *(const u32 *)((const u8 *)p->state + p->vmexit_error_code);
-        if (code == EXIT_DB) { /* a trap: RIP is past what was executed */
+    const u32 *error = (const u32 *)((const u8 *)p->state + p->vmexit_error_code); /* then exception_is_int */
+    if (p->last && (code >= 0x100 || (code < 32 && !error[1]))) {
+        if (code == EXIT_DB || code == DB) { /* a trap: RIP is past what was executed */
             if (p->last->count > 1)
-                p->executed -= remainder_of(p, p->state[RIP], 0);
-        } else if (!(code == EXIT_PF && error & FETCH)) { /* a fetch fails between blocks */
-            p->executed -= remainder_of(p, p->state[RIP], 1);
+                count(p, -remainder_of(p, p->state[RIP], 0));
+        } else if (!((code == EXIT_PF || code == PF || code == EXIT_NPF) && *error & FETCH)) {
+            count(p, -remainder_of(p, p->state[RIP], 1)); /* while a fetch fails between blocks */
         }
     }
     p->last = 0;
@@ -453,7 +508,7 @@ static struct pause pause_block(void *uc, struct pacer *p)
         p->context_save(uc, p->context);
     pause.rest = p->last ? remainder_of(p, p->state[RIP], 1) : 0;
     pause.eflags = p->state[EFLAGS];
-    p->executed -= pause.rest;
+    count(p, -pause.rest);
     gather_flags(p);
     return pause;
 }
@@ -461,7 +516,7 @@ static struct pause pause_block(void *uc, struct pacer *p)
 static void resume_block(void *uc, struct pacer *p, struct pause pause)
 {
     p->state[EFLAGS] = pause.eflags;
-    p->executed += pause.rest;
+    count(p, pause.rest);
     if (p->context)
         p->context_restore(uc, p->context);
 }

@@ -27,14 +27,14 @@ from pvhv.machine.ram import Ram
 EXECUTED, LIMIT, STOP, GOAL, LAST, NEW_PC, NEW_SIZE, NEW_COUNT = range(8)
 CONTEXT, STATE, RAM, RAM_BYTES, ERROR_CODE_OFFSET, EMU_STOP, CTL, CONTEXT_SAVE, CONTEXT_RESTORE = range(8, 17)
 ENGINE, REG_READ, REGISTERS = range(17, 20)
-ON_EXIT, ON_SYSCALL, ON_SYSENTER, ON_INVALID, ON_CPUID, ON_IN, ON_OUT = range(20, 27)
+ON_EXIT, ON_SYSCALL, ON_SYSENTER, ON_INVALID, ON_CPUID, ON_IN, ON_OUT, WINDOW, EXECUTED_USER = range(20, 29)
 _TABLE_AT: Final = 256
 _TABLE_BYTES: Final = 24 << 15
 
 NO_LIMIT: Final = (1 << 64) - 1
 
 # Changes with struct pacer and the functions' arguments, there and here.
-_LAYOUT: Final = 5
+_LAYOUT: Final = 6
 
 _HOW_TO_BUILD: Final = "From a source tree run: python3 tools/dev.py build"
 _BUILT: Final = Path(__file__).parents[1] / "_built" / "pacer"
@@ -125,8 +125,9 @@ class Pacer:
         words[REGISTERS] = context or engine.handle
         self.flush_tlb = partial(library().pacer_flush_tlb, c_void_p(self.pointer))
 
-    def hook(self, callbacks: Callbacks, *, count: bool, stop: bool) -> None:
-        """Have the engine's exits come to `callbacks`, and its blocks counted, or at least stopped, if asked.
+    def hook(self, callbacks: Callbacks, *, count: bool, stop: bool, by_mode: bool = False) -> None:
+        """Have the engine's exits come to `callbacks`, and its blocks counted, or at least stopped, if asked;
+        `by_mode` counts those at CPL 3 apart as well.
 
         (A stop is `words[STOP] = 1`, then `words[LIMIT] = 0`.)
         """
@@ -135,7 +136,8 @@ class Pacer:
         for n, callback in enumerate(callbacks):
             self.words[ON_EXIT + n] = address(callback)
         if count:
-            engine.add_hook(uc.HOOK_BLOCK, address(lib.pacer_block), self.pointer)
+            block = lib.pacer_block_by_mode if by_mode else lib.pacer_block
+            engine.add_hook(uc.HOOK_BLOCK, address(block), self.pointer)
             engine.add_hook(uc.HOOK_EDGE_GENERATED, address(lib.pacer_translated), self.pointer)
         elif stop:
             engine.add_hook(uc.HOOK_BLOCK, address(lib.pacer_stop), self.pointer)

@@ -81,13 +81,16 @@ class PCPU:
         *,
         copy_state: bool = False,
         block_stops: bool = False,
+        by_mode: bool = False,
     ) -> None:
-        """`copy_state` and `block_stops` force what is otherwise chosen only where the live state,
-        or the switch that makes the engine's own stop safe, cannot be found: for the tests."""
+        """`block_stops` has the pacer stop the guest on the wall clock too, where an interrupt window (below) is
+        wanted; it and `copy_state` are otherwise chosen only where the switch that makes the engine's own stop safe,
+        or the live state, cannot be found. `by_mode` counts the instructions at CPL 3 apart (virtual clock)."""
         if clock not in ("wall", "virtual"):
             raise ValueError(f"a clock is wall or virtual, not {clock!r}")
         self.ram: Final = ram
         self.virtual: Final = clock == "virtual"
+        self._by_mode = by_mode
         self._running = False
         self._runner = 0
         self._ticker: Ticker | None = None
@@ -101,7 +104,7 @@ class PCPU:
             proof.prove(self)
         if self.virtual:
             self.state[cs.CR4] |= CR4_TSD
-        self._words[pace.EXECUTED] = 0
+        self._words[pace.EXECUTED] = self._words[pace.EXECUTED_USER] = 0
         kick = weakref.WeakMethod(self._kick)  # the thread must not keep us alive
         self._ticker = Ticker(lambda: method() if (method := kick()) else None)
         self.initial: Final = self.save()
@@ -113,6 +116,7 @@ class PCPU:
         self.watch = Watch(engine)
         self._private = Private(engine, self.ram)
         self.vmcb = self._private.vmcb
+        self.msr_permissions = self._private.msr_permissions
 
         cs.check_layout(engine)
         live = None if copy_state else cs.find_live(engine)
@@ -237,7 +241,7 @@ class PCPU:
             # we borrow the set of "supervisor with SMAP", which no guest is ever in, and the
             # identity map.  So neither finds a guest's entry, nor leaves one that a guest finds.
             hflags, cr3, eflags = state[HFLAGS], state[CR3], state[EFLAGS]
-            state[HFLAGS] = hflags & ~cs.HF_CPL | cs.HF_SMAP
+            state[HFLAGS] = hflags & ~(cs.HF_CPL | cs.HF2_NPT) | cs.HF_SMAP
             state[EFLAGS] = eflags & ~cs.AC
             state[CR3] = private_cr3
             if context is not None:
@@ -275,7 +279,7 @@ class PCPU:
             CFUNCTYPE(c_uint32, c_uint32, c_int)(exits.in_hook),
             CFUNCTYPE(None, c_uint32, c_int, c_uint32)(exits.out_hook),
         )
-        self._pacer.hook(callbacks, count=self.virtual, stop=not self.engine_stops)
+        self._pacer.hook(callbacks, count=self.virtual, stop=not self.engine_stops, by_mode=self._by_mode)
 
     @property
     def on_syscall(self) -> Handler:
@@ -323,7 +327,21 @@ class PCPU:
         """A handler for any other #VMEXIT code (see svm.py); `state[INTERCEPT]` makes it happen."""
         self._exits.table[svm.EXIT_BASE + code] = handler
 
+    def on_address(self, va: int, handler: Handler) -> None:
+        """Call `handler` before the instruction at `va`, wherever that is mapped: to look, not to change anything.
+
+        It is no exit, and costs nothing elsewhere. The instruction must begin its block (be called or jumped to)."""
+        self._engine.add_hook(uc.HOOK_CODE, CFUNCTYPE(None)(handler), begin=va, end=va)
+
     # ---- running ---------------------------------------------------------------------------------
+
+    def interrupt_window(self, wanted: bool) -> None:
+        """Have runs end where the guest could take an interrupt: RFLAGS.IF set, not right behind STI or MOV SS.
+
+        Needs a pCPU whose pacer stops it (virtual clock, or `block_stops`)."""
+        self._words[pace.WINDOW] = wanted
+        if wanted:
+            self._words[pace.LIMIT] = 0
 
     def run(self, budget: int | None = None) -> None:
         """Run guest code until `stop`, a handler's exception, or `budget` instructions (virtual clock).
@@ -336,7 +354,8 @@ class PCPU:
             raise ValueError("a budget of instructions needs the virtual clock")
         # The limit first, then the loop's look at STOP: `stop` writes them in the other order.
         goal = pace.NO_LIMIT if budget is None else words[pace.EXECUTED] + budget
-        words[pace.GOAL] = words[pace.LIMIT] = goal
+        words[pace.GOAL] = goal
+        words[pace.LIMIT] = 0 if words[pace.WINDOW] else goal
         words[pace.LAST] = 0
         state, start, handle = self.state, uc.uc_emu_start, self._handle
         context, exits = self._context, self._exits
@@ -411,6 +430,11 @@ class PCPU:
     def executed(self) -> int:
         """Guest instructions executed so far, exact at every exit (virtual clock; else 0)."""
         return self._words[pace.EXECUTED]
+
+    @property
+    def executed_user(self) -> int:
+        """Those of them at CPL 3, if the pCPU counts by mode."""
+        return self._words[pace.EXECUTED_USER]
 
     # ---- time ------------------------------------------------------------------------------------
 

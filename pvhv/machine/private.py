@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The hypervisor's own pages of a pCPU: far above RAM, in no table a guest can run on.
 
-They hold the VMCB, a page of code that proof.py runs before any guest, and page tables with an
+They hold the VMCB and its MSR permission map, a page of code that proof.py runs before any guest, and page tables with an
 identity map of all RAM and of these pages (1 GiB pages, supervisor only).  The map serves
 `PCPU.forget_code`, which must name a frame by a virtual address that no guest's tables decide.
 
@@ -19,7 +19,7 @@ from pvhv.machine.engine import Engine
 from pvhv.machine.ram import PAGE_SIZE, Ram
 
 BASE: Final = 1 << 39  # the engine has 40 physical address bits
-_PML4, _PDPT_RAM, _PDPT_PRIVATE, _VMCB, _CODE, _DATA, PAGES = range(7)
+_PML4, _PDPT_RAM, _PDPT_PRIVATE, _VMCB, _CODE, _DATA, _MSRPM, _, PAGES = range(9)
 _TABLE: Final = paging.PTE_PRESENT | paging.PTE_RW | paging.PTE_ACCESSED | paging.PTE_DIRTY
 
 
@@ -46,4 +46,6 @@ class Private:
         self.code: Final = whole[_CODE * PAGE_SIZE : (_CODE + 1) * PAGE_SIZE]
         self.data_address: Final = BASE + _DATA * PAGE_SIZE
         self.data: Final = words[_DATA * 512 : (_DATA + 1) * 512]
+        self.msr_permissions: Final = whole[_MSRPM * PAGE_SIZE : PAGES * PAGE_SIZE]
+        self.vmcb[svm.MSRPM_BASE // 8] = BASE + _MSRPM * PAGE_SIZE
         assert svm.EXITINFO2 < PAGE_SIZE
