@@ -27,9 +27,16 @@ def main() -> None:
             sys.exit(status_of(show, None, as_json))
         from pvhv.cli.app import app
 
-        app(prog_name="pvhv")
+        try:
+            app(prog_name="pvhv")
+        finally:
+            sys.stdout.flush()  # what the parser of command lines says by itself, --help and --version
     except KeyboardInterrupt:
         sys.exit(130)
+    except OSError as error:
+        from pvhv.cli.common import stopped_by
+
+        sys.exit(stopped_by(error))
 
 
 def _open_standard_streams() -> None:

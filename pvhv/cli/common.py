@@ -8,18 +8,20 @@ most of what a quick command would wait for.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from pvhv.toolstack.errors import ToolstackError
+from pvhv.toolstack.errors import ToolstackError, no_domain
 
 if TYPE_CHECKING:
     from pvhv.toolstack.client import Client
 
 BROKEN_PIPE_STATUS = 141
 INTERRUPTED_STATUS = 130
+CANNOT_WRITE = {errno.EPIPE, errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EBADF, errno.EINVAL, errno.EAGAIN}
 
 
 def say(text: str) -> None:
@@ -47,14 +49,19 @@ def status_of(function: Callable[..., None], *arguments: Any, **options: Any) ->
     except KeyboardInterrupt:
         return INTERRUPTED_STATUS
     except OSError as error:
-        if error.filename is not None:
-            raise
-        return lost_output(error)
+        return stopped_by(error)
     return 0
 
 
-def lost_output(error: OSError) -> int:
-    """Standard output takes no more: the exit status. That its reader has enough is no news, a full disk is."""
+def stopped_by(error: OSError) -> int:
+    """The system refuses something nobody below had words for: the exit status.
+
+    That is a standard output that takes no more (that its reader has enough is no news, a full disk is), or a host
+    in a bad way.
+    """
+    if error.filename is not None or error.errno not in CANNOT_WRITE:
+        say(f"cannot go on: {error.strerror}" + (f": {error.filename}" if error.filename else ""))
+        return 1
     quiet_stdout()
     if isinstance(error, BrokenPipeError):
         return BROKEN_PIPE_STATUS
@@ -81,11 +88,6 @@ def connect_if_up() -> Client | None:
     from pvhv.toolstack.client import connect as find
 
     return find(say, start=False)
-
-
-def no_domain(who: str) -> ToolstackError:
-    """What is said of a domain while there is no pvhvd."""
-    return ToolstackError(f"there is no domain {who}", "no domain is there; `pvhv create FILE` makes one")
 
 
 def ask(who: str, call: str, **arguments: Any) -> Any:

@@ -8,9 +8,9 @@ import sys
 import typer
 
 from pvhv.cli.app import DomainArgument, EscapeOption, command
-from pvhv.cli.common import connect_if_up, no_domain, say
+from pvhv.cli.common import connect_if_up, say
 from pvhv.cli.terminal import DEFAULT_ESCAPE, escape_byte
-from pvhv.toolstack.errors import UsageError
+from pvhv.toolstack.errors import UsageError, no_domain
 
 
 def parse_escape(text: str) -> int:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pvhv.cli.app import EscapeOption, command
-from pvhv.cli.common import INTERRUPTED_STATUS, complain, connect, lost_output, say
+from pvhv.cli.common import INTERRUPTED_STATUS, complain, connect, say, stopped_by
 from pvhv.cli.terminal import DEFAULT_ESCAPE
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def with_console(
     except OSError as error:  # nobody reads our output, or it cannot be written
         if not interactive or isinstance(error, BrokenPipeError):
             destroy(made["domid"])
-        return lost_output(error)
+        return stopped_by(error)
 
 
 def report_end(ending: dict[str, Any], timeout: float | None = None) -> int:

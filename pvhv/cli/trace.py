@@ -13,11 +13,13 @@ from typing import Annotated, Any
 import typer
 
 from pvhv.cli.app import AsJson, DomainArgument, command
-from pvhv.cli.common import connect, connect_if_up, no_domain, say
+from pvhv.cli.common import connect, connect_if_up, say
 from pvhv.cli.output import plain
 from pvhv.cli.trace_lines import line
+from pvhv.toolstack.errors import no_domain
 
 COLUMNS = ("Name", "ID", "State", "Time(s)", "CPU(%)", "Mem", "VCPUs", "Hypercalls/s", "Exits/s")
+LONGEST_DELAY = 10**6
 RIGHT = {1, 3, 4, 5, 6, 7, 8}
 
 
@@ -57,7 +59,9 @@ def trace(
 
 @command("top")
 def top(
-    delay: Annotated[float, typer.Option("-d", "--delay", help="Seconds between two looks.", min=0.05)] = 1.0,
+    delay: Annotated[
+        float, typer.Option("-d", "--delay", help="Seconds between two looks.", min=0.05, max=LONGEST_DELAY)
+    ] = 1.0,
     iterations: Annotated[
         int | None,
         typer.Option("-i", "--iterations", help="Look so many times, then end.", metavar="N", min=1),

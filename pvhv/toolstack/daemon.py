@@ -44,8 +44,10 @@ LARGEST_LOG = 1 << 20
 
 
 def log(text: str) -> None:
-    """A line of the log."""
-    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}", flush=True)
+    """A line of the log. A disk that is full stops nobody: the line is lost."""
+    line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n"
+    with contextlib.suppress(OSError):
+        os.write(1, line.encode("utf-8", "backslashreplace"))
 
 
 class Daemon:
@@ -65,6 +67,7 @@ class Daemon:
         self.server = Server(paths, self.service.handlers, log)
         self.ending: asyncio.Future[int]
         self.orderly = False
+        self.notes_domains = True  # whether the last try to did
 
     @staticmethod
     def _machine(hypervisor: type[Hypervisor]) -> Hypervisor:
@@ -81,8 +84,18 @@ class Daemon:
         """Write down what runs, for whoever comes after us if we are killed."""
         names = [[guest.domid, guest.name] for guest in self.host.guests.values() if guest.ended is None]
         whole = self.paths.domains.with_suffix(".new")
-        whole.write_text(json.dumps({"pid": os.getpid(), "domains": names}))
-        os.replace(whole, self.paths.domains)
+        try:
+            whole.write_text(json.dumps({"pid": os.getpid(), "domains": names}))
+            os.replace(whole, self.paths.domains)
+        except OSError as error:  # domains live without it; an older note would tell of others
+            if self.notes_domains:
+                log(f"cannot note down what runs: {error}")
+            self.notes_domains = False
+            with contextlib.suppress(OSError):
+                self.paths.domains.unlink(missing_ok=True)
+                whole.unlink(missing_ok=True)
+        else:
+            self.notes_domains = True
 
     def _stop(self) -> None:
         self.orderly = True
@@ -117,7 +130,8 @@ class Daemon:
         self.hypervisor.stop()
         thread.join(5)
         if self.orderly or not self.host.guests:
-            self.paths.domains.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self.paths.domains.unlink(missing_ok=True)
         log("pvhvd ends")
         return status
 
@@ -152,8 +166,8 @@ def main() -> int:
         os.truncate(paths.log, 0)
     name_process()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    paths.domains.unlink(missing_ok=True)
     try:
+        paths.domains.unlink(missing_ok=True)
         return asyncio.run(Daemon(paths).serve())
     except Exception:
         log(traceback.format_exc())

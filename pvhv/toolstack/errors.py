@@ -17,6 +17,11 @@ class ToolstackError(Exception):
         return f"{self.message}\n{self.hint}" if self.hint else self.message
 
 
+def no_domain(who: str, hint: str = "no domain is there; `pvhv create FILE` makes one") -> ToolstackError:
+    """Nobody is called `who`, which may be anything a keyboard has."""
+    return ToolstackError(f"there is no domain {who if who and who.isprintable() else ascii(who)}", hint)
+
+
 class UsageError(ToolstackError):
     """The command line itself was wrong."""
 

@@ -25,7 +25,7 @@ from pvhv.devices.console import Console
 from pvhv.devices.xenstore.daemon import Xenstore
 from pvhv.toolstack import domain_store
 from pvhv.toolstack.config import DomainConfig
-from pvhv.toolstack.errors import ToolstackError
+from pvhv.toolstack.errors import ToolstackError, no_domain
 from pvhv.toolstack.guest import Guest, Prepared, prepare
 from pvhv.toolstack.lifecycle import (
     DESTROYED,
@@ -61,14 +61,8 @@ class Host:
         names = [guest.name for guest in self.guests.values()]
         nearest = difflib.get_close_matches(who, names, 1)
         if nearest:
-            hint = f"did you mean {nearest[0]}?"
-        else:
-            hint = (
-                f"there are: {', '.join(names)}"
-                if names
-                else "no domain is there; `pvhv create FILE` makes one"
-            )
-        raise ToolstackError(f"there is no domain {who}", hint)
+            raise no_domain(who, f"did you mean {nearest[0]}?")
+        raise no_domain(who, f"there are: {', '.join(names)}") if names else no_domain(who)
 
     def require_free_name(self, name: str) -> None:
         """Raises ToolstackError when a domain has that name."""

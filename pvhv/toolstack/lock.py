@@ -28,10 +28,13 @@ def acquire(path: Path) -> IO[bytes] | None:
 
 
 def is_held(path: Path) -> bool:
-    """Whether some living process holds the lock."""
+    """Whether some living process holds the lock; nobody can tell that of a file that cannot be opened: yes."""
     if not path.exists():
         return False
-    file = acquire(path)
+    try:
+        file = acquire(path)
+    except OSError:
+        return True
     if file is None:
         return True
     file.close()

@@ -42,7 +42,13 @@ def runtime_directory(create: bool = True) -> Path:
     chosen = os.environ.get("PVHV_RUNTIME_DIR")
     xdg = os.environ.get("XDG_RUNTIME_DIR")
     if chosen:
-        directory = Path(chosen).absolute()  # pvhvd has a working directory of its own
+        try:
+            directory = Path(chosen).absolute()  # pvhvd has a working directory of its own
+        except OSError:
+            raise ToolstackError(
+                f"PVHV_RUNTIME_DIR is {chosen}, relative to a working directory that is gone",
+                "cd to one that is there, or set it to a whole path",
+            ) from None
     elif xdg and os.path.isabs(xdg) and os.access(xdg, os.W_OK):
         directory = Path(xdg, "pvhv")
     else:

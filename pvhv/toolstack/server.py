@@ -17,6 +17,7 @@ import os
 import secrets
 import traceback
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from pvhv.toolstack import rpc
@@ -165,6 +166,7 @@ class Server:
         """Listen no longer."""
         if self._server is not None:
             self._server.close()
-        self.paths.endpoint.unlink(missing_ok=True)
-        if unix_sockets():
-            self.paths.socket.unlink(missing_ok=True)
+        with suppress(OSError):  # what is left behind is found dead by whoever tries it
+            self.paths.endpoint.unlink(missing_ok=True)
+            if unix_sockets():
+                self.paths.socket.unlink(missing_ok=True)

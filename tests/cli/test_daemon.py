@@ -149,6 +149,41 @@ def test_without_unix_sockets_it_is_a_loopback_port_and_a_token(pvhv: Pvhv) -> N
     assert endpoint.read_text() != f"{port} {token}\n"
 
 
+def test_a_disk_that_is_full_stops_nobody(pvhv: Pvhv) -> None:
+    pvhv.domain("one", SPIN)
+
+    def limited(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", sys.executable, "-m", "pvhv", *arguments],
+            cwd=pvhv.directory, env=pvhv.environment, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+
+    for arguments in (("create", "one.cfg"), ("create", "one.cfg", "name=two"), ("rename", "one", "first"),
+                      ("destroy", "two")):  # fmt: skip
+        done = limited(*arguments)
+        assert (done.returncode, done.stderr) == (0, ""), arguments
+    assert [*pvhv.list()] == ["first"]
+    assert limited("create", "-c", "--timeout", "0.3", "one.cfg").returncode == 124
+    assert (pvhv.runtime / "pvhvd.log").stat().st_size == 0
+    os.kill(pvhv.pid, signal.SIGKILL)
+    assert pvhv.run("list").stderr == ""  # nothing is known of what was lost, and nothing wrong is told
+
+
+def test_a_working_directory_that_is_gone(pvhv: Pvhv) -> None:
+    gone = pvhv.directory / "gone"
+    gone.mkdir()
+    command = [sys.executable, "-P", "-m", "pvhv", "list"]
+    for runtime, status, words in ((str(pvhv.runtime), 0, ""), ("run", 1, "relative to a working directory")):
+        line = f'cd "{gone}" && rmdir "{gone}" && exec "$@"'
+        gone.mkdir(exist_ok=True)
+        done = subprocess.run(
+            ["sh", "-c", line, "sh", *command], env={**pvhv.environment, "PVHV_RUNTIME_DIR": runtime},
+            capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == status
+        assert words in done.stderr and "Traceback" not in done.stderr
+
+
 def test_older_code_is_replaced_while_it_has_no_domains(pvhv: Pvhv) -> None:
     first = pvhv.pid
     # Another tree with the same package: its code is not the code the host process runs.
@@ -268,9 +303,17 @@ def test_a_chosen_directory_keeps_its_mode(pvhv: Pvhv) -> None:
 
 def test_standard_streams_that_cannot_be_used(pvhv: Pvhv) -> None:
     (pvhv.directory / "guest.cfg").write_text('kernel = "guest-pv"\nmemory = 16')
-    command = f"{sys.executable} -m pvhv.cli create -c --timeout 1 guest.cfg"
-    for streams, status in (("<&-", 124), (">&-", 124), (">/dev/full", 1)):
-        line = f"{command} {streams}"
+    create = "create -c --timeout 1 guest.cfg"
+    for command, streams, status in (
+        (create, "<&-", 124),
+        (create, ">&-", 124),
+        (create, ">/dev/full", 1),
+        ("--help", ">/dev/full", 1),
+        ("--version", ">/dev/full", 1),
+        ("list --help", ">/dev/full", 1),
+        ("hypercalls", ">/dev/full", 1),
+    ):
+        line = f"{sys.executable} -m pvhv.cli {command} {streams}"
         done = subprocess.run(
             line, shell=True, cwd=pvhv.directory, env=pvhv.environment, capture_output=True, timeout=60
         )

@@ -71,8 +71,10 @@ def test_timeout(shared: Pvhv) -> None:
 
 
 def test_timeout_without_a_console(shared: Pvhv) -> None:
-    shared.ok("create", "--timeout", "0.3", shared.domain("mortal", SPIN))
-    assert "mortal" in shared.list()
+    began = time.monotonic()
+    shared.ok("create", "--timeout", "1", shared.domain("mortal", SPIN))
+    listed = shared.list()
+    assert "mortal" in listed or time.monotonic() - began > 1  # on a busy host it may be over
     shared.until(lambda: not shared.list())
 
 
@@ -80,8 +82,10 @@ def test_a_timeout_ends_every_life_of_it(shared: Pvhv) -> None:
     for action in ("restart", "rename-restart"):
         # A guest that reboots once its console's page says so could not be simpler than one that always does:
         # each life but the last is too short to be seen, and the last is kept.
+        began = time.monotonic()
         shared.ok("create", "--timeout", "1", shared.domain("phoenix", shutdown(1), f'on_reboot = "{action}"'))
-        assert shared.list()
+        listed = shared.list()
+        assert listed or time.monotonic() - began > 1  # on a busy host it may be over
         shared.until(lambda: not shared.list(), timeout=10)
 
 
