@@ -228,6 +228,11 @@ static void run_pipeline(struct command *commands, int count, int background)
         pids[i] = fork();
         if (pids[i] == 0) {
             setgroup(0, group);
+            /* The first of them takes the terminal before it reads there: a ^C that was typed already waits for that. */
+            if (!group && !background) {
+                terminal(TTY_LINES, 0);
+                terminal(TTY_GROUP, getpid());
+            }
             if (input >= 0)
                 dup2(input, 0), close(input);
             else if (background && !commands[i].input)
@@ -247,15 +252,9 @@ static void run_pipeline(struct command *commands, int count, int background)
             count = i;
             break;
         }
-        /* Both of us do this, whoever comes first: a ^C that was typed already shall find the child in its group. */
-        setgroup(pids[i], group);
-        if (!group) {
+        if (!group)
             group = pids[i];
-            if (!background) {
-                terminal(TTY_LINES, 0);
-                terminal(TTY_GROUP, group);
-            }
-        }
+        setgroup(pids[i], group); /* both of us do this, whoever comes first */
     }
     if (input >= 0)
         close(input);
