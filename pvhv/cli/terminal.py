@@ -91,8 +91,11 @@ def write_all(data: bytes) -> None:
 
 
 def leave_line() -> None:
-    """Before something is written to standard error: go to a new line, if a terminal shows it behind the guest's."""
+    """Before something is written to standard error: go to a new line, where it would stand behind the guest's words.
+
+    That is where both go to the same place: a terminal, or a file that collects them.
+    """
     global _line_begun
-    if _line_begun and sys.stdout.isatty() and sys.stderr.isatty():
+    if _line_begun and os.path.sameopenfile(sys.stdout.fileno(), sys.stderr.fileno()):
         _line_begun = False
         print(file=sys.stderr)

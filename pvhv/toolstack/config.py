@@ -361,11 +361,13 @@ def as_bytes(line: str) -> bytes:
 
 
 def built_kernels() -> list[str]:
-    """The kernels that came with pvhv, guests before benchmarks and tests."""
+    """The kernels that came with pvhv: the guest one begins with, other guests, benchmarks, tests."""
     if not KERNELS.is_dir():
         return []
     names = [entry.name for entry in KERNELS.iterdir() if entry.is_file() and not entry.name.startswith(".")]
-    return sorted(names, key=lambda name: (name.startswith("test-"), not name.startswith("guest-"), name))
+    return sorted(
+        names, key=lambda name: (name != "guest-pv", name.startswith("test-"), not name.startswith("guest-"), name)
+    )
 
 
 def find_kernel(text: str, directory: Path, place: str) -> Path:

@@ -47,6 +47,7 @@ class Service:
         self.host = host
         self.fingerprint = fingerprint
         self.stop = stop
+        self.stopping = False
         self.started = time.time()
         self.recorder = Recorder(hypervisor)
         self.handlers: dict[str, Handler] = {
@@ -97,6 +98,7 @@ class Service:
 
     async def stop_everything(self, call: Call) -> None:
         """Destroy every domain and end the process."""
+        self.stopping = True
         futures = await self.post(
             lambda: [self.host.destroy(guest) for guest in list(self.host.guests.values())]
         )
@@ -118,6 +120,8 @@ class Service:
 
         After `lifetime` seconds it is destroyed, in whichever life it is by then.
         """
+        if self.stopping:
+            raise ToolstackError("pvhvd is being stopped", "the same command starts a new one in a moment")
         wanted = DomainConfig.from_wire(config)
         if one_run:
             wanted = for_one_run(wanted)

@@ -64,6 +64,7 @@ def test_a_crashed_domain_is_kept_if_the_file_says_so(shared: Pvhv) -> None:
 def test_timeout(shared: Pvhv) -> None:
     began = time.monotonic()
     done = shared.run("create", "-c", "--timeout", "0.5", shared.domain("spinner", SPIN))
+    assert done.stdout == ""
     assert done.returncode == 124
     assert done.stderr == "pvhv: spinner did not end within 0.5 s, and was destroyed\n"
     assert time.monotonic() - began < 10
@@ -129,6 +130,17 @@ def test_a_reader_that_has_enough_ends_the_run(shared: Pvhv) -> None:
     process.stdout.close()
     assert process.wait(30) == 141
     shared.until(lambda: not shared.list())
+
+
+def test_words_are_not_written_behind_the_guests_where_both_go_to_one_place(shared: Pvhv) -> None:
+    (shared.directory / "idle.cfg").write_text('kernel = "guest-pv"\nmemory = 16')
+    process = shared.start(
+        "create", "-c", "--timeout", "1", "idle.cfg", stdin=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    assert process.stdout
+    said = process.stdout.read()
+    process.wait(20)
+    assert said.endswith(b"$ \npvhv: idle did not end within 1 s, and was destroyed\n")
 
 
 def test_a_session_through_pipes(shared: Pvhv) -> None:

@@ -134,10 +134,10 @@ def test_complaints_about_arguments_name_the_command_line(file: Path) -> None:
 def test_kernels_that_came_with_pvhv(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built = tmp_path / "built"
     built.mkdir()
-    for name in ("guest-pv", "test-traps"):
+    for name in ("guest-native", "guest-pv", "bench-exits", "test-traps"):
         (built / name).touch()
     monkeypatch.setattr(config, "KERNELS", built)
-    assert config.built_kernels() == ["guest-pv", "test-traps"]
+    assert config.built_kernels() == ["guest-pv", "guest-native", "bench-exits", "test-traps"]
     assert load(file, 'kernel = "guest-pv"').kernel == built / "guest-pv"
     assert "did you mean the built-in 'guest-pv'?" in complaint(file, 'kernel = "guest-vp"')
     assert "lab.cfg:2: there is no file" in complaint(file, 'kernel = "./guest-pv"')
