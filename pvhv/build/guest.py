@@ -29,13 +29,17 @@ def build_directory(directory: Path, out: Path | None = None, *, progress: Progr
     directory = directory.resolve()
     if not directory.is_dir():
         raise BuildError(f"{directory} is not a directory of sources")
-    names = sorted(p.name for pattern in ("*.c", "*.S") for p in directory.glob(pattern))
+    names = sorted(p.name for pattern in ("*.c", "*.S") for p in directory.glob(pattern) if p.is_file())
     if not names:
         raise BuildError(f"{directory} holds no .c or .S file to build")
     if not (INSTALLED_INCLUDE / "xen").is_dir():
         raise BuildError("the headers for guests are missing from this installation: install pvhv again")
     progress = progress or Progress(f"{directory.name}:")
     out = (out or directory / "build" / directory.name).resolve()
+    if out.is_dir():
+        raise BuildError(f"{out} is a directory: name the kernel's file, {out / directory.name} for example")
+    if out.exists() and not out.is_file():
+        raise BuildError(f"{out} is not a plain file: it would be lost")
     with progress, open_cache() as store:
         # The label: where pvhv is installed must not show in the kernel.
         labels = {INSTALLED_INCLUDE: "/pvhv/include"}
@@ -45,14 +49,17 @@ def build_directory(directory: Path, out: Path | None = None, *, progress: Progr
         image = Image(directory.name, sources, LINK_FLAGS, script=_script(directory))
         linked = workshop.link([image], workshop.compile(sources))
         workshop.check()
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(out, linked[image].read_bytes())
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(out, linked[image].read_bytes())
+        except OSError as error:
+            raise BuildError(f"cannot write {out}: {error.strerror}") from None
     progress.end(f"built {out}")
     return out
 
 
 def _script(directory: Path) -> Path:
-    own = sorted(directory.glob("*.lds"))
+    own = sorted(path for path in directory.glob("*.lds") if path.is_file())
     if len(own) > 1:
         names = ", ".join(path.name for path in own)
         raise BuildError(f"{directory} has several linker scripts ({names}); keep one")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -91,4 +92,27 @@ def test_without_the_compiler_the_line_that_gets_it(tmp_path: Path, monkeypatch:
     (tmp_path / "main.c").write_text("")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(BuildError, match=r"pip install 'pvhv\[build\]'"):
+        build_directory(tmp_path)
+
+
+def test_where_no_kernel_can_be_written(tmp_path: Path) -> None:
+    directory = tmp_path / "first-guest"
+    shutil.copytree(EXAMPLE, directory, ignore=shutil.ignore_patterns("build"))
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for out, words in (
+        (tmp_path, "is a directory: name the kernel's file"),
+        (pipe, "pipe is not a plain file: it would be lost"),
+        (directory / "first-guest.c" / "kernel", "cannot write .*: Not a directory"),
+    ):
+        with pytest.raises(BuildError, match=words):
+            build_directory(directory, out)
+    assert pipe.is_fifo()
+    assert (directory / "first-guest.c").is_file()
+
+
+def test_sources_are_plain_files(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.c")  # who reads it waits for ever
+    (tmp_path / "directory.S").mkdir()
+    with pytest.raises(BuildError, match=r"holds no .c or .S file"):
         build_directory(tmp_path)
