@@ -52,6 +52,8 @@ def build_directory(directory: Path, out: Path | None = None, *, progress: Progr
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
             write_whole(out, linked[image].read_bytes())
+        except FileExistsError:  # how mkdir takes it
+            raise BuildError(f"cannot write {out}: {out.parent} is not a directory") from None
         except OSError as error:
             raise BuildError(f"cannot write {out}: {error.strerror}") from None
     progress.end(f"built {out}")
