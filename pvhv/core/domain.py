@@ -10,7 +10,7 @@ Read beside it: struct domain in xen/include/xen/sched.h, xen/common/domain.c.
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pvhv.core.vcpu import VCPU
 
@@ -36,6 +36,13 @@ EXIT_KINDS = (
     "cpuid",
     "io",
 )
+
+
+class FullVirtualization(Protocol):
+    """What the core knows of a guest that has a machine of its own (pvhv.hvm)."""
+
+    def close(self) -> None:
+        """The domain is being destroyed."""
 
 
 class Domain:
@@ -74,6 +81,7 @@ class Domain:
         self.cap = 0
         self.watchdogs: list[Timer | None] = [None, None]
         self.target: int | None = None
+        self.full: FullVirtualization | None = None  # what carries it, if that is not the PV interface
 
     @property
     def runs(self) -> bool:

@@ -121,7 +121,7 @@ class Hypervisor:
         timeline = self._timelines.get("")
         if timeline is None:
             timeline = WallTimeline("", self.cpu(False), time.monotonic_ns, time.time_ns)
-            self._add_timeline("", timeline)
+            self.add_timeline("", timeline)
         return timeline
 
     def timeline(self, name: str) -> Timeline:
@@ -129,10 +129,11 @@ class Hypervisor:
         timeline = self._timelines.get(name)
         if timeline is None:
             timeline = VirtualTimeline(name, self.cpu(True))
-            self._add_timeline(name, timeline)
+            self.add_timeline(name, timeline)
         return timeline
 
-    def _add_timeline(self, name: str, timeline: Timeline) -> None:
+    def add_timeline(self, name: str, timeline: Timeline) -> None:
+        """Let the scheduler know of a timeline."""
         self._timelines[name] = timeline
         self.scheduler.timelines.append(timeline)
 
@@ -185,7 +186,7 @@ class Hypervisor:
         domain.paused = 1
         domain.controller_paused = 1
         for vcpu_id in range(vcpus):
-            self._new_vcpu(domain, vcpu_id)
+            self.add_vcpu(domain, vcpu_id)
         return domain
 
     def _new_domain(self, domid: int, timeline: Timeline, max_pages: int, privileged: bool = False) -> Domain:
@@ -214,7 +215,8 @@ class Hypervisor:
         self.frames.type_counts[mfn] -= 1
         self.frames.put_page(mfn)
 
-    def _new_vcpu(self, domain: Domain, vcpu_id: int) -> VCPU:
+    def add_vcpu(self, domain: Domain, vcpu_id: int = 0) -> VCPU:
+        """A vCPU that lives by its domain's timeline, down as yet."""
         pcpu = domain.timeline.cpu.pcpu
         vcpu = VCPU(domain, vcpu_id, len(pcpu.initial))
         vcpu.memory = domain.timeline.cpu.memory
@@ -293,10 +295,14 @@ class Hypervisor:
     # -- around a run --------------------------------------------------------------------------------------------
     def deliver_pending(self, vcpu: VCPU) -> None:
         """What became due while it did not run."""
+        if vcpu.domain.full is not None:
+            return
         self._exits[vcpu.domain.timeline.virtual].enter_guest(vcpu)
 
     def update_time(self, vcpu: VCPU, force: bool = False) -> None:
         """Bring the vCPU's clock page up to date, if it is due or with `force`."""
+        if vcpu.domain.full is not None:
+            return
         self.timekeeper.update(vcpu, force)
 
     def guest_tsc(self, vcpu: VCPU) -> int:
@@ -361,6 +367,9 @@ class Hypervisor:
 
     def release_vcpu(self, vcpu: VCPU) -> None:
         """Drop what a vCPU of a dying domain holds. Raises Restart."""
+        full, vcpu.domain.full = vcpu.domain.full, None
+        if full is not None:
+            full.close()
         tables = self.pagetables
         tables.deferred = vcpu.deferred
         cpu = vcpu.domain.timeline.cpu

@@ -190,6 +190,28 @@ def check_layout(engine: Engine) -> None:
     uc.uc_ctl(engine.handle, uc.CTL_FLUSH_TLB)
 
 
+# MSRs that are plain registers of the state: STAR, LSTAR, CSTAR, SFMASK, KERNEL_GS_BASE.
+PLAIN_MSRS: Final = (0xC000_0081, 0xC000_0082, 0xC000_0083, 0xC000_0084, 0xC000_0102)
+
+
+def find_msrs(engine: Engine) -> dict[int, int]:
+    """MSR -> the word of the state that holds it, found by writing each through the API."""
+    before = Context(engine)
+    original = before.image()
+    scratch = Context(engine)
+    found = {}
+    for n, number in enumerate(PLAIN_MSRS):
+        mark = 0x6B5A_0000_1357_0000 + n if number != 0xC000_0084 else 0x5A13_5700  # SFMASK has 32 bits
+        engine.set_register(uc.REG_MSR, number, mark)
+        at = scratch.image().find(struct.pack("<Q", mark))
+        if at < 0 or at % 8:
+            raise EngineUnsupported(f"MSR {number:#x} is not in its CPU state")
+        found[number] = at // 8
+    ctypes.memmove(before.data, original, STATE_BYTES)
+    before.restore()
+    return found
+
+
 # (offset in the engine's own structure of the pointer to its CPU, offset of the state behind it),
 # remembered from the first engine of the process: they are properties of the library.
 _live_path: tuple[int, int] | None = None

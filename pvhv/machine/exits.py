@@ -72,7 +72,8 @@ class Exits:
             return raise_unhandled
 
         self.failure = None
-        self.table: Final[list[Handler]] = [missing(f"#VMEXIT {n - 0x100:#x}") for n in range(0x200)]
+        self.on_fault: IntHandler = lambda vector: missing(f"exception {vector}, which nobody intercepted,")()
+        self.table: Final[list[Handler]] = [missing(f"#VMEXIT {n - 0x100:#x}") for n in range(svm.EXIT_BASE + svm.VMEXIT_NPF + 1)]
         self.on_exception: Final = ExceptionHandlers(self.table)
         table = self.table
 
@@ -102,8 +103,12 @@ class Exits:
 
         def software_interrupt(vector: int) -> Handler:
             def handler() -> None:
-                aux[cs.EXCEPTION_IS_INT] = 0  # else the engine moves RIP at the next exit
-                on_int(vector)
+                if aux[cs.EXCEPTION_IS_INT] or vector >= 32:
+                    aux[cs.EXCEPTION_IS_INT] = 0  # else the engine moves RIP at the next exit
+                    on_int(vector)
+                else:
+                    aux[cs.OLD_EXCEPTION] = 0xFFFF_FFFF  # else the next one is a double fault
+                    self.on_fault(vector)
 
             return handler
 

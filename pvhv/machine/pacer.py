@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from pvhv.machine import engine as uc
-from pvhv.machine.ram import Ram
+from pvhv.machine.ram import Memory
 
 # Indices of Pacer.words, in the order of struct pacer.
 EXECUTED, LIMIT, STOP, GOAL, LAST, NEW_PC, NEW_SIZE, NEW_COUNT = range(8)
@@ -108,7 +108,7 @@ class Pacer:
     flush_tlb: Callable[[], object]
 
     def __init__(
-        self, engine: uc.Engine, ram: Ram, state: int, error_code_offset: int, context: int | None
+        self, engine: uc.Engine, ram: Memory, state: int, error_code_offset: int, context: int | None
     ) -> None:
         """`state` is the address of the CPU state, in the engine or (if given) in a context."""
         self._engine = engine

@@ -43,7 +43,7 @@ from pvhv.machine import proof, svm
 from pvhv.machine.cpustate import CR3, EFLAGS, HFLAGS, RIP
 from pvhv.machine.exits import DR7_OFF, ExceptionHandlers, Exits, Handler, IntHandler, IOHandler, Unhandled
 from pvhv.machine.private import Private
-from pvhv.machine.ram import PAGE_SIZE, Ram
+from pvhv.machine.ram import PAGE_SIZE, Memory
 from pvhv.machine.ticker import Ticker
 from pvhv.machine.watch import Watch
 
@@ -76,7 +76,7 @@ class PCPU:
 
     def __init__(
         self,
-        ram: Ram,
+        ram: Memory,
         clock: Literal["wall", "virtual"] = "wall",
         *,
         copy_state: bool = False,
@@ -88,7 +88,7 @@ class PCPU:
         or the live state, cannot be found. `by_mode` counts the instructions at CPL 3 apart (virtual clock)."""
         if clock not in ("wall", "virtual"):
             raise ValueError(f"a clock is wall or virtual, not {clock!r}")
-        self.ram: Final = ram
+        self.ram: Final[Memory] = ram
         self.virtual: Final = clock == "virtual"
         self._by_mode = by_mode
         self._running = False
@@ -202,6 +202,10 @@ class PCPU:
         if state[CR3] != before:
             self.flush_tlb()
 
+    def msr_words(self) -> dict[int, int]:
+        """MSR number -> index in `state`, of those MSRs that are plain registers (STAR, LSTAR, ...)."""
+        return cs.find_msrs(self._engine)
+
     def fpu_save(self) -> bytes:
         return bytes(self._fpu)
 
@@ -300,6 +304,12 @@ class PCPU:
     @on_int.setter
     def on_int(self, handler: IntHandler) -> None:
         self._exits.set_int(handler)
+
+    def on_fault(self, handler: IntHandler) -> None:
+        """What is called with the vector of an exception whose intercept is off, RIP at the instruction.
+
+        The error code is in `aux` all the same; CR2 is set by the engine."""
+        self._exits.on_fault = handler
 
     @property
     def on_cpuid(self) -> Handler:

@@ -85,7 +85,7 @@ HERE = BASE + ARGUMENT * 4096
 @pytest.fixture
 def b() -> Iterator[Bench]:
     bench = Bench()
-    bench.second = bench.hv._new_vcpu(bench.g, 1)  # type: ignore[attr-defined]
+    bench.second = bench.hv.add_vcpu(bench.g, 1)
     yield bench
     bench.balanced()
 

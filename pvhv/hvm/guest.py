@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One fully virtualized guest: a vCPU on an engine of its own, memory, a PC's devices, and the technique that carries it.
+
+To the core it is a domain like any other, with one vCPU on a timeline of its own; the scheduler gives it turns, and
+`FullCpu.load`, called at the beginning of each, is where interrupts get in. The technique (technique.py) decides what
+exits there are and what they are called; this room knows what is common to all: HLT sleeps, the PIC's output wakes,
+a write to the power ports ends the domain.
+
+Invariant: an interrupt is taken at the first instruction boundary where the guest can take it, on the virtual clock
+the same one in every run.
+
+Read beside it: xen/arch/x86/hvm/svm/intr.c (svm_intr_assist), vlapic.c and vpic.c for what platform/ does.
+
+Not modelled: more than one vCPU, a local APIC, PCI, disks and networks.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pvhv.abi.errno import Errno
+from pvhv.abi.sched import SHUTDOWN_poweroff, SHUTDOWN_reboot
+from pvhv.core.cpu import Cpu
+from pvhv.core.domain import Domain
+from pvhv.core.errors import HypercallError
+from pvhv.core.frames import DOMID_XEN
+from pvhv.core.hypervisor import Hypervisor
+from pvhv.core.timeline import Timeline, VirtualTimeline, WallTimeline
+from pvhv.core.vcpu import VCPU
+from pvhv.hvm.counts import Counts
+from pvhv.hvm.memory import GuestPhysical
+from pvhv.hvm.platform.platform import Platform
+from pvhv.machine.pcpu import PCPU
+from pvhv.machine.ram import PAGE_SIZE, Ram, RamWindow
+
+if TYPE_CHECKING:
+    from pvhv.hvm.technique import Technique
+
+VIRTUAL_TSC_KHZ = 1_000_000  # one instruction, one nanosecond, one tick
+_serial = itertools.count(1)
+
+
+class FullCpu(Cpu):
+    """What the scheduler takes for a pCPU: an engine that never changes its vCPU."""
+
+    def __init__(self, pcpu: PCPU, ram: Ram) -> None:
+        super().__init__(pcpu, ram)
+        self.guest: HvmGuest
+
+    def load(self, vcpu: VCPU) -> None:
+        """A turn begins, or goes on."""
+        self.current = vcpu
+        self.guest.enter()
+
+    def unload(self) -> None:
+        """The vCPU stays where it is."""
+
+    def park(self) -> None:
+        """There is nobody else to make room for."""
+
+
+class HvmGuest:
+    """`domain.full`. Made paused and empty: the builder writes memory and calls `technique.reset`."""
+
+    def __init__(
+        self,
+        hypervisor: Hypervisor,
+        technique: type[Technique],
+        pages: int,
+        *,
+        virtual: bool = True,
+        transmit: Callable[[bytes], None] = lambda data: None,
+    ) -> None:
+        """`pages` of guest memory from 0 on; what the UART says goes to `transmit`. Raises HypercallError(ENOMEM)."""
+        self.hypervisor = hypervisor
+        self.counts = Counts()
+        self.domain = self._new_domain(hypervisor, technique, pages, virtual)
+        self.domain.full = self
+        self.timeline: Timeline = self.domain.timeline
+        self.vcpu = self.domain.vcpus[0]
+        self.vcpu.periodic_period = 0
+        self.vcpu.state = self.pcpu.state
+        self.vcpu.down = False
+        self.exit_code: int | None = None  # what the guest told the debug-exit port
+        self.interrupted = False  # an interrupt came since the guest last ran, and was counted
+        self.waiting = False  # one waits until the guest can take it
+        self.tsc_khz = VIRTUAL_TSC_KHZ if virtual else self.pcpu.tsc_khz
+        self.technique = technique(self)
+        self.platform = Platform(
+            self.timeline, pages << 12, transmit=transmit, on_interrupt=self._interrupt, on_power=self._power
+        )
+        self.technique.install()
+
+    def _new_domain(self, hypervisor: Hypervisor, technique: type[Technique], pages: int, virtual: bool) -> Domain:
+        # The frames before the domain: for some techniques they are all that its engine is to see.
+        domain = hypervisor.create_domain(timeline=hypervisor.wall, vcpus=0, max_pages=pages)
+        try:
+            mfns = hypervisor.allocate(domain, pages)
+            if technique.own_machine and mfns != list(range(mfns[0], mfns[0] + pages)):
+                raise HypercallError(Errno.ENOMEM)
+        except HypercallError:
+            hypervisor.destroy(domain)
+            raise
+        if technique.own_machine:
+            window = RamWindow(hypervisor.ram, mfns[0], pages)
+            self.physical = GuestPhysical(window, list(range(pages)))
+        else:
+            self.physical = GuestPhysical(hypervisor.ram, mfns)
+        ram = self.physical.ram
+        self.pcpu = PCPU(ram, "virtual" if virtual else "wall", block_stops=True, by_mode=virtual)
+        cpu = FullCpu(self.pcpu, hypervisor.ram)
+        cpu.guest = self
+        name = f"hvm {next(_serial)}"
+        timeline: Timeline
+        if virtual:
+            timeline = VirtualTimeline(name, cpu)
+        else:
+            timeline = WallTimeline(name, cpu, time.monotonic_ns, time.time_ns)
+        hypervisor.add_timeline(name, timeline)
+        domain.timeline = timeline
+        hypervisor.add_vcpu(domain)
+        return domain
+
+    def own_frame(self) -> int:
+        """A zeroed frame for the monitor's tables, which goes when the domain does. Raises HypercallError(ENOMEM)."""
+        mfn = self.hypervisor.frames.allocate(DOMID_XEN)
+        self.hypervisor.ram.frame(mfn)[:] = bytes(PAGE_SIZE)
+        self.domain.hypervisor_frames.append(mfn)
+        return mfn
+
+    def give_back(self, mfn: int) -> None:
+        """A frame from `own_frame` that is needed no longer."""
+        self.domain.hypervisor_frames.remove(mfn)
+        self.hypervisor.frames.release_allocation(mfn)
+
+    # -- interrupts ------------------------------------------------------------------------------------------------
+    def enter(self) -> None:
+        """The guest is about to run: give it the interrupt that waits, or have it stop where it can take it."""
+        pic = self.platform.pic
+        if pic.pending() and self.technique.interruptible():
+            if self.waiting:
+                self.technique.window_opened()
+            self.technique.inject(pic.acknowledge())
+        self.waiting = pic.pending()
+        self.pcpu.interrupt_window(self.waiting)
+        self.interrupted = False
+
+    def _interrupt(self) -> None:
+        """The PIC has something for the CPU."""
+        scheduler, vcpu = self.hypervisor.scheduler, self.vcpu
+        present = scheduler.present
+        if present is not None and present.vcpu is vcpu:
+            scheduler.break_off()  # by the guest's own doing: it is in the monitor already
+        elif vcpu.blocked:
+            self.hypervisor.wake(vcpu)
+        elif not self.interrupted and not self.domain.paused:
+            self.interrupted = True
+            self.technique.interrupted()
+
+    def halt(self) -> None:
+        """HLT, RIP behind it: sleep until an interrupt."""
+        if self.platform.pic.pending() and self.technique.interruptible():
+            self.waiting = False  # for it no window was needed
+            self.hypervisor.scheduler.break_off()
+            return
+        self.vcpu.blocked = True
+        self.hypervisor.scheduler.end_turn()
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+    def _power(self, what: str, code: int) -> None:
+        if what == "exit":
+            self.exit_code = code
+        reason = SHUTDOWN_reboot if what == "reboot" else SHUTDOWN_poweroff
+        self.hypervisor.shutdown_domain(self.domain, reason)
+
+    def close(self) -> None:
+        """The domain is being destroyed: give back what the technique holds."""
+        self.technique.close()
+
+    # -- what is counted ---------------------------------------------------------------------------------------------
+    @property
+    def instructions(self) -> tuple[int, int]:
+        """Instructions executed in user mode and in the kernel (virtual clock)."""
+        user = self.pcpu.executed_user
+        return user, self.pcpu.executed - user

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What `bare` and the hardware-assisted techniques have in common: the guest at CPL 0 with the engine's own registers,
+and everything done for the CPU that the engine does not do.
+
+The engine raises an exception as a #VMEXIT if its intercept is on, and as a bare vector if not; in both cases it is
+we who go through the guest's IDT, unless the technique wants the exit. So it is with SYSCALL, with the privilege of
+I/O, with CPUID where no monitor answers it, and with RDTSC in virtual time. #UD is always intercepted: the engine has
+no usable way to tell of one that is not; so are AMD-V's own instructions and EFER, as the engine's AMD-V is on and the
+guest must not see it.
+
+Read beside it: technique.py; AMD's manual volume 2, 15.9 and 15.11 (instruction and MSR intercepts).
+
+Not modelled: the guest's debug registers do not survive an I/O instruction that is refused; RDTSC with prefixes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pvhv.core.errors import DomainCrash
+from pvhv.hvm import arch, cpuid
+from pvhv.hvm.guest import HvmGuest
+from pvhv.hvm.guestcpu import MSR_EFER, NativeCpu
+from pvhv.hvm.memory import GeneralProtection, GuestException, InvalidOpcode, PageFault
+from pvhv.hvm.technique import Technique
+from pvhv.machine import cpustate as cs
+from pvhv.machine import svm
+from pvhv.machine.cpustate import HFLAGS, IF, RAX, RCX, RDX, RIP
+from pvhv.machine.pcpu import FAULT_ADDRESS
+
+MASK32 = 0xFFFF_FFFF
+SVM_INSTRUCTIONS = range(svm.VMEXIT_VMRUN, 0x87)  # VMRUN VMMCALL VMLOAD VMSAVE STGI CLGI SKINIT
+MONITOR, MWAIT, INVLPGA = 0x8A, 0x8B, 0x7A
+UNDEFINED = (*SVM_INSTRUCTIONS, INVLPGA, svm.VMEXIT_RDTSCP, MONITOR, MWAIT)  # CPUID does not offer them
+
+
+class NativeTechnique(Technique):
+    """The guest's kernel runs at CPL 0."""
+
+    monitored = True  # somebody answers CPUID who may say that he is there
+
+    def __init__(self, guest: HvmGuest) -> None:
+        super().__init__(guest)
+        self.cpu: NativeCpu = NativeCpu(self.pcpu, guest.physical)
+        self.leaves = cpuid.leaves(guest.tsc_khz, monitor=self.monitored)
+
+    # -- handlers ----------------------------------------------------------------------------------------------------
+    def install(self) -> None:
+        pcpu, state = self.pcpu, self.state
+        for vector in range(32):
+            pcpu.on_exception[vector] = self._exception(vector)
+        pcpu.aux[cs.INTERCEPT_EXCEPTIONS] = 1 << svm.UD
+        pcpu.on_fault(self._fault)
+        pcpu.on_int = self._software_interrupt
+        pcpu.on_syscall = self.guarded(self._syscall)
+        pcpu.on_cpuid = self._cpuid_for_the_cpu
+        pcpu.on_io = self._io
+        intercepts = 0
+        for code in UNDEFINED:
+            intercepts |= svm.intercept_bit(code)
+            pcpu.on_exit(code, self.guarded(self._undefined))
+        intercepts |= svm.intercept_bit(svm.VMEXIT_MSR) | svm.intercept_bit(svm.VMEXIT_HLT)
+        pcpu.on_exit(svm.VMEXIT_MSR, self.guarded(self._msr))
+        pcpu.on_exit(svm.VMEXIT_HLT, self._hlt)
+        if pcpu.virtual:
+            intercepts |= svm.intercept_bit(svm.VMEXIT_RDTSC)
+            pcpu.on_exit(svm.VMEXIT_RDTSC, self._rdtsc)
+        state[cs.INTERCEPT] = intercepts
+        self.permit_all_msrs()
+        self.intercept_msr(MSR_EFER)
+
+    def reset(self, entry: int, rbx: int) -> None:
+        self.cpu.reset(entry, rbx)
+
+    def guarded(self, handler: Callable[[], None]) -> Callable[[], None]:
+        """A handler whose GuestException is delivered to the guest."""
+
+        def guarded() -> None:
+            try:
+                handler()
+            except GuestException as exception:
+                self.raise_for_the_cpu(exception)
+
+        return guarded
+
+    # -- exceptions --------------------------------------------------------------------------------------------------
+    def raise_for_the_cpu(self, exception: GuestException) -> None:
+        """Through the guest's IDT."""
+        self.counts.assist("idt-delivery", str(exception))
+        try:
+            arch.raise_exception(self.cpu, exception)
+        except arch.TripleFault:
+            raise DomainCrash(f"triple fault: {exception} could not be delivered") from None
+
+    def _exception(self, vector: int) -> Callable[[], None]:
+        def exception() -> None:
+            code = self.pcpu.aux[cs.ERROR_CODE]
+            if vector == svm.PF:
+                self.raise_for_the_cpu(PageFault(self.pcpu.vmcb[FAULT_ADDRESS], code))
+            else:
+                self.raise_for_the_cpu(GuestException(vector, code if vector in arch.HAS_ERROR_CODE else None))
+
+        return exception
+
+    def _fault(self, vector: int) -> None:
+        code = self.pcpu.aux[cs.ERROR_CODE]
+        if vector == svm.PF:
+            self.raise_for_the_cpu(PageFault(self.cpu.cr2, code))
+        else:
+            self.raise_for_the_cpu(GuestException(vector, code if vector in arch.HAS_ERROR_CODE else None))
+
+    def _software_interrupt(self, vector: int) -> None:
+        self.counts.assist("idt-delivery", f"int {vector:#x}")
+        behind = self.cpu.rip
+        try:
+            arch.deliver(self.cpu, vector, software=True)
+        except GuestException as exception:
+            self.cpu.rip = behind - (1 if vector in (svm.BP, svm.OF) else 2)
+            self.raise_for_the_cpu(exception)
+
+    def _undefined(self) -> None:
+        raise InvalidOpcode
+
+    # -- what the engine does not execute --------------------------------------------------------------------------------
+    def _syscall(self) -> None:
+        self.counts.assist("syscall")
+        arch.syscall(self.cpu)
+
+    def skip(self, length: int) -> None:
+        """Go on behind the present instruction."""
+        self.state[RIP] = self.state[RIP] + length & (1 << 64) - 1
+        self.state[HFLAGS] &= ~cs.HF_INHIBIT_IRQ
+
+    def _rdtsc(self) -> None:
+        self.counts.assist("rdtsc")
+        now = self.guest.timeline.now()
+        self.state[RAX], self.state[RDX] = now & MASK32, now >> 32
+        self.skip(2)
+
+    def answer_cpuid(self) -> None:
+        """Put the leaf that is asked for into the registers."""
+        state = self.state
+        leaf = self.leaves.get(state[RAX] & MASK32, cpuid.NOTHING)
+        state[RAX], state[cs.RBX], state[RCX], state[RDX] = leaf
+
+    def _cpuid_for_the_cpu(self) -> None:
+        self.counts.assist("cpuid")
+        self.answer_cpuid()
+
+    # -- MSRs ----------------------------------------------------------------------------------------------------------
+    def permit_all_msrs(self) -> None:
+        """No MSR access exits that the map covers."""
+        self.pcpu.msr_permissions[:] = bytes(len(self.pcpu.msr_permissions))
+
+    def intercept_msr(self, number: int, intercepted: bool = True) -> None:
+        """Whether reads and writes of one exit."""
+        base = {0: 0, 0xC000_0000: 0x800, 0xC001_0000: 0x1000}[number & 0xFFFF_0000]
+        at, shift = base + (number & 0x1FFF) // 4, (number & 3) * 2
+        permissions = self.pcpu.msr_permissions
+        permissions[at] = permissions[at] & ~(3 << shift) | (3 << shift if intercepted else 0)
+
+    def _msr(self) -> None:
+        self.counts.assist("msr", f"{self.state[RCX] & MASK32:#x}")
+        self.access_msr()
+
+    def access_msr(self) -> None:
+        """RDMSR or WRMSR, as EXITINFO1 says. Raises GeneralProtection."""
+        state, number = self.state, self.state[RCX] & MASK32
+        if self.pcpu.aux[cs.ERROR_CODE] & 1:
+            self.cpu.write_msr(number, state[RDX] << 32 & ~MASK32 & (1 << 64) - 1 | state[RAX] & MASK32)
+        else:
+            value = self.cpu.read_msr(number)
+            state[RAX], state[RDX] = value & MASK32, value >> 32
+        self.skip(2)
+
+    # -- I/O, HLT, interrupts -------------------------------------------------------------------------------------------
+    def _io(self, port: int, size: int, write: bool, value: int) -> int | None:
+        try:
+            if not arch.may_do_io(self.cpu, port, size):
+                return None
+        except PageFault:
+            return None
+        self.io_exit(port, size, write, value)
+        bus = self.guest.platform.bus
+        if write:
+            bus.write(port, size, value)
+            return 0
+        return bus.read(port, size)
+
+    def io_exit(self, port: int, size: int, write: bool, value: int) -> None:
+        """A permitted access is about to be done: by whom?"""
+
+    def _hlt(self) -> None:
+        if self.cpu.cpl:
+            self.raise_for_the_cpu(GeneralProtection())
+            return
+        self.hlt_exit()
+        self.skip(1)
+        self.guest.halt()
+
+    def hlt_exit(self) -> None:
+        """HLT is about to be done."""
+        self.counts.assist("hlt")
+
+    def interruptible(self) -> bool:
+        return bool(self.cpu.rflags & IF) and not self.state[HFLAGS] & cs.HF_INHIBIT_IRQ
+
+    def inject(self, vector: int) -> None:
+        self.counts.add("interrupts_delivered")
+        self.counts.assist("idt-delivery", f"interrupt {vector:#x}")
+        try:
+            arch.deliver(self.cpu, vector, hardware=True)
+        except GuestException as exception:
+            self.raise_for_the_cpu(exception)
