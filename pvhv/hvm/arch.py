@@ -77,7 +77,9 @@ def _after(first: GuestException, second: GuestException) -> GuestException:
     return second
 
 
-def deliver(cpu: GuestCpu, vector: int, code: int | None = None, *, software: bool = False, hardware: bool = False) -> None:
+def deliver(
+    cpu: GuestCpu, vector: int, code: int | None = None, *, software: bool = False, hardware: bool = False
+) -> None:
     """Go through the guest's IDT: `software` for INT n (RIP behind it), `hardware` for an interrupt. Raises
     GuestException where a descriptor or the stack is not what it must be; nothing has changed then."""
     if not cpu.long_mode:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""One fully virtualized guest: a vCPU on an engine of its own, memory, a PC's devices, and the technique that carries it.
+"""One fully virtualized guest: a vCPU on an engine of its own, memory, a PC's devices, and what carries it.
 
 To the core it is a domain like any other, with one vCPU on a timeline of its own; the scheduler gives it turns, and
 `FullCpu.load`, called at the beginning of each, is where interrupts get in. The technique (technique.py) decides what
@@ -180,7 +180,7 @@ class HvmGuest:
         """The domain is being destroyed: give back what the technique holds."""
         self.technique.close()
 
-    # -- what is counted ---------------------------------------------------------------------------------------------
+    # -- what is counted -------------------------------------------------------------------------------------------
     @property
     def instructions(self) -> tuple[int, int]:
         """Instructions executed in user mode and in the kernel (virtual clock)."""

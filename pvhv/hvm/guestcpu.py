@@ -167,7 +167,7 @@ class GuestCpu(ABC):
     def write_msr(self, number: int, value: int) -> None:
         """Raises GeneralProtection."""
 
-    # -- common -------------------------------------------------------------------------------------------------------
+    # -- common ----------------------------------------------------------------------------------------------------
     @property
     def long_mode(self) -> bool:
         """EFER.LMA."""

@@ -44,7 +44,7 @@ class NativeTechnique(Technique):
         self.cpu: NativeCpu = NativeCpu(self.pcpu, guest.physical)
         self.leaves = cpuid.leaves(guest.tsc_khz, monitor=self.monitored)
 
-    # -- handlers ----------------------------------------------------------------------------------------------------
+    # -- handlers --------------------------------------------------------------------------------------------------
     def install(self) -> None:
         pcpu, state = self.pcpu, self.state
         for vector in range(32):
@@ -83,7 +83,7 @@ class NativeTechnique(Technique):
 
         return guarded
 
-    # -- exceptions --------------------------------------------------------------------------------------------------
+    # -- exceptions ------------------------------------------------------------------------------------------------
     def raise_for_the_cpu(self, exception: GuestException) -> None:
         """Through the guest's IDT."""
         self.counts.assist("idt-delivery", str(exception))
@@ -94,18 +94,17 @@ class NativeTechnique(Technique):
 
     def _exception(self, vector: int) -> Callable[[], None]:
         def exception() -> None:
-            code = self.pcpu.aux[cs.ERROR_CODE]
-            if vector == svm.PF:
-                self.raise_for_the_cpu(PageFault(self.pcpu.vmcb[FAULT_ADDRESS], code))
-            else:
-                self.raise_for_the_cpu(GuestException(vector, code if vector in arch.HAS_ERROR_CODE else None))
+            self._raise(vector, self.pcpu.vmcb[FAULT_ADDRESS])
 
         return exception
 
     def _fault(self, vector: int) -> None:
+        self._raise(vector, self.cpu.cr2)
+
+    def _raise(self, vector: int, address: int) -> None:
         code = self.pcpu.aux[cs.ERROR_CODE]
         if vector == svm.PF:
-            self.raise_for_the_cpu(PageFault(self.cpu.cr2, code))
+            self.raise_for_the_cpu(PageFault(address, code))
         else:
             self.raise_for_the_cpu(GuestException(vector, code if vector in arch.HAS_ERROR_CODE else None))
 
@@ -121,7 +120,7 @@ class NativeTechnique(Technique):
     def _undefined(self) -> None:
         raise InvalidOpcode
 
-    # -- what the engine does not execute --------------------------------------------------------------------------------
+    # -- what the engine does not execute --------------------------------------------------------------------------
     def _syscall(self) -> None:
         self.counts.assist("syscall")
         arch.syscall(self.cpu)
@@ -147,7 +146,7 @@ class NativeTechnique(Technique):
         self.counts.assist("cpuid")
         self.answer_cpuid()
 
-    # -- MSRs ----------------------------------------------------------------------------------------------------------
+    # -- MSRs ------------------------------------------------------------------------------------------------------
     def permit_all_msrs(self) -> None:
         """No MSR access exits that the map covers."""
         self.pcpu.msr_permissions[:] = bytes(len(self.pcpu.msr_permissions))
@@ -173,7 +172,7 @@ class NativeTechnique(Technique):
             state[RAX], state[RDX] = value & MASK32, value >> 32
         self.skip(2)
 
-    # -- I/O, HLT, interrupts -------------------------------------------------------------------------------------------
+    # -- I/O, HLT, interrupts --------------------------------------------------------------------------------------
     def _io(self, port: int, size: int, write: bool, value: int) -> int | None:
         try:
             if not arch.may_do_io(self.cpu, port, size):

@@ -54,9 +54,12 @@ class Technique(ABC):
 
     def interrupted(self) -> None:
         """An external interrupt came while the guest ran."""
+        return
 
     def window_opened(self) -> None:
         """An interrupt waited, and now the guest can take it."""
+        return
 
     def close(self) -> None:
-        """Give frames back."""
+        """The domain is being destroyed. Frames of the guest's `own_frame` go by themselves."""
+        return

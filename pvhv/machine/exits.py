@@ -73,7 +73,8 @@ class Exits:
 
         self.failure = None
         self.on_fault: IntHandler = lambda vector: missing(f"exception {vector}, which nobody intercepted,")()
-        self.table: Final[list[Handler]] = [missing(f"#VMEXIT {n - 0x100:#x}") for n in range(svm.EXIT_BASE + svm.VMEXIT_NPF + 1)]
+        numbers = range(svm.EXIT_BASE + svm.VMEXIT_NPF + 1)
+        self.table: Final[list[Handler]] = [missing(f"#VMEXIT {n - svm.EXIT_BASE:#x}") for n in numbers]
         self.on_exception: Final = ExceptionHandlers(self.table)
         table = self.table
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The hypervisor's own pages of a pCPU: far above RAM, in no table a guest can run on.
 
-They hold the VMCB and its MSR permission map, a page of code that proof.py runs before any guest, and page tables with an
-identity map of all RAM and of these pages (1 GiB pages, supervisor only).  The map serves
-`PCPU.forget_code`, which must name a frame by a virtual address that no guest's tables decide.
+They hold the VMCB and its MSR permission map, a page of code that proof.py runs before any guest,
+and page tables with an identity map of all RAM and of these pages (1 GiB pages, supervisor only).
+The map serves `PCPU.forget_code`, which must name a frame by a virtual address that no guest's
+tables decide.
 
 Invariant: physical addresses here begin at `BASE`, beyond any mfn a validated entry can hold.
 """
