@@ -7,8 +7,10 @@
 What holds of the kernel on both is said once (test_guest.py), with the machine as a parameter.  Both builds
 share kernel/, user/ and lib/; so where one passes and the other fails, the column is to blame.
 
-QEMU is run without acceleration (TCG), the same everywhere.  How a guest ended is what it writes to the debug
-exit port (guest_kernel/native/power.c); that the true ways to end work, too, is for test_native.py.
+QEMU is run without acceleration (TCG), the same everywhere.  Its clock is the wall's; for who counts interrupts
+there is one that counts instructions and skips what is slept through (-icount), which is slower, but a busy host
+is no matter.  How a guest ended is what it writes to the debug exit port (guest_kernel/native/power.c); that the
+true ways to end work, too, is for test_native.py.
 """
 
 from __future__ import annotations
@@ -168,12 +170,14 @@ class PvhvMachine(PlatformUnderTest):
 class QemuTerminal(Terminal):
     """One process, its serial port on our pipes and its monitor on a socket; killed when the context ends."""
 
-    # What native/power.c writes is one of api/syscalls.h; QEMU's exit status is twice that and one.
+    # What native/power.c writes is one of api/syscalls.h; QEMU's exit status is twice that and one. It is 0 where the
+    # guest switched the machine off in earnest.
     ENDINGS = {1: "poweroff", 3: "reboot", 5: "crash"}
 
     def __init__(self, machine: str, memory: int, cmdline: str, options: Sequence[str]) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="pvhv-qemu-")
         self._monitor = Path(self._directory.name, "qmp")
+        self._complaints = Path(self._directory.name, "stderr").open("w+")
         self._seen = b""
         self.process = subprocess.Popen(
             [
@@ -182,7 +186,7 @@ class QemuTerminal(Terminal):
                 "-device", "isa-debug-exit,iobase=0xf4,iosize=4", *options,
                 "-kernel", str(find_kernel("guest-native", Path.cwd(), "a test")), "-append", cmdline,
             ],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._complaints, bufsize=0,
         )  # fmt: skip
 
     def screen(self) -> str:
@@ -201,7 +205,9 @@ class QemuTerminal(Terminal):
             status = self.process.wait(1)
         except subprocess.TimeoutExpired:
             return Outcome(self.screen(), "timeout")
-        return Outcome(self.screen(), self.ENDINGS.get(status, f"exit status {status}"))
+        self._complaints.seek(0)
+        assert status in (0, *self.ENDINGS), self._complaints.read()
+        return Outcome(self.screen(), self.ENDINGS.get(status, "power button"))
 
     def monitor(self, command: str) -> str:
         """What QEMU's own (human) monitor answers."""
@@ -223,9 +229,9 @@ class QemuTerminal(Terminal):
     def close(self) -> None:
         self.process.kill()
         self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            assert pipe is not None
-            pipe.close()
+        for file in (self.process.stdin, self.process.stdout, self._complaints):
+            assert file is not None
+            file.close()
         self._directory.cleanup()
 
     def _read(self, until: Callable[[], bool], timeout: float) -> bool:
@@ -244,8 +250,11 @@ class QemuTerminal(Terminal):
 class QemuMachine(PlatformUnderTest):
     firmware = 1024  # the legacy hole below 1 MiB, and tables at the end
 
-    def __init__(self, machine: str = "pc") -> None:
+    CLOCKS = {"virtual": ("-icount", "shift=2,sleep=off"), "wall": ()}  # 4 ns an instruction
+
+    def __init__(self, machine: str = "pc", clock: str = "wall") -> None:
         self.machine = machine
+        self.options = self.CLOCKS[clock]
         self.name = "native" if machine == "pc" else f"native-{machine}"
 
     def start(
@@ -254,7 +263,7 @@ class QemuMachine(PlatformUnderTest):
         """Skips the test where there is no QEMU."""
         if shutil.which(QEMU) is None:
             pytest.skip(f"{QEMU} is not here; on Debian and Ubuntu: apt-get install qemu-system-x86")
-        terminal = QemuTerminal(self.machine, memory, cmdline, options)
+        terminal = QemuTerminal(self.machine, memory, cmdline, (*self.options, *options))
         if prompt:
             try:
                 terminal.see(PROMPT)
