@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pvhv.cli.app import command
+from pvhv.cli.commands import command
 
 
 @command("build")

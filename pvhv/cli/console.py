@@ -7,18 +7,11 @@ import sys
 
 import typer
 
-from pvhv.cli.app import DomainArgument, EscapeOption, command
+from pvhv.cli.commands import DomainArgument, EscapeOption, command, parse_escape
 from pvhv.cli.common import connect_if_up, say
-from pvhv.cli.terminal import DEFAULT_ESCAPE, escape_byte
-from pvhv.toolstack.errors import UsageError, no_domain
-
-
-def parse_escape(text: str) -> int:
-    """The key that leaves the console. Raises UsageError."""
-    try:
-        return escape_byte(text)
-    except ValueError as rule:
-        raise UsageError(f"-e {text}: the escape key is {rule}", "for example -e ^] or -e ^a") from None
+from pvhv.cli.create import report_end, shown
+from pvhv.cli.terminal import DEFAULT_ESCAPE
+from pvhv.toolstack.errors import no_domain
 
 
 @command("console")
@@ -27,7 +20,6 @@ def console(
     escape: EscapeOption = DEFAULT_ESCAPE,
 ) -> None:
     """Attach to a domain's console. What it said before is shown first."""
-    from pvhv.cli.create import report_end, shown
     from pvhv.cli.session import Detached, Session, Terminated
 
     key = parse_escape(escape)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pvhv.cli.app import EscapeOption, command
+from pvhv.cli.commands import EscapeOption, command, parse_escape
 from pvhv.cli.common import INTERRUPTED_STATUS, complain, connect, say, stopped_by
 from pvhv.cli.terminal import DEFAULT_ESCAPE
 
@@ -59,7 +59,6 @@ def create(
     With -c and standard input not a terminal: the input goes to the console, and the exit status tells how
     the domain ended: 0 poweroff, 10 reboot, 20 crash, 21 watchdog, 124 timeout.
     """
-    from pvhv.cli.console import parse_escape
     from pvhv.toolstack import config as domain_file
     from pvhv.toolstack.xlcfg import parse_argument
 

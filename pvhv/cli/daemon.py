@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import typer
 
-from pvhv.cli.app import command, daemon_app
+from pvhv.cli.commands import command, daemon_app
 from pvhv.cli.common import connect_if_up
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pvhv.cli.app import DomainArgument, command
+from pvhv.cli.commands import DomainArgument, command
 from pvhv.cli.common import ask
 
 

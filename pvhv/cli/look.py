@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pvhv.cli.app import AsJson, DomainArgument, OneOrAll, command
+from pvhv.cli.commands import AsJson, DomainArgument, OneOrAll, command
 from pvhv.cli.common import ask, connect, connect_if_up
 from pvhv.cli.listing import rows_of, show
 from pvhv.cli.output import print_json, print_table

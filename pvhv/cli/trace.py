@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pvhv.cli.app import AsJson, DomainArgument, command
+from pvhv.cli.commands import AsJson, DomainArgument, command
 from pvhv.cli.common import connect, connect_if_up, say
 from pvhv.cli.output import plain
 from pvhv.cli.trace_lines import line
