@@ -16,7 +16,7 @@ from pvhv.core.domain import Domain
 from pvhv.core.errors import GuestFault
 from pvhv.core.runstate import BLOCKED, OFFLINE, RUNNABLE, RUNNING
 from pvhv.core.vcpu import VCPU
-from pvhv.core.vtimer import periodic_work, rest_periodic
+from pvhv.core.vtimer import periodic_work
 
 if TYPE_CHECKING:
     from pvhv.core.hypervisor import Hypervisor
@@ -124,7 +124,6 @@ class Activity:
         if vcpu.runstate_guest and vcpu.domain.runs and vcpu.domain.timeline.cpu.loaded is vcpu:
             self.show_runstate(vcpu)
         vcpu.runstate.enter(resting_state(vcpu), now)
-        rest_periodic(vcpu)
 
     def fill_runstate(self, vcpu: VCPU, info: Any) -> None:
         """struct vcpu_runstate_info."""

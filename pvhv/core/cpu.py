@@ -20,7 +20,7 @@ from pvhv.core.descriptors import FIRST_RESERVED_GDT_ENTRY, GDT_LIMIT, RESERVED,
 from pvhv.core.errors import GuestFault
 from pvhv.core.guestmem import GuestMemory
 from pvhv.core.vcpu import VCPU
-from pvhv.machine.cpustate import CS, GS, GS_BASE, HF_CS32, HF_CS64, HFLAGS, SS
+from pvhv.machine.cpustate import BASE, CS, GDT, GS, GS_BASE, HF_CS32, HF_CS64, HFLAGS, SS
 from pvhv.machine.pcpu import PCPU
 from pvhv.machine.ram import Ram
 
@@ -84,6 +84,10 @@ class Cpu:
 
     def load_tables(self, vcpu: VCPU) -> None:
         """Put the engine on the page tables of `vcpu`'s present mode; flushes."""
+        self.pcpu.load_cr3(self._choose_tables(vcpu))
+
+    def _choose_tables(self, vcpu: VCPU) -> int:
+        """Where the page tables of `vcpu`'s present mode are, on which the engine is going to be."""
         self.memory.root = vcpu.guest_table
         root = vcpu.guest_table
         if not vcpu.kernel_mode and not self.tables_agree(root, vcpu.guest_table_user):
@@ -91,7 +95,7 @@ class Cpu:
         self._root = root
         vcpu.agreed = -1
         self.memory.clear()
-        self.pcpu.load_cr3(root << 12)
+        return root << 12
 
     # -- kernel and user mode ------------------------------------------------------------------------------------
     def to_kernel(self, vcpu: VCPU) -> None:
@@ -189,20 +193,20 @@ class Cpu:
         """Put `vcpu` on the pCPU; what was there is saved."""
         if self.loaded is not vcpu:
             self.unload()
-            self.pcpu.load(bytes(vcpu.context))
+            self.pcpu.load(vcpu.context, self._choose_tables(vcpu))
             vcpu.state = self.state
             self.loaded = vcpu
-            self.pcpu.set_gdtr(DescriptorTables.gdt_address(vcpu), GDT_LIMIT)
-            self.load_ldt(vcpu)
-            self.load_tables(vcpu)
+            if not self.state[GDT + BASE]:  # it never ran
+                self.pcpu.set_gdtr(DescriptorTables.gdt_address(vcpu), GDT_LIMIT)
+                self.load_ldt(vcpu)
         self.current = vcpu
 
     def unload(self) -> None:
         """Save the context the engine holds into its vCPU, and hold none."""
         vcpu = self.loaded
         if vcpu is not None:
-            vcpu.context[:] = self.pcpu.save()
-            vcpu.state = memoryview(vcpu.context).cast("Q")
+            self.pcpu.save_into(vcpu.context)
+            vcpu.state = vcpu.saved_state
             self.loaded = None
 
     def park(self) -> None:

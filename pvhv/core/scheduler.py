@@ -17,7 +17,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pvhv.core.timeline import SLICE_NS, Share, Timeline, Turn, VirtualTimeline, WallTimeline
@@ -32,6 +31,22 @@ FINISHED = object()
 UNDIVIDED = Share(float("inf"))  # dom0's own work is not divided, but for what is in `background`
 
 
+class Surviving:
+    """What is done for nobody in particular must not end the loop: a mistake in it is kept as the bug it is."""
+
+    def __init__(self, hypervisor: Hypervisor) -> None:
+        self.hypervisor = hypervisor
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, failure: BaseException | None, _traceback: object) -> bool:
+        if isinstance(failure, Exception):
+            self.hypervisor.bug(None, failure)
+            return True
+        return False
+
+
 class Scheduler:
     """The loop, and the doors through which other threads reach it."""
 
@@ -44,6 +59,8 @@ class Scheduler:
         self.share: Share = UNDIVIDED  # of whoever has the hypervisor work for it
         self._posted: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._wakeup = threading.Event()
+        self._surviving = Surviving(hypervisor)
+        self._most_host_ns = 0  # of any timeline
         self._stopping = False
         self._over: Callable[[], bool] = lambda: True
         self._thread: threading.Thread | None = None
@@ -87,7 +104,7 @@ class Scheduler:
             return
         work = self.background.popleft()
         self.share = Share(WORK_SHARE)
-        with self._surviving():
+        with self._surviving:
             if next(work, FINISHED) is not FINISHED:
                 self.background.append(work)
         self.share = UNDIVIDED
@@ -136,14 +153,15 @@ class Scheduler:
     def turn(self, deadline: float | None = None) -> None:
         """One turn of the loop."""
         busy = bool(self._posted or self.deferred or self.background)  # it may be what somebody waits for
-        self._serve_posted()
-        self._run_deferred()
-        self.step_in_background()
+        if busy:
+            self._serve_posted()
+            self._run_deferred()
+            self.step_in_background()
         chosen: Timeline | None = None
         for timeline in self.timelines:
-            with self._surviving():
+            with self._surviving:
                 busy |= timeline.fire()
-                if not timeline.runnable() and isinstance(timeline, VirtualTimeline) and timeline.idle():
+                if not timeline.runnable() and timeline.idle():
                     busy = True
                     timeline.fire()
             if (chosen is None or timeline.host_ns < chosen.host_ns) and timeline.runnable():
@@ -157,7 +175,6 @@ class Scheduler:
             self._idle(deadline)
 
     def _serve_posted(self) -> None:
-        self._wakeup.clear()
         while self._posted:
             function, future = self._posted.popleft()
             if not future.set_running_or_notify_cancel():
@@ -169,36 +186,29 @@ class Scheduler:
 
     def _run_deferred(self) -> None:
         for _ in range(len(self.deferred)):
-            with self._surviving():
+            with self._surviving:
                 self.deferred.popleft()()
-
-    @contextmanager
-    def _surviving(self) -> Iterator[None]:
-        """What is done for nobody in particular must not end the loop: a mistake in it is kept as the bug it is."""
-        try:
-            yield
-        except Exception as failure:
-            self.hypervisor.bug(None, failure)
 
     def _charge_host(self, timeline: Timeline, spent: int) -> None:
         """Fairness between timelines: a timeline that was idle does not get back what it did not use."""
         timeline.host_ns += spent
-        floor = max(other.host_ns for other in self.timelines) - 10 * SLICE_NS
+        self._most_host_ns = max(self._most_host_ns, timeline.host_ns)
+        floor = self._most_host_ns - 10 * SLICE_NS
         for other in self.timelines:
-            other.host_ns = max(other.host_ns, floor)
+            if other.host_ns < floor:
+                other.host_ns = floor
 
     # -- a slice ---------------------------------------------------------------------------------------------------
     def _slice(self, timeline: Timeline) -> None:
         """Begin a slice of the vCPU whose turn it is, or go on with one that something outside broke off."""
-        turn = timeline.turn
+        turn, began = timeline.turn, timeline.now()
         if turn is None or not turn.vcpu.runnable:
-            self._close(timeline)
+            self._close(timeline, began)
             vcpu = timeline.pick()
             if vcpu is None:
                 return
-            now = timeline.now()
-            turn = timeline.turn = Turn(vcpu, now, now + SLICE_NS, WORK_SHARE)
-            self.hypervisor.activity.entering(vcpu, now)
+            turn = timeline.turn = Turn(vcpu, began, began + SLICE_NS, WORK_SHARE)
+            self.hypervisor.activity.entering(vcpu, began)
         self.present = self.share = turn
         try:
             self._run(timeline, turn)
@@ -207,33 +217,31 @@ class Scheduler:
         finally:
             self.present = None
             self.share = UNDIVIDED
-        if turn.over or not turn.vcpu.runnable or timeline.now() >= turn.end:
-            self._close(timeline)
+        ended = timeline.now()
+        turn.ran += ended - began
+        if turn.over or not turn.vcpu.runnable or ended >= turn.end:
+            self._close(timeline, ended)
 
-    def _close(self, timeline: Timeline) -> None:
+    def _close(self, timeline: Timeline, now: int) -> None:
         turn, timeline.turn = timeline.turn, None
         if turn is not None:
             timeline.charge(turn.vcpu, turn.ran)
-            self.hypervisor.activity.leaving(turn.vcpu, timeline.now())
+            self.hypervisor.activity.leaving(turn.vcpu, now)
 
     def _run(self, timeline: Timeline, turn: Turn) -> None:
         hypervisor, vcpu, cpu = self.hypervisor, turn.vcpu, timeline.cpu
-        began = timeline.now()
         hypervisor.pagetables.deferred = vcpu.deferred
-        try:
-            cpu.load(vcpu)
-            # A turn that only something outside broke off goes on as if it had not been: on a virtual timeline the
-            # guest must not see, by the moment of an upcall or of its clock page, that it was.
-            if turn.looks_again or not timeline.virtual:
-                turn.looks_again = False
-                if vcpu.runstate_guest:
-                    hypervisor.activity.show_runstate(vcpu)
-                hypervisor.update_time(vcpu)
-                hypervisor.deliver_pending(vcpu)
-            if vcpu.runnable and not self._posted and not self.deferred:
-                self._run_pcpu(timeline, turn)
-        finally:
-            turn.ran += timeline.now() - began
+        cpu.load(vcpu)
+        # A turn that only something outside broke off goes on as if it had not been: on a virtual timeline the
+        # guest must not see, by the moment of an upcall or of its clock page, that it was.
+        if turn.looks_again or not timeline.virtual:
+            turn.looks_again = False
+            if vcpu.runstate_guest:
+                hypervisor.activity.show_runstate(vcpu)
+            hypervisor.update_time(vcpu)
+            hypervisor.deliver_pending(vcpu)
+        if vcpu.runnable and not self._posted and not self.deferred:
+            self._run_pcpu(timeline, turn)
 
     def _run_pcpu(self, timeline: Timeline, turn: Turn) -> None:
         pcpu = timeline.cpu.pcpu
@@ -279,6 +287,7 @@ class Scheduler:
 
     # -- nobody can run ----------------------------------------------------------------------------------------------
     def _idle(self, deadline: float | None) -> None:
+        self._wakeup.clear()  # before the look at what was posted: who posts does it the other way round
         wait = IDLE_WAIT_S
         for timeline in self.timelines:
             due = timeline.next_deadline()

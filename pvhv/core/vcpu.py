@@ -44,7 +44,7 @@ class VCPU:
 
         # -- registers
         self.context = bytearray(context_size)
-        self.state = memoryview(self.context).cast("Q")
+        self.state = self.saved_state = memoryview(self.context).cast("Q")
         self.initialised = False  # VCPUOP_initialise or the domain builder gave it a context
         self.segments_due = False  # ... whose CS and SS are to be loaded before it first runs
         self.kernel_mode = True
@@ -117,7 +117,7 @@ class VCPU:
     @property
     def runnable(self) -> bool:
         """Whether the scheduler may pick it."""
-        return not (self.down or self.blocked or self.polling or self.paused or self.domain.paused)
+        return not (self.blocked or self.polling or self.down or self.paused or self.domain.paused)
 
     @property
     def asleep(self) -> bool:

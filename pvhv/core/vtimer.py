@@ -36,28 +36,34 @@ def _singleshot(vcpu: VCPU) -> None:
 
 def set_periodic(vcpu: VCPU, period: int) -> None:
     """VIRQ_TIMER every `period` ns while the vCPU runs, counted from the last tick; 0 stops it."""
+    if vcpu.periodic is not None:
+        vcpu.periodic.cancel()
+        vcpu.periodic = None
     vcpu.periodic_period = period
     periodic_work(vcpu)
 
 
 def periodic_work(vcpu: VCPU) -> None:
-    """The tick, if it is due, and the timer for the next. (vcpu_periodic_timer_work)"""
-    rest_periodic(vcpu)
-    if not vcpu.periodic_period:
+    """A turn of the vCPU begins, or goes on: the tick, if it is due, and a timer for the next if there is none.
+
+    (vcpu_periodic_timer_work.) The timer stays when the vCPU leaves the pCPU, which is cheaper than to set it for
+    every turn; should it come due meanwhile, nothing happens and it is the next turn that finds none.
+    """
+    if vcpu.periodic is not None or not vcpu.periodic_period:
         return
-    now = vcpu.domain.timeline.now()
+    timeline = vcpu.domain.timeline
+    now = timeline.now()
     if now >= vcpu.periodic_last + vcpu.periodic_period:
         send_virq(vcpu, VIRQ_TIMER)
         vcpu.periodic_last = now
-    deadline = vcpu.periodic_last + vcpu.periodic_period
-    vcpu.periodic = vcpu.domain.timeline.after(deadline, partial(periodic_work, vcpu))
+    vcpu.periodic = timeline.after(vcpu.periodic_last + vcpu.periodic_period, partial(_periodic, vcpu))
 
 
-def rest_periodic(vcpu: VCPU) -> None:
-    """The vCPU leaves the pCPU: no ticks until it is back."""
-    if vcpu.periodic is not None:
-        vcpu.periodic.cancel()
-        vcpu.periodic = None
+def _periodic(vcpu: VCPU) -> None:
+    vcpu.periodic = None
+    turn = vcpu.domain.timeline.turn
+    if turn is not None and turn.vcpu is vcpu:
+        periodic_work(vcpu)
 
 
 def stop_all(vcpu: VCPU) -> None:

@@ -194,12 +194,21 @@ class PCPU:
         """A vCPU's whole context: registers, flags, segments, CRs, FPU and SSE."""
         return bytes(self._saved)
 
-    def load(self, context: bytes) -> None:
-        """Become the vCPU of `context`; the TLB is flushed if CR3 changes thereby."""
+    def save_into(self, context: bytearray) -> None:
+        """The same, into a context that is there already."""
+        context[:] = self._saved
+
+    def load(self, context: bytes | bytearray, cr3: int | None = None) -> None:
+        """Become the vCPU of `context`, on the tables at `cr3` if that is given, else on its own.
+
+        The TLB is flushed if `cr3` is given, or if CR3 changes.
+        """
         state = self.state
         before = state[CR3]
         self._saved[:] = context
-        if state[CR3] != before:
+        if cr3 is not None:
+            self.load_cr3(cr3)
+        elif state[CR3] != before:
             self.flush_tlb()
 
     def msr_words(self) -> dict[int, int]:
