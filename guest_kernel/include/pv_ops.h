@@ -29,6 +29,7 @@ struct pv_ops {
     void (*fpu_disable)(bool disable);           /* mov cr0 (TS), clts       | fpu_taskswitch */
     u64 (*fault_address)(void);                  /* mov %cr2                 | vcpu_info.arch.cr2 */
     void (*cpuid)(u32 leaf, u32 out[4]);         /* cpuid                    | the same, behind a prefix that traps */
+    void (*hypervisor)(char *name, size_t room); /* cpuid: is there one?     | cpuid: which version of Xen */
 
     /* -- page tables ----------------------------------------------------------------------------------- */
     bool two_roots; /* see vm.h */               /* no: one table, bit U/S   | yes: the kernel is in ring 3 too */

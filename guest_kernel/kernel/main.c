@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The kernel, in order of birth. The column (pv/boot.c) has brought memory, the page allocator and a way to print;
+ * The kernel, in order of birth. The column (its boot.c) has brought memory, the page allocator and a way to print;
  * from here on everything is portable.
  */
 #include <device.h>

@@ -32,14 +32,11 @@ s64 sys_dmesg(struct trap_frame *frame)
     return copy_to_user(ARG2(frame), text, n) ? -EFAULT : (s64)n;
 }
 
-#define HAS_HYPERVISOR (1U << 31) /* in ecx of leaf 1: never set by a real CPU */
-
-/* The strings that cpuid spells in registers: vendor in ebx edx ecx, the hypervisor's name in ebx ecx edx. */
+/* The strings that cpuid spells in registers: the vendor in ebx edx ecx. */
 s64 sys_machine(struct trap_frame *frame)
 {
     struct machine_info info = { 0 };
     u32 r[4];
-    bool virtual;
 
     pv.cpuid(0, r);
     memcpy(info.vendor + 0, &r[1], 4);
@@ -51,15 +48,7 @@ s64 sys_machine(struct trap_frame *frame)
             pv.cpuid(0x80000002 + leaf, r);
             memcpy(info.model + 16 * leaf, r, 16);
         }
-    pv.cpuid(1, r);
-    virtual = r[2] & HAS_HYPERVISOR;
-    pv.cpuid(0x40000000, r);
-    if (!memcmp(&r[1], "XenVMMXenVMM", 12)) {
-        pv.cpuid(0x40000001, r);
-        format(info.hypervisor, sizeof(info.hypervisor), "Xen %u.%u", r[0] >> 16, r[0] & 0xffff);
-    } else if (virtual) {
-        memcpy(info.hypervisor, &r[1], 12);
-    }
+    pv.hypervisor(info.hypervisor, sizeof(info.hypervisor));
     info.tsc_khz = pv.tsc_khz();
     return copy_to_user(ARG1(frame), &info, sizeof(info));
 }

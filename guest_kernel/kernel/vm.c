@@ -2,7 +2,7 @@
  *
  * Page tables of address spaces.
  *
- * Under a hypervisor, a table the MMU walks cannot be written, only asked to be changed (pv.set_pte).  So a
+ * In a paravirtual guest, a table the MMU walks cannot be written, only asked to be changed (pv.set_pte).  So a
  * whole space is built first, with plain stores, and declared live at once (space_live): one call instead of
  * hundreds.  Later changes go through pv.set_pte, which knows what is live; between batch_begin and batch_end
  * they are only queued, so nothing read back there is up to date.

@@ -36,7 +36,7 @@ _start:
     cmpl    $(CPUID_NX | CPUID_LONG_MODE), %edx
     jne     no_such_cpu
 
-    movl    $(CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT), %eax
+    movl    $CR4_KERNEL, %eax
     movl    %eax, %cr4
     movl    $PA(boot_l4), %eax
     movl    %eax, %cr3
@@ -44,7 +44,7 @@ _start:
     movl    $(EFER_LME | EFER_SCE | EFER_NXE), %eax
     xorl    %edx, %edx
     wrmsr
-    movl    $(CR0_PG | CR0_WP | CR0_NE | CR0_ET | CR0_MP | CR0_PE), %eax
+    movl    $CR0_KERNEL, %eax
     movl    %eax, %cr0                  /* long mode, but still in a 32-bit segment ... */
     lgdt    PA(boot_gdt)
     ljmp    $KERNEL_CS, $PA(long_mode)  /* ... until here */

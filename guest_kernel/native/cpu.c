@@ -2,8 +2,12 @@
  *
  * The small privileged things: the interrupt flag, waiting, CR2, CPUID, the FPU switch.
  */
+#include <lib.h>
+
 #include "instructions.h"
 #include "native.h"
+
+#define HAS_HYPERVISOR (1U << 31) /* in ecx of leaf 1: a CPU alone never sets it */
 
 void native_irq_disable(void)
 {
@@ -28,7 +32,7 @@ void native_fpu_disable(bool disable)
     static bool disabled;
 
     if (disable && !disabled)
-        asm volatile("movq %0, %%cr0" : : "r"((u64)(u32)(CR0_PG | CR0_WP | CR0_NE | CR0_ET | CR0_TS | CR0_MP | CR0_PE)));
+        write_cr0(CR0_KERNEL | CR0_TS);
     else if (!disable && disabled)
         asm volatile("clts");
     disabled = disable;
@@ -45,4 +49,16 @@ u64 native_fault_address(void)
 void native_cpuid(u32 leaf, u32 out[4])
 {
     asm volatile("cpuid" : "=a"(out[0]), "=b"(out[1]), "=c"(out[2]), "=d"(out[3]) : "0"(leaf), "2"(0));
+}
+
+/* Even a machine that is virtual through and through may admit it, by a name of twelve letters in ebx ecx edx. */
+void native_hypervisor(char *name, size_t room)
+{
+    u32 r[4];
+
+    native_cpuid(1, r);
+    if (!(r[2] & HAS_HYPERVISOR))
+        return;
+    native_cpuid(0x40000000, r);
+    memcpy(name, &r[1], MIN(room - 1, 12UL));
 }

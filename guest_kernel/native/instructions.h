@@ -16,11 +16,13 @@
 #define CR0_ET (1 << 4)
 #define CR0_NE (1 << 5)  /* FPU errors are exceptions, not interrupts */
 #define CR0_WP (1 << 16) /* the kernel, too, heeds read-only */
-#define CR0_PG (1 << 31)
+#define CR0_PG 0x80000000
+#define CR0_KERNEL (CR0_PG | CR0_WP | CR0_NE | CR0_ET | CR0_MP | CR0_PE)
 #define CR4_PAE (1 << 5)
 #define CR4_PGE (1 << 7)         /* PTE_GLOBAL means something */
 #define CR4_OSFXSR (1 << 9)      /* SSE, and fxsave saves it */
 #define CR4_OSXMMEXCPT (1 << 10) /* its errors are exception 19 */
+#define CR4_KERNEL (CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT)
 
 #define MSR_EFER 0xc0000080
 #define EFER_SCE (1 << 0)  /* syscall, sysret */
@@ -57,6 +59,7 @@ static inline void write_msr(u32 msr, u64 value)
     asm volatile("wrmsr" : : "c"(msr), "a"((u32)value), "d"((u32)(value >> 32)));
 }
 
+static inline void write_cr0(u64 value) { asm volatile("movq %0, %%cr0" : : "r"(value)); }
 static inline void write_cr3(u64 value) { asm volatile("movq %0, %%cr3" : : "r"(value) : "memory"); }
 static inline void write_cr4(u64 value) { asm volatile("movq %0, %%cr4" : : "r"(value) : "memory"); }
 

@@ -90,7 +90,7 @@ static void trim_boot_mapping(void)
         boot_l2[i] = i * LARGE_PAGE < image_phys(image_end) ? small_pages(i * LARGE_PAGE, image_rights) : 0;
     boot_l3[0] = boot_l4[0] = 0;
     write_cr3(image_phys(boot_l4)); /* forget what the TLB knows of the old ones */
-    write_cr4(CR4_PAE | CR4_PGE | CR4_OSFXSR | CR4_OSXMMEXCPT);
+    write_cr4(CR4_KERNEL | CR4_PGE);
 }
 
 /* The region that holds the image holds our first tables and the page array, too. */

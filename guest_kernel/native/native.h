@@ -58,6 +58,7 @@ void native_set_traps(void);
 void native_fpu_disable(bool disable);
 u64 native_fault_address(void);
 void native_cpuid(u32 leaf, u32 out[4]);
+void native_hypervisor(char *name, size_t room);
 pte_t native_make_pte(paddr_t to, u64 flags);
 paddr_t native_pte_physical(pte_t pte);
 void native_set_pte(pte_t *slot, pte_t value);

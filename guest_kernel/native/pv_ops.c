@@ -20,6 +20,7 @@ const struct pv_ops pv = {
     .fpu_disable = native_fpu_disable,
     .fault_address = native_fault_address,
     .cpuid = native_cpuid,
+    .hypervisor = native_hypervisor,
 
     /* page tables: pagetables.c */
     .two_roots = false,

@@ -49,6 +49,14 @@ void pv_cpuid(u32 leaf, u32 out[4])
     asm volatile(XEN_CPUID : "=a"(out[0]), "=b"(out[1]), "=c"(out[2]), "=d"(out[3]) : "0"(leaf), "2"(0));
 }
 
+void pv_hypervisor(char *name, size_t room)
+{
+    u32 r[4];
+
+    pv_cpuid(0x40000001, r);
+    format(name, room, "Xen %u.%u", r[0] >> 16, r[0] & 0xffff);
+}
+
 void pv_shutdown(int how)
 {
     static const unsigned reasons[] = {

@@ -60,6 +60,7 @@ void pv_idle(void);
 void pv_fpu_disable(bool disable);
 u64 pv_fault_address(void);
 void pv_cpuid(u32 leaf, u32 out[4]);
+void pv_hypervisor(char *name, size_t room);
 void pv_shutdown(int how) NORETURN;
 int pv_privileged(int op, u64 count);
 

@@ -20,6 +20,7 @@ const struct pv_ops pv = {
     .fpu_disable = pv_fpu_disable,
     .fault_address = pv_fault_address,
     .cpuid = pv_cpuid,
+    .hypervisor = pv_hypervisor,
 
     /* page tables: pagetables.c, batch.c */
     .two_roots = true,
