@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The I/O port space: which device answers at which port.
+
+The PC's old devices are eight bits wide. As on the ISA bus, a wider access to them becomes one byte access per port,
+lowest port first, each to whoever owns that port. A device with wider registers says so by having `read_wide` and
+`write_wide`; it gets a wider access whole when all of its ports are the device's own. Where nobody answers the bus
+floats: reads give all ones, writes are lost.
+
+Not modelled: wait states (an access takes no time), and wrapping at the end of the space (there is nothing there).
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+
+class Device(Protocol):
+    """Something with byte-wide registers at I/O ports."""
+
+    def read(self, port: int) -> int:
+        """The byte at `port`."""
+
+    def write(self, port: int, value: int) -> None:
+        """Put a byte at `port`."""
+
+
+@runtime_checkable
+class WideDevice(Device, Protocol):
+    """One that also takes accesses of 2 or 4 bytes whole."""
+
+    def read_wide(self, port: int, size: int) -> int:
+        """`size` bytes at `port`."""
+
+    def write_wide(self, port: int, size: int, value: int) -> None:
+        """Put `size` bytes at `port`."""
+
+
+class IOBus:
+    """The ports 0 to 0xffff and their owners."""
+
+    def __init__(self) -> None:
+        self._owner: dict[int, Device] = {}
+        self._wide: dict[int, WideDevice] = {}
+
+    def add(self, ports: range, device: Device) -> None:
+        """Let `device` answer at `ports`, which nobody may own yet."""
+        taken = [port for port in ports if port in self._owner]
+        if taken:
+            raise ValueError(f"I/O port {taken[0]:#x} has an owner already")
+        for port in ports:
+            self._owner[port] = device
+            if isinstance(device, WideDevice):
+                self._wide[port] = device
+
+    def read(self, port: int, size: int) -> int:
+        """IN: `size` (1, 2 or 4) bytes at `port`."""
+        if size == 1:
+            device = self._owner.get(port)
+            return 0xFF if device is None else device.read(port) & 0xFF
+        wide = self._whole(port, size)
+        if wide is not None:
+            return wide.read_wide(port, size) & ((1 << 8 * size) - 1)
+        value = 0
+        for index in range(size):
+            value |= self.read(port + index, 1) << 8 * index
+        return value
+
+    def write(self, port: int, size: int, value: int) -> None:
+        """OUT: `size` (1, 2 or 4) bytes at `port`."""
+        if size == 1:
+            device = self._owner.get(port)
+            if device is not None:
+                device.write(port, value & 0xFF)
+            return
+        wide = self._whole(port, size)
+        if wide is not None:
+            wide.write_wide(port, size, value & ((1 << 8 * size) - 1))
+            return
+        for index in range(size):
+            self.write(port + index, 1, value >> 8 * index)
+
+    def _whole(self, port: int, size: int) -> WideDevice | None:
+        """The device that takes this access in one piece, if one does."""
+        device = self._wide.get(port)
+        if device is not None and all(self._wide.get(port + index) is device for index in range(1, size)):
+            return device
+        return None
