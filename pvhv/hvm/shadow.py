@@ -1,0 +1,382 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Shadow paging: the guest writes its page tables, the CPU walks ours.
+
+A guest's tables hold guest-physical addresses, which mean nothing to the CPU. So it is given *shadows* of them, made
+as the guest uses them, one entry (and its neighbours) at each fault. Three rules make a shadow right:
+
+  - It never grants more than the guest's table. An entry is shadowed only when the guest's says "accessed", and
+    writable only when that says "dirty": so the first access and the first store fault, and the walk done for the
+    guest sets these bits as the CPU would. Rights of the levels above need no thought: the shadow has the same levels.
+  - It never goes stale. A frame of which there is a shadow is *traced*: nobody can write to it without a fault. The
+    store is carried out by the caller, and `guest_wrote` brings the shadows up to date at once. Real CPUs let a guest
+    use an old entry until it flushes the TLB; this one is stricter, and has nothing to do when the guest does flush.
+  - It is not trusted to stay a table. A shadow goes when nothing leads to it, when what is stored there does not look
+    like entries, or when it is stored to over and over by a guest that runs on other tables.
+
+A frame has at most one shadow for each level it is used at, so tables that map themselves, or form a net of 2^n paths,
+cost no more than others; there is a limit to all shadows together, and everything is dropped when it is reached.
+
+With CR0.WP clear the guest's kernel may write to read-only pages, the CPU (whose WP is always set) faults, and the
+store is carried out for it, as Xen does. Paging off is a shadow of nothing: guest-physical memory at its own address.
+
+This room does not know instructions, exits or techniques. Read beside it: shadow_pages.py, which keeps the pages;
+memory.walk, which decides what is permitted; in Xen, xen/arch/x86/mm/shadow/multi.c (_sh_propagate, sh_page_fault).
+
+Not modelled: 32-bit and PAE paging (refused by `root`), PCID, the guest's cache attributes; addresses in the monitor's
+own slot, where the guest's every access has to be carried out for it; shadows out of sync (the paper's and KVM's later
+refinement).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Final
+
+from pvhv.hvm.counts import Counts
+from pvhv.hvm.guestcpu import GuestCpu
+from pvhv.hvm.memory import (
+    ADDRESS,
+    BEYOND,
+    CODE_I,
+    CODE_U,
+    CODE_W,
+    CR0_PG,
+    EFER_LMA,
+    EFER_NXE,
+    NX,
+    GuestPhysical,
+    PagingModeUnsupported,
+    walk,
+)
+from pvhv.hvm.shadow_pages import (
+    DIRECT,
+    DIRECT_GLOBAL,
+    DIRECT_NX,
+    LINK,
+    TABLE,
+    ShadowPage,
+    ShadowPages,
+    TableFrames,
+    direct_kind,
+    leaf_rights,
+)
+from pvhv.machine.paging import PTE_ACCESSED, PTE_GLOBAL, PTE_NX, PTE_PRESENT, PTE_PSE, PTE_RW, PTE_USER
+
+Frame = tuple[int | None, int]
+
+ROOTS: Final = 64  # so many address spaces are remembered
+PREFETCH: Final = 8  # so many neighbours (an aligned group) are looked at when an entry is shadowed
+ODD_STORES: Final = 3  # in a row: it is no table any more
+IDLE_STORES: Final = 8  # without a use in between, and the guest runs on other tables: no table any more
+LARGE_STORE: Final = 64  # bytes: nobody writes entries so
+_PATH: Final = 3  # pages a fault may need
+
+
+class Outcome(Enum):
+    """What became of a fault that is not the guest's own."""
+
+    FILLED = "filled"  # try again
+    TRACED = "traced"  # a store to a frame that is traced: carry the instruction out
+    EMULATE = "emulate"  # no shadow can allow this, the guest's tables do: carry the instruction out
+
+
+class ShadowPaging:
+    """The shadows of one guest, for its one CPU.
+
+    `flush_tlb` is called whenever the CPU may remember more than the shadows now say. `vmm_slot` is an entry of every
+    root that belongs to the monitor: it leads to the table at machine address `vmm_l3`, for supervisors only.
+    """
+
+    def __init__(
+        self,
+        physical: GuestPhysical,
+        cpu: GuestCpu,
+        frames: TableFrames,
+        counts: Counts,
+        flush_tlb: Callable[[], object],
+        *,
+        vmm_slot: int | None = None,
+        vmm_l3: int = 0,
+        limit: int | None = None,
+        prefetch: int = PREFETCH,
+    ) -> None:
+        """`limit`: so many shadow pages at most; without it, as many as the guest's memory may reasonably need."""
+        self.physical = physical
+        self.cpu = cpu
+        self.counts = counts
+        self.flush_tlb = flush_tlb
+        self.vmm_slot = vmm_slot
+        self.vmm_l3 = vmm_l3
+        self.limit = limit if limit is not None else 256 + physical.frames // 32
+        self.prefetch = prefetch
+        self.pages = ShadowPages(physical.ram, frames)
+        self.current: ShadowPage | None = None  # what is in CR3
+        self.frame_of: Callable[[int, bool], Frame] = lambda gfn, executable: (physical.mfn(gfn), 0)
+        self._words = physical.ram.words
+        self._roots: dict[tuple[int, int], ShadowPage] = {}  # the one used last is last
+        self._nxe: bool | None = None
+        self._frames = frames
+        self._ones = frames.own_frame()  # what is read where there is no memory
+        self._words[self._ones << 9 : (self._ones + 1) << 9] = memoryview(b"\xff" * 4096).cast("Q")
+        if self.limit < 2 * _PATH + 2 or not self.pages.reserve(_PATH + 1):
+            raise ValueError("shadow paging needs more frames")
+
+    # -- roots -------------------------------------------------------------------------------------------------------
+    def root(self) -> int:
+        """The machine address for the real CR3, for the guest's CR0, CR3, CR4 and EFER as they are now."""
+        cpu = self.cpu
+        if cpu.cr0 & CR0_PG:
+            efer = cpu.efer
+            if not efer & EFER_LMA:
+                raise PagingModeUnsupported
+            key = (cpu.cr3 & ADDRESS) >> 12, TABLE
+            nxe = bool(efer & EFER_NXE)
+            if nxe != self._nxe:
+                if self._nxe is not None:
+                    self._drop(None)  # what is reserved in an entry changes, and with it which are shadowed
+                self._nxe = nxe
+        else:
+            key = 0, DIRECT
+        page = self._roots.pop(key, None)
+        if page is None:
+            page = self._new_root(*key)
+        self._roots[key] = page
+        page.writes = 0
+        self.current = page
+        self._flush_if_reduced()
+        return page.mfn << 12
+
+    def _new_root(self, gfn: int, kind: int) -> ShadowPage:
+        if len(self._roots) >= ROOTS:
+            self._forget_root(next(iter(self._roots)))
+        if len(self.pages.pages) + 1 > self.limit or not self.pages.reserve(1):
+            self._drop(None)
+        page = self.pages.find(gfn, 4, kind) or self.pages.make(gfn, 4, kind)
+        page.root = True
+        self.counts.add("shadow_roots")
+        if self.vmm_slot is not None:
+            self._words[page.mfn << 9 | self.vmm_slot] = self.vmm_l3 | LINK | PTE_RW
+        return page
+
+    def _forget_root(self, key: tuple[int, int]) -> None:
+        page = self._roots.pop(key)
+        if page is self.current:
+            self.current = None
+        self.pages.destroy(page)
+
+    # -- faults ------------------------------------------------------------------------------------------------------
+    def page_fault(self, va: int, code: int) -> Outcome:
+        """A #PF with hardware's error code (its U bit: whether the guest is in user mode). Raises the guest's own."""
+        write, user, fetch = bool(code & CODE_W), bool(code & CODE_U), bool(code & CODE_I)
+        there = walk(self.physical, self.cpu, va, write=write, user=user, fetch=fetch)
+        gfn = there.gpa >> 12
+        filled = self._fill(va)
+        self._flush_if_reduced()
+        if write:
+            if gfn in self.pages.tables or gfn in self.pages.protected:
+                self.counts.add("shadow_traced_stores")
+                return Outcome.TRACED
+            if not there.writable or self.physical.mfn(gfn) is None:
+                filled = False
+        if filled:
+            return Outcome.FILLED
+        self.counts.add("shadow_emulated_accesses")
+        return Outcome.EMULATE
+
+    def _fill(self, va: int) -> bool:
+        """Shadow all entries on the way to `va`, which the walk has found good; False if that cannot be."""
+        pages = self.pages
+        if len(pages.pages) + _PATH > self.limit or not pages.reserve(_PATH):
+            self._drop(self.current)
+        page = self.current
+        assert page is not None
+        if self.vmm_slot == va >> 39 & 511:
+            return False
+        for shift in (39, 30, 21):
+            page.writes = 0
+            child = self._shadow_link(page, va >> shift & 511, make=True)
+            if child is None:
+                return False
+            page = child
+        page.writes = 0
+        index = va >> 12 & 511
+        self._shadow_leaf(page, index)
+        self.counts.add("shadow_fills")
+        first = index - index % self.prefetch
+        at = page.mfn << 9 | first
+        for neighbour, entry in enumerate(self._words[at : at + self.prefetch].tolist(), first):
+            if not entry and self._shadow_leaf(page, neighbour):
+                self.counts.add("shadow_prefetches")
+        return True
+
+    def _shadow_link(self, page: ShadowPage, index: int, *, make: bool) -> ShadowPage | None:
+        """Let an entry above level 1 say what the guest's says. Without `make` only if it leads where it did."""
+        level = page.level - 1
+        if page.kind == TABLE:
+            entry = self.physical.word(page.gfn << 12 | index << 3)
+            if not self._usable(entry, page.level):
+                return None
+            gfn = (entry & ADDRESS) >> 12
+            if entry & PTE_PSE:
+                gfn &= -512 ** level
+                kind, rights = direct_kind(entry), leaf_rights(entry) & ~PTE_GLOBAL
+            else:
+                kind, rights = TABLE, entry & (PTE_RW | PTE_USER | PTE_NX)
+                if self.physical.mfn(gfn) is None:
+                    return None
+        else:
+            gfn, kind, rights = page.gfn + index * 512**level, page.kind, PTE_RW | PTE_USER
+        child = self.pages.find(gfn, level, kind)
+        if child is None:
+            if not make:
+                return None
+            child = self.pages.make(gfn, level, kind)
+            self.counts.add("shadow_pages")
+        elif not make and page.mfn << 9 | index not in child.parents:
+            return None
+        self.pages.link(page, index, child, rights)
+        return child
+
+    def _shadow_leaf(self, page: ShadowPage, index: int) -> bool:
+        """Let a level 1 entry say what the guest's says; False, and nothing is done, if that is nothing."""
+        if page.kind == TABLE:
+            entry = self.physical.word(page.gfn << 12 | index << 3)
+            if not self._usable(entry, 1):
+                return False
+            gfn, rights = (entry & ADDRESS) >> 12, leaf_rights(entry)
+            executable = not entry & PTE_NX
+        else:
+            gfn, rights = page.gfn + index, PTE_RW | PTE_USER
+            executable = not page.kind & DIRECT_NX
+            if page.kind & DIRECT_GLOBAL:
+                rights |= PTE_GLOBAL
+        mfn, extra = self.frame_of(gfn, executable)
+        if mfn is None:
+            mfn, rights = self._ones, rights & ~PTE_RW
+        self.pages.map(page, index, gfn, mfn << 12 | LINK | rights | extra)
+        return True
+
+    def _usable(self, entry: int, level: int) -> bool:
+        """Whether the guest's entry is one the CPU would use, and has used."""
+        if entry & (PTE_PRESENT | PTE_ACCESSED) != PTE_PRESENT | PTE_ACCESSED or self._reserved(entry):
+            return False
+        if level == 1 or not entry & PTE_PSE:
+            return True
+        return level < 4 and not entry & ADDRESS & ((1 << 3 + 9 * level) - 1) & ~0x1000
+
+    def _reserved(self, entry: int) -> int:
+        return entry & (BEYOND if self._nxe else BEYOND | NX)
+
+    # -- stores ------------------------------------------------------------------------------------------------------
+    def guest_wrote(self, gpa: int, size: int) -> None:
+        """Guest memory was written to otherwise than by the guest's own instruction on the CPU."""
+        if size <= 0:
+            return
+        end = gpa + size
+        for gfn in range(gpa >> 12, (end - 1 >> 12) + 1):
+            if gfn in self.pages.tables:
+                start = max(gpa - (gfn << 12), 0)
+                self._table_written(gfn, start, min(end - (gfn << 12), 4096) - start)
+        self._flush_if_reduced()
+
+    def _table_written(self, gfn: int, offset: int, size: int) -> None:
+        self.counts.add("shadow_table_stores")
+        indices = range(offset >> 3, (offset + size + 7) >> 3)
+        odd = size > LARGE_STORE or offset & 7 or size & 7
+        for index in indices:
+            odd = odd or self._unlikely(self.physical.word(gfn << 12 | index << 3))
+        if self._gone(gfn, bool(odd), size) and self.unshadow(gfn):
+            return
+        for page in list(self.pages.tables[gfn]):
+            if page.mfn in self.pages.pages:  # a table that maps itself may have taken itself away
+                for index in indices:
+                    self._synchronize(page, index)
+
+    def _synchronize(self, page: ShadowPage, index: int) -> None:
+        """The guest's entry has changed."""
+        if page.level == 4 and index == self.vmm_slot:
+            return
+        if page.level == 1:
+            good = self._shadow_leaf(page, index)
+        else:
+            good = self._shadow_link(page, index, make=False) is not None
+        if not good and page.mfn in self.pages.pages:
+            self.pages.clear(page, index)
+
+    def _unlikely(self, entry: int) -> bool:
+        """Whether this is hardly an entry: one that can only fault, or that leads to where there is no memory."""
+        return bool(entry & PTE_PRESENT and (self._reserved(entry) or (entry & ADDRESS) >> 12 >= self.physical.frames))
+
+    def _gone(self, gfn: int, odd: bool, size: int) -> bool:
+        """Whether the frame seems not to be a table any more."""
+        gone = size > LARGE_STORE
+        for page in self.pages.tables[gfn]:
+            page.writes += 1
+            page.odd = page.odd + 1 if odd else 0
+            if page.odd >= ODD_STORES:
+                gone = True
+            elif page.writes % IDLE_STORES == 0 and self.current is not None:
+                gone = gone or not self.pages.below(page, self.current)
+        return gone
+
+    def unshadow(self, gfn: int) -> bool:
+        """Give up all shadows of a frame; False if it stays traced, because it is the table the guest runs on."""
+        self.counts.add("shadow_unshadowed")
+        for page in list(self.pages.tables.get(gfn, ())):
+            if page is self.current:
+                self.pages.empty(page, self.vmm_slot)
+            elif page.mfn in self.pages.pages:
+                if page.root:
+                    del self._roots[page.gfn, page.kind]
+                self.pages.destroy(page)
+        self._flush_if_reduced()
+        return gfn not in self.pages.tables
+
+    # -- what the guest says of its TLB --------------------------------------------------------------------------------
+    def invlpg(self, va: int) -> None:
+        """INVLPG: the shadow is never older than the guest's table, so the CPU has nothing to forget."""
+
+    def flush(self) -> None:
+        """The same, of everything."""
+
+    # -- frames others care for ----------------------------------------------------------------------------------------
+    def protect(self, gfn: int) -> None:
+        """Let stores to a frame fault (Outcome.TRACED) until `unprotect`."""
+        self.pages.protect(gfn)
+        self._flush_if_reduced()
+
+    def unprotect(self, gfn: int) -> None:
+        """The reverse."""
+        self.pages.unprotect(gfn)
+
+    def unmap(self, gfn: int) -> None:
+        """Forget every mapping of a frame: `frame_of` says something else of it now."""
+        self.pages.unmap(gfn)
+        self._flush_if_reduced()
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+    def drop(self) -> None:
+        """Forget everything: the guest was reset, or restored."""
+        self._drop(None)
+        self._flush_if_reduced()
+
+    def _drop(self, but: ShadowPage | None) -> None:
+        self.counts.add("shadow_drops")
+        self.pages.drop_all(but, self.vmm_slot)
+        self._roots.clear()
+        self.current = but
+        if but is not None:
+            self._roots[but.gfn, but.kind] = but
+
+    def close(self) -> None:
+        """Give all frames back."""
+        self._drop(None)
+        self.pages.close()
+        self._frames.give_back(self._ones)
+
+    def _flush_if_reduced(self) -> None:
+        if self.pages.reduced:
+            self.pages.reduced = False
+            self.counts.add("tlb_flushes")
+            self.flush_tlb()
