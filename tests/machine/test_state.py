@@ -65,6 +65,45 @@ def test_flags_at_exits_are_what_pushf_would_have_pushed(lab: Lab) -> None:
         assert lab.state[cs.R11] == lab.state[EFLAGS] == pushed[4]
 
 
+@pytest.mark.parametrize("middle", ["0fa2", "ec", "ee"])  # cpuid, in, out
+def test_an_exit_in_mid_block_leaves_the_flags_where_the_rest_of_the_block_looks_for_them(
+    lab: Lab, middle: str
+) -> None:
+    lab.pcpu.on_cpuid = lambda: None
+    lab.pcpu.on_io = lambda port, size, is_write, value: 0
+    flags = (cs.CF, cs.ZF, cs.SF, cs.OF, cs.PF)
+    dice = random.Random(6)
+    for operation in ARITHMETIC * 3:
+        lab.state[RAX], lab.state[RBX] = dice.choice([0, 1, 1 << 63, dice.getrandbits(64)]), dice.getrandbits(64)
+        lab.state[RSP] = STACK
+        # operation; the exit; setc r8b; setz r9b; sets r10b; seto r12b; setp r13b; pushf; syscall
+        conditions = "410f92c0 410f94c1 410f98c2 410f90c4 410f9ac5"
+        lab.run(lab.put(f"{operation} {middle} {conditions} 9c 0f05"))
+        pushed = lab.ram.words[STACK // 8 - 1]
+        told = [lab.state[register] & 0xFF for register in (cs.R8, cs.R9, cs.R10, R12, cs.R13)]
+        assert told == [int(bool(pushed & flag)) for flag in flags], operation
+
+
+@pytest.mark.parametrize("code", ["0f0b", "488b09", "cd80", "cc", "cd06", "0f34", "0f05"])
+def test_flags_are_whole_at_every_kind_of_exit(lab: Lab, code: str) -> None:
+    """ud2, a page fault, int 0x80, int3, int 6, sysenter, syscall: the handler sees and sets all of them."""
+    seen: list[int] = []
+    length = len(bytes.fromhex(code))
+
+    def exit_(*_vector: int) -> None:
+        seen.append(lab.state[EFLAGS])
+        lab.state[EFLAGS] = 2 | cs.ZF | cs.OF
+        lab.state[RIP] = CODE + 2 + length  # behind it
+
+    lab.pcpu.on_exception[svm.UD] = lab.pcpu.on_exception[svm.PF] = lab.pcpu.on_int = exit_
+    lab.pcpu.on_syscall = lambda: exit_() if not seen else lab.finish()
+    lab.state[RCX] = HOLE
+    # stc; std; the exit; pushf; syscall
+    lab.run(lab.put(f"f9 fd {code} 9c 0f05"))
+    assert seen == [2 | cs.CF | cs.DF]
+    assert lab.ram.words[STACK // 8 - 1] == lab.state[EFLAGS] == 2 | cs.ZF | cs.OF
+
+
 def test_flags_set_in_a_handler_reach_the_guest(lab: Lab) -> None:
     wanted = [0x2 | n for n in (0, 0x8D5, 0x400, 0x40, 0x801, 0x8D5 | 0x400, 0x40000, 0x3202)]
     for value in wanted:
