@@ -4,17 +4,7 @@
  */
 #pragma once
 
-#include <types.h>
-
-/* lib/string.c */
-void *memset(void *to, int byte, size_t n);
-void *memcpy(void *to, const void *from, size_t n);
-void *memmove(void *to, const void *from, size_t n);
-int memcmp(const void *a, const void *b, size_t n);
-size_t strlen(const char *s);
-int strcmp(const char *a, const char *b);
-int strncmp(const char *a, const char *b, size_t n);
-size_t strlcpy(char *to, const char *from, size_t room);
+#include <string.h>
 
 /* lib/format.c: %d %u %x %p %s %c, with l, a width and 0 or - before it. Always ends with a zero byte. */
 int vformat(char *to, size_t room, const char *format, __builtin_va_list args);

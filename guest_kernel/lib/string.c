@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Bytes and strings. The string instructions move eight bytes a step and need no vector registers, which the
- * kernel must leave to the user.
+ * Bytes and strings, for the kernel and for its programs. The string instructions move eight bytes a step and need no
+ * vector registers, which the kernel must leave to the user.
  */
-#include <lib.h>
+#include <string.h>
 
 void *memset(void *to, int byte, size_t n)
 {

@@ -6,6 +6,7 @@
                         a source of the kernel draws in by `.incbin "initfs.cpio"`
     [tests]             what all test kernels share; each directory tests/NAME/ with sources is one, test-NAME
     [bench]             the same for benchmark kernels: bench/NAME/ becomes bench-NAME
+    user_sources        what the programs are made of besides user/lib/: sources the kernel has as well
     flags, user_flags   more flags for the kernel's sources, and for its programs'; last, so that they win
 
 Everything here freestanding: no C library, no compiler runtime, no SSE (a kernel must not touch the FPU
@@ -43,7 +44,7 @@ LINK_FLAGS = (*_TARGET, "-nostdlib", "-static", "-Wl,--build-id=none", "-Wl,--no
 
 # Tables of kernels that share all but a directory of their own in one of this name; what their own names begin with.
 _FAMILIES = {"tests": "test", "bench": "bench"}
-_KEYS = {"sources", "include", "linker_script", "initfs", "flags", "user_flags"}
+_KEYS = {"sources", "include", "linker_script", "initfs", "flags", "user_sources", "user_flags"}
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Description:
     linker_script: str = ""
     initfs: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
+    user_sources: tuple[str, ...] = ()
     user_flags: tuple[str, ...] = ()
 
 
@@ -161,6 +163,9 @@ class _Plan:
             Source(path, flags, places)
             for path in self._match(description.name, ("user/lib/*.c", "user/lib/*.S"), may_be_empty=True)
         ]
+        if description.user_sources:
+            shared = self._match(description.name, description.user_sources)
+            library += [Source(path, flags, places) for path in shared]
         script = self._script(description.name, "user/user.lds")
         for path in self._match(description.name, description.initfs):
             sources = (Source(path, flags, places), *library)

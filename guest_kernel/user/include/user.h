@@ -6,15 +6,7 @@
 
 #include <api/errno.h>
 #include <api/syscalls.h>
-
-typedef unsigned char u8;
-typedef unsigned int u32;
-typedef unsigned long u64;
-typedef unsigned long size_t;
-
-#define NULL ((void *)0)
-#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
-#define PRINTF(format_, first_) __attribute__((format(printf, format_, first_)))
+#include <string.h>
 
 int main(int argc, char **argv);
 
@@ -55,14 +47,7 @@ int machine(struct machine_info *info);
 long privileged(int op, u64 count);
 int shutdown(int how);
 
-/* string.c */
-void *memset(void *to, int byte, size_t n);
-void *memcpy(void *to, const void *from, size_t n);
-void *memmove(void *to, const void *from, size_t n);
-int memcmp(const void *a, const void *b, size_t n);
-size_t strlen(const char *s);
-int strcmp(const char *a, const char *b);
-int strncmp(const char *a, const char *b, size_t n);
+/* string.c, besides <string.h> */
 char *strcpy(char *to, const char *from);
 char *strchr(const char *s, int c);
 char *strstr(const char *s, const char *what);
