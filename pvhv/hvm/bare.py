@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`bare`: no hypervisor. The baseline that everything else is compared with.
 
-The engine has nothing but the guest's memory, from physical address 0 on, and the guest has the whole machine; nothing
-that happens is an exit. What pvhv does here is what the engine leaves undone of the processor, and the devices.
+Nothing that happens is an exit. What pvhv does here is what the engine leaves undone of the processor, and the devices;
+the nested tables underneath are how the engine is kept to the guest's memory, and stand for no hardware either.
 """
 
 from __future__ import annotations
@@ -16,5 +16,4 @@ class Bare(NativeTechnique):
     """A machine of its own."""
 
     name: ClassVar[str] = "bare"
-    own_machine: ClassVar[bool] = True
     monitored = False

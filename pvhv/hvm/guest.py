@@ -21,7 +21,6 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from pvhv.abi.errno import Errno
 from pvhv.abi.sched import SHUTDOWN_poweroff, SHUTDOWN_reboot
 from pvhv.core.cpu import Cpu
 from pvhv.core.domain import Domain
@@ -34,7 +33,7 @@ from pvhv.hvm.counts import Counts
 from pvhv.hvm.memory import GuestPhysical
 from pvhv.hvm.platform.platform import Platform
 from pvhv.machine.pcpu import PCPU
-from pvhv.machine.ram import PAGE_SIZE, Ram, RamWindow
+from pvhv.machine.ram import PAGE_SIZE, Ram
 
 if TYPE_CHECKING:
     from pvhv.hvm.technique import Technique
@@ -77,7 +76,7 @@ class HvmGuest:
         """`pages` of guest memory from 0 on; what the UART says goes to `transmit`. Raises HypercallError(ENOMEM)."""
         self.hypervisor = hypervisor
         self.counts = Counts()
-        self.domain = self._new_domain(hypervisor, technique, pages, virtual)
+        self.domain = self._new_domain(hypervisor, pages, virtual)
         self.domain.full = self
         self.timeline: Timeline = self.domain.timeline
         self.vcpu = self.domain.vcpus[0]
@@ -94,23 +93,16 @@ class HvmGuest:
         )
         self.technique.install()
 
-    def _new_domain(self, hypervisor: Hypervisor, technique: type[Technique], pages: int, virtual: bool) -> Domain:
-        # The frames before the domain: for some techniques they are all that its engine is to see.
+    def _new_domain(self, hypervisor: Hypervisor, pages: int, virtual: bool) -> Domain:
         domain = hypervisor.create_domain(timeline=hypervisor.wall, vcpus=0, max_pages=pages)
         try:
-            mfns = hypervisor.allocate(domain, pages)
-            if technique.own_machine and mfns != list(range(mfns[0], mfns[0] + pages)):
-                raise HypercallError(Errno.ENOMEM)
+            self.physical = GuestPhysical(hypervisor.ram, hypervisor.allocate(domain, pages))
         except HypercallError:
             hypervisor.destroy(domain)
             raise
-        if technique.own_machine:
-            window = RamWindow(hypervisor.ram, mfns[0], pages)
-            self.physical = GuestPhysical(window, list(range(pages)))
-        else:
-            self.physical = GuestPhysical(hypervisor.ram, mfns)
-        ram = self.physical.ram
-        self.pcpu = PCPU(ram, "virtual" if virtual else "wall", block_stops=True, by_mode=virtual)
+        self.pcpu = PCPU(
+            hypervisor.ram, "virtual" if virtual else "wall", block_stops=True, by_mode=virtual, guard_code=True
+        )
         cpu = FullCpu(self.pcpu, hypervisor.ram)
         cpu.guest = self
         name = f"hvm {next(_serial)}"

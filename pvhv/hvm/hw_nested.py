@@ -13,8 +13,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pvhv.core.errors import DomainCrash
-from pvhv.hvm.guest import HvmGuest
 from pvhv.hvm.guestcpu import (
     MSR_CSTAR,
     MSR_FS_BASE,
@@ -25,15 +23,12 @@ from pvhv.hvm.guestcpu import (
     MSR_STAR,
 )
 from pvhv.hvm.native import MASK32, NativeTechnique
-from pvhv.hvm.npt import NestedTables
 from pvhv.machine import cpustate as cs
 from pvhv.machine import svm
-from pvhv.machine.cpustate import HFLAGS, RCX
-from pvhv.machine.pcpu import FAULT_ADDRESS
+from pvhv.machine.cpustate import RCX
 
 PASSED_THROUGH = (MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SFMASK, MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE)
 SYSENTER_MSRS = (0x174, 0x175, 0x176)
-NESTED_LONG_NX = 1 | 2 | 4  # PAE, long mode, no-execute: the engine's nested_pg_mode
 
 
 class HwNested(NativeTechnique):
@@ -41,27 +36,15 @@ class HwNested(NativeTechnique):
 
     name: ClassVar[str] = "hw-nested"
 
-    def __init__(self, guest: HvmGuest) -> None:
-        super().__init__(guest)
-        self.tables = NestedTables(guest.physical, guest.own_frame)
-
     def install(self) -> None:
         super().install()
         pcpu, state = self.pcpu, self.state
         state[cs.INTERCEPT] |= svm.intercept_bit(svm.VMEXIT_CPUID)
         pcpu.on_exit(svm.VMEXIT_CPUID, self._cpuid)
         pcpu.on_exit(svm.VMEXIT_MSR, self.guarded(self._msr_exit))
-        pcpu.on_exit(svm.VMEXIT_NPF, self._nested_fault)
         pcpu.msr_permissions[:] = b"\xff" * len(pcpu.msr_permissions)
         for number in (*PASSED_THROUGH, *SYSENTER_MSRS):
             self.intercept_msr(number, False)
-
-    def reset(self, entry: int, rbx: int) -> None:
-        super().reset(entry, rbx)
-        self.state[cs.NESTED_CR3] = self.tables.root
-        self.pcpu.aux[cs.NESTED_PG_MODE] = NESTED_LONG_NX
-        self.state[HFLAGS] |= cs.HF2_NPT
-        self.pcpu.flush_tlb()
 
     # -- exits ---------------------------------------------------------------------------------------------------------
     def _cpuid(self) -> None:
@@ -74,11 +57,8 @@ class HwNested(NativeTechnique):
         self.counts.exit("MSR", f"{'wrmsr' if write else 'rdmsr'} {self.state[RCX] & MASK32:#x}")
         self.access_msr()
 
-    def _nested_fault(self) -> None:
-        gpa = self.pcpu.vmcb[FAULT_ADDRESS]
+    def first_touch(self, gpa: int) -> None:
         self.counts.exit("NPF", f"{gpa:#x}")
-        if not self.tables.fill(gpa):
-            raise DomainCrash(f"access to guest-physical {gpa:#x}, where there is neither memory nor a device")
         self.counts.add("nested_fills")
 
     def io_exit(self, port: int, size: int, write: bool, value: int) -> None:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from pvhv.machine.ram import PAGE_SIZE, Memory
+from pvhv.machine.ram import PAGE_SIZE, Ram
 
 if TYPE_CHECKING:
     from pvhv.hvm.guestcpu import GuestCpu
@@ -81,7 +81,7 @@ class PagingModeUnsupported(Exception):
 class GuestPhysical:
     """A guest's memory: guest frame `gfn` is machine frame `mfns[gfn]`. There is nothing beyond it: reads all ones."""
 
-    def __init__(self, ram: Memory, mfns: list[int]) -> None:
+    def __init__(self, ram: Ram, mfns: list[int]) -> None:
         self.ram = ram
         self.mfns = mfns
         self.frames: Final = len(mfns)

@@ -22,6 +22,7 @@ from pvhv.hvm import arch, cpuid
 from pvhv.hvm.guest import HvmGuest
 from pvhv.hvm.guestcpu import MSR_EFER, NativeCpu
 from pvhv.hvm.memory import GeneralProtection, GuestException, InvalidOpcode, PageFault
+from pvhv.hvm.npt import Filled, NestedTables
 from pvhv.hvm.technique import Technique
 from pvhv.machine import cpustate as cs
 from pvhv.machine import svm
@@ -29,6 +30,7 @@ from pvhv.machine.cpustate import HFLAGS, IF, RAX, RCX, RDX, RIP
 from pvhv.machine.pcpu import FAULT_ADDRESS
 
 MASK32 = 0xFFFF_FFFF
+NESTED_LONG = 1 | 2  # PAE, long mode: the engine's nested_pg_mode
 SVM_INSTRUCTIONS = range(svm.VMEXIT_VMRUN, 0x87)  # VMRUN VMMCALL VMLOAD VMSAVE STGI CLGI SKINIT
 MONITOR, MWAIT, INVLPGA = 0x8A, 0x8B, 0x7A
 UNDEFINED = (*SVM_INSTRUCTIONS, INVLPGA, svm.VMEXIT_RDTSCP, MONITOR, MWAIT)  # CPUID does not offer them
@@ -42,6 +44,7 @@ class NativeTechnique(Technique):
     def __init__(self, guest: HvmGuest) -> None:
         super().__init__(guest)
         self.cpu: NativeCpu = NativeCpu(self.pcpu, guest.physical)
+        self.tables = NestedTables(guest.physical, self.pcpu, guest.own_frame)
         self.leaves = cpuid.leaves(guest.tsc_khz, monitor=self.monitored)
 
     # -- handlers --------------------------------------------------------------------------------------------------
@@ -62,6 +65,7 @@ class NativeTechnique(Technique):
         intercepts |= svm.intercept_bit(svm.VMEXIT_MSR) | svm.intercept_bit(svm.VMEXIT_HLT)
         pcpu.on_exit(svm.VMEXIT_MSR, self.guarded(self._msr))
         pcpu.on_exit(svm.VMEXIT_HLT, self._hlt)
+        pcpu.on_exit(svm.VMEXIT_NPF, self._nested_fault)
         if pcpu.virtual:
             intercepts |= svm.intercept_bit(svm.VMEXIT_RDTSC)
             pcpu.on_exit(svm.VMEXIT_RDTSC, self._rdtsc)
@@ -71,6 +75,10 @@ class NativeTechnique(Technique):
 
     def reset(self, entry: int, rbx: int) -> None:
         self.cpu.reset(entry, rbx)
+        self.state[cs.NESTED_CR3] = self.tables.root
+        self.pcpu.aux[cs.NESTED_PG_MODE] = NESTED_LONG
+        self.state[HFLAGS] |= cs.HF2_NPT
+        self.pcpu.flush_tlb()
 
     def guarded(self, handler: Callable[[], None]) -> Callable[[], None]:
         """A handler whose GuestException is delivered to the guest."""
@@ -145,6 +153,20 @@ class NativeTechnique(Technique):
     def _cpuid_for_the_cpu(self) -> None:
         self.counts.assist("cpuid")
         self.answer_cpuid()
+
+    # -- memory -------------------------------------------------------------------------------------------------
+    def _nested_fault(self) -> None:
+        gpa = self.pcpu.vmcb[FAULT_ADDRESS]
+        filled = self.tables.fill(gpa)
+        if filled is Filled.NOTHING:
+            raise DomainCrash(f"access to guest-physical {gpa:#x}, where there is neither memory nor a device")
+        if filled is Filled.NEW:
+            self.first_touch(gpa)
+        else:
+            self.counts.assist("code-coherence")
+
+    def first_touch(self, gpa: int) -> None:
+        """A page of the guest's memory was used for the first time."""
 
     # -- MSRs ------------------------------------------------------------------------------------------------------
     def permit_all_msrs(self) -> None:

@@ -5,7 +5,11 @@ The tables are real ones, in frames of the hypervisor's, filled page by page as 
 guest-physical address that has no entry yet is a nested page fault; one where the guest has no memory at all is the
 monitor's to answer.
 
-Invariant: an entry maps a frame of this guest's, or is absent.
+They also do something for the engine. It translates code, and does not notice every store to what it translated. So a
+page from which code was translated is read-only here (the pCPU's `guard_code` sees to that); a store to it faults, and
+its translations are dropped. Hardware has no need of that, so such a fault is no exit of anybody's.
+
+Invariant: an entry maps a frame of this guest's, or is absent; one that code was translated from is not writable.
 
 Read beside it: AMD's manual volume 2, 15.25 (nested paging); xen/arch/x86/mm/p2m-pt.c.
 
@@ -15,26 +19,38 @@ Not modelled: large pages in the nested tables, write tracking.
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 
 from pvhv.hvm.memory import ACCESSED, ADDRESS, DIRTY, PRESENT, RW, USER, GuestPhysical
+from pvhv.machine.pcpu import PCPU
 
-ENTRY = PRESENT | RW | USER | ACCESSED | DIRTY  # nested walks are user accesses, and set A and D themselves
+# Nested walks are user accesses. (No entry may be no-execute: the engine does not survive a guest's page table there.)
+ENTRY = PRESENT | RW | USER | ACCESSED | DIRTY
+
+
+class Filled(Enum):
+    """What became of a nested page fault."""
+
+    NEW = "the page was not there yet"
+    WRITABLE = "code had been translated from it"
+    NOTHING = "the guest has no memory there"
 
 
 class NestedTables:
     """`root` is the machine address for nested CR3. `allocate` gives zeroed frames of the hypervisor's."""
 
-    def __init__(self, physical: GuestPhysical, allocate: Callable[[], int]) -> None:
+    def __init__(self, physical: GuestPhysical, pcpu: PCPU, allocate: Callable[[], int]) -> None:
         self.physical = physical
+        self.pcpu = pcpu
         self.words = physical.ram.words
         self.allocate = allocate
         self.root = allocate() << 12
 
-    def fill(self, gpa: int) -> bool:
-        """Map the page of `gpa`; False where the guest has no memory."""
+    def fill(self, gpa: int) -> Filled:
+        """Map the page of `gpa`, writable."""
         mfn = self.physical.mfn(gpa >> 12)
         if mfn is None:
-            return False
+            return Filled.NOTHING
         table = self.root >> 12
         for shift in (39, 30, 21):
             at = table << 9 | gpa >> shift & 511
@@ -42,5 +58,11 @@ class NestedTables:
             if not entry & PRESENT:
                 self.words[at] = entry = self.allocate() << 12 | ENTRY
             table = (entry & ADDRESS) >> 12
-        self.words[table << 9 | gpa >> 12 & 511] = mfn << 12 | ENTRY
-        return True
+        at = table << 9 | gpa >> 12 & 511
+        before = self.words[at]
+        self.words[at] = mfn << 12 | ENTRY
+        if not before & PRESENT:
+            return Filled.NEW
+        self.pcpu.forget_code(mfn)
+        self.pcpu.flush_tlb()
+        return Filled.WRITABLE

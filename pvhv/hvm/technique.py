@@ -26,7 +26,6 @@ class Technique(ABC):
     """One guest's technique."""
 
     name: ClassVar[str]
-    own_machine: ClassVar[bool] = False  # the engine sees the guest's memory only, as its own, from 0 on
 
     cpu: GuestCpu
 

@@ -92,7 +92,7 @@ enum { NESTED_CR3 = 5544 / 8 };
 enum { TF = 1 << 8, DF = 1 << 10, IF = 1 << 9, RF = 1 << 16, ARITHMETIC_FLAGS = 0x8d5 };
 enum { HF_CPL = 3, HF_INHIBIT_IRQ = 1 << 3, HF_CS64 = 1 << 15, HF2_NPT = 1 << 6 };
 enum { CC_OP_EFLAGS = 1, REG_RFLAGS = 253 };
-enum { REQUEST_CACHE = (int)(8u | 2u << 26 | 3u << 30) };
+enum { REQUEST_CACHE = (int)(8u | 2u << 26 | 3u << 30), FLUSH_TLB = (int)(11u | 1u << 30) };
 enum { DB = 1, PF = 14, EXIT_DB = 0x141, EXIT_PF = 0x14e, EXIT_NPF = 0x500, FETCH = 1 << 4 };
 
 /* ---- how long is an instruction ----------------------------------------------------------- */
@@ -209,13 +209,15 @@ static u32 instruction_length(const u8 *p, int long_mode)
 
 /* ---- reading the guest's code ------------------------------------------------------------- */
 
-/* Where a four-level walk of `va` from `table` ends, or ~0; the tables' own addresses go through `second`. */
-static u64 walk(const struct pacer *p, u64 table, u64 va, u64 (*second)(const struct pacer *, u64))
+/* Where a four-level walk of `va` from `table` ends, or ~0; the tables' own addresses go through `second`.
+ * *entry becomes the machine address of the last table entry. */
+static u64 walk_to(const struct pacer *p, u64 table, u64 va, u64 (*second)(const struct pacer *, u64), u64 *entry)
 {
     for (int shift = 39;; shift -= 9) {
         u64 at = (table & 0x000ffffffffff000ull) + (va >> shift & 511) * 8;
         if (second)
             at = second(p, at);
+        *entry = at;
         if (at >= p->ram_bytes)
             return ~0ull;
         table = p->ram[at / 8];
@@ -224,6 +226,19 @@ static u64 walk(const struct pacer *p, u64 table, u64 va, u64 (*second)(const st
         if (shift == 12 || (table & 0x80 && shift < 39))
             return (table & 0x000ffffffffff000ull & ~((1ull << shift) - 1)) | (va & ((1ull << shift) - 1));
     }
+}
+
+static u64 walk(const struct pacer *p, u64 table, u64 va, u64 (*second)(const struct pacer *, u64))
+{
+    u64 entry;
+    return walk_to(p, table, va, second, &entry);
+}
+
+/* Where the entry is that maps `address`, or ~0. */
+static u64 leaf(const struct pacer *p, u64 table, u64 address)
+{
+    u64 entry;
+    return walk_to(p, table, address, 0, &entry) == ~0ull ? ~0ull : entry;
 }
 
 /* Machine address of a guest-physical one: the same, unless nested paging is on. */
@@ -329,6 +344,27 @@ static int due(struct pacer *p)
     if (window_open(p))
         p->stop = 1;
     return p->stop || p->executed >= p->goal;
+}
+
+/* UC_HOOK_EDGE_GENERATED too, under nested paging: what was translated from is made read-only there, for the engine
+ * does not notice every store to it.  The nested fault that such a store is then is Python's, who forgets the code. */
+EXPORT void pacer_guard_code(void *uc, const struct uc_tb *block, const struct uc_tb *before, struct pacer *p)
+{
+    u64 ends[2] = {block->pc, block->pc + block->size - 1};
+    int changed = 0;
+    (void)before;
+    if (!(p->state[HFLAGS] >> 32 & HF2_NPT))
+        return;
+    for (int n = 0; n < 2; n++) {
+        u64 at = p->state[CR0] >> 31 & 1 ? walk(p, p->state[CR3], ends[n], machine) : (u32)ends[n];
+        u64 entry = at == ~0ull ? at : leaf(p, p->state[NESTED_CR3], at);
+        if (entry != ~0ull && p->ram[entry / 8] & 2) {
+            ((u64 *)p->ram)[entry / 8] &= ~2ull;
+            changed = 1;
+        }
+    }
+    if (changed)
+        p->ctl(uc, FLUSH_TLB);
 }
 
 /* Everything but the usual, apart so that the usual needs no stack frame. */
@@ -545,8 +581,6 @@ EXPORT void pacer_out(void *uc, u32 port, int size, u32 value, struct pacer *p)
 }
 
 /* ---- small services: each is called from Python with as few arguments as can be ----------- */
-
-enum { FLUSH_TLB = (int)(11u | 1u << 30) };
 
 EXPORT void pacer_flush_tlb(struct pacer *p)
 {

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from pvhv.machine import engine as uc
-from pvhv.machine.ram import Memory
+from pvhv.machine.ram import Ram
 
 # Indices of Pacer.words, in the order of struct pacer.
 EXECUTED, LIMIT, STOP, GOAL, LAST, NEW_PC, NEW_SIZE, NEW_COUNT = range(8)
@@ -108,7 +108,7 @@ class Pacer:
     flush_tlb: Callable[[], object]
 
     def __init__(
-        self, engine: uc.Engine, ram: Memory, state: int, error_code_offset: int, context: int | None
+        self, engine: uc.Engine, ram: Ram, state: int, error_code_offset: int, context: int | None
     ) -> None:
         """`state` is the address of the CPU state, in the engine or (if given) in a context."""
         self._engine = engine
@@ -125,9 +125,9 @@ class Pacer:
         words[REGISTERS] = context or engine.handle
         self.flush_tlb = partial(library().pacer_flush_tlb, c_void_p(self.pointer))
 
-    def hook(self, callbacks: Callbacks, *, count: bool, stop: bool, by_mode: bool = False) -> None:
+    def hook(self, callbacks: Callbacks, *, count: bool, stop: bool, by_mode: bool, guard: bool) -> None:
         """Have the engine's exits come to `callbacks`, and its blocks counted, or at least stopped, if asked;
-        `by_mode` counts those at CPL 3 apart as well.
+        `by_mode` counts those at CPL 3 apart as well; `guard` write-protects, in nested page tables, what was translated.
 
         (A stop is `words[STOP] = 1`, then `words[LIMIT] = 0`.)
         """
@@ -141,6 +141,8 @@ class Pacer:
             engine.add_hook(uc.HOOK_EDGE_GENERATED, address(lib.pacer_translated), self.pointer)
         elif stop:
             engine.add_hook(uc.HOOK_BLOCK, address(lib.pacer_stop), self.pointer)
+        if guard:
+            engine.add_hook(uc.HOOK_EDGE_GENERATED, address(lib.pacer_guard_code), self.pointer)
         # syscall first: a pending stop skips instruction hooks behind the first.
         for function, instruction in (
             (lib.pacer_syscall, uc.INSN_SYSCALL),

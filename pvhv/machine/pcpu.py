@@ -43,7 +43,7 @@ from pvhv.machine import proof, svm
 from pvhv.machine.cpustate import CR3, EFLAGS, HFLAGS, RIP
 from pvhv.machine.exits import DR7_OFF, ExceptionHandlers, Exits, Handler, IntHandler, IOHandler, Unhandled
 from pvhv.machine.private import Private
-from pvhv.machine.ram import PAGE_SIZE, Memory
+from pvhv.machine.ram import PAGE_SIZE, Ram
 from pvhv.machine.ticker import Ticker
 from pvhv.machine.watch import Watch
 
@@ -76,21 +76,23 @@ class PCPU:
 
     def __init__(
         self,
-        ram: Memory,
+        ram: Ram,
         clock: Literal["wall", "virtual"] = "wall",
         *,
         copy_state: bool = False,
         block_stops: bool = False,
         by_mode: bool = False,
+        guard_code: bool = False,
     ) -> None:
         """`block_stops` has the pacer stop the guest on the wall clock too, where an interrupt window (below) is
         wanted; it and `copy_state` are otherwise chosen only where the switch that makes the engine's own stop safe,
-        or the live state, cannot be found. `by_mode` counts the instructions at CPL 3 apart (virtual clock)."""
+        or the live state, cannot be found. `by_mode` counts the instructions at CPL 3 apart (virtual clock).
+        `guard_code` makes a page read-only in the nested page tables when code is translated from it."""
         if clock not in ("wall", "virtual"):
             raise ValueError(f"a clock is wall or virtual, not {clock!r}")
-        self.ram: Final[Memory] = ram
+        self.ram: Final = ram
         self.virtual: Final = clock == "virtual"
-        self._by_mode = by_mode
+        self._by_mode, self._guard_code = by_mode, guard_code
         self._running = False
         self._runner = 0
         self._ticker: Ticker | None = None
@@ -292,7 +294,8 @@ class PCPU:
             CFUNCTYPE(c_uint32, c_uint32, c_int)(exits.in_hook),
             CFUNCTYPE(None, c_uint32, c_int, c_uint32)(exits.out_hook),
         )
-        self._pacer.hook(callbacks, count=self.virtual, stop=not self.engine_stops, by_mode=self._by_mode)
+        stop = not self.engine_stops
+        self._pacer.hook(callbacks, count=self.virtual, stop=stop, by_mode=self._by_mode, guard=self._guard_code)
 
     @property
     def on_syscall(self) -> Handler:

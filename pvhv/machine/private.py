@@ -17,7 +17,7 @@ from typing import Final
 
 from pvhv.machine import paging, svm
 from pvhv.machine.engine import Engine
-from pvhv.machine.ram import PAGE_SIZE, Memory
+from pvhv.machine.ram import PAGE_SIZE, Ram
 
 BASE: Final = 1 << 39  # the engine has 40 physical address bits
 _PML4, _PDPT_RAM, _PDPT_PRIVATE, _VMCB, _CODE, _DATA, _MSRPM, _, PAGES = range(9)
@@ -27,7 +27,7 @@ _TABLE: Final = paging.PTE_PRESENT | paging.PTE_RW | paging.PTE_ACCESSED | pagin
 class Private:
     """`cr3` is the identity map's root; `code` and `data` are bytes at the addresses beside them."""
 
-    def __init__(self, engine: Engine, ram: Memory) -> None:
+    def __init__(self, engine: Engine, ram: Ram) -> None:
         if ram.size > 512 << 30:
             raise ValueError("more than 512 GiB of RAM")
         memory = self._memory = mmap.mmap(-1, PAGES * PAGE_SIZE)

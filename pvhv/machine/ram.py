@@ -14,26 +14,11 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-from typing import Final, Protocol
+from typing import Final
 
 PAGE_SHIFT: Final = 12
 PAGE_SIZE: Final = 4096
 WORDS_PER_FRAME: Final = 512
-
-
-class Memory(Protocol):
-    """What an engine can be given as its guest-physical memory."""
-
-    @property
-    def frames(self) -> int: ...
-    @property
-    def size(self) -> int: ...
-    @property
-    def bytes(self) -> memoryview: ...
-    @property
-    def words(self) -> memoryview: ...
-    @property
-    def address(self) -> int: ...
 
 
 class Ram:
@@ -65,15 +50,3 @@ class Ram:
             self._memory.madvise(mmap.MADV_DONTNEED, start, length)
         else:
             self.bytes[start : start + length] = bytes(length)
-
-
-class RamWindow:
-    """Some consecutive frames of a Ram, as a memory of their own: what a machine has that is given just these."""
-
-    def __init__(self, ram: Ram, first: int, frames: int) -> None:
-        self._ram = ram
-        self.frames: Final = frames
-        self.size: Final = frames * PAGE_SIZE
-        self.bytes: Final = ram.bytes[first * PAGE_SIZE : (first + frames) * PAGE_SIZE]
-        self.words: Final = ram.words[first * WORDS_PER_FRAME : (first + frames) * WORDS_PER_FRAME]
-        self.address: Final = ram.address + first * PAGE_SIZE
