@@ -3,6 +3,7 @@
  * Everything that interrupts somebody comes through here: faults, events, system calls.
  */
 #include <lib.h>
+#include <nanobench.h>
 #include <process.h>
 #include <pv_ops.h>
 #include <trap.h>
@@ -26,7 +27,7 @@ static void page_fault(struct trap_frame *frame)
         return;
     if (from_user(frame))
         die_by(frame, va);
-    if (!usercopy_fixup(&frame->rip))
+    if (!usercopy_fixup(&frame->rip) && !nanobench_fixup(&frame->rip))
         oops("page fault", frame);
 }
 
@@ -43,12 +44,14 @@ void trap(struct trap_frame *frame)
         page_fault(frame);
         break;
     default:
-        if (!from_user(frame))
-            oops(trap_name(frame->vector), frame);
-        if (frame->vector == TRAP_NO_DEVICE)
+        if (!from_user(frame)) {
+            if (!nanobench_fixup(&frame->rip))
+                oops(trap_name(frame->vector), frame);
+        } else if (frame->vector == TRAP_NO_DEVICE) {
             fpu_trap();
-        else
+        } else {
             die_by(frame, 0);
+        }
     }
     if (from_user(frame))
         schedule_before_user(frame);

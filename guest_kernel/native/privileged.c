@@ -43,6 +43,25 @@ static int pte_updates(u64 count, u64 batch)
     return 0;
 }
 
+/* The port that is read for the sake of the time it takes. */
+static int delay_port_reads(u64 count)
+{
+    u8 first = in8(0x80);
+
+    for (u64 i = 0; i < count; i++)
+        if (in8(0x80) != first)
+            return -EIO;
+    return 0;
+}
+
+/* No interrupt is held back: there is no local APIC whose priorities these would be. */
+static int priority_writes(u64 count)
+{
+    for (u64 i = 0; i < count; i++)
+        asm volatile("movq %0, %%cr8" : : "r"(i & 1 ? 0UL : 1UL));
+    return 0;
+}
+
 int native_privileged(int op, u64 count)
 {
     switch (op) {
@@ -54,6 +73,10 @@ int native_privileged(int op, u64 count)
         return pte_updates(count, 512);
     case PRIVILEGED_EVENT:
         return uart_interrupts_time(count) ? 0 : -EIO;
+    case PRIVILEGED_PORT_READ:
+        return delay_port_reads(count);
+    case PRIVILEGED_CR8_WRITE:
+        return priority_writes(count);
     case PRIVILEGED_GRANT_COPY:
     case PRIVILEGED_GRANT_MAP:
         return -ENODEV; /* granting takes another one to grant to */

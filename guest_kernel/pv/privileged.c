@@ -87,6 +87,9 @@ int pv_privileged(int op, u64 count)
         return pte_updates(count, 512);
     case PRIVILEGED_EVENT:
         return event_round_trips(count);
+    case PRIVILEGED_PORT_READ: /* no ports, and no priorities either: devices are rings, interrupts are events */
+    case PRIVILEGED_CR8_WRITE:
+        return -ENODEV;
     case PRIVILEGED_GRANT_COPY:
     case PRIVILEGED_GRANT_MAP:
         return grants_time(op, count);

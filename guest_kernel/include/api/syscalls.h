@@ -114,7 +114,20 @@ enum {
     PRIVILEGED_EVENT,      /* send an event to ourselves, and receive it; native: an interrupt */
     PRIVILEGED_GRANT_COPY, /* copy a page by grant reference */
     PRIVILEGED_GRANT_MAP,  /* map and unmap a granted page */
+    PRIVILEGED_CALL_RETURN,  /* the rest is for `measure`: a call of an empty function */
+    PRIVILEGED_PAGE_FAULT,   /* a fault of the kernel's, and its handler */
+    PRIVILEGED_DIVIDE_ERROR, /* the same of a division by zero */
+    PRIVILEGED_PORT_READ,    /* read a device's port; native only */
+    PRIVILEGED_CR8_WRITE,    /* set the task priority; native only */
     PRIVILEGED_COUNT
 };
+
+/* To do one of these between two marks, a few times beforehand, add this to it. */
+#define PRIVILEGED_MARKED 256
+
+/* A mark is a call of a function that does nothing. In a program it stands at this address; its argument is one of: */
+#define MARK_ADDRESS 0x7ff000
+#define MARK_BEGIN 1
+#define MARK_END 2
 
 enum { SHUTDOWN_HOW_POWEROFF, SHUTDOWN_HOW_REBOOT, SHUTDOWN_HOW_CRASH };
