@@ -87,7 +87,7 @@ IRET = Hypercall(
     xen.HYPERVISOR_iret, "iret", returns="rax of the frame; it returns where the frame says",
     doc="Return from an event or trap by the iret_context on top of the stack. Kernel or user mode is "
         "chosen by the privilege level in the frame's CS: 3 is user. IF in its flags unmasks events; "
-        "VGCF_in_syscall leaves rcx and r11 as they are. A frame that cannot be read, or user mode without "
+        "VGCF_in_syscall leaves rip and rflags in rcx and r11. A frame that cannot be read, or user mode without "
         "user page tables, crashes the domain.",
     test="guest_kernel/tests/iret/iret.c",
 )

@@ -251,6 +251,22 @@ def test_the_time_of_paused_domains_stands_still(lab: Lab) -> None:
     assert virtual(lab).now() >= 30 * MILLISECOND
 
 
+def test_a_tick_waits_until_a_vcpu_that_sleeps_runs_again(lab: Lab) -> None:
+    """It neither wakes the vCPU nor is lost; and it comes once for all that were missed."""
+    code = Code(CODE).hypercall(HYPERVISOR_vcpu_op, VCPUOP_set_periodic_timer, 0, DATA)
+    code.hypercall(HYPERVISOR_sched_op, SCHEDOP_block, 0).jmp(code.here)
+    domain = lab.domain(code)
+    lab.poke(domain, DATA, MILLISECOND)
+    bind_timer(domain)
+    vcpu, timeline, woken = domain.vcpus[0], virtual(lab), 10 * MILLISECOND + 500_000
+    slept: list[bool] = []
+    timeline.after(woken, lambda: (slept.append(vcpu.blocked), lab.hv.wake(vcpu)))  # type: ignore[arg-type]
+    lab.run(domain)
+    assert slept == [True] and lab.frame(vcpu).vector == EVENT
+    assert woken <= timeline.now() < woken + 1000
+    assert vcpu.periodic_last == woken
+
+
 def test_a_stopped_domain_costs_nothing(lab: Lab) -> None:
     code = Code(CODE).hypercall(HYPERVISOR_vcpu_op, VCPUOP_set_periodic_timer, 0, DATA)
     code.hypercall(HYPERVISOR_sched_op, SCHEDOP_shutdown, DATA + 8)
