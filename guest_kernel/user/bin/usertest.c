@@ -186,6 +186,11 @@ static void read_kernel(void) { (void)*(volatile int *)0xffff880000000000UL; }
 static void read_hypervisor_only(void) { (void)*(volatile int *)0xffff830000000000UL; }
 static void divide(void) { asm volatile("xorl %%ecx, %%ecx; divl %%ecx" : : : "eax", "ecx", "edx"); }
 static void halt(void) { asm volatile("hlt"); }
+static void disable_interrupts(void) { asm volatile("cli"); }
+static void read_port(void) { asm volatile("inb $0x80, %%al" : : : "eax"); }
+static void load_page_table(void) { asm volatile("movq %%rax, %%cr3" : : "a"(0)); }
+static void call_interrupt(void) { asm volatile("int $32"); }
+static void break_point(void) { asm volatile("int3"); }
 static void bad_opcode(void) { asm volatile("ud2"); }
 static void run_data(void)
 {
@@ -203,6 +208,11 @@ static void crimes(void)
     check(dies(read_hypervisor_only) == STATUS_FAULT + 14);
     check(dies(divide) == STATUS_FAULT + 0);
     check(dies(halt) == STATUS_FAULT + 13);
+    check(dies(disable_interrupts) == STATUS_FAULT + 13);
+    check(dies(read_port) == STATUS_FAULT + 13);
+    check(dies(load_page_table) == STATUS_FAULT + 13);
+    check(dies(call_interrupt) == STATUS_FAULT + 13);
+    check(dies(break_point) == STATUS_FAULT + 3); /* the one exception that programs may raise by themselves */
     check(dies(bad_opcode) == STATUS_FAULT + 6);
     check(dies(run_data) == STATUS_FAULT + 14);
 }
