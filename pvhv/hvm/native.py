@@ -21,7 +21,7 @@ from pvhv.core.errors import DomainCrash
 from pvhv.hvm import arch, cpuid
 from pvhv.hvm.guest import HvmGuest
 from pvhv.hvm.guestcpu import MSR_EFER, NativeCpu
-from pvhv.hvm.memory import GeneralProtection, GuestException, InvalidOpcode, PageFault
+from pvhv.hvm.memory import GeneralProtection, GuestException, GuestPhysical, InvalidOpcode, PageFault
 from pvhv.hvm.npt import Filled, NestedTables
 from pvhv.hvm.technique import Technique
 from pvhv.machine import cpustate as cs
@@ -44,8 +44,12 @@ class NativeTechnique(Technique):
     def __init__(self, guest: HvmGuest) -> None:
         super().__init__(guest)
         self.cpu: NativeCpu = NativeCpu(self.pcpu, guest.physical)
-        self.tables = NestedTables(guest.physical, self.pcpu, guest.own_frame)
+        self.tables = NestedTables(self.beneath(guest), self.pcpu, guest.own_frame)
         self.leaves = cpuid.leaves(guest.tsc_khz, monitor=self.monitored)
+
+    def beneath(self, guest: HvmGuest) -> GuestPhysical:
+        """What the addresses in the engine's page tables mean: the guest's memory, if the tables are the guest's."""
+        return guest.physical
 
     # -- handlers --------------------------------------------------------------------------------------------------
     def install(self) -> None:
