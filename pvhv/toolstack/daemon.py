@@ -5,6 +5,8 @@ The hypervisor has a thread of its own, on which everything of domains and devic
 serves clients (asyncio) and signals. A lock held for life says that there is one, so whoever is started
 second leaves quietly. What runs is written to a small file, and the file is taken away by an orderly end
 only: where it is left behind, pvhvd was killed, and the next command can say which domains were lost.
+Who clears the directory away (temporary files are, now and then) does not lose sight of the domains for long:
+it is made again.
 
     python -m pvhv.toolstack.daemon pvhvd
 
@@ -27,7 +29,7 @@ from typing import IO, TYPE_CHECKING
 
 from pvhv.toolstack.client import listens
 from pvhv.toolstack.fingerprint import fingerprint
-from pvhv.toolstack.lock import acquire
+from pvhv.toolstack.lock import acquire, is_same
 from pvhv.toolstack.paths import Paths
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ MACHINES_MIB = (
 SWITCH_INTERVAL_S = 0.001  # clients are answered while guests keep the hypervisor's thread busy
 ENDED_BADLY = 70
 LARGEST_LOG = 1 << 20
+LOOK_EVERY_S = 5.0
 
 
 def log(text: str) -> None:
@@ -53,13 +56,14 @@ def log(text: str) -> None:
 class Daemon:
     """The process."""
 
-    def __init__(self, paths: Paths) -> None:
+    def __init__(self, paths: Paths, lock: IO[bytes]) -> None:
         from pvhv.core.hypervisor import Hypervisor
         from pvhv.toolstack.host import Host
         from pvhv.toolstack.server import Server
         from pvhv.toolstack.service import Service
 
         self.paths = paths
+        self.lock = lock
         self.hypervisor = self._machine(Hypervisor)
         self.host = Host(self.hypervisor)
         self.host.listeners.append(lambda _guest, _what: self._note_domains())
@@ -67,6 +71,7 @@ class Daemon:
         self.server = Server(paths, self.service.handlers, log)
         self.ending: asyncio.Future[int]
         self.orderly = False
+        self.replaced = False  # the files of the runtime directory are another process's
         self.notes_domains = True  # whether the last try to did
 
     @staticmethod
@@ -112,6 +117,28 @@ class Daemon:
             log(f"the hypervisor's thread died:\n{traceback.format_exc()}")
             loop.call_soon_threadsafe(self._end, ENDED_BADLY)
 
+    async def _stay_reachable(self) -> None:
+        """Listen anew when the runtime directory was cleared away under us; end when another took our place."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            try:
+                if self.server.is_there() and is_same(self.lock, self.paths.lock):
+                    continue
+                self.paths.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                if not is_same(self.lock, self.paths.lock):
+                    lock = acquire(self.paths.lock)
+                    if lock is None:
+                        log("another pvhvd has taken this one's place")
+                        self.replaced = True
+                        self._end(0)
+                        return
+                    self.lock = lock
+                await self.server.start()
+                self._note_domains()
+                log(f"pvhvd {os.getpid()} listens again: its socket was removed")
+            except OSError as error:
+                log(f"pvhvd {os.getpid()} cannot be reached: {error}")
+
     async def serve(self) -> int:
         """Until stopped; the exit status."""
         loop = asyncio.get_running_loop()
@@ -124,12 +151,14 @@ class Daemon:
         thread.start()
         await self.server.start()
         log(f"pvhvd {os.getpid()} is up")
+        reachable = asyncio.create_task(self._stay_reachable())
         status = await self.ending
-        self.server.close()
+        reachable.cancel()
+        self.server.close(ours=not self.replaced)
         await asyncio.sleep(0.05)  # let the last answers out
         self.hypervisor.stop()
         thread.join(5)
-        if self.orderly or not self.host.guests:
+        if not self.replaced and (self.orderly or not self.host.guests):
             with contextlib.suppress(OSError):
                 self.paths.domains.unlink(missing_ok=True)
         log("pvhvd ends")
@@ -168,7 +197,7 @@ def main() -> int:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
         paths.domains.unlink(missing_ok=True)
-        return asyncio.run(Daemon(paths).serve())
+        return asyncio.run(Daemon(paths, lock).serve())
     except Exception:
         log(traceback.format_exc())
         return ENDED_BADLY

@@ -22,10 +22,12 @@ from typing import Any
 from pvhv.core.domain import Domain
 from pvhv.core.hypervisor import Hypervisor
 from pvhv.devices.console import Console
+from pvhv.devices.serial import SerialConsole
 from pvhv.devices.xenstore.daemon import Xenstore
 from pvhv.toolstack import domain_store
 from pvhv.toolstack.config import DomainConfig
 from pvhv.toolstack.errors import ToolstackError, no_domain
+from pvhv.toolstack.full_guest import FullGuest
 from pvhv.toolstack.guest import Guest, Prepared, prepare
 from pvhv.toolstack.lifecycle import (
     DESTROYED,
@@ -78,7 +80,7 @@ class Host:
         """Make a domain and start it, unless it shall stay paused."""
         self.require_free_name(prepared.config.name)
         handle = self._handle(prepared.config)
-        guest = Guest(self.hypervisor, self.store, prepared, console or self._new_console(), handle)
+        guest = self._new_guest(prepared, console or self._new_console(prepared.config), handle)
         guest.assemble(prepared)
         self.guests[guest.domid] = guest
         self._announce(guest, "created")
@@ -91,15 +93,22 @@ class Host:
         taken = {guest.handle: guest.name for guest in self.guests.values() if guest.state is not State.DYING}
         if config.uuid is not None:
             if config.uuid in taken:
-                raise ToolstackError(f"domain {taken[config.uuid]} has the uuid {config.uuid} already")
+                raise ToolstackError(
+                    f"domain {taken[config.uuid]} has the uuid {config.uuid} already",
+                    "give this one another, or none: it gets one of its own then",
+                )
             return config.uuid
         if config.clock != "virtual":
             return str(uuid.uuid4())
         made = (str(uuid.uuid5(uuid.NAMESPACE_OID, f"pvhv {config.name} {n}")) for n in range(len(taken) + 1))
         return next(handle for handle in made if handle not in taken)
 
-    def _new_console(self) -> Console:
-        console = Console()
+    def _new_guest(self, prepared: Prepared, console: Console, handle: str) -> Guest:
+        kind = FullGuest if prepared.config.type == "hvm" else Guest
+        return kind(self.hypervisor, self.store, prepared, console, handle)
+
+    def _new_console(self, config: DomainConfig) -> Console:
+        console = SerialConsole() if config.type == "hvm" else Console()
         console.resume = lambda: self._post(console.pump)
         return console
 
@@ -135,7 +144,7 @@ class Host:
         if follows.restart:
             name = guest.name
             self._rename(guest, self._free_name(name))
-            self._restart(guest, name, self._new_console())
+            self._restart(guest, name, self._new_console(guest.config))
 
     def _ended(self, guest: Guest) -> None:
         guest.console.close()
@@ -147,7 +156,7 @@ class Host:
             # One that is kept keeps its UUID; its successor gets another.
             handle = before.config.uuid if before.state is State.GONE else None
             prepared = prepare(replace(before.config, name=name, uuid=handle))
-            guest = Guest(self.hypervisor, self.store, prepared, console, self._handle(prepared.config))
+            guest = self._new_guest(prepared, console, self._handle(prepared.config))
             guest.quick_lives, guest.line = before.quick_lives, before.line
             guest.assemble(prepared)
         except ToolstackError as failure:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import IO
@@ -25,6 +26,14 @@ def acquire(path: Path) -> IO[bytes] | None:
         file.close()
         return None
     return file
+
+
+def is_same(file: IO[bytes], path: Path) -> bool:
+    """Whether a lock file is still the one that is found there."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except OSError:
+        return False
 
 
 def is_held(path: Path) -> bool:

@@ -133,8 +133,14 @@ class Server:
         self.sessions: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
+    def is_there(self) -> bool:
+        """Whether clients find us: what they look for is still there."""
+        return self.paths.socket.exists() if unix_sockets() else self.paths.endpoint.exists()
+
     async def start(self) -> None:
-        """Begin to listen. The lock is held, so a socket that is there already is a dead one's."""
+        """Begin to listen, or do so anew. The lock is held, so a socket that is there already is a dead one's."""
+        if self._server is not None:
+            self._server.close()
         if unix_sockets():
             path = self.paths.socket
             path.unlink(missing_ok=True)
@@ -162,10 +168,12 @@ class Server:
         finally:
             self.sessions.discard(task)
 
-    def close(self) -> None:
-        """Listen no longer."""
+    def close(self, ours: bool = True) -> None:
+        """Listen no longer; what clients look for is taken away unless it is another's by now."""
         if self._server is not None:
             self._server.close()
+        if not ours:
+            return
         with suppress(OSError):  # what is left behind is found dead by whoever tries it
             self.paths.endpoint.unlink(missing_ok=True)
             if unix_sockets():

@@ -3,6 +3,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -182,6 +183,29 @@ def test_a_working_directory_that_is_gone(pvhv: Pvhv) -> None:
         )  # fmt: skip
         assert done.returncode == status
         assert words in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_directory_that_is_cleared_away_is_made_again(pvhv: Pvhv) -> None:
+    pvhv.ok("create", pvhv.domain("one", SPIN))
+    pid = pvhv.pid
+    shutil.rmtree(pvhv.runtime)
+    pvhv.until(lambda: (pvhv.runtime / "pvhvd.sock").exists())
+    assert [*pvhv.list()] == ["one"] and pvhv.pid == pid
+    os.kill(pid, signal.SIGKILL)
+    assert "its domain one is lost" in pvhv.run("list").stderr
+
+
+def test_whose_place_was_taken_ends(pvhv: Pvhv) -> None:
+    pvhv.ok("create", pvhv.domain("one", SPIN))
+    pid = pvhv.pid
+    shutil.rmtree(pvhv.runtime)
+    pvhv.ok("create", "one.cfg", "name=two")  # nobody was there, so another was started
+    second = pvhv.pid
+    assert second != pid
+    files = {path.name: path.stat().st_ino for path in pvhv.runtime.iterdir()}
+    pvhv.until(lambda: not Path(f"/proc/{pid}").exists())
+    assert {path.name: path.stat().st_ino for path in pvhv.runtime.iterdir()} == files
+    assert pvhv.pid == second and [*pvhv.list()] == ["two"]
 
 
 def test_older_code_is_replaced_while_it_has_no_domains(pvhv: Pvhv) -> None:
