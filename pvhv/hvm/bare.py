@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from pvhv.hvm import names
 from pvhv.hvm.native import NativeTechnique
 
 
 class Bare(NativeTechnique):
     """A machine of its own."""
 
-    name: ClassVar[str] = "bare"
+    name: ClassVar[str] = names.BARE
     monitored = False

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from pvhv.hvm import names
 from pvhv.hvm.hardware import HardwareAssisted
 
 
 class HwNested(HardwareAssisted):
     """AMD-V with NPT."""
 
-    name: ClassVar[str] = "hw-nested"
+    name: ClassVar[str] = names.HW_NESTED
 
     def first_touch(self, gpa: int) -> None:
         self.counts.exit("NPF", f"{gpa:#x}")

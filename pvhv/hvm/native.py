@@ -5,8 +5,8 @@ and everything done for the CPU that the engine does not do.
 The engine raises an exception as a #VMEXIT if its intercept is on, and as a bare vector if not; in both cases it is
 we who go through the guest's IDT, unless the technique wants the exit. So it is with SYSCALL, with the privilege of
 I/O, with CPUID where no monitor answers it, and with RDTSC in virtual time. #UD is always intercepted: the engine has
-no usable way to tell of one that is not; so are AMD-V's own instructions and EFER, as the engine's AMD-V is on and the
-guest must not see it.
+no usable way to tell of one that is not; so is #DB, by which the pCPU refuses I/O; and so are AMD-V's own instructions
+and EFER, as the engine's AMD-V is on and the guest must not see it.
 
 Read beside it: technique.py; AMD's manual volume 2, 15.9 and 15.11 (instruction and MSR intercepts).
 
@@ -56,7 +56,7 @@ class NativeTechnique(Technique):
         pcpu, state = self.pcpu, self.state
         for vector in range(32):
             pcpu.on_exception[vector] = self._exception(vector)
-        pcpu.aux[cs.INTERCEPT_EXCEPTIONS] = 1 << svm.UD
+        pcpu.aux[cs.INTERCEPT_EXCEPTIONS] = 1 << svm.UD | 1 << svm.DB
         pcpu.on_fault(self._fault)
         pcpu.on_int = self._software_interrupt
         pcpu.on_syscall = self.guarded(self._syscall)

@@ -127,7 +127,7 @@ class Pacer:
 
     def hook(self, callbacks: Callbacks, *, count: bool, stop: bool, by_mode: bool, guard: bool) -> None:
         """Have the engine's exits come to `callbacks`, and its blocks counted, or at least stopped, if asked;
-        `by_mode` counts those at CPL 3 apart as well; `guard` write-protects, in nested page tables, what was translated.
+        `by_mode` counts those at CPL 3 apart as well; `guard` write-protects what was translated, in nested tables.
 
         (A stop is `words[STOP] = 1`, then `words[LIMIT] = 0`.)
         """

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pvhv
+from pvhv.hvm import names as technique_names
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.plainfile import TooLarge, read_plain
 from pvhv.toolstack.xlcfg import Setting, Source, Value, parse, type_name
@@ -46,6 +47,8 @@ class DomainConfig:
 
     name: str
     kernel: Path
+    type: str = "pv"
+    technique: str = technique_names.DEFAULT  # of type hvm
     ramdisk: Path | None = None
     cmdline: str = ""
     memory: int = 64
@@ -151,11 +154,13 @@ def _one_of(words: Iterable[str]) -> Callable[[Value], str]:
     return meaning
 
 
-def _pv_only(value: Value) -> str:
+def _type(value: Value) -> str:
     text = _text(value)
-    if text not in ("pv", "generic", "linux"):
-        raise ValueError(f'"{text}" is not here: pvhv runs paravirtual guests, type = "pv"')
-    return "pv"
+    if text == "pvh":
+        raise ValueError('"pvh" is not here; a kernel with a PVH entry runs with type = "hvm"')
+    if text not in ("pv", "generic", "linux", "hvm"):
+        raise ValueError(f'"{text}" is not here: there are "pv" (paravirtual) and "hvm" (a machine of its own)')
+    return "hvm" if text == "hvm" else "pv"
 
 
 def _uuid(value: Value) -> str:
@@ -168,8 +173,9 @@ def _uuid(value: Value) -> str:
 KEYS: dict[str, Key] = {
     "name": Key(_name, "what the domain is called; the file's own name by default"),
     "uuid": Key(_uuid, "the domain's handle"),
-    "type": Key(_pv_only, '"pv"'),
-    "builder": Key(_pv_only, 'the old word for type: "generic" or "linux"'),
+    "type": Key(_type, '"pv": paravirtual, or "hvm": fully virtualized'),
+    "builder": Key(_type, 'the old word for type: "generic" or "linux" for pv, or "hvm"'),
+    "technique": Key(_one_of(technique_names.NAMES), "how a domain of type hvm is virtualized"),
     "kernel": Key(_text, "an ELF with Xen notes, or the name of a kernel that came with pvhv"),
     "ramdisk": Key(_text, "handed to the kernel as its module"),
     "cmdline": Key(_text, "the kernel's command line"),
@@ -270,9 +276,13 @@ def interpret(settings: dict[str, Setting], file: Path) -> DomainConfig:
     memory, maxmem = _now_and_at_most(settings, values, "memory", "maxmem", values.get("maxmem", 64))
     vcpus, maxvcpus = _now_and_at_most(settings, values, "vcpus", "maxvcpus", 1)
     clock, timeline = _time(settings, values)
+    kind = values.get("type", values.get("builder", "pv"))
+    _check_kind(kind, settings, vcpus=maxvcpus, growth=maxmem - memory)
     config = DomainConfig(
         name=values.get("name") or _name_of(file),
         kernel=find_kernel(values["kernel"], file.parent, settings["kernel"].place),
+        type=kind,
+        technique=values.get("technique", technique_names.DEFAULT),
         ramdisk=_beside(values["ramdisk"], file.parent, settings["ramdisk"].place)
         if values.get("ramdisk")
         else None,
@@ -294,6 +304,26 @@ def interpret(settings: dict[str, Setting], file: Path) -> DomainConfig:
     if "on_crash" in values and "on_watchdog" not in values:
         config.given.append("on_watchdog")
     return config
+
+
+def _check_kind(kind: str, settings: dict[str, Setting], *, vcpus: int, growth: int) -> None:
+    """What only one type of domain has."""
+
+    def place(*keys: str) -> str:
+        return next(settings[key].place for key in keys if key in settings)
+
+    if kind == "pv" and "technique" in settings:
+        raise ToolstackError(
+            f"{place('technique')}: 'technique' is for fully virtualized domains", 'say type = "hvm", or leave it out'
+        )
+    if kind == "hvm" and vcpus > 1:
+        raise ToolstackError(f"{place('maxvcpus', 'vcpus')}: a fully virtualized domain has one vCPU here")
+    if kind == "hvm" and growth:
+        raise ToolstackError(f"{place('maxmem')}: a fully virtualized domain cannot grow; leave maxmem out")
+    if kind == "hvm" and "timeline" in settings:
+        raise ToolstackError(
+            f"{place('timeline')}: a fully virtualized domain has a timeline to itself", 'say clock = "virtual"'
+        )
 
 
 def _now_and_at_most(

@@ -82,6 +82,8 @@ class Kernel:
     virt_base: int
     entry: int
     paddr_offset: int = 0
+    paravirtual: bool = True  # its notes promise that it knows Xen's interface
+    pvh_entry: int | None = None  # physical, in 32-bit mode: for machines of its own
     hypercall_page: int | None = None
     init_p2m: int | None = None
     hv_start_low: int | None = None
@@ -135,7 +137,8 @@ def parse(data: bytes, path: Path) -> Kernel:
         kernel = _kernel(elf, view, notes, path)
     except DAMAGE:
         raise ToolstackError(f"{path} is damaged: its {part} contradict each other", ANEW) from None
-    _check_addresses(kernel)
+    if kernel.paravirtual:
+        _check_addresses(kernel)
     return kernel
 
 
@@ -220,6 +223,10 @@ def _kernel(elf: Any, view: memoryview, notes: dict[int, bytes], path: Path) -> 
         )
     strings = {kind: _string(value) for kind, value in notes.items() if kind in STRING_NOTES}
     numbers = {kind: _number(value) for kind, value in notes.items() if kind not in STRING_NOTES}
+    pvh_entry = numbers.get(elfnote.XEN_ELFNOTE_PHYS32_ENTRY)
+    if pvh_entry is not None and elfnote.XEN_ELFNOTE_XEN_VERSION not in strings:
+        places = _executable(elf, 0)
+        return Kernel(path, segments, places, 0, elf["e_entry"], paravirtual=False, pvh_entry=pvh_entry, elf=elf)
     features = strings.get(elfnote.XEN_ELFNOTE_FEATURES, "").split("|")
     _check_promises(strings, features, path)
     base = numbers.get(elfnote.XEN_ELFNOTE_VIRT_BASE)
@@ -234,6 +241,7 @@ def _kernel(elf: Any, view: memoryview, notes: dict[int, bytes], path: Path) -> 
         virt_base=base or 0,
         paddr_offset=offset or 0,
         entry=numbers.get(elfnote.XEN_ELFNOTE_ENTRY, elf["e_entry"]),
+        pvh_entry=pvh_entry,
         hypercall_page=numbers.get(elfnote.XEN_ELFNOTE_HYPERCALL_PAGE),
         init_p2m=numbers.get(elfnote.XEN_ELFNOTE_INIT_P2M),
         hv_start_low=numbers.get(elfnote.XEN_ELFNOTE_HV_START_LOW),

@@ -32,7 +32,7 @@ from pvhv.devices.xenstore.daemon import Xenstore
 from pvhv.devices.xenstore.ring import Ring
 from pvhv.observe.crash import with_names
 from pvhv.observe.symbols import Symbols
-from pvhv.toolstack import builder, domain_store, elf, layout
+from pvhv.toolstack import builder, domain_store, elf, layout, pvh
 from pvhv.toolstack.config import DomainConfig
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.lifecycle import CRASH_STATUS, WATCHDOG_STATUS, Ending, State, after
@@ -52,7 +52,7 @@ class Prepared:
 
     config: DomainConfig
     kernel: elf.Kernel
-    plan: layout.Layout
+    plan: layout.Layout | pvh.Plan
     ramdisk: bytes
 
 
@@ -65,6 +65,12 @@ def prepare(config: DomainConfig) -> Prepared:
             ramdisk = read_plain(config.ramdisk, elf.LARGEST_KERNEL)
         except OSError as error:
             raise ToolstackError(f"cannot read the ramdisk {config.ramdisk}: {error.strerror}") from None
+    if config.type == "hvm":
+        return Prepared(config, kernel, pvh.plan(kernel, config.memory, len(ramdisk)), ramdisk)
+    if not kernel.paravirtual:
+        raise ToolstackError(
+            f"{config.kernel} is a kernel for a machine of its own, not a paravirtual one", 'say type = "hvm"'
+        )
     return Prepared(config, kernel, layout.plan(kernel, config.memory * PAGES_PER_MIB, len(ramdisk)), ramdisk)
 
 
@@ -144,6 +150,7 @@ class Guest:
 
     def _build(self, prepared: Prepared) -> None:
         hypervisor, domain, plan = self.hypervisor, self.domain, prepared.plan
+        assert isinstance(plan, layout.Layout)
         mfns = self.control.populate_physmap(domain.domid, range(plan.nr_pages))
         pages = builder.Pages(hypervisor.ram, mfns)
         builder.load(pages, self.kernel, plan, prepared.ramdisk)

@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The names of the techniques, for those who only name them (and need not load what runs them)."""
+
+from __future__ import annotations
+
+BARE, TRAP_EMULATE, BINARY_TRANSLATION = "bare", "trap-emulate", "binary-translation"
+HW_SHADOW, HW_NESTED = "hw-shadow", "hw-nested"
+NAMES = (BARE, TRAP_EMULATE, BINARY_TRANSLATION, HW_SHADOW, HW_NESTED)
+DEFAULT = HW_NESTED

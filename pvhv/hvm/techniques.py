@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The techniques by name."""
+
+from __future__ import annotations
+
+from pvhv.hvm.bare import Bare
+from pvhv.hvm.hw_nested import HwNested
+from pvhv.hvm.technique import Technique
+
+TECHNIQUES: dict[str, type[Technique]] = {technique.name: technique for technique in (Bare, HwNested)}
