@@ -114,7 +114,7 @@ def test_a_timeline_means_a_virtual_clock(file: Path) -> None:
         ("technique = 'bare'", "for fully virtualized domains"),
         ("type = 'hvm'\ntechnique = 'hw-nestd'", "did you mean hw-nested?"),
         ("type = 'hvm'\nvcpus = 2", "one vCPU"),
-        ("type = 'hvm'\nmaxmem = 128", "cannot grow"),
+        ("type = 'hvm'\nmemory = 64\nmaxmem = 128", "cannot grow"),
         ("type = 'hvm'\ntimeline = 'lab'", "timeline to itself"),
         ("uuid = 'x'", "wants a UUID"),
         ("disk = ['a,b,c']", "no such device here yet"),
