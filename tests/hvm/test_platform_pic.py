@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.hvm.platform_lab import Machine
@@ -16,9 +16,9 @@ def pulse(machine: Machine, *irqs: int) -> None:
         machine.pic.line(irq)(False)
 
 
-def inited(**settings: int) -> Machine:
+def inited(**how: int) -> Machine:
     machine = Machine()
-    machine.init_pics(**settings)
+    machine.init_pics(**how)
     return machine
 
 
@@ -238,6 +238,7 @@ def test_short_initializations() -> None:
     assert machine.pic.acknowledge() == 0x41, "the low bits of ICW2 are the level's"
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.tuples(st.sampled_from([n for n in range(16) if n != 2]), st.booleans()), max_size=60))
 def test_every_edge_is_served_in_order_of_urgency(steps: list[tuple[int, bool]]) -> None:
     """Against a model: a set of asking lines, of which the most urgent one is taken."""

@@ -136,7 +136,9 @@ class Counter:
         self.written = value or (10_000 if self.bcd else 0x1_0000)
         self._unloaded = True
         if self.mode in (TRIGGERED, TRIGGERED_STROBE):
-            return  # the next trigger takes it
+            if self.n and self.elapsed(t) < 0:
+                self._load(self.start)  # a trigger came, and its tick is still to come
+            return  # else the next trigger takes it
         if self.mode in (RATE, SQUARE) and running:
             if self.held is None:
                 self._follow(t)
