@@ -17,9 +17,10 @@ from pvhv.core.errors import GuestFault
 from pvhv.core.runstate import BLOCKED, OFFLINE, RUNNABLE, RUNNING
 from pvhv.core.vcpu import VCPU
 from pvhv.core.vtimer import periodic_work
+from pvhv.machine.ram import Ram
 
 if TYPE_CHECKING:
-    from pvhv.core.hypervisor import Hypervisor
+    from pvhv.core.scheduler import Scheduler
 
 
 def resting_state(vcpu: VCPU) -> int:
@@ -34,9 +35,9 @@ def resting_state(vcpu: VCPU) -> int:
 class Activity:
     """Blocking, waking, pausing; runstates."""
 
-    def __init__(self, hypervisor: Hypervisor) -> None:
-        self.hypervisor = hypervisor
-        self.ram = hypervisor.ram.bytes
+    def __init__(self, ram: Ram, scheduler: Scheduler) -> None:
+        self.ram = ram.bytes
+        self.scheduler = scheduler
 
     # -- sleeping and waking -------------------------------------------------------------------------------------
     def events_deliverable(self, vcpu: VCPU) -> bool:
@@ -49,7 +50,7 @@ class Activity:
         self.ram[vcpu.vcpu_info + 1] = 0
         if not self.ram[vcpu.vcpu_info]:
             vcpu.blocked = True
-            self.hypervisor.scheduler.end_turn()
+            self.scheduler.end_turn()
 
     def poll(self, vcpu: VCPU, ports: tuple[int, ...], timeout: int) -> None:
         """SCHEDOP_poll: sleep until a port is pending, or until `timeout` (0: for ever)."""
@@ -57,7 +58,7 @@ class Activity:
         vcpu.poll_ports = ports
         if timeout:
             vcpu.poll_timer = vcpu.domain.timeline.after(timeout, lambda: self.wake(vcpu))
-        self.hypervisor.scheduler.end_turn()
+        self.scheduler.end_turn()
 
     def wake(self, vcpu: VCPU) -> None:
         """Something happened for it: no more sleeping."""
@@ -77,7 +78,7 @@ class Activity:
         """SCHEDOP_yield: behind everybody who is runnable."""
         timeline = vcpu.domain.timeline
         vcpu.had = max([vcpu.had, *(other.had + 1 for other in timeline.vcpus if other.runnable)])
-        self.hypervisor.scheduler.end_turn()
+        self.scheduler.end_turn()
 
     # -- up, down, paused ----------------------------------------------------------------------------------------
     def bring_up(self, vcpu: VCPU) -> None:
@@ -109,9 +110,9 @@ class Activity:
             vcpu.runstate.enter(resting_state(vcpu), now)
 
     def _end_turn_of(self, domain: Domain) -> None:
-        present = self.hypervisor.scheduler.present
+        present = self.scheduler.present
         if present is not None and present.vcpu.domain is domain:
-            self.hypervisor.scheduler.end_turn()
+            self.scheduler.end_turn()
 
     # -- runstates -----------------------------------------------------------------------------------------------
     def entering(self, vcpu: VCPU, now: int) -> None:

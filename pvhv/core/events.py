@@ -40,7 +40,6 @@ from pvhv.core.event_handlers import Handlers
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain
-    from pvhv.core.hypervisor import Hypervisor
     from pvhv.core.vcpu import VCPU
 
 FREE, RESERVED, UNBOUND, INTERDOMAIN, VIRQ, IPI = range(6)
@@ -324,12 +323,10 @@ def send_virq(vcpu: VCPU, virq: int) -> None:
 
 
 def send_guest_global_virq(domain: Domain, virq: int) -> None:
-    """Raise a global virtual interrupt of `domain`, on whichever vCPU the guest wants it."""
+    """Raise a global virtual interrupt of `domain`, on whichever vCPU the guest wants it.
+
+    One that tells of the machine, not of one domain, goes to domain 0 (Xen's send_global_virq).
+    """
     port = domain.events.virq_port(virq)
     if port:
         domain.events.set_pending(domain.events.channels[port])
-
-
-def send_global_virq(hypervisor: Hypervisor, virq: int) -> None:
-    """Raise a global virtual interrupt that tells of the machine, not of one domain: it goes to domain 0."""
-    send_guest_global_virq(hypervisor.dom0, virq)

@@ -56,7 +56,9 @@ class Exits:
         self.state = cpu.state
         self.traps = Traps(cpu)
         self.emulator = Emulator(hypervisor, cpu, self.traps)
-        self.writable_page_tables = WritablePageTables(hypervisor, cpu, self.traps, self.emulator.fetch_some)
+        self.writable_page_tables = WritablePageTables(
+            hypervisor.pagetables, cpu, self.traps, self.emulator.fetch_some
+        )
         cpu.traps = self.traps
 
     def install(self) -> None:

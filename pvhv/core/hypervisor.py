@@ -71,7 +71,7 @@ class Hypervisor:
         self._listeners: list[Callable[[Domain, str], None]] = []
         self._started = time.monotonic_ns()
         self.console = ConsoleRing(lambda: time.monotonic_ns() - self._started)
-        self.timekeeper = Timekeeper(self)
+        self.timekeeper = Timekeeper(self.ram)
         self.lifecycle = Lifecycle(self)
         self._m2p = m2p.MachineToPhysical(self.frames)
         self.m2p, self.m2p_l3 = self._m2p.table, self._m2p.l3
@@ -79,7 +79,7 @@ class Hypervisor:
         self.flush_domain = self.coherence.flush_domain
         self.host_wrote = self.coherence.host_wrote
         self.write_frame_word = self.coherence.write_frame_word
-        self.activity = activity = Activity(self)
+        self.activity = activity = Activity(self.ram, self.scheduler)
         self.wake, self.block, self.poll, self.yield_now = (
             activity.wake, activity.block, activity.poll, activity.yield_now,
         )  # fmt: skip

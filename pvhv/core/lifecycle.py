@@ -19,7 +19,7 @@ from pvhv.abi.sched import SHUTDOWN_crash
 from pvhv.abi.xen import VIRQ_DOM_EXC
 from pvhv.core.domain import Domain
 from pvhv.core.errors import Interrupted, Restart
-from pvhv.core.events import send_global_virq
+from pvhv.core.events import send_guest_global_virq
 from pvhv.core.frames import L1, L4, PARTIAL, PINNED, TYPE_MASK
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Lifecycle:
                 domain.watchdogs[index] = None
         what = "crash" if domain.shutdown_code == SHUTDOWN_crash else "shutdown"
         hypervisor.defer(lambda: hypervisor.announce(domain, what))
-        send_global_virq(hypervisor, VIRQ_DOM_EXC)
+        send_guest_global_virq(hypervisor.dom0, VIRQ_DOM_EXC)
 
     # -- destruction ---------------------------------------------------------------------------------------------
     def destroy(self, domain: Domain) -> None:
@@ -132,6 +132,7 @@ class Lifecycle:
                     yield
             if mfns:
                 yield
+        frames.tidy()
         tables.partial = {mfn: state for mfn, state in tables.partial.items() if frames.owner[mfn] != domid}
 
     def _release(self, domid: int, mfns: list[int], kept: set[int]) -> int:

@@ -23,14 +23,13 @@ from typing import TYPE_CHECKING
 from pvhv.abi.xen import VMASST_TYPE_writable_pagetables
 from pvhv.core.errors import GuestFault, HypercallError
 from pvhv.core.frames import L1, TYPE_MASK, VALIDATED
-from pvhv.core.pagetables import ADDRESS, PRESENT, RW
+from pvhv.core.pagetables import ADDRESS, PRESENT, RW, PageTables
 from pvhv.core.stores import OPERATIONS, Store, decode, ones, set_part, subtract
 from pvhv.machine.cpustate import DF, EFLAGS, RAX, RBX, RCX, RDI, RDX, RIP, RSI, TF, ZF
 from pvhv.machine.svm import DB, PFEC_FETCH, PFEC_PRESENT, PFEC_RESERVED, PFEC_WRITE
 
 if TYPE_CHECKING:
     from pvhv.core.cpu import Cpu
-    from pvhv.core.hypervisor import Hypervisor
     from pvhv.core.traps import Traps
     from pvhv.core.vcpu import VCPU
 
@@ -45,8 +44,8 @@ class Refused(Exception):
 class WritablePageTables:
     """Stores to L1 entries on one pCPU."""
 
-    def __init__(self, hypervisor: Hypervisor, cpu: Cpu, traps: Traps, fetch: Callable[[VCPU, int], bytes]) -> None:
-        self.pagetables = hypervisor.pagetables
+    def __init__(self, tables: PageTables, cpu: Cpu, traps: Traps, fetch: Callable[[VCPU, int], bytes]) -> None:
+        self.pagetables = tables
         self.cpu = cpu
         self.state = cpu.state
         self.traps = traps

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from pvhv.core.errors import GuestFault
 from pvhv.core.pvclock import TIME_OFFSET, Clock, encode, scale_of
+from pvhv.machine.ram import Ram
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain
-    from pvhv.core.hypervisor import Hypervisor
     from pvhv.core.timeline import Timeline
     from pvhv.core.vcpu import VCPU
 
@@ -29,8 +29,8 @@ WC_OFFSET = 0xC00  # of wc_version, wc_sec, wc_nsec in struct shared_info; wc_se
 class Timekeeper:
     """Clock pages of all vCPUs."""
 
-    def __init__(self, hypervisor: Hypervisor) -> None:
-        self.hypervisor = hypervisor
+    def __init__(self, ram: Ram) -> None:
+        self.ram = ram.bytes
         self._clocks: dict[VCPU, Clock] = {}
         self._owed: set[VCPU] = set()  # whose secondary copy could not be written yet
         self._khz = 0
@@ -68,7 +68,7 @@ class Timekeeper:
         self._owed.discard(vcpu)
 
     def _write(self, vcpu: VCPU, clock: Clock) -> None:
-        ram = self.hypervisor.ram.bytes
+        ram = self.ram
         at = vcpu.vcpu_info + TIME_OFFSET
         version = (int.from_bytes(ram[at : at + 4], "little") & ~1) + 2
         ram[at : at + 32] = encode(version & 0xFFFF_FFFF, clock, stable=False)
@@ -92,7 +92,7 @@ class Timekeeper:
         """The wall-clock time at system time zero, in shared_info."""
         epoch = domain.timeline.wallclock() + domain.time_offset_seconds * NS
         seconds, ns = divmod(epoch, NS)
-        ram = self.hypervisor.ram.bytes
+        ram = self.ram
         at = (domain.shared_info << 12) + WC_OFFSET
         version = (int.from_bytes(ram[at : at + 4], "little") & ~1) + 2
         words = (version & 0xFFFF_FFFF, seconds & 0xFFFF_FFFF, ns, seconds >> 32)

@@ -28,7 +28,6 @@ from pvhv.core.events import (
     STATE_NAMES,
     TRANSITIONS,
     UNBOUND,
-    send_global_virq,
     send_guest_global_virq,
     send_virq,
 )
@@ -347,13 +346,13 @@ def test_the_machines_virqs_go_to_domain_0(world: World) -> None:
     dom0 = world.hv.dom0.events
     port = dom0.bind_virq(VIRQ_DOM_EXC, 0)
     dom0.bind_handler(port, lambda: calls.append("dom_exc"))
-    send_global_virq(world.hv, VIRQ_DOM_EXC)
+    send_guest_global_virq(world.hv.dom0, VIRQ_DOM_EXC)
     world.machine.safe_point()
     assert calls == ["dom_exc"]
     assert errno_of(dom0.bind_virq, VIRQ_DOM_EXC, 0) == Errno.EEXIST
     assert errno_of(dom0.bind_virq, VIRQ_TIMER, 1) == Errno.ENOENT
     dom0.close(port)
-    send_global_virq(world.hv, VIRQ_DOM_EXC)
+    send_guest_global_virq(world.hv.dom0, VIRQ_DOM_EXC)
 
 
 # -- conservation --------------------------------------------------------------------------------------------
