@@ -43,6 +43,7 @@ DOMID_FREE = 0x7FFF
 
 COUNT_LIMIT = 0x7FFF_FFFF
 SEARCH_STEP = 2048
+LONGEST_TIDYING = 1 << 14  # pieces of free memory: some milliseconds
 
 # -- code[mfn]: what the engine may have translated from the frame (see cpu-engine notes in machine.pcpu) -----
 CODE_NONE = 0
@@ -136,6 +137,12 @@ class FrameTable:
                 runs.append((start, length))
         # The longest run last: it is looked at first, which keeps domains in one piece.
         self._free_runs = sorted(runs, key=lambda run: run[1])
+
+    def tidy(self) -> None:
+        """After a domain is gone, unless it is long work: the next one gets its frames, not ever others of the machine,
+        of which the engine keeps a record each once they held code."""
+        if len(self._free_runs) + len(self._free_singles) <= LONGEST_TIDYING:
+            self._coalesce()
 
     def release_allocation(self, mfn: int) -> bool:
         """Drop the owner's allocation reference (decrease_reservation, destruction); False when it was gone."""

@@ -79,3 +79,15 @@ def test_a_frame_that_was_let_go_meanwhile_is_somebody_elses(
         assert frames.allocate(0)
     finish(hv)
     assert (frames.owner[let_go], frames.allocated[let_go], frames.refs[let_go]) == (0, 1, 1)
+
+
+def test_the_next_domain_gets_the_same_frames(hv: Hypervisor) -> None:
+    """Otherwise each would be built a little higher in the machine, and the engine remember more and more of it."""
+    seen = []
+    for _life in range(3):
+        domain, mfns = make(hv, 1000)
+        seen.append(mfns)
+        hv.frames.code[mfns[5]] = hv.frames.code[mfns[700]] = 1
+        hv.destroy(domain)
+        finish(hv)
+    assert seen[0] == seen[1] == seen[2]
