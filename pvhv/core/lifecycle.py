@@ -133,7 +133,6 @@ class Lifecycle:
             if mfns:
                 yield
         frames.tidy()
-        frames.tidy()
         tables.partial = {mfn: state for mfn, state in tables.partial.items() if frames.owner[mfn] != domid}
 
     def _release(self, domid: int, mfns: list[int], kept: set[int]) -> int:
