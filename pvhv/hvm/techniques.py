@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pvhv.hvm.bare import Bare
 from pvhv.hvm.hw_nested import HwNested
+from pvhv.hvm.hw_shadow import HwShadow
 from pvhv.hvm.technique import Technique
 
-TECHNIQUES: dict[str, type[Technique]] = {technique.name: technique for technique in (Bare, HwNested)}
+TECHNIQUES: dict[str, type[Technique]] = {technique.name: technique for technique in (Bare, HwShadow, HwNested)}

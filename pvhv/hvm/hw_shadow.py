@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`hw-shadow`: the first generation of hardware assistance. AMD-V, and page tables that are the monitor's.
+
+The guest's kernel runs at CPL 0 with its own segments, IDT and exceptions; what it cannot have is the page tables, and
+everything that says where they are: it leaves the guest at every page fault, at every access to CR0, CR3 and CR4, and
+at INVLPG. Each page fault is then one of three: *hidden* (the shadow had no entry yet), a *trace* (a store to a page
+table), or the guest's own. The processor of that time does not say which instruction it was, so it is decoded.
+
+The engine walks the shadow tables, whose addresses are machine addresses; the nested tables beneath them map every
+address to itself, and serve only to find out about stores to pages that code was translated from (npt.py).
+
+Read beside it: shadow.py; AMD's manual volume 2, 15.8 (exit information), 15.12 (exception intercepts); Adams and
+Agesen, "A comparison of software and hardware techniques for x86 virtualization" (2006), whose hardware VMM this is.
+
+Not modelled: real mode, 32-bit and PAE paging; CR8 as a register of a local APIC (there is none).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from pvhv.core.errors import DomainCrash
+from pvhv.hvm import hw_decode, names
+from pvhv.hvm.crshadow import ControlShadowCpu
+from pvhv.hvm.guest import HvmGuest
+from pvhv.hvm.hardware import HardwareAssisted
+from pvhv.hvm.memory import GuestPhysical, PageFault, PagingModeUnsupported
+from pvhv.hvm.shadow import Outcome, ShadowPaging
+from pvhv.machine import cpustate as cs
+from pvhv.machine import svm
+from pvhv.machine.pcpu import FAULT_ADDRESS
+from pvhv.machine.ram import Ram
+
+READS, WRITES = (0, 3, 4), (0, 3, 4, 8)
+KINDS = {Outcome.FILLED: "hidden", Outcome.TRACED: "trace", Outcome.EMULATE: "emulate"}
+
+
+class MachineMemory(GuestPhysical):
+    """All of RAM, each frame at its own address."""
+
+    def __init__(self, ram: Ram) -> None:
+        super().__init__(ram, [])
+
+    def mfn(self, gfn: int) -> int | None:
+        return gfn if 0 <= gfn < self.ram.frames else None
+
+
+class HwShadow(HardwareAssisted):
+    """AMD-V without NPT."""
+
+    name: ClassVar[str] = names.HW_SHADOW
+
+    def __init__(self, guest: HvmGuest) -> None:
+        super().__init__(guest)
+        self.cpu: ControlShadowCpu = ControlShadowCpu(self.pcpu, guest.physical)
+        self.shadow = ShadowPaging(guest.physical, self.cpu, guest, self.counts, self.pcpu.flush_tlb)
+        self.cpu.root = self.shadow.root
+        self.cpu.memory.wrote = self.shadow.guest_wrote
+
+    def beneath(self, guest: HvmGuest) -> GuestPhysical:
+        return MachineMemory(guest.hypervisor.ram)
+
+    def install(self) -> None:
+        super().install()
+        pcpu = self.pcpu
+        pcpu.aux[cs.INTERCEPT_EXCEPTIONS] |= 1 << svm.PF
+        pcpu.on_exception[svm.PF] = self._page_fault
+        intercepts = 1 << 8  # reading CR8 is the processor's affair, but not the engine's
+        pcpu.on_exit(svm.VMEXIT_CR0_READ + 8, lambda: self._emulate_for_the_cpu("cr8"))
+        for code, registers, what in ((svm.VMEXIT_CR0_READ, READS, "READ"), (svm.VMEXIT_CR0_WRITE, WRITES, "WRITE")):
+            for number in registers:
+                intercepts |= 1 << code + number
+                pcpu.on_exit(code + number, self._emulated(f"CR{number}_{what}"))
+        pcpu.aux[cs.INTERCEPT_CR] = intercepts
+        self.state[cs.INTERCEPT] |= svm.intercept_bit(svm.VMEXIT_INVLPG)
+        pcpu.on_exit(svm.VMEXIT_INVLPG, self._emulated("INVLPG"))
+
+    def reset(self, entry: int, rbx: int) -> None:
+        self.shadow.drop()
+        super().reset(entry, rbx)
+
+    # -- exits ---------------------------------------------------------------------------------------------------------
+    def _page_fault(self) -> None:
+        address, code = self.pcpu.vmcb[FAULT_ADDRESS], self.pcpu.aux[cs.ERROR_CODE]
+        try:
+            outcome = self.shadow.page_fault(address, code)
+        except PageFault as fault:
+            self.counts.exit("PF", "guest")
+            self.raise_for_the_cpu(fault)
+            return
+        self.counts.exit("PF", KINDS[outcome])
+        if outcome is not Outcome.FILLED:
+            self._emulate()
+
+    def _emulated(self, reason: str) -> Callable[[], None]:
+        def exit_() -> None:
+            self.counts.exit(reason)
+            self._emulate()
+
+        return exit_
+
+    def _emulate_for_the_cpu(self, kind: str) -> None:
+        self.counts.assist(kind)
+        self._emulate()
+
+    def _emulate(self) -> None:
+        """Carry out the instruction at RIP."""
+        self.counts.add("emulated_instructions")
+        try:
+            self.guarded(lambda: hw_decode.carry_out(self.cpu))()
+        except hw_decode.Unknown:
+            raise DomainCrash(f"hw-shadow cannot decode the instruction at {self.cpu.rip:#x}") from None
+        except PagingModeUnsupported:
+            raise DomainCrash("the guest left long mode, which hw-shadow cannot follow") from None
+        self.state[cs.HFLAGS] &= ~cs.HF_INHIBIT_IRQ
+
+    def close(self) -> None:
+        self.shadow.close()
