@@ -22,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 
 from pvhv.core.hypervisor import Hypervisor
+from pvhv.hvm import names as technique_names
 from pvhv.observe import counters
 from pvhv.observe.counters import Counters
 from pvhv.toolstack.config import DomainConfig, find_kernel
@@ -91,8 +92,8 @@ class Result:
 class Machine:
     """A hypervisor of one's own with some domains, run until something is so. To be used as a context."""
 
-    def __init__(self, memory: int = 512) -> None:
-        self.hypervisor = Hypervisor(memory_frames=(memory + HYPERVISOR_MIB) * PAGES_PER_MIB)
+    def __init__(self, memory: int = 512, *, by_mode: bool = False) -> None:
+        self.hypervisor = Hypervisor(memory_frames=(memory + HYPERVISOR_MIB) * PAGES_PER_MIB, by_mode=by_mode)
         self.host = Host(self.hypervisor)
         self.ended: set[Guest] = set()
         self.host.listeners.append(self._listen)
@@ -113,14 +114,19 @@ class Machine:
         memory: int = 64,
         vcpus: int = 1,
         ramdisk: str | os.PathLike[str] | None = None,
+        technique: str | None = None,
         paused: bool = False,
     ) -> Guest:
-        """A domain; it runs when the machine does. Raises ToolstackError as `pvhv create` would."""
+        """A domain; it runs when the machine does. Raises ToolstackError as `pvhv create` would.
+
+        With a `technique` it is fully virtualized, by that."""
         config = DomainConfig(
             name=name,
             kernel=_kernel(kernel),
             ramdisk=None if ramdisk is None else Path(ramdisk),
             cmdline=cmdline,
+            type="pv" if technique is None else "hvm",
+            technique=technique or technique_names.DEFAULT,
             memory=memory,
             maxmem=memory,
             vcpus=vcpus,
@@ -182,11 +188,19 @@ def boot(
     memory: int = 64,
     vcpus: int = 1,
     ramdisk: str | os.PathLike[str] | None = None,
+    technique: str | None = None,
 ) -> Result:
     """Run a kernel (a file, or the name of one that came with pvhv) until it stops, at most `timeout` seconds."""
     with Machine(memory) as machine:
         guest = machine.create(
-            kernel, stdin=stdin, clock=clock, cmdline=cmdline, memory=memory, vcpus=vcpus, ramdisk=ramdisk
+            kernel,
+            stdin=stdin,
+            clock=clock,
+            cmdline=cmdline,
+            memory=memory,
+            vcpus=vcpus,
+            ramdisk=ramdisk,
+            technique=technique,
         )
         machine.run(guest, timeout=timeout)
         return machine.result(guest)

@@ -38,7 +38,8 @@ static int pte_updates(u64 count, u64 batch)
         if (!(*slot & PTE_WRITE) != !((done + batch - 1) & 1)) /* is it what we wrote last? */
             return -EIO;
     }
-    pv.set_pte_at((u64)window, slot, pv.make_pte(frame, PTE_KERNEL_RW | PTE_GLOBAL));
+    if (!(*slot & PTE_WRITE)) /* after an odd number of them */
+        pv.set_pte_at((u64)window, slot, pv.make_pte(frame, PTE_KERNEL_RW | PTE_GLOBAL));
     *(volatile u8 *)window = 1;
     return 0;
 }
@@ -46,11 +47,15 @@ static int pte_updates(u64 count, u64 batch)
 /* The port that is read for the sake of the time it takes. */
 static int delay_port_reads(u64 count)
 {
-    u8 first = in8(0x80);
+    u8 last = 0;
 
-    for (u64 i = 0; i < count; i++)
-        if (in8(0x80) != first)
+    for (u64 i = 0; i < count; i++) {
+        u8 value = in8(0x80);
+
+        if (i && value != last)
             return -EIO;
+        last = value;
+    }
     return 0;
 }
 

@@ -38,7 +38,8 @@ static int pte_updates(u64 count, u64 batch)
         if (!(*slot & PTE_WRITE) != !((done + batch - 1) & 1)) /* is it what we wrote last? */
             return -EIO;
     }
-    pv.set_pte(slot, pv.make_pte(frame, PTE_KERNEL_RW));
+    if (!(*slot & PTE_WRITE)) /* after an odd number of them */
+        pv.set_pte(slot, pv.make_pte(frame, PTE_KERNEL_RW));
     page_put(page);
     return 0;
 }

@@ -50,9 +50,12 @@ LEGACY_MAX_VCPUS = 32  # vCPUs whose vcpu_info fits into shared_info
 
 
 class Hypervisor:
-    """One machine and its domains. `memory_frames` is the machine's RAM in frames of 4 KiB, committed as it is used."""
+    """One machine and its domains. `memory_frames` is the machine's RAM in frames of 4 KiB, committed as it is used.
 
-    def __init__(self, memory_frames: int = 8 * FRAMES_PER_GIB) -> None:
+    `by_mode` has its virtual pCPU count the instructions of user mode apart."""
+
+    def __init__(self, memory_frames: int = 8 * FRAMES_PER_GIB, *, by_mode: bool = False) -> None:
+        self._by_mode = by_mode
         self.ram = Ram(memory_frames)
         self.frames = FrameTable(self.ram)
         self.pagetables = PageTables(self.frames)
@@ -109,7 +112,8 @@ class Hypervisor:
         """The pCPU of one kind of clock, made on first use."""
         cpu = self._cpus.get(virtual)
         if cpu is None:
-            cpu = self._cpus[virtual] = Cpu(PCPU(self.ram, "virtual" if virtual else "wall"), self.ram)
+            pcpu = PCPU(self.ram, "virtual" if virtual else "wall", by_mode=self._by_mode and virtual)
+            cpu = self._cpus[virtual] = Cpu(pcpu, self.ram)
             cpu.memory.code, cpu.memory.host_wrote = self.frames.code, self.host_wrote
             exits = self._exits[virtual] = Exits(self, cpu)
             exits.install()

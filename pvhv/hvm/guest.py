@@ -170,6 +170,7 @@ class HvmGuest:
 
     def close(self) -> None:
         """The domain is being destroyed: give back what the technique holds."""
+        self.platform.close()
         self.technique.close()
 
     # -- what is counted -------------------------------------------------------------------------------------------

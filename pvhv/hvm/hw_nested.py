@@ -19,6 +19,7 @@ class HwNested(HardwareAssisted):
     """AMD-V with NPT."""
 
     name: ClassVar[str] = names.HW_NESTED
+    counted = HardwareAssisted.counted | {"nested_fills"}
 
     def first_touch(self, gpa: int) -> None:
         self.counts.exit("NPF", f"{gpa:#x}")

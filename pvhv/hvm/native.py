@@ -39,12 +39,14 @@ UNDEFINED = (*SVM_INSTRUCTIONS, INVLPGA, svm.VMEXIT_RDTSCP, MONITOR, MWAIT)  # C
 class NativeTechnique(Technique):
     """The guest's kernel runs at CPL 0."""
 
+    counted = frozenset({"ring_crossings", "faults_delivered", "interrupts_delivered"})
     monitored = True  # somebody answers CPUID who may say that he is there
 
     def __init__(self, guest: HvmGuest) -> None:
         super().__init__(guest)
         self.cpu: NativeCpu = NativeCpu(self.pcpu, guest.physical)
         self.tables = NestedTables(self.beneath(guest), self.pcpu, guest.own_frame)
+        self.cpu.memory.wrote = self.tables.host_wrote
         self.leaves = cpuid.leaves(guest.tsc_khz, monitor=self.monitored)
 
     def beneath(self, guest: HvmGuest) -> GuestPhysical:
@@ -98,6 +100,7 @@ class NativeTechnique(Technique):
     # -- exceptions ------------------------------------------------------------------------------------------------
     def raise_for_the_cpu(self, exception: GuestException) -> None:
         """Through the guest's IDT."""
+        self.counts.add("faults_delivered")
         self.counts.assist("idt-delivery", str(exception))
         try:
             arch.raise_exception(self.cpu, exception)
@@ -134,6 +137,7 @@ class NativeTechnique(Technique):
 
     # -- what the engine does not execute --------------------------------------------------------------------------
     def _syscall(self) -> None:
+        self.counts.add("ring_crossings", 2)  # there and, by the guest's own SYSRET, back
         self.counts.assist("syscall")
         arch.syscall(self.cpu)
 

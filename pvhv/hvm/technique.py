@@ -26,6 +26,7 @@ class Technique(ABC):
     """One guest's technique."""
 
     name: ClassVar[str]
+    counted: ClassVar[frozenset[str]] = frozenset()  # which of Counts.events are complete: what has no entry never was
 
     cpu: GuestCpu
 

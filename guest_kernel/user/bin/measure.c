@@ -33,11 +33,24 @@ static int null_call(u64 count)
     return good ? 0 : -1;
 }
 
+/* Have the kernel's pages been used before, all that an operation may want of them. */
+static int touched_before(u64 pages)
+{
+    volatile u8 *memory = mmap(pages * PAGE);
+
+    if ((long)memory < 0)
+        return -1;
+    for (u64 i = 0; i < pages; i++)
+        memory[i * PAGE] = 1;
+    return munmap((void *)memory, pages * PAGE);
+}
+
 /* First touches of fresh memory. */
 static int page_faults(u64 count)
 {
+    int unready = touched_before(count + 16);
     volatile u8 *memory = mmap((count + 2) * PAGE);
-    u64 bad = 0;
+    u64 bad = (u64)unready;
 
     if ((long)memory < 0)
         return -1;
@@ -126,13 +139,6 @@ static int shell(void)
     return run("/bin/sh", argv, 1);
 }
 
-static int file(void)
-{
-    int fd = open("/tmp/measure", O_WRITE | O_CREATE);
-
-    return fd < 0 || write(fd, "x", 1) != 1 || close(fd) || unlink("/tmp/measure") ? -1 : 0;
-}
-
 static int often(int (*operation)(void), u64 count)
 {
     int bad = operation() | operation();
@@ -148,7 +154,46 @@ static int mmaps(u64 count) { return often(map_and_unmap, count); }
 static int forks(u64 count) { return often(fork_and_wait, count); }
 static int execs(u64 count) { return often(exec_and_wait, count); }
 static int shells(u64 count) { return often(shell, count); }
-static int files(u64 count) { return often(file, count); }
+
+/* -- files: made, and removed --------------------------------------------------------------------------------------- */
+
+static int make(u64 number)
+{
+    char path[32];
+    int fd;
+
+    sprintf(path, "/tmp/m%lu", number);
+    fd = open(path, O_WRITE | O_CREATE);
+    return fd < 0 || close(fd) ? -1 : 0;
+}
+
+static int take_away(u64 number)
+{
+    char path[32];
+    struct file_info info;
+
+    sprintf(path, "/tmp/m%lu", number);
+    return unlink(path) || stat(path, &info) != -ENOENT ? -1 : 0;
+}
+
+static int files(u64 count, int counted_is_making)
+{
+    int bad = make(count) | take_away(count);
+
+    if (counted_is_making)
+        mark(MARK_BEGIN);
+    for (u64 i = 0; i < count; i++)
+        bad |= make(i);
+    mark(counted_is_making ? MARK_END : MARK_BEGIN);
+    for (u64 i = 0; i < count; i++)
+        bad |= take_away(i);
+    if (!counted_is_making)
+        mark(MARK_END);
+    return bad ? -1 : 0;
+}
+
+static int file_creates(u64 count) { return files(count, 1); }
+static int file_deletes(u64 count) { return files(count, 0); }
 
 /* -- context switches: a token goes round a ring of processes ------------------------------------------------------- */
 
@@ -275,7 +320,8 @@ static const struct {
     { "prot-fault", protection_faults, 64, 0 },
     { "page-fault", page_faults, 64, 0 },
     { "pipe", pipes, 64, 0 },
-    { "file", files, 32, 0 },
+    { "file-create", file_creates, 32, 0 },
+    { "file-delete", file_deletes, 32, 0 },
 };
 
 int main(int argc, char **argv)

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Runs the benchmarks under the techniques, and counts.
+
+Each pair of benchmark and technique is a boot of its own, on a machine made for it and on the virtual clock: so a
+number never depends on what else was asked for, and is the same in every run and on every machine. The guest's shell
+is told `measure NAME`; the guest checks its own work and says so, and what it says is believed only together with the
+marks that the watcher saw.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from pvhv.core.errors import HypercallError
+from pvhv.hvm.techniques import TECHNIQUES as FULL
+from pvhv.observe.compare.errors import CompareError, TechniqueNotAvailable
+from pvhv.observe.compare.names import PV
+from pvhv.observe.compare.records import Comparison, Counts, Step
+from pvhv.observe.compare.watcher import Watcher
+from pvhv.testing import Machine
+from pvhv.toolstack.errors import ToolstackError
+
+# Called before each benchmark: (technique, bench, how many are done, of how many).
+Progress = Callable[[str, str, int, int], None]
+
+MEMORY_MIB = 64
+TIMEOUT_S = 120.0
+NATIVE_KERNEL, PV_KERNEL = "guest-native", "guest-pv"
+NOT_UNDER = {
+    ("in", PV): "a paravirtual guest has no I/O ports",
+    ("cr8wr", PV): "a paravirtual guest has no task priority register: interrupts are event channels",
+}
+SAID = re.compile(r"^(?P<name>[\w-]+): (?P<what>ok (?P<count>\d+)|none|failed)", re.MULTILINE)
+
+
+class BenchmarkFailed(CompareError):
+    """A benchmark did not come to its end, or did wrong: no number of it is worth anything."""
+
+
+def run(
+    techniques: Sequence[str],
+    benches: Sequence[str],
+    *,
+    progress: Progress | None = None,
+    sequences: Sequence[str] = (),
+    measured: bool = False,
+) -> Comparison:
+    """Every benchmark under every technique. `sequences`: benchmarks of which one operation is recorded step by step;
+    `measured`: wall time as well. Names are known ones (names.py)."""
+    for technique in techniques:
+        if technique != PV and technique not in FULL:
+            raise TechniqueNotAvailable(f"{technique} cannot run here")
+    pairs = [(technique, bench) for bench in benches for technique in techniques]
+    counts: list[Counts] = []
+    absent: dict[tuple[str, str], str] = {}
+    steps: dict[tuple[str, str], tuple[Step, ...]] = {}
+    seconds: dict[tuple[str, str], float] = {}
+    for done, (technique, bench) in enumerate(pairs):
+        if progress is not None:
+            progress(technique, bench, done, len(pairs))
+        if (bench, technique) in NOT_UNDER:
+            absent[technique, bench] = NOT_UNDER[bench, technique]
+            continue
+        watcher, operations = _boot(technique, bench)
+        counts.append(Counts(technique, bench, operations, watcher.scalars, **watcher.families))
+        if measured:
+            seconds[technique, bench] = watcher.seconds / operations
+        if bench in sequences:
+            steps[technique, bench] = tuple(_boot(technique, bench, 1)[0].steps)
+    return Comparison.of(counts, absent=absent, sequences=steps, measured=seconds)
+
+
+def _boot(technique: str, bench: str, count: int | None = None) -> tuple[Watcher, int]:
+    """One benchmark in a machine of its own: what was seen, and how many operations it was."""
+    kernel, full = (PV_KERNEL, None) if technique == PV else (NATIVE_KERNEL, technique)
+    line = f"measure {bench}" if count is None else f"measure {bench} {count}"
+    try:
+        with Machine(MEMORY_MIB, by_mode=True) as machine:
+            guest = machine.create(kernel, stdin=f"{line}\nexit\n", technique=full, memory=MEMORY_MIB)
+            watcher = Watcher(guest)
+            machine.run(guest, timeout=TIMEOUT_S)
+            result = machine.result(guest)
+    except (ToolstackError, HypercallError) as failure:
+        raise BenchmarkFailed(f"{bench} under {technique}: {failure}") from failure
+    said = next((match for match in SAID.finditer(result.output) if match["name"] == bench), None)
+    if watcher.failure is not None:
+        raise watcher.failure
+    if said is None or said["count"] is None or not watcher.finished or result.ending != "poweroff":
+        last = "\n".join(result.lines[-5:])
+        raise BenchmarkFailed(f"{bench} under {technique} did not end well ({result.ending}); the guest said:\n{last}")
+    return watcher, int(said["count"])
