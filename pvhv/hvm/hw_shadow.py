@@ -25,7 +25,7 @@ from pvhv.hvm import hw_decode, names
 from pvhv.hvm.crshadow import ControlShadowCpu
 from pvhv.hvm.guest import HvmGuest
 from pvhv.hvm.hardware import HardwareAssisted
-from pvhv.hvm.memory import GuestPhysical, PageFault, PagingModeUnsupported
+from pvhv.hvm.memory import GuestPhysical, PageFault, PagingModeUnsupported, walk
 from pvhv.hvm.shadow import Outcome, ShadowPaging
 from pvhv.machine import cpustate as cs
 from pvhv.machine import svm
@@ -56,7 +56,7 @@ class HwShadow(HardwareAssisted):
         self.cpu: ControlShadowCpu = ControlShadowCpu(self.pcpu, guest.physical)
         self.shadow = ShadowPaging(guest.physical, self.cpu, guest, self.counts, self.pcpu.flush_tlb)
         self.cpu.root = self.shadow.root
-        self.cpu.memory.wrote = self.shadow.guest_wrote
+        self.cpu.memory.wrote = self._wrote
 
     def beneath(self, guest: HvmGuest) -> GuestPhysical:
         return MachineMemory(guest.hypervisor.ram)
@@ -80,6 +80,13 @@ class HwShadow(HardwareAssisted):
         self.shadow.drop()
         super().reset(entry, rbx)
 
+    def _wrote(self, gpa: int, size: int) -> None:
+        """Within one page."""
+        self.shadow.guest_wrote(gpa, size)
+        mfn = self.guest.physical.mfn(gpa >> 12)
+        if mfn is not None:
+            self.tables.host_wrote(mfn << 12, size)
+
     # -- exits ---------------------------------------------------------------------------------------------------------
     def _page_fault(self) -> None:
         address, code = self.pcpu.vmcb[FAULT_ADDRESS], self.pcpu.aux[cs.ERROR_CODE]
@@ -90,8 +97,16 @@ class HwShadow(HardwareAssisted):
             self.raise_for_the_cpu(fault)
             return
         self.counts.exit("PF", KINDS[outcome])
-        if outcome is not Outcome.FILLED:
+        if outcome is Outcome.FILLED:
+            return
+        try:
             self._emulate()
+        except hw_decode.Unknown:
+            if outcome is not Outcome.TRACED or not self.shadow.unshadow(self._page_at(address)):
+                raise DomainCrash(f"hw-shadow cannot decode the instruction at {self.cpu.rip:#x}") from None
+
+    def _page_at(self, va: int) -> int:
+        return walk(self.guest.physical, self.cpu, va, set_bits=False).gpa >> 12
 
     def _emulated(self, reason: str) -> Callable[[], None]:
         def exit_() -> None:
@@ -109,8 +124,6 @@ class HwShadow(HardwareAssisted):
         self.counts.add("emulated_instructions")
         try:
             self.guarded(lambda: hw_decode.carry_out(self.cpu))()
-        except hw_decode.Unknown:
-            raise DomainCrash(f"hw-shadow cannot decode the instruction at {self.cpu.rip:#x}") from None
         except PagingModeUnsupported:
             raise DomainCrash("the guest left long mode, which hw-shadow cannot follow") from None
         self.state[cs.HFLAGS] &= ~cs.HF_INHIBIT_IRQ

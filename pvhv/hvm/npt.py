@@ -66,3 +66,15 @@ class NestedTables:
         self.pcpu.forget_code(mfn)
         self.pcpu.flush_tlb()
         return Filled.WRITABLE
+
+    def host_wrote(self, gpa: int, size: int) -> None:
+        """Bytes within a page were written otherwise than by the guest: no code translated from them is left."""
+        table = self.root >> 12
+        for shift in (39, 30, 21):
+            entry = self.words[table << 9 | gpa >> shift & 511]
+            if not entry & PRESENT:
+                return
+            table = (entry & ADDRESS) >> 12
+        entry = self.words[table << 9 | gpa >> 12 & 511]
+        if entry & PRESENT and not entry & RW:
+            self.fill(gpa)
