@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`pvhv compare`: what operations cost under each virtualization technique.
+
+Everything that can be wrong with the question is found before anything runs. Answers go to standard output, progress
+to standard error. What is counted, priced and said is the business of pvhv.observe.compare; here it is asked for and
+printed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pvhv.cli.commands import command
+from pvhv.cli.output import print_table
+from pvhv.toolstack.errors import UsageError
+
+if TYPE_CHECKING:
+    from pvhv.observe.compare.costs import CostTable
+    from pvhv.observe.compare.published import Paper
+    from pvhv.observe.compare.records import Comparison
+    from pvhv.observe.compare.report import Grid
+
+DEFAULT_COSTS = "skylake-kvm"  # the table that prices all techniques
+DEFAULT_PAIR = ("binary-translation", "hw-shadow")
+
+Names = list[str] | None
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for, checked."""
+
+    techniques: tuple[str, ...]
+    benches: tuple[str, ...]
+    tables: tuple[CostTable, ...]
+    paper: Paper | None
+    explain: str | None
+    plot: str | None
+    plotted: CostTable | None  # the table that the picture is priced by; without one it shows exits
+    measured: bool
+    verbose: bool
+
+
+@command("compare")
+def compare(
+    technique: Annotated[
+        Names, typer.Option("-t", "--technique", help="Only these (again for another; commas, too).", metavar="NAME")
+    ] = None,
+    bench: Annotated[
+        Names, typer.Option("-b", "--bench", help="Only these benchmarks, likewise.", metavar="NAME")
+    ] = None,
+    costs: Annotated[
+        Names, typer.Option("--costs", help="Price events by this table, or a file of your own.", metavar="TABLE")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Exact counts, for a script to read.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="The same as CSV.")] = False,
+    plot: Annotated[
+        str | None,
+        typer.Option("--plot", help="Draw it into a .png or .svg file; priced if --costs is given.", metavar="FILE"),
+    ] = None,
+    explain: Annotated[
+        str | None,
+        typer.Option("--explain", help="The exits of one operation, in two techniques side by side.", metavar="BENCH"),
+    ] = None,
+    paper: Annotated[
+        str | None, typer.Option("--paper", help="Beside a paper's published results.", metavar="PAPER")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All benchmarks.")] = False,
+    measured: Annotated[bool, typer.Option("--measured", help="Wall time on this engine as well.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="All that was counted, and every price.")] = False,
+) -> None:
+    """Count what operations cost under each virtualization technique."""
+    from pvhv.observe.compare.errors import CompareError
+
+    try:
+        if as_json and as_csv:
+            raise CompareError("--json and --csv are two answers", "ask for one of them")
+        request = _checked(technique, bench, costs, plot, explain, paper, everything, measured, verbose)
+        _answer(request, _run(request), as_json, as_csv)
+    except CompareError as error:
+        raise UsageError(error.message, error.hint) from None
+
+
+def _checked(
+    technique: Names,
+    bench: Names,
+    costs: Names,
+    plot: str | None,
+    explain: str | None,
+    paper: str | None,
+    everything: bool,
+    measured: bool,
+    verbose: bool,
+) -> Request:
+    from pvhv.observe.compare import BENCHES, DEFAULT_BENCHES, TECHNIQUES, CompareError, names, published
+    from pvhv.observe.compare.costs import load
+    from pvhv.observe.compare.plot import check
+
+    techniques = names.techniques_named(_split(technique)) or tuple(TECHNIQUES)
+    benches = names.benches_named(_split(bench)) or (tuple(BENCHES) if everything else DEFAULT_BENCHES)
+    chosen = [option for option, given in (("--bench", bench), ("--all", everything)) if given]
+    if len(chosen) > 1:
+        raise CompareError("--bench and --all contradict each other")
+    if explain is not None:
+        if chosen or paper is not None or plot is not None:
+            raise CompareError("--explain shows one benchmark in two techniques, and nothing else")
+        benches = names.benches_named([explain])
+        techniques = techniques if technique else DEFAULT_PAIR
+        if len(techniques) != 2:
+            raise CompareError("--explain compares two techniques", "give two: --technique NAME --technique NAME")
+    source = None if paper is None else published.load(paper)
+    if source is not None:
+        if technique or chosen:
+            raise CompareError("--paper chooses techniques and benchmarks itself")
+        techniques = names.techniques_named(source.techniques)
+        benches = names.benches_named(source.benches)
+    tables = tuple(map(load, _split(costs) or [DEFAULT_COSTS if source is None else source.costs]))
+    if source is not None and len(tables) > 1:
+        raise CompareError("--paper takes one cost table")
+    if plot is not None:
+        check(plot)
+    plotted = tables[0] if costs or source is not None else None
+    return Request(techniques, benches, tables, source, explain, plot, plotted, measured, verbose)
+
+
+def _split(names: Iterable[str] | None) -> list[str]:
+    return [name.strip() for text in names or () for name in text.split(",")]
+
+
+def _run(request: Request) -> Comparison:
+    from pvhv.build.progress import Progress
+    from pvhv.observe.compare import run
+
+    with Progress("compare") as progress:
+
+        def begins(technique: str, bench: str, done: int, of: int) -> None:
+            if not done:
+                progress.expect(of)
+            progress.advance(f"{technique}: {bench}")
+
+        return run(
+            request.techniques,
+            request.benches,
+            progress=begins,
+            sequences=[request.explain] if request.explain else [],
+            measured=request.measured,
+        )
+
+
+def _answer(request: Request, comparison: Comparison, as_json: bool, as_csv: bool) -> None:
+    from pvhv.observe.compare import export, report
+    from pvhv.observe.compare import plot as plots
+    from pvhv.observe.compare.explain import explain
+
+    if request.plot is not None:
+        plots.plot(comparison, request.plot, request.plotted)
+    if as_json or as_csv:
+        sys.stdout.write((export.to_json if as_json else export.to_csv)(comparison, request.tables, request.verbose))
+        return
+    if request.explain is not None:
+        left, right = request.techniques
+        _show(explain(comparison, request.explain, left, right, request.verbose))
+        return
+    if request.paper is not None:
+        _show_paper(request.paper, comparison, request.tables[0])
+    else:
+        _show(report.picture(comparison))
+        for table in request.tables:
+            _show(report.cycles(comparison, table, request.verbose))
+        _show(report.details(comparison))
+    if request.verbose:
+        _show(report.work(comparison, verbose=True))
+        for table in request.tables:
+            _show(report.breakdown(comparison, table))
+    if request.measured:
+        _show(report.measured(comparison))
+
+
+def _show(grid: Grid) -> None:
+    """A table, what it is above, and its notes below."""
+    print(grid.title)
+    print_table(grid.columns, grid.rows, grid.right, grid.foldable)
+    for note in grid.notes:
+        print(f"  {note}")
+    print()
+
+
+def _show_paper(paper: Paper, comparison: Comparison, table: CostTable) -> None:
+    from pvhv.observe.compare.papers import report
+
+    whole = report(paper, comparison, table)
+    print(f"{whole.title}\n")
+    for grid in whole.grids:
+        _show(grid)
+    print("In words")
+    marks = {True: "as in the paper", False: "not as in the paper", None: "note"}
+    for finding in whole.findings:
+        print(f"  {finding.about} ({marks[finding.agrees]}): {finding.text}.")
+    print()

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Techniques and benchmarks by name, in the order in which they are shown everywhere.
+
+The nanobenchmarks bear the names that Adams and Agesen gave them ("A Comparison of Software and Hardware Techniques
+for x86 Virtualization", ASPLOS 2006); the microbenchmarks follow lmbench, as the first paper on Xen used it. What a
+benchmark does is a matter of the guest that runs it; here it is a name, a group and a line of explanation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pvhv.observe.compare.errors import unknown
+
+BARE, TRAP, TRANSLATION = "bare", "trap-emulate", "binary-translation"
+SHADOW, NESTED, PV = "hw-shadow", "hw-nested", "pv"
+
+TECHNIQUES: dict[str, str] = {
+    BARE: "no hypervisor: the baseline",
+    TRAP: "deprivileged guest kernel, shadow paging; every privileged instruction traps and is emulated",
+    TRANSLATION: "deprivileged guest kernel, shadow paging; sensitive instructions are rewritten as it runs",
+    SHADOW: "hardware assistance of the first generation: shadow paging, exits",
+    NESTED: "hardware assistance with nested paging",
+    PV: "a paravirtual kernel on Xen's interface",
+}
+HARDWARE = frozenset({SHADOW, NESTED})  # the guest kernel runs at ring 0 of a guest mode; leaving it is a #VMEXIT
+DEPRIVILEGED = frozenset({TRAP, TRANSLATION, PV})  # the guest kernel runs above ring 0; leaving it is a trap
+
+NANO, MICRO = "nano", "micro"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A benchmark: what one of its operations is, and whether the default comparison has it."""
+
+    name: str
+    group: str
+    operation: str
+    default: bool = False
+
+
+BENCHES: dict[str, Bench] = {
+    bench.name: bench
+    for bench in (
+        Bench("syscall", NANO, "a system call that does nothing, and its return", True),
+        Bench("in", NANO, "the kernel reads an I/O port", True),
+        Bench("cr8wr", NANO, "the kernel writes the task priority, CR8", True),
+        Bench("callret", NANO, "a subroutine call and its return, in the kernel", True),
+        Bench("pgfault", NANO, "a page fault, taken by the kernel's handler", True),
+        Bench("divzero", NANO, "a division by zero, taken by the kernel's handler", True),
+        Bench("ptemod", NANO, "the kernel changes a page-table entry", True),
+        Bench("null-call", MICRO, "getpid()", True),
+        Bench("fork", MICRO, "fork, exit, wait", True),
+        Bench("exec", MICRO, "fork, exec, exit, wait", True),
+        Bench("sh", MICRO, "a command through the shell"),
+        Bench("ctx-2p-0k", MICRO, "a context switch between 2 processes", True),
+        Bench("ctx-2p-16k", MICRO, "... each of which reads 16 KiB"),
+        Bench("ctx-2p-64k", MICRO, "... 64 KiB"),
+        Bench("ctx-8p-16k", MICRO, "a context switch among 8 processes that read 16 KiB each"),
+        Bench("ctx-8p-64k", MICRO, "... 64 KiB"),
+        Bench("ctx-16p-16k", MICRO, "a context switch among 16 processes that read 16 KiB each"),
+        Bench("ctx-16p-64k", MICRO, "... 64 KiB"),
+        Bench("mmap", MICRO, "a mapping is made, touched and removed"),
+        Bench("prot-fault", MICRO, "a write to a page that may not be written, caught", True),
+        Bench("page-fault", MICRO, "the first touch of a page", True),
+        Bench("pipe", MICRO, "a byte through a pipe to another process and back"),
+        Bench("file-create", MICRO, "a file is made in the file system in memory"),
+        Bench("file-delete", MICRO, "... and removed"),
+    )
+}
+DEFAULT_BENCHES = tuple(name for name, bench in BENCHES.items() if bench.default)
+
+
+def techniques_named(names: Iterable[str]) -> tuple[str, ...]:
+    """Techniques by name, each once, in their order; an unknown one is an error."""
+    return _chosen("technique", names, TECHNIQUES)
+
+
+def benches_named(names: Iterable[str]) -> tuple[str, ...]:
+    """Benchmarks by name, likewise."""
+    return _chosen("benchmark", names, BENCHES)
+
+
+def group_of(bench: str) -> str:
+    """The group that a benchmark belongs to."""
+    return BENCHES[bench].group if bench in BENCHES else ""
+
+
+def _chosen(kind: str, names: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
+    order = list(known)
+    wanted = set()
+    for name in names:
+        if name not in order:
+            raise unknown(kind, name, order)
+        wanted.add(name)
+    return tuple(name for name in order if name in wanted)

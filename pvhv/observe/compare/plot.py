@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The comparison as a picture: a panel a benchmark, a bar a technique, parts by exit reason.
+
+Without a cost table a bar is exits (and callouts) per operation; with one it is estimated cycles, and its title says
+under which. Where the bars of a panel differ by more than a hundred times its axis is logarithmic: then the top of a
+bar is its value, and its parts share its height as they share the value.
+
+The same comparison gives the same bytes of SVG: no date, no random names. Colours are told apart by colour-blind
+readers (Okabe and Ito's), and by hatches where they come round again.
+
+The plotting library is an extra; nothing else needs it. It is drawn without a display.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from math import ceil, log10
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from pvhv.observe.compare.costs import CostTable
+from pvhv.observe.compare.errors import OutputError, PlottingMissing, shown
+from pvhv.observe.compare.pricing import GUEST, estimates
+from pvhv.observe.compare.records import Comparison
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SUFFIXES: Final = (".png", ".svg")
+SPREAD: Final = 100  # bars that differ more than so many times are drawn on a logarithmic axis
+ACROSS: Final = 4
+KINDS: Final = 15  # so many parts have a place in the legend; the rest is "other"
+OTHER: Final = "other"
+COLOURS: Final = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#999999")
+HATCHES: Final = ("", "//", "..")
+GUEST_COLOUR: Final = "#DDDDDD"
+
+Parts = Mapping[str, Fraction]
+
+
+def check(path: str) -> Path:
+    """Refuse early what would fail late: no library, a strange suffix, a place where no file can be written."""
+    target = Path(path)
+    if target.suffix.lower() not in SUFFIXES:
+        raise OutputError(f"cannot plot to {shown(path)}", f"its name has to end in {' or '.join(SUFFIXES)}")
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise PlottingMissing("plots need matplotlib, which is not installed", "pip install 'pvhv[plot]'") from None
+    there = target.exists()
+    try:
+        with target.open("ab"):
+            pass
+        if not there:
+            target.unlink()
+    except OSError as error:
+        raise OutputError(f"cannot write {shown(path)}: {error.strerror}") from None
+    return target
+
+
+def plot(comparison: Comparison, path: str, table: CostTable | None = None) -> None:
+    """Draw a comparison into a PNG or SVG file."""
+    target = check(path)
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.hashsalt": "pvhv", "svg.fonttype": "none", "font.family": "DejaVu Sans"}):
+        figure = draw(comparison, table)
+        metadata: dict[str, Any] = {"Date": None, "Creator": "pvhv"} if target.suffix.lower() == ".svg" else {}
+        try:
+            figure.savefig(target, dpi=120, metadata=metadata or {"Software": "pvhv"})
+        except OSError as error:
+            raise OutputError(f"cannot write {shown(path)}: {error.strerror}") from None
+
+
+def draw(comparison: Comparison, table: CostTable | None = None) -> Figure:
+    """The figure."""
+    from matplotlib.figure import Figure
+
+    bars = bars_of(comparison, table)
+    kinds = _kinds(bars)
+    benches, techniques = comparison.benches, comparison.techniques
+    across = min(ACROSS, max(1, len(benches)))
+    down = max(1, ceil(len(benches) / across))
+    figure = Figure(figsize=(3.6 * across, 2.9 * down + 1.3), layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False)
+    for at, panel in enumerate(panels.flat):
+        if at < len(benches):
+            _panel(panel, benches[at], techniques, bars, kinds)
+        else:
+            panel.set_axis_off()
+    if table is None:
+        figure.suptitle("Exits and callouts per operation, by reason")
+        figure.supylabel("per operation", fontsize=9)
+    else:
+        figure.suptitle(f"Estimated cycles per operation under {table.name}, by what they go into")
+        figure.supylabel("estimated cycles", fontsize=9)
+    _legend(figure, kinds)
+    return figure
+
+
+def bars_of(comparison: Comparison, table: CostTable | None) -> dict[tuple[str, str], Parts]:
+    """What each bar is made of, by (technique, bench)."""
+    if table is not None:
+        priced = estimates(comparison, table)
+        return {place: each.by_label() for place, each in priced.items() if not each.unavailable}
+    return {
+        (counts.technique, counts.bench): {
+            reason: Fraction(total, counts.operations)
+            for family in (counts.exits, counts.callouts)
+            for reason, total in sorted(family.items())
+            if total
+        }
+        for counts in comparison
+    }
+
+
+def logarithmic(totals: Sequence[Fraction]) -> bool:
+    """Whether bars of these heights need a logarithmic axis."""
+    positive = [total for total in totals if total > 0]
+    return bool(positive) and max(positive) > SPREAD * min(positive)
+
+
+def _kinds(bars: Mapping[tuple[str, str], Parts]) -> dict[str, tuple[str, str]]:
+    """Each kind of part with its colour and hatch: the guest's own first, then by how many bars have it."""
+    having: dict[str, int] = {}
+    for parts in bars.values():
+        for kind in parts:
+            having[kind] = having.get(kind, 0) + 1
+    guest = having.pop(GUEST, 0)
+    ordered = sorted(having, key=lambda kind: (-having[kind], kind))
+    styles = {GUEST: (GUEST_COLOUR, "")} if guest else {}
+    for at, kind in enumerate(ordered[:KINDS]):
+        styles[kind] = COLOURS[at % len(COLOURS)], HATCHES[at // len(COLOURS)]
+    if len(ordered) > KINDS:
+        styles[OTHER] = "#FFFFFF", "xx"
+    return styles
+
+
+def _panel(
+    axes: Axes,
+    bench: str,
+    techniques: Sequence[str],
+    bars: Mapping[tuple[str, str], Parts],
+    kinds: Mapping[str, tuple[str, str]],
+) -> None:
+    columns = [bars.get((technique, bench)) for technique in techniques]
+    totals = [sum(parts.values(), Fraction()) if parts else Fraction() for parts in columns]
+    by_log = logarithmic(totals)
+    floor = Fraction()
+    if by_log:
+        lowest = min(total for total in totals if total > 0)
+        floor = Fraction(10) ** (ceil(log10(lowest)) - 2)
+        axes.set_yscale("log")
+    for at, (parts, total) in enumerate(zip(columns, totals, strict=True)):
+        if parts is None:
+            place: Any = ("data", "axes fraction")
+            axes.annotate("none", (at, 0.02), xycoords=place, ha="center", fontsize=7, color="#666666")
+            continue
+        bottom = float(floor)
+        drawn = Fraction()
+        for kind, (colour, hatch) in kinds.items():
+            value = _part(parts, kind, kinds)
+            if not value:
+                continue
+            drawn += value
+            top = float(floor * _power(total / floor, drawn / total)) if by_log else float(drawn)
+            axes.bar(at, top - bottom, 0.7, bottom, color=colour, hatch=hatch, edgecolor="#333333", linewidth=0.4)
+            bottom = top
+    if by_log:
+        axes.set_ylim(bottom=float(floor))
+    axes.set_title(bench + (" (log)" if by_log else ""), fontsize=10)
+    axes.set_xticks(range(len(techniques)), techniques, rotation=35, ha="right", fontsize=7)
+    axes.set_xlim(-0.6, len(techniques) - 0.4)
+    axes.tick_params(axis="y", labelsize=7)
+
+
+def _part(parts: Parts, kind: str, kinds: Mapping[str, Any]) -> Fraction:
+    if kind != OTHER:
+        return parts.get(kind, Fraction())
+    return sum((value for name, value in parts.items() if name not in kinds), Fraction())
+
+
+def _power(ratio: Fraction, share: Fraction) -> Fraction:
+    """`ratio` to the power of `share`: how high a share of a bar reaches on a logarithmic axis."""
+    return Fraction(10.0 ** (log10(ratio) * float(share))) if share != 1 else ratio
+
+
+def _legend(figure: Figure, kinds: Mapping[str, tuple[str, str]]) -> None:
+    from matplotlib.patches import Patch
+
+    patches = [
+        Patch(facecolor=colour, hatch=hatch, edgecolor="#333333", linewidth=0.4, label=kind)
+        for kind, (colour, hatch) in kinds.items()
+    ]
+    if patches:
+        figure.legend(handles=patches, loc="outside lower center", ncols=min(5, len(patches)), fontsize=8)
