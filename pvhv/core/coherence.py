@@ -66,10 +66,14 @@ class Coherence:
         if mfn in self.watched and not self.frames.refs[mfn]:
             self.unwatch(mfn)
 
-    def watch_code(self, mfn: int) -> None:
-        """A frame can be executed by one mapping and written by another."""
+    def watch_code(self, mfn: int, wanted: bool) -> None:
+        """A frame can be executed by one mapping and written by another, or (not `wanted`) can no more."""
         watched, counts = self.watched, self.frames.type_counts
         if mfn in watched:
+            if not wanted:
+                self.unwatch(mfn)
+            return
+        if not wanted:
             return
         if len(watched) >= WATCHED:
             for other in [other for other, uses in watched.items() if counts[other] < uses] or [next(iter(watched))]:

@@ -44,7 +44,8 @@ from pvhv.abi.grant_table import (
     GTF_writing,
 )
 from pvhv.core.errors import HypercallError
-from pvhv.core.frames import CODE_STALE, WRITABLE
+from pvhv.core.frames import WRITABLE
+from pvhv.core.pagetables import NX
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain
@@ -211,8 +212,7 @@ class GrantTable:
         except HypercallError:
             raise GrantError(GNTST_general_error) from None
         if table.code[mfn]:
-            table.code[mfn] = CODE_STALE
-            self.domain.hypervisor.pagetables.watch_code(mfn)
+            self.domain.hypervisor.pagetables.made_writable(mfn, NX, 0)
 
     # -- mappings of others' grants --------------------------------------------------------------------------
     def new_handle(self) -> int:

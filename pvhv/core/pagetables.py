@@ -92,7 +92,7 @@ class PageTables:
         self.must_yield: Callable[[int], bool] = lambda cost: False
         self.flush_before_reuse: Callable[[], None] = lambda: None
         self.forget_code: Callable[[int], None] = lambda mfn: None
-        self.watch_code: Callable[[int], None] = lambda mfn: None
+        self.watch_code: Callable[[int, bool], None] = lambda mfn, wanted: None
         self.stale = False  # entries were removed since the last flush: TLBs may still know them
         self.l4_changed: Callable[[], None] = lambda: None
         self.domain_freed_frames: Callable[[int, int, int], None] = lambda domid, mfn, count: None
@@ -140,7 +140,7 @@ class PageTables:
         self.domain_freed_frames(owner, mfn, count)
 
     # -- L1 --------------------------------------------------------------------------------------------------------
-    def get_l1_entry(self, entry: int, table_owner: int, page_owner: int) -> None:
+    def get_l1_entry(self, entry: int, table_owner: int, page_owner: int, old: int = 0) -> None:
         """Take what a present L1 entry names: a reference, and a writable use if it says RW.
 
         Raises HypercallError: EINVAL for bits a guest may not set, EPERM for addresses that are no RAM, EBUSY for a
@@ -161,11 +161,9 @@ class PageTables:
                 frames.put_page(mfn)
                 raise HypercallError(Errno.EBUSY) from None
             if frames.code[mfn]:
-                frames.code[mfn] = CODE_STALE
-                if entry & NX:
-                    self.watch_code(mfn)
+                self.made_writable(mfn, entry, old)
         if not entry & NX:
-            self.made_executable(mfn, entry, 0)
+            self.made_executable(mfn, entry, old)
 
     def put_l1_entry(self, entry: int, table_owner: int) -> None:
         """Drop what a present L1 entry holds. (put_page_from_l1e)"""
@@ -201,7 +199,21 @@ class PageTables:
         if writers > 1:
             own = entry & RW or (old & (PRESENT | RW) == PRESENT | RW and not (old ^ entry) & ADDRESS)
             if writers > (2 if own else 1):
-                self.watch_code(mfn)
+                self.watch_code(mfn, True)
+
+    def made_writable(self, mfn: int, entry: int, old: int) -> None:
+        """A writable mapping, `entry` in place of `old`, comes to be of a frame there may be code of.
+
+        It is watched if it can be executed at the same time, by a mapping that is not writable itself. (Of one that is,
+        beside another that is not executable, nothing is told from a program's data.)
+        """
+        frames = self.frames
+        frames.code[mfn] = CODE_STALE
+        if entry & NX:
+            others = frames.refs[mfn] - frames.allocated[mfn] - frames.type_counts[mfn]
+            if old & (PRESENT | RW) == PRESENT and not (old ^ entry) & ADDRESS:
+                others -= 1
+            self.watch_code(mfn, others > 0)
 
     def _promote_l1(self, mfn: int) -> None:
         owner = self.frames.owner[mfn]
@@ -344,7 +356,7 @@ class PageTables:
                     self.made_executable((new & ADDRESS) >> 12, new, 0)
                 self.words[slot] = new | old & (ACCESSED | DIRTY) if preserve_ad else new
                 return
-            self.get_l1_entry(new, table_owner, page_owner)
+            self.get_l1_entry(new, table_owner, page_owner, old)
         self.words[slot] = new | old & (ACCESSED | DIRTY) if preserve_ad else new
         if old & PRESENT:
             self.put_l1_entry(old, table_owner)
@@ -354,9 +366,9 @@ class PageTables:
 
         A guest's own store is carried out so (ptwr_emulated_update). Raises HypercallError with nothing changed.
         """
-        if new & PRESENT:
-            self.get_l1_entry(new, owner, owner)
         old = self.words[slot]
+        if new & PRESENT:
+            self.get_l1_entry(new, owner, owner, old)
         self.words[slot] = new
         if old & PRESENT:
             self.put_l1_entry(old, owner)

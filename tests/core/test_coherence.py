@@ -206,17 +206,42 @@ def test_one_frame_more_than_can_be_watched() -> None:
     coherence, mfns = lab.hv.coherence, lab.mfns[domain.domid]
     counts = lab.hv.frames.type_counts
     for mfn in range(WATCHED):
-        coherence.watch_code(mfn)
+        coherence.watch_code(mfn, True)
     assert len(coherence.watched) == WATCHED
-    coherence.watch_code(mfns[DATA - BASE >> 12])
+    coherence.watch_code(mfns[DATA - BASE >> 12], True)
     assert len(coherence.watched) == WATCHED and 0 not in coherence.watched and 1 in coherence.watched
-    coherence.watch_code(mfns[DATA - BASE >> 12])  # it is there
+    coherence.watch_code(mfns[DATA - BASE >> 12], True)  # it is there
     assert len(coherence.watched) == WATCHED and 1 in coherence.watched
     counts[mfns[DATA - BASE >> 12]] -= 1
-    coherence.watch_code(0)
+    coherence.watch_code(0, True)
     counts[mfns[DATA - BASE >> 12]] += 1
     assert set(coherence.watched) == set(range(WATCHED))
     assert set(domain.timeline.cpu.pcpu.watch._hooks) == set(range(WATCHED))
+
+
+def test_a_frame_of_data_is_watched_no_longer(lab: Lab) -> None:
+    """Code that was written through an alias, and is given up: its page becomes a program's data."""
+    machine = lab.hv
+    domain = aliased(lab, "virtual", {FUNCTION: 0, WINDOW: RW | NX}, WINDOW)
+    mfn, l1 = lab.mfn(domain, FUNCTION), lab.mfns[domain.domid][L1]
+
+    def entry(va: int, value: int) -> None:
+        address = (l1 << 12) + (va - BASE >> 12) * 8
+        assert machine.pagetables.modify(address, value, False, domain.domid, domain.domid)
+
+    assert mfn in machine.coherence.watched
+    entry(WINDOW, 0)
+    entry(FUNCTION, 0)
+    entry(DATA, mfn << 12 | PRESENT | RW | NX | ACCESSED)
+    assert mfn not in machine.coherence.watched
+    entry(FUNCTION, mfn << 12 | PRESENT | ACCESSED)  # one writable mapping, which was there before
+    assert mfn not in machine.coherence.watched
+    entry(FUNCTION, mfn << 12 | PRESENT | RW | NX | ACCESSED)  # code by turns
+    assert mfn not in machine.coherence.watched
+    entry(FUNCTION, mfn << 12 | PRESENT | ACCESSED)
+    entry(WINDOW, mfn << 12 | PRESENT | RW | NX | ACCESSED)
+    assert mfn in machine.coherence.watched
+    machine.destroy(domain)
 
 
 def test_a_frame_that_is_free_is_watched_no_longer(lab: Lab) -> None:
