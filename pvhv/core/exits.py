@@ -12,6 +12,9 @@ in the state is what the guest goes on with. The two hot ones are written flat:
 Everything else is looked at in turn: the privileged instructions a PV kernel may still execute are emulated
 (pvhv.core.emulate), the rest is given to the guest as the exception it is.
 
+Not modelled: that Xen bounces a `syscall` of 32-bit kernel code to the kernel's own entry for such; here it is a
+hypercall.
+
 Read beside it: xen/arch/x86/traps.c, xen/arch/x86/x86_64/entry.S.
 """
 
