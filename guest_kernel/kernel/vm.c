@@ -20,6 +20,7 @@ static struct page *table_create(struct address_space *space)
 
     if (!table)
         return NULL;
+    table->entries = 0;
     pages_tables++;
     if (space->live)
         pv.table_live(table);
@@ -35,6 +36,12 @@ static void table_free(struct page *table)
 static pte_t *entries(struct page *table)
 {
     return page_virt(table);
+}
+
+/* The table a slot is in. */
+static struct page *table_of(pte_t *slot)
+{
+    return page_of(phys(slot));
 }
 
 static struct page *table_under(pte_t entry)
@@ -84,6 +91,7 @@ pte_t *space_pte(struct address_space *space, u64 va, bool create)
         pte_t entry = pv.make_pte(page_phys(table), PTE_TABLE);
 
         pv.set_pte(slot, entry);
+        table_of(slot)->entries++;
         if (level == 4 && pv.two_roots) /* their lower halves are alike, always */
             pv.set_pte(entries(space->user_root) + pte_index(va, 4), entry);
     }
@@ -97,6 +105,7 @@ int space_map(struct address_space *space, u64 va, struct page *page, u64 flags)
     if (!slot)
         return -ENOMEM;
     pv.set_pte(slot, pv.make_pte(page_phys(page), flags));
+    table_of(slot)->entries++;
     space->user_pages++;
     return 0;
 }
@@ -106,12 +115,14 @@ static void walk(struct page *table, int level, u64 base, void *with,
                  void (*leaf)(void *with, u64 va, pte_t *slot), void (*done)(struct page *table))
 {
     u64 step = 1UL << (12 + 9 * (level - 1));
+    unsigned left = table->entries;
 
-    for (unsigned i = 0; i < TABLE_ENTRIES && base + i * step < USER_END; i++) {
+    for (unsigned i = 0; left; i++) {
         pte_t *slot = entries(table) + i;
 
         if (!(*slot & PTE_PRESENT))
             continue;
+        left--;
         if (level > 1)
             walk(table_under(*slot), level - 1, base + i * step, with, leaf, done);
         else if (leaf)
@@ -145,6 +156,7 @@ static void share_page(void *with, u64 va, pte_t *slot)
         return; /* space_copy counts the pages and sees that one is missing */
     page_get(page_of(pv.pte_physical(pte)));
     *copied = pte;
+    table_of(copied)->entries++;
     copy->user_pages++;
 }
 
@@ -210,6 +222,7 @@ void space_unmap(struct address_space *space, u64 start, u64 end)
         if (*slot & PTE_PRESENT) {
             page_put(page_of(pv.pte_physical(*slot)));
             pv.set_pte(slot, 0);
+            table_of(slot)->entries--;
             unmapped++;
             last = va;
         }
