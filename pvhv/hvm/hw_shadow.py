@@ -55,6 +55,7 @@ class HwShadow(HardwareAssisted):
         super().__init__(guest)
         self.cpu: ControlShadowCpu = ControlShadowCpu(self.pcpu, guest.physical)
         self.shadow = ShadowPaging(guest.physical, self.cpu, guest, self.counts, self.pcpu.flush_tlb)
+        self._let_gone = (0, 0)  # RIP and frame
         self.cpu.root = self.shadow.root
         self.cpu.memory.wrote = self._wrote
 
@@ -102,11 +103,14 @@ class HwShadow(HardwareAssisted):
         try:
             self._emulate()
         except hw_decode.Unknown:
-            if outcome is not Outcome.TRACED or not self.shadow.unshadow(self._page_at(address)):
-                raise DomainCrash(f"hw-shadow cannot decode the instruction at {self.cpu.rip:#x}") from None
+            self._let_go(address, outcome)
 
-    def _page_at(self, va: int) -> int:
-        return walk(self.guest.physical, self.cpu, va, set_bits=False).gpa >> 12
+    def _let_go(self, va: int, outcome: Outcome) -> None:
+        """An instruction that nobody here can carry out stores to what was a table: let it not be one, and try again."""
+        gfn = walk(self.guest.physical, self.cpu, va, set_bits=False).gpa >> 12
+        last, self._let_gone = self._let_gone, (self.cpu.rip, gfn)
+        if outcome is not Outcome.TRACED or self._let_gone == last or not self.shadow.unshadow(gfn):
+            raise DomainCrash(f"hw-shadow cannot decode the instruction at {self.cpu.rip:#x}")
 
     def _emulated(self, reason: str) -> Callable[[], None]:
         def exit_() -> None:

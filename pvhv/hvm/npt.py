@@ -7,7 +7,9 @@ monitor's to answer.
 
 They also do something for the engine. It translates code, and does not notice every store to what it translated. So a
 page from which code was translated is read-only here (the pCPU's `guard_code` sees to that); a store to it faults, and
-its translations are dropped. Hardware has no need of that, so such a fault is no exit of anybody's.
+its translations are dropped. Hardware has no need of that, so such a fault is no exit of anybody's. Where it happens
+again and again (code that stores to its own page would come no further) the page becomes one whose every store the
+engine sees, by pvhv/machine/watch.py; those are slow, so there are only a few.
 
 Invariant: an entry maps a frame of this guest's, or is absent; one that code was translated from is not writable.
 
@@ -18,11 +20,15 @@ Not modelled: large pages in the nested tables, write tracking.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from enum import Enum
 
 from pvhv.hvm.memory import ACCESSED, ADDRESS, DIRTY, PRESENT, RW, USER, GuestPhysical
 from pvhv.machine.pcpu import PCPU
+
+WATCHED = 1 << 9  # ours, in an entry: not to be guarded, as pacer.c knows too
+PATIENCE, MOST_WATCHED = 4, 32
 
 # Nested walks are user accesses. (No entry may be no-execute: the engine does not survive a guest's page table there.)
 ENTRY = PRESENT | RW | USER | ACCESSED | DIRTY
@@ -45,6 +51,8 @@ class NestedTables:
         self.words = physical.ram.words
         self.allocate = allocate
         self.root = allocate() << 12
+        self._stores: Counter[int] = Counter()  # to guarded pages, by mfn
+        self._watched: dict[int, int] = {}  # mfn -> index of the entry in words; the oldest first
 
     def fill(self, gpa: int) -> Filled:
         """Map the page of `gpa`, writable."""
@@ -64,8 +72,21 @@ class NestedTables:
         if not before & PRESENT:
             return Filled.NEW
         self.pcpu.forget_code(mfn)
+        self._stores[mfn] += 1
+        if self._stores[mfn] >= PATIENCE:
+            self._watch(mfn, at)
         self.pcpu.flush_tlb()
         return Filled.WRITABLE
+
+    def _watch(self, mfn: int, at: int) -> None:
+        if len(self._watched) >= MOST_WATCHED:
+            oldest = next(iter(self._watched))
+            self.words[self._watched.pop(oldest)] &= ~WATCHED & ~RW
+            self._stores[oldest] = 0
+            self.pcpu.watch.remove(oldest)
+        self._watched[mfn] = at
+        self.words[at] |= WATCHED
+        self.pcpu.watch.add(mfn)
 
     def host_wrote(self, gpa: int, size: int) -> None:
         """Bytes within a page were written otherwise than by the guest: no code translated from them is left."""
@@ -76,5 +97,6 @@ class NestedTables:
                 return
             table = (entry & ADDRESS) >> 12
         entry = self.words[table << 9 | gpa >> 12 & 511]
-        if entry & PRESENT and not entry & RW:
-            self.fill(gpa)
+        if entry & PRESENT and (not entry & RW or entry & WATCHED):
+            self.words[table << 9 | gpa >> 12 & 511] |= RW
+            self.pcpu.forget_code((entry & ADDRESS) >> 12)

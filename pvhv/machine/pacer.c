@@ -93,6 +93,7 @@ enum { TF = 1 << 8, DF = 1 << 10, IF = 1 << 9, RF = 1 << 16, ARITHMETIC_FLAGS = 
 enum { HF_CPL = 3, HF_INHIBIT_IRQ = 1 << 3, HF_CS64 = 1 << 15, HF2_NPT = 1 << 6 };
 enum { CC_OP_EFLAGS = 1, REG_RFLAGS = 253 };
 enum { REQUEST_CACHE = (int)(8u | 2u << 26 | 3u << 30), FLUSH_TLB = (int)(11u | 1u << 30) };
+enum { RW = 2, WATCHED = 1 << 9 }; /* of a nested entry: the second says that stores need no guard, watch.py sees them */
 enum { DB = 1, PF = 14, EXIT_DB = 0x141, EXIT_PF = 0x14e, EXIT_NPF = 0x500, FETCH = 1 << 4 };
 
 /* ---- how long is an instruction ----------------------------------------------------------- */
@@ -358,8 +359,8 @@ EXPORT void pacer_guard_code(void *uc, const struct uc_tb *block, const struct u
     for (int n = 0; n < 2; n++) {
         u64 at = p->state[CR0] >> 31 & 1 ? walk(p, p->state[CR3], ends[n], machine) : (u32)ends[n];
         u64 entry = at == ~0ull ? at : leaf(p, p->state[NESTED_CR3], at);
-        if (entry != ~0ull && p->ram[entry / 8] & 2) {
-            ((u64 *)p->ram)[entry / 8] &= ~2ull;
+        if (entry != ~0ull && (p->ram[entry / 8] & (RW | WATCHED)) == RW) {
+            ((u64 *)p->ram)[entry / 8] &= ~(u64)RW;
             changed = 1;
         }
     }
