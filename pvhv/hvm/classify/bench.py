@@ -233,7 +233,7 @@ class Bench:
         state[RBX], state[RDX], state[RCX] = struct.unpack("<3I", b"AuthenticAMD")
 
     def _io(self, port: int, size: int, is_write: bool, value: int) -> int | None:
-        """IOPL, else the bitmap of the TSS (AMD64 manual, volume 2, 12.2.4)."""
+        """IOPL, else the bitmap of the TSS (AMD64 manual, volume 2, 12.2.4-5)."""
         if self._cpl > (self.state[EFLAGS] >> 12 & 3):
             base, limit = self.state[cs.TR + cs.BASE], self.state[cs.TR + cs.LIMIT_FLAGS] & 0xFFFF_FFFF
             at = int.from_bytes(self.ram.bytes[base + 0x66 : base + 0x68], "little") + port // 8

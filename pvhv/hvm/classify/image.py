@@ -147,7 +147,7 @@ def image(row: Row, base: int, ending: bytes = b"\x0f\x0b") -> Image:
         raise ValueError(f"a micro guest lies on a page below 2 GiB, not at {base:#x}")
     enter = _ENTER_32 if row.mode == 32 else ""
     slots = {n: base + HANDLERS + 16 * at for at, n in enumerate((INVALID, FAULT, INT_CLOSED, INT_OPEN, SYSTEM_CALL))}
-    known = {"gdt": base + GDT, "idt": base + IDT, "syscall": slots[SYSTEM_CALL]}
+    known = {"gdt": base + GDT, "idt": base + IDT, "entry": slots[SYSTEM_CALL]}
     before, _ = assemble(listing(_prologue(base) + row.before + _ZERO + enter), base, known)
     body = base + len(before)
     code, marked = assemble(listing(row.body), body, known)

@@ -427,7 +427,7 @@ LISTED: Final = [
         "* 0f00c8  str eax",
         {"rax": 0x50},
         "TR {rax:#x}",
-        "APM 2 6.3.3, 12.2.2; SDM 3A 2.4.4, SDM 2 STR",
+        "APM 2 6.3.3, 12.2.3; SDM 3A 2.4.4, SDM 2 STR",
         "location",
         "tells the CPU's TSS selector: the monitor's",
         engine=UMIP,

@@ -11,7 +11,7 @@ from typing import Final
 from pvhv.hvm.classify.row import INVALID, SYSTEM_CALL, Kind, Row
 
 _DONE: Final = "b801000000  mov eax, 1\n"
-_PRIVILEGED: Final = "APM 2 4.9.2, APM 3 {0}; SDM 3A 5.9, SDM 2 {0}"
+_PRIVILEGED: Final = "APM 2 6 (table 6-1), APM 3 {0}; SDM 3A 5.9, SDM 2 {0}"
 
 
 def _cr0(value: int) -> str:
@@ -42,29 +42,33 @@ _KERNEL_GS: Final = """
     """
 
 
-def _table(code: str, name: str, limit: str) -> str:
-    table = name[1:]
+def _table(code: str, name: str, limit: int) -> str:
+    table, bytes_of_limit = name[1:], limit.to_bytes(2, "little").hex()
     return f"""
-          4883ec10            sub rsp, 0x10
-          66c70424{limit}     mov word ptr [rsp], limit
-          b8{{{table}}}       mov eax, {table}
-          4889442402          mov qword ptr [rsp + 2], rax
-        * {code}              {name} [rsp]
+          4883ec10                  sub rsp, 0x10
+          66c70424{bytes_of_limit}  mov word ptr [rsp], {limit:#x}
+          b8{{{table}}}             mov eax, {table}
+          4889442402                mov qword ptr [rsp + 2], rax
+        * {code}                    {name} [rsp]
         """
 
 
 def _plain(
     name: str, body: str, wants: dict[str, int] | None = None, seen: str = "done", kind: Kind = "control",
-    *, before: str = "", engine: str = "", micro: bool = True, why: str = "",
+    *, before: str = "", engine: str = "", micro: bool = True, why: str = "", manual: str = _PRIVILEGED,
 ) -> Row:  # fmt: skip
     if wants is None:
         body, wants = body.rstrip() + "\n" + _DONE, {"rax": 1}
-    manual = _PRIVILEGED.format(name.split(" CR")[0].split(" DR")[0])
+    manual = manual.format(name.split()[0])
     why = why or ("tells" if kind == "location" else "changes") + " the machine's state"
     return Row(name, body, wants, seen, manual, kind, why, before, engine=engine, micro=micro)
 
 
 _IO: Final = "the engine checks nothing: pvhv compares CPL with IOPL and looks at the TSS's bitmap for the CPU"
+
+_IO_MANUAL: Final = "APM 2 3.1.6, 12.2.4-5, APM 3 {0}; SDM 1 (I/O protection), SDM 2 {0}"
+_IRET: Final = "APM 2 8.9.3, APM 3 IRET; SDM 3A 2.3, 6.12, SDM 2 IRET"
+_TIME: Final = "APM 2 3.1.3 (TSD), APM 3 {0}; SDM 3A 2.5, SDM 2 {0}"
 
 PRIVILEGED: Final = [
     _plain("CLI", "* fa  cli"),
@@ -92,8 +96,8 @@ PRIVILEGED: Final = [
         * 0f23c0      mov dr0, rax
         * 0f21c3      mov rbx, dr0
         """, {"rbx": 0x1234}, "DR0 {rbx:#x}"),
-    _plain("LGDT", _table("0f011424", "lgdt", "6f00")),
-    _plain("LIDT", _table("0f011c24", "lidt", "2f08")),
+    _plain("LGDT", _table("0f011424", "lgdt", 0x6F)),
+    _plain("LIDT", _table("0f011c24", "lidt", 0x82F)),
     _plain("LLDT", "b840000000  mov eax, 0x40\n* 0f00d0  lldt ax"),
     _plain("LTR", "b860000000  mov eax, 0x60\n* 0f00d8  ltr ax"),
     _plain("INVLPG", "* 0f013c24  invlpg [rsp]"),
@@ -132,7 +136,7 @@ PRIVILEGED: Final = [
         * 48cf        iretq
         there:
           b801000000  mov eax, 1
-        """, {"rax": 1}, "returned: {rax}", "mode",
+        """, {"rax": 1}, "returned: {rax}", "mode", manual=_IRET,
            why="not privileged, but a frame of ring 0 is #GP(0x8) for who is not there"),
     _plain("IRET to ring 3", """
           4889e0      mov rax, rsp
@@ -147,23 +151,29 @@ PRIVILEGED: Final = [
           58          pop rax
           2500320000  and eax, 0x3200
           cd80        int 0x80
-        """, {"rax": 0x3000}, "IF and IOPL {rax:#x} after loading 0x3000",
+        """, {"rax": 0x3000}, "IF and IOPL {rax:#x} after loading 0x3000", manual=_IRET,
            why="to an outer ring it executes, and leaves IF and IOPL alone as POPF does: the table lacks it"),
-    _plain("IN", "ba80000000  mov edx, 0x80\n* ec  in al, dx", kind="location", engine=_IO),
-    _plain("OUT", "ba80000000  mov edx, 0x80\n* ee  out dx, al", engine=_IO),
-    _plain("CPUID", "* 0fa2  cpuid\n" + _DONE, {"rax": 1}, "the real CPU's vendor, beginning {rbx:#x}", "", engine="the engine always asks pvhv, which answers as one CPU",
+    _plain("IN", "ba80000000  mov edx, 0x80\n* ec  in al, dx", kind="location", engine=_IO, manual=_IO_MANUAL),
+    _plain("OUT", "ba80000000  mov edx, 0x80\n* ee  out dx, al", engine=_IO, manual=_IO_MANUAL),
+    _plain("CPUID", "* 0fa2  cpuid\n" + _DONE, {"rax": 1}, "the real CPU's vendor, beginning {rbx:#x}", "",
+           engine="the engine always asks pvhv, which answers as one CPU",
+           manual="APM 2 6.2.1, APM 3 CPUID; SDM 2 CPUID",
            why="the same at any ring; a monitor that promises another CPU needs CPUID faulting, or an intercept"),
-    _plain("RDTSC", "* 0f31  rdtsc\n31d2  xor edx, edx", kind="location", why="tells real time; traps as the monitor sets CR4.TSD"),
-    _plain("RDTSCP", "* 0f01f9  rdtscp\n31d2  xor edx, edx", kind="location", why="tells real time; traps as the monitor sets CR4.TSD"),
+    *(
+        _plain(name, f"* {code}  {name.lower()}\n31d2  xor edx, edx", kind="location", manual=_TIME,
+               why="tells real time; traps as the monitor sets CR4.TSD")
+        for name, code in (("RDTSC", "0f31"), ("RDTSCP", "0f01f9"))
+    ),
     _plain("SYSCALL", "* 0f05  syscall", {"rcx": SYSTEM_CALL}, "its entry ran: {rcx:#x}", "location",
            before=_STAR + """
                b9820000c0   mov ecx, 0xc0000082
-               b8{syscall}  mov eax, syscall
+               b8{entry}  mov eax, entry
                31d2         xor edx, edx
                0f30         wrmsr
            """,
-           engine="pvhv executes it for the CPU", why="goes where the real LSTAR says: into the monitor"),
+           engine="pvhv executes it for the CPU", manual="APM 2 6.1.1; SDM 3A 5.8.8, SDM 2 SYSCALL",
+           why="goes where the real LSTAR says: into the monitor"),
     _plain("SYSENTER", "* 0f34  sysenter", {"rcx": INVALID}, "vector {rcx}", "",
            engine="the engine would do nothing: pvhv raises #UD, as AMD's long mode does (Intel's enters the monitor)",
-           why="does not exist in AMD's long mode"),
+           manual="APM 2 6.1.2; SDM 3A 5.8.7, SDM 2 SYSENTER", why="does not exist in AMD's long mode"),
 ]  # fmt: skip

@@ -3,7 +3,7 @@
 
 `body` is a listing, a line per instruction: bytes in hex, two blanks or more, assembly. `*` marks the instruction
 that the row is about, `label:` names the next line, and `{label}` among the bytes is that line's address in four
-bytes; `{gdt}`, `{idt}` and `{syscall}` are addresses in the image. A body begins with RAX, RBX, RCX and RDX zero,
+bytes; `{gdt}`, `{idt}` and `{entry}` are addresses in the image. A body begins with RAX, RBX, RCX and RDX zero,
 on a good stack, at what it believes to be ring 0, in the machine that image.py sets up; it leaves what it saw in
 registers and falls off its end, or ends with `int 0x80` where it is at another ring by then. `before` is 64-bit code
 that a monitor gets to emulate (it traps, at any ring but 0) and that brings about what the body asks about.
