@@ -199,7 +199,7 @@ LABELS: Final = ("there", "gdt", "idt", "entry")
 def plain(text: str) -> str:
     """Without what the two ways of writing differ in: sizes told twice, `far`, blanks."""
     text = re.sub(r"^l(jmp|call)", r"\1", text)
-    text = re.sub(r"\b([qdf]?word|byte) ptr|\bfar\b|\s", "", text)
+    text = re.sub(r"\b(([qdf]?word|byte) )?ptr|\bfar\b|\s", "", text)
     return text.replace("0x18,0x1234", "0x18:0x1234")
 
 
