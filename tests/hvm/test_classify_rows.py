@@ -6,18 +6,21 @@ The addresses: the guest's GDT and IDT are pages 1 and 2 of its image at 1 MiB, 
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import re
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
-from pvhv.hvm.classify.bench import GUEST, MONITOR, RINGS, Bench
+from pvhv.hvm.classify import bench as bench_room
+from pvhv.hvm.classify.bench import GUEST, MONITOR, RINGS, Bench, BenchError
 from pvhv.hvm.classify.instructions import LISTED, PRIVILEGED, REGISTERS, ROWS, Row, image, rows_of
 from pvhv.hvm.classify.row import assemble, listing
 from pvhv.hvm.classify.verdict import INNOCUOUS, TRAPS, VIOLATES, Verdict, agrees, classify, marked
 from pvhv.machine import cpustate as cs
-from pvhv.machine.pcpu import CR4_PV
+from pvhv.machine.pcpu import CR4_PV, PCPU
 
 GP0: Final = "#GP(0)"
 UD: Final = "#UD"
@@ -163,6 +166,27 @@ def test_a_row_leaves_nothing_for_the_next(bench: Bench) -> None:
     forward = [bench.run(row, ring) for row, ring in ways]
     backward = [bench.run(row, ring) for row, ring in reversed(ways)]
     assert forward == backward[::-1]
+
+
+@pytest.mark.parametrize("kind", [{"copy_state": True}, {"clock": "virtual", "block_stops": True}], ids=str)
+def test_however_the_engine_is_driven(bench: Bench, kind: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_room, "PCPU", functools.partial(PCPU, **kind))
+    other = Bench()
+    try:
+        assert [bench.run(row, ring) for row in ROWS for ring in RINGS] == [
+            other.run(row, ring) for row in ROWS for ring in RINGS
+        ]
+    finally:
+        other.close()
+
+
+def test_a_row_whose_own_machine_disagrees_is_an_error_not_a_verdict(bench: Bench) -> None:
+    wrong = dataclasses.replace(row_named("STR"), wants={"rax": 0x51})
+    with pytest.raises(BenchError, match="TR 0x50, which the row does not want"):
+        classify([wrong], bench=bench)
+    astray = dataclasses.replace(row_named("STR"), body="fa  cli\n* 0f00c8  str eax")
+    with pytest.raises(BenchError, match="not the row's instruction"):
+        bench.run(astray, 1)
 
 
 def test_the_image_runs_wherever_it_is_loaded() -> None:
