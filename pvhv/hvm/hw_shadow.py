@@ -50,6 +50,9 @@ class HwShadow(HardwareAssisted):
     """AMD-V without NPT."""
 
     name: ClassVar[str] = names.HW_SHADOW
+    counted = HardwareAssisted.counted | {
+        "shadow_fills", "tlb_flushes", "tlb_page_flushes", "page_table_updates", "emulated_instructions",
+    }  # fmt: skip
 
     def __init__(self, guest: HvmGuest) -> None:
         super().__init__(guest)
@@ -68,14 +71,14 @@ class HwShadow(HardwareAssisted):
         pcpu.aux[cs.INTERCEPT_EXCEPTIONS] |= 1 << svm.PF
         pcpu.on_exception[svm.PF] = self._page_fault
         intercepts = 1 << 8  # reading CR8 is the processor's affair, but not the engine's
-        pcpu.on_exit(svm.VMEXIT_CR0_READ + 8, lambda: self._emulate_for_the_cpu("cr8"))
+        pcpu.on_exit(svm.VMEXIT_CR0_READ + 8, self._read_cr8)
         for code, registers, what in ((svm.VMEXIT_CR0_READ, READS, "READ"), (svm.VMEXIT_CR0_WRITE, WRITES, "WRITE")):
             for number in registers:
                 intercepts |= 1 << code + number
                 pcpu.on_exit(code + number, self._emulated(f"CR{number}_{what}"))
         pcpu.aux[cs.INTERCEPT_CR] = intercepts
         self.state[cs.INTERCEPT] |= svm.intercept_bit(svm.VMEXIT_INVLPG)
-        pcpu.on_exit(svm.VMEXIT_INVLPG, self._emulated("INVLPG"))
+        pcpu.on_exit(svm.VMEXIT_INVLPG, self._invlpg)
 
     def reset(self, entry: int, rbx: int) -> None:
         self.shadow.drop()
@@ -94,10 +97,10 @@ class HwShadow(HardwareAssisted):
         try:
             outcome = self.shadow.page_fault(address, code)
         except PageFault as fault:
-            self.counts.exit("PF", "guest")
+            self.counts.exit("PF", f"guest's own, {address:#x}")
             self.raise_for_the_cpu(fault)
             return
-        self.counts.exit("PF", KINDS[outcome])
+        self.counts.exit("PF", f"{KINDS[outcome]}, {address:#x}")
         if outcome is Outcome.FILLED:
             return
         try:
@@ -106,7 +109,7 @@ class HwShadow(HardwareAssisted):
             self._let_go(address, outcome)
 
     def _let_go(self, va: int, outcome: Outcome) -> None:
-        """An instruction that nobody here can carry out stores to what was a table: let it not be one, and try again."""
+        """An instruction that cannot be carried out here stores to what was a table: let it be none, and try again."""
         gfn = walk(self.guest.physical, self.cpu, va, set_bits=False).gpa >> 12
         last, self._let_gone = self._let_gone, (self.cpu.rip, gfn)
         if outcome is not Outcome.TRACED or self._let_gone == last or not self.shadow.unshadow(gfn):
@@ -119,13 +122,21 @@ class HwShadow(HardwareAssisted):
 
         return exit_
 
-    def _emulate_for_the_cpu(self, kind: str) -> None:
-        self.counts.assist(kind)
+    def _invlpg(self) -> None:
+        self.counts.exit("INVLPG")
         self._emulate()
+        self.shadow.invlpg(0)
+
+    def _read_cr8(self) -> None:
+        self.counts.assist("cr8")
+        self._carry_out()
 
     def _emulate(self) -> None:
-        """Carry out the instruction at RIP."""
         self.counts.add("emulated_instructions")
+        self._carry_out()
+
+    def _carry_out(self) -> None:
+        """Do what the instruction at RIP does."""
         try:
             self.guarded(lambda: hw_decode.carry_out(self.cpu))()
         except PagingModeUnsupported:

@@ -124,7 +124,9 @@ class ShadowPaging:
 
     # -- roots -------------------------------------------------------------------------------------------------------
     def root(self) -> int:
-        """The machine address for the real CR3, for the guest's CR0, CR3, CR4 and EFER as they are now."""
+        """The machine address for the real CR3, for the guest's CR0, CR3, CR4 and EFER as they are now.
+
+        Whoever loads it flushes the TLB thereby."""
         cpu = self.cpu
         if cpu.cr0 & CR0_PG:
             efer = cpu.efer
@@ -144,7 +146,8 @@ class ShadowPaging:
         self._roots[key] = page
         page.writes = 0
         self.current = page
-        self._flush_if_reduced()
+        self.pages.reduced = False
+        self.counts.add("tlb_flushes")
         return page.mfn << 12
 
     def _new_root(self, gfn: int, kind: int) -> ShadowPage:
@@ -172,7 +175,7 @@ class ShadowPaging:
         there = walk(self.physical, self.cpu, va, write=write, user=user, fetch=fetch)
         gfn = there.gpa >> 12
         filled = self._fill(va)
-        self._flush_if_reduced()
+        self._settle()
         if write:
             if gfn in self.pages.tables or gfn in self.pages.protected:
                 self.counts.add("shadow_traced_stores")
@@ -202,7 +205,6 @@ class ShadowPaging:
         page.writes = 0
         index = va >> 12 & 511
         self._shadow_leaf(page, index)
-        self.counts.add("shadow_fills")
         first = index - index % self.prefetch
         at = page.mfn << 9 | first
         for neighbour, entry in enumerate(self._words[at : at + self.prefetch].tolist(), first):
@@ -278,11 +280,11 @@ class ShadowPaging:
             if gfn in self.pages.tables:
                 start = max(gpa - (gfn << 12), 0)
                 self._table_written(gfn, start, min(end - (gfn << 12), 4096) - start)
-        self._flush_if_reduced()
+        self._settle()
 
     def _table_written(self, gfn: int, offset: int, size: int) -> None:
-        self.counts.add("shadow_table_stores")
         indices = range(offset >> 3, (offset + size + 7) >> 3)
+        self.counts.add("page_table_updates", len(indices))
         odd = size > LARGE_STORE or offset & 7 or size & 7
         for index in indices:
             odd = odd or self._unlikely(self.physical.word(gfn << 12 | index << 3))
@@ -330,21 +332,19 @@ class ShadowPaging:
                 if page.root:
                     del self._roots[page.gfn, page.kind]
                 self.pages.destroy(page)
-        self._flush_if_reduced()
+        self._settle()
         return gfn not in self.pages.tables
 
-    # -- what the guest says of its TLB --------------------------------------------------------------------------------
+    # -- what the guest says of its TLB ------------------------------------------------------------------------------
     def invlpg(self, va: int) -> None:
         """INVLPG: the shadow is never older than the guest's table, so the CPU has nothing to forget."""
-
-    def flush(self) -> None:
-        """The same, of everything."""
+        self.counts.add("tlb_page_flushes")
 
     # -- frames others care for ----------------------------------------------------------------------------------------
     def protect(self, gfn: int) -> None:
         """Let stores to a frame fault (Outcome.TRACED) until `unprotect`."""
         self.pages.protect(gfn)
-        self._flush_if_reduced()
+        self._settle()
 
     def unprotect(self, gfn: int) -> None:
         """The reverse."""
@@ -353,13 +353,13 @@ class ShadowPaging:
     def unmap(self, gfn: int) -> None:
         """Forget every mapping of a frame: `frame_of` says something else of it now."""
         self.pages.unmap(gfn)
-        self._flush_if_reduced()
+        self._settle()
 
     # -- the end -----------------------------------------------------------------------------------------------------
     def drop(self) -> None:
         """Forget everything: the guest was reset, or restored."""
         self._drop(None)
-        self._flush_if_reduced()
+        self._settle()
 
     def _drop(self, but: ShadowPage | None) -> None:
         self.counts.add("shadow_drops")
@@ -375,8 +375,13 @@ class ShadowPaging:
         self.pages.close()
         self._frames.give_back(self._ones)
 
-    def _flush_if_reduced(self) -> None:
-        if self.pages.reduced:
-            self.pages.reduced = False
+    def _settle(self) -> None:
+        """At the end of every operation: nobody remembers more than there is, and what was made is counted."""
+        pages = self.pages
+        if pages.made:
+            self.counts.add("shadow_fills", pages.made)
+            pages.made = 0
+        if pages.reduced:
+            pages.reduced = False
             self.counts.add("tlb_flushes")
             self.flush_tlb()

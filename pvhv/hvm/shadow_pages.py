@@ -86,6 +86,7 @@ class ShadowPages:
         self.leaves: dict[int, set[int]] = {}
         self.protected: dict[int, int] = {}  # frames write-protected for other reasons, and how many
         self.reduced = False
+        self.made = 0  # entries, so far
         self._by_key: dict[tuple[int, int, int], ShadowPage] = {}
         self._spare: list[int] = []  # frames that are zero
 
@@ -180,6 +181,7 @@ class ShadowPages:
                 self.reduced = True
         child.parents.add(slot)
         self.words[slot] = after
+        self.made += 1
 
     def map(self, page: ShadowPage, index: int, gfn: int, entry: int) -> None:
         """Let a level 1 entry map a guest frame. Whoever asks for write access gets it if nobody minds."""
@@ -200,6 +202,7 @@ class ShadowPages:
             mappings = self.leaves[gfn] = set()
         mappings.add(slot)
         self.words[slot] = entry
+        self.made += 1
 
     def clear(self, page: ShadowPage, index: int) -> None:
         """Let an entry lead nowhere; what only it led to is given up."""

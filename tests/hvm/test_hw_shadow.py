@@ -305,12 +305,18 @@ class Native:
     def __init__(self) -> None:
         self.hypervisor = Hypervisor(memory_frames=64 * 256 + 4096)
         self.said = bytearray()
-        self.guest = HvmGuest(self.hypervisor, HwShadow, 64 * 256, transmit=self.said.extend)
+        self.at_prompt: list[Any] = []  # what was counted when the first prompt's last character left
+        self.guest = HvmGuest(self.hypervisor, HwShadow, 64 * 256, transmit=self.hear)
         kernel = elf.read(find_kernel("guest-native", Path.cwd(), "a test"))
         plan = pvh.plan(kernel, 64, 0)
         self.guest.technique.reset(plan.entry, pvh.load(self.guest.physical, kernel, plan, "", b""))
         self.guest.domain.paused = self.guest.domain.controller_paused = 0
         self.until_prompt()
+
+    def hear(self, data: bytes) -> None:
+        self.said.extend(data)
+        if self.said.endswith(b"$ ") and not self.at_prompt:
+            self.at_prompt = [self.guest.counts.snapshot(), self.guest.instructions]
 
     def until_prompt(self) -> None:
         domain = self.guest.domain
@@ -337,5 +343,4 @@ def test_the_teaching_kernel_passes_its_own_test() -> None:
 
 def test_two_runs_are_one() -> None:
     first, second = Native(), Native()
-    assert first.guest.counts.snapshot() == second.guest.counts.snapshot()
-    assert first.guest.instructions == second.guest.instructions
+    assert first.at_prompt == second.at_prompt != []
