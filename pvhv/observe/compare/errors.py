@@ -47,6 +47,9 @@ def shown(name: str) -> str:
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that was probably meant."""
     by_folded = {each.casefold(): each for each in known}
+    begin = [each for folded, each in by_folded.items() if name and folded.startswith(name.casefold())]
+    if len(begin) == 1:
+        return begin[0]
     matches = difflib.get_close_matches(name.casefold(), by_folded, 1, 0.5)
     return by_folded[matches[0]] if matches else None
 
