@@ -70,9 +70,15 @@ def test_a_logarithmic_bar_ends_at_its_value_and_is_shared_by_share() -> None:
     floor = fork.get_ylim()[0]
     shadow = heights(fork)[1]
     assert floor + sum(shadow) == pytest.approx(500)
-    # CR3_WRITE is a fifth of it, EXCP_PF the rest: so are the parts of the bar's logarithmic height.
-    first = sorted(shadow)[0]
-    assert (floor + first) == pytest.approx(floor * (500 / floor) ** (1 / 5))
+    # EXCP_PF is four fifths of it, and so of the bar's logarithmic height; CR3_WRITE stands above.
+    assert floor + shadow[0] == pytest.approx(floor * (500 / floor) ** (4 / 5))
+
+
+def test_what_is_most_of_some_bar_has_the_first_styles() -> None:
+    reasons = {f"reason-{number:02}": 1 for number in range(plot.KINDS)}
+    rare = counts("hw-nested", "in", exits={"IOIO": 1})
+    figure = plot.draw(Comparison.of([counts("hw-shadow", "in", exits=reasons), rare]))
+    assert [text.get_text() for text in figure.legends[0].get_texts()][:2] == ["IOIO", "reason-00"]
 
 
 def test_an_estimate_bears_its_tables_name() -> None:

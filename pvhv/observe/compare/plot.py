@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 SUFFIXES: Final = (".png", ".svg")
 SPREAD: Final = 100  # bars that differ more than so many times are drawn on a logarithmic axis
 ACROSS: Final = 4
-KINDS: Final = 15  # so many parts have a place in the legend; the rest is "other"
+KINDS: Final = 23  # so many parts have a place in the legend; the rest is "other"
 OTHER: Final = "other"
 COLOURS: Final = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#999999")
 HATCHES: Final = ("", "//", "..")
@@ -123,13 +123,15 @@ def logarithmic(totals: Sequence[Fraction]) -> bool:
 
 
 def _kinds(bars: Mapping[tuple[str, str], Parts]) -> dict[str, tuple[str, str]]:
-    """Each kind of part with its colour and hatch: the guest's own first, then by how many bars have it."""
-    having: dict[str, int] = {}
+    """Each kind of part with its colour and hatch: the guest's own first, then by the largest share it has of a bar."""
+    share: dict[str, Fraction] = {}
     for parts in bars.values():
-        for kind in parts:
-            having[kind] = having.get(kind, 0) + 1
-    guest = having.pop(GUEST, 0)
-    ordered = sorted(having, key=lambda kind: (-having[kind], kind))
+        total = sum(parts.values(), Fraction())
+        for kind, value in parts.items():
+            if value:
+                share[kind] = max(share.get(kind, Fraction()), value / total)
+    guest = share.pop(GUEST, None)
+    ordered = sorted(share, key=lambda kind: (-share[kind], kind))
     styles = {GUEST: (GUEST_COLOUR, "")} if guest else {}
     for at, kind in enumerate(ordered[:KINDS]):
         styles[kind] = COLOURS[at % len(COLOURS)], HATCHES[at // len(COLOURS)]
