@@ -14,7 +14,8 @@ as the guest uses them, one entry (and its neighbours) at each fault. Three rule
     like entries, or when it is stored to over and over by a guest that runs on other tables.
 
 A frame has at most one shadow for each level it is used at, so tables that map themselves, or form a net of 2^n paths,
-cost no more than others; there is a limit to all shadows together, and everything is dropped when it is reached.
+cost no more than others. There is a limit to all shadows together, and to how many entries map something (the work that
+one store of the guest's may cause); everything is dropped when one is reached.
 
 With CR0.WP clear the guest's kernel may write to read-only pages, the CPU (whose WP is always set) faults, and the
 store is carried out for it, as Xen does. Paging off is a shadow of nothing: guest-physical memory at its own address.
@@ -109,6 +110,7 @@ class ShadowPaging:
         self.vmm_slot = vmm_slot
         self.vmm_l3 = vmm_l3
         self.limit = limit if limit is not None else 256 + physical.frames // 32
+        self.most_entries = 4096 + 4 * physical.frames
         self.prefetch = prefetch
         self.pages = ShadowPages(physical.ram, frames)
         self.current: ShadowPage | None = None  # what is in CR3
@@ -190,7 +192,8 @@ class ShadowPaging:
     def _fill(self, va: int) -> bool:
         """Shadow all entries on the way to `va`, which the walk has found good; False if that cannot be."""
         pages = self.pages
-        if len(pages.pages) + _PATH > self.limit or not pages.reserve(_PATH):
+        full = len(pages.pages) + _PATH > self.limit or pages.mapped > self.most_entries
+        if full or not pages.reserve(_PATH):
             self._drop(self.current)
         page = self.current
         assert page is not None

@@ -87,6 +87,7 @@ class ShadowPages:
         self.protected: dict[int, int] = {}  # frames write-protected for other reasons, and how many
         self.reduced = False
         self.made = 0  # entries, so far
+        self.mapped = 0  # level 1 entries that map something
         self._by_key: dict[tuple[int, int, int], ShadowPage] = {}
         self._spare: list[int] = []  # frames that are zero
 
@@ -152,6 +153,7 @@ class ShadowPages:
                 self._spare.append(page.mfn)
         for index in (self.pages, self._by_key, self.tables, self.leaves):
             index.clear()
+        self.mapped = 0
         self.reduced = True
         if but is not None:
             self.pages[but.mfn] = but
@@ -200,7 +202,9 @@ class ShadowPages:
         mappings = self.leaves.get(gfn)
         if mappings is None:
             mappings = self.leaves[gfn] = set()
-        mappings.add(slot)
+        if slot not in mappings:
+            mappings.add(slot)
+            self.mapped += 1
         self.words[slot] = entry
         self.made += 1
 
@@ -217,6 +221,7 @@ class ShadowPages:
             page.targets[index] = _NOBODY
             mappings = self.leaves[gfn]
             mappings.remove(slot)
+            self.mapped -= 1
             if not mappings:
                 del self.leaves[gfn]
             return

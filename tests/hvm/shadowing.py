@@ -178,6 +178,7 @@ class Guest:
                 if entry & RW:
                     assert gfn not in pages.tables and gfn not in pages.protected and there is not None
         assert leaves == pages.leaves
+        assert pages.mapped == sum(len(slots) for slots in leaves.values())
         assert parents == {mfn: page.parents for mfn, page in pages.pages.items()}
         assert all(page.parents or page.root for page in pages.pages.values())
         assert len(self.frames.out) == len(pages.pages) + len(pages._spare) + 1

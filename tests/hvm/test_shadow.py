@@ -403,6 +403,24 @@ def test_there_is_a_limit_and_then_everything_goes() -> None:
     assert len(guest.frames.out) <= 17 + 3
 
 
+def test_there_is_a_limit_to_the_work_of_one_store() -> None:
+    """One page mapped 512 times by each of twelve tables: the store that makes it a table has to find all of these."""
+    guest = Guest(64, prefetch=8)
+    most = guest.shadow.most_entries
+    assert most == 4096 + 4 * 64
+    for table in range(12):
+        guest.map(VA + (table << 21), DATA, P)
+        guest.put(3, (VA >> 21 & 511) + table, 40 + table << 12 | TABLE)
+        for index in range(512):
+            guest.put(40 + table, index, DATA << 12 | P | RW | A | D)
+    guest.load(ROOT << 12)
+    base = VA >> 21 << 21
+    for page in range(0, 12 * 512, 8):
+        guest.access(base + page * 4096, WRITE)
+        assert len(guest.shadow.pages.leaves[DATA]) == guest.shadow.pages.mapped <= most + 8
+    assert guest.counts.events["shadow_drops"] == 1
+
+
 def test_when_the_hypervisor_has_no_memory_left_others_make_room() -> None:
     guest = Guest(128, spare=10)
 
