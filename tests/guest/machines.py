@@ -2,6 +2,7 @@
 """The machines the teaching kernel runs on, each with its own build of it, behind one interface for tests.
 
     PvhvMachine    guest-pv as a domain of our hypervisor, in the test's own process
+    FullMachine    guest-native as a fully virtualized domain, by one of the techniques
     QemuMachine    guest-native on QEMU's emulated PC: hardware that none of us wrote
 
 What holds of the kernel on both is said once (test_guest.py), with the machine as a parameter.  Both builds
@@ -33,9 +34,13 @@ import pytest
 
 from pvhv.testing import Machine, Result, boot
 from pvhv.toolstack.config import find_kernel
+from pvhv.toolstack.full_guest import FullGuest
 
 PROMPT = "$ "
 QEMU = "qemu-system-x86_64"
+# What native/power.c writes is one of api/syscalls.h; the debug exit port makes twice that and one of it. QEMU's exit
+# status is 0 where the guest switched the machine off in earnest.
+ENDINGS = {1: "poweroff", 3: "reboot", 5: "crash"}
 
 
 @dataclass(frozen=True)
@@ -124,9 +129,9 @@ def script(commands: Sequence[str]) -> str:
 
 
 class PvhvTerminal(Terminal):
-    def __init__(self, memory: int = 64) -> None:
+    def __init__(self, memory: int = 64, kernel: str = "guest-pv", technique: str | None = None) -> None:
         self.machine = Machine(max(memory, 512))
-        self.guest = self.machine.create("guest-pv", clock="wall", memory=memory)
+        self.guest = self.machine.create(kernel, clock="wall", memory=memory, technique=technique)
 
     def screen(self) -> str:
         return self.guest.console.output().decode("utf-8", "replace").replace("\r\n", "\n")
@@ -150,18 +155,49 @@ class PvhvTerminal(Terminal):
 
 
 class PvhvMachine(PlatformUnderTest):
+    kernel = "guest-pv"
+    technique: str | None = None
+
     def __init__(self, clock: str = "virtual") -> None:
         self.clock = clock
         self.name = "pv" if clock == "virtual" else f"pv-{clock}"
 
     def terminal(self, memory: int = 64) -> PvhvTerminal:
-        terminal = PvhvTerminal(memory)
+        terminal = PvhvTerminal(memory, self.kernel, self.technique)
         terminal.see(PROMPT)
         return terminal
 
     def shell(self, *commands: str, memory: int = 64, timeout: float = 60) -> Outcome:
-        result = boot("guest-pv", stdin=script(commands), clock=self.clock, memory=memory, timeout=timeout)
+        result = boot(self.kernel, stdin=script(commands), clock=self.clock, memory=memory, timeout=timeout)
         return Outcome(result.output, result.ending)
+
+
+class FullMachine(PvhvMachine):
+    """The native kernel under a technique. How a script ended is what it tells the debug exit port, as on QEMU."""
+
+    kernel = "guest-native"
+    firmware = 1024  # the legacy hole below 1 MiB, and where the image is
+
+    def __init__(self, technique: str, clock: str = "virtual") -> None:
+        super().__init__(clock)
+        self.technique = technique
+        self.name = technique if clock == "virtual" else f"{technique}-{clock}"
+
+    def shell(self, *commands: str, memory: int = 64, timeout: float = 60) -> Outcome:
+        with Machine(memory) as machine:
+            guest = machine.create(
+                self.kernel,
+                stdin=script(commands),
+                clock=self.clock,
+                memory=memory,
+                technique=self.technique,
+                cmdline="debug-exit",
+            )
+            machine.run(guest, timeout=timeout)
+            result = machine.result(guest)
+            assert isinstance(guest, FullGuest)
+            code = guest.full.exit_code
+        return Outcome(result.output, result.ending if code is None else ENDINGS[code])
 
 
 # -- QEMU ------------------------------------------------------------------------------------------------------
@@ -169,10 +205,6 @@ class PvhvMachine(PlatformUnderTest):
 
 class QemuTerminal(Terminal):
     """One process, its serial port on our pipes and its monitor on a socket; killed when the context ends."""
-
-    # What native/power.c writes is one of api/syscalls.h; QEMU's exit status is twice that and one. It is 0 where the
-    # guest switched the machine off in earnest.
-    ENDINGS = {1: "poweroff", 3: "reboot", 5: "crash"}
 
     def __init__(self, machine: str, memory: int, cmdline: str, options: Sequence[str]) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="pvhv-qemu-")
@@ -206,8 +238,8 @@ class QemuTerminal(Terminal):
         except subprocess.TimeoutExpired:
             return Outcome(self.screen(), "timeout")
         self._complaints.seek(0)
-        assert status in (0, *self.ENDINGS), self._complaints.read()
-        return Outcome(self.screen(), self.ENDINGS.get(status, "power button"))
+        assert status in (0, *ENDINGS), self._complaints.read()
+        return Outcome(self.screen(), ENDINGS.get(status, "power button"))
 
     def monitor(self, command: str) -> str:
         """What QEMU's own (human) monitor answers."""

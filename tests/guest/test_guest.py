@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The teaching kernel, its shell and its programs, as a person or a script at the console sees them: in a
-paravirtual domain, and on bare hardware.
+paravirtual domain, on bare hardware, and in a fully virtualized domain by each of the techniques.
 
-What is here holds on both.  What only one of them has is in test_pv.py and test_native.py.
+What is here holds everywhere.  What only one of the kernel's two builds has is in test_pv.py and test_native.py.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.guest.machines import PROMPT, PlatformUnderTest, PvhvMachine, QemuMachine, Terminal
+from pvhv.hvm.techniques import TECHNIQUES
+from tests.guest.machines import PROMPT, FullMachine, PlatformUnderTest, PvhvMachine, QemuMachine, Terminal
 
-MACHINES = [PvhvMachine(), QemuMachine()]
+FULL = [FullMachine(technique) for technique in TECHNIQUES]
+MACHINES: list[PlatformUnderTest] = [PvhvMachine(), QemuMachine(), *FULL]
+WALL = [PvhvMachine("wall"), *(FullMachine(technique, "wall") for technique in TECHNIQUES)]
 
 
 @pytest.fixture(params=MACHINES, ids=lambda machine: machine.name)
@@ -37,7 +40,7 @@ def test_boots_to_a_prompt_and_exit_powers_off(machine: PlatformUnderTest) -> No
 
 @pytest.mark.parametrize("command", ["usertest", "forktest"])
 @pytest.mark.parametrize(
-    "machine", [*MACHINES, PvhvMachine("wall"), QemuMachine("q35")], ids=lambda machine: machine.name
+    "machine", [*MACHINES, *WALL, QemuMachine("q35")], ids=lambda machine: machine.name
 )
 def test_kernel_keeps_its_promises(machine: PlatformUnderTest, command: str) -> None:
     outcome = machine.shell(command)
@@ -46,7 +49,7 @@ def test_kernel_keeps_its_promises(machine: PlatformUnderTest, command: str) -> 
 
 def test_bench_measures_and_checks_everything(machine: PlatformUnderTest) -> None:
     values = {line.partition("=")[0]: line.partition("=")[2] for line in machine.answer("bench")}
-    if isinstance(machine, QemuMachine):
+    if isinstance(machine, QemuMachine | FullMachine):
         assert [values.pop(name) for name in ("grant_copy", "grant_map_unmap")] == ["none", "none"]
     assert len(values) >= 12
     assert all(value.isdigit() and int(value) > 0 for value in values.values()), values
