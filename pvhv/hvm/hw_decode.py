@@ -59,7 +59,8 @@ def carry_out(cpu: GuestCpu) -> None:
         _store(cpu, code)
 
 
-def _control(cpu: GuestCpu, code: bytes) -> bool:
+def _control(cpu: GuestCpu, bytes_there: bytes) -> bool:
+    code = bytes_there + bytes(LONGEST)
     wide = bool(cpu.state[HFLAGS] & cs.HF_CS64)
     at = rex = 0
     locked = False
@@ -69,7 +70,7 @@ def _control(cpu: GuestCpu, code: bytes) -> bool:
         rex = code[at] if wide and code[at] & 0xF0 == 0x40 else 0
         locked = locked or code[at] == 0xF0
         at += 1
-    if code[at] != 0x0F:
+    if code[at] != 0x0F or at + 2 > len(bytes_there):
         return False
     opcode, modrm = code[at + 1], code[at + 2]
     end = at + 3

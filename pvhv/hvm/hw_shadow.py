@@ -103,8 +103,9 @@ class HwShadow(HardwareAssisted):
         self.counts.exit("PF", f"{KINDS[outcome]}, {address:#x}")
         if outcome is Outcome.FILLED:
             return
+        self.counts.add("emulated_instructions")
         try:
-            self._emulate()
+            self._carry_out()
         except hw_decode.Unknown:
             self._let_go(address, outcome)
 
@@ -113,7 +114,10 @@ class HwShadow(HardwareAssisted):
         gfn = walk(self.guest.physical, self.cpu, va, set_bits=False).gpa >> 12
         last, self._let_gone = self._let_gone, (self.cpu.rip, gfn)
         if outcome is not Outcome.TRACED or self._let_gone == last or not self.shadow.unshadow(gfn):
-            raise DomainCrash(f"hw-shadow cannot decode the instruction at {self.cpu.rip:#x}")
+            raise self._undecoded()
+
+    def _undecoded(self) -> DomainCrash:
+        return DomainCrash(f"hw-shadow cannot decode the instruction at {self.cpu.rip:#x}")
 
     def _emulated(self, reason: str) -> Callable[[], None]:
         def exit_() -> None:
@@ -133,7 +137,10 @@ class HwShadow(HardwareAssisted):
 
     def _emulate(self) -> None:
         self.counts.add("emulated_instructions")
-        self._carry_out()
+        try:
+            self._carry_out()
+        except hw_decode.Unknown:
+            raise self._undecoded() from None
 
     def _carry_out(self) -> None:
         """Do what the instruction at RIP does."""

@@ -6,6 +6,8 @@ Expected exits are counted by hand from the intercepts a first-generation monito
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import pytest
 from pvhv.core.hypervisor import Hypervisor
 from pvhv.hvm.guest import HvmGuest
 from pvhv.hvm.hw_shadow import HwShadow
+from pvhv.hvm.memory import PageFault, walk
 from pvhv.machine import cpustate as cs
 from pvhv.machine import svm
 from pvhv.machine.cpustate import RAX
@@ -344,3 +347,43 @@ def test_the_teaching_kernel_passes_its_own_test() -> None:
 def test_two_runs_are_one() -> None:
     first, second = Native(), Native()
     assert first.at_prompt == second.at_prompt != []
+
+
+# -- the engine against the walk ---------------------------------------------------------------------------------------
+FLAGS = [TABLE | D, TABLE, P | RW | US, P | RW | A, P | US | A | D, TABLE | D | NX, 0, P | A | 1 << 44]
+ACCESSES = {"read": LOAD, "write": STORE, "fetch": "ffd3"}  # call rbx, where a RET is
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_engine_on_shadows_does_what_the_guests_tables_say(seed: int) -> None:
+    """Pages are mapped anew by the guest's own stores, and used by its own code, which faults if and only if its
+    tables say so, with the right code; and in these tables the same accessed and dirty bits are set."""
+    choose = random.Random(seed)
+    lab = HwLab(HwShadow)
+    cpu = lab.technique.cpu
+    pages = [DATA + n * 0x1000 for n in range(4)]
+    for page in pages:
+        lab.physical.write(page, b"\xc3" * 4096)
+    seen: Counter[str] = Counter()
+    for _ in range(150):
+        page = choose.choice(pages)
+        if choose.random() < 0.4:
+            lab.run(STORE, rbx=L1 + (page >> 12) * 8, rax=choose.choice(pages) | choose.choice(FLAGS))
+            continue
+        kind = choose.choice(list(ACCESSES))
+        entry = lab.entry(page)
+        try:
+            walk(lab.physical, cpu, page + 64, write=kind == "write", fetch=kind == "fetch", set_bits=False)
+            expected = None
+        except PageFault as fault:
+            expected = fault.code
+        lab.run(ACCESSES[kind], rbx=page + 64, rax=0xC3C3_C3C3_C3C3_C3C3)
+        if expected is None:
+            assert CODE <= lab.state[cs.RIP] < CODE + 0x1000
+            assert lab.entry(page) == entry | A | (D if kind == "write" else 0)
+        else:
+            assert lab.vector() == 14 and lab.state[cs.CR2] == page + 64 and lab.frame()[0] == expected
+            assert lab.entry(page) == entry
+        seen[f"{kind} {expected}"] += 1
+    assert len(seen) >= 6, seen
+    lab.close()
