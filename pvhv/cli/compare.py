@@ -80,6 +80,8 @@ def compare(
     try:
         if as_json and as_csv:
             raise CompareError("--json and --csv are two answers", "ask for one of them")
+        if as_csv and (explain is not None or paper is not None):
+            raise CompareError("--csv holds counts and estimates alone", "ask for --json")
         request = _checked(technique, bench, costs, plot, explain, paper, everything, measured, verbose)
         _answer(request, _run(request), as_json, as_csv)
     except CompareError as error:
@@ -153,14 +155,19 @@ def _run(request: Request) -> Comparison:
 
 
 def _answer(request: Request, comparison: Comparison, as_json: bool, as_csv: bool) -> None:
-    from pvhv.observe.compare import export, report
+    from pvhv.observe.compare import export, papers, report
     from pvhv.observe.compare import plot as plots
     from pvhv.observe.compare.explain import explain
 
     if request.plot is not None:
         plots.plot(comparison, request.plot, request.plotted)
-    if as_json or as_csv:
-        sys.stdout.write((export.to_json if as_json else export.to_csv)(comparison, request.tables, request.verbose))
+    if as_csv:
+        sys.stdout.write(export.to_csv(comparison, request.tables, request.verbose))
+        return
+    if as_json:
+        source = request.paper
+        paper = None if source is None else papers.plain(source, comparison, request.tables[0])
+        sys.stdout.write(export.to_json(comparison, request.tables, request.verbose, paper))
         return
     if request.explain is not None:
         left, right = request.techniques

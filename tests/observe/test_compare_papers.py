@@ -7,7 +7,7 @@ import pytest
 
 from pvhv.observe.compare import published
 from pvhv.observe.compare.findings import Finding, Material, findings
-from pvhv.observe.compare.papers import PaperReport, report
+from pvhv.observe.compare.papers import PaperReport, plain, report
 from pvhv.observe.compare.pricing import estimates
 from pvhv.observe.compare.ranks import agreement, order, versus
 from pvhv.observe.compare.records import Comparison, Counts
@@ -210,3 +210,12 @@ def test_a_technique_the_processor_lacks_has_no_estimate() -> None:
     row = next(row for row in whole.grids[0].rows if row[:2] == ("in", "hardware VMM"))
     assert row[3:5] == ("1", "-")  # counted all the same
     assert "hw-shadow: too old" in whole.grids[0].notes
+
+
+def test_the_report_as_plain_values() -> None:
+    comparison = Comparison.of([counts("bare", "callret", kernel=4), counts("binary-translation", "callret", kernel=4)])
+    document = plain(published.load("adams-agesen-2006"), comparison, PRICES)
+    assert {"bench": "ptemod", "column": "native", "technique": "bare", "value": "1"} in document["published"]
+    assert {"bench": "callret", "ours": "bare = binary-translation", "theirs": "bare < binary-translation",
+            "pairs": "0 of 1"} in document["ranks"]  # fmt: skip
+    assert [finding["agrees"] for finding in document["findings"] if finding["about"] == "callret"] == [False, False]

@@ -54,6 +54,15 @@ def test_cycles_stand_beside_bare_hardware_under_the_tables_name() -> None:
     assert grid.notes == ("binary-translation: nobody wrote one",)
 
 
+def test_what_one_technique_does_not_count_is_told() -> None:
+    comparison = Comparison.of(
+        [counts("bare", "fork", kernel=1), counts("pv", "fork", kernel=1, tlb_flushes=2), counts("hw-shadow", "fork")]
+    )
+    notes = report.cycles(comparison, table(tlb_flush=5)).notes
+    # Shadow fills are counted by nobody here: no comparison suffers.
+    assert notes == tuple(f"{name}: without tlb flushes, which it does not count" for name in ("bare", "hw-shadow"))
+
+
 def test_details_name_reasons_largest_first() -> None:
     rows = {row[1]: row for row in report.details(COMPARISON).rows}
     assert rows["hw-nested"] == ("in", "hw-nested", "1.01", "IOIO 1, HLT 0.01", "-", "0", "5")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any, Final
 
@@ -33,8 +33,13 @@ def records(comparison: Comparison, tables: Sequence[CostTable] = (), verbose: b
     return rows
 
 
-def to_json(comparison: Comparison, tables: Sequence[CostTable] = (), verbose: bool = False) -> str:
-    """All of it as JSON."""
+def to_json(
+    comparison: Comparison,
+    tables: Sequence[CostTable] = (),
+    verbose: bool = False,
+    paper: Mapping[str, Any] | None = None,
+) -> str:
+    """All of it as JSON; `paper` is what papers.plain made."""
     document: dict[str, Any] = {
         "format": FORMAT,
         "techniques": {name: TECHNIQUES.get(name, "") for name in comparison.techniques},
@@ -46,6 +51,8 @@ def to_json(comparison: Comparison, tables: Sequence[CostTable] = (), verbose: b
             for (technique, bench), why in sorted(comparison.absent.items())
         ],
     }
+    if paper is not None:
+        document["paper"] = dict(paper)
     if comparison.sequences:
         document["sequences"] = [
             {"technique": technique, "bench": bench, "steps": [step._asdict() for step in steps]}

@@ -12,9 +12,10 @@ Published numbers stay on the paper's side of the table: they price nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from itertools import combinations
+from typing import Any
 
 from pvhv.observe.compare.costs import CostTable
 from pvhv.observe.compare.findings import Finding, Material, findings
@@ -47,6 +48,23 @@ def report(paper: Paper, comparison: Comparison, table: CostTable) -> PaperRepor
         *_far_off(paper, table, priced),
     )
     return PaperReport(f"{paper.title} ({paper.citation})", grids, said)
+
+
+def plain(paper: Paper, comparison: Comparison, table: CostTable) -> dict[str, Any]:
+    """The published rows and all findings as plain values, for JSON."""
+    whole = report(paper, comparison, table)
+    return {
+        "name": paper.name,
+        "citation": paper.citation,
+        "unit": paper.unit,
+        "published": [
+            {"bench": row.bench, "column": column, "technique": technique, "value": decimal(row.values[column])}
+            for row in paper.rows
+            for column, technique in paper.columns.items()
+        ],
+        "ranks": [dict(zip(("bench", "ours", "theirs", "pairs"), row, strict=True)) for row in whole.grids[1].rows],
+        "findings": [asdict(finding) for finding in whole.findings],
+    }
 
 
 def _results(

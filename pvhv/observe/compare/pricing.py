@@ -14,12 +14,12 @@ Not modelled: cold caches, and a monitor's work beyond the primitives; so estima
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
-from pvhv.observe.compare.costs import CostTable
+from pvhv.observe.compare.costs import PRIMITIVES, CostTable
 from pvhv.observe.compare.names import BARE, DEPRIVILEGED, HARDWARE, NESTED
 from pvhv.observe.compare.records import Comparison, Counts
 
@@ -67,7 +67,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Estimated cycles of one operation under one table; or why there are none."""
+    """Estimated cycles of one operation under one table; or why there are none.
+
+    `uncounted` names what the technique needs a price for but has no count of: the estimate is without it.
+    """
 
     technique: str
     bench: str
@@ -97,13 +100,28 @@ def estimate(counts: Counts, table: CostTable) -> Estimate:
         Line(metric, reason, primitive, Fraction(count, counts.operations), table.price(primitive, reason).cycles)
         for metric, reason, primitive, count in _priced(counts)
     )
-    uncounted = tuple(name for name in ("instructions.kernel", *_PLAIN) if counts.scalars.get(name) is None)
+    uncounted = tuple(
+        metric
+        for metric, primitive in _PLAIN.items()
+        if counts.scalars.get(metric) is None and counts.technique in PRIMITIVES[primitive][1]
+    )
     return Estimate(counts.technique, counts.bench, table.name, lines, uncounted)
 
 
 def estimates(comparison: Comparison, table: CostTable) -> dict[tuple[str, str], Estimate]:
     """Estimates of all counts, by (technique, bench)."""
     return {(each.technique, each.bench): estimate(each, table) for each in comparison}
+
+
+def gaps(priced: Mapping[tuple[str, str], Estimate]) -> dict[str, tuple[str, ...]]:
+    """By technique: what its estimates are without though another technique's have it."""
+    counted = {line.metric for estimate in priced.values() for line in estimate.lines}
+    missing: dict[str, dict[str, None]] = {}
+    for estimate in priced.values():
+        for metric in estimate.uncounted:
+            if metric in counted:
+                missing.setdefault(estimate.technique, {})[metric] = None
+    return {technique: tuple(metrics) for technique, metrics in missing.items()}
 
 
 def exit_primitive(technique: str, reason: str) -> str:

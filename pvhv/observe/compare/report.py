@@ -17,7 +17,7 @@ from fractions import Fraction
 
 from pvhv.observe.compare.costs import CostTable
 from pvhv.observe.compare.names import BARE
-from pvhv.observe.compare.pricing import Estimate, estimates
+from pvhv.observe.compare.pricing import Estimate, estimates, gaps
 from pvhv.observe.compare.records import ASIDE, SCALARS, Comparison, Counts, decimal
 
 TOP = 3
@@ -72,6 +72,9 @@ def cycles(comparison: Comparison, table: CostTable, verbose: bool = False) -> G
         return with_ratio(priced.get((technique, bench)), priced.get((BARE, bench)))
 
     notes = [f"{name}: {table.lacks[name]}" for name in comparison.techniques if name in table.lacks]
+    for name, metrics in gaps(priced).items():
+        without = ", ".join(metric.replace("_", " ") for metric in metrics)
+        notes.append(f"{name}: without {without}, which it does not count")
     if verbose:
         notes.append(table.provenance())
     return _matrix(f"Estimated cycles per operation under {table.name} ({table.title})", comparison, cell, notes)

@@ -218,6 +218,7 @@ class Paravirtual:
         """(scalars, families). A PV guest has no shadow or nested tables, and nothing is translated."""
         names = ("faults_delivered", "interrupts_delivered", "page_table_updates", "tlb_flushes", "tlb_page_flushes")
         scalars: dict[str, int | None] = {name: self.scalars[name] for name in names}
+        scalars["ring_crossings"] = 0  # of a 64-bit guest, each takes an exit
         families: dict[str, dict[Any, int]] = {"exits": dict(self.exits), "batch_sizes": dict(self.batches)}
         return scalars, families | {"engine_assists": dict(self.assists)}
 
