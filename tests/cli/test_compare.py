@@ -30,6 +30,7 @@ QUICK = ("-t", "bare,hw-nested", "-b", "in", "-b", "callret")
         (("--plot", "none/a.svg"), "cannot write none/a.svg: No such file or directory"),
         (("--plot", "a.pdf"), "cannot plot to a.pdf"),
         (("--json", "--csv"), "--json and --csv are two answers"),
+        (("--csv", "--explain", "in"), "--csv holds counts and estimates alone"),
         (("--all", "-b", "in"), "--bench and --all contradict each other"),
         (("--paper", "xen-2003", "-b", "in"), "--paper chooses techniques and benchmarks itself"),
     ],
