@@ -288,10 +288,8 @@ class ShadowPaging:
     def _table_written(self, gfn: int, offset: int, size: int) -> None:
         indices = range(offset >> 3, (offset + size + 7) >> 3)
         self.counts.add("page_table_updates", len(indices))
-        odd = size > LARGE_STORE or offset & 7 or size & 7
-        for index in indices:
-            odd = odd or self._unlikely(self.physical.word(gfn << 12 | index << 3))
-        if self._gone(gfn, bool(odd), size) and self.unshadow(gfn):
+        odd = _odd(offset, size) or any(self._unlikely(self.physical.word(gfn << 12 | index << 3)) for index in indices)
+        if self._gone(gfn, odd, size) and self.unshadow(gfn):
             return
         for page in list(self.pages.tables[gfn]):
             if page.mfn in self.pages.pages:  # a table that maps itself may have taken itself away
@@ -365,7 +363,8 @@ class ShadowPaging:
         self._settle()
 
     def _drop(self, but: ShadowPage | None) -> None:
-        self.counts.add("shadow_drops")
+        if self.pages.pages:
+            self.counts.add("shadow_drops")
         self.pages.drop_all(but, self.vmm_slot)
         self._roots.clear()
         self.current = but
@@ -388,3 +387,10 @@ class ShadowPaging:
             pages.reduced = False
             self.counts.add("tlb_flushes")
             self.flush_tlb()
+
+
+def _odd(offset: int, size: int) -> bool:
+    """Whether hardly anybody would store to an entry so. (But a kernel may clear a bit of its first byte.)"""
+    if offset & 7 == 0:
+        return size in (2, 3) or (size > 8 and size & 7 != 0)
+    return size < 4 or (offset & 7) + size > 8

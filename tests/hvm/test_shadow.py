@@ -297,13 +297,32 @@ def test_a_table_that_nothing_leads_to_is_written_freely() -> None:
     guest.check()
 
 
-def test_a_table_that_is_filled_with_something_else_is_none() -> None:
+@pytest.mark.parametrize(
+    ("offset", "data"),
+    [(0, b"so"), (3, b"me"), (5, b"text"), (0, b"that is no entry."), (8, b"a" + b"\xff" * 7)],
+)
+def test_a_table_that_is_filled_with_something_else_is_none(offset: int, data: bytes) -> None:
     guest = a_guest()
     guest.access(VA)
     for n in range(ODD_STORES):
         assert L1 in guest.shadow.pages.tables
-        guest.store(L1 << 12 | n << 3, b"text")
+        guest.store((L1 << 12 | n << 5) + offset, data)
     assert L1 not in guest.shadow.pages.tables
+    guest.check()
+
+
+@pytest.mark.parametrize(("offset", "data"), [(0, b"\0"), (0, bytes(4)), (4, bytes(4)), (0, bytes(8)), (0, bytes(16))])
+def test_stores_as_kernels_do_them_leave_a_table_what_it_is(offset: int, data: bytes) -> None:
+    guest = a_guest()
+    guest.access(VA)
+    for n in range(4 * ODD_STORES):
+        guest.store((L1 << 12 | n << 4) + offset, data)
+    assert L1 in guest.shadow.pages.tables
+    guest.check()
+
+
+def test_a_large_store_is_none_to_a_table() -> None:
+    guest = a_guest()
     guest.access(VA)
     guest.store(L1 << 12, bytes(LARGE_STORE + 8))
     assert L1 not in guest.shadow.pages.tables
