@@ -71,6 +71,7 @@ class GuestCpu(ABC):
         self.state = pcpu.state
         self.physical = physical
         self.memory = LinearMemory(self)
+        self.debug = [0, 0, 0, 0, 0, 0, 0xFFFF_0FF0, 0x400]  # DR0..7, of a technique that keeps them itself
 
     # -- what a technique decides ----------------------------------------------------------------------------------
     @property
