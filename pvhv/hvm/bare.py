@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 from pvhv.hvm import names
-from pvhv.hvm.native import NativeTechnique
+from pvhv.hvm.flushes import FlushesCounted
 
 
-class Bare(NativeTechnique):
+class Bare(FlushesCounted):
     """A machine of its own."""
 
     name: ClassVar[str] = names.BARE

@@ -12,14 +12,15 @@ from __future__ import annotations
 from typing import ClassVar
 
 from pvhv.hvm import names
+from pvhv.hvm.flushes import FlushesCounted
 from pvhv.hvm.hardware import HardwareAssisted
 
 
-class HwNested(HardwareAssisted):
+class HwNested(FlushesCounted, HardwareAssisted):
     """AMD-V with NPT."""
 
     name: ClassVar[str] = names.HW_NESTED
-    counted = HardwareAssisted.counted | {"nested_fills"}
+    counted = FlushesCounted.counted | {"nested_fills"}
 
     def first_touch(self, gpa: int) -> None:
         self.counts.exit("NPF", f"{gpa:#x}")
