@@ -28,6 +28,7 @@ from pvhv.machine.cpustate import CF, DF, RAX, RBX, RCX, RDX, RSP, ZF
 FAR_KINDS: Final = (OpKind.FAR_BRANCH16, OpKind.FAR_BRANCH32)
 NEAR_KINDS: Final = (OpKind.NEAR_BRANCH16, OpKind.NEAR_BRANCH32, OpKind.NEAR_BRANCH64)
 ITERATIONS: Final = 1 << 16
+PAGE_OFFSET: Final = 0xFFF
 CONDITIONS: Final = ("o", "no", "b", "ae", "e", "ne", "be", "a", "s", "ns", "p", "np", "l", "ge", "le", "g")
 
 
@@ -184,6 +185,8 @@ def _string(context: Context) -> bool | None:
         advance(context, target, mask, step)
         if repeated:
             count_down(context, mask)
+        if not state[target] & PAGE_OFFSET:
+            break  # the page behind may be one that the guest can store to by itself
     if not (repeated and state[RCX] & mask):
         state[cs.RIP] = behind
     return True

@@ -21,8 +21,10 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from pvhv.core.errors import DomainCrash
-from pvhv.hvm import hw_decode, names
+from pvhv.hvm import arch, decode, names
+from pvhv.hvm.cpuid import NOTHING
 from pvhv.hvm.crshadow import ControlShadowCpu
+from pvhv.hvm.emulate import Emulator, Unknown
 from pvhv.hvm.guest import HvmGuest
 from pvhv.hvm.hardware import HardwareAssisted
 from pvhv.hvm.memory import GuestPhysical, PageFault, PagingModeUnsupported, walk
@@ -46,6 +48,36 @@ class MachineMemory(GuestPhysical):
         return gfn if 0 <= gfn < self.ram.frames else None
 
 
+class Outside:
+    """What instructions that are carried out may want of the world (emulate.Monitor)."""
+
+    def __init__(self, technique: HwShadow) -> None:
+        self.technique = technique
+        self.guest = technique.guest
+
+    def port_read(self, port: int, size: int) -> int:
+        return self.guest.platform.bus.read(port, size)
+
+    def port_write(self, port: int, size: int, value: int) -> None:
+        self.guest.platform.bus.write(port, size, value)
+
+    def timestamp(self) -> int:
+        return self.guest.timeline.now()
+
+    def cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
+        return self.technique.leaves.get(leaf, NOTHING)
+
+    def halt(self) -> None:
+        self.guest.halt()
+
+    def forget_page(self, va: int) -> None:
+        self.technique.shadow.invlpg(va)
+
+    def software_interrupt(self, vector: int, length: int) -> None:
+        self.technique.cpu.rip += length
+        arch.deliver(self.technique.cpu, vector, software=True)
+
+
 class HwShadow(HardwareAssisted):
     """AMD-V without NPT."""
 
@@ -58,6 +90,7 @@ class HwShadow(HardwareAssisted):
         super().__init__(guest)
         self.cpu: ControlShadowCpu = ControlShadowCpu(self.pcpu, guest.physical)
         self.shadow = ShadowPaging(guest.physical, self.cpu, guest, self.counts, self.pcpu.flush_tlb)
+        self.emulator = Emulator(self.cpu, Outside(self))
         self._let_gone = (0, 0)  # RIP and frame
         self.cpu.root = self.shadow.root
         self.cpu.memory.wrote = self._wrote
@@ -78,7 +111,7 @@ class HwShadow(HardwareAssisted):
                 pcpu.on_exit(code + number, self._emulated(f"CR{number}_{what}"))
         pcpu.aux[cs.INTERCEPT_CR] = intercepts
         self.state[cs.INTERCEPT] |= svm.intercept_bit(svm.VMEXIT_INVLPG)
-        pcpu.on_exit(svm.VMEXIT_INVLPG, self._invlpg)
+        pcpu.on_exit(svm.VMEXIT_INVLPG, self._emulated("INVLPG"))
 
     def reset(self, entry: int, rbx: int) -> None:
         self.shadow.drop()
@@ -106,7 +139,7 @@ class HwShadow(HardwareAssisted):
         self.counts.add("emulated_instructions")
         try:
             self._carry_out()
-        except hw_decode.Unknown:
+        except Unknown:
             self._let_go(address, outcome)
 
     def _let_go(self, va: int, outcome: Outcome) -> None:
@@ -126,11 +159,6 @@ class HwShadow(HardwareAssisted):
 
         return exit_
 
-    def _invlpg(self) -> None:
-        self.counts.exit("INVLPG")
-        self._emulate()
-        self.shadow.invlpg(0)
-
     def _read_cr8(self) -> None:
         self.counts.assist("cr8")
         self._carry_out()
@@ -139,16 +167,15 @@ class HwShadow(HardwareAssisted):
         self.counts.add("emulated_instructions")
         try:
             self._carry_out()
-        except hw_decode.Unknown:
+        except Unknown:
             raise self._undecoded() from None
 
     def _carry_out(self) -> None:
         """Do what the instruction at RIP does."""
         try:
-            self.guarded(lambda: hw_decode.carry_out(self.cpu))()
+            self.guarded(lambda: self.emulator.execute(decode.fetch(self.cpu)))()
         except PagingModeUnsupported:
             raise DomainCrash("the guest left long mode, which hw-shadow cannot follow") from None
-        self.state[cs.HFLAGS] &= ~cs.HF_INHIBIT_IRQ
 
     def close(self) -> None:
         self.shadow.close()
