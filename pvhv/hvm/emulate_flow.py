@@ -12,10 +12,10 @@ from __future__ import annotations
 from pvhv.core.stores import ones
 from pvhv.hvm import arch, descriptors
 from pvhv.hvm.emulate import Context, handles
-from pvhv.hvm.emulate_system import CONTROL, DEBUG, MASK32, loaded_flags, move_control, move_debug, privileged
+from pvhv.hvm.emulate_system import CONTROL, DEBUG, loaded_flags, move_control, move_debug, privileged
 from pvhv.hvm.guestcpu import EFER_SCE, FLAG_LONG, FLAT_LIMIT, MSR_EFER, MSR_STAR, Segment
 from pvhv.hvm.memory import GeneralProtection, InvalidOpcode
-from pvhv.hvm.operands import SEGMENTS, canonical
+from pvhv.hvm.operands import MASK32, SEGMENTS, canonical
 from pvhv.machine import cpustate as cs
 from pvhv.machine.cpustate import NT, RCX, RF, RSP, VM
 

@@ -352,7 +352,9 @@ def _partly(context: Context, register: int, mask: int, value: int) -> None:
 @handles("hlt")
 def _hlt(context: Context) -> bool:
     privileged(context)
-    context.cpu.state[cs.RIP] = context.next_rip()
+    state = context.state
+    state[cs.RIP] = context.next_rip()
+    state[cs.HFLAGS] &= ~cs.HF_INHIBIT_IRQ  # an STI just before: from now on interrupts come
     context.monitor.halt()
     return True
 

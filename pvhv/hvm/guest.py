@@ -137,7 +137,7 @@ class HvmGuest:
                 self.technique.window_opened()
             self.technique.inject(pic.acknowledge())
         self.waiting = pic.pending()
-        self.pcpu.interrupt_window(self.waiting)
+        self.pcpu.interrupt_window(self.waiting and self.technique.window_by_engine())
         self.interrupted = False
 
     def _interrupt(self) -> None:

@@ -29,9 +29,10 @@ from pvhv.machine.cpustate import RDI, RIP, RSI, RSP
 
 MASK32, MASK64 = 0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF
 SS_FAULT: Final = 12
+NO_REGISTER: Final = 0
 XMM0: Final = 824 // 8  # in the state; eight words each
 
-SEGMENTS: Final = {
+SEGMENTS: Final[dict[int, int]] = {
     Register.ES: cs.ES, Register.CS: cs.CS, Register.SS: cs.SS,
     Register.DS: cs.DS, Register.FS: cs.FS, Register.GS: cs.GS,
 }  # fmt: skip
@@ -40,7 +41,7 @@ _IMMEDIATES: Final = frozenset({
     OpKind.IMMEDIATE8TO16, OpKind.IMMEDIATE8TO32, OpKind.IMMEDIATE8TO64, OpKind.IMMEDIATE32TO64,
 })  # fmt: skip
 # Implicit memory operands: (register, bytes of the address).
-_STRINGS: Final = {
+_STRINGS: Final[dict[int, tuple[int, int]]] = {
     OpKind.MEMORY_SEG_SI: (RSI, 2), OpKind.MEMORY_SEG_ESI: (RSI, 4), OpKind.MEMORY_SEG_RSI: (RSI, 8),
     OpKind.MEMORY_ESDI: (RDI, 2), OpKind.MEMORY_ESEDI: (RDI, 4), OpKind.MEMORY_ESRDI: (RDI, 8),
 }  # fmt: skip
@@ -62,7 +63,7 @@ def _general() -> dict[int, tuple[int, int, int]]:
 
 
 GENERAL: Final = _general()
-XMM: Final = {Register.XMM0 + n: n for n in range(16)}
+XMM: Final[dict[int, int]] = {Register.XMM0 + n: n for n in range(16)}
 
 
 def canonical(address: int) -> bool:
@@ -95,19 +96,19 @@ class Operands:
     def offset(self) -> int:
         """The effective address of the memory operand, without its segment."""
         of = self.iced
-        base, index = of.memory_base, of.memory_index
+        base, index = int(of.memory_base), int(of.memory_index)
         address = of.memory_displacement
         wide = MASK64 if self.bits == 64 else MASK32
         if base in (Register.RIP, Register.EIP):
             address += self.state[RIP]
             wide = MASK64 if base == Register.RIP else MASK32
-        elif base:
+        elif base != NO_REGISTER:
             address += self.register(base)
             wide = ones(GENERAL[base][2])
-        if index:
+        if index != NO_REGISTER:
             address += self.register(index) * of.memory_index_scale
             wide = ones(GENERAL[index][2])
-        if not base and not index and of.memory_displ_size in (2, 4) and self.bits != 64:
+        if base == index == NO_REGISTER and of.memory_displ_size in (2, 4) and self.bits != 64:
             wide = ones(of.memory_displ_size)
         return int(address & wide)
 

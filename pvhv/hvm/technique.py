@@ -52,6 +52,10 @@ class Technique(ABC):
     def inject(self, vector: int) -> None:
         """Let the guest take an external interrupt."""
 
+    def window_by_engine(self) -> bool:
+        """Whether the engine can tell, by RFLAGS, when the guest will take the interrupt that waits."""
+        return True
+
     def interrupted(self) -> None:
         """An external interrupt came while the guest ran."""
         return

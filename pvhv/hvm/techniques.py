@@ -7,5 +7,7 @@ from pvhv.hvm.bare import Bare
 from pvhv.hvm.hw_nested import HwNested
 from pvhv.hvm.hw_shadow import HwShadow
 from pvhv.hvm.technique import Technique
+from pvhv.hvm.trap_emulate import TrapEmulate
 
-TECHNIQUES: dict[str, type[Technique]] = {technique.name: technique for technique in (Bare, HwShadow, HwNested)}
+ALL: tuple[type[Technique], ...] = (Bare, TrapEmulate, HwShadow, HwNested)
+TECHNIQUES: dict[str, type[Technique]] = {technique.name: technique for technique in ALL}
