@@ -22,9 +22,10 @@ from pvhv.abi.errno import Errno
 from pvhv.core.calls.cpu import ASSISTS, trap_of
 from pvhv.core.debugregs import DR6_DEFAULT, DR7_DEFAULT, set_register
 from pvhv.core.descriptors import FIRST_RESERVED_GDT_ENTRY
-from pvhv.core.emulate import CR4_CHANGEABLE, CR4_GUEST, canonical
+from pvhv.core.emulate import CR4_CHANGEABLE, CR4_GUEST
 from pvhv.core.errors import HypercallError
 from pvhv.core.guestmem import HYPERVISOR_VIRT_END, LOWER_END
+from pvhv.core.msrs import canonical
 from pvhv.core.vcpu import NO_TRAP, VCPU
 from pvhv.machine.cpustate import (
     CR0,

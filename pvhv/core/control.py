@@ -26,6 +26,7 @@ from pvhv.core import hypercall_page
 from pvhv.core.descriptors import MAX_VCPUS
 from pvhv.core.domain import DOMID_FIRST_RESERVED
 from pvhv.core.errors import HypercallError
+from pvhv.core.frames import L4, PINNED
 from pvhv.core.grants import DEFAULT_MAX_FRAMES, DEFAULT_MAX_MAPTRACK_FRAMES, MAPPINGS_PER_FRAME
 from pvhv.core.privilege import require_privilege
 from pvhv.core.runstate import RUNNING
@@ -199,6 +200,22 @@ class Control:
         if len(entries) > E820_MAX:
             raise HypercallError(Errno.EINVAL)
         self.find(domid).memory_map = b"".join(E820_ENTRY.pack(*entry) for entry in entries)
+
+    def pin_l4(self, domid: int, mfn: int) -> None:
+        """MMUEXT_PIN_L4_TABLE for a domain that does not run yet. EINVAL when the table does not pass, or is pinned."""
+        self.other(domid)
+        frames = self.hypervisor.frames
+        if not frames.get_page(mfn, domid):
+            raise HypercallError(Errno.EINVAL)
+        try:
+            frames.get_page_type(mfn, L4)
+            if frames.types[mfn] & PINNED:
+                frames.put_page_type(mfn)
+                raise HypercallError(Errno.EINVAL)
+        except HypercallError:
+            frames.put_page(mfn)
+            raise
+        frames.types[mfn] |= PINNED
 
     def setvcpucontext(self, domid: int, vcpu_id: int, context: Any) -> None:
         """Give a vCPU its registers and tables (a vcpu_guest_context). EINVAL as arch_set_info_guest has it."""

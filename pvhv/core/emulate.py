@@ -2,9 +2,9 @@
 """The privileged instructions a PV kernel may still execute.
 
 At CPL 1 and 3 they raise #GP, and here they are done for the guest as far as Xen does them: reading and writing control
-and debug registers, some MSRs, clts, hlt's relatives, port I/O and cli/sti where the vCPU's IOPL allows it, rdtsc
-where the clock is virtual. What Xen does not do stays the #GP it was. CPUID comes natively (the engine's AMD-V
-intercepts it) or by Xen's forced-emulation prefix, `ud2; .ascii "xen"; cpuid`.
+and debug registers, some MSRs (pvhv.core.msrs), clts, hlt's relatives, port I/O and cli/sti where the vCPU's IOPL
+allows it, rdtsc where the clock is virtual. What Xen does not do stays the #GP it was. CPUID comes natively (the
+engine's AMD-V intercepts it) or by Xen's forced-emulation prefix, `ud2; .ascii "xen"; cpuid`.
 
 Each instruction is decoded from the guest's bytes at RIP; a few prefixes and the two-byte opcodes named in the tables
 are all there is to decode.
@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING
 from pvhv.core import cpuid
 from pvhv.core.debugregs import get_register, set_register
 from pvhv.core.errors import GuestFault, HypercallError, Restart
-from pvhv.machine.cpustate import CR4, FS_BASE, GS_BASE, RAX, RBX, RCX, RDX, RIP
+from pvhv.core.msrs import Msrs
+from pvhv.machine.cpustate import CR4, RAX, RBX, RCX, RDX, RIP
 
 if TYPE_CHECKING:
     from pvhv.core.cpu import Cpu
@@ -41,15 +42,6 @@ CR4_TSD = 1 << 2
 CR4_GUEST = 0x0000_0660  # OSXMMEXCPT OSFXSR MCE PAE
 CR4_CHANGEABLE = CR4_TSD | 1 << 3  # TSD, DE
 
-EFER = 0xD01  # SCE LME LMA NX
-XEN_PAT = 0x0501_0007_0406
-
-MSR_TSC, MSR_APIC_BASE, MSR_MISC_ENABLE, MSR_PAT = 0x10, 0x1B, 0x1A0, 0x277
-MSR_EFER, MSR_FS_BASE, MSR_GS_BASE, MSR_SHADOW_GS_BASE = 0xC000_0080, 0xC000_0100, 0xC000_0101, 0xC000_0102
-APIC_BASE = 0xFEE0_0000 | 1 << 11
-APIC_BASE_BSP = 1 << 8
-GUEST_MISC_ENABLE = 1 << 11 | 1 << 12 | 1 << 23  # BTS and PEBS unavailable, xTPR messages disabled
-
 
 class Emulator:
     """Emulation on one pCPU; every method works on the live state of the vCPU that runs."""
@@ -59,6 +51,7 @@ class Emulator:
         self.cpu = cpu
         self.traps = traps
         self.state = cpu.state
+        self.msrs = Msrs(hypervisor, cpu)
         self._again = False
         self._cpuid: dict[int, dict[int, cpuid.Leaf]] = {}
         self._two_byte: dict[int, Callable[[VCPU, bytes, int], bool]] = {
@@ -243,47 +236,16 @@ class Emulator:
     # -- MSRs and time ---------------------------------------------------------------------------------------------
     def _rdmsr(self, vcpu: VCPU, modrm: bytes, rex: int) -> bool:
         state = self.state
-        index = state[RCX] & MASK32
-        if index == MSR_FS_BASE:
-            value = state[FS_BASE]
-        elif index == MSR_GS_BASE:
-            value = state[GS_BASE]
-        elif index == MSR_SHADOW_GS_BASE:
-            value = vcpu.gs_base_user
-        elif index == MSR_EFER:
-            value = EFER
-        elif index == MSR_PAT:
-            value = XEN_PAT
-        elif index == MSR_APIC_BASE:
-            value = APIC_BASE | (APIC_BASE_BSP if vcpu.vcpu_id == 0 else 0)
-        elif index == MSR_TSC:
-            value = self.hypervisor.guest_tsc(vcpu)
-        elif index == MSR_MISC_ENABLE:
-            value = GUEST_MISC_ENABLE
-        else:
+        value = self.msrs.read(vcpu, state[RCX] & MASK32)
+        if value is None:
             return False
         state[RAX], state[RDX] = value & MASK32, value >> 32
         return True
 
     def _wrmsr(self, vcpu: VCPU, modrm: bytes, rex: int) -> bool:
         state = self.state
-        index = state[RCX] & MASK32
         value = (state[RAX] & MASK32) | (state[RDX] & MASK32) << 32
-        if index in (MSR_FS_BASE, MSR_GS_BASE, MSR_SHADOW_GS_BASE):
-            if not canonical(value):
-                return False
-            if index == MSR_FS_BASE:
-                state[FS_BASE] = value
-            elif index == MSR_GS_BASE:
-                state[GS_BASE] = value
-            else:
-                vcpu.gs_base_user = value
-            return True
-        if index == MSR_EFER:
-            return value == EFER
-        if index == MSR_PAT:
-            return value == XEN_PAT
-        return index == MSR_MISC_ENABLE
+        return self.msrs.write(vcpu, state[RCX] & MASK32, value)
 
     def _rdtsc(self, vcpu: VCPU, modrm: bytes, rex: int) -> bool:
         if vcpu.cr4 & CR4_TSD and not vcpu.kernel_mode:
@@ -313,8 +275,3 @@ class Emulator:
             if room >= 15:
                 raise
             return self._fetch(vcpu, rip, room)
-
-
-def canonical(address: int) -> bool:
-    """Whether bits 63..47 are all equal."""
-    return address >> 47 in (0, 0x1FFFF)

@@ -27,8 +27,9 @@ from typing import TYPE_CHECKING
 from pvhv.core.cpu import KERNEL_CPL, Cpu
 from pvhv.core.descriptors import PERDOMAIN_VIRT_START, DescriptorTables
 from pvhv.core.dispatch import MASK64, NEG_EFAULT, NEG_ENOSYS, Continue, continue_by_registers
-from pvhv.core.emulate import Emulator, canonical
+from pvhv.core.emulate import Emulator
 from pvhv.core.errors import DomainCrash, GuestFault, HypercallError, Restart
+from pvhv.core.msrs import canonical
 from pvhv.core.ptwr import WRITE_DENIED, WritablePageTables
 from pvhv.core.traps import VCPU_INFO_CR2, Traps
 from pvhv.machine.cpustate import CS, DF, EFLAGS, ERROR_CODE, HF_CS64, HFLAGS, RAX, RIP, SS

@@ -60,6 +60,8 @@ class VCPU:
         self.iobmp_limit = 0
         self.cr4 = 0x660  # PAE MCE OSFXSR OSXMMEXCPT
 
+        self.mcg_status = 0  # MCG_STATUS keeps what is written to it
+
         # -- memory
         self.guest_table = 0  # mfn of the kernel's L4 (MMUEXT_NEW_BASEPTR)
         self.guest_table_user = 0  # mfn of the user L4 (MMUEXT_NEW_USER_BASEPTR), 0 for none

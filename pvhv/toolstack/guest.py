@@ -168,6 +168,8 @@ class Guest:
         domain_store.make_nodes(self.store, domain.domid, self.name, self.handle, self.config)
         console_mfn, store_mfn = (mfns[plan.areas[name].pfn] for name in ("console", "xenstore"))
         domain_store.describe_rings(self.store, domain.domid, ports, console_mfn, store_mfn)
+        # Pinned, as a kernel expects to find it that makes tables of its own and then unpins these.
+        self.control.pin_l4(domain.domid, mfns[plan.tables[4, 0]])
         self.control.setvcpucontext(domain.domid, 0, builder.first_context(pages, self.kernel, plan))
         self._connect(ports)
 

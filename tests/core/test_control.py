@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import inspect
+import struct
 from typing import Any
 from uuid import UUID
 
@@ -24,13 +25,17 @@ from pvhv.abi.control import (
 )
 from pvhv.abi.errno import Errno
 from pvhv.abi.memory import E820_ENTRY, E820_RAM
+from pvhv.abi.xen import HYPERVISOR_mmuext_op
+from pvhv.core.calls.mmuext import UNPIN
 from pvhv.core.control import (
     Control,
     XEN_DOMINF_blocked,
     XEN_DOMINF_paused,
     XEN_DOMINF_shutdown,
 )
+from pvhv.core.domain import DOMID_SELF
 from pvhv.core.errors import HypercallError
+from pvhv.core.frames import PINNED
 from tests.core.guests import Machine
 
 
@@ -129,6 +134,20 @@ def test_memory_for_a_domain(world: World) -> None:
     world.dom0.set_memory_map(world.domid, [(0, 4096, E820_RAM)])
     assert world.guest.memory_map == E820_ENTRY.pack(0, 4096, E820_RAM)
     assert refused(world.dom0.set_memory_map, world.domid, [(0, 1, 1)] * 129) == Errno.EINVAL
+
+
+def test_a_table_is_pinned_in_a_domains_name(world: World) -> None:
+    frames, root = world.hv.frames, world.guest.vcpus[0].guest_table
+    refs, uses = frames.refs[root], frames.type_counts[root]
+    world.dom0.pin_l4(world.domid, root)
+    assert frames.types[root] & PINNED and (frames.refs[root], frames.type_counts[root]) == (refs + 1, uses + 1)
+    for wrong in (root, 2, world.hv.m2p[0] + 10**6):  # pinned already; somebody else's; no frame
+        assert refused(world.dom0.pin_l4, world.domid, wrong) == Errno.EINVAL
+    assert (frames.refs[root], frames.type_counts[root]) == (refs + 1, uses + 1)
+    vcpu = world.guest.vcpus[0]
+    unpin = world.machine.put(vcpu, 8, struct.pack("<3Q", UNPIN, root, 0))
+    assert world.machine.call(vcpu, HYPERVISOR_mmuext_op, unpin, 1, 0, DOMID_SELF) == 0
+    assert (frames.refs[root], frames.type_counts[root]) == (refs, uses)
 
 
 def test_a_hypercall_page_is_filled_on_request(world: World) -> None:

@@ -101,6 +101,29 @@ def test_interrupt_flag_instructions_need_iopl_and_do_nothing(lab: Lab) -> None:
     assert mask(lab, domain) == 0
 
 
+def test_machine_check_and_power_registers(lab: Lab) -> None:
+    """Two banks of a virtual machine check, in which nothing happened; registers of power are void."""
+    ones = 0xFFFF_FFFF_FFFF_FFFF
+    values = {0x179: 2, 0x17A: 0, 0x17B: 0, 0x400: ones, 0x401: 0, 0x402: 0, 0x403: 0, 0x404: ones, 0x405: 0, 0x408: 0}
+    values |= {0x47F: 0, 0x280: 0, 0x8B: 0, 0xC001_0015: 0, 0xC001_001F: 0, 0xC001_0062: 0, 0xC001_1029: 2}
+
+    def write(msr: int) -> Code:
+        return kernel().mov(asm.RAX, 5).mov(asm.RDX, 0).mov(asm.RCX, msr).raw("0f 30")
+
+    def read(msr: int, before: Code | None = None) -> int:
+        code = (before or kernel()).mov(asm.RCX, msr).mov(asm.RAX, 1).mov(asm.RDX, 1).raw("0f 32")
+        state = after(lab, code.move(asm.R8, asm.RAX))
+        return int(state[R8] | state[RDX] << 32)
+
+    assert {msr: read(msr) for msr in values} == values
+    for msr in (0x179, 0x17B, 0x280, 0x400, 0x408, 0xC001_001F, 0xC001_0015, 0xC001_0062, 0xC001_1029):
+        assert read(msr, write(msr)) == values[msr], hex(msr)
+    after(lab, write(0xE7))  # APERF's companion may be written, not read
+    assert read(0x17A, write(0x17A)) == 5  # MCG_STATUS keeps what it is given
+    for msr in (0x401, 0x402, 0x407, 0x4D0, 0x8B):
+        assert lab.trap(write(msr)).vector == GP, hex(msr)
+
+
 def test_msrs(lab: Lab) -> None:
     def wrmsr(code: Code, msr: int, value: int) -> Code:
         return code.mov(asm.RCX, msr).mov(asm.RAX, value & 0xFFFF_FFFF).mov(asm.RDX, value >> 32).raw("0f 30")

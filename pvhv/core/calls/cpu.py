@@ -25,8 +25,8 @@ from pvhv.abi.mmu import SET_GDT, UPDATE_DESCRIPTOR
 from pvhv.core.debugregs import get_register, set_register
 from pvhv.core.descriptors import FIRST_RESERVED_GDT_ENTRY
 from pvhv.core.dispatch import Continue, handles, hypercall
-from pvhv.core.emulate import canonical
 from pvhv.core.errors import HypercallError
+from pvhv.core.msrs import canonical
 from pvhv.core.vcpu import NO_TRAP, VCPU, Trap
 from pvhv.machine.cpustate import FS_BASE, GS_BASE
 
