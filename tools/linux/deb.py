@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Files out of a Debian package, without root, without dpkg, on any system.
+
+A .deb is an `ar` archive whose member data.tar.* holds the files. Only the files that are asked for are read;
+nothing is written to disk. xz and gzip are Python's own; a package packed otherwise (Ubuntu's zstd) goes through
+`dpkg-deb` where there is one.
+
+Read beside it: deb(5).
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import io
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+
+AR_MAGIC = b"!<arch>\n"
+AR_HEADER = 60
+
+
+class BadPackage(Exception):
+    """The file is no package, or not what was looked for; the text says so in one sentence."""
+
+
+def is_deb(path: Path) -> bool:
+    """Whether a file is a package rather than something out of one."""
+    with path.open("rb") as file:
+        return file.read(len(AR_MAGIC)) == AR_MAGIC
+
+
+def extract(path: Path, pattern: str) -> tuple[str, bytes]:
+    """The first file whose path (without a leading "./") matches: its path and its bytes."""
+    try:
+        with tarfile.open(fileobj=_data(path), mode="r:*") as tar:
+            for member in tar:
+                name = member.name.removeprefix("./")
+                if member.isfile() and fnmatch.fnmatchcase(name, pattern):
+                    file = tar.extractfile(member)
+                    assert file is not None
+                    return name, file.read()
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise BadPackage(f"{path} is damaged: {error}") from None
+    raise BadPackage(f"{path} has no {pattern} in it")
+
+
+def _data(path: Path) -> io.BytesIO:
+    """The tar of the package's files, still packed."""
+    data = path.read_bytes()
+    if data[: len(AR_MAGIC)] != AR_MAGIC:
+        raise BadPackage(f"{path} is not a Debian package")
+    at = len(AR_MAGIC)
+    while at + AR_HEADER <= len(data):
+        name = data[at : at + 16].decode("ascii", "replace").rstrip(" /")
+        digits = data[at + 48 : at + 58].strip()
+        if not digits.isdigit() or at + AR_HEADER + int(digits) > len(data):
+            break
+        size = int(digits)
+        at += AR_HEADER
+        if name.startswith("data.tar"):
+            if name.endswith((".xz", ".gz", ".tar", ".bz2")):
+                return io.BytesIO(data[at : at + size])
+            return _by_dpkg(path, name)
+        at += size + size % 2
+    raise BadPackage(f"{path} is damaged, or cut short: it has no data.tar")
+
+
+def _by_dpkg(path: Path, member: str) -> io.BytesIO:
+    dpkg = shutil.which("dpkg-deb")
+    if dpkg is None:
+        raise BadPackage(f"{path} is packed as {member}, which takes dpkg-deb to open")
+    done = subprocess.run([dpkg, "--fsys-tarfile", str(path)], capture_output=True, check=False)
+    if done.returncode:
+        raise BadPackage(f"dpkg-deb cannot open {path}: {done.stderr.decode(errors='replace').strip()}")
+    return io.BytesIO(done.stdout)

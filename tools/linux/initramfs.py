@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The root file system a fetched kernel boots to: one static busybox and what makes a system of it.
+
+busybox's own init is process 1: it gives hvc0 a login shell, again and again, and knows `poweroff` and `reboot`
+(both give every process two seconds to end; with -f they do not). Which applets there are busybox says itself, in its
+own boot: the links are made by `busybox --install` before anything else runs, so that a busybox of any build and any
+machine's architecture will do and nothing of the guest's is executed here.
+
+A file handed over as `extra` lands under /root, executable: how tests and benchmarks bring programs along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tools.linux.cpio import Archive
+
+INIT = """\
+#!/bin/busybox sh
+/bin/busybox mkdir -p /proc /sys /dev /tmp /run /usr/bin /usr/sbin
+/bin/busybox --install -s
+export PATH=/sbin:/usr/sbin:/bin:/usr/bin HOME=/root
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev 2>/dev/null
+mkdir -p /dev/pts /dev/shm
+mount -t devpts devpts /dev/pts
+mount -t tmpfs tmpfs /tmp
+mount -t tmpfs tmpfs /run
+hostname debian
+exec /bin/busybox init </dev/console >/dev/console 2>&1
+"""
+
+INITTAB = """\
+hvc0::respawn:-/bin/sh
+::ctrlaltdel:/sbin/reboot
+::shutdown:/bin/umount -a -r
+"""
+
+PROFILE = """\
+export PATH=/sbin:/usr/sbin:/bin:/usr/bin:/root HOME=/root TERM=${TERM:-linux}
+PS1='\\h:\\w\\$ '
+cd /root
+"""
+
+PASSWD = "root::0:0:root:/root:/bin/sh\n"
+
+
+def build(busybox: bytes, extra: Mapping[str, bytes] | None = None) -> bytes:
+    """The archive."""
+    archive = Archive()
+    for name in ("proc", "sys", "dev", "tmp", "run", "root", "sbin", "usr/bin", "usr/sbin"):
+        archive.directory(name)
+    archive.file("bin/busybox", busybox, 0o755)
+    archive.file("init", INIT.encode(), 0o755)
+    archive.file("etc/inittab", INITTAB.encode())
+    archive.file("etc/profile", PROFILE.encode())
+    archive.file("etc/passwd", PASSWD.encode())
+    archive.file("etc/group", b"root:x:0:\n")
+    # The kernel opens /dev/console before it starts process 1; devtmpfs comes only later.
+    archive.character_device("dev/console", 5, 1)
+    archive.character_device("dev/null", 1, 3, 0o666)
+    for name, data in (extra or {}).items():
+        archive.file(f"root/{name}", data, 0o755)
+    return archive.to_bytes()
