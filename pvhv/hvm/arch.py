@@ -10,13 +10,15 @@ Invariant: a delivery that faults has changed nothing; the fault takes its place
 Read beside it: AMD's manual volume 2, 8.2.9 (#DF), 8.9 (long-mode interrupt control transfers), 12.2.5 (TSS); volume 3,
 SYSCALL; volume 1, 3.8 (I/O protection).
 
-Not modelled: delivery outside long mode (a kernel that faults before it gets there has no IDT yet: triple fault),
-shadow stacks, debug exceptions by DR7.
+Not modelled: delivery outside long mode (a kernel that faults before it gets there has no IDT yet: triple fault; one
+that has ends with a word about it), SYSCALL outside long mode (#UD), shadow stacks, debug exceptions by DR7.
 """
 
 from __future__ import annotations
 
+from pvhv.core.errors import DomainCrash
 from pvhv.hvm.guestcpu import (
+    EFER_SCE,
     FLAG_LONG,
     FLAG_PRESENT,
     FLAT_LIMIT,
@@ -30,7 +32,7 @@ from pvhv.hvm.guestcpu import (
     Segment,
     unpack_descriptor,
 )
-from pvhv.hvm.memory import GeneralProtection, GuestException, PageFault
+from pvhv.hvm.memory import CANONICAL_HALF, GeneralProtection, GuestException, InvalidOpcode, PageFault
 from pvhv.machine import cpustate as cs
 from pvhv.machine.cpustate import IF, IOPL, NT, RF, RSP, TF, VM
 
@@ -42,6 +44,7 @@ CONTRIBUTORY = frozenset({DE, TS, NP, SS, GP})
 TRAPS = frozenset({DB, BP, OF})  # their frames do not show RF
 
 INTERRUPT_GATE, TRAP_GATE = 14, 15
+MASK64 = (1 << 64) - 1
 CONFORMING = 1 << 10
 EXTERNAL, FROM_IDT = 1, 2
 CODE64_FLAGS, STACK_FLAGS = 0x00AF_9B00, 0x00CF_9300
@@ -83,7 +86,9 @@ def deliver(
     """Go through the guest's IDT: `software` for INT n (RIP behind it), `hardware` for an interrupt. Raises
     GuestException where a descriptor or the stack is not what it must be; nothing has changed then."""
     if not cpu.long_mode:
-        raise TripleFault
+        if vector * 8 + 7 > cpu.idtr.limit:
+            raise TripleFault
+        raise DomainCrash(f"vector {vector} came outside long mode, where nothing is delivered here")
     external = 0 if software else EXTERNAL
     selector_of_gate = vector << 3 | FROM_IDT
     base, limit = cpu.idtr
@@ -98,6 +103,8 @@ def deliver(
         raise GuestException(NP, selector_of_gate | external)
     target = gate & 0xFFFF | gate >> 32 & 0xFFFF_0000 | gate >> 32 & 0xFFFF_FFFF_0000_0000
     code_segment, level = _gate_target(cpu, gate >> 16 & 0xFFFF, external)
+    if (target + CANONICAL_HALF & MASK64) >> 48:
+        raise GeneralProtection(external)
     old_stack, rflags = cpu.segment(cs.SS), cpu.rflags
     ist = gate >> 32 & 7
     if ist:
@@ -111,8 +118,11 @@ def deliver(
     frame = [cpu.rip, cpu.segment(cs.CS).selector, shown, cpu.state[RSP], old_stack.selector]
     if code is not None:
         frame.insert(0, code)
-    top = top - 8 * len(frame) & (1 << 64) - 1
-    memory.write(top, b"".join(value.to_bytes(8, "little") for value in frame))
+    top = top - 8 * len(frame) & MASK64
+    try:
+        memory.write(top, b"".join(value.to_bytes(8, "little") for value in frame))
+    except GeneralProtection:  # not canonical
+        raise GuestException(SS, external) from None
     if level < cpu.cpl:
         cpu.set_segment(cs.SS, Segment(level, 0, FLAT_LIMIT, STACK_FLAGS))
     cpu.set_segment(cs.CS, code_segment)
@@ -148,7 +158,9 @@ def _tss_word(cpu: GuestCpu, offset: int) -> int:
 
 
 def syscall(cpu: GuestCpu) -> None:
-    """SYSCALL, of which RCX, R11 and the RIP behind it are set already (PCPU.on_syscall)."""
+    """SYSCALL, of which RCX, R11 and the RIP behind it are set already (PCPU.on_syscall). Raises InvalidOpcode."""
+    if not cpu.efer & EFER_SCE or not cpu.long_mode:
+        raise InvalidOpcode
     star = cpu.read_msr(MSR_STAR)
     from_64 = cpu.segment(cs.CS).flags & FLAG_LONG
     selector = star >> 32 & 0xFFFC

@@ -17,7 +17,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from pvhv.hvm.guestcpu import CR0_PE, EFER_LME, EFER_SCE, EFER_SVME, FLAG_LONG, NativeCpu
+from pvhv.hvm.guestcpu import (
+    CR0_PE,
+    CR4_KNOWN,
+    CR4_OSFXSR,
+    CR4_PAE,
+    CR4_PGE,
+    CR4_PSE,
+    EFER_LME,
+    EFER_SCE,
+    EFER_SVME,
+    FLAG_LONG,
+    NativeCpu,
+)
 from pvhv.hvm.memory import (
     CR0_PG,
     CR0_WP,
@@ -34,9 +46,6 @@ from pvhv.machine.pcpu import PCPU
 
 CR0_MP, CR0_EM, CR0_TS, CR0_ET, CR0_NE, CR0_AM, CR0_NW, CR0_CD = (1 << n for n in (1, 2, 3, 4, 5, 18, 29, 30))
 CR0_KNOWN: Final = CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG
-CR4_DE, CR4_PSE, CR4_PAE, CR4_MCE, CR4_PGE, CR4_OSFXSR, CR4_OSXMMEXCPT = (1 << n for n in (3, 4, 5, 6, 7, 9, 10))
-CR4_TSD: Final = 1 << 2
-CR4_KNOWN: Final = CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_OSFXSR | CR4_OSXMMEXCPT
 
 
 class ControlShadowCpu(NativeCpu):

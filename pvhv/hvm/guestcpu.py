@@ -16,6 +16,8 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from pvhv.hvm.memory import (
+    ALL_ONES,
+    CANONICAL_HALF,
     CR0_PG,
     EFER_LMA,
     GeneralProtection,
@@ -40,6 +42,12 @@ CR0_PE: Final = 1
 MSR_TSC, MSR_APIC_BASE, MSR_PAT, MSR_MISC_ENABLE = 0x10, 0x1B, 0x277, 0x1A0
 MSR_EFER, MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SFMASK = 0xC000_0080, 0xC000_0081, 0xC000_0082, 0xC000_0083, 0xC000_0084
 MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE = 0xC000_0100, 0xC000_0101, 0xC000_0102
+
+
+CR4_TSD, CR4_DE, CR4_PSE, CR4_PAE, CR4_MCE, CR4_PGE, CR4_OSFXSR, CR4_OSXMMEXCPT = (
+    1 << n for n in (2, 3, 4, 5, 6, 7, 9, 10)
+)
+CR4_KNOWN: Final = CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_OSFXSR | CR4_OSXMMEXCPT
 
 
 class Segment(NamedTuple):
@@ -207,7 +215,8 @@ def unpack_descriptor(selector: int, descriptor: int) -> Segment:
 
 class LinearMemory:
     """Linear addresses, through the guest's tables. `user` says whose access it is; system accesses (descriptors,
-    stacks of a delivery) are supervisor's. All may raise PageFault, and then nothing was written."""
+    stacks of a delivery) are supervisor's. All may raise PageFault, or GeneralProtection for an address that is not
+    canonical, and then nothing was written."""
 
     def __init__(self, cpu: GuestCpu) -> None:
         self.cpu = cpu
@@ -217,7 +226,10 @@ class LinearMemory:
     def _pieces(self, va: int, size: int, *, write: bool, user: bool, fetch: bool = False) -> list[tuple[int, int]]:
         """(guest-physical address, bytes) of each page's part."""
         pieces = []
+        paged = self.cpu.cr0 & CR0_PG
         while size:
+            if paged and (va + CANONICAL_HALF & ALL_ONES) >> 48:
+                raise GeneralProtection
             step = min(size, PAGE - va % PAGE)
             translation = walk(self.cpu.physical, self.cpu, va, write=write, user=user, fetch=fetch)
             pieces.append((translation.gpa, step))
@@ -319,7 +331,13 @@ class NativeCpu(GuestCpu):
 
     @cr4.setter
     def cr4(self, value: int) -> None:
-        raise NotImplementedError("the engine writes CR4 itself")
+        # The engine would take bits that our CPUID does not offer.
+        if value & ~CR4_KNOWN or (self.long_mode and not value & CR4_PAE):
+            raise GeneralProtection
+        state = self.state
+        state[cs.CR4] = value
+        state[HFLAGS] = state[HFLAGS] & ~cs.HF_OSFXSR | (cs.HF_OSFXSR if value & CR4_OSFXSR else 0)
+        self.pcpu.flush_tlb()
 
     @property
     def cr8(self) -> int:

@@ -12,22 +12,11 @@ arch/x86/kvm/svm/svm.c (init_vmcb) for what is usually intercepted and which MSR
 from __future__ import annotations
 
 from pvhv.hvm.guest import HvmGuest
-from pvhv.hvm.guestcpu import (
-    MSR_CSTAR,
-    MSR_FS_BASE,
-    MSR_GS_BASE,
-    MSR_KERNEL_GS_BASE,
-    MSR_LSTAR,
-    MSR_SFMASK,
-    MSR_STAR,
-)
 from pvhv.hvm.native import MASK32, NativeTechnique
 from pvhv.machine import cpustate as cs
 from pvhv.machine import svm
 from pvhv.machine.cpustate import RCX
 
-PASSED_THROUGH = (MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SFMASK, MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE)
-SYSENTER_MSRS = (0x174, 0x175, 0x176)
 PORTS = 0x1_0000
 
 
@@ -44,9 +33,6 @@ class HardwareAssisted(NativeTechnique):
         state[cs.INTERCEPT] |= svm.intercept_bit(svm.VMEXIT_CPUID)
         pcpu.on_exit(svm.VMEXIT_CPUID, self._cpuid)
         pcpu.on_exit(svm.VMEXIT_MSR, self.guarded(self._msr_exit))
-        pcpu.msr_permissions[:] = b"\xff" * len(pcpu.msr_permissions)
-        for number in (*PASSED_THROUGH, *SYSENTER_MSRS):
-            self.intercept_msr(number, False)
 
     # -- exits ---------------------------------------------------------------------------------------------------------
     def _cpuid(self) -> None:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from pvhv.core.errors import DomainCrash
 from pvhv.machine.ram import PAGE_SIZE, Ram
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ CR4_SMEP, CR4_SMAP = 1 << 20, 1 << 21
 EFER_LMA, EFER_NXE = 1 << 10, 1 << 11
 AC: Final = 1 << 18
 ALL_ONES: Final = (1 << 64) - 1
+CANONICAL_HALF: Final = 1 << 47
 
 
 class GuestException(Exception):
@@ -74,8 +76,11 @@ class InvalidOpcode(GuestException):
         super().__init__(UD)
 
 
-class PagingModeUnsupported(Exception):
+class PagingModeUnsupported(DomainCrash):
     """The guest turned paging on without long mode, where the monitor would have to walk its tables."""
+
+    def __init__(self) -> None:
+        super().__init__("the monitor would have to walk page tables of the guest's that are not those of long mode")
 
 
 class GuestPhysical:
@@ -149,7 +154,9 @@ def walk(
     fetch: bool = False,
     set_bits: bool = True,
 ) -> Translation:
-    """The guest's own translation of `va` for one access. Raises PageFault, with the error code hardware would push."""
+    """The guest's own translation of `va` for one access. Raises PageFault, with the error code hardware would push.
+
+    `va` is canonical: an access that is not never gets to the tables."""
     if not cpu.cr0 & CR0_PG:
         return Translation(va & 0xFFFF_FFFF, UNPAGED, True, True, True, False, True)
     efer = cpu.efer

@@ -6,21 +6,34 @@ The engine raises an exception as a #VMEXIT if its intercept is on, and as a bar
 we who go through the guest's IDT, unless the technique wants the exit. So it is with SYSCALL, with the privilege of
 I/O, with CPUID where no monitor answers it, and with RDTSC in virtual time. #UD is always intercepted: the engine has
 no usable way to tell of one that is not; so is #DB, by which the pCPU refuses I/O; and so are AMD-V's own instructions
-and EFER, as the engine's AMD-V is on and the guest must not see it.
+and EFER, as the engine's AMD-V is on and the guest must not see it. What the engine lets a guest do that the processor
+forbids (unknown MSRs, reserved bits of CR4, a null task register, for lack of which it would end the whole process) is
+intercepted as well and done here; so are the debug registers, which the pCPU needs for itself.
 
 Read beside it: technique.py; AMD's manual volume 2, 15.9 and 15.11 (instruction and MSR intercepts).
 
-Not modelled: the guest's debug registers do not survive an I/O instruction that is refused; RDTSC with prefixes.
+Not modelled: breakpoints (debug registers only hold what was written); what CR0 and CR3 refuse; RDTSC with prefixes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 from pvhv.core.errors import DomainCrash
-from pvhv.hvm import arch, cpuid
+from pvhv.hvm import arch, cpuid, decode
+from pvhv.hvm.emulate import Emulator, Monitor
 from pvhv.hvm.guest import HvmGuest
-from pvhv.hvm.guestcpu import MSR_EFER, NativeCpu
+from pvhv.hvm.guestcpu import (
+    MSR_CSTAR,
+    MSR_FS_BASE,
+    MSR_GS_BASE,
+    MSR_KERNEL_GS_BASE,
+    MSR_LSTAR,
+    MSR_SFMASK,
+    MSR_STAR,
+    NativeCpu,
+)
 from pvhv.hvm.memory import GeneralProtection, GuestException, GuestPhysical, InvalidOpcode, PageFault
 from pvhv.hvm.npt import Filled, NestedTables
 from pvhv.hvm.technique import Technique
@@ -33,6 +46,9 @@ MASK32 = 0xFFFF_FFFF
 NESTED_LONG = 1 | 2  # PAE, long mode: the engine's nested_pg_mode
 SVM_INSTRUCTIONS = range(svm.VMEXIT_VMRUN, 0x87)  # VMRUN VMMCALL VMLOAD VMSAVE STGI CLGI SKINIT
 MONITOR, MWAIT, INVLPGA = 0x8A, 0x8B, 0x7A
+PASSED_THROUGH = (MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SFMASK, MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE)
+SYSENTER_MSRS = (0x174, 0x175, 0x176)
+WRITES = 16  # where the bits for writes begin in the words that intercept CRs and DRs
 UNDEFINED = (*SVM_INSTRUCTIONS, INVLPGA, svm.VMEXIT_RDTSCP, MONITOR, MWAIT)  # CPUID does not offer them
 
 
@@ -75,9 +91,18 @@ class NativeTechnique(Technique):
         if pcpu.virtual:
             intercepts |= svm.intercept_bit(svm.VMEXIT_RDTSC)
             pcpu.on_exit(svm.VMEXIT_RDTSC, self._rdtsc)
+        intercepts |= svm.intercept_bit(svm.VMEXIT_TR_WRITE)
+        pcpu.on_exit(svm.VMEXIT_TR_WRITE, self._for_the_cpu("ltr"))
         state[cs.INTERCEPT] = intercepts
-        self.permit_all_msrs()
-        self.intercept_msr(MSR_EFER)
+        pcpu.aux[cs.INTERCEPT_CR] = 1 << WRITES + 4
+        pcpu.on_exit(svm.VMEXIT_CR0_WRITE + 4, self._for_the_cpu("cr4"))
+        pcpu.aux[cs.INTERCEPT_DR] = 0xFF | 0xFF << WRITES
+        for number in range(8):
+            for code in (svm.VMEXIT_DR0_READ, svm.VMEXIT_DR0_WRITE):
+                pcpu.on_exit(code + number, self._for_the_cpu("debug-register"))
+        pcpu.msr_permissions[:] = b"\xff" * len(pcpu.msr_permissions)
+        for number in (*PASSED_THROUGH, *SYSENTER_MSRS):
+            self.intercept_msr(number, False)
 
     def reset(self, entry: int, rbx: int) -> None:
         self.cpu.reset(entry, rbx)
@@ -127,19 +152,39 @@ class NativeTechnique(Technique):
         self.counts.assist("idt-delivery", f"int {vector:#x}")
         behind = self.cpu.rip
         try:
-            arch.deliver(self.cpu, vector, software=True)
+            self._deliver(vector, software=True)
         except GuestException as exception:
             self.cpu.rip = behind - (1 if vector in (svm.BP, svm.OF) else 2)
             self.raise_for_the_cpu(exception)
+
+    def _deliver(self, vector: int, *, software: bool = False, hardware: bool = False) -> None:
+        try:
+            arch.deliver(self.cpu, vector, software=software, hardware=hardware)
+        except arch.TripleFault:
+            raise DomainCrash(f"triple fault: vector {vector} could not be delivered") from None
 
     def _undefined(self) -> None:
         raise InvalidOpcode
 
     # -- what the engine does not execute --------------------------------------------------------------------------
     def _syscall(self) -> None:
-        self.counts.add("ring_crossings", 2)  # there and, by the guest's own SYSRET, back
         self.counts.assist("syscall")
-        arch.syscall(self.cpu)
+        try:
+            arch.syscall(self.cpu)
+        except GuestException:
+            self.pcpu.undo_syscall()
+            raise
+        self.counts.add("ring_crossings", 2)  # there and, by the guest's own SYSRET, back
+
+    def _for_the_cpu(self, kind: str) -> Callable[[], None]:
+        """The instruction at RIP is done as the processor does it, not as the engine does."""
+
+        def instruction() -> None:
+            self.counts.assist(kind)
+            nobody = cast(Monitor, None)  # such an instruction asks for nothing outside the CPU
+            Emulator(self.cpu, nobody).execute(decode.fetch(self.cpu))
+
+        return self.guarded(instruction)
 
     def skip(self, length: int) -> None:
         """Go on behind the present instruction."""
@@ -177,10 +222,6 @@ class NativeTechnique(Technique):
         """A page of the guest's memory was used for the first time."""
 
     # -- MSRs ------------------------------------------------------------------------------------------------------
-    def permit_all_msrs(self) -> None:
-        """No MSR access exits that the map covers."""
-        self.pcpu.msr_permissions[:] = bytes(len(self.pcpu.msr_permissions))
-
     def intercept_msr(self, number: int, intercepted: bool = True) -> None:
         """Whether reads and writes of one exit."""
         base = {0: 0, 0xC000_0000: 0x800, 0xC001_0000: 0x1000}[number & 0xFFFF_0000]
@@ -207,7 +248,7 @@ class NativeTechnique(Technique):
         try:
             if not arch.may_do_io(self.cpu, port, size):
                 return None
-        except PageFault:
+        except GuestException:
             return None
         self.io_exit(port, size, write, value)
         bus = self.guest.platform.bus
@@ -238,6 +279,6 @@ class NativeTechnique(Technique):
         self.counts.add("interrupts_delivered")
         self.counts.assist("idt-delivery", f"interrupt {vector:#x}")
         try:
-            arch.deliver(self.cpu, vector, hardware=True)
+            self._deliver(vector, hardware=True)
         except GuestException as exception:
             self.raise_for_the_cpu(exception)

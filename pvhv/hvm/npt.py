@@ -24,6 +24,7 @@ from collections import Counter
 from collections.abc import Callable
 from enum import Enum
 
+from pvhv.core.errors import DomainCrash, HypercallError
 from pvhv.hvm.memory import ACCESSED, ADDRESS, DIRTY, PRESENT, RW, USER, GuestPhysical
 from pvhv.machine.pcpu import PCPU
 
@@ -55,7 +56,7 @@ class NestedTables:
         self._watched: dict[int, int] = {}  # mfn -> index of the entry in words; the oldest first
 
     def fill(self, gpa: int) -> Filled:
-        """Map the page of `gpa`, writable."""
+        """Map the page of `gpa`, writable. Raises DomainCrash where there is no frame left for a table."""
         mfn = self.physical.mfn(gpa >> 12)
         if mfn is None:
             return Filled.NOTHING
@@ -64,7 +65,7 @@ class NestedTables:
             at = table << 9 | gpa >> shift & 511
             entry = self.words[at]
             if not entry & PRESENT:
-                self.words[at] = entry = self.allocate() << 12 | ENTRY
+                self.words[at] = entry = self._new_table() << 12 | ENTRY
             table = (entry & ADDRESS) >> 12
         at = table << 9 | gpa >> 12 & 511
         before = self.words[at]
@@ -77,6 +78,12 @@ class NestedTables:
             self._watch(mfn, at)
         self.pcpu.flush_tlb()
         return Filled.WRITABLE
+
+    def _new_table(self) -> int:
+        try:
+            return self.allocate()
+        except HypercallError:
+            raise DomainCrash("the machine has no memory left for its nested page tables") from None
 
     def _watch(self, mfn: int, at: int) -> None:
         if len(self._watched) >= MOST_WATCHED:

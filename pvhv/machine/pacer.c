@@ -29,7 +29,7 @@ typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
-#define LAYOUT 6 /* of struct pacer: the number pacer.py has */
+#define LAYOUT 7 /* of struct pacer: the number pacer.py has */
 #define TABLE_BITS 15
 
 #if defined(_WIN32)
@@ -83,10 +83,13 @@ struct pacer {
     void (*on_out)(u32, int, u32);
     u64 window;                 /* stop, too, where the guest can take an interrupt */
     u64 executed_user;          /* of `executed`, those at CPL 3; kept if asked for */
-    u64 spare[3];               /* the table begins at 256 bytes */
+    u64 syscall_rcx, syscall_r11; /* as they were before the present syscall */
+    u64 broken;                 /* BROKEN: a breakpoint stopped the guest; else the address of one to pass, once */
+                                /* (the table begins at 256 bytes) */
     struct entry table[1u << TABLE_BITS];
 };
 
+#define BROKEN (~0ull)
 enum { RCX = 1, R11 = 11, RIP = 16, EFLAGS = 17, CC_SRC = 19, CC_OP_DF = 21, HFLAGS = 22, CR0 = 53, CR3 = 56 };
 enum { NESTED_CR3 = 5544 / 8 };
 enum { TF = 1 << 8, DF = 1 << 10, IF = 1 << 9, RF = 1 << 16, ARITHMETIC_FLAGS = 0x8d5 };
@@ -344,7 +347,7 @@ static int due(struct pacer *p)
 {
     if (window_open(p))
         p->stop = 1;
-    return p->stop || p->executed >= p->goal;
+    return p->stop || p->broken == BROKEN || p->executed >= p->goal;
 }
 
 /* UC_HOOK_EDGE_GENERATED too, under nested paging: what was translated from is made read-only there, for the engine
@@ -376,7 +379,7 @@ static __attribute__((noinline, cold)) void block_slowly(void *uc, u64 pc, u32 s
 
     p->limit = p->window ? 0 : p->goal;
     __atomic_thread_fence(__ATOMIC_SEQ_CST); /* a stop sets `stop`, then `limit`: one of them is seen */
-    if (p->stop)
+    if (p->stop || p->broken == BROKEN)
         p->limit = 0;
     if (p->new_size && p->new_pc == pc && p->new_size == size) {
         n = (u32)p->new_count;
@@ -428,6 +431,26 @@ EXPORT void pacer_block_by_mode(void *uc, u64 pc, u32 size, struct pacer *p)
     }
     p->last = e;
     count(p, n);
+}
+
+/* UC_HOOK_CODE of one instruction: the guest's kernel, deprivileged, stops before it, and Python does it. It counts as
+ * one instruction, as one that faults would. */
+EXPORT void pacer_break(void *uc, u64 address, u32 size, struct pacer *p)
+{
+    (void)size;
+    if ((p->state[HFLAGS] & HF_CPL) != 1)
+        return;
+    if (p->broken == address) {
+        p->broken = 0;
+        return;
+    }
+    if (p->context)
+        p->context_save(uc, p->context);
+    if (p->last)
+        count(p, -remainder_of(p, address, 1));
+    p->last = 0;
+    p->broken = BROKEN;
+    p->emu_stop(uc);
 }
 
 /* UC_HOOK_BLOCK of the wall clock, where the engine's own stop is not safe. */
@@ -504,6 +527,7 @@ EXPORT void pacer_exit(void *uc, u32 code, struct pacer *p)
 EXPORT void pacer_syscall(void *uc, struct pacer *p)
 {
     leave_guest(uc, p);
+    p->syscall_rcx = p->state[RCX], p->syscall_r11 = p->state[R11];
     p->state[EFLAGS] &= ~(u64)RF;
     p->state[R11] = p->state[EFLAGS];
     p->state[RCX] = p->state[RIP] += 2;

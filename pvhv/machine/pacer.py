@@ -28,13 +28,15 @@ EXECUTED, LIMIT, STOP, GOAL, LAST, NEW_PC, NEW_SIZE, NEW_COUNT = range(8)
 CONTEXT, STATE, RAM, RAM_BYTES, ERROR_CODE_OFFSET, EMU_STOP, CTL, CONTEXT_SAVE, CONTEXT_RESTORE = range(8, 17)
 ENGINE, REG_READ, REGISTERS = range(17, 20)
 ON_EXIT, ON_SYSCALL, ON_SYSENTER, ON_INVALID, ON_CPUID, ON_IN, ON_OUT, WINDOW, EXECUTED_USER = range(20, 29)
+SYSCALL_RCX, SYSCALL_R11, BROKEN = range(29, 32)
 _TABLE_AT: Final = 256
 _TABLE_BYTES: Final = 24 << 15
 
 NO_LIMIT: Final = (1 << 64) - 1
+IS_BROKEN: Final = (1 << 64) - 1
 
 # Changes with struct pacer and the functions' arguments, there and here.
-_LAYOUT: Final = 6
+_LAYOUT: Final = 7
 
 _HOW_TO_BUILD: Final = "From a source tree run: python3 tools/dev.py build"
 _BUILT: Final = Path(__file__).parents[1] / "_built" / "pacer"
@@ -125,6 +127,10 @@ class Pacer:
         words[REGISTERS] = context or engine.handle
         self.flush_tlb = partial(library().pacer_flush_tlb, c_void_p(self.pointer))
 
+    def break_at(self, va: int) -> None:
+        """A breakpoint for code at CPL 1: the run ends before the instruction at `va`, and words[BROKEN] says why."""
+        self._engine.add_hook(uc.HOOK_CODE, self._break, self.pointer, begin=va, end=va)
+
     def hook(self, callbacks: Callbacks, *, count: bool, stop: bool, by_mode: bool, guard: bool) -> None:
         """Have the engine's exits come to `callbacks`, and its blocks counted, or at least stopped, if asked;
         `by_mode` counts those at CPL 3 apart as well; `guard` write-protects what was translated, in nested tables.
@@ -143,6 +149,7 @@ class Pacer:
             engine.add_hook(uc.HOOK_BLOCK, address(lib.pacer_stop), self.pointer)
         if guard:
             engine.add_hook(uc.HOOK_EDGE_GENERATED, address(lib.pacer_guard_code), self.pointer)
+        self._break = address(lib.pacer_break)
         # syscall first: a pending stop skips instruction hooks behind the first.
         for function, instruction in (
             (lib.pacer_syscall, uc.INSN_SYSCALL),

@@ -95,6 +95,7 @@ class PCPU:
         self._by_mode, self._guard_code = by_mode, guard_code
         self._running = False
         self._runner = 0
+        self.on_break: Handler = lambda: None
         self._ticker: Ticker | None = None
         self._tick: Callable[[], int | None] | None = None
 
@@ -345,6 +346,12 @@ class PCPU:
     def on_io(self, handler: IOHandler) -> None:
         self._exits.set_io(handler)
 
+    def undo_syscall(self) -> None:
+        """In `on_syscall`: it raises an exception instead. RIP is on it again, RCX and R11 are what they were."""
+        state, words = self.state, self._words
+        state[RIP] -= 2
+        state[cs.RCX], state[cs.R11] = words[pace.SYSCALL_RCX], words[pace.SYSCALL_R11]
+
     def on_exit(self, code: int, handler: Handler) -> None:
         """A handler for any other #VMEXIT code (see svm.py); `state[INTERCEPT]` makes it happen."""
         self._exits.table[svm.EXIT_BASE + code] = handler
@@ -354,6 +361,37 @@ class PCPU:
 
         It is no exit, and costs nothing elsewhere. The instruction must begin its block (be called or jumped to)."""
         self._engine.add_hook(uc.HOOK_CODE, CFUNCTYPE(None)(handler), begin=va, end=va)
+
+    # ---- breakpoints: for a hypervisor that does some of a deprivileged kernel's instructions itself ------------------
+
+    def on_translated(self, handler: Callable[[int, int], object]) -> None:
+        """Call `handler` with the address and bytes of each block that the engine translates, before it is run.
+
+        No guest code may be forgotten there; `pause` lets `on_break` do so before anything else is executed."""
+
+        def translated(_engine: object, block: int, _before: object, _data: object) -> None:
+            try:
+                words = (c_uint64 * 2).from_address(block)
+                handler(words[0], words[1] >> 16 & 0xFFFF)  # struct uc_tb: pc; icount, size
+            except BaseException as failure:
+                self._exits.fail(failure)
+
+        kind = CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p)
+        self._engine.add_hook(uc.HOOK_EDGE_GENERATED, kind(translated))
+
+    def break_at(self, va: int) -> None:
+        """Stop before the instruction at `va` whenever that is reached at CPL 1, and call `on_break`, which does it and
+        leaves RIP where the guest goes on. Code translated before keeps what it has until it is forgotten."""
+        self._pacer.break_at(va)
+
+    def pause(self) -> None:
+        """Have `on_break` called before the next block is run."""
+        self._words[pace.BROKEN] = pace.IS_BROKEN
+        self._words[pace.LIMIT] = 0
+
+    def pass_once(self) -> None:
+        """In `on_break`: let the guest execute the instruction at RIP itself this time."""
+        self._words[pace.BROKEN] = self.state[RIP]
 
     # ---- running ---------------------------------------------------------------------------------
 
@@ -379,12 +417,14 @@ class PCPU:
         words[pace.GOAL] = goal
         words[pace.LIMIT] = 0 if words[pace.WINDOW] else goal
         words[pace.LAST] = 0
-        state, start, handle = self.state, uc.uc_emu_start, self._handle
+        state, aux, start, handle = self.state, self.aux, uc.uc_emu_start, self._handle
         context, exits = self._context, self._exits
         self._runner = threading.get_ident()
         self._running = True
         try:
             while not words[pace.STOP]:
+                # A fetch that faults while the engine is about to stop is told to nobody, and comes again.
+                aux[cs.OLD_EXCEPTION] = 0xFFFF_FFFF
                 if context is not None:
                     context.restore()
                 error = start(handle, state[RIP], 0, 0, 0)
@@ -396,6 +436,11 @@ class PCPU:
                     raise failure
                 if error:
                     raise uc.EngineError(f"the engine gave up at RIP {state[RIP]:#x}", error)
+                if words[pace.BROKEN] == pace.IS_BROKEN:
+                    words[pace.BROKEN] = 0
+                    words[pace.LIMIT] = 0 if words[pace.WINDOW] or words[pace.STOP] else goal
+                    self.on_break()
+                    continue
                 if self.virtual and words[pace.EXECUTED] >= goal:
                     break
                 # Else a kick meant for the run before came late: go on.
