@@ -147,13 +147,13 @@ class Operands:
         return bool(self.iced.op_kind(n) == OpKind.MEMORY)
 
     def size(self, n: int) -> int:
-        """Bytes of an operand; of an immediate, of the first operand."""
+        """Bytes of an operand; of an immediate, of the first operand (two, where it is that: RETF, ENTER)."""
         kind = self.iced.op_kind(n)
         if kind == OpKind.REGISTER:
             register = self.iced.op_register(n)
             return GENERAL[register][2] if register in GENERAL else 2
         if kind in _IMMEDIATES:
-            return self.size(0)
+            return self.size(0) if n else 2
         return int(iced.MemorySizeExt.size(self.iced.memory_size))
 
     def read(self, n: int, size: int | None = None) -> int:
