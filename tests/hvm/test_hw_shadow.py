@@ -20,7 +20,7 @@ from pvhv.hvm.hw_shadow import HwShadow
 from pvhv.hvm.memory import PageFault, walk
 from pvhv.machine import cpustate as cs
 from pvhv.machine import svm
-from pvhv.machine.cpustate import RAX
+from pvhv.machine.cpustate import RAX, RSP
 from pvhv.toolstack import elf, pvh
 from pvhv.toolstack.config import find_kernel
 from tests.hvm.hw_lab import (
@@ -29,12 +29,14 @@ from tests.hvm.hw_lab import (
     CR4,
     DATA,
     ENTRY,
+    HANDLERS,
     KERNEL_CS,
     L1,
     L4,
     NX,
     PAGES,
     RW,
+    STACK,
     TABLE,
     US,
     USER_CS,
@@ -227,6 +229,18 @@ def test_the_guests_own_page_fault() -> None:
     assert lab.frame()[:3:2] == [0, KERNEL_CS]
     assert lab.run(STORE, rbx=DATA + 0x1000) == {"PF": 1}
     assert lab.frame()[:2] == [3, CODE + 0x100] and lab.state[cs.CR2] == DATA + 0x1000
+    lab.close()
+
+
+@pytest.mark.parametrize(("flags", "exits"), [(TABLE | D, 2), (P | RW | US, 3)], ids=["accessed", "not yet"])
+def test_a_page_fault_that_the_guest_resolves(flags: int, exits: int) -> None:
+    """Its own fault, and the store to the page table that is traced; and a hidden fault more, if that entry says that
+    the page was not accessed yet."""
+    lab = HwLab(HwShadow, lambda page: 0 if page == DATA else TABLE | D)
+    lab.physical.write(HANDLERS + 14 * 16, bytes.fromhex("488911 4883c408 48cf"))  # mov [rcx], rdx; add rsp, 8; iretq
+    lab.physical.set_word(DATA, 0x77)
+    assert lab.run(LOAD, rbx=DATA, rcx=L1 + (DATA >> 12) * 8, rdx=DATA | flags) == {"PF": exits}
+    assert lab.state[RAX] == 0x77 and lab.state[RSP] == STACK
     lab.close()
 
 
