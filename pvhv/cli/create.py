@@ -59,6 +59,7 @@ def create(
     With -c and standard input not a terminal: the input goes to the console, and the exit status tells how
     the domain ended: 0 poweroff, 10 reboot, 20 crash, 21 watchdog, 124 timeout.
     """
+    from pvhv.toolstack import bzimage
     from pvhv.toolstack import config as domain_file
     from pvhv.toolstack.xlcfg import parse_argument
 
@@ -66,6 +67,7 @@ def create(
     config = domain_file.load(file, map(parse_argument, settings or []))
     for warning in config.warnings:
         say(warning)
+    bzimage.unpack_ahead(config.kernel, say)
     deadline = None if timeout is None else time.monotonic() + timeout
     with connect() as client:
         if console:

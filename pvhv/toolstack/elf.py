@@ -31,6 +31,7 @@ from elftools.elf.elffile import ELFFile
 from pvhv.abi import elfnote
 from pvhv.abi.features import FEATURE_NAMES
 from pvhv.observe.symbols import Symbol, Symbols
+from pvhv.toolstack import bzimage
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.plainfile import TooLarge, read_plain
 
@@ -125,6 +126,8 @@ def parse(data: bytes, path: Path) -> Kernel:
     """The kernel in `data`, which came from `path`."""
     if data[:2] == b"\x1f\x8b":
         data = _unzipped(data, path)
+    elif bzimage.is_bzimage(data):
+        data = bzimage.unpack(data, path)
     _check_header(data, path)
     _check_tables(data, path)
     view = memoryview(data)
@@ -158,11 +161,6 @@ def _check_header(data: bytes, path: Path) -> None:
     if not data:
         raise ToolstackError(f"{path} is empty")
     if data[:4] != b"\x7fELF":
-        if data[0x202:0x206] == b"HdrS":
-            raise ToolstackError(
-                f"{path} is a compressed Linux image (bzImage), which pvhv does not unpack yet",
-                "unpack it first (scripts/extract-vmlinux of the Linux source)",
-            )
         raise ToolstackError(f"{path} is not an ELF file, so it is no kernel pvhv could start")
     if len(data) < 64:
         raise _cut_short(path, data, "its ELF header", 0, 64)
