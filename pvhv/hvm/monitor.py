@@ -151,7 +151,17 @@ class SoftwareMonitor(Technique):
             self.left("page-fault", "hidden")
             return
         self.left("trace" if outcome is Outcome.TRACED else "page-fault", outcome.value)
-        self.emulate_here()
+        try:
+            instruction = decode.fetch(self.cpu)
+        except GuestException as exception:
+            self.reflect(exception)
+            return
+        if outcome is Outcome.TRACED:
+            self.traced_store(instruction)
+        self.emulate(instruction)
+
+    def traced_store(self, instruction: Instruction) -> None:
+        """The instruction at RIP, which stores to a traced frame, is about to be emulated."""
 
     def _software_interrupt(self, vector: int) -> None:
         self.left("int", f"{vector:#x}")
@@ -196,15 +206,6 @@ class SoftwareMonitor(Technique):
         self.counts.assist("code-coherence")
 
     # -- doing it for the guest ----------------------------------------------------------------------------------------
-    def emulate_here(self) -> None:
-        """Carry out the instruction at RIP."""
-        try:
-            instruction = decode.fetch(self.cpu)
-        except GuestException as exception:
-            self.reflect(exception)
-            return
-        self.emulate(instruction)
-
     def emulate(self, instruction: Instruction) -> None:
         """Carry out an instruction, or raise what it raises."""
         self.counts.add("emulated_instructions")

@@ -192,6 +192,7 @@ class Exits:
             nonlocal on_io
             on_io = handler
 
+        self.fail = fail
         self.syscall_hook, self.exit_hook, self.sysenter_hook = syscall_hook, exit_hook, sysenter_hook
         self.in_hook, self.out_hook = in_hook, out_hook
         self.cpuid_hook, self.int_6_hook = cpuid_hook, int_6_hook
