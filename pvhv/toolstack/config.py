@@ -7,7 +7,7 @@ that promises a device is an error unless its value is empty, because a guest wi
 its file says. Any other key is a mistake, answered with its line and the nearest key there is.
 
 Paths in a file are relative to that file. A kernel given without a directory that is not beside the file
-names one of the kernels that came with pvhv.
+names one of the kernels that came with pvhv, or (as a ramdisk does) one that was fetched.
 
 Read beside it: xl.cfg(5), tools/xl/xl_parse.c.
 """
@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import pvhv
 from pvhv.hvm import names as technique_names
+from pvhv.toolstack import fetched
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.plainfile import TooLarge, read_plain
 from pvhv.toolstack.xlcfg import Setting, Source, Value, parse, type_name
@@ -411,8 +412,12 @@ def find_kernel(text: str, directory: Path, place: str) -> Path:
             return built
         if path.exists():
             return _beside(text, directory, place)  # which says what it is
+        if (kept := fetched.find(text)) is not None:
+            return kept
         names = built_kernels()
         nearest = difflib.get_close_matches(text, names, 1)
+        if hint := fetched.hint(text):
+            raise ToolstackError(f"{place}: the kernel '{text}' was not fetched yet", hint)
         if nearest:
             hint = f"did you mean the built-in '{nearest[0]}'?"
         elif names:
@@ -431,5 +436,9 @@ def _beside(text: str, directory: Path, place: str) -> Path:
     if not path.is_file():
         if path.exists():
             raise ToolstackError(f"{place}: {path} is not a plain file")
+        if (kept := fetched.find(text)) is not None:
+            return kept
+        if hint := fetched.hint(text):
+            raise ToolstackError(f"{place}: '{text}' was not fetched yet", hint)
         raise ToolstackError(f"{place}: there is no file {path}")
     return path.absolute()

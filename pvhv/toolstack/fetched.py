@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Guests that were fetched: where tools/fetch_linux.py puts kernels and ramdisks, and a domain file finds them.
+
+A name without a directory that is nothing beside the domain file, and no kernel that came with pvhv, is looked for here
+last. So an example works for everybody, wherever their cache is.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pvhv.build.cache import cache_directory
+
+FETCHED_BY_TOOL = ("-vmlinuz", "-initramfs")
+
+
+def directory() -> Path | None:
+    """Where they are kept; None where the machine names no place for a cache."""
+    cache = cache_directory()
+    return None if cache is None else cache / "linux"
+
+
+def find(name: str) -> Path | None:
+    """The file that was fetched by that name."""
+    place = directory()
+    if place is None or Path(name).name != name:
+        return None
+    path = place / name
+    return path if path.is_file() else None
+
+
+def hint(name: str) -> str:
+    """What to do about a name that looks like one of them; empty for any other."""
+    if not name.endswith(FETCHED_BY_TOOL) or Path(name).name != name:
+        return ""
+    return "python3 tools/fetch_linux.py fetches it (it needs no root, and installs nothing)"

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Fetching a Linux: archives read back by their formats' rules, and a cache that is right or made anew. No network."""
+
+from __future__ import annotations
+
+import io
+import stat
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from pvhv.toolstack import config
+from pvhv.toolstack.errors import ToolstackError
+from tools import fetch_linux
+from tools.linux import deb, debian, initramfs
+from tools.linux.cpio import Archive
+from tools.linux.deb import BadPackage
+from tools.linux.debian import Package
+
+BUSYBOX = b"\x7fELF\2\1\1" + bytes(11) + b"\x3e\0" + b"a static busybox"
+KERNEL = bytes(0x202) + b"HdrS" + b"a kernel"
+
+
+class Read(NamedTuple):
+    """A cpio entry as a reader sees it."""
+
+    inode: int
+    mode: int
+    links: int
+    data: bytes
+    device: tuple[int, int]
+
+
+def read_cpio(data: bytes) -> dict[str, Read]:
+    """By the format's own description: thirteen numbers of eight digits after the magic, then name and data."""
+    entries, at = {}, 0
+    while True:
+        assert data[at : at + 6] == b"070701" and at % 4 == 0
+        fields = [int(data[at + 6 + 8 * n : at + 14 + 8 * n], 16) for n in range(13)]
+        ino, mode, uid, gid, nlink, mtime, size, major, minor, rmajor, rminor, name_size, check = fields
+        assert (uid, gid, mtime, major, minor, check) == (0, 0, 0, 0, 0, 0)
+        name = data[at + 110 : at + 110 + name_size]
+        assert name[-1:] == b"\0"
+        at = at + 110 + name_size + 3 & ~3
+        content, at = data[at : at + size], at + size + 3 & ~3
+        if name == b"TRAILER!!!\0":
+            assert not data[at:].strip(b"\0") and len(data) % 512 == 0
+            return entries
+        entries[name[:-1].decode()] = Read(ino, mode, nlink, content, (rmajor, rminor))
+
+
+def test_an_archive_is_what_the_kernel_unpacks() -> None:
+    archive = Archive()
+    archive.file("a/b/odd", b"12345", 0o600)
+    archive.link("a/link", "b/odd")
+    archive.character_device("dev/null", 1, 3, 0o666)
+    archive.file("empty", b"")
+    entries = read_cpio(archive.to_bytes())
+    assert list(entries) == ["a", "a/b", "a/b/odd", "a/link", "dev", "dev/null", "empty"]  # parents first
+    assert entries["a/b/odd"][1:4] == (stat.S_IFREG | 0o600, 1, b"12345")
+    assert entries["a"].mode == stat.S_IFDIR | 0o755 and entries["a"].links == 2
+    assert (entries["a/link"].mode, entries["a/link"].data) == (stat.S_IFLNK | 0o777, b"b/odd")
+    assert entries["dev/null"].device == (1, 3) and stat.S_ISCHR(entries["dev/null"].mode)
+    assert len({entry.inode for entry in entries.values()}) == len(entries)  # the same twice would be a hard link
+    assert archive.to_bytes() == archive.to_bytes()
+
+
+@pytest.mark.parametrize("name", ["", "/etc", "a/../b", "TRAILER!!!"])
+def test_names_an_archive_cannot_have(name: str) -> None:
+    with pytest.raises(ValueError):
+        Archive().file(name, b"")
+
+
+def test_the_root_file_system() -> None:
+    entries = read_cpio(initramfs.build(BUSYBOX, {"probe": b"\x7fELF"}))
+    assert entries["bin/busybox"].data == BUSYBOX and entries["bin/busybox"].mode & 0o111
+    assert entries["init"].data.startswith(b"#!/bin/busybox sh\n") and entries["init"].mode & 0o111
+    assert entries["dev/console"].device == (5, 1)  # or process 1 has no output at all
+    assert entries["root/probe"].mode & 0o111
+    for script in ("init", "etc/profile"):
+        assert subprocess.run(["sh", "-n"], input=entries[script].data, check=False).returncode == 0
+
+
+def make_deb(path: Path, files: dict[str, bytes], packing: str = "xz") -> Path:
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode=f"w:{packing}") as writer:  # type: ignore[call-overload]
+        for name, data in files.items():
+            member = tarfile.TarInfo(f"./{name}")
+            member.size = len(data)
+            writer.addfile(member, io.BytesIO(data))
+    members = {"debian-binary": b"2.0\n", "control.tar.xz": b"odd", f"data.tar.{packing}": tar.getvalue()}
+    out = b"!<arch>\n"
+    for name, data in members.items():
+        out += f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(data):<10}`\n".encode() + data + b"\n" * (len(data) % 2)
+    path.write_bytes(out)
+    return path
+
+
+def test_a_file_out_of_a_package(tmp_path: Path) -> None:
+    for packing in ("xz", "gz"):
+        made = make_deb(tmp_path / "p.deb", {"usr/doc": b"no", "boot/vmlinuz-6.1": KERNEL}, packing)
+        assert deb.is_deb(made) and deb.extract(made, "boot/vmlinuz-*") == ("boot/vmlinuz-6.1", KERNEL)
+    with pytest.raises(BadPackage, match=r"has no etc/\* in it"):
+        deb.extract(made, "etc/*")
+    whole = made.read_bytes()
+    for cut in (100, len(whole) // 2, len(whole) - 30):
+        made.write_bytes(whole[:cut])
+        with pytest.raises(BadPackage, match="damaged"):
+            deb.extract(made, "boot/vmlinuz-*")
+    made.write_bytes(b"no package")
+    with pytest.raises(BadPackage, match="not a Debian package"):
+        deb.extract(made, "*")
+
+
+def test_what_apt_says() -> None:
+    shown = "Package: linux-image-amd64\nDepends: foo (>= 1), linux-image-6.1.0-9-amd64 (= 6.1.27-1) | bar\nSize: 1\n"
+    assert debian.kernel_of(shown, "linux-image-amd64") == "linux-image-6.1.0-9-amd64"
+    assert debian.kernel_package("linux-image-6.1.0-9-amd64") == "linux-image-6.1.0-9-amd64"
+    with pytest.raises(BadPackage, match="no package with a kernel"):
+        debian.kernel_of("Depends: linux-base\n", "x")
+    uri = "W: something\n'http://deb.example/l.deb' l_6.1_amd64.deb 70550672 SHA256:00\n"
+    assert debian.parse_uri(uri, "l") == Package("l", "l_6.1_amd64.deb", 70550672)
+    with pytest.raises(BadPackage, match="where l would come from"):
+        debian.parse_uri("", "l")
+
+
+class Archives:
+    """Debian's, as a test has it: version `version` of everything."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.version = "1"
+        self.fetched: list[str] = []
+        monkeypatch.setattr(debian, "is_here", lambda: True)
+        monkeypatch.setattr(debian, "kernel_package", lambda meta, suite="": "linux-image-6")
+        monkeypatch.setattr(debian, "look_up", lambda name, suite="": Package(name, f"{name}_{self.version}.deb", 1))
+        monkeypatch.setattr(debian, "download", self.download)
+
+    def download(self, package: Package, directory: Path, say: object, suite: str = "") -> Path:
+        self.fetched.append(package.file)
+        files = {"boot/vmlinuz-6": KERNEL + self.version.encode(), "bin/busybox": BUSYBOX}
+        return make_deb(directory / package.file, files)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PVHV_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "linux"
+
+
+def test_fetched_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archives = Archives(monkeypatch)
+    kernel, root = fetch_linux.fetch()
+    assert (kernel, root) == (place / "debian-vmlinuz", place / "debian-initramfs")
+    assert kernel.read_bytes() == KERNEL + b"1" and read_cpio(root.read_bytes())["bin/busybox"].data == BUSYBOX
+    assert archives.fetched == ["linux-image-6_1.deb", "busybox-static_1.deb"]
+    fetch_linux.fetch()
+    assert len(archives.fetched) == 2  # all of it was there
+    archives.version = "2"
+    fetch_linux.fetch()
+    assert kernel.read_bytes() == KERNEL + b"2" and len(archives.fetched) == 4
+    monkeypatch.setattr(initramfs, "RECIPE", "another")
+    root.unlink()
+    fetch_linux.fetch()
+    assert archives.fetched[4:] == ["busybox-static_2.deb"] and root.is_file()
+    assert sorted(path.name for path in place.iterdir()) == [
+        "debian-initramfs", "debian-initramfs.json", "debian-vmlinuz", "debian-vmlinuz.json",
+    ]  # fmt: skip
+
+
+def test_by_hand(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(debian, "is_here", lambda: False)
+    assert fetch_linux.main([]) == 1
+    said = capsys.readouterr().err
+    assert "--kernel" in said and "--busybox" in said and "packages.debian.org" in said
+    busybox, kernel = tmp_path / "busybox", make_deb(tmp_path / "k.deb", {"boot/vmlinuz-6": KERNEL})
+    busybox.write_bytes(BUSYBOX)
+    given = ["--kernel", str(kernel), "--busybox", str(busybox)]
+    assert fetch_linux.main(given) == 0 and (place / "debian-vmlinuz").read_bytes() == KERNEL
+    assert fetch_linux.main([]) == 0  # as it is, nothing newer can be had
+    for wrong, why in ((BUSYBOX[:18] + b"\xb7\0", "x86-64"), (BUSYBOX + b"/lib64/ld-linux-x86-64.so.2", "dynamically")):
+        busybox.write_bytes(wrong)
+        capsys.readouterr()
+        assert fetch_linux.main(given) == 1 and why in capsys.readouterr().err
+    (tmp_path / "text").write_text("text")
+    assert fetch_linux.main(["--kernel", str(tmp_path / "text"), "--busybox", str(busybox)]) == 1
+    assert "no Linux kernel" in capsys.readouterr().err
+    assert fetch_linux.main(["--kernel", str(tmp_path / "none"), "--busybox", str(busybox)]) == 1
+
+
+def test_domain_files_find_it(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    example = Path(__file__).parents[2] / "examples" / "debian.cfg"
+    with pytest.raises(ToolstackError, match=r"'debian-vmlinuz' was not fetched yet\n.*fetch_linux\.py"):
+        config.load(example)
+    Archives(monkeypatch)
+    fetch_linux.fetch()
+    read = config.load(example)
+    assert (read.kernel, read.ramdisk) == (place / "debian-vmlinuz", place / "debian-initramfs")
+    (tmp_path / "debian-vmlinuz").write_text("")  # what lies beside the file goes first
+    (tmp_path / "a.cfg").write_text('kernel = "debian-vmlinuz"\nramdisk = "other-initramfs"\n')
+    with pytest.raises(ToolstackError, match="'other-initramfs' was not fetched yet"):
+        config.load(tmp_path / "a.cfg")
+
+
+def test_it_needs_nothing_installed() -> None:
+    tool = Path(fetch_linux.__file__)
+    done = subprocess.run([sys.executable, "-I", "-S", str(tool), "--help"], capture_output=True, check=False)
+    assert done.returncode == 0 and b"packages.debian.org" in done.stdout, done.stderr
