@@ -3,7 +3,9 @@
 
 The guest is deprivileged as under trap-emulate, but its kernel does not run as it is: translator.py decodes it block by
 block and replaces what is privileged, and what is sensitive and would not even trap, by callouts. So the kernel sees
-the machine that it believes in, whatever it asks, and saves the traps besides. User code runs directly.
+the machine that it believes in, whatever it asks, and saves the traps besides. User code runs directly: at ring 3 it
+finds what it would find on a machine of its own, as long as interrupts are enabled and its IOPL is 0. A kernel that
+enters user mode otherwise has the user's code translated as well, from then on.
 
 A callout is work of the monitor's within translated code: counted as such, and no exit. Exits remain for what code
 cannot know beforehand: page faults, other exceptions, interrupts, system calls from user code, and stores to the
@@ -24,11 +26,14 @@ from typing import ClassVar, Final
 
 from pvhv.hvm import decode, names
 from pvhv.hvm.decode import Instruction
+from pvhv.hvm.deprivileged import USER, VIRTUAL_FLAGS
 from pvhv.hvm.guest import HvmGuest
 from pvhv.hvm.memory import GuestException
 from pvhv.hvm.monitor import SoftwareMonitor
 from pvhv.hvm.sensitive import reason
 from pvhv.hvm.translator import Translator
+from pvhv.machine import cpustate as cs
+from pvhv.machine.cpustate import HFLAGS, IF
 
 FAULTS_BEFORE: Final = 3  # at the same instruction, until it is adapted
 TRACE: Final = "trace"
@@ -85,6 +90,13 @@ class BinaryTranslation(SoftwareMonitor):
             self._adapted.add(rip)
             del self._faults[rip]
             self.translator.add(rip)
+
+    def emulate(self, instruction: Instruction) -> None:
+        super().emulate(instruction)
+        if self.translator.users or self.state[HFLAGS] & cs.HF_CPL != USER:
+            return
+        if self.cpu.rflags & VIRTUAL_FLAGS != IF:
+            self.translator.translate_users(self.nested.guarded())
 
     # -- code that changes ---------------------------------------------------------------------------------------------
     def code_written(self, address: int) -> None:

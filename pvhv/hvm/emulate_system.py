@@ -260,6 +260,12 @@ def _rdtsc(context: Context) -> None:
     context.state[RAX], context.state[RDX] = now & MASK32, now >> 32 & MASK32
 
 
+@handles("rdtscp")
+def _rdtscp(context: Context) -> None:
+    _rdtsc(context)
+    context.state[RCX] = 0  # TSC_AUX, which nobody can write
+
+
 @handles("cpuid")
 def _cpuid(context: Context) -> None:
     state = context.state
@@ -268,7 +274,7 @@ def _cpuid(context: Context) -> None:
 
 
 # CPUID offers none of these.
-@handles("rdtscp", "xgetbv", "xsetbv", "monitor", "mwait", "vmrun", "vmmcall", "vmload", "vmsave", "stgi", "clgi",
+@handles("xgetbv", "xsetbv", "monitor", "mwait", "vmrun", "vmmcall", "vmload", "vmsave", "stgi", "clgi",
          "skinit", "invlpga", "invpcid", "sysenter", "sysexit", "sysexitq", "rsm")  # fmt: skip
 def _undefined(context: Context) -> None:
     raise InvalidOpcode

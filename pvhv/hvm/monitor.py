@@ -28,9 +28,8 @@ from pvhv.hvm.decode import Instruction
 from pvhv.hvm.deprivileged import DeprivilegedCpu
 from pvhv.hvm.emulate import Emulator, Unknown
 from pvhv.hvm.guest import HvmGuest
-from pvhv.hvm.guestcpu import EFER_SCE
 from pvhv.hvm.hw_shadow import MachineMemory
-from pvhv.hvm.memory import GuestException, InvalidOpcode, PageFault, PagingModeUnsupported
+from pvhv.hvm.memory import GuestException, PageFault, PagingModeUnsupported, walk
 from pvhv.hvm.native import NESTED_LONG
 from pvhv.hvm.npt import Filled, NestedTables
 from pvhv.hvm.sensitive import reason
@@ -72,6 +71,7 @@ class SoftwareMonitor(Technique):
         self.gdt.shadow = self.shadow
         self.nested = NestedTables(MachineMemory(ram), self.pcpu, guest.own_frame)
         self.emulator = Emulator(self.cpu, self)
+        self._let_gone = (0, 0)  # RIP and frame
         self.leaves = cpuid.leaves(guest.tsc_khz, monitor=self.says_so)
         cpu = self.cpu
         cpu.root = self.shadow.root
@@ -158,7 +158,17 @@ class SoftwareMonitor(Technique):
             return
         if outcome is Outcome.TRACED:
             self.traced_store(instruction)
-        self.emulate(instruction)
+        try:
+            self.emulate(instruction)
+        except Unknown:
+            self._let_go(address, outcome)
+
+    def _let_go(self, va: int, outcome: Outcome) -> None:
+        """An instruction the emulator does not know stores to what was a table: let it be none, and try again."""
+        gfn = walk(self.guest.physical, self.cpu, va, set_bits=False).gpa >> 12
+        last, self._let_gone = self._let_gone, (self.cpu.rip, gfn)
+        if outcome is not Outcome.TRACED or self._let_gone == last or not self.shadow.unshadow(gfn):
+            raise DomainCrash(f"{self.name} cannot emulate the instruction at {self.cpu.rip:#x}")
 
     def traced_store(self, instruction: Instruction) -> None:
         """The instruction at RIP, which stores to a traced frame, is about to be emulated."""
@@ -175,13 +185,12 @@ class SoftwareMonitor(Technique):
     def _syscall(self) -> None:
         """RIP, RCX and R11 are as the CPU leaves them, but the flags in R11 are the real ones."""
         self.left("syscall")
-        cpu = self.cpu
-        if not cpu.efer & EFER_SCE:
-            cpu.rip -= 2
-            self.reflect(InvalidOpcode())
-            return
-        self.state[cs.R11] = cpu.rflags & ~RF
-        arch.syscall(cpu)
+        self.state[cs.R11] = self.cpu.rflags & ~RF
+        try:
+            arch.syscall(self.cpu)
+        except GuestException as exception:
+            self.pcpu.undo_syscall()
+            self.reflect(exception)
 
     # -- what the engine leaves undone of the CPU ----------------------------------------------------------------------
     def _cpuid(self) -> None:
@@ -207,15 +216,13 @@ class SoftwareMonitor(Technique):
 
     # -- doing it for the guest ----------------------------------------------------------------------------------------
     def emulate(self, instruction: Instruction) -> None:
-        """Carry out an instruction, or raise what it raises."""
+        """Carry out an instruction, or raise what it raises. (Unknown: the emulator knows all that is sensitive.)"""
         self.counts.add("emulated_instructions")
         what = reason(instruction)
         try:
             self.emulator.execute(instruction)
         except GuestException as exception:
             self.reflect(exception)
-        except Unknown:
-            raise DomainCrash(f"{self.name} cannot emulate `{instruction}` at {self.cpu.rip:#x}") from None
         except PagingModeUnsupported:
             raise DomainCrash(f"the guest left long mode, which {self.name} cannot follow") from None
         else:
@@ -237,6 +244,9 @@ class SoftwareMonitor(Technique):
             self.counts.add("page_table_updates", (gpa % 8 + size + 7) // 8)
         self.shadow.guest_wrote(gpa, size)
         self.gdt.wrote(gpa, size)
+        mfn = self.guest.physical.mfn(gpa >> 12)
+        if mfn is not None:
+            self.nested.host_wrote(mfn << 12, size)
 
     # -- the emulator's monitor ----------------------------------------------------------------------------------------
     def port_read(self, port: int, size: int) -> int:

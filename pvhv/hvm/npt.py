@@ -95,6 +95,23 @@ class NestedTables:
         self.words[at] |= WATCHED
         self.pcpu.watch.add(mfn)
 
+    def guarded(self) -> list[int]:
+        """The frames that code was translated from."""
+        tables = [self.root >> 12]
+        for _ in range(3):
+            tables = [
+                (entry & ADDRESS) >> 12
+                for table in tables
+                for entry in self.words[table << 9 : table + 1 << 9].tolist()
+                if entry & PRESENT
+            ]
+        return [
+            (entry & ADDRESS) >> 12
+            for table in tables
+            for entry in self.words[table << 9 : table + 1 << 9].tolist()
+            if entry & PRESENT and (not entry & RW or entry & WATCHED)
+        ]
+
     def host_wrote(self, gpa: int, size: int) -> None:
         """Bytes within a page were written otherwise than by the guest: no code translated from them is left."""
         table = self.root >> 12

@@ -27,7 +27,6 @@ the guest's; inlining of callouts (they are counted, and priced, apart); forgett
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
 from pvhv.hvm.decode import LONGEST, decode
 from pvhv.hvm.guestcpu import GuestCpu
@@ -38,7 +37,7 @@ from pvhv.machine.cpustate import HFLAGS
 from pvhv.machine.pcpu import PCPU
 from pvhv.machine.ram import PAGE_SIZE
 
-KERNEL: Final = 1  # the real CPL of what is translated
+KERNEL, USER = 1, 3  # real CPLs
 
 
 class Translator:
@@ -48,14 +47,16 @@ class Translator:
         self.cpu = cpu
         self.pcpu = pcpu
         self.new_block = new_block
-        self.callouts: set[int] = set()  # addresses
+        self.callouts: set[tuple[int, int]] = set()  # (address, real CPL)
+        self.users = False  # whether user code is translated, too
         self.frames: set[int] = set()  # machine frames with code of the kernel's that was decoded
-        self._blocks: dict[tuple[int, int], bytes] = {}  # by address and size of the code segment
+        self._blocks: dict[tuple[int, int, int], bytes] = {}  # by address, size of the code segment and CPL
         self._stale: set[int] = set()  # frames of which the engine has translations without all the callouts
         pcpu.on_translated(self._translated)
 
     def reset(self) -> None:
         """Another guest kernel, perhaps."""
+        self.users = False
         self.frames.clear()
         self._blocks.clear()
 
@@ -65,53 +66,60 @@ class Translator:
 
     def _translated(self, address: int, size: int) -> None:
         """The engine made a block, and would run it next."""
-        if self.cpu.state[HFLAGS] & cs.HF_CPL != KERNEL:
+        level = self.cpu.state[HFLAGS] & cs.HF_CPL
+        if level != KERNEL and not self.users:
             return
         try:
-            code = self.cpu.memory.fetch(address, size)
+            code = self.cpu.memory.fetch(address, size, user=level == USER)
             frames = {self._frame(address), self._frame(address + size - 1)}
         except GuestException:
             return  # it cannot be, for the engine has just fetched it
         self.frames |= frames
         bits = self._bits()
-        if self._blocks.get((address, bits)) != code:
-            self._blocks[address, bits] = code
+        if self._blocks.get((address, bits, level)) != code:
+            self._blocks[address, bits, level] = code
             self.new_block()
-        code += self._following(address + size)  # the engine stops reading where it knows enough: that it will fault
+        code += self._following(address + size, level)  # the engine reads no further than it needs to know of a fault
         at = 0
         while at < size:
             instruction = decode(code[at : at + LONGEST], bits)
             if instruction.invalid:
                 break  # which the CPU will say
-            if reason(instruction) and self._add(address + at):
+            if reason(instruction) and self._add(address + at, level):
                 self._stale |= frames
             at += instruction.length
         if self._stale:
             self.pcpu.pause()
 
-    def _following(self, address: int) -> bytes:
+    def _following(self, address: int, level: int) -> bytes:
         """As much of what lies behind a block as its last instruction may need, in the same page."""
         try:
-            return self.cpu.memory.fetch(address, min(LONGEST - 1, -address % PAGE_SIZE))
+            return self.cpu.memory.fetch(address, min(LONGEST - 1, -address % PAGE_SIZE), user=level == USER)
         except GuestException:
             return b""
 
     def _frame(self, address: int) -> int:
-        gpa = walk(self.cpu.physical, self.cpu, address, fetch=True, set_bits=False).gpa
+        gpa = walk(self.cpu.physical, self.cpu, address, set_bits=False).gpa
         mfn = self.cpu.physical.mfn(gpa >> 12)
         return -1 if mfn is None else mfn
 
-    def _add(self, address: int) -> bool:
-        """A callout at an address, which is not to be the last of its kind for ever."""
-        if address in self.callouts:
+    def _add(self, address: int, level: int) -> bool:
+        """A callout at an address; False if it is there."""
+        if (address, level) in self.callouts:
             return False
-        self.callouts.add(address)
-        self.pcpu.break_at(address)
+        self.callouts.add((address, level))
+        self.pcpu.break_at(address, level == USER)
         return True
+
+    def translate_users(self, frames: list[int]) -> None:
+        """From now on user code does not run directly either; it may lie in `frames`. (The guest is in the monitor.)"""
+        self.users = True
+        self._stale.update(frames)
+        self.pcpu.pause()
 
     def add(self, address: int) -> None:
         """A callout for an instruction that only its use has shown to need one. (The guest is in the monitor.)"""
-        if self._add(address):
+        if self._add(address, KERNEL):
             self._stale |= {self._frame(address)}
             self.pcpu.pause()
 

@@ -435,10 +435,9 @@ EXPORT void pacer_block_by_mode(void *uc, u64 pc, u32 size, struct pacer *p)
 
 /* UC_HOOK_CODE of one instruction: the guest's kernel, deprivileged, stops before it, and Python does it. It counts as
  * one instruction, as one that faults would. */
-EXPORT void pacer_break(void *uc, u64 address, u32 size, struct pacer *p)
+static void break_here(void *uc, u64 address, struct pacer *p, u32 cpl)
 {
-    (void)size;
-    if ((p->state[HFLAGS] & HF_CPL) != 1)
+    if ((p->state[HFLAGS] & HF_CPL) != cpl)
         return;
     if (p->broken == address) {
         p->broken = 0;
@@ -451,6 +450,19 @@ EXPORT void pacer_break(void *uc, u64 address, u32 size, struct pacer *p)
     p->last = 0;
     p->broken = BROKEN;
     p->emu_stop(uc);
+}
+
+EXPORT void pacer_break(void *uc, u64 address, u32 size, struct pacer *p)
+{
+    (void)size;
+    break_here(uc, address, p, 1);
+}
+
+/* The same for its users. */
+EXPORT void pacer_break_user(void *uc, u64 address, u32 size, struct pacer *p)
+{
+    (void)size;
+    break_here(uc, address, p, 3);
 }
 
 /* UC_HOOK_BLOCK of the wall clock, where the engine's own stop is not safe. */

@@ -127,9 +127,10 @@ class Pacer:
         words[REGISTERS] = context or engine.handle
         self.flush_tlb = partial(library().pacer_flush_tlb, c_void_p(self.pointer))
 
-    def break_at(self, va: int) -> None:
-        """A breakpoint for code at CPL 1: the run ends before the instruction at `va`, and words[BROKEN] says why."""
-        self._engine.add_hook(uc.HOOK_CODE, self._break, self.pointer, begin=va, end=va)
+    def break_at(self, va: int, user: bool) -> None:
+        """A breakpoint for code at CPL 1, or 3: the run ends before the instruction at `va`; words[BROKEN] says why."""
+        function = self._break_user if user else self._break
+        self._engine.add_hook(uc.HOOK_CODE, function, self.pointer, begin=va, end=va)
 
     def hook(self, callbacks: Callbacks, *, count: bool, stop: bool, by_mode: bool, guard: bool) -> None:
         """Have the engine's exits come to `callbacks`, and its blocks counted, or at least stopped, if asked;
@@ -149,7 +150,7 @@ class Pacer:
             engine.add_hook(uc.HOOK_BLOCK, address(lib.pacer_stop), self.pointer)
         if guard:
             engine.add_hook(uc.HOOK_EDGE_GENERATED, address(lib.pacer_guard_code), self.pointer)
-        self._break = address(lib.pacer_break)
+        self._break, self._break_user = address(lib.pacer_break), address(lib.pacer_break_user)
         # syscall first: a pending stop skips instruction hooks behind the first.
         for function, instruction in (
             (lib.pacer_syscall, uc.INSN_SYSCALL),

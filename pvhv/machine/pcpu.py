@@ -362,7 +362,7 @@ class PCPU:
         It is no exit, and costs nothing elsewhere. The instruction must begin its block (be called or jumped to)."""
         self._engine.add_hook(uc.HOOK_CODE, CFUNCTYPE(None)(handler), begin=va, end=va)
 
-    # ---- breakpoints: for a hypervisor that does some of a deprivileged kernel's instructions itself ------------------
+    # ---- breakpoints: for a hypervisor that does some of a deprivileged kernel's instructions itself ---
 
     def on_translated(self, handler: Callable[[int, int], object]) -> None:
         """Call `handler` with the address and bytes of each block that the engine translates, before it is run.
@@ -379,10 +379,11 @@ class PCPU:
         kind = CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p)
         self._engine.add_hook(uc.HOOK_EDGE_GENERATED, kind(translated))
 
-    def break_at(self, va: int) -> None:
-        """Stop before the instruction at `va` whenever that is reached at CPL 1, and call `on_break`, which does it and
-        leaves RIP where the guest goes on. Code translated before keeps what it has until it is forgotten."""
-        self._pacer.break_at(va)
+    def break_at(self, va: int, user: bool = False) -> None:
+        """Stop before the instruction at `va` whenever that is reached at CPL 1 (`user`: CPL 3), and call `on_break`,
+        which does it and leaves RIP where the guest goes on. Code translated before keeps what it has until it is
+        forgotten."""
+        self._pacer.break_at(va, user)
 
     def pause(self) -> None:
         """Have `on_break` called before the next block is run."""
