@@ -79,7 +79,7 @@ class Translator:
         if self._blocks.get((address, bits, level)) != code:
             self._blocks[address, bits, level] = code
             self.new_block()
-        code += self._following(address + size, level)  # the engine reads no further than it needs to know of a fault
+        code += self._following(address + size, level)  # the engine reads no further than to where it must fault
         at = 0
         while at < size:
             instruction = decode(code[at : at + LONGEST], bits)
