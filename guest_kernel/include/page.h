@@ -26,11 +26,8 @@ typedef u64 paddr_t;
 struct page {
     u32 references; /* how many user PTEs (or other owners) hold this page; 0 = free */
     u16 flags;
-    union {
-        u16 heap_size; /* kernel/heap.c: of the pieces this page is cut into */
-        u16 entries;   /* kernel/vm.c: how many are present in this page table's user part */
-    };
-    struct page *next; /* on the free list */
+    u16 heap_size; /* kernel/heap.c: of the pieces this page is cut into */
+    struct page *next; /* on the free list; of a page table: among those of its address space */
 };
 
 /* A page table the MMU may walk: only pv_ops.set_pte may write it. */

@@ -40,6 +40,7 @@ struct area {
 
 struct address_space {
     struct page *kernel_root, *user_root;
+    struct page *tables; /* of the user half, but for the roots: the last one made first */
     struct area *areas;
     u64 program_break; /* exact; the heap area ends at the next page */
     u64 user_pages;    /* mapped now */
@@ -55,7 +56,7 @@ void space_destroy(struct address_space *space);
 pte_t *space_pte(struct address_space *space, u64 va, bool create);
 int space_map(struct address_space *space, u64 va, struct page *page, u64 flags);
 void space_unmap(struct address_space *space, u64 start, u64 end);
-/* Call for every table of the user half, lower levels first, the roots last. */
+/* Call for every table of the user half; each before the one it is linked into, the roots last. */
 void space_each_table(struct address_space *space, void (*call)(struct page *table));
 
 /* kernel/area.c */

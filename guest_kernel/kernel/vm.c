@@ -12,6 +12,8 @@
 #include <pv_ops.h>
 #include <vm.h>
 
+#define TABLE_SPAN (TABLE_ENTRIES * PAGE_SIZE) /* what a table of the lowest level maps */
+
 struct page *kernel_tables;
 
 static struct page *table_create(struct address_space *space)
@@ -20,7 +22,6 @@ static struct page *table_create(struct address_space *space)
 
     if (!table)
         return NULL;
-    table->entries = 0;
     pages_tables++;
     if (space->live)
         pv.table_live(table);
@@ -36,12 +37,6 @@ static void table_free(struct page *table)
 static pte_t *entries(struct page *table)
 {
     return page_virt(table);
-}
-
-/* The table a slot is in. */
-static struct page *table_of(pte_t *slot)
-{
-    return page_of(phys(slot));
 }
 
 static struct page *table_under(pte_t entry)
@@ -88,10 +83,11 @@ pte_t *space_pte(struct address_space *space, u64 va, bool create)
         }
         if (!create || !(table = table_create(space)))
             return NULL;
+        table->next = space->tables;
+        space->tables = table;
         pte_t entry = pv.make_pte(page_phys(table), PTE_TABLE);
 
         pv.set_pte(slot, entry);
-        table_of(slot)->entries++;
         if (level == 4 && pv.two_roots) /* their lower halves are alike, always */
             pv.set_pte(entries(space->user_root) + pte_index(va, 4), entry);
     }
@@ -105,36 +101,28 @@ int space_map(struct address_space *space, u64 va, struct page *page, u64 flags)
     if (!slot)
         return -ENOMEM;
     pv.set_pte(slot, pv.make_pte(page_phys(page), flags));
-    table_of(slot)->entries++;
     space->user_pages++;
     return 0;
 }
 
-/* Go through the user half: `leaf` for each mapped page, `done` for each table once all below it was seen. */
-static void walk(struct page *table, int level, u64 base, void *with,
-                 void (*leaf)(void *with, u64 va, pte_t *slot), void (*done)(struct page *table))
+/* Call for every mapped page: those of the areas, table by table, so that what has no table is passed over. */
+static void each_page(struct address_space *space, void *with, void (*call)(void *with, u64 va, pte_t *slot))
 {
-    u64 step = 1UL << (12 + 9 * (level - 1));
-    unsigned left = table->entries;
+    for (struct area *area = space->areas; area; area = area->next)
+        for (u64 va = area->start, end; va < area->end; va = end) {
+            pte_t *slot = space_pte(space, va, false);
 
-    for (unsigned i = 0; left; i++) {
-        pte_t *slot = entries(table) + i;
-
-        if (!(*slot & PTE_PRESENT))
-            continue;
-        left--;
-        if (level > 1)
-            walk(table_under(*slot), level - 1, base + i * step, with, leaf, done);
-        else if (leaf)
-            leaf(with, base + i * step, slot);
-    }
-    if (done && level < 4)
-        done(table);
+            end = MIN(area->end, (va | (TABLE_SPAN - 1)) + 1);
+            for (; slot && va < end; va += PAGE_SIZE, slot++)
+                if (*slot & PTE_PRESENT)
+                    call(with, va, slot);
+        }
 }
 
 void space_each_table(struct address_space *space, void (*call)(struct page *table))
 {
-    walk(space->kernel_root, 4, 0, NULL, NULL, call);
+    for (struct page *table = space->tables; table; table = table->next)
+        call(table);
     call(space->kernel_root);
     if (pv.two_roots)
         call(space->user_root);
@@ -156,7 +144,6 @@ static void share_page(void *with, u64 va, pte_t *slot)
         return; /* space_copy counts the pages and sees that one is missing */
     page_get(page_of(pv.pte_physical(pte)));
     *copied = pte;
-    table_of(copied)->entries++;
     copy->user_pages++;
 }
 
@@ -172,7 +159,7 @@ struct address_space *space_copy(struct address_space *from)
         return NULL;
     }
     pv.batch_begin();
-    walk(from->kernel_root, 4, 0, copy, share_page, NULL);
+    each_page(from, copy, share_page);
     pv.flush_all(); /* the TLB may still think it can write */
     space_live(copy);
     pv.batch_end();
@@ -193,10 +180,16 @@ void space_destroy(struct address_space *space)
     if (space->live)
         pv.space_dead(space);
     space->live = false;
-    if (space->kernel_root)
-        walk(space->kernel_root, 4, 0, NULL, drop_page, table_free);
-    if (space->kernel_root)
+    if (space->kernel_root) {
+        each_page(space, NULL, drop_page);
         table_free(space->kernel_root);
+    }
+    while (space->tables) {
+        struct page *table = space->tables;
+
+        space->tables = table->next;
+        table_free(table);
+    }
     if (space->user_root && pv.two_roots)
         table_free(space->user_root);
     area_free_all(space);
@@ -216,13 +209,12 @@ void space_unmap(struct address_space *space, u64 start, u64 end)
         pte_t *slot = space_pte(space, va, false);
 
         if (!slot) { /* no table: nothing in these 2 MiB */
-            va |= (1UL << 21) - PAGE_SIZE;
+            va |= TABLE_SPAN - PAGE_SIZE;
             continue;
         }
         if (*slot & PTE_PRESENT) {
             page_put(page_of(pv.pte_physical(*slot)));
             pv.set_pte(slot, 0);
-            table_of(slot)->entries--;
             unmapped++;
             last = va;
         }
