@@ -78,7 +78,8 @@ class BinaryTranslation(SoftwareMonitor):
         if not what:
             self.pcpu.pass_once()  # the code has changed
             return
-        self.counts.callout(what, str(instruction))
+        if not self.time_for_the_cpu(what):
+            self.counts.callout(what, str(instruction))
         self.emulate(instruction)
 
     def traced_store(self, instruction: Instruction) -> None:

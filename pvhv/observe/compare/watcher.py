@@ -109,7 +109,11 @@ class Watcher:
 
     def _of_the_technique(self, before: dict[str, Any], after: dict[str, Any]) -> None:
         grown = {
-            family: {reason: count - before[family].get(reason, 0) for reason, count in after[family].items()}
+            family: {
+                reason: count - before[family].get(reason, 0)
+                for reason, count in after[family].items()
+                if count != before[family].get(reason, 0)
+            }
             for family in after
         }
         events = grown.pop("events")
