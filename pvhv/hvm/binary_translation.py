@@ -80,6 +80,7 @@ class BinaryTranslation(SoftwareMonitor):
             return
         if not self.time_for_the_cpu(what):
             self.counts.callout(what, str(instruction))
+            self.counts.add("emulated_instructions")
         self.emulate(instruction)
 
     def traced_store(self, instruction: Instruction) -> None:

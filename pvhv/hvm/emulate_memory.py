@@ -17,7 +17,7 @@ from typing import Final
 from iced_x86 import OpKind
 
 from pvhv.core.stores import OPERATIONS, judged, ones, subtract
-from pvhv.hvm.emulate import Context, handles
+from pvhv.hvm.emulate import Context, Unknown, handles
 from pvhv.hvm.emulate_flow import far_call, far_jump, pop_segment, push_segment, special_move
 from pvhv.hvm.emulate_system import advance, count_down
 from pvhv.hvm.memory import GeneralProtection
@@ -207,14 +207,15 @@ def _vector(context: Context) -> None:
         address = context.address(size)
         if name in ALIGNED and address & 15:
             raise GeneralProtection
+        if of.op_register(1) not in XMM:
+            raise Unknown(context.instruction)
         at = XMM0 + 8 * XMM[of.op_register(1)] + (1 if name in HIGH else 0)
         value = state[at] | state[at + 1] << 64
         context.store(address, size, value)
         return
     register = of.op_register(0)
-    if not context.is_memory(1) or register not in XMM:
-        _between_registers(context)
-        return
+    if register not in XMM or not context.is_memory(1):
+        raise Unknown(context.instruction)  # MMX, and what touches no memory
     address = context.address(size)
     if name in ALIGNED and address & 15:
         raise GeneralProtection
@@ -226,17 +227,6 @@ def _vector(context: Context) -> None:
         state[at] = value
     else:
         state[at], state[at + 1] = value & (1 << 64) - 1, value >> 64
-
-
-def _between_registers(context: Context) -> None:
-    """Touches no memory, so it can hardly have been stopped: MOVD and MOVQ from a register to another."""
-    of, state = context.iced, context.state
-    first, second = of.op_register(0), of.op_register(1)
-    if first in GENERAL and second in XMM:
-        context.set_register(first, state[XMM0 + 8 * XMM[second]])
-        return
-    value = context.register(second) if second in GENERAL else state[XMM0 + 8 * XMM[second]]
-    state[XMM0 + 8 * XMM[first]], state[XMM0 + 8 * XMM[first] + 1] = value, 0
 
 
 # -- the stack ---------------------------------------------------------------------------------------------------------

@@ -49,6 +49,7 @@ NAMES = {
 }  # fmt: skip
 TRAPS_OF_PRIVILEGE = (arch.GP, arch.NP, arch.SS, arch.TS)  # by which an instruction may be refused to ring 1
 SINGLE_STEP = 1 << 14
+INT3, INTO = 0xCC, 0xCE  # opcodes
 
 
 class SoftwareMonitor(Technique):
@@ -137,6 +138,7 @@ class SoftwareMonitor(Technique):
             return False
         if not self.time_for_the_cpu(what):
             self.left(name if self.cpu.cpl == 3 else what, str(instruction))
+            self.counts.add("emulated_instructions")
         self.emulate(instruction)
         return True
 
@@ -166,8 +168,9 @@ class SoftwareMonitor(Technique):
             return
         if outcome is Outcome.TRACED:
             self.traced_store(instruction)
+        self.counts.add("emulated_instructions")
         try:
-            self.emulate(instruction)
+            self._execute(instruction)
         except Unknown:
             self._let_go(address, outcome)
 
@@ -187,8 +190,16 @@ class SoftwareMonitor(Technique):
         try:
             arch.deliver(self.cpu, vector, software=True)
         except GuestException as exception:
-            self.cpu.rip = behind - (1 if vector in (arch.BP, arch.OF) else 2)
+            self.cpu.rip = behind - (self._length_of_int(behind) if vector in (arch.BP, arch.OF) else 2)
             self.reflect(exception)
+
+    def _length_of_int(self, behind: int) -> int:
+        """Of the INT n, INT3 or INTO that was executed. The first ends with its vector."""
+        try:
+            last = self.cpu.memory.fetch(behind - 1, 1, user=self.cpu.cpl == 3)[0]
+        except GuestException:
+            return 2
+        return 1 if last in (INT3, INTO) else 2
 
     def _syscall(self) -> None:
         """RIP, RCX and R11 are as the CPU leaves them, but the flags in R11 are the real ones."""
@@ -224,18 +235,19 @@ class SoftwareMonitor(Technique):
 
     # -- doing it for the guest ----------------------------------------------------------------------------------------
     def emulate(self, instruction: Instruction) -> None:
-        """Carry out an instruction, or raise what it raises. (Unknown: the emulator knows all that is sensitive.)"""
-        self.counts.add("emulated_instructions")
-        what = reason(instruction)
+        """Carry out an instruction, or raise what it raises."""
+        try:
+            self._execute(instruction)
+        except Unknown:
+            raise DomainCrash(f"{self.name} cannot emulate `{instruction}` at {self.cpu.rip:#x}") from None
+
+    def _execute(self, instruction: Instruction) -> None:
         try:
             self.emulator.execute(instruction)
         except GuestException as exception:
             self.reflect(exception)
         except PagingModeUnsupported:
             raise DomainCrash(f"the guest left long mode, which {self.name} cannot follow") from None
-        else:
-            if what == "mov-to-cr3":
-                self.counts.add("tlb_flushes")
 
     def reflect(self, exception: GuestException) -> None:
         """An exception of the guest's own: through its IDT."""
@@ -248,8 +260,6 @@ class SoftwareMonitor(Technique):
 
     def wrote(self, gpa: int, size: int) -> None:
         """The monitor stored into guest memory."""
-        if gpa >> 12 in self.shadow.pages.tables:
-            self.counts.add("page_table_updates", (gpa % 8 + size + 7) // 8)
         self.shadow.guest_wrote(gpa, size)
         self.gdt.wrote(gpa, size)
         mfn = self.guest.physical.mfn(gpa >> 12)
@@ -264,7 +274,7 @@ class SoftwareMonitor(Technique):
         self.guest.platform.bus.write(port, size, value)
 
     def timestamp(self) -> int:
-        return self.guest.timeline.now()
+        return self.guest.timeline.now() if self.pcpu.virtual else self.pcpu.read_tsc()
 
     def cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
         return self.leaves.get(leaf, cpuid.NOTHING)

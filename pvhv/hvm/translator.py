@@ -27,7 +27,9 @@ the guest's; inlining of callouts (they are counted, and priced, apart); forgett
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
+from pvhv.core.errors import DomainCrash
 from pvhv.hvm.decode import LONGEST, decode
 from pvhv.hvm.guestcpu import GuestCpu
 from pvhv.hvm.memory import GuestException, walk
@@ -38,6 +40,7 @@ from pvhv.machine.pcpu import PCPU
 from pvhv.machine.ram import PAGE_SIZE
 
 KERNEL, USER = 1, 3  # real CPLs
+MOST_CALLOUTS: Final = 8192  # each costs the engine a look whenever it translates
 
 
 class Translator:
@@ -107,6 +110,8 @@ class Translator:
         """A callout at an address; False if it is there."""
         if (address, level) in self.callouts:
             return False
+        if len(self.callouts) >= MOST_CALLOUTS:
+            raise DomainCrash(f"the guest has more than {MOST_CALLOUTS} sensitive instructions")
         self.callouts.add((address, level))
         self.pcpu.break_at(address, level == USER)
         return True
