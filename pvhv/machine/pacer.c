@@ -437,14 +437,14 @@ EXPORT void pacer_block_by_mode(void *uc, u64 pc, u32 size, struct pacer *p)
  * one instruction, as one that faults would. */
 static void break_here(void *uc, u64 address, struct pacer *p, u32 cpl)
 {
+    if (p->context)
+        p->context_save(uc, p->context);
     if ((p->state[HFLAGS] & HF_CPL) != cpl)
         return;
     if (p->broken == address) {
         p->broken = 0;
         return;
     }
-    if (p->context)
-        p->context_save(uc, p->context);
     if (p->last)
         count(p, -remainder_of(p, address, 1));
     p->last = 0;
