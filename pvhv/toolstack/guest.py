@@ -69,7 +69,7 @@ def prepare(config: DomainConfig) -> Prepared:
         return Prepared(config, kernel, pvh.plan(kernel, config.memory, len(ramdisk)), ramdisk)
     if not kernel.paravirtual:
         raise ToolstackError(
-            f"{config.kernel} is a kernel for a machine of its own, not a paravirtual one", 'say type = "hvm"'
+            f"{config.kernel} is a kernel for a machine of its own, not a paravirtual one", 'say type = "hvm"', status=2
         )
     return Prepared(config, kernel, layout.plan(kernel, config.memory * PAGES_PER_MIB, len(ramdisk)), ramdisk)
 

@@ -52,6 +52,7 @@ def plan(kernel: Kernel, memory_mib: int, ramdisk_size: int) -> Plan:
             f"{kernel.path} has no PVH entry, so it cannot start on a machine of its own",
             f'it needs the note PHYS32_ENTRY (type {XEN_ELFNOTE_PHYS32_ENTRY}, name "Xen"); '
             'a paravirtual kernel runs with type = "pv"',
+            status=2,
         )
     memory = memory_mib << 20
     start = min(segment.paddr for segment in kernel.segments)
