@@ -21,7 +21,8 @@ With CR0.WP clear the guest's kernel may write to read-only pages, the CPU (whos
 store is carried out for it, as Xen does. Paging off is a shadow of nothing: guest-physical memory at its own address.
 
 This room does not know instructions, exits or techniques. Read beside it: shadow_pages.py, which keeps the pages;
-memory.walk, which decides what is permitted; in Xen, xen/arch/x86/mm/shadow/multi.c (_sh_propagate, sh_page_fault).
+shadow_entries.py, which fills them; memory.walk, which decides what is permitted; in Xen,
+xen/arch/x86/mm/shadow/multi.c (sh_page_fault).
 
 Not modelled: 32-bit and PAE paging (refused by `root`), PCID, the guest's cache attributes; addresses in the monitor's
 own slot, where the guest's every access has to be carried out for it; shadows out of sync (the paper's and KVM's later
@@ -38,33 +39,26 @@ from pvhv.hvm.counts import Counts
 from pvhv.hvm.guestcpu import GuestCpu
 from pvhv.hvm.memory import (
     ADDRESS,
-    BEYOND,
     CODE_I,
     CODE_U,
     CODE_W,
     CR0_PG,
     EFER_LMA,
     EFER_NXE,
-    NX,
     GuestPhysical,
     PagingModeUnsupported,
     walk,
 )
+from pvhv.hvm.shadow_entries import Entries
 from pvhv.hvm.shadow_pages import (
     DIRECT,
-    DIRECT_GLOBAL,
-    DIRECT_NX,
     LINK,
     TABLE,
     ShadowPage,
     ShadowPages,
     TableFrames,
-    direct_kind,
-    leaf_rights,
 )
-from pvhv.machine.paging import PTE_ACCESSED, PTE_GLOBAL, PTE_NX, PTE_PRESENT, PTE_PSE, PTE_RW, PTE_USER
-
-Frame = tuple[int | None, int]
+from pvhv.machine.paging import PTE_RW
 
 ROOTS: Final = 64  # so many address spaces are remembered
 PREFETCH: Final = 8  # so many neighbours (an aligned group) are looked at when an entry is shadowed
@@ -114,13 +108,12 @@ class ShadowPaging:
         self.prefetch = prefetch
         self.pages = ShadowPages(physical.ram, frames)
         self.current: ShadowPage | None = None  # what is in CR3
-        self.frame_of: Callable[[int, bool], Frame] = lambda gfn, executable: (physical.mfn(gfn), 0)
         self._words = physical.ram.words
         self._roots: dict[tuple[int, int], ShadowPage] = {}  # the one used last is last
-        self._nxe: bool | None = None
         self._frames = frames
-        self._ones = frames.own_frame()  # what is read where there is no memory
-        self._words[self._ones << 9 : (self._ones + 1) << 9] = memoryview(b"\xff" * 4096).cast("Q")
+        self.ones = frames.own_frame()  # what is read where there is no memory
+        self._words[self.ones << 9 : (self.ones + 1) << 9] = memoryview(b"\xff" * 4096).cast("Q")
+        self.entries = Entries(physical, self.pages, self.ones, counts)
         if self.limit < 2 * _PATH + 2 or not self.pages.reserve(_PATH + 1):
             raise ValueError("shadow paging needs more frames")
 
@@ -136,10 +129,9 @@ class ShadowPaging:
                 raise PagingModeUnsupported
             key = (cpu.cr3 & ADDRESS) >> 12, TABLE
             nxe = bool(efer & EFER_NXE)
-            if nxe != self._nxe:
-                if self._nxe is not None:
-                    self._drop(None)  # what is reserved in an entry changes, and with it which are shadowed
-                self._nxe = nxe
+            if nxe != self.entries.nxe:
+                self._drop(None)  # what is reserved in an entry changes, and with it which are shadowed
+                self.entries.nxe = nxe
         else:
             key = 0, DIRECT
         page = self._roots.pop(key, None)
@@ -201,77 +193,19 @@ class ShadowPaging:
             return False
         for shift in (39, 30, 21):
             page.writes = 0
-            child = self._shadow_link(page, va >> shift & 511, make=True)
+            child = self.entries.link(page, va >> shift & 511, make=True)
             if child is None:
                 return False
             page = child
         page.writes = 0
         index = va >> 12 & 511
-        self._shadow_leaf(page, index)
+        self.entries.map(page, index)
         first = index - index % self.prefetch
         at = page.mfn << 9 | first
         for neighbour, entry in enumerate(self._words[at : at + self.prefetch].tolist(), first):
-            if not entry and self._shadow_leaf(page, neighbour):
+            if not entry and self.entries.map(page, neighbour):
                 self.counts.add("shadow_prefetches")
         return True
-
-    def _shadow_link(self, page: ShadowPage, index: int, *, make: bool) -> ShadowPage | None:
-        """Let an entry above level 1 say what the guest's says. Without `make` only if it leads where it did."""
-        level = page.level - 1
-        if page.kind == TABLE:
-            entry = self.physical.word(page.gfn << 12 | index << 3)
-            if not self._usable(entry, page.level):
-                return None
-            gfn = (entry & ADDRESS) >> 12
-            if entry & PTE_PSE:
-                gfn &= -512 ** level
-                kind, rights = direct_kind(entry), leaf_rights(entry) & ~PTE_GLOBAL
-            else:
-                kind, rights = TABLE, entry & (PTE_RW | PTE_USER | PTE_NX)
-                if self.physical.mfn(gfn) is None:
-                    return None
-        else:
-            gfn, kind, rights = page.gfn + index * 512**level, page.kind, PTE_RW | PTE_USER
-        child = self.pages.find(gfn, level, kind)
-        if child is None:
-            if not make:
-                return None
-            child = self.pages.make(gfn, level, kind)
-            self.counts.add("shadow_pages")
-        elif not make and page.mfn << 9 | index not in child.parents:
-            return None
-        self.pages.link(page, index, child, rights)
-        return child
-
-    def _shadow_leaf(self, page: ShadowPage, index: int) -> bool:
-        """Let a level 1 entry say what the guest's says; False, and nothing is done, if that is nothing."""
-        if page.kind == TABLE:
-            entry = self.physical.word(page.gfn << 12 | index << 3)
-            if not self._usable(entry, 1):
-                return False
-            gfn, rights = (entry & ADDRESS) >> 12, leaf_rights(entry)
-            executable = not entry & PTE_NX
-        else:
-            gfn, rights = page.gfn + index, PTE_RW | PTE_USER
-            executable = not page.kind & DIRECT_NX
-            if page.kind & DIRECT_GLOBAL:
-                rights |= PTE_GLOBAL
-        mfn, extra = self.frame_of(gfn, executable)
-        if mfn is None:
-            mfn, rights = self._ones, rights & ~PTE_RW
-        self.pages.map(page, index, gfn, mfn << 12 | LINK | rights | extra)
-        return True
-
-    def _usable(self, entry: int, level: int) -> bool:
-        """Whether the guest's entry is one the CPU would use, and has used."""
-        if entry & (PTE_PRESENT | PTE_ACCESSED) != PTE_PRESENT | PTE_ACCESSED or self._reserved(entry):
-            return False
-        if level == 1 or not entry & PTE_PSE:
-            return True
-        return level < 4 and not entry & ADDRESS & ((1 << 3 + 9 * level) - 1) & ~0x1000
-
-    def _reserved(self, entry: int) -> int:
-        return entry & (BEYOND if self._nxe else BEYOND | NX)
 
     # -- stores ------------------------------------------------------------------------------------------------------
     def guest_wrote(self, gpa: int, size: int) -> None:
@@ -288,7 +222,8 @@ class ShadowPaging:
     def _table_written(self, gfn: int, offset: int, size: int) -> None:
         indices = range(offset >> 3, (offset + size + 7) >> 3)
         self.counts.add("page_table_updates", len(indices))
-        odd = _odd(offset, size) or any(self._unlikely(self.physical.word(gfn << 12 | index << 3)) for index in indices)
+        entries = (self.physical.word(gfn << 12 | index << 3) for index in indices)
+        odd = _odd(offset, size) or any(map(self.entries.unlikely, entries))
         if self._gone(gfn, odd, size) and self.unshadow(gfn):
             return
         for page in list(self.pages.tables[gfn]):
@@ -301,15 +236,11 @@ class ShadowPaging:
         if page.level == 4 and index == self.vmm_slot:
             return
         if page.level == 1:
-            good = self._shadow_leaf(page, index)
+            good = self.entries.map(page, index)
         else:
-            good = self._shadow_link(page, index, make=False) is not None
+            good = self.entries.link(page, index, make=False) is not None
         if not good and page.mfn in self.pages.pages:
             self.pages.clear(page, index)
-
-    def _unlikely(self, entry: int) -> bool:
-        """Whether this is hardly an entry: one that can only fault, or that leads to where there is no memory."""
-        return bool(entry & PTE_PRESENT and (self._reserved(entry) or (entry & ADDRESS) >> 12 >= self.physical.frames))
 
     def _gone(self, gfn: int, odd: bool, size: int) -> bool:
         """Whether the frame seems not to be a table any more."""
@@ -351,11 +282,6 @@ class ShadowPaging:
         """The reverse."""
         self.pages.unprotect(gfn)
 
-    def unmap(self, gfn: int) -> None:
-        """Forget every mapping of a frame: `frame_of` says something else of it now."""
-        self.pages.unmap(gfn)
-        self._settle()
-
     # -- the end -----------------------------------------------------------------------------------------------------
     def drop(self) -> None:
         """Forget everything: the guest was reset, or restored."""
@@ -375,7 +301,7 @@ class ShadowPaging:
         """Give all frames back."""
         self._drop(None)
         self.pages.close()
-        self._frames.give_back(self._ones)
+        self._frames.give_back(self.ones)
 
     def _settle(self) -> None:
         """At the end of every operation: nobody remembers more than there is, and what was made is counted."""

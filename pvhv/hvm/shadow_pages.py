@@ -15,7 +15,7 @@ Three indices make every question answerable without a search:
 
 Invariants: an entry is in `leaves` if and only if it is present; a traced or protected frame has no writable entry;
 `reduced` is set whenever some CPU's TLB may know more than the tables say.
-This room knows nothing of the guest's tables, nor who may access what. Read beside it: shadow.py, which decides that;
+This room knows nothing of the guest's tables, nor who may access what. Read beside it: shadow_entries.py, shadow.py;
 in Xen, xen/arch/x86/mm/shadow/common.c (the hash table, sh_remove_write_access, shadow_unhook_mappings).
 """
 
@@ -25,7 +25,7 @@ from array import array
 from typing import Final, Protocol
 
 from pvhv.core.errors import HypercallError
-from pvhv.machine.paging import PTE_ACCESSED, PTE_ADDRESS, PTE_DIRTY, PTE_GLOBAL, PTE_NX, PTE_PRESENT, PTE_RW, PTE_USER
+from pvhv.machine.paging import PTE_ACCESSED, PTE_ADDRESS, PTE_DIRTY, PTE_NX, PTE_PRESENT, PTE_RW, PTE_USER
 from pvhv.machine.ram import Ram
 
 # What a shadow page stands for.
@@ -37,11 +37,6 @@ DIRECT_NX: Final = 4
 LINK: Final = PTE_PRESENT | PTE_ACCESSED | PTE_DIRTY  # the CPU never has to set these in a shadow
 _NOBODY: Final = -1
 _EMPTY: Final = bytes(4096)
-
-
-def direct_kind(entry: int) -> int:
-    """What stands below a guest's entry for a large page."""
-    return DIRECT | (DIRECT_GLOBAL if entry & PTE_GLOBAL else 0) | (DIRECT_NX if entry & PTE_NX else 0)
 
 
 class TableFrames(Protocol):
@@ -67,7 +62,7 @@ class ShadowPage:
         self.root = False
         self.writes = 0  # stores to the guest's table since a fault was last resolved through it
         self.odd = 0  # of the last of them, how many in a row did not look like stores of entries
-        # Level 1: which guest frame each entry maps. (A machine frame does not tell: a frame may have copies.)
+        # Level 1: which guest frame each entry maps. (The machine frame does not tell where there is no memory.)
         self.targets = array("i", [_NOBODY]) * 512 if level == 1 else array("i")
 
     def __repr__(self) -> str:
@@ -186,7 +181,7 @@ class ShadowPages:
         self.made += 1
 
     def map(self, page: ShadowPage, index: int, gfn: int, entry: int) -> None:
-        """Let a level 1 entry map a guest frame. Whoever asks for write access gets it if nobody minds."""
+        """Let a level 1 entry map a guest frame; writable, if asked for, unless somebody minds."""
         slot = page.mfn << 9 | index
         before = self.words[slot]
         if entry & PTE_RW and (gfn in self.tables or gfn in self.protected):
@@ -241,17 +236,13 @@ class ShadowPages:
                 words[slot] = entry & ~PTE_RW
                 self.reduced = True
 
-    def unmap(self, gfn: int) -> None:
-        """No entry maps the frame any more."""
-        for slot in list(self.leaves.get(gfn, ())):
-            self.clear(self.pages[slot >> 9], slot & 511)
-
     def protect(self, gfn: int) -> None:
         """Keep the frame from being written to, for whoever asks, until all of them have asked for the opposite."""
         self.protected[gfn] = self.protected.get(gfn, 0) + 1
         self.remove_write_access(gfn)
 
     def unprotect(self, gfn: int) -> None:
+        """The reverse, for one of them."""
         self.protected[gfn] -= 1
         if not self.protected[gfn]:
             del self.protected[gfn]
@@ -268,9 +259,3 @@ class ShadowPages:
                 seen.add(mfn)
                 todo.append(self.pages[mfn])
         return False
-
-
-def leaf_rights(entry: int) -> int:
-    """What a guest's entry for a page grants now: to write only once it says that it has been written to."""
-    rights = entry & (PTE_USER | PTE_NX | PTE_GLOBAL)
-    return rights | PTE_RW if entry & PTE_RW and entry & PTE_DIRTY else rights

@@ -174,7 +174,7 @@ class Guest:
                 gfn = page.targets[index]
                 leaves.setdefault(gfn, set()).add(mfn << 9 | index)
                 there = self.physical.mfn(gfn)
-                assert (entry & ADDRESS) >> 12 == (self.shadow._ones if there is None else there)
+                assert (entry & ADDRESS) >> 12 == (self.shadow.ones if there is None else there)
                 if entry & RW:
                     assert gfn not in pages.tables and gfn not in pages.protected and there is not None
         assert leaves == pages.leaves

@@ -97,7 +97,7 @@ def test_a_kernel_that_makes_no_sense(seed: int) -> None:
     for gfn, slots in shadow.pages.leaves.items():
         for slot in slots:
             entry = hypervisor.ram.words[slot]
-            assert (entry & 0xF_FFFF_F000) >> 12 == (guest.physical.mfns[gfn] if gfn < PAGES else shadow._ones)
+            assert (entry & 0xF_FFFF_F000) >> 12 == (guest.physical.mfns[gfn] if gfn < PAGES else shadow.ones)
     assert [bytes(hypervisor.ram.frame(mfn)) for mfn in others] == before
     lab.close()
     assert not guest.domain.hypervisor_frames

@@ -95,7 +95,7 @@ class Model(Guest):
             assert refused, f"{va:#x} could have been shadowed: {outcomes}"
             return
         mfn = self.physical.mfn(gfn)
-        assert hit.machine == (self.shadow._ones if mfn is None else mfn) << 12 | va & 0xFFF
+        assert hit.machine == (self.shadow.ones if mfn is None else mfn) << 12 | va & 0xFFF
         if code & WRITE:
             self.touched.add(gfn)
             self.ram.bytes[hit.machine & ~7 : (hit.machine & ~7) + 8] = b"ABCDEFGH"  # unseen: it must not be a table
