@@ -51,8 +51,11 @@ CODE64_FLAGS, STACK_FLAGS = 0x00AF_9B00, 0x00CF_9300
 TSS_RSP0, TSS_IST1, TSS_IOMAP = 4, 36, 102
 
 
-class TripleFault(Exception):
-    """A double fault could not be delivered: the processor shuts down, and the machine resets."""
+class TripleFault(DomainCrash):
+    """A double fault could not be delivered: the processor shuts down."""
+
+    def __init__(self) -> None:
+        super().__init__("triple fault")
 
 
 def raise_exception(cpu: GuestCpu, exception: GuestException) -> None:
