@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Debian's own kernel, byte for byte as packaged, boots to a shell, works there, and ends as xl's users expect."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pvhv.testing import Result, boot
+from tests.linux.conftest import Linux
+
+pytestmark = pytest.mark.linux
+
+ROOT = Path(__file__).parents[2]
+CMDLINE = "console=hvc0"
+# What a kernel says when it is not well. (An oops, a warning, a lockup, a stall, an MSR that was refused.)
+QUIET = "stty -echo; PS1="  # neither what is typed nor a prompt between what is said
+UNWELL = re.compile(r"WARNING:|BUG:|Oops|Call Trace|soft lockup|rcu.*stall|hung task|unchecked MSR|general protection")
+
+
+def script(*lines: str) -> str:
+    return "".join(line + "\n" for line in lines)
+
+
+def start(linux: Linux, *lines: str, memory: int = 256, vcpus: int = 1, cmdline: str = CMDLINE) -> Result:
+    return boot(
+        linux.kernel, ramdisk=linux.ramdisk, cmdline=cmdline, stdin=script(*lines), clock="wall", timeout=90,
+        memory=memory, vcpus=vcpus,
+    )  # fmt: skip
+
+
+def section(output: str, name: str) -> str:
+    """What was printed between two marks, which `marked` writes so that a typed line does not look like them."""
+    found = re.search(rf"<{name}>$(.*?)^</{name}>$", output, re.MULTILINE | re.DOTALL)
+    assert found, f"no {name} in:\n{output}"
+    return found[1].strip()
+
+
+def marked(name: str, command: str) -> str:
+    return f"echo '<'{name}'>'; {command}; echo '</'{name}'>'"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> dict[str, str]:
+    """An environment with a pvhvd of its own."""
+    environment = {**os.environ, "PVHV_RUNTIME_DIR": str(tmp_path / "run")}
+    (tmp_path / "run").mkdir(mode=0o700)
+    return environment
+
+
+def pvhv(environment: dict[str, str], *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pvhv.cli", *arguments], input=stdin, capture_output=True, text=True, errors="replace",
+        env=environment, cwd=ROOT, timeout=120, check=False,
+    )  # fmt: skip
+
+
+def test_the_example_boots_to_a_shell(linux: Linux, home: dict[str, str]) -> None:
+    commands = {
+        "uname": "uname -a",
+        "cpuinfo": "cat /proc/cpuinfo",
+        "mounts": "mount",
+        "memory": "free -k",
+        "copied": "dd if=/dev/zero of=/tmp/zeros bs=64k count=64 2>&1; wc -c </tmp/zeros",
+        "slept": "cut -d' ' -f1 /proc/uptime; sleep 1; cut -d' ' -f1 /proc/uptime",
+        "piped": "seq 1000 | sort -n | tail -n 1",
+        "hypervisor": "cat /sys/hypervisor/type /sys/hypervisor/version/major /sys/hypervisor/version/minor",
+        "clock": "cat /sys/devices/system/clocksource/clocksource0/current_clocksource",
+        "log": "dmesg",
+    }
+    typed = [marked(name, command) for name, command in commands.items()]
+    try:
+        done = pvhv(home, "create", "-c", "examples/debian.cfg", "--timeout", "90",
+                    stdin=script(QUIET, *typed, "poweroff -f"))  # fmt: skip
+    finally:
+        pvhv(home, "daemon", "stop")
+    assert done.returncode == 0, done.stdout + done.stderr
+    output = done.stdout.replace("\r\n", "\n")
+    said = {name: section(output, name) for name in commands}
+    assert re.fullmatch(r"Linux debian \S+-amd64 .* x86_64 GNU/Linux", said["uname"])
+    assert re.findall(r"^processor\s*: (\d+)", said["cpuinfo"], re.MULTILINE) == ["0"] and "hypervisor" in said["cpuinfo"]
+    assert "proc on /proc type proc" in said["mounts"]
+    total = int(said["memory"].split("Mem:")[1].split()[0])
+    assert 190 << 10 < total < 256 << 10
+    assert "64+0 records out" in said["copied"] and said["copied"].endswith("4194304")
+    before, after = map(float, said["slept"].split())
+    assert 1.0 <= after - before < 2.0
+    assert said["piped"] == "1000" and said["hypervisor"].split() == ["xen", "4", "17"] and said["clock"] == "xen"
+    assert not UNWELL.findall(said["log"])
+
+
+def test_reboot(linux: Linux) -> None:
+    done = start(linux, "reboot -f")
+    assert done.exit_status == 10, done.output
+
+
+def test_panic(linux: Linux) -> None:
+    done = start(linux, "echo c >/proc/sysrq-trigger")
+    assert done.exit_status == 20, done.output
+    assert "Kernel panic - not syncing: sysrq triggered crash" in done.output
+    assert "rip " in done.report and "SCHEDOP_shutdown" in done.report
+
+
+def test_no_root_file_system(linux: Linux) -> None:
+    """A panic while it boots: the same end."""
+    done = boot(linux.kernel, cmdline=CMDLINE, clock="wall", timeout=90, memory=128)
+    assert done.exit_status == 20 and "Unable to mount root fs" in done.output
+
+
+def test_four_processors(linux: Linux) -> None:
+    work = "for n in 1 2 3 4 5 6; do (seq 3000 | md5sum) & done; wait"
+    done = start(
+        linux, QUIET, marked("count", "nproc"), marked("sums", work),
+        marked("ran", "grep -E 'resched|callfunc' /proc/interrupts"), marked("log", "dmesg"), "poweroff -f", vcpus=4,
+    )  # fmt: skip
+    assert done.exit_status == 0, done.output
+    assert section(done.output, "count") == "4"
+    sums = re.findall(r"^([0-9a-f]{32})  -", section(done.output, "sums"), re.MULTILINE)
+    assert len(sums) == 6 and len(set(sums)) == 1
+    assert not UNWELL.findall(section(done.output, "log"))
