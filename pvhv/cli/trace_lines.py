@@ -77,12 +77,18 @@ def _write_event(found: dict[str, Any]) -> str:
     return f"event      port {found['port']} {found['type']}{origin}"
 
 
+def _reason(found: dict[str, Any]) -> str:
+    return f"{found['reason']}  {found['detail']}" if found["detail"] else str(found["reason"])
+
+
 WRITERS: dict[str, Callable[[dict[str, Any]], str]] = {
     "hypercall": _write_hypercall,
     "syscall": lambda found: f"syscall    {found['number']} (bounced to the guest's kernel)",
     "exception": _write_exception,
     "event": _write_event,
     "upcall": lambda _found: "upcall     the guest's event callback",
+    "exit": lambda found: f"exit       {_reason(found)}",
+    "callout": lambda found: f"callout    {_reason(found)}",
     "int": lambda found: f"exit       int {found['vector']:#x}",
     "cpuid": lambda found: f"exit       cpuid {found['leaf']:#x}",
     "io": lambda found: f"exit       {found['direction']} port {found['port']:#x} size {found['size']}",

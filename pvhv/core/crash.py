@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What is said of a domain that crashed: the reason, its registers, its stack, its last hypercalls.
 
-Addresses stay numbers here; the toolstack, which knows the kernel's symbols, names them (pvhv.observe.symbols).
+Addresses stay numbers here; the toolstack, which knows the kernel's symbols, names them (pvhv.observe.symbols). A fully
+virtualized guest's registers and memory are what it believes them to be: whoever carries it is asked for them.
 
 Read beside it: __domain_crash in xen/common/domain.c, show_execution_state in xen/arch/x86/traps.c.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pvhv.abi.hypercalls import HYPERCALLS
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 
 NAMES = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{n}" for n in range(8, 16)))
 ORDER = ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", *(f"r{n}" for n in range(8, 16)))
+Word = Callable[[int], "int | None"]
+
 STACK_WORDS = 32
 FRAMES = 16
 
@@ -28,10 +33,12 @@ def describe(domain: Domain, vcpu: VCPU | None, reason: str) -> str:
     """The crash report, as text."""
     lines = [f"Domain {domain.domid} crashed: {reason}"]
     if vcpu is not None:
-        lines += _registers(vcpu)
-        lines += _stack(vcpu)
-        lines += _frames(vcpu)
-        lines += _hypercalls(vcpu)
+        full = domain.full
+        word: Word = partial(_word, vcpu) if full is None else full.word
+        lines += _registers(vcpu) if full is None else full.registers()
+        lines += _stack(vcpu, word)
+        lines += _frames(vcpu, word)
+        lines += _hypercalls(vcpu) if full is None else []
     return "\n".join(lines)
 
 
@@ -42,14 +49,18 @@ def _registers(vcpu: VCPU) -> list[str]:
         f"vCPU {vcpu.vcpu_id} in {mode} mode",
         f"rip {state[RIP]:016x}  cs {state[CS] & 0xFFFF:04x}  ss {state[SS] & 0xFFFF:04x}  rflags {state[EFLAGS]:08x}",
     ]
-    values = {name: state[index] for index, name in enumerate(NAMES)}
-    for start in range(0, 16, 4):
-        lines.append("  ".join(f"{name:3} {values[name]:016x}" for name in ORDER[start : start + 4]))
+    lines += general_registers(state)
     lines.append(
         f"cr2 {state[CR2]:016x}  cr3 {vcpu.guest_table << 12:016x}  "
         f"fs  {state[FS_BASE]:016x}  gs  {state[GS_BASE]:016x}"
     )
     return lines
+
+
+def general_registers(state: memoryview) -> list[str]:
+    """RAX to R15, four a line."""
+    values = {name: state[index] for index, name in enumerate(NAMES)}
+    return ["  ".join(f"{name:3} {values[name]:016x}" for name in ORDER[at : at + 4]) for at in range(0, 16, 4)]
 
 
 def _word(vcpu: VCPU, address: int) -> int | None:
@@ -63,10 +74,10 @@ def _word(vcpu: VCPU, address: int) -> int | None:
         return None
 
 
-def _stack(vcpu: VCPU) -> list[str]:
+def _stack(vcpu: VCPU, word_at: Word) -> list[str]:
     rsp = vcpu.state[RSP] & ~7
     words: list[int] = []
-    while len(words) < STACK_WORDS and (word := _word(vcpu, rsp + 8 * len(words))) is not None:
+    while len(words) < STACK_WORDS and (word := word_at(rsp + 8 * len(words))) is not None:
         words.append(word)
     lines = ["Stack:"]
     for start in range(0, len(words), 4):
@@ -76,12 +87,12 @@ def _stack(vcpu: VCPU) -> list[str]:
     return lines
 
 
-def _frames(vcpu: VCPU) -> list[str]:
+def _frames(vcpu: VCPU, word_at: Word) -> list[str]:
     """Return addresses by the chain of frame pointers, for kernels that keep them."""
     lines: list[str] = []
     frame = vcpu.state[RBP]
     while len(lines) < FRAMES and not frame & 7:
-        following, address = _word(vcpu, frame), _word(vcpu, frame + 8)
+        following, address = word_at(frame), word_at(frame + 8)
         if following is None or not address:
             break
         lines.append(f"  called at {address:016x}")

@@ -10,6 +10,7 @@ Read beside it: struct domain in xen/include/xen/sched.h, xen/common/domain.c.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from pvhv.core.vcpu import VCPU
@@ -43,6 +44,21 @@ class FullVirtualization(Protocol):
 
     def close(self) -> None:
         """The domain is being destroyed."""
+
+    def registers(self) -> list[str]:
+        """Lines of a crash report: the CPU as the guest sees it."""
+
+    def word(self, address: int) -> int | None:
+        """A word of memory at a linear address, by the guest's own tables; None where there is none."""
+
+    def exit_counts(self) -> dict[str, int]:
+        """Exits so far, by reason."""
+
+    def listen(self, listener: Callable[[str, str, str], None] | None) -> None:
+        """Tell of everything that is counted from now on: (kind, reason, detail); None ends it."""
+
+    def where(self) -> tuple[int, bool]:
+        """(RIP, whether that is in the guest's kernel)."""
 
 
 class Domain:

@@ -29,6 +29,7 @@ from pvhv.core.frames import DOMID_XEN
 from pvhv.core.hypervisor import Hypervisor
 from pvhv.core.timeline import Timeline, VirtualTimeline, WallTimeline
 from pvhv.core.vcpu import VCPU
+from pvhv.hvm import crash
 from pvhv.hvm.counts import Counts
 from pvhv.hvm.memory import GuestPhysical
 from pvhv.hvm.platform.platform import Platform
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from pvhv.hvm.technique import Technique
 
 VIRTUAL_TSC_KHZ = 1_000_000  # one instruction, one nanosecond, one tick
+USER_LEVEL = 3
 _serial = itertools.count(1)
 
 
@@ -172,6 +174,28 @@ class HvmGuest:
         """The domain is being destroyed: give back what the technique holds."""
         self.platform.close()
         self.technique.close()
+
+    # -- what others ask -------------------------------------------------------------------------------------------
+    def registers(self) -> list[str]:
+        """The CPU as its guest sees it, for a crash report."""
+        return crash.registers(self.technique.cpu)
+
+    def word(self, address: int) -> int | None:
+        """A word at a linear address, or None."""
+        return crash.word(self.technique.cpu, address)
+
+    def where(self) -> tuple[int, bool]:
+        """RIP, and whether that is the kernel's."""
+        cpu = self.technique.cpu
+        return cpu.rip, cpu.cpl != USER_LEVEL
+
+    def exit_counts(self) -> dict[str, int]:
+        """Exits by reason, those that happened."""
+        return {reason: count for reason, count in self.counts.exits.items() if count}
+
+    def listen(self, listener: Callable[[str, str, str], None] | None) -> None:
+        """Be told of exits, callouts and assists as they happen."""
+        self.counts.listener = listener
 
     # -- what is counted -------------------------------------------------------------------------------------------
     @property

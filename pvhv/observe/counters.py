@@ -49,7 +49,9 @@ def read(domain: Domain) -> Counters:
             for number, count in enumerate(domain.hypercall_counts)
             if count
         },
-        exits={kind: count for kind, count in domain.exit_counts.items() if count},
+        exits={kind: count for kind, count in domain.exit_counts.items() if count}
+        if domain.full is None
+        else domain.full.exit_counts(),
         runstate_ns=runstate,
         ran_ns=sum(vcpu.ran for vcpu in domain.vcpus),
     )

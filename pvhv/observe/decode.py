@@ -129,6 +129,8 @@ READERS: dict[str, Callable[..., dict[str, Any]]] = {
     "exception": _exception,
     "event": _event,
     "upcall": dict,
+    "exit": lambda reason, detail: {"reason": reason, "detail": detail},
+    "callout": lambda reason, detail: {"reason": reason, "detail": detail},
     "int": lambda vector: {"vector": vector},
     "cpuid": lambda leaf: {"leaf": leaf},
     "io": lambda port, size, is_write, value: {

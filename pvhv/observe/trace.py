@@ -7,6 +7,9 @@ a recording function around each of them, the last one to end takes them away ag
 tracing is nothing. A record holds numbers and copies of the structures a hypercall pointed to, before and
 after; names and meanings come later, off the hypervisor's thread (pvhv.observe.decode).
 
+A fully virtualized domain makes no hypercalls: of it there is a record for every exit, by the name that its technique's
+hardware has for it, and for every callout of a binary translator's.
+
 Recording changes nothing a guest can see but, on the wall clock, its speed: on a virtual clock the same run
 gives the same records whether or not somebody looks on.
 
@@ -33,7 +36,7 @@ from pvhv.machine.pcpu import FAULT_ADDRESS
 
 if TYPE_CHECKING:
     from pvhv.core.cpu import Cpu
-    from pvhv.core.domain import Domain
+    from pvhv.core.domain import Domain, FullVirtualization
     from pvhv.core.events import Channel
     from pvhv.core.hypervisor import Hypervisor
     from pvhv.core.vcpu import VCPU
@@ -91,8 +94,13 @@ class Recorder:
         """Give `sink` a Record of everything `domain` does from now on."""
         if domain not in self.sinks:
             self.sinks[domain] = []
-            self._watch_events(domain)
+            if domain.full is not None:
+                domain.full.listen(self._exit_of(domain, domain.full))
+            else:
+                self._watch_events(domain)
         self.sinks[domain].append(sink)
+        if domain.full is not None:
+            return
         cpu = domain.timeline.cpu
         if id(cpu) not in self._undo:
             self._undo[id(cpu)] = self._install(cpu)
@@ -105,8 +113,12 @@ class Recorder:
         if sinks or domain not in self.sinks:
             return
         del self.sinks[domain]
-        domain.events.set_pending = domain.events.ops.set_pending
         cpu = domain.timeline.cpu
+        if id(cpu) not in self._undo:
+            if domain.full is not None:
+                domain.full.listen(None)
+            return
+        domain.events.set_pending = domain.events.ops.set_pending
         if not any(other.timeline.cpu is cpu for other in self.sinks):
             self._undo.pop(id(cpu))()
 
@@ -116,6 +128,13 @@ class Recorder:
         record = Record(domain.timeline.now(), domain.domid, number, kind, rip, kernel, data)
         for sink in self.sinks.get(domain, ()):
             sink(record)
+
+    def _exit_of(self, domain: Domain, full: FullVirtualization) -> Callable[[str, str, str], None]:
+        def happened(kind: str, reason: str, detail: str) -> None:
+            if kind != "assist":  # of which no real hypervisor would know
+                self.emit(domain.vcpus[0], domain, kind, *full.where(), reason, detail)
+
+        return happened
 
     # -- events ----------------------------------------------------------------------------------------------
     def _watch_events(self, domain: Domain) -> None:

@@ -141,13 +141,13 @@ SPIN = "ebfe"
 
 
 # -- page tables ---------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("value", [1 << 39, (1 << 39) + 0x1000, 1 << 40, 1 << 51, 1 << 63, -1, 0x1FF_F000, 0x30_0FFF])
+@pytest.mark.parametrize("value", [1 << 39, 1 << 51, -1, 0x1FF_F000, 0x30_0FFF])
 def test_a_root_that_is_nowhere(machine: Machine, value: int) -> None:
     assert ended(machine, machine.run(mov(RAX, value) + "0f22d8 90 0f0b" + SPIN, 5))
 
 
 @pytest.mark.parametrize("level", [L4, L3, L2, L1])
-@pytest.mark.parametrize("entry", [1 << 39 | 7, 0x40_0007, (1 << 52) - 1, -1, 0x87, 1 << 62 | 7])
+@pytest.mark.parametrize("entry", [1 << 39 | 7, -1, 0x87, 1 << 62 | 7])
 def test_an_entry_that_leads_nowhere(machine: Machine, level: int, entry: int) -> None:
     """The way to its own code, its stack and its handlers: nothing is left to it."""
     at = level + (AT >> 12) * 8 if level == L1 else level
@@ -252,7 +252,7 @@ def test_each_bit_of_cr4(machine: Machine) -> None:
         assert machine.state[cs.RBX] == (99 if bit in offered else 13), bit
 
 
-@pytest.mark.parametrize("bits", [0, 1, 0x11, 1 << 31, 1 << 31 | 1, 0x2000_0011, 0xE000_0011, 0xFFFF_FFFF, 1 << 32])
+@pytest.mark.parametrize("bits", [0, 0x11, 1 << 31, 0x2000_0011, 0xFFFF_FFFF, 1 << 32])
 def test_cr0(machine: Machine, bits: int) -> None:
     machine.run(mov(RAX, bits) + "0f22c0 90 90 0f0b" + SPIN)
 

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a crash report says of a fully virtualized guest's CPU: the registers as the guest sees them.
+
+It is GuestCpu that is asked, so a deprivileged kernel is at CPL 0 here, and its CR3 is its own, not that of a shadow.
+Memory is looked at by the guest's own tables, without leaving an accessed bit behind.
+
+Read beside it: pvhv/core/crash.py, which does the rest; vmcb_dump in xen/arch/x86/hvm/svm/svmdebug.c.
+"""
+
+from __future__ import annotations
+
+from pvhv.core.crash import general_registers
+from pvhv.core.errors import DomainCrash
+from pvhv.hvm.guestcpu import (
+    FLAG_BIG,
+    FLAG_LONG,
+    MSR_FS_BASE,
+    MSR_GS_BASE,
+    MSR_KERNEL_GS_BASE,
+    GuestCpu,
+)
+from pvhv.hvm.memory import CANONICAL_HALF, GuestException, walk
+from pvhv.machine import cpustate as cs
+
+CR0_PE = 1
+
+
+def registers(cpu: GuestCpu) -> list[str]:
+    """Lines of the report."""
+    code, stack = cpu.segment(cs.CS), cpu.segment(cs.SS)
+    base = {name: cpu.read_msr(msr) for name, msr in BASES.items()}
+    gdtr, idtr, task = cpu.gdtr, cpu.idtr, cpu.segment(cs.TR)
+    return [
+        f"vCPU 0 at CPL {cpu.cpl}, {_mode(cpu)}",
+        f"rip {cpu.rip:016x}  cs {code.selector:04x}  ss {stack.selector:04x}  rflags {cpu.rflags:08x}",
+        *general_registers(cpu.state),
+        f"cr0 {cpu.cr0:016x}  cr2 {cpu.cr2:016x}  cr3 {cpu.cr3:016x}  cr4 {cpu.cr4:016x}",
+        f"fs  {base['fs']:016x}  gs  {base['gs']:016x}  kernel gs {base['kernel']:016x}  efer {cpu.efer:04x}",
+        f"gdt {gdtr.base:x} limit {gdtr.limit:x}, idt {idtr.base:x} limit {idtr.limit:x}, "
+        f"tr {task.selector:04x} at {task.base:x} limit {task.limit:x}",
+    ]
+
+
+BASES = {"fs": MSR_FS_BASE, "gs": MSR_GS_BASE, "kernel": MSR_KERNEL_GS_BASE}
+
+
+def _mode(cpu: GuestCpu) -> str:
+    flags = cpu.segment(cs.CS).flags
+    if not cpu.cr0 & CR0_PE:
+        return "real mode"
+    if not cpu.long_mode:
+        return "32-bit protected mode" if flags & FLAG_BIG else "16-bit protected mode"
+    return "64-bit mode" if flags & FLAG_LONG else "compatibility mode"
+
+
+def word(cpu: GuestCpu, address: int) -> int | None:
+    """Eight bytes at a linear address; None where the guest has no memory, or nobody here can tell."""
+    if (address + CANONICAL_HALF & (1 << 64) - 1) >> 48:
+        return None
+    try:
+        found = walk(cpu.physical, cpu, address, set_bits=False).gpa
+    except (GuestException, DomainCrash):
+        return None
+    return None if cpu.physical.mfn(found >> 12) is None else cpu.physical.word(found & ~7)
