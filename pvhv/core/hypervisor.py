@@ -142,8 +142,8 @@ class Hypervisor:
         self.scheduler.timelines.append(timeline)
 
     def forget_timeline(self, timeline: Timeline) -> None:
-        """The last domain of a virtual timeline is gone, and its time with it."""
-        if timeline.virtual and not timeline.vcpus and timeline.name in self._timelines:
+        """The last domain of a timeline is gone, and its time with it, if that was not the host's."""
+        if timeline.name and not timeline.vcpus and timeline.name in self._timelines:
             del self._timelines[timeline.name]
             self.scheduler.timelines.remove(timeline)
 

@@ -67,6 +67,8 @@ def test_every_kind_of_record_has_words() -> None:
         "int": (0x80,),
         "cpuid": (1,),
         "io": (0x64, 1, False, 255),
+        "exit": ("IOIO", "out 0x3f8"),
+        "callout": ("popf", ""),
     }
     assert set(samples) | {"hypercall"} == set(decode.READERS)
     for kind, data in samples.items():
