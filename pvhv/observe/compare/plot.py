@@ -34,7 +34,7 @@ ACROSS: Final = 4
 KINDS: Final = 23  # so many parts have a place in the legend; the rest is "other"
 OTHER: Final = "other"
 COLOURS: Final = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#999999")
-HATCHES: Final = ("", "//", "..")
+HATCHES: Final = ("", "//", "\\\\")  # lines: dots make large files
 GUEST_COLOUR: Final = "#DDDDDD"
 
 Parts = Mapping[str, Fraction]
