@@ -4,71 +4,32 @@
     Emulator(cpu, monitor).execute(instruction)
 
 carries out an instruction that was decoded at RIP, or raises the exception it must raise, with nothing changed. There
-are three kinds, each in a room of its own: what is privileged or sensitive (emulate_system.py, emulate_flow.py), and
-what reads and writes memory (emulate_memory.py), for pages the guest cannot be given directly. Each room is a table of
-functions by mnemonic; a function that goes elsewhere than behind the instruction sets RIP and returns True.
+are two kinds, in rooms of their own: what is privileged or sensitive (emulate_system.py, emulate_flow.py,
+emulate_io.py), and what reads and writes memory, for pages the guest cannot be given directly (emulate_memory.py,
+emulate_vector.py).
 
 `Monitor` is what lies outside the CPU: ports, time, sleep, and what the monitor wants to know of.
 
 Invariant: after `execute`, RIP, the interrupt shadow and RF are what the processor would have left.
 
-Read beside it: AMD's manual volume 3; operands.py; in Xen, xen/arch/x86/x86_emulate/x86_emulate.c.
+Read beside it: emulate_context.py; AMD's manual volume 3; in Xen, xen/arch/x86/x86_emulate/x86_emulate.c.
 
-Not modelled: instructions in none of the tables (`Unknown`); a repeated string instruction goes on until it is done or
-faults, and takes no interrupt in between.
+Not modelled: instructions in none of the tables (`Unknown`); a repeated string instruction takes no interrupt but at
+the end of a page, where it stops to be tried again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final, Protocol
-
+from pvhv.hvm import emulate_flow, emulate_io, emulate_memory, emulate_system, emulate_vector
 from pvhv.hvm.decode import Instruction
+from pvhv.hvm.emulate_context import HANDLERS, Context, Monitor, Unknown
 from pvhv.hvm.guestcpu import GuestCpu
-from pvhv.hvm.operands import Operands
 from pvhv.machine import cpustate as cs
 from pvhv.machine.cpustate import HFLAGS, RF
 
+__all__ = ["ROOMS", "Emulator", "Monitor", "Unknown"]
 
-class Unknown(Exception):
-    """The emulator does not know this instruction."""
-
-    def __init__(self, instruction: Instruction) -> None:
-        super().__init__(str(instruction))
-
-
-class Monitor(Protocol):
-    """Who the emulator works for."""
-
-    def port_read(self, port: int, size: int) -> int: ...
-
-    def port_write(self, port: int, size: int, value: int) -> None: ...
-
-    def timestamp(self) -> int: ...
-
-    def cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int]: ...
-
-    def halt(self) -> None:
-        """HLT; RIP is behind it."""
-
-    def forget_page(self, va: int) -> None:
-        """INVLPG."""
-
-    def software_interrupt(self, vector: int, length: int) -> None:
-        """INT n of `length` bytes at RIP: through the guest's IDT. Raises GuestException."""
-
-
-class Context(Operands):
-    """One instruction being carried out."""
-
-    def __init__(self, cpu: GuestCpu, instruction: Instruction, monitor: Monitor) -> None:
-        super().__init__(cpu, instruction)
-        self.instruction = instruction
-        self.monitor = monitor
-        self.shadow = False  # of interrupts, behind STI and loads of SS
-
-
-Handler = Callable[[Context], "bool | None"]
+ROOMS = (emulate_flow, emulate_io, emulate_memory, emulate_system, emulate_vector)  # each has entered its functions
 
 
 class Emulator:
@@ -93,20 +54,3 @@ class Emulator:
             state[HFLAGS] |= cs.HF_INHIBIT_IRQ
         else:
             state[HFLAGS] &= ~cs.HF_INHIBIT_IRQ
-
-
-HANDLERS: Final[dict[str, Handler]] = {}
-
-
-def handles(*names: str) -> Callable[[Handler], Handler]:
-    """Enter a function into the table under these mnemonics."""
-
-    def enter(function: Handler) -> Handler:
-        for name in names:
-            HANDLERS[name] = function
-        return function
-
-    return enter
-
-
-from pvhv.hvm import emulate_flow, emulate_memory, emulate_system  # noqa: E402, F401  (they enter themselves)

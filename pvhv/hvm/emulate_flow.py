@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from pvhv.core.stores import ones
 from pvhv.hvm import arch, descriptors
-from pvhv.hvm.emulate import Context, handles
+from pvhv.hvm.emulate_context import Context, handles
 from pvhv.hvm.emulate_system import CONTROL, DEBUG, loaded_flags, move_control, move_debug, privileged
 from pvhv.hvm.guestcpu import EFER_SCE, FLAG_LONG, FLAT_LIMIT, MSR_EFER, MSR_STAR, Segment
 from pvhv.hvm.memory import GeneralProtection, InvalidOpcode

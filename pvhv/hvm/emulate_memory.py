@@ -4,7 +4,7 @@
 Stores to traced page tables above all; and all that a kernel may do to a page that is not there for it to touch. What
 an operation computes, flags included, core/stores.py knows.
 
-Read beside it: emulate.py, core/stores.py; AMD's manual volumes 1, 3 and 4.
+Read beside it: emulate.py, core/stores.py; AMD's manual volumes 1 and 3.
 
 Not modelled: shifts and rotates of memory, multiplications and divisions by it, x87, FXSAVE, conversions; the atomicity
 of locked operations (there is one CPU).
@@ -17,11 +17,12 @@ from typing import Final
 from iced_x86 import OpKind
 
 from pvhv.core.stores import OPERATIONS, judged, ones, subtract
-from pvhv.hvm.emulate import Context, Unknown, handles
+from pvhv.hvm.emulate_context import Context, handles
 from pvhv.hvm.emulate_flow import far_call, far_jump, pop_segment, push_segment, special_move
-from pvhv.hvm.emulate_system import advance, count_down
+from pvhv.hvm.emulate_io import advance, count_down
+from pvhv.hvm.emulate_vector import move_vector
 from pvhv.hvm.memory import GeneralProtection
-from pvhv.hvm.operands import GENERAL, SEGMENTS, XMM, XMM0, canonical
+from pvhv.hvm.operands import GENERAL, SEGMENTS, canonical
 from pvhv.machine import cpustate as cs
 from pvhv.machine.cpustate import CF, DF, RAX, RBX, RCX, RDX, RSP, ZF
 
@@ -164,7 +165,7 @@ def _set(context: Context) -> None:
 @handles("stosb", "stosw", "stosd", "stosq", "movsb", "movsw", "movsd", "movsq")
 def _string(context: Context) -> bool | None:
     if context.iced.op_kind(0) == OpKind.REGISTER or context.iced.op_kind(1) == OpKind.MEMORY or context.is_memory(0):
-        return _vector(context)  # MOVSD is an SSE instruction as well
+        return move_vector(context)  # MOVSD is an SSE instruction as well
     state, of = context.state, context.iced
     size = context.size(0)
     target, mask = context.string_offset(of.op_kind(0))
@@ -190,43 +191,6 @@ def _string(context: Context) -> bool | None:
     if not (repeated and state[RCX] & mask):
         state[cs.RIP] = behind
     return True
-
-
-# -- SSE ---------------------------------------------------------------------------------------------------------------
-ALIGNED: Final = frozenset({"movaps", "movapd", "movdqa", "movntps", "movntpd", "movntdq", "movntdqa"})
-HIGH: Final = frozenset({"movhps", "movhpd"})
-SIZES: Final = {"movss": 4, "movd": 4, "movsd": 8, "movq": 8, "movlps": 8, "movlpd": 8, "movhps": 8, "movhpd": 8}
-
-
-@handles("movaps", "movapd", "movdqa", "movups", "movupd", "movdqu", "movntps", "movntpd", "movntdq", "movss", "movd",
-         "movq", "movlps", "movlpd", "movhps", "movhpd")  # fmt: skip
-def _vector(context: Context) -> None:
-    name, of, state = context.instruction.name, context.iced, context.state
-    size = SIZES.get(name, 16)
-    if context.is_memory(0):
-        address = context.address(size)
-        if name in ALIGNED and address & 15:
-            raise GeneralProtection
-        if of.op_register(1) not in XMM:
-            raise Unknown(context.instruction)
-        at = XMM0 + 8 * XMM[of.op_register(1)] + (1 if name in HIGH else 0)
-        value = state[at] | state[at + 1] << 64
-        context.store(address, size, value)
-        return
-    register = of.op_register(0)
-    if register not in XMM or not context.is_memory(1):
-        raise Unknown(context.instruction)  # MMX, and what touches no memory
-    address = context.address(size)
-    if name in ALIGNED and address & 15:
-        raise GeneralProtection
-    value = context.load(address, size)
-    at = XMM0 + 8 * XMM[register]
-    if name in HIGH:
-        state[at + 1] = value
-    elif name in ("movlps", "movlpd"):
-        state[at] = value
-    else:
-        state[at], state[at + 1] = value & (1 << 64) - 1, value >> 64
 
 
 # -- the stack ---------------------------------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Privileged and sensitive instructions that do not transfer control: flags, control registers, MSRs, tables, ports.
+"""Privileged and sensitive instructions that do not transfer control: flags, control registers, MSRs, tables.
 
 Read beside it: emulate.py; AMD's manual volume 3, chapter 4 (system instructions); volume 2, 3.1 and 3.2.
 
@@ -10,25 +10,23 @@ from __future__ import annotations
 
 from typing import Final
 
-from iced_x86 import OpKind, Register
+from iced_x86 import Register
 
 from pvhv.core.stores import ones
-from pvhv.hvm import arch, descriptors
-from pvhv.hvm.emulate import Context, handles
+from pvhv.hvm import descriptors
+from pvhv.hvm.emulate_context import Context, handles
 from pvhv.hvm.guestcpu import MSR_GS_BASE, MSR_KERNEL_GS_BASE, Table
 from pvhv.hvm.memory import GeneralProtection, InvalidOpcode
 from pvhv.hvm.operands import MASK32, SEGMENTS, canonical
 from pvhv.machine import cpustate as cs
-from pvhv.machine.cpustate import DF, IF, IOPL, RAX, RBX, RCX, RDX, VM, ZF
+from pvhv.machine.cpustate import IF, IOPL, RAX, RBX, RCX, RDX, VM, ZF
 
 CONTROL: Final = {Register.CR0 + n: n for n in range(16)}
 DEBUG: Final = {Register.DR0 + n: n for n in range(16)}
 CR0_TS, CR4_TSD, CR4_DE = 1 << 3, 1 << 2, 1 << 3
 LMSW_BITS: Final = 0xF
-FLAGS_KEPT: Final = 1 << 16 | 1 << 17 | 1 << 19 | 1 << 20  # RF VM VIF VIP: POPF leaves them
 FLAGS_32: Final = 0x24_7FD5  # ID AC NT IOPL OF DF IF TF SF ZF AF PF CF
 DR6_FIXED, DR7_FIXED = 0xFFFF_0FF0, 0x400
-MOST_ITERATIONS: Final = 1 << 16
 
 
 def privileged(context: Context) -> None:
@@ -283,85 +281,3 @@ def _undefined(context: Context) -> None:
 @handles("rdpmc")
 def _rdpmc(context: Context) -> None:
     raise GeneralProtection  # there are no counters
-
-
-# -- ports and sleep ---------------------------------------------------------------------------------------------------
-def _permit(context: Context, port: int, size: int) -> None:
-    if not arch.may_do_io(context.cpu, port, size):
-        raise GeneralProtection
-
-
-def _port(context: Context, n: int) -> int:
-    if context.iced.op_kind(n) == OpKind.REGISTER:
-        return context.state[RDX] & 0xFFFF
-    return int(context.iced.immediate(n)) & 0xFF
-
-
-@handles("in")
-def _in(context: Context) -> None:
-    size, port = context.size(0), _port(context, 1)
-    _permit(context, port, size)
-    context.write(0, context.monitor.port_read(port, size))
-
-
-@handles("out")
-def _out(context: Context) -> None:
-    size, port = context.size(1), _port(context, 0)
-    _permit(context, port, size)
-    context.monitor.port_write(port, size, context.register(context.iced.op_register(1)))
-
-
-@handles("insb", "insw", "insd", "outsb", "outsw", "outsd")
-def _string_port(context: Context) -> bool:
-    state, of = context.state, context.iced
-    size = context.size(0)
-    port = state[RDX] & 0xFFFF
-    _permit(context, port, size)
-    reads = context.instruction.name.startswith("ins")
-    register, mask = context.string_offset(of.op_kind(0 if reads else 1))
-    segment = cs.ES if reads else SEGMENTS[of.memory_segment]
-    repeated = of.has_rep_prefix or of.has_repne_prefix
-    step = -size if context.cpu.rflags & DF else size
-    behind = context.next_rip()
-    for _ in range(MOST_ITERATIONS if repeated else 1):
-        if repeated and not state[RCX] & mask:
-            break
-        address = context.linear(segment, state[register] & mask, size)
-        if reads:
-            context.store(address, size, context.load(address, size))  # if it cannot be, before the device is asked
-            context.store(address, size, context.monitor.port_read(port, size))
-        else:
-            context.monitor.port_write(port, size, context.load(address, size))
-        advance(context, register, mask, step)
-        if repeated:
-            count_down(context, mask)
-    if not (repeated and state[RCX] & mask):
-        state[cs.RIP] = behind
-    return True
-
-
-def advance(context: Context, register: int, mask: int, step: int) -> None:
-    """RSI or RDI of a string instruction."""
-    _partly(context, register, mask, context.state[register] + step)
-
-
-def count_down(context: Context, mask: int) -> None:
-    _partly(context, RCX, mask, context.state[RCX] - 1)
-
-
-def _partly(context: Context, register: int, mask: int, value: int) -> None:
-    """A register of which only `mask` counts: 32 bits clear the upper half, 16 leave the rest."""
-    state = context.state
-    state[register] = value & mask if mask != 0xFFFF else state[register] & ~0xFFFF | value & mask
-
-
-@handles("hlt")
-def _hlt(context: Context) -> bool:
-    privileged(context)
-    state = context.state
-    state[cs.RIP] = context.next_rip()
-    state[cs.HFLAGS] &= ~cs.HF_INHIBIT_IRQ  # an STI just before: from now on interrupts come
-    context.monitor.halt()
-    return True
-
-

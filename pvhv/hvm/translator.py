@@ -40,6 +40,7 @@ from pvhv.machine.pcpu import PCPU
 from pvhv.machine.ram import PAGE_SIZE
 
 KERNEL, USER = 1, 3  # real CPLs
+MOST_BLOCKS: Final = 1 << 16
 MOST_CALLOUTS: Final = 8192  # each costs the engine a look whenever it translates
 
 
@@ -80,6 +81,8 @@ class Translator:
         self.frames |= frames
         bits = self._bits()
         if self._blocks.get((address, bits, level)) != code:
+            if len(self._blocks) >= MOST_BLOCKS:
+                self._blocks.clear()  # those still in use are counted again when they are next made
             self._blocks[address, bits, level] = code
             self.new_block()
         code += self._following(address + size, level)  # the engine reads no further than to where it must fault
