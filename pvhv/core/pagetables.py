@@ -17,7 +17,7 @@ Not modelled: linear (self-referencing) page tables, as in a Xen built without C
 Xen denies PV guests too; the U and G bits Xen adds to kernel entries, because our guest kernels run at CPL 1; code that
 is changed through the one writable mapping its frame had before it was made executable (see `made_executable`): of such
 stores the engine sees the first after a TLB flush, so that mapping has to be closed, or flushed, before what was
-written is run.
+written is run; and bytes that were others for a while, were run so, and are the old ones again when they are mapped.
 
 Read beside it: xen/arch/x86/mm.c, promote_*_table, demote_*_table, mod_*_entry, get_page_from_*.
 """
@@ -88,6 +88,7 @@ class PageTables:
         self.frames = frames
         self.words = frames.ram.words
         self.partial: dict[int, tuple[int, bool]] = {}  # mfn -> (entries taken, whether the next one is half done)
+        self.digests: dict[int, int] = {}  # mfn -> hash of its bytes when it was last made executable
         self.deferred = Deferred()
         self.must_yield: Callable[[int], bool] = lambda cost: False
         self.flush_before_reuse: Callable[[], None] = lambda: None
@@ -137,6 +138,7 @@ class PageTables:
         if self.frames.code[mfn]:
             self.forget_code(mfn)
             self.frames.code[mfn] = CODE_NONE
+            self.digests.pop(mfn, None)
         self.domain_freed_frames(owner, mfn, count)
 
     # -- L1 --------------------------------------------------------------------------------------------------------
@@ -192,7 +194,7 @@ class PageTables:
         """
         frames = self.frames
         code = frames.code
-        if code[mfn] == CODE_STALE:
+        if code[mfn] == CODE_STALE and self._changed(mfn):
             self.forget_code(mfn)
         writers = frames.type_counts[mfn] if frames.types[mfn] & TYPE_MASK == WRITABLE else 0
         code[mfn] = CODE_STALE if writers else CODE_MAPPED
@@ -200,6 +202,18 @@ class PageTables:
             own = entry & RW or (old & (PRESENT | RW) == PRESENT | RW and not (old ^ entry) & ADDRESS)
             if writers > (2 if own else 1):
                 self.watch_code(mfn, True)
+
+    def _changed(self, mfn: int) -> bool:
+        """Whether a frame's bytes are others than when this was last asked.
+
+        A kernel has a writable view of all its memory, so a program's pages could have been written whenever they are
+        mapped again; nearly always they were not, and what was translated from them serves the next process, too.
+        """
+        digest = hash(bytes(self.frames.ram.frame(mfn)))
+        if self.digests.get(mfn) == digest:
+            return False
+        self.digests[mfn] = digest
+        return True
 
     def made_writable(self, mfn: int, entry: int, old: int) -> None:
         """A writable mapping, `entry` in place of `old`, comes to be of a frame there may be code of.

@@ -30,7 +30,7 @@ from pvhv.core.pagetables import ACCESSED, NX, PRESENT, RW
 from pvhv.machine.cpustate import R9, R12, RIP
 from tests.core import code as asm
 from tests.core.code import Code
-from tests.core.guests import write_entry
+from tests.core.guests import Machine, write_entry
 from tests.core.lab import BASE, CODE, DATA, L1, PAGE, PAGES, USER_L4, Lab
 
 FUNCTION = CODE + 2 * PAGE
@@ -337,3 +337,32 @@ def test_a_frame_that_goes_from_one_domain_to_another() -> None:
         lab.hv.destroy(domain)
         assert lab.hv.run_until(lambda: lab.hv.frames.free_frames > PAGES, 10)
     assert same > 4
+
+
+def test_bytes_that_did_not_change_are_not_translated_anew() -> None:
+    """A program's page, mapped by one process after another, beside the kernel's writable view of it."""
+    machine = Machine()
+    domain = machine.guest()
+    tables = machine.hv.pagetables
+    forgotten: list[int] = []
+    tables.forget_code = forgotten.append
+    view, program = 20, 21  # two pages' entries: the kernel's own, and one to map `view`'s frame by, executable
+    mfn = machine.mfn(domain, view)
+    executable = mfn << 12 | PRESENT | ACCESSED
+
+    def run_anew() -> int:
+        before = len(forgotten)
+        machine.set_entry(domain, program, 0)
+        machine.set_entry(domain, program, executable)
+        return len(forgotten) - before
+
+    run_anew()  # nothing is known of the page
+    run_anew()  # or of what was in it the time before
+    assert [run_anew() for _ in range(3)] == [0, 0, 0]
+    for value in (1, 2, 1):
+        machine.ram.words[(mfn << 9) + 511] = value
+        assert [run_anew(), run_anew()] == [1, 0]
+    machine.set_entry(domain, program, 0)
+    machine.set_entry(domain, view, 0)
+    machine.frames.release_allocation(mfn)  # which forgets all of it
+    assert mfn not in tables.digests and forgotten[-1] == mfn

@@ -83,7 +83,8 @@ def test_the_example_boots_to_a_shell(linux: Linux, home: dict[str, str]) -> Non
     output = done.stdout.replace("\r\n", "\n")
     said = {name: section(output, name) for name in commands}
     assert re.fullmatch(r"Linux debian \S+-amd64 .* x86_64 GNU/Linux", said["uname"])
-    assert re.findall(r"^processor\s*: (\d+)", said["cpuinfo"], re.MULTILINE) == ["0"] and "hypervisor" in said["cpuinfo"]
+    assert re.findall(r"^processor\s*: (\d+)", said["cpuinfo"], re.MULTILINE) == ["0"]
+    assert " hypervisor" in said["cpuinfo"]
     assert "proc on /proc type proc" in said["mounts"]
     total = int(said["memory"].split("Mem:")[1].split()[0])
     assert 190 << 10 < total < 256 << 10
