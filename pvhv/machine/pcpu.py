@@ -382,7 +382,7 @@ class PCPU:
     def break_at(self, va: int, user: bool = False) -> None:
         """Stop before the instruction at `va` whenever that is reached at CPL 1 (`user`: CPL 3), and call `on_break`,
         which does it and leaves RIP where the guest goes on. Code translated before keeps what it has until it is
-        forgotten."""
+        forgotten. Needs `block_stops`."""
         self._pacer.break_at(va, user)
 
     def pause(self) -> None:
