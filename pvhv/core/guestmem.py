@@ -129,6 +129,15 @@ class GuestMemory:
         """`count` u64 words at `va`, copied. Raises GuestFault."""
         return memoryview(self.read(va, count * 8)).cast("Q")
 
+    def read_pair(self, va: int) -> list[int]:
+        """Two u64 words at `va`. Raises GuestFault."""
+        base = self.read_tlb.get(va >> 12)
+        offset = va & 0xFFF
+        if base is None or offset > 0xFF0 or offset & 7:
+            return self.read_words(va, 2).tolist()
+        at = base + offset >> 3
+        return self.words[at : at + 2].tolist()
+
     def read_string(self, va: int, size: int) -> bytes:
         """`size` bytes of text, for console output; an alias that says what the bytes are for."""
         return self.read(va, size)

@@ -25,6 +25,7 @@ Read beside it: xen/arch/x86/mm.c, promote_*_table, demote_*_table, mod_*_entry,
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import compress
 
 from pvhv.abi.errno import Errno
 from pvhv.core.errors import HypercallError, Interrupted, Restart, ValidationFailed
@@ -275,19 +276,22 @@ class PageTables:
             self.frames.put_page_type(mfn, preemptible=True, partial=resumed)
             self.frames.put_page(mfn)
 
+    def _present(self, table: int, level: int, start: int, end: int) -> list[int]:
+        """Which of a table's entries from `start` to before `end` are there: few, as a rule. Not the hypervisor's."""
+        words, base = self.words, table << 9
+        entries = words[base + start : base + end].tolist()
+        slots = [index for index in compress(range(start, end), entries) if words[base + index] & PRESENT]
+        return slots if level < L4 else [slot for slot in slots if not FIRST_XEN_SLOT <= slot <= LAST_XEN_SLOT]
+
     def _promote(self, table: int, level: int, preemptible: bool) -> None:
         frames, words, base = self.frames, self.words, table << 9
         owner = frames.owner[table]
         start, resumed = self.partial.pop(table, (0, False))
         index = start
         try:
-            for index in range(start, 512):
-                if level == L4 and FIRST_XEN_SLOT <= index <= LAST_XEN_SLOT:
-                    continue
+            for index in self._present(table, level, start, 512):
+                resumed = resumed and index == start
                 entry = words[base + index]
-                if not entry & PRESENT:
-                    resumed = False
-                    continue
                 if preemptible and index > start and self.must_yield(1):
                     raise Interrupted
                 self.get_upper_entry(entry, level, owner, preemptible and level > L2, resumed, retain=True)
@@ -320,26 +324,22 @@ class PageTables:
         words, base = self.words, table << 9
         taken, resumed = self.partial.pop(table, (512, False))
         # Entries 0..taken-1 are held; with `resumed`, entry `taken` is held half done.
-        index = taken if resumed else taken - 1
-        first = index
-        while index >= 0:
-            entry = words[base + index]
-            if entry & PRESENT and not (level == L4 and FIRST_XEN_SLOT <= index <= LAST_XEN_SLOT):
-                if preemptible and index < first and self.must_yield(1):
-                    self.partial[table] = (index + 1, False)
-                    raise Restart
-                try:
-                    self.put_upper_entry(entry, table, resumed)
-                except Restart:
-                    self.partial[table] = (index, True)
+        first = taken if resumed else taken - 1
+        for index in reversed(self._present(table, level, 0, first + 1)):
+            resumed = resumed and index == first
+            if preemptible and index < first and self.must_yield(1):
+                self.partial[table] = (index + 1, False)
+                raise Restart
+            try:
+                self.put_upper_entry(words[base + index], table, resumed)
+            except Restart:
+                self.partial[table] = (index, True)
+                raise
+            except Interrupted:
+                if index == 511 and not resumed:
                     raise
-                except Interrupted:
-                    if index == 511 and not resumed:
-                        raise
-                    self.partial[table] = (index if resumed else index + 1, resumed)
-                    raise Restart from None
-            resumed = False
-            index -= 1
+                self.partial[table] = (index if resumed else index + 1, resumed)
+                raise Restart from None
 
     # -- the door --------------------------------------------------------------------------------------------------
     def modify(self, address: int, new: int, preserve_ad: bool, table_owner: int, page_owner: int) -> bool:

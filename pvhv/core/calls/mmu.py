@@ -27,7 +27,7 @@ from pvhv.core.calls.mmu_batch import (
     settle_or_continue,
 )
 from pvhv.core.dispatch import Continue, hypercall
-from pvhv.core.domain import Domain
+from pvhv.core.domain import DOMID_SELF, Domain
 from pvhv.core.errors import GuestFault, HypercallError, Interrupted, Restart
 from pvhv.core.frames import L1, SEG_DESC, TYPE_MASK, VALIDATED, WRITABLE
 from pvhv.core.pagetables import ADDRESS, GNTTAB, L1_DISALLOW, NX, PRESENT, REVALIDATED, RW
@@ -60,6 +60,8 @@ def may_update(vcpu: VCPU, table_owner: Domain, owner: Domain | SystemDomain) ->
 @hypercall(MMU_UPDATE)
 def mmu_update(vcpu: VCPU, ureqs: int, count: int, pdone: int, foreigndom: int) -> int:
     """Change `count` page-table entries (or M2P entries)."""
+    if count == 1 and foreigndom == DOMID_SELF and not pdone and not vcpu.deferred.mfn:
+        return update_one(vcpu, ureqs)
     foreigndom &= 0xFFFF_FFFF
     count, before, finished = open_batch(vcpu, ureqs, count & 0xFFFF_FFFF, pdone, foreigndom, 16)
     if finished is not None:
@@ -86,6 +88,20 @@ def mmu_update(vcpu: VCPU, ureqs: int, count: int, pdone: int, foreigndom: int) 
     if vcpu.deferred.mfn:
         settle_or_continue(vcpu, 0, MMU_UPDATE_PREEMPTED, 0, result)
     return result
+
+
+def update_one(vcpu: VCPU, request: int) -> int:
+    """One entry of the caller's own, which is how a kernel changes most of them."""
+    domain = vcpu.domain
+    _done, failure = apply(vcpu, vcpu.memory.read_pair(request), domain, domain)
+    domain.hypervisor.must_yield(1)
+    if failure is not None:
+        if isinstance(failure, Restart):
+            raise Continue(request, 1 | MMU_UPDATE_PREEMPTED, 0, DOMID_SELF)
+        raise failure
+    if vcpu.deferred.mfn:
+        settle_or_continue(vcpu, 0, MMU_UPDATE_PREEMPTED, 0, 0)
+    return 0
 
 
 def readable(vcpu: VCPU, address: int, count: int) -> tuple[list[int], HypercallError | None]:
