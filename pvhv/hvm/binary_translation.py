@@ -93,8 +93,8 @@ class BinaryTranslation(SoftwareMonitor):
             del self._faults[rip]
             self.translator.add(rip)
 
-    def emulate(self, instruction: Instruction) -> None:
-        super().emulate(instruction)
+    def carry_out(self, instruction: Instruction) -> None:
+        super().carry_out(instruction)
         if self.translator.users or self.state[HFLAGS] & cs.HF_CPL != USER:
             return
         if self.cpu.rflags & VIRTUAL_FLAGS != IF:

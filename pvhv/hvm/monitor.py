@@ -136,11 +136,26 @@ class SoftwareMonitor(Technique):
         what = reason(instruction)
         if not what:
             return False
+        if self.cpu.cpl == 3:
+            self._of_the_users(instruction, name, what)
+            return True
         if not self.time_for_the_cpu(what):
-            self.left(name if self.cpu.cpl == 3 else what, str(instruction))
+            self.left(what, str(instruction))
             self.counts.add("emulated_instructions")
         self.emulate(instruction)
         return True
+
+    def _of_the_users(self, instruction: Instruction, name: str, what: str) -> None:
+        """Most of what is refused to user code is refused by its kernel as well: no work for us but to pass it on."""
+        try:
+            self.carry_out(instruction)
+        except GuestException as exception:
+            self.left(name, str(instruction))
+            self.reflect(exception)
+        else:
+            if not self.time_for_the_cpu(what):
+                self.left(what, str(instruction))
+                self.counts.add("emulated_instructions")
 
     def time_for_the_cpu(self, what: str) -> bool:
         """RDTSC where time is virtual: it is our clock that wants it done here, not the technique."""
@@ -170,7 +185,9 @@ class SoftwareMonitor(Technique):
             self.traced_store(instruction)
         self.counts.add("emulated_instructions")
         try:
-            self._execute(instruction)
+            self.emulator.execute(instruction)
+        except GuestException as exception:
+            self.reflect(exception)
         except Unknown:
             self._let_go(address, outcome)
 
@@ -235,17 +252,18 @@ class SoftwareMonitor(Technique):
 
     # -- doing it for the guest ----------------------------------------------------------------------------------------
     def emulate(self, instruction: Instruction) -> None:
-        """Carry out an instruction, or raise what it raises."""
+        """Carry out an instruction, or deliver what it raises."""
         try:
-            self._execute(instruction)
-        except Unknown:
-            raise DomainCrash(f"{self.name} cannot emulate `{instruction}` at {self.cpu.rip:#x}") from None
-
-    def _execute(self, instruction: Instruction) -> None:
-        try:
-            self.emulator.execute(instruction)
+            self.carry_out(instruction)
         except GuestException as exception:
             self.reflect(exception)
+
+    def carry_out(self, instruction: Instruction) -> None:
+        """Raises GuestException."""
+        try:
+            self.emulator.execute(instruction)
+        except Unknown:
+            raise DomainCrash(f"{self.name} cannot emulate `{instruction}` at {self.cpu.rip:#x}") from None
         except PagingModeUnsupported:
             raise DomainCrash(f"the guest left long mode, which {self.name} cannot follow") from None
 

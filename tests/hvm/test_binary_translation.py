@@ -274,6 +274,11 @@ def test_the_same_end_as_under_trap_and_emulate() -> None:
 def test_the_teaching_kernel_passes_its_own_test() -> None:
     result = boot("guest-native", stdin="usertest\nexit\n", technique="binary-translation", timeout=120)
     assert "usertest: ok" in result.output
+    # No instruction of the kernel's traps; these are faults, and what user code does.
+    assert set(result.counters.exits) <= {
+        "page-fault", "trace", "code-write", "syscall", "int", "interrupt", "divide-error", "general-protection",
+        "invalid-opcode", "device-not-available",
+    }  # fmt: skip
 
 
 def test_all_benchmarks_come_to_their_end() -> None:

@@ -184,7 +184,7 @@ def test_what_is_privileged_is_a_fault_of_the_users(lab: MonitorLab, _what: str,
 def test_a_user_with_ports(lab: MonitorLab) -> None:
     """IOPL 3: IN is refused by the processor all the same, for the real IOPL is 0, and carried out."""
     assert enter_user(lab, "ec", flags=IF | 3 << 12, rdx=0x80) == {
-        "iret": 1, "general-protection": 1, "invalid-opcode": 1,
+        "iret": 1, "in": 1, "invalid-opcode": 1,
     }  # fmt: skip
     assert lab.vector() == 6 and lab.frame()[0] == USER + 1 and lab.state[RAX] & 0xFF == 0xFF
 
