@@ -199,7 +199,7 @@ def test_code_whose_stores_go_to_its_own_page(machine: Machine) -> None:
 # -- exceptions that lead nowhere ----------------------------------------------------------------------------------
 def test_a_triple_fault_has_a_name(machine: Machine) -> None:
     machine.put(DATA, bytes(10))
-    assert machine.run(f"0f011c25{struct.pack('<I', DATA).hex()} 0f0b").startswith("triple fault: ")
+    assert machine.run(f"0f011c25{struct.pack('<I', DATA).hex()} 0f0b", 5).startswith("triple fault: ")
 
 
 def test_an_exception_in_its_own_handler_for_ever(machine: Machine) -> None:
