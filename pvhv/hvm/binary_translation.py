@@ -16,8 +16,8 @@ callout as well ("trace"), and costs no more faults.
 
 Read beside it: monitor.py, translator.py; Adams and Agesen (2006), sections 3 and 4.
 
-Not modelled: going back from an adapted store to a plain one; adapting stores of strings, calls and pushes; the exits of
-stores to a page of code that is stored to again and again (npt.py lets these through, and watches them).
+Not modelled: going back from an adapted store to a plain one; adapting stores of strings, calls and pushes; the exits
+of stores to a page of code that is stored to again and again (npt.py lets these through, and watches them).
 """
 
 from __future__ import annotations
