@@ -120,6 +120,24 @@ def test_destroyed_while_it_runs(machine: Machine, technique: str, clock: str) -
 
 @both_clocks
 @every_technique
+@pytest.mark.parametrize(
+    "code",
+    ["ebfe", "fa ebfe", "fa f4", "e480 ebfc", "0fa2 ebfc", "0f31 ebfc", "b9ffffffff f3ac ebf7", "f390 ebfc"],
+    ids=["loop", "cli", "halt", "in", "cpuid", "rdtsc", "string", "pause"],
+)
+def test_what_never_ends_can_be_destroyed(
+    machine: Machine, tmp_path: Path, technique: str, clock: str, code: str
+) -> None:
+    kernel = tmp_path / "kernel.elf"
+    kernel.write_bytes(native(bytes.fromhex(code)))
+    guest = machine.create(kernel, technique=technique, clock=clock, memory=8)
+    machine.hypervisor.run_until(lambda: False, 0.01)
+    gone = machine.host.destroy(guest)
+    until(machine, gone.done, 5)
+
+
+@both_clocks
+@every_technique
 def test_what_is_gone_is_forgotten(machine: Machine, technique: str, clock: str) -> None:
     """Above all the engine, which is big."""
     guest = machine.create(NATIVE, stdin="exit\n", technique=technique, clock=clock, memory=16)

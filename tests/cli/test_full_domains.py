@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Fully virtualized domains by the command: the same verbs as for any other."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pvhv.hvm.techniques import TECHNIQUES
+from pvhv.toolstack.config import find_kernel
+from tests.cli.conftest import Pvhv
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(shared: Pvhv) -> object:
+    yield
+    for name in shared.list():
+        shared.ok("destroy", name)
+
+
+def native(shared: Pvhv, name: str, technique: str = "hw-nested", text: str = "") -> str:
+    kernel = find_kernel("guest-native", Path.cwd(), "a test")
+    file = shared.directory / f"{name}.cfg"
+    file.write_text(f'kernel = "{kernel}"\ntype = "hvm"\ntechnique = "{technique}"\nmemory = 16\n{text}\n')
+    return file.name
+
+
+@pytest.mark.parametrize("technique", TECHNIQUES)
+def test_a_session_at_the_console(shared: Pvhv, technique: str) -> None:
+    """Its exit status is that of how the guest ended."""
+    file = native(shared, "one", technique)
+    said = shared.ok("create", "-c", file, stdin="echo $((1 + 1)) or so\nexit\n")
+    assert "or so" in said and "guest_kernel (native)" in said
+    assert shared.run("create", "-c", file, stdin="reboot\n").returncode == 10
+    assert shared.list() == {}
+
+
+def test_its_life(shared: Pvhv) -> None:
+    shared.ok("create", native(shared, "one"))
+    shared.until(lambda: shared.list()["one"]["state"] == "-b----")
+    shared.ok("pause", "one")
+    assert shared.list()["one"]["state"] == "-bp---"
+    shared.ok("unpause", "one")
+    exits = json.loads(shared.ok("top", "--json", "-d", "0.05"))
+    assert [row["name"] for row in exits] == ["one"]
+    shared.ok("destroy", "one")
+    assert shared.list() == {}
+
+
+def test_its_trace_is_of_exits(shared: Pvhv) -> None:
+    shared.ok("create", "-p", native(shared, "one", text='clock = "virtual"'))
+    process = shared.start("trace", "--json", "-n", "20", "one")
+    assert process.stderr is not None and b"tracing one" in process.stderr.readline()
+    shared.ok("unpause", "one")
+    output, _ = process.communicate(timeout=60)
+    records = [json.loads(line) for line in output.decode().splitlines()]
+    assert [record["kind"] for record in records] == ["exit"] * 20
+    assert records[0]["reason"] == "NPF" and records[0]["mode"] == "kernel"
+    assert {"NPF", "CPUID"} <= {record["reason"] for record in records} <= {"NPF", "CPUID", "MSR", "IOIO"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ('technique="hw-nestd"', "did you mean hw-nested?"),
+        ("vcpus=2", "a fully virtualized domain has one vCPU here"),
+        ("maxmem=32", "a fully virtualized domain cannot grow"),
+        ('timeline="lab"', "has a timeline to itself"),
+        ('type="pv"', "'technique' is for fully virtualized domains"),
+        ("memory=2", "is too little"),
+    ],
+)
+def test_what_such_a_domain_cannot_have(shared: Pvhv, setting: str, told: str) -> None:
+    assert told in shared.fails("create", native(shared, "one"), setting)
+    assert shared.list() == {}
