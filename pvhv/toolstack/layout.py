@@ -111,8 +111,9 @@ def plan(kernel: Kernel, nr_pages: int, ramdisk_size: int = 0) -> Layout:
         _p2m_apart(layout, kernel.init_p2m, p2m_pages)
     if layout.next_pfn > nr_pages:
         needs = -(-layout.next_pfn * PAGE >> 20)
+        with_it = f" and its ramdisk of {ramdisk_size >> 20} MiB" if ramdisk_size >> 20 else ""
         raise ToolstackError(
-            f"{nr_pages * PAGE >> 20} MiB are too little memory for {kernel.path.name}: "
+            f"{nr_pages * PAGE >> 20} MiB are too little memory for {kernel.path.name}{with_it}: "
             f"it needs {needs} MiB only to start",
             f"say memory = {max(needs + 4, 16)} or more in the domain file, or memory={max(needs + 4, 16)} "
             "on the command line",
