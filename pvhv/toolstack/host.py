@@ -225,6 +225,11 @@ class Host:
                 f"domain {guest.name} is {guest.state.value}: it cannot be asked to {word}",
                 f"pvhv unpause {guest.name}" if guest.state is State.PAUSED else f"pvhv destroy {guest.name}",
             )
+        if guest.config.type == "hvm":
+            raise ToolstackError(
+                f"domain {guest.name} has a machine of its own, without xenstore: it cannot be asked to {word}",
+                f"say so at its console (pvhv console {guest.name}), or end it: pvhv destroy {guest.name}",
+            )
         domain_store.request(self.store, guest.domid, word)
 
     def answered(self, guest: Guest) -> bool:
