@@ -11,7 +11,8 @@ the same one in every run.
 
 Read beside it: xen/arch/x86/hvm/svm/intr.c (svm_intr_assist), vlapic.c and vpic.c for what platform/ does.
 
-Not modelled: more than one vCPU, a local APIC, PCI, disks and networks.
+Not modelled: more than one vCPU, a local APIC, PCI, disks and networks; the time that exceptions take (a guest whose
+handlers all fault at their first instruction executes nothing, and on the virtual clock its time stands still).
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ xen/arch/x86/x86_64/entry.S is what the handlers' side of this does.
 Not modelled: INS has already overwritten its destination when it is refused; a fetch fault on the
 second page of a block that crosses pages is reported at the block's first instruction; a syscall
 with prefixes resumes as many bytes late; icebp (F1) is #UD; flush_page flushes everything (the engine
-offers no less).
+offers no less); counts are not exact in 16-bit code, nor where CS has a base.
 """
 
 from __future__ import annotations
