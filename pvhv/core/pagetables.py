@@ -33,10 +33,12 @@ from pvhv.core.frames import (
     CODE_MAPPED,
     CODE_NONE,
     CODE_STALE,
+    COUNT_LIMIT,
     DOMID_XEN,
     L1,
     L2,
     L4,
+    PINNED,
     SEG_DESC,
     TYPE_MASK,
     VALIDATED,
@@ -59,6 +61,7 @@ REVALIDATED = ~FREELY_CHANGED & 0xFFFF_FFFF_FFFF_FFFF
 
 LOOK_COST = 32  # of looking for the entries of an L1, in units of work (about an entry each)
 
+L4_IN_USE = L4 | VALIDATED
 FIRST_XEN_SLOT = 256
 LAST_XEN_SLOT = 271
 
@@ -426,21 +429,33 @@ class PageTables:
 
     def get_root(self, mfn: int, owner: int) -> None:
         """Take `mfn` as an L4 for a vCPU's CR3. Raises HypercallError(EINVAL) or Restart."""
-        if not self.frames.get_page(mfn, owner):
+        frames = self.frames
+        if mfn < frames.count and frames.owner[mfn] == owner and frames.types[mfn] & ~PINNED == L4_IN_USE:
+            uses = frames.type_counts[mfn]
+            if 0 < uses < COUNT_LIMIT and frames.refs[mfn] < COUNT_LIMIT:  # a switch to a root that is in use: often
+                frames.type_counts[mfn] = uses + 1
+                frames.refs[mfn] += 1
+                return
+        if not frames.get_page(mfn, owner):
             raise HypercallError(Errno.EINVAL)
         try:
-            self.frames.get_page_type(mfn, L4, preemptible=True)
+            frames.get_page_type(mfn, L4, preemptible=True)
         except (HypercallError, Interrupted, Restart) as failure:
             if self.deferred.mfn != mfn:
-                self.frames.put_page(mfn)
+                frames.put_page(mfn)
             if isinstance(failure, Interrupted):
                 raise Restart from None
             raise
 
     def put_root(self, mfn: int) -> None:
         """Drop a CR3's hold on an L4, later if it takes long: raises Restart then."""
+        frames = self.frames
+        if frames.type_counts[mfn] > 1 and frames.refs[mfn] > 1 and frames.types[mfn] & ~PINNED == L4_IN_USE:
+            frames.type_counts[mfn] -= 1
+            frames.refs[mfn] -= 1
+            return
         try:
-            self.frames.put_page_and_type_preemptible(mfn)
+            frames.put_page_and_type_preemptible(mfn)
         except Restart:
             self.deferred.put(mfn, partial=True)
             raise

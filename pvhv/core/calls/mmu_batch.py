@@ -97,20 +97,13 @@ def settle_or_continue(vcpu: VCPU, *arguments: int) -> None:
         raise Continue(*arguments) from None
 
 
-class Batch(NamedTuple):
-    """A list of requests, perhaps continued: `left` are to be done, `before` were done by earlier parts of the call.
-
-    `result` is what a call answers that had nothing left to do but to drop a table.
-    """
-
-    left: int
-    before: int = 0
-    result: int | None = None
-
-
-def open_batch(vcpu: VCPU, address: int, count: int, pdone: int, foreigndom: int, size: int) -> Batch:
+def open_batch(
+    vcpu: VCPU, address: int, count: int, pdone: int, foreigndom: int, size: int
+) -> tuple[int, int, int | None]:
     """How mmu_update and mmuext_op begin: drop what the last operation replaced, and see what is left to do.
 
+    Of a list of requests, perhaps continued: how many are left, how many were done by earlier parts of the call, and
+    what a call answers that had nothing left to do but to drop a table (else None).
     Raises Continue, and HypercallError(EFAULT) for a list (of requests of `size` bytes) in the hypervisor's range.
     """
     if vcpu.deferred.mfn:
@@ -118,12 +111,12 @@ def open_batch(vcpu: VCPU, address: int, count: int, pdone: int, foreigndom: int
     before = 0
     if count & MMU_UPDATE_PREEMPTED:
         if count == MMU_UPDATE_PREEMPTED and not address:
-            return Batch(0, result=as_int(foreigndom))
+            return 0, 0, as_int(foreigndom)
         count &= ~MMU_UPDATE_PREEMPTED
         before = done_before(vcpu, pdone)
     if not vcpu.memory.accessible(address, count * size):
         raise HypercallError(Errno.EFAULT)
-    return Batch(count, before)
+    return count, before, None
 
 
 def as_int(value: int) -> int:
