@@ -177,7 +177,7 @@ KEYS: dict[str, Key] = {
     "type": Key(_type, '"pv": paravirtual, or "hvm": fully virtualized'),
     "builder": Key(_type, 'the old word for type: "generic" or "linux" for pv, or "hvm"'),
     "technique": Key(_one_of(technique_names.NAMES), "how a domain of type hvm is virtualized"),
-    "kernel": Key(_text, "an ELF with Xen notes, or the name of a kernel that came with pvhv"),
+    "kernel": Key(_text, "an ELF with Xen notes, Linux as distributions pack it, or the name of a kernel that is here"),
     "ramdisk": Key(_text, "handed to the kernel as its module"),
     "cmdline": Key(_text, "the kernel's command line"),
     "root": Key(_text, "with extra, the old way to write cmdline: root=..."),
