@@ -21,7 +21,9 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -32,7 +34,7 @@ from tools.linux import deb, debian, initramfs  # noqa: E402
 from tools.linux.deb import BadPackage  # noqa: E402
 
 KERNEL_PACKAGE, BUSYBOX_PACKAGE = "linux-image-amd64", "busybox-static"
-KERNEL_IN_PACKAGE, BUSYBOX_IN_PACKAGE = "boot/vmlinuz-*", "*bin/busybox"
+KERNEL_IN_PACKAGE = "boot/vmlinuz-*"
 X86_64 = 62
 
 
@@ -76,40 +78,68 @@ def fetch(
             return have
         raise BadPackage(f"there is no apt here, so the packages have to come another way.\n\n{_by_hand()}")
     with tempfile.TemporaryDirectory(dir=place, prefix=".fetch-") as scratch:
-        image = _one(place, Path(scratch), name, "vmlinuz", kernel, package, suite)
-        root = _one(place, Path(scratch), name, "initramfs", busybox, BUSYBOX_PACKAGE, "")
+        image = _one(place, Path(scratch), Piece(f"{name}-vmlinuz", package, KERNEL_IN_PACKAGE, _kernel), kernel, suite)
+        root = _one(place, Path(scratch), Piece(f"{name}-initramfs", *BUSYBOX), busybox)
     say(f"{image}\n{root}")
     return image, root
 
 
-def _one(place: Path, scratch: Path, name: str, what: str, given: Path | None, package: str, suite: str) -> Path:
-    """Make one of the two files, unless it is there and made of the same."""
-    made, record = place / f"{name}-{what}", place / f"{name}-{what}.json"
+def fetch_grub(directory: Path | None = None) -> Path:
+    """GRUB's own image for paravirtual domains: a guest that is no Linux. Raises BadPackage, OSError."""
+    place = directory or fetched.directory()
+    if place is None or not debian.is_here():
+        raise BadPackage("GRUB is fetched by apt, into a cache")
+    place.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place, prefix=".fetch-") as scratch:
+        return _one(place, Path(scratch), Piece("grub-xen", *GRUB))
+
+
+class Piece(NamedTuple):
+    """One file that is kept, and what it is made of: a file out of a package, checked or built upon by `make`.
+
+    `recipe` changes when `make` makes something else of the same.
+    """
+
+    name: str
+    package: str
+    pattern: str
+    make: Callable[[bytes, Path], bytes]
+    recipe: str = ""
+
+
+def _one(place: Path, scratch: Path, piece: Piece, given: Path | None = None, suite: str = "") -> Path:
+    """Make a piece, unless it is there and made of the same."""
+    made, record = place / piece.name, place / f"{piece.name}.json"
     if given is not None:
         found = given.stat()
         source = f"{given.absolute()} {found.st_size} {found.st_mtime_ns}"
     else:
-        wanted = debian.look_up(debian.kernel_package(package, suite) if what == "vmlinuz" else package, suite)
+        wanted = debian.look_up(debian.kernel_package(piece.package, suite), suite)
         source = wanted.file
-    recipe = {"source": source, "made by": initramfs.RECIPE if what == "initramfs" else ""}
+    recipe = {"source": source, "made by": piece.recipe}
     if made.is_file() and _read(record) == recipe:
         say(f"{made.name} is up to date ({source.split('/')[-1]})")
         return made
     if given is None:
         given = debian.download(wanted, scratch, say, suite)
-    pattern = KERNEL_IN_PACKAGE if what == "vmlinuz" else BUSYBOX_IN_PACKAGE
     say(f"unpacking {given.name}")
-    data = deb.extract(given, pattern)[1] if deb.is_deb(given) else given.read_bytes()
-    if what == "vmlinuz":
-        if data[0x202:0x206] != b"HdrS" and data[:4] != b"\x7fELF":
-            raise BadPackage(f"{given} is no Linux kernel")
-    else:
-        _check_busybox(data, given)
-        data = initramfs.build(data)
+    data = deb.extract(given, piece.pattern)[1] if deb.is_deb(given) else given.read_bytes()
+    data = piece.make(data, given)
     record.unlink(missing_ok=True)
     write_whole(made, data)
     write_whole(record, json.dumps(recipe, indent=1).encode())
     return made
+
+
+def _kernel(data: bytes, path: Path) -> bytes:
+    if data[0x202:0x206] != b"HdrS" and data[:4] != b"\x7fELF":
+        raise BadPackage(f"{path} is no kernel")
+    return data
+
+
+def _initramfs(data: bytes, path: Path) -> bytes:
+    _check_busybox(data, path)
+    return initramfs.build(data)
 
 
 def _check_busybox(data: bytes, path: Path) -> None:
@@ -136,6 +166,10 @@ def _by_hand() -> str:
     assert __doc__ is not None
     start = __doc__.index("On any other system")
     return __doc__[start : __doc__.index("What is made goes")].rstrip()
+
+
+BUSYBOX = (BUSYBOX_PACKAGE, "*bin/busybox", _initramfs, initramfs.RECIPE)
+GRUB = ("grub-xen-host", "usr/lib/grub-xen/grub-x86_64-xen.bin", _kernel)
 
 
 if __name__ == "__main__":

@@ -41,8 +41,8 @@ def is_here() -> bool:
 
 
 def kernel_package(meta: str, suite: str = "") -> str:
-    """The package `meta` depends on that holds a kernel."""
-    if KERNEL_NAME.fullmatch(meta):
+    """The package `meta` depends on that holds a kernel; any other name stays as it is."""
+    if KERNEL_NAME.fullmatch(meta) or not meta.startswith("linux-image"):
         return meta
     shown = _ask(["apt-cache", *_suite(suite), "show", "--no-all-versions", f"{meta}{'/' + suite if suite else ''}"])
     return kernel_of(shown, meta)
