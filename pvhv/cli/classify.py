@@ -33,6 +33,7 @@ def classify(
     from pvhv.hvm.classify.bench import RINGS
     from pvhv.hvm.classify.instructions import ROWS, UnknownInstruction, rows_of
     from pvhv.hvm.classify.verdict import classify as run
+    from pvhv.machine import ctrl_c
 
     rings = sorted(set(ring)) if ring else list(RINGS)
     for number in rings:
@@ -43,7 +44,8 @@ def classify(
     except UnknownInstruction as unknown:
         hint = f"did you mean {unknown.nearest!r}?" if unknown.nearest else "`pvhv classify` lists all there are"
         raise UsageError(f"there is no instruction {unknown.name!a} here", hint) from None
-    judgements = run(rows, rings)
+    with ctrl_c.put_off():
+        judgements = run(rows, rings)
     if as_json:
         print_json([judgement.record() for judgement in judgements])
         return

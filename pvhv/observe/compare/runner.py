@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 from pvhv.core.errors import HypercallError
 from pvhv.hvm.techniques import TECHNIQUES as FULL
+from pvhv.machine import ctrl_c
 from pvhv.observe.compare.errors import CompareError, TechniqueNotAvailable
 from pvhv.observe.compare.names import PV
 from pvhv.observe.compare.records import Comparison, Counts, Step
@@ -76,10 +77,10 @@ def _boot(technique: str, bench: str, count: int | None = None) -> tuple[Watcher
     kernel, full = (PV_KERNEL, None) if technique == PV else (NATIVE_KERNEL, technique)
     line = f"measure {bench}" if count is None else f"measure {bench} {count}"
     try:
-        with Machine(MEMORY_MIB, by_mode=True) as machine:
+        with ctrl_c.put_off() as pressed, Machine(MEMORY_MIB, by_mode=True) as machine:
             guest = machine.create(kernel, stdin=f"{line}\nexit\n", technique=full, memory=MEMORY_MIB)
             watcher = Watcher(guest)
-            machine.run(guest, timeout=TIMEOUT_S)
+            machine.hypervisor.run_until(lambda: pressed() or guest in machine.ended, TIMEOUT_S)
             result = machine.result(guest)
     except (ToolstackError, HypercallError) as failure:
         raise BenchmarkFailed(f"{bench} under {technique}: {failure}") from failure
