@@ -146,6 +146,8 @@ class Hypervisor:
         if timeline.name and not timeline.vcpus and timeline.name in self._timelines:
             del self._timelines[timeline.name]
             self.scheduler.timelines.remove(timeline)
+            if timeline.cpu not in self._cpus.values():
+                timeline.cpu.pcpu.close()  # an engine and its thread, which cycles would keep until much later
 
     def _frames_freed(self, domid: int, mfn: int, count: int) -> None:
         self.ram.discard(mfn, count)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -150,6 +151,21 @@ def test_what_is_gone_is_forgotten(machine: Machine, technique: str, clock: str)
     del guest, gone
     gc.collect()
     assert [reference() for reference in remembered] == [None] * 4
+
+
+@every_technique
+def test_its_engine_goes_with_it(machine: Machine, technique: str) -> None:
+    """At once, its thread as well: garbage is collected when it pleases."""
+    before = threading.active_count()
+    guest = machine.create(NATIVE, stdin="exit\n", technique=technique, clock="wall", memory=16)
+    machine.run(guest)
+    assert threading.active_count() > before  # it has run on the wall clock, so there is a thread that ticks
+    gc.disable()
+    try:
+        until(machine, machine.host.destroy(guest).done)
+        assert threading.active_count() == before
+    finally:
+        gc.enable()
 
 
 @every_technique
