@@ -70,7 +70,11 @@ def test_endings(technique: str, clock: str, word: str, status: int) -> None:
 @every_technique
 def test_a_panic_stays_on_the_screen_until_time_is_up(technique: str) -> None:
     """The kernel halts with interrupts off: nothing can happen any more, and it does not end by itself."""
-    result = boot(NATIVE, stdin="crash\n", technique=technique, timeout=1, memory=16)
+    with Machine(16) as machine:
+        guest = machine.create(NATIVE, stdin="crash\n", technique=technique, memory=16)
+        until(machine, lambda: guest.console.output().endswith(b"Halted.\r\n") and guest.domain.vcpus[0].blocked)
+        assert not machine.run(guest, timeout=0.1)
+        result = machine.result(guest)
     assert (result.ending, result.exit_status) == ("timeout", 124)
     assert result.last_line == "Halted."
 
