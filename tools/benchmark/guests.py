@@ -65,7 +65,9 @@ class Ear:
             elif equals and "/" in value:
                 ticks, operations = map(int, value.split("/"))
                 if self.one_try:
-                    took = float(heard - self._began - (lost - self._lost))
+                    took = float(heard - self._began)
+                    gone = lost - self._lost
+                    took -= gone if gone < took / 2 else 0  # else it was lost outside of the loop, too
                 else:
                     took = ticks * 1_000_000 / self.tsc_khz
                 self.samples[row].append(Sample(took / operations, self._yard))
