@@ -228,4 +228,4 @@ def test_who_delivers_a_fault_is_who_is_paid() -> None:
 def test_callouts_are_priced_by_what_they_need() -> None:
     prices = table(callout_inline=1, callout_runtime=100)
     made = estimate(Counts("binary-translation", "in", 1, callouts={"popf": 3, "in": 2}), prices)
-    assert made.by_label() == {"in": 200, "popf": 3}
+    assert made.by_label() == {"[callout] in": 200, "[callout] popf": 3}

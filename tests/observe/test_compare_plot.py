@@ -42,6 +42,16 @@ def test_bars_are_exits_by_reason() -> None:
     assert bars["bare", "in"] == {}
 
 
+def test_callouts_are_told_from_exits_of_the_same_name() -> None:
+    made = counts("binary-translation", "fork", exits={"trace": 2}, callouts={"trace": 8, "iret": 1})
+    bars = plot.bars_of(Comparison.of([made]), None)
+    assert bars["binary-translation", "fork"] == {"trace": 2, "[callout] trace": 8, "[callout] iret": 1}
+    figure = plot.draw(Comparison.of([made]))
+    assert heights(next(axes for axes in figure.axes if axes.get_title())) == {0: [2.0, 8.0, 1.0]}  # exits below
+    faces = [patch.get_facecolor() for patch in figure.legends[0].get_patches()]
+    assert len(set(faces)) == 3
+
+
 def test_priced_bars_leave_out_what_the_processor_lacks() -> None:
     bars = plot.bars_of(COMPARISON, table({"hw-shadow": "too old"}, guest_instruction=1))
     assert set(bars) == {("bare", "in"), ("pv", "fork")}
@@ -58,7 +68,7 @@ def test_a_panel_a_benchmark_with_titles_and_a_legend() -> None:
     figure = plot.draw(COMPARISON)
     panels = [axes for axes in figure.axes if axes.get_title()]
     assert [axes.get_title() for axes in panels] == ["in", "fork (log)"]
-    assert figure.get_suptitle() == "Exits and callouts per operation, by reason"
+    assert figure.get_suptitle() == "Exits per operation, by reason (pale: callouts, which are no exits)"
     labels = {text.get_text() for text in figure.legends[0].get_texts()}
     assert labels == {"IOIO", "EXCP_PF", "CR3_WRITE", "hypercall:multicall"}
     # hw-shadow is second of bare, hw-shadow, pv: one IOIO exit of height 1.

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The comparison as a picture: a panel a benchmark, a bar a technique, parts by exit reason.
 
-Without a cost table a bar is exits (and callouts) per operation; with one it is estimated cycles, and its title says
-under which. Where the bars of a panel differ by more than a hundred times its axis is logarithmic: then the top of a
-bar is its value, and its parts share its height as they share the value.
+Without a cost table a bar is exits per operation, with callouts, which are none, in pale colours above them; with one
+it is estimated cycles, and its title says under which. Where the bars of a panel differ by more than a hundred times
+its axis is logarithmic: then the top of a bar is its value, and its parts share its height as they share the value.
 
 The same comparison gives the same bytes of SVG: no date, no random names. Colours are told apart by colour-blind
 readers (Okabe and Ito's), and by hatches where they come round again.
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pvhv.observe.compare.costs import CostTable
 from pvhv.observe.compare.errors import OutputError, PlottingMissing, shown
-from pvhv.observe.compare.pricing import GUEST, estimates
+from pvhv.observe.compare.pricing import CALLOUT, GUEST, estimates
 from pvhv.observe.compare.records import Comparison
 
 if TYPE_CHECKING:
@@ -31,11 +31,12 @@ if TYPE_CHECKING:
 SUFFIXES: Final = (".png", ".svg")
 SPREAD: Final = 100  # bars that differ more than so many times are drawn on a logarithmic axis
 ACROSS: Final = 4
-KINDS: Final = 23  # so many parts have a place in the legend; the rest is "other"
+KINDS: Final = 23  # so many parts, and so many callouts, have a place in the legend; the rest is "other"
 OTHER: Final = "other"
 COLOURS: Final = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#999999")
 HATCHES: Final = ("", "//", "\\\\")  # lines: dots make large files
 GUEST_COLOUR: Final = "#DDDDDD"
+PALE: Final = Fraction(7, 10)  # so much of a callout's colour is white
 
 Parts = Mapping[str, Fraction]
 
@@ -91,7 +92,7 @@ def draw(comparison: Comparison, table: CostTable | None = None) -> Figure:
         else:
             panel.set_axis_off()
     if table is None:
-        figure.suptitle("Exits and callouts per operation, by reason")
+        figure.suptitle("Exits per operation, by reason (pale: callouts, which are no exits)")
         figure.supylabel("per operation", fontsize=9)
     else:
         figure.suptitle(f"Estimated cycles per operation under {table.name}, by what they go into")
@@ -107,8 +108,8 @@ def bars_of(comparison: Comparison, table: CostTable | None) -> dict[tuple[str, 
         return {place: each.by_label() for place, each in priced.items() if not each.unavailable}
     return {
         (counts.technique, counts.bench): {
-            reason: Fraction(total, counts.operations)
-            for family in (counts.exits, counts.callouts)
+            prefix + reason: Fraction(total, counts.operations)
+            for prefix, family in (("", counts.exits), (CALLOUT, counts.callouts))
             for reason, total in sorted(family.items())
             if total
         }
@@ -123,7 +124,8 @@ def logarithmic(totals: Sequence[Fraction]) -> bool:
 
 
 def _kinds(bars: Mapping[tuple[str, str], Parts]) -> dict[str, tuple[str, str]]:
-    """Each kind of part with its colour and hatch: the guest's own first, then by the largest share it has of a bar."""
+    """Each kind of part with its colour and hatch: the guest's own first, then by the largest share it has of a bar,
+    and callouts last."""
     share: dict[str, Fraction] = {}
     for parts in bars.values():
         total = sum(parts.values(), Fraction())
@@ -133,11 +135,20 @@ def _kinds(bars: Mapping[tuple[str, str], Parts]) -> dict[str, tuple[str, str]]:
     guest = share.pop(GUEST, None)
     ordered = sorted(share, key=lambda kind: (-share[kind], kind))
     styles = {GUEST: (GUEST_COLOUR, "")} if guest else {}
-    for at, kind in enumerate(ordered[:KINDS]):
-        styles[kind] = COLOURS[at % len(COLOURS)], HATCHES[at // len(COLOURS)]
-    if len(ordered) > KINDS:
+    callouts = [kind for kind in ordered if kind.startswith(CALLOUT)]
+    others = [kind for kind in ordered if kind not in callouts]
+    for kinds, colours in ((others, COLOURS), (callouts, [_pale(colour) for colour in COLOURS])):
+        for at, kind in enumerate(kinds[:KINDS]):
+            styles[kind] = colours[at % len(colours)], HATCHES[at // len(colours)]
+    if max(len(others), len(callouts)) > KINDS:
         styles[OTHER] = "#FFFFFF", "xx"
     return styles
+
+
+def _pale(colour: str) -> str:
+    """A colour, most of it white."""
+    parts = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
+    return "#" + "".join(f"{round(part + (255 - part) * PALE):02X}" for part in parts)
 
 
 def _panel(

@@ -24,6 +24,7 @@ from pvhv.observe.compare.names import BARE, DEPRIVILEGED, HARDWARE, NESTED
 from pvhv.observe.compare.records import Comparison, Counts
 
 GUEST: Final = "guest"  # the part of an estimate that the guest's own instructions are
+CALLOUT: Final = "[callout] "  # before the instruction: the same name may stand for exits as well
 INTERRUPTS: Final = frozenset({"interrupt", "event", "timer"})  # exits of deprivileged guests that no instruction makes
 INLINE: Final = frozenset(
     "cli sti pushf popf pushfq popfq sgdt sidt sldt str smsw lar lsl verr verw mov-seg mov-from-cr rdtsc clts swapgs "
@@ -62,6 +63,8 @@ class Line:
         """What it is called in tables and plots."""
         if self.metric.startswith("instructions."):
             return GUEST
+        if self.metric == "callouts":
+            return CALLOUT + self.reason
         return self.reason or self.metric.replace("_", " ")
 
 
