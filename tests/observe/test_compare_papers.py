@@ -46,7 +46,7 @@ def test_the_software_vmm_is_ahead_or_not(bench: str) -> None:
     assert ahead.agrees is True
     # 3 + 4000 against 3 + 200
     assert "first-generation hardware loses to the software VMM: 4003 against 203 estimated cycles" in ahead.text
-    assert "hw-shadow takes 1 exit (PF 1); binary-translation takes no exit and 1 callouts" in ahead.text
+    assert "hw-shadow takes 1 exit (PF 1); binary-translation takes no exit and 1 callout" in ahead.text
 
     behind = adams_agesen(bench, callout, counts("hw-shadow", bench, operations=10, kernel=30))
     assert behind.agrees is False

@@ -40,8 +40,8 @@ class OutputError(CompareError):
 
 
 def shown(name: str) -> str:
-    """A name from a keyboard or a file, fit to be printed."""
-    return name if name and name.isprintable() else ascii(name)
+    """A name from a keyboard or a file, fit to be printed between quotes."""
+    return name if name.isprintable() else ascii(name)[1:-1]
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

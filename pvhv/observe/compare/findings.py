@@ -89,7 +89,7 @@ def software_ahead(bench: str) -> Callable[[Material], Finding]:
             agrees,
             f"first-generation hardware {'loses' if agrees else 'does not lose'} to the software VMM: "
             f"{_against(hardware, software)}. {material.exits(SHADOW, bench)}; {material.exits(TRANSLATION, bench)} "
-            f"and {number(callouts)} callouts",
+            f"and {number(callouts)} callout{'' if callouts == 1 else 's'}",
         )
 
     return tell

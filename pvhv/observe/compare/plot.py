@@ -45,7 +45,7 @@ def check(path: str) -> Path:
     """Refuse early what would fail late: no library, a strange suffix, a place where no file can be written."""
     target = Path(path)
     if target.suffix.lower() not in SUFFIXES:
-        raise OutputError(f"cannot plot to {shown(path)}", f"its name has to end in {' or '.join(SUFFIXES)}")
+        raise OutputError(f"cannot plot to '{shown(path)}'", f"its name has to end in {' or '.join(SUFFIXES)}")
     try:
         import matplotlib  # noqa: F401
     except ImportError:
@@ -57,7 +57,7 @@ def check(path: str) -> Path:
         if not there:
             target.unlink()
     except OSError as error:
-        raise OutputError(f"cannot write {shown(path)}: {error.strerror}") from None
+        raise OutputError(f"cannot write '{shown(path)}': {error.strerror}") from None
     return target
 
 
@@ -72,7 +72,7 @@ def plot(comparison: Comparison, path: str, table: CostTable | None = None) -> N
         try:
             figure.savefig(target, dpi=120, metadata=metadata or {"Software": "pvhv"})
         except OSError as error:
-            raise OutputError(f"cannot write {shown(path)}: {error.strerror}") from None
+            raise OutputError(f"cannot write '{shown(path)}': {error.strerror}") from None
 
 
 def draw(comparison: Comparison, table: CostTable | None = None) -> Figure:
