@@ -115,16 +115,25 @@ def test_no_root_file_system(linux: Linux) -> None:
     assert done.exit_status == 20 and "Unable to mount root fs" in done.output
 
 
-def test_four_processors(linux: Linux) -> None:
+def test_four_processors_and_a_balloon(linux: Linux) -> None:
     work = "for n in 1 2 3 4 5 6; do (seq 3000 | md5sum) & done; wait"
+    off_and_on = "cd /sys/devices/system/cpu/cpu2; echo 0 >online; nproc; echo 1 >online; nproc; cd"
+    balloon = (
+        "cd /sys/devices/system/xen_memory/xen_memory0; for size in 150000 200000; do echo $size >target_kb; n=0; "
+        "while [ $(cat info/current_kb) != $size ] && [ $n -lt 100 ]; do usleep 100000; n=$((n+1)); done; "
+        "cat info/current_kb; done; cd; dd if=/dev/zero of=/tmp/zeros bs=1M count=60 2>&1"
+    )
     done = start(
-        linux, QUIET, marked("count", "nproc"), marked("sums", work),
-        marked("ran", "grep -E 'resched|callfunc' /proc/interrupts"), marked("log", "dmesg"), "poweroff -f", vcpus=4,
+        linux, QUIET, marked("count", "nproc"), marked("sums", work), marked("hotplug", off_and_on),
+        marked("balloon", balloon), marked("log", "dmesg"), "poweroff -f", vcpus=4,
     )  # fmt: skip
     assert done.exit_status == 0, done.output
     assert section(done.output, "count") == "4"
     sums = re.findall(r"^([0-9a-f]{32})  -", section(done.output, "sums"), re.MULTILINE)
     assert len(sums) == 6 and len(set(sums)) == 1
+    assert re.findall(r"^\d+$", section(done.output, "hotplug"), re.MULTILINE) == ["3", "4"]
+    sizes, _, copied = section(done.output, "balloon").partition("60+0 records in")
+    assert sizes.split() == ["150000", "200000"] and "60+0 records out" in copied
     assert not UNWELL.findall(section(done.output, "log"))
 
 
