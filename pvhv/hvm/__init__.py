@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Full virtualization: what an unmodified native kernel needs in order to run as a guest.
+"""Full virtualization: a guest that has a whole machine to itself, carried by one of five techniques.
 
-The techniques differ in how they run the guest's CPU; the machine they show it is one and the same, and lives in
-`platform`. Nothing in here is used by paravirtual domains.
+    platform/    the machine's devices          guest.py     a guest: vCPU, memory, devices and technique together
+    cpu/         the processor the guest sees   counts.py    what leaves the guest, counted
+    paging/      nested and shadow tables       techniques/  bare, hardware-assisted, and in software
+    emulator/    instructions, one at a time    monitor/     what the techniques in software are made of
+    classify/    which instructions trap, shown on the engine
 """

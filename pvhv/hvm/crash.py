@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from pvhv.core.crash import general_registers
 from pvhv.core.errors import DomainCrash
-from pvhv.hvm.guestcpu import (
+from pvhv.hvm.cpu.guestcpu import (
     FLAG_BIG,
     FLAG_LONG,
     MSR_FS_BASE,
@@ -19,7 +19,7 @@ from pvhv.hvm.guestcpu import (
     MSR_KERNEL_GS_BASE,
     GuestCpu,
 )
-from pvhv.hvm.memory import CANONICAL_HALF, GuestException, walk
+from pvhv.hvm.cpu.memory import CANONICAL_HALF, GuestException, walk
 from pvhv.machine import cpustate as cs
 
 CR0_PE = 1

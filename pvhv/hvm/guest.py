@@ -32,13 +32,13 @@ from pvhv.core.timeline import Timeline, VirtualTimeline, WallTimeline
 from pvhv.core.vcpu import VCPU
 from pvhv.hvm import crash
 from pvhv.hvm.counts import Counts
-from pvhv.hvm.memory import GuestPhysical
+from pvhv.hvm.cpu.memory import GuestPhysical
 from pvhv.hvm.platform.platform import Platform
 from pvhv.machine.pcpu import PCPU
 from pvhv.machine.ram import PAGE_SIZE, Ram
 
 if TYPE_CHECKING:
-    from pvhv.hvm.technique import Technique
+    from pvhv.hvm.techniques.technique import Technique
 
 VIRTUAL_TSC_KHZ = 1_000_000  # one instruction, one nanosecond, one tick
 USER_LEVEL = 3

@@ -14,7 +14,7 @@ import uuid
 from pvhv.core.errors import HypercallError
 from pvhv.devices.serial import SerialConsole
 from pvhv.hvm.guest import HvmGuest
-from pvhv.hvm.techniques import TECHNIQUES
+from pvhv.hvm.techniques.registry import TECHNIQUES
 from pvhv.toolstack import domain_store, pvh
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.guest import PAGES_PER_MIB, Guest, Prepared

@@ -19,7 +19,7 @@ import struct
 from dataclasses import dataclass
 
 from pvhv.abi.elfnote import XEN_ELFNOTE_PHYS32_ENTRY
-from pvhv.hvm.memory import GuestPhysical
+from pvhv.hvm.cpu.memory import GuestPhysical
 from pvhv.toolstack.config import as_bytes
 from pvhv.toolstack.elf import PAGE, Kernel
 from pvhv.toolstack.errors import ToolstackError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pvhv.hvm.techniques import TECHNIQUES
+from pvhv.hvm.techniques.registry import TECHNIQUES
 from pvhv.toolstack.config import find_kernel
 from tests.cli.conftest import Pvhv
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pvhv.hvm.techniques import TECHNIQUES
+from pvhv.hvm.techniques.registry import TECHNIQUES
 from tests.guest.machines import PROMPT, FullMachine, PlatformUnderTest, PvhvMachine, QemuMachine, Terminal
 
 FULL = [FullMachine(technique) for technique in TECHNIQUES]

@@ -9,7 +9,7 @@ from typing import Any
 from pvhv.core.hypervisor import Hypervisor
 from pvhv.hvm.classify.instructions import REGISTERS, Row, image
 from pvhv.hvm.guest import HvmGuest
-from pvhv.hvm.technique import Technique
+from pvhv.hvm.techniques.technique import Technique
 from pvhv.machine import cpustate as cs
 from tests.hvm.hw_lab import RW, US, A, D, HwLab, P
 

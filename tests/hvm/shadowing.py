@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from pvhv.hvm.counts import Counts
-from pvhv.hvm.memory import CR0_PG, CR0_WP, EFER_LMA, EFER_NXE, GuestPhysical, PageFault, Translation, walk
-from pvhv.hvm.shadow import Outcome, ShadowPaging
+from pvhv.hvm.cpu.memory import CR0_PG, CR0_WP, EFER_LMA, EFER_NXE, GuestPhysical, PageFault, Translation, walk
+from pvhv.hvm.paging.shadow import Outcome, ShadowPaging
 from pvhv.machine.ram import Ram
 
 P, RW, US, A, D, PSE, G = 1, 2, 4, 0x20, 0x40, 0x80, 0x100

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple, cast
 
 import pytest
 
-from pvhv.hvm.bare import Bare
-from pvhv.hvm.guestcpu import Table
-from pvhv.hvm.memory import GuestPhysical, PageFault, walk
-from pvhv.hvm.techniques import TECHNIQUES
+from pvhv.hvm.cpu.guestcpu import Table
+from pvhv.hvm.cpu.memory import GuestPhysical, PageFault, walk
+from pvhv.hvm.techniques.bare import Bare
+from pvhv.hvm.techniques.registry import TECHNIQUES
 from pvhv.machine import cpustate as cs
 from pvhv.machine.cpustate import CF, IF, RF, TF, ZF
 from pvhv.machine.ram import Ram

@@ -14,9 +14,9 @@ from ctypes import CFUNCTYPE
 
 import pytest
 
-from pvhv.hvm.bare import Bare
-from pvhv.hvm.binary_translation import FAULTS_BEFORE, BinaryTranslation
-from pvhv.hvm.trap_emulate import TrapEmulate
+from pvhv.hvm.techniques.bare import Bare
+from pvhv.hvm.techniques.binary_translation import FAULTS_BEFORE, BinaryTranslation
+from pvhv.hvm.techniques.trap_emulate import TrapEmulate
 from pvhv.machine import cpustate as cs
 from pvhv.machine import engine as uc
 from pvhv.machine.cpustate import IF, RAX, RBX, RCX, RIP, RSP

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from pvhv.hvm.names import BARE, BINARY_TRANSLATION, HW_NESTED, HW_SHADOW, TRAP_EMULATE
-from pvhv.hvm.techniques import TECHNIQUES
+from pvhv.hvm.techniques.registry import TECHNIQUES
 from pvhv.machine import cpustate as cs
 from pvhv.machine import engine as uc
 from pvhv.machine.pcpu import PCPU

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import pytest
 
-from pvhv.hvm import decode
-from pvhv.hvm.bare import Bare
-from pvhv.hvm.memory import InvalidOpcode, PageFault
-from pvhv.hvm.sensitive import reason
+from pvhv.hvm.cpu.memory import InvalidOpcode, PageFault
+from pvhv.hvm.emulator import decode
+from pvhv.hvm.emulator.sensitive import reason
+from pvhv.hvm.techniques.bare import Bare
 from pvhv.machine.cpustate import RIP
 from tests.hvm.hw_lab import CODE, DATA, NX, TABLE, D, HwLab
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pvhv.hvm import decode
-from pvhv.hvm.bare import Bare
-from pvhv.hvm.emulate import Emulator, Unknown
-from pvhv.hvm.hw_shadow import Outside
-from pvhv.hvm.memory import GuestException, PageFault
+from pvhv.hvm.cpu.memory import GuestException, PageFault
+from pvhv.hvm.emulator import decode
+from pvhv.hvm.emulator.emulate import Emulator, Unknown
+from pvhv.hvm.techniques.bare import Bare
+from pvhv.hvm.techniques.hw_shadow import Outside
 from pvhv.machine import cpustate as cs
 from pvhv.machine.cpustate import AF, ARITHMETIC_FLAGS, CF, DF, EFLAGS, PF, RBX, RCX, RDI, RIP, RSI, RSP, SF, ZF
 from tests.hvm.hw_lab import CODE, DATA, GDT, STACK, HwLab

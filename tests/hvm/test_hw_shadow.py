@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from pvhv.core.hypervisor import Hypervisor
+from pvhv.hvm.cpu.memory import PageFault, walk
 from pvhv.hvm.guest import HvmGuest
-from pvhv.hvm.hw_shadow import HwShadow
-from pvhv.hvm.memory import PageFault, walk
+from pvhv.hvm.techniques.hw_shadow import HwShadow
 from pvhv.machine import cpustate as cs
 from pvhv.machine import svm
 from pvhv.machine.cpustate import RAX, RSP

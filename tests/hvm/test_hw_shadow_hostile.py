@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from pvhv.core.frames import DOMID_XEN
-from pvhv.hvm.hw_shadow import HwShadow
+from pvhv.hvm.techniques.hw_shadow import HwShadow
 from pvhv.machine.cpustate import RIP, RSP
 from tests.hvm.hw_lab import (
     CODE,

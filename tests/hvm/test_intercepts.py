@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 import pytest
 
-from pvhv.hvm.bare import Bare
-from pvhv.hvm.guestcpu import Table
-from pvhv.hvm.hw_nested import HwNested
+from pvhv.hvm.cpu.guestcpu import Table
+from pvhv.hvm.techniques.bare import Bare
+from pvhv.hvm.techniques.hw_nested import HwNested
 from pvhv.machine import cpustate as cs
 from pvhv.machine import svm
 from pvhv.machine.cpustate import IF, RAX, RCX, RDX, RIP, RSP

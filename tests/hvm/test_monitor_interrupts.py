@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from pvhv.hvm.binary_translation import BinaryTranslation
-from pvhv.hvm.trap_emulate import TrapEmulate
+from pvhv.hvm.techniques.binary_translation import BinaryTranslation
+from pvhv.hvm.techniques.trap_emulate import TrapEmulate
 from pvhv.machine.cpustate import IF, RAX, RCX, RIP
 from pvhv.testing import boot
 from tests.hvm.hw_lab import CODE, DATA, HANDLERS, L1, STACK, TSS, USER_CS

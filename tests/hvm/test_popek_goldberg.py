@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from pvhv.hvm.binary_translation import BinaryTranslation
 from pvhv.hvm.classify.bench import Bench
 from pvhv.hvm.classify.instructions import ROWS, Row
 from pvhv.hvm.classify.verdict import marked
-from pvhv.hvm.trap_emulate import TrapEmulate
+from pvhv.hvm.techniques.binary_translation import BinaryTranslation
+from pvhv.hvm.techniques.trap_emulate import TrapEmulate
 from tests.hvm.monitor_lab import MicroGuests
 
 MICRO = [row for row in ROWS if row.micro]

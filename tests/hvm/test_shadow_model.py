@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pvhv.hvm.memory import CR0_PG, CR0_WP, EFER_NXE, GuestPhysical, PageFault, Translation, walk
+from pvhv.hvm.cpu.memory import CR0_PG, CR0_WP, EFER_NXE, GuestPhysical, PageFault, Translation, walk
 from pvhv.machine.ram import Ram
 from tests.hvm.shadowing import FETCH, NX, PSE, RW, US, USER, WRITE, A, D, G, Guest, P
 

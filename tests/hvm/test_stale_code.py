@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pvhv.hvm.techniques import TECHNIQUES
+from pvhv.hvm.techniques.registry import TECHNIQUES
 from pvhv.machine import cpustate as cs
 from tests.hvm.hw_lab import CODE, DATA, L1, NX, RW, TABLE, D, HwLab
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pvhv.hvm.trap_emulate import TrapEmulate
+from pvhv.hvm.techniques.trap_emulate import TrapEmulate
 from pvhv.machine.cpustate import IF, R8, R9, RAX, RBX, RCX
 from pvhv.testing import boot
 from tests.hvm.hw_lab import (

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from pvhv.hvm.names import BARE, HW_NESTED
-from pvhv.hvm.techniques import TECHNIQUES
+from pvhv.hvm.techniques.registry import TECHNIQUES
 from pvhv.observe import decode
 from pvhv.observe.trace import Record, Recorder
 from pvhv.testing import Machine, Result, boot

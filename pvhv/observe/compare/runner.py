@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from pvhv.core.errors import HypercallError
-from pvhv.hvm.techniques import TECHNIQUES as FULL
+from pvhv.hvm.techniques.registry import TECHNIQUES as FULL
 from pvhv.machine import ctrl_c
 from pvhv.observe.compare.errors import CompareError, TechniqueNotAvailable
 from pvhv.observe.compare.names import PV

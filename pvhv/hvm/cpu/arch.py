@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the engine leaves undone of the architecture: events through the guest's IDT, SYSCALL, and who may do I/O.
+
+The engine hands every exception and every `syscall` to us and never looks at the guest's IDT; interrupts it does not
+know. So these are done here *for the CPU*, step by step as the manual has them, on whatever the guest believes its
+registers to be (GuestCpu). None of it is an exit of any technique; whoever calls counts it as an assist.
+
+Invariant: a delivery that faults has changed nothing; the fault takes its place, by the rules of double faults.
+
+Read beside it: AMD's manual volume 2, 8.2.9 (#DF), 8.9 (long-mode interrupt control transfers), 12.2.5 (TSS); volume 3,
+SYSCALL; volume 1, 3.8 (I/O protection).
+
+Not modelled: delivery outside long mode (a kernel that faults before it gets there has no IDT yet: triple fault; one
+that has ends with a word about it), SYSCALL outside long mode (#UD), shadow stacks, debug exceptions by DR7.
+"""
+
+from __future__ import annotations
+
+from pvhv.core.errors import DomainCrash
+from pvhv.hvm.cpu.guestcpu import (
+    EFER_SCE,
+    FLAG_LONG,
+    FLAG_PRESENT,
+    FLAT_LIMIT,
+    MSR_CSTAR,
+    MSR_LSTAR,
+    MSR_SFMASK,
+    MSR_STAR,
+    SYSTEM_FLAG,
+    TYPE_CODE,
+    GuestCpu,
+    Segment,
+    unpack_descriptor,
+)
+from pvhv.hvm.cpu.memory import CANONICAL_HALF, GeneralProtection, GuestException, InvalidOpcode, PageFault
+from pvhv.machine import cpustate as cs
+from pvhv.machine.cpustate import IF, IOPL, NT, RF, RSP, TF, VM
+
+DE, DB, NMI, BP, OF, BR, UD, NM, DF, TS, NP, SS, GP, PF, MF, AC, MC, XF = (
+    0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14, 16, 17, 18, 19,
+)  # fmt: skip
+HAS_ERROR_CODE = frozenset({DF, TS, NP, SS, GP, PF, AC})
+CONTRIBUTORY = frozenset({DE, TS, NP, SS, GP})
+TRAPS = frozenset({DB, BP, OF})  # their frames do not show RF
+
+INTERRUPT_GATE, TRAP_GATE = 14, 15
+MASK64 = (1 << 64) - 1
+CONFORMING = 1 << 10
+EXTERNAL, FROM_IDT = 1, 2
+CODE64_FLAGS, STACK_FLAGS = 0x00AF_9B00, 0x00CF_9300
+TSS_RSP0, TSS_IST1, TSS_IOMAP = 4, 36, 102
+
+
+class TripleFault(DomainCrash):
+    """A double fault could not be delivered: the processor shuts down."""
+
+    def __init__(self) -> None:
+        super().__init__("triple fault")
+
+
+def raise_exception(cpu: GuestCpu, exception: GuestException) -> None:
+    """Deliver an exception, or the double fault that comes of trying. Raises TripleFault."""
+    while True:
+        if isinstance(exception, PageFault):
+            cpu.cr2 = exception.va
+        try:
+            code = exception.code
+            if code is None and exception.vector in HAS_ERROR_CODE:
+                code = 0
+            deliver(cpu, exception.vector, code)
+            return
+        except GuestException as second:
+            exception = _after(exception, second)
+
+
+def _after(first: GuestException, second: GuestException) -> GuestException:
+    if first.vector == DF:
+        raise TripleFault
+    if first.vector == PF and (second.vector == PF or second.vector in CONTRIBUTORY):
+        return GuestException(DF, 0)
+    if first.vector in CONTRIBUTORY and second.vector in CONTRIBUTORY:
+        return GuestException(DF, 0)
+    return second
+
+
+def deliver(
+    cpu: GuestCpu, vector: int, code: int | None = None, *, software: bool = False, hardware: bool = False
+) -> None:
+    """Go through the guest's IDT: `software` for INT n (RIP behind it), `hardware` for an interrupt. Raises
+    GuestException where a descriptor or the stack is not what it must be; nothing has changed then."""
+    if not cpu.long_mode:
+        if vector * 8 + 7 > cpu.idtr.limit:
+            raise TripleFault
+        raise DomainCrash(f"vector {vector} came outside long mode, where nothing is delivered here")
+    external = 0 if software else EXTERNAL
+    selector_of_gate = vector << 3 | FROM_IDT
+    base, limit = cpu.idtr
+    if vector * 16 + 15 > limit:
+        raise GeneralProtection(selector_of_gate | external)
+    memory = cpu.memory
+    gate = int.from_bytes(memory.read(base + vector * 16, 16), "little")
+    kind, dpl, present = gate >> 40 & 31, gate >> 45 & 3, gate >> 47 & 1
+    if kind not in (INTERRUPT_GATE, TRAP_GATE) or (software and dpl < cpu.cpl):
+        raise GeneralProtection(selector_of_gate | external)
+    if not present:
+        raise GuestException(NP, selector_of_gate | external)
+    target = gate & 0xFFFF | gate >> 32 & 0xFFFF_0000 | gate >> 32 & 0xFFFF_FFFF_0000_0000
+    code_segment, level = _gate_target(cpu, gate >> 16 & 0xFFFF, external)
+    if (target + CANONICAL_HALF & MASK64) >> 48:
+        raise GeneralProtection(external)
+    old_stack, rflags = cpu.segment(cs.SS), cpu.rflags
+    ist = gate >> 32 & 7
+    if ist:
+        top = _tss_word(cpu, TSS_IST1 + (ist - 1) * 8)
+    elif level < cpu.cpl:
+        top = _tss_word(cpu, TSS_RSP0 + level * 8)
+    else:
+        top = cpu.state[RSP]
+    top &= ~15
+    shown = rflags if software or hardware or vector in TRAPS else rflags | RF
+    frame = [cpu.rip, cpu.segment(cs.CS).selector, shown, cpu.state[RSP], old_stack.selector]
+    if code is not None:
+        frame.insert(0, code)
+    top = top - 8 * len(frame) & MASK64
+    try:
+        memory.write(top, b"".join(value.to_bytes(8, "little") for value in frame))
+    except GeneralProtection:  # not canonical
+        raise GuestException(SS, external) from None
+    if level < cpu.cpl:
+        cpu.set_segment(cs.SS, Segment(level, 0, FLAT_LIMIT, STACK_FLAGS))
+    cpu.set_segment(cs.CS, code_segment)
+    cpu.rip = target
+    cpu.state[RSP] = top
+    cleared = TF | NT | RF | VM | (IF if kind == INTERRUPT_GATE else 0)
+    cpu.rflags = rflags & ~cleared
+
+
+def _gate_target(cpu: GuestCpu, selector: int, external: int) -> tuple[Segment, int]:
+    """The code segment a gate names, its selector with the new CPL in it; and that level."""
+    if not selector & ~3:
+        raise GeneralProtection(external)
+    try:
+        descriptor = cpu.descriptor(selector)
+    except GeneralProtection:
+        raise GeneralProtection(selector & ~3 | external) from None
+    segment = unpack_descriptor(selector, descriptor)
+    flags = segment.flags
+    if not flags & SYSTEM_FLAG or not flags & TYPE_CODE or segment.dpl > cpu.cpl or not flags & FLAG_LONG:
+        raise GeneralProtection(selector & ~3 | external)
+    if not flags & FLAG_PRESENT:
+        raise GuestException(NP, selector & ~3 | external)
+    level = cpu.cpl if flags & CONFORMING else segment.dpl
+    return segment._replace(selector=selector & ~3 | level, base=0, limit=FLAT_LIMIT), level
+
+
+def _tss_word(cpu: GuestCpu, offset: int) -> int:
+    task = cpu.segment(cs.TR)
+    if offset + 7 > task.limit:
+        raise GuestException(TS, task.selector & ~3)
+    return cpu.memory.word(task.base + offset)
+
+
+def syscall(cpu: GuestCpu) -> None:
+    """SYSCALL, of which RCX, R11 and the RIP behind it are set already (PCPU.on_syscall). Raises InvalidOpcode."""
+    if not cpu.efer & EFER_SCE or not cpu.long_mode:
+        raise InvalidOpcode
+    star = cpu.read_msr(MSR_STAR)
+    from_64 = cpu.segment(cs.CS).flags & FLAG_LONG
+    selector = star >> 32 & 0xFFFC
+    mask = cpu.read_msr(MSR_SFMASK)
+    cpu.set_segment(cs.CS, Segment(selector, 0, FLAT_LIMIT, CODE64_FLAGS))
+    cpu.set_segment(cs.SS, Segment(selector + 8, 0, FLAT_LIMIT, STACK_FLAGS))
+    cpu.rip = cpu.read_msr(MSR_LSTAR if from_64 else MSR_CSTAR)
+    cpu.rflags &= ~(mask | RF)
+
+
+def may_do_io(cpu: GuestCpu, port: int, size: int) -> bool:
+    """Whether IN or OUT are permitted: by IOPL, else by the permission bitmap of the TSS. Raises PageFault."""
+    if cpu.cpl <= (cpu.rflags & IOPL) >> 12:
+        return True
+    task = cpu.segment(cs.TR)
+    if not task.flags & FLAG_PRESENT or task.limit < TSS_IOMAP + 1:
+        return False
+    at = int.from_bytes(cpu.memory.read(task.base + TSS_IOMAP, 2), "little") + port // 8
+    if at + 1 > task.limit:
+        return False
+    bits = int.from_bytes(cpu.memory.read(task.base + at, 2), "little")
+    return not bits >> port % 8 & (1 << size) - 1

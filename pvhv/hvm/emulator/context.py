@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the rooms of the emulator share: one instruction being carried out, whom it is carried out for, and the table
+that says who does which.
+
+A function enters itself under its mnemonics with `handles`; it gets a `Context`, raises the guest's exception before it
+has changed anything, and returns True if it has set RIP itself.
+
+Read beside it: emulate.py, which calls these functions; operands.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from pvhv.hvm.cpu.guestcpu import GuestCpu
+from pvhv.hvm.emulator.decode import Instruction
+from pvhv.hvm.emulator.operands import Operands
+
+
+class Unknown(Exception):
+    """The emulator does not know this instruction."""
+
+    def __init__(self, instruction: Instruction) -> None:
+        super().__init__(str(instruction))
+
+
+class Monitor(Protocol):
+    """Who the emulator works for."""
+
+    def port_read(self, port: int, size: int) -> int: ...
+
+    def port_write(self, port: int, size: int, value: int) -> None: ...
+
+    def timestamp(self) -> int: ...
+
+    def cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int]: ...
+
+    def halt(self) -> None:
+        """HLT; RIP is behind it."""
+
+    def forget_page(self, va: int) -> None:
+        """INVLPG."""
+
+    def software_interrupt(self, vector: int, length: int) -> None:
+        """INT n of `length` bytes at RIP: through the guest's IDT. Raises GuestException."""
+
+
+class Context(Operands):
+    """One instruction being carried out."""
+
+    def __init__(self, cpu: GuestCpu, instruction: Instruction, monitor: Monitor) -> None:
+        super().__init__(cpu, instruction)
+        self.instruction = instruction
+        self.monitor = monitor
+        self.shadow = False  # of interrupts, behind STI and loads of SS
+
+
+Handler = Callable[[Context], "bool | None"]
+
+
+HANDLERS: Final[dict[str, Handler]] = {}
+
+
+def handles(*names: str) -> Callable[[Handler], Handler]:
+    """Enter a function into the table under these mnemonics."""
+
+    def enter(function: Handler) -> Handler:
+        for name in names:
+            HANDLERS[name] = function
+        return function
+
+    return enter

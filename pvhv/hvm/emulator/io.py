@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""IN, OUT and their string forms, and HLT: what leads out of the CPU. Who may do I/O, arch.py decides.
+
+Read beside it: emulate.py; AMD's manual volume 1, 3.8; volume 3, IN, INS, OUT, OUTS, HLT.
+
+Not modelled: a device that is asked for a word and answers two halves.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from iced_x86 import OpKind
+
+from pvhv.hvm.cpu import arch
+from pvhv.hvm.cpu.memory import GeneralProtection
+from pvhv.hvm.emulator.context import Context, handles
+from pvhv.hvm.emulator.operands import SEGMENTS
+from pvhv.hvm.emulator.system import privileged
+from pvhv.machine import cpustate as cs
+from pvhv.machine.cpustate import DF, RCX, RDX
+
+MOST_ITERATIONS: Final = 1 << 16
+
+
+def _permit(context: Context, port: int, size: int) -> None:
+    if not arch.may_do_io(context.cpu, port, size):
+        raise GeneralProtection
+
+
+def _port(context: Context, n: int) -> int:
+    if context.iced.op_kind(n) == OpKind.REGISTER:
+        return context.state[RDX] & 0xFFFF
+    return int(context.iced.immediate(n)) & 0xFF
+
+
+@handles("in")
+def _in(context: Context) -> None:
+    size, port = context.size(0), _port(context, 1)
+    _permit(context, port, size)
+    context.write(0, context.monitor.port_read(port, size))
+
+
+@handles("out")
+def _out(context: Context) -> None:
+    size, port = context.size(1), _port(context, 0)
+    _permit(context, port, size)
+    context.monitor.port_write(port, size, context.register(context.iced.op_register(1)))
+
+
+@handles("insb", "insw", "insd", "outsb", "outsw", "outsd")
+def _string_port(context: Context) -> bool:
+    state, of = context.state, context.iced
+    size = context.size(0)
+    port = state[RDX] & 0xFFFF
+    _permit(context, port, size)
+    reads = context.instruction.name.startswith("ins")
+    register, mask = context.string_offset(of.op_kind(0 if reads else 1))
+    segment = cs.ES if reads else SEGMENTS[of.memory_segment]
+    repeated = of.has_rep_prefix or of.has_repne_prefix
+    step = -size if context.cpu.rflags & DF else size
+    behind = context.next_rip()
+    for _ in range(MOST_ITERATIONS if repeated else 1):
+        if repeated and not state[RCX] & mask:
+            break
+        address = context.linear(segment, state[register] & mask, size)
+        if reads:
+            context.store(address, size, context.load(address, size))  # if it cannot be, before the device is asked
+            context.store(address, size, context.monitor.port_read(port, size))
+        else:
+            context.monitor.port_write(port, size, context.load(address, size))
+        advance(context, register, mask, step)
+        if repeated:
+            count_down(context, mask)
+    if not (repeated and state[RCX] & mask):
+        state[cs.RIP] = behind
+    return True
+
+
+def advance(context: Context, register: int, mask: int, step: int) -> None:
+    """RSI or RDI of a string instruction."""
+    _partly(context, register, mask, context.state[register] + step)
+
+
+def count_down(context: Context, mask: int) -> None:
+    _partly(context, RCX, mask, context.state[RCX] - 1)
+
+
+def _partly(context: Context, register: int, mask: int, value: int) -> None:
+    """A register of which only `mask` counts: 32 bits clear the upper half, 16 leave the rest."""
+    state = context.state
+    state[register] = value & mask if mask != 0xFFFF else state[register] & ~0xFFFF | value & mask
+
+
+@handles("hlt")
+def _hlt(context: Context) -> bool:
+    privileged(context)
+    state = context.state
+    state[cs.RIP] = context.next_rip()
+    state[cs.HFLAGS] &= ~cs.HF_INHIBIT_IRQ  # an STI just before: from now on interrupts come
+    context.monitor.halt()
+    return True
+
+

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What becomes of one entry of the guest's tables in a shadow of them.
+
+An entry is shadowed if the CPU would use it and has used it: present, nothing reserved set, accessed. An address of
+the guest's becomes that of the machine frame, or of the next shadow page; a page is writable only once its entry says
+dirty. What a large page stands for is a page of small entries, all of whose rights are above it.
+
+Invariant: no shadow entry says more than the guest's entry does at that moment.
+Read beside it: AMD's manual volume 2, 5.4; in Xen, _sh_propagate in xen/arch/x86/mm/shadow/multi.c.
+"""
+
+from __future__ import annotations
+
+from pvhv.hvm.counts import Counts
+from pvhv.hvm.cpu.memory import ADDRESS, BEYOND, NX, GuestPhysical
+from pvhv.hvm.paging.shadow_pages import DIRECT, DIRECT_GLOBAL, DIRECT_NX, LINK, TABLE, ShadowPage, ShadowPages
+from pvhv.machine.paging import (
+    PTE_ACCESSED,
+    PTE_DIRTY,
+    PTE_GLOBAL,
+    PTE_NX,
+    PTE_PRESENT,
+    PTE_PSE,
+    PTE_RW,
+    PTE_USER,
+)
+
+
+class Entries:
+    """`ones`: the machine frame that is read where the guest has no memory. `nxe`: the guest's EFER.NXE."""
+
+    def __init__(self, physical: GuestPhysical, pages: ShadowPages, ones: int, counts: Counts) -> None:
+        self.physical = physical
+        self.pages = pages
+        self.ones = ones
+        self.counts = counts
+        self.nxe = False
+
+    def link(self, page: ShadowPage, index: int, *, make: bool) -> ShadowPage | None:
+        """Let an entry above level 1 say what the guest's says. Without `make` only if it leads where it did."""
+        level = page.level - 1
+        if page.kind == TABLE:
+            entry = self.physical.word(page.gfn << 12 | index << 3)
+            if not self._usable(entry, page.level):
+                return None
+            gfn = (entry & ADDRESS) >> 12
+            if entry & PTE_PSE:
+                gfn &= -(512**level)
+                kind, rights = _direct_kind(entry), _page_rights(entry) & ~PTE_GLOBAL
+            else:
+                kind, rights = TABLE, entry & (PTE_RW | PTE_USER | PTE_NX)
+                if self.physical.mfn(gfn) is None:
+                    return None
+        else:
+            gfn, kind, rights = page.gfn + index * 512**level, page.kind, PTE_RW | PTE_USER
+        child = self.pages.find(gfn, level, kind)
+        if child is None:
+            if not make:
+                return None
+            child = self.pages.make(gfn, level, kind)
+            self.counts.add("shadow_pages")
+        elif not make and page.mfn << 9 | index not in child.parents:
+            return None
+        self.pages.link(page, index, child, rights)
+        return child
+
+    def map(self, page: ShadowPage, index: int) -> bool:
+        """Let a level 1 entry say what the guest's says; False, and nothing is done, if that is nothing."""
+        if page.kind == TABLE:
+            entry = self.physical.word(page.gfn << 12 | index << 3)
+            if not self._usable(entry, 1):
+                return False
+            gfn, rights = (entry & ADDRESS) >> 12, _page_rights(entry)
+        else:
+            gfn, rights = page.gfn + index, PTE_RW | PTE_USER
+            rights |= PTE_GLOBAL if page.kind & DIRECT_GLOBAL else 0
+            rights |= PTE_NX if page.kind & DIRECT_NX else 0
+        mfn = self.physical.mfn(gfn)
+        if mfn is None:
+            mfn, rights = self.ones, rights & ~PTE_RW
+        self.pages.map(page, index, gfn, mfn << 12 | LINK | rights)
+        return True
+
+    def unlikely(self, entry: int) -> bool:
+        """Whether this is hardly an entry: one that can only fault, or that leads to where there is no memory."""
+        return bool(entry & PTE_PRESENT and (self._reserved(entry) or (entry & ADDRESS) >> 12 >= self.physical.frames))
+
+    def _usable(self, entry: int, level: int) -> bool:
+        """Whether the guest's entry is one the CPU would use, and has used."""
+        if entry & (PTE_PRESENT | PTE_ACCESSED) != PTE_PRESENT | PTE_ACCESSED or self._reserved(entry):
+            return False
+        if level == 1 or not entry & PTE_PSE:
+            return True
+        return level < 4 and not entry & ADDRESS & ((1 << 3 + 9 * level) - 1) & ~0x1000
+
+    def _reserved(self, entry: int) -> int:
+        return entry & (BEYOND if self.nxe else BEYOND | NX)
+
+
+def _direct_kind(entry: int) -> int:
+    """What stands below a guest's entry for a large page."""
+    return DIRECT | (DIRECT_GLOBAL if entry & PTE_GLOBAL else 0) | (DIRECT_NX if entry & PTE_NX else 0)
+
+
+def _page_rights(entry: int) -> int:
+    """What a guest's entry for a page grants now: to write only once it says that it has been written to."""
+    rights = entry & (PTE_USER | PTE_NX | PTE_GLOBAL)
+    return rights | PTE_RW if entry & PTE_RW and entry & PTE_DIRTY else rights

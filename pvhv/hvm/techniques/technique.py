@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A virtualization technique: which events of the guest's leave it for the monitor, and what happens then.
+
+    bare                 no monitor: everything is the processor's own
+    hw-nested            AMD-V with nested paging: I/O, HLT, CPUID, some MSRs, nested faults, interrupts
+    hw-shadow            the first generation: also control registers, INVLPG and page faults, on shadow tables
+    trap-emulate         no help from the hardware: the kernel deprivileged, each privileged instruction trapped
+    binary-translation   the same, with the instructions that would not trap found and rewritten
+
+A technique puts handlers into its guest's pCPU. What a handler does *for the CPU* it counts as an assist; what the
+technique's real hardware would leave the guest for, as an exit.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+from pvhv.hvm.cpu.guestcpu import GuestCpu
+
+if TYPE_CHECKING:
+    from pvhv.hvm.guest import HvmGuest
+
+
+class Technique(ABC):
+    """One guest's technique."""
+
+    name: ClassVar[str]
+    counted: ClassVar[frozenset[str]] = frozenset()  # which of Counts.events are complete: what has no entry never was
+
+    cpu: GuestCpu
+
+    def __init__(self, guest: HvmGuest) -> None:
+        self.guest = guest
+        self.counts = guest.counts
+        self.pcpu = guest.pcpu
+        self.state = guest.pcpu.state
+
+    @abstractmethod
+    def install(self) -> None:
+        """Put handlers and intercepts into the pCPU."""
+
+    @abstractmethod
+    def reset(self, entry: int, rbx: int) -> None:
+        """The state a PVH loader leaves: `entry` in 32-bit protected mode, RBX as given."""
+
+    @abstractmethod
+    def interruptible(self) -> bool:
+        """Whether the guest would take an interrupt at this very instruction."""
+
+    @abstractmethod
+    def inject(self, vector: int) -> None:
+        """Let the guest take an external interrupt."""
+
+    def window_by_engine(self) -> bool:
+        """Whether the engine can tell, by RFLAGS, when the guest will take the interrupt that waits."""
+        return True
+
+    def interrupted(self) -> None:
+        """An external interrupt came while the guest ran."""
+        return
+
+    def window_opened(self) -> None:
+        """An interrupt waited, and now the guest can take it."""
+        return
+
+    def close(self) -> None:
+        """The domain is being destroyed. Frames of the guest's `own_frame` go by themselves."""
+        return
