@@ -55,6 +55,8 @@ BY_REASON: Final = "exit.hardware_by_reason"  # optional: #VMEXIT names with pri
 _GROUPS: Final = ("exit", "callout", BY_REASON)
 _TOP: Final = ("title", "lacks", *dict.fromkeys(name.partition(".")[0] for name in PRIMITIVES))
 _ENTRY_KEYS: Final = ("cycles", "source", "verified")
+MOST_CYCLES: Final = 10**12
+MOST_DECIMALS: Final = 12
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def read(path: Path) -> CostTable:
     try:
         with path.open("rb") as file:
             data = tomllib.load(file, parse_float=Decimal)
-    except (OSError, ValueError) as error:  # UnicodeDecodeError and TOMLDecodeError are ValueErrors
+    except (OSError, ValueError, RecursionError) as error:  # UnicodeDecodeError and TOMLDecodeError are ValueErrors
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise CostTableError(f"{shown(str(path))}: {reason}") from None
     return parse(data, path.stem, str(path))
@@ -167,6 +169,10 @@ def _price(entry: Mapping[str, Any], where: str, name: str) -> Price:
         raise CostTableError(f"{where}: '{name}': cycles is {cycles!r}, which is no number")
     if cycles < 0:
         raise CostTableError(f"{where}: '{name}': cycles is {cycles}, which is negative")
+    if cycles > MOST_CYCLES or int(Decimal(cycles).as_tuple().exponent) < -MOST_DECIMALS:
+        raise CostTableError(
+            f"{where}: '{name}': cycles is no number of this world", f"at most 10^12, and {MOST_DECIMALS} decimals"
+        )
     if not isinstance(source, str) or not source.removeprefix("derived:").strip():
         raise CostTableError(f"{where}: '{name}' has no source", "say where it is published, or 'derived:' and how")
     if not isinstance(verified, bool):
