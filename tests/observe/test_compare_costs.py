@@ -135,6 +135,8 @@ def test_an_entry_that_is_wrong(entry: Any, says: str) -> None:
     [
         ((), "tlb_flushes", "unknown key 'tlb_flushes'", "did you mean 'tlb_flush'?"),
         (("exit",), "hardwear", "unknown key 'exit.hardwear'", "did you mean 'exit.hardware'?"),
+        (("exit", "hardware_by_reason"), "CR3_WRIT", "unknown key 'exit.hardware_by_reason.CR3_WRIT'",
+         "did you mean 'exit.hardware_by_reason.CR3_WRITE'?"),
         (("callout",), "in-line", "unknown key 'callout.in-line'", "did you mean 'callout.inline'?"),
         (("pte_write",), "cycle", "unknown key 'pte_write.cycle'", "did you mean 'pte_write.cycles'?"),
         (("lacks",), "hw-nest", "unknown key 'lacks.hw-nest'", "did you mean 'lacks.hw-nested'?"),

@@ -51,7 +51,11 @@ PRIMITIVES: Final[dict[str, tuple[str, frozenset[str]]]] = {
     "exit.system_call": ("SYSCALL or a hypercall into the monitor, and the way back", DEPRIVILEGED),
     "exit.interrupt": ("an interrupt into the monitor, and the IRET back", DEPRIVILEGED),
 }
-BY_REASON: Final = "exit.hardware_by_reason"  # optional: #VMEXIT names with prices of their own
+BY_REASON: Final = "exit.hardware_by_reason"  # optional: #VMEXIT names with prices of their own, which are:
+HARDWARE_EXITS: Final = (
+    "PF", "NPF", "CR0_READ", "CR0_WRITE", "CR3_READ", "CR3_WRITE", "CR4_READ", "CR4_WRITE", "CR8_WRITE", "INVLPG",
+    "IOIO", "MSR", "CPUID", "HLT", "INTR", "VINTR",
+)  # fmt: skip
 _GROUPS: Final = ("exit", "callout", BY_REASON)
 _TOP: Final = ("title", "lacks", *dict.fromkeys(name.partition(".")[0] for name in PRIMITIVES))
 _ENTRY_KEYS: Final = ("cycles", "source", "verified")
@@ -151,8 +155,10 @@ def _entries(table: Mapping[str, Any], prefix: str, where: str) -> Iterator[tupl
             raise CostTableError(f"{where}: '{full}' is no table", hint)
         if full in _GROUPS:
             yield from _entries(value, f"{full}.", where)
-        elif full in PRIMITIVES or prefix == f"{BY_REASON}.":
+        elif full in PRIMITIVES or (prefix == f"{BY_REASON}." and key in HARDWARE_EXITS):
             yield full, value
+        elif prefix == f"{BY_REASON}.":
+            raise _unknown_key(where, key, HARDWARE_EXITS, prefix)
         else:
             known = [each.removeprefix(prefix) for each in (*PRIMITIVES, BY_REASON) if each.startswith(prefix)]
             raise _unknown_key(where, key, known, prefix)
