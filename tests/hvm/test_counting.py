@@ -239,3 +239,10 @@ def test_in_is_a_users_fault(technique: str) -> None:
     reasons = {reason for reason, count in lab.counts.exits.items() if count}
     assert "IOIO" not in reasons and "in" not in reasons
     lab.close()
+
+
+def test_a_callout_is_not_interpreted_besides() -> None:
+    """It has a price of its own: IN is a callout, and nothing is left for which to decode."""
+    counts = compare.run([BINARY_TRANSLATION], ["in"]).get(BINARY_TRANSLATION, "in")
+    assert counts is not None
+    assert (counts.callouts, counts.scalars["emulated_instructions"]) == ({"in": N}, 0)

@@ -14,7 +14,7 @@ from pvhv.observe.compare import costs, published
 from pvhv.observe.compare.costs import BY_REASON, CostTableError, Price
 from pvhv.observe.compare.errors import UnknownName
 from pvhv.observe.compare.names import BENCHES, TECHNIQUES
-from pvhv.observe.compare.pricing import estimate, exit_primitive
+from pvhv.observe.compare.pricing import callout_primitive, estimate, exit_primitive
 from pvhv.observe.compare.records import Counts
 from tests.observe.compare_samples import counts, table
 
@@ -234,3 +234,9 @@ def test_callouts_are_priced_by_what_they_need() -> None:
     prices = table(callout_inline=1, callout_runtime=100)
     made = estimate(Counts("binary-translation", "in", 1, callouts={"popf": 3, "in": 2}), prices)
     assert made.by_label() == {"[callout] in": 200, "[callout] popf": 3}
+
+
+def test_what_a_translator_does_in_place() -> None:
+    """By the names under which it counts: reading CR2 is a load from the virtual CPU, loading CR3 is not."""
+    assert callout_primitive("mov-from-cr2") == callout_primitive("cli") == "callout.inline"
+    assert callout_primitive("mov-to-cr3") == callout_primitive("in") == "callout.runtime"

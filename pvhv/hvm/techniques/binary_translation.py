@@ -81,8 +81,7 @@ class BinaryTranslation(SoftwareMonitor):
             self.pcpu.pass_once()  # the code has changed
             return
         if not self.time_for_the_cpu(what):
-            self.counts.callout(what, str(instruction))
-            self.counts.add("emulated_instructions")
+            self.counts.callout(what, str(instruction))  # which was decoded at translation: nothing is interpreted
         self.emulate(instruction)
 
     def traced_store(self, instruction: Instruction) -> None:

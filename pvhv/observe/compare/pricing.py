@@ -27,8 +27,8 @@ GUEST: Final = "guest"  # the part of an estimate that the guest's own instructi
 CALLOUT: Final = "[callout] "  # before the instruction: the same name may stand for exits as well
 INTERRUPTS: Final = frozenset({"interrupt", "event", "timer"})  # exits of deprivileged guests that no instruction makes
 INLINE: Final = frozenset(
-    "cli sti pushf popf pushfq popfq sgdt sidt sldt str smsw lar lsl verr verw mov-seg mov-from-cr rdtsc clts swapgs "
-    "call jmp ret iret-same-ring nop".split()
+    "cli sti pushf popf sgdt sidt sldt str smsw lar lsl verr verw mov-seg mov-from-cr0 mov-from-cr2 mov-from-cr3 "
+    "mov-from-cr4 mov-from-cr8 rdtsc clts swapgs call jmp ret".split()
 )  # callouts that need only the virtual CPU in memory; all others call the monitor's run-time
 
 # Scalars with one price everywhere.
