@@ -65,6 +65,7 @@ PREFETCH: Final = 8  # so many neighbours (an aligned group) are looked at when 
 ODD_STORES: Final = 3  # in a row: it is no table any more
 IDLE_STORES: Final = 8  # without a use in between, and the guest runs on other tables: no table any more
 LARGE_STORE: Final = 64  # bytes: nobody writes entries so
+PAGE_BY_PAGE: Final = 33  # so many translations are forgotten one by one, and more all at once (what Linux does)
 _PATH: Final = 3  # pages a fault may need
 
 
@@ -140,7 +141,7 @@ class ShadowPaging:
         self._roots[key] = page
         page.writes = 0
         self.current = page
-        self.pages.reduced = False
+        self.pages.reduced, self.pages.reduced_leaves = False, 0
         self.counts.add("tlb_flushes")
         return page.mfn << 12
 
@@ -309,9 +310,13 @@ class ShadowPaging:
         if pages.made:
             self.counts.add("shadow_fills", pages.made)
             pages.made = 0
-        if pages.reduced:
-            pages.reduced = False
-            self.counts.add("tlb_flushes")
+        if pages.reduced or pages.reduced_leaves:
+            # The engine has but one way to forget; a processor is told page by page, if they are few.
+            if pages.reduced or pages.reduced_leaves > PAGE_BY_PAGE:
+                self.counts.add("tlb_flushes")
+            else:
+                self.counts.add("tlb_page_flushes", pages.reduced_leaves)
+            pages.reduced, pages.reduced_leaves = False, 0
             self.flush_tlb()
 
 

@@ -14,7 +14,7 @@ Three indices make every question answerable without a search:
   - `parents` of a page: every entry that leads to it. A page nothing leads to, and which is no root, is given up.
 
 Invariants: an entry is in `leaves` if and only if it is present; a traced or protected frame has no writable entry;
-`reduced` is set whenever some CPU's TLB may know more than the tables say.
+`reduced` is set, or `reduced_leaves` counts them, whenever some CPU's TLB may know more than the tables say.
 This room knows nothing of the guest's tables, nor who may access what. Read beside it: shadow_entries.py, shadow.py;
 in Xen, xen/arch/x86/mm/shadow/common.c (the hash table, sh_remove_write_access, shadow_unhook_mappings).
 """
@@ -80,7 +80,8 @@ class ShadowPages:
         self.tables: dict[int, list[ShadowPage]] = {}
         self.leaves: dict[int, set[int]] = {}
         self.protected: dict[int, int] = {}  # frames write-protected for other reasons, and how many
-        self.reduced = False
+        self.reduced = False  # something above level 1
+        self.reduced_leaves = 0
         self.made = 0  # entries, so far
         self.mapped = 0  # level 1 entries that map something
         self._by_key: dict[tuple[int, int, int], ShadowPage] = {}
@@ -192,7 +193,7 @@ class ShadowPages:
             if page.targets[index] != gfn:
                 self.clear(page, index)
             else:
-                self.reduced = True
+                self.reduced_leaves += 1
         page.targets[index] = gfn
         mappings = self.leaves.get(gfn)
         if mappings is None:
@@ -210,8 +211,8 @@ class ShadowPages:
         if not entry:
             return
         self.words[slot] = 0
-        self.reduced = True
         if page.level == 1:
+            self.reduced_leaves += 1
             gfn = page.targets[index]
             page.targets[index] = _NOBODY
             mappings = self.leaves[gfn]
@@ -220,6 +221,7 @@ class ShadowPages:
             if not mappings:
                 del self.leaves[gfn]
             return
+        self.reduced = True
         child = self.pages.get((entry & PTE_ADDRESS) >> 12)
         if child is not None:  # else the monitor's own table
             child.parents.discard(slot)
@@ -234,7 +236,7 @@ class ShadowPages:
             entry = words[slot]
             if entry & PTE_RW:
                 words[slot] = entry & ~PTE_RW
-                self.reduced = True
+                self.reduced_leaves += 1
 
     def protect(self, gfn: int) -> None:
         """Keep the frame from being written to, for whoever asks, until all of them have asked for the opposite."""
