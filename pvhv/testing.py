@@ -23,6 +23,7 @@ from types import TracebackType
 
 from pvhv.core.hypervisor import Hypervisor
 from pvhv.hvm import names as technique_names
+from pvhv.machine import ctrl_c
 from pvhv.observe import counters
 from pvhv.observe.counters import Counters
 from pvhv.toolstack.config import DomainConfig, find_kernel
@@ -146,7 +147,8 @@ class Machine:
     def run(self, *guests: Guest, timeout: float = 10.0) -> bool:
         """Run until the guests have stopped; False when `timeout` seconds of host time went by before."""
         wanted = set(guests)
-        return self.hypervisor.run_until(lambda: wanted <= self.ended, timeout)
+        with ctrl_c.put_off() as pressed:
+            return self.hypervisor.run_until(lambda: pressed() or wanted <= self.ended, timeout)
 
     def result(self, guest: Guest) -> Result:
         """What became of a guest so far. Raises HypervisorBug."""

@@ -12,7 +12,9 @@ the same one in every run.
 Read beside it: xen/arch/x86/hvm/svm/intr.c (svm_intr_assist), vlapic.c and vpic.c for what platform/ does.
 
 Not modelled: more than one vCPU, a local APIC, PCI, disks and networks; the time that exceptions take (a guest whose
-handlers all fault at their first instruction executes nothing, and on the virtual clock its time stands still).
+handlers all fault at their first instruction executes nothing, and on the virtual clock its time stands still). A
+guest that halts with interrupts off stays so, as on a machine of its own (Xen takes such a vCPU down, which ends a
+domain that has no other).
 """
 
 from __future__ import annotations

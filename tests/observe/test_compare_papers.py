@@ -187,9 +187,11 @@ def test_ours_stand_beside_the_papers() -> None:
 
 def test_every_pair_out_of_order_is_told_with_what_it_does() -> None:
     texts = [finding.text for finding in divzero(0, 3, 1).findings if finding.about == "divzero"]
+    (why,) = [row.why for row in published.load("adams-agesen-2006").rows if row.bench == "divzero"]
+    assert why
     assert texts == [
         "binary-translation < hw-shadow here (3100 and 4100 cycles), hw-shadow < binary-translation there. "
-        "binary-translation takes 3 exits (trap 3); hw-shadow takes 1 exit (trap 1)"
+        f"binary-translation takes 3 exits (trap 3); hw-shadow takes 1 exit (trap 1). Why: {why}"
     ]
     # With hardware free of exits one pair is left: a tie here that is none there (889 and 1014).
     (tie,) = [finding.text for finding in divzero(0, 3, 0).findings if finding.about == "divzero"]

@@ -134,7 +134,10 @@ def _out_of_order(paper: Paper, material: Material) -> Iterator[Finding]:
                 continue
             here, there = (order({name: values[name] for name in (one, other)}) for values in (ours, theirs))
             does = "; ".join(material.exits(name, row.bench) for name in (one, other))
-            yield Finding(row.bench, False, f"{here} here ({_sizes(ours, one, other)} cycles), {there} there. {does}")
+            why = f". Why: {row.why}" if row.why else ""
+            yield Finding(
+                row.bench, False, f"{here} here ({_sizes(ours, one, other)} cycles), {there} there. {does}{why}"
+            )
 
 
 def _sizes(values: Mapping[str, Fraction], one: str, other: str) -> str:

@@ -26,6 +26,7 @@ class Row:
     bench: str
     values: Mapping[str, Fraction]
     unchecked: frozenset[str]
+    why: str = ""  # what it holds that no count of ours has and no table prices
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,12 @@ def load(name: str) -> Paper:
     data = tomllib.loads((DIRECTORY / f"{name}.toml").read_text("utf-8"), parse_float=Decimal)
     columns = data["columns"]
     rows = tuple(
-        Row(bench, {column: Fraction(row[column]) for column in columns}, frozenset(row.get("unchecked", ())))
+        Row(
+            bench,
+            {column: Fraction(row[column]) for column in columns},
+            frozenset(row.get("unchecked", ())),
+            row.get("why", ""),
+        )
         for bench, row in data["rows"].items()
     )
     return Paper(

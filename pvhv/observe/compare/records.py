@@ -24,6 +24,8 @@ from pvhv.observe.compare.names import BENCHES, TECHNIQUES, group_of
 
 # One number each. Their meaning, once and for all:
 SCALARS: Final[dict[str, str]] = {
+    # As they are tried: one that faults counts again when it is tried again, and each iteration of a repeated one
+    # counts, unless a monitor did all of it, which is one instruction.
     "instructions.user": "guest instructions executed in user mode",
     "instructions.kernel": "guest instructions executed in kernel mode",
     "ring_crossings": "SYSCALL and SYSRET between the guest's user mode and its kernel without an exit, one way",
