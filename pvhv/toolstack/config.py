@@ -269,7 +269,8 @@ def interpret(settings: dict[str, Setting], file: Path) -> DomainConfig:
         try:
             values[key] = known.meaning(setting.value)
         except ValueError as rule:
-            raise ToolstackError(f"{setting.place}: '{key}' {rule}") from None
+            status = 2 if key == "technique" else 1  # a name of ours, not of xl's: as `pvhv compare` has it
+            raise ToolstackError(f"{setting.place}: '{key}' {rule}", status=status) from None
     if not values.get("kernel"):
         raise ToolstackError(
             f"{file}: no kernel is named", f'add a line: kernel = "{(built_kernels() or ["..."])[0]}"'
