@@ -98,6 +98,7 @@ class Key(NamedTuple):
 
     meaning: Callable[[Value], Any]
     doc: str
+    status: int = 1  # the command's, when the value is wrong
 
 
 def _text(value: Value) -> str:
@@ -176,7 +177,8 @@ KEYS: dict[str, Key] = {
     "uuid": Key(_uuid, "the domain's handle"),
     "type": Key(_type, '"pv": paravirtual, or "hvm": fully virtualized'),
     "builder": Key(_type, 'the old word for type: "generic" or "linux" for pv, or "hvm"'),
-    "technique": Key(_one_of(technique_names.NAMES), "how a domain of type hvm is virtualized"),
+    # A name of ours, not of xl's: wrong as it is to `pvhv compare`.
+    "technique": Key(_one_of(technique_names.NAMES), "how a domain of type hvm is virtualized", status=2),
     "kernel": Key(_text, "an ELF with Xen notes, Linux as distributions pack it, or the name of a kernel that is here"),
     "ramdisk": Key(_text, "handed to the kernel as its module"),
     "cmdline": Key(_text, "the kernel's command line"),
@@ -269,8 +271,7 @@ def interpret(settings: dict[str, Setting], file: Path) -> DomainConfig:
         try:
             values[key] = known.meaning(setting.value)
         except ValueError as rule:
-            status = 2 if key == "technique" else 1  # a name of ours, not of xl's: as `pvhv compare` has it
-            raise ToolstackError(f"{setting.place}: '{key}' {rule}", status=status) from None
+            raise ToolstackError(f"{setting.place}: '{key}' {rule}", status=known.status) from None
     if not values.get("kernel"):
         raise ToolstackError(
             f"{file}: no kernel is named", f'add a line: kernel = "{(built_kernels() or ["..."])[0]}"'

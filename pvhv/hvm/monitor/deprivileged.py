@@ -18,8 +18,8 @@ one: that is the hole in the architecture which Popek and Goldberg's condition i
 A kernel that changes CS natively (a far jump to a copied descriptor, which is allowed to CPL 1) cannot be seen doing
 it; its level is then what its own descriptor says.
 
-Read beside it: crshadow.py, which keeps the control registers; shadow_gdt.py; Robin and Irvine, "Analysis of the Intel
-Pentium's ability to support a secure virtual machine monitor" (2000).
+Read beside it: control_shadow.py, which keeps the control registers; shadow_gdt.py; Robin and Irvine, "Analysis of
+the Intel Pentium's ability to support a secure virtual machine monitor" (2000).
 
 Not modelled: a guest's rings 1 and 2 protected from each other, or ring 0 from them; debug breakpoints.
 """
@@ -29,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from pvhv.hvm.cpu.crshadow import ControlShadowCpu
+from pvhv.hvm.cpu.control_shadow import ControlShadowCpu
 from pvhv.hvm.cpu.guestcpu import (
     FLAG_PRESENT,
     FLAT_LIMIT,

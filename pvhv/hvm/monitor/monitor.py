@@ -24,7 +24,7 @@ from collections.abc import Callable
 
 from pvhv.core.errors import DomainCrash
 from pvhv.hvm.cpu import arch, cpuid
-from pvhv.hvm.cpu.memory import GuestException, PageFault, PagingModeUnsupported, walk
+from pvhv.hvm.cpu.memory import GuestException, PageFault, PagingModeUnsupported
 from pvhv.hvm.emulator import decode
 from pvhv.hvm.emulator.decode import Instruction
 from pvhv.hvm.emulator.emulate import Emulator, Unknown
@@ -73,7 +73,6 @@ class SoftwareMonitor(Technique):
         self.gdt.shadow = self.shadow
         self.nested = NestedTables(MachineMemory(ram), self.pcpu, guest.own_frame)
         self.emulator = Emulator(self.cpu, self)
-        self._let_gone = (0, 0)  # RIP and frame
         self.leaves = cpuid.leaves(guest.tsc_khz, monitor=self.says_so)
         cpu = self.cpu
         cpu.root = self.shadow.root
@@ -190,14 +189,8 @@ class SoftwareMonitor(Technique):
         except GuestException as exception:
             self.reflect(exception)
         except Unknown:
-            self._let_go(address, outcome)
-
-    def _let_go(self, va: int, outcome: Outcome) -> None:
-        """An instruction the emulator does not know stores to what was a table: let it be none, and try again."""
-        gfn = walk(self.guest.physical, self.cpu, va, set_bits=False).gpa >> 12
-        last, self._let_gone = self._let_gone, (self.cpu.rip, gfn)
-        if outcome is not Outcome.TRACED or self._let_gone == last or not self.shadow.unshadow(gfn):
-            raise DomainCrash(f"{self.name} cannot emulate the instruction at {self.cpu.rip:#x}")
+            if outcome is not Outcome.TRACED or not self.shadow.let_go(address):
+                raise DomainCrash(f"{self.name} cannot emulate the instruction at {self.cpu.rip:#x}") from None
 
     def traced_store(self, instruction: Instruction) -> None:
         """The instruction at RIP, which stores to a traced frame, is about to be emulated."""

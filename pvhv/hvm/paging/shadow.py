@@ -109,6 +109,7 @@ class ShadowPaging:
         self.prefetch = prefetch
         self.pages = ShadowPages(physical.ram, frames)
         self.current: ShadowPage | None = None  # what is in CR3
+        self._let_gone = (0, 0)  # RIP and frame
         self._words = physical.ram.words
         self._roots: dict[tuple[int, int], ShadowPage] = {}  # the one used last is last
         self._frames = frames
@@ -267,6 +268,13 @@ class ShadowPaging:
                 self.pages.destroy(page)
         self._settle()
         return gfn not in self.pages.tables
+
+    def let_go(self, va: int) -> bool:
+        """The instruction at RIP stores to a traced frame and cannot be carried out: let the frame be no table. Whether
+        there is sense in trying the instruction again: not if it is the same one and the same frame as last time."""
+        gfn = walk(self.physical, self.cpu, va, set_bits=False).gpa >> 12
+        last, self._let_gone = self._let_gone, (self.cpu.rip, gfn)
+        return self._let_gone != last and self.unshadow(gfn)
 
     # -- what the guest says of its TLB ------------------------------------------------------------------------------
     def invlpg(self, va: int) -> None:

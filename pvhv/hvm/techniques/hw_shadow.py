@@ -23,9 +23,9 @@ from typing import ClassVar
 from pvhv.core.errors import DomainCrash
 from pvhv.hvm import names
 from pvhv.hvm.cpu import arch
+from pvhv.hvm.cpu.control_shadow import ControlShadowCpu
 from pvhv.hvm.cpu.cpuid import NOTHING
-from pvhv.hvm.cpu.crshadow import ControlShadowCpu
-from pvhv.hvm.cpu.memory import GuestPhysical, PageFault, PagingModeUnsupported, walk
+from pvhv.hvm.cpu.memory import GuestPhysical, PageFault, PagingModeUnsupported
 from pvhv.hvm.emulator import decode
 from pvhv.hvm.emulator.emulate import Emulator, Unknown
 from pvhv.hvm.guest import HvmGuest
@@ -93,7 +93,6 @@ class HwShadow(HardwareAssisted):
         self.cpu: ControlShadowCpu = ControlShadowCpu(self.pcpu, guest.physical)
         self.shadow = ShadowPaging(guest.physical, self.cpu, guest, self.counts, self.pcpu.flush_tlb)
         self.emulator = Emulator(self.cpu, Outside(self))
-        self._let_gone = (0, 0)  # RIP and frame
         self.cpu.root = self.shadow.root
         self.cpu.memory.wrote = self._wrote
 
@@ -142,14 +141,8 @@ class HwShadow(HardwareAssisted):
         try:
             self._carry_out()
         except Unknown:
-            self._let_go(address, outcome)
-
-    def _let_go(self, va: int, outcome: Outcome) -> None:
-        """An instruction that cannot be carried out here stores to what was a table: let it be none, and try again."""
-        gfn = walk(self.guest.physical, self.cpu, va, set_bits=False).gpa >> 12
-        last, self._let_gone = self._let_gone, (self.cpu.rip, gfn)
-        if outcome is not Outcome.TRACED or self._let_gone == last or not self.shadow.unshadow(gfn):
-            raise self._undecoded()
+            if outcome is not Outcome.TRACED or not self.shadow.let_go(address):
+                raise self._undecoded() from None
 
     def _undecoded(self) -> DomainCrash:
         return DomainCrash(f"hw-shadow cannot decode the instruction at {self.cpu.rip:#x}")
