@@ -9,6 +9,7 @@
  * `syscall` is faster because it does much less: rcx = rip, r11 = rflags, and it jumps, still on the user's stack.  We
  * build by hand what an exception would have pushed, so that C sees one kind of frame; the way back is sysretq.
  */
+#include <registers.h>
 #include "instructions.h"
 
 #define TRAP_INTERRUPT 32
@@ -52,18 +53,7 @@ trap_stubs:
 /* From the stub on: the other registers, and below them the vector. */
 .macro COMPLETE_FRAME
     cld
-    pushq   %rdi
-    pushq   %rsi
-    pushq   %rdx
-    pushq   %r10
-    pushq   %r8
-    pushq   %r9
-    pushq   %rbx
-    pushq   %rbp
-    pushq   %r12
-    pushq   %r13
-    pushq   %r14
-    pushq   %r15
+    PUSH_REGISTERS
     pushq   %rax
     movq    %rsp, %rdi                  /* a trap frame is 22 words: %rsp is aligned here */
 .endm
@@ -105,18 +95,7 @@ trap_return:
     movq    %rdi, %rsp
     cmpl    $TRAP_SYSCALL, (%rsp)       /* nothing below but the jump looks at the flags, or changes them */
     popq    %r15                        /* the vector; the next one is the value */
-    popq    %r15
-    popq    %r14
-    popq    %r13
-    popq    %r12
-    popq    %rbp
-    popq    %rbx
-    popq    %r9
-    popq    %r8
-    popq    %r10
-    popq    %rdx
-    popq    %rsi
-    popq    %rdi
+    POP_REGISTERS
     popq    %rax
     je      1f
     popq    %r11

@@ -10,6 +10,8 @@
  * address we registered.  rcx and r11 are there because `syscall` had destroyed them before Xen could look.
  * We complete that to a struct trap_frame (include/trap.h) and call C.
  */
+#include <registers.h>
+
 #define TRAP_INTERRUPT 32
 #define TRAP_SYSCALL 33
 #define HYPERVISOR_IRET 23
@@ -73,18 +75,7 @@ failsafe_callback:
 
 trap_common:
     cld
-    pushq   %rdi
-    pushq   %rsi
-    pushq   %rdx
-    pushq   %r10
-    pushq   %r8
-    pushq   %r9
-    pushq   %rbx
-    pushq   %rbp
-    pushq   %r12
-    pushq   %r13
-    pushq   %r14
-    pushq   %r15
+    PUSH_REGISTERS
     pushq   %rax                        /* the vector */
     movl    144(%rsp), %eax             /* cs: bits 32 up hold the upcall mask of before; drop them */
     movq    %rax, 144(%rsp)
@@ -97,18 +88,7 @@ trap_common:
 trap_return:
     movq    %rdi, %rsp
     addq    $8, %rsp
-    popq    %r15
-    popq    %r14
-    popq    %r13
-    popq    %r12
-    popq    %rbp
-    popq    %rbx
-    popq    %r9
-    popq    %r8
-    popq    %r10
-    popq    %rdx
-    popq    %rsi
-    popq    %rdi
+    POP_REGISTERS
     /*
      * Left on the stack: rax r11 rcx error rip cs rflags rsp ss, which is what HYPERVISOR_iret pops, if the error
      * code's place is zero: "restore rcx and r11 too".  It decides by cs whether this goes to user mode, takes the
