@@ -15,7 +15,9 @@ import pytest
 from pvhv.testing import boot
 
 SOURCES = Path(__file__).parents[2] / "guest_kernel" / "tests"
-NAMES = sorted(path.parent.name for path in SOURCES.glob("*/*.c") if path.parent.name != "lib")
+ALL = sorted(path.parent.name for path in SOURCES.glob("*/*.c") if path.parent.name != "lib")
+NAMES = [name for name in ALL if not name.startswith("hostile-")]
+HOSTILE = [name for name in ALL if name.startswith("hostile-") and name != "hostile-victim"]  # test_hostile_kernels.py
 
 
 def said(name: str, key: str) -> str:

@@ -38,6 +38,10 @@ void fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn
 void pass(void) __attribute__((noreturn));
 void shutdown(unsigned reason) __attribute__((noreturn));
 
+/* facts.c: what the command line says, NAME=HEX; 0 where it does not. For the hostile-* tests, which are told about the
+ * domain beside them: domid, frames, a port and grants. */
+unsigned long fact(const char *name);
+
 /* check(cond): the rule as a C expression. The expression is the message. */
 #define check(cond) \
     do { \
