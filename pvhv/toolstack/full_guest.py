@@ -48,7 +48,7 @@ class FullGuest(Guest):
         self.control.scheduler_putinfo(domain.domid, config.cpu_weight)
         told = pvh.load(self.full.physical, self.kernel, plan, config.cmdline, prepared.ramdisk)
         self.full.technique.reset(plan.entry, told)
-        domain_store.make_nodes(self.store, domain.domid, self.name, self.handle, config)
+        domain_store.make_nodes(self.store, domain, self.name, self.handle, config)
         console.virtual = virtual
         console.connect(self.full.platform.uart.receive, self._hold)
         if virtual:

@@ -16,12 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pvhv.abi.errno import Errno
-from pvhv.abi.grant_table import (
-    GNTTAB_RESERVED_CONSOLE,
-    GNTTAB_RESERVED_XENSTORE,
-    GRANT_ENTRY_V1_CODEC,
-    GTF_permit_access,
-)
+from pvhv.abi.grant_table import GNTTAB_RESERVED_CONSOLE, GRANT_ENTRY_V1_CODEC, GTF_permit_access
 from pvhv.abi.xen import HYPERVISOR_sched_op
 from pvhv.core.control import Control
 from pvhv.core.crash import describe
@@ -29,7 +24,6 @@ from pvhv.core.errors import HypercallError
 from pvhv.core.grant_view import GrantView
 from pvhv.devices.console import Console
 from pvhv.devices.xenstore.daemon import Xenstore
-from pvhv.devices.xenstore.ring import Ring
 from pvhv.observe.crash import with_names
 from pvhv.observe.symbols import Symbols
 from pvhv.toolstack import builder, domain_store, elf, layout, pvh
@@ -97,8 +91,8 @@ class Guest:
         self.ended: Ending | None = None
         self.report = ""
         self.domain: Domain
-        self.ring: Ring | None = None
-        self.views: list[GrantView] = []
+        self.view: GrantView | None = None  # of the console's ring
+        self.console_port: int | None = None  # dom0's end of it
         self._idle_hook: Any = None
 
     @property
@@ -165,7 +159,7 @@ class Guest:
             entry = GRANT_ENTRY_V1_CODEC.pack(GTF_permit_access, 0, mfn)
             hypervisor.ram.words[domain.grants.slot(ref)] = int.from_bytes(entry, "little")
         builder.write_shared_info(hypervisor.ram, domain.shared_info)
-        domain_store.make_nodes(self.store, domain.domid, self.name, self.handle, self.config)
+        domain_store.make_nodes(self.store, domain, self.name, self.handle, self.config)
         console_mfn, store_mfn = (mfns[plan.areas[name].pfn] for name in ("console", "xenstore"))
         domain_store.describe_rings(self.store, domain.domid, ports, console_mfn, store_mfn)
         # Pinned, as a kernel expects to find it that makes tables of its own and then unpins these.
@@ -174,20 +168,14 @@ class Guest:
         self._connect(ports)
 
     def _connect(self, ports: builder.Ports) -> None:
-        """Dom0's ends: the rings mapped by their grants, the ports bound."""
-        hypervisor, domid = self.hypervisor, self.domain.domid
-        dom0 = hypervisor.dom0
-        views = [GrantView(dom0, domid, ref) for ref in (GNTTAB_RESERVED_CONSOLE, GNTTAB_RESERVED_XENSTORE)]
-        self.views = views
-        console_port, store_port = (
-            dom0.events.bind_interdomain(self.domain.events, port) for port in (ports.console, ports.xenstore)
-        )
+        """Dom0's ends: the console's ring mapped by its grant, its port bound; the store told of the domain."""
+        dom0 = self.hypervisor.dom0
+        self.view = GrantView(dom0, self.domid, GNTTAB_RESERVED_CONSOLE)
+        self.console_port = console_port = dom0.events.bind_interdomain(self.domain.events, ports.console)
         self.console.virtual = self.config.clock == "virtual"
-        self.console.attach(views[0].bytes, lambda: dom0.events.send(console_port))
-        self.ring = Ring(self.store, domid, views[1].bytes, lambda: dom0.events.send(store_port))
+        self.console.attach(self.view.bytes, lambda: dom0.events.send(console_port))
         dom0.events.bind_handler(console_port, self.console.pump)
-        dom0.events.bind_handler(store_port, self.ring.pump)
-        self.local_ports = (console_port, store_port)
+        self.store.introduce(self.domid, ports.xenstore)
         if self.console.virtual:
             self._idle_hook = self.console.deliver
             self.domain.timeline.on_idle.append(self._idle_hook)
@@ -209,7 +197,7 @@ class Guest:
             report = describe(self.domain, self._last_caller(), reason)
         if report:
             self.report = with_names(report, self.symbols, self.kernel.executable)
-        self.store.shut_down()
+        self.store.shut_down(self.domid)
         self.console.detach()
 
     def _last_caller(self) -> VCPU:
@@ -222,19 +210,17 @@ class Guest:
     def disconnect(self) -> None:
         """Let go of everything dom0 holds of the domain, so that it can be taken apart."""
         self.console.detach()
-        if self.ring is not None:
-            self.ring.close()
-            self.ring = None
-            events = self.hypervisor.dom0.events
-            for port in self.local_ports:
-                events.close(port)
+        if self.console_port is not None:
+            self.hypervisor.dom0.events.close(self.console_port)
+            self.console_port = None
         if self._idle_hook is not None:
             self.domain.timeline.on_idle.remove(self._idle_hook)
             self._idle_hook = None
-        for view in self.views:
-            view.release()
-        self.views = []
-        domain_store.remove_nodes(self.store, self.domain.domid, self.handle)
+        if self.view is not None:
+            self.view.release()
+            self.view = None
+        domain_store.remove_nodes(self.store, self.domid, self.handle)
+        self.store.release(self.domid)
 
     def destroy(self) -> None:
         """Take it apart; the hypervisor announces when it is gone."""

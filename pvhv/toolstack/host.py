@@ -47,7 +47,8 @@ class Host:
 
     def __init__(self, hypervisor: Hypervisor) -> None:
         self.hypervisor = hypervisor
-        self.store = Xenstore()
+        self.store = Xenstore(hypervisor.dom0, hypervisor.console.log)
+        domain_store.describe_domain_0(self.store)
         self.guests: dict[int, Guest] = {}
         self.listeners: list[Listener] = []
         self._going: dict[int, list[Future[None]]] = {}
@@ -220,21 +221,29 @@ class Host:
 
     def ask(self, guest: Guest, word: str) -> None:
         """Ask the guest to power off or to reboot, by xenstore. Raises ToolstackError when it cannot hear."""
+        self._require_listener(guest, f"asked to {word}")
+        domain_store.request(self.store, guest.domid, "shutdown", word)
+
+    def sysrq(self, guest: Guest, key: str) -> None:
+        """Press a key of the guest kernel's magic SysRq, by xenstore. Raises ToolstackError when it cannot hear."""
+        self._require_listener(guest, "sent a sysrq")
+        domain_store.request(self.store, guest.domid, "sysrq", key)
+
+    def _require_listener(self, guest: Guest, what: str) -> None:
         if guest.state is not State.RUNNING:
             raise ToolstackError(
-                f"domain {guest.name} is {guest.state.value}: it cannot be asked to {word}",
+                f"domain {guest.name} is {guest.state.value}: it cannot be {what}",
                 f"pvhv unpause {guest.name}" if guest.state is State.PAUSED else f"pvhv destroy {guest.name}",
             )
         if guest.config.type == "hvm":
             raise ToolstackError(
-                f"domain {guest.name} has a machine of its own, without xenstore: it cannot be asked to {word}",
+                f"domain {guest.name} has a machine of its own, without xenstore: it cannot be {what}",
                 f"say so at its console (pvhv console {guest.name}), or end it: pvhv destroy {guest.name}",
             )
-        domain_store.request(self.store, guest.domid, word)
 
-    def answered(self, guest: Guest) -> bool:
+    def answered(self, guest: Guest, node: str = "shutdown") -> bool:
         """Whether the guest took notice of what it was asked."""
-        return guest.state is not State.RUNNING or domain_store.answered(self.store, guest.domid)
+        return guest.state is not State.RUNNING or domain_store.answered(self.store, guest.domid, node)
 
     # -- what is told of them --------------------------------------------------------------------------------
     def describe(self, guest: Guest) -> dict[str, Any]:

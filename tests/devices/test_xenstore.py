@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from pvhv.abi.io import xs_wire as wire
 from pvhv.abi.io.xs_wire import XSD_SOCKMSG_CODEC
-from pvhv.devices.xenstore.connection import Connection
 from pvhv.devices.xenstore.daemon import Xenstore
 from pvhv.devices.xenstore.permissions import DOM0, READ, Permission
 from pvhv.devices.xenstore.requests import process
@@ -282,7 +281,7 @@ def test_quotas(guest: Guest) -> None:
     while guest.ask(wire.XS_MKDIR, f"data/{created // 100}/{created}\0".encode()) == b"OK\0":
         created += 1
     assert 980 <= created < 1000
-    for number in range(128):
+    for number in range(129):
         assert guest.watch("data", f"{number}") == b"OK\0"
     assert guest.watch("data", "one more") == b"E2BIG\0"
     numbers = [guest.begin() for _transaction in range(11)]
@@ -342,11 +341,11 @@ def test_when_a_domain_goes_so_do_its_nodes(store: Xenstore, guest: Guest) -> No
     assert store.read("/local/domain/1") == b""  # domain 0's own
     assert store.read("/shared/theirs") is None
     assert told == ["@releaseDomain"]
-    assert 1 not in store.connections
+    assert 1 not in store.domains
 
 
 def test_domain_0_asks_about_domains(store: Xenstore, guest: Guest) -> None:
-    connection = Connection(DOM0)
+    connection = store.connect(DOM0)
     for domid, answer in (("0", b"T"), ("1", b"T"), ("3", b"F")):
         process(store, connection, wire.XS_IS_DOMAIN_INTRODUCED, 1, 0, domid.encode() + b"\0")
         assert connection.next_mail()[16:] == answer + b"\0"

@@ -41,7 +41,7 @@ def machine() -> Iterator[Machine]:
     assert hypervisor.run_until(lambda: list(hypervisor.domains) == [0], 5)
     assert hypervisor.frames.free_frames == frames
     assert hypervisor.scheduler.timelines == [hypervisor.wall]
-    assert store.children("/local/domain") == store.children("/vm") == ()
+    assert store.children("/local/domain") == ("0",) and store.children("/vm") == ()
     assert hypervisor.bugs == []
 
 

@@ -37,9 +37,11 @@ def machine() -> Iterator[Machine]:
     assert list(hypervisor.domains) == [0]
     assert hypervisor.dom0.events.in_use() == []
     assert hypervisor.dom0.grants.views == set()
-    assert set(store.connections) == set()
+    assert set(store.domains) == set()
     assert {domid for domid, count in store.tree.owned.items() if count} == {0}
-    assert store.children("/local/domain") == store.children("/vm") == store.children("/libxl") == ()
+    assert {domid for domid, count in store.accounts.memory.items() if count} == {0}
+    assert store.children("/vm") == store.children("/libxl") == ()
+    assert (store.children("/local/domain"), store.children("/local/domain/0")) == (("0",), ("domid", "name"))
     assert hypervisor.bugs == []
 
 

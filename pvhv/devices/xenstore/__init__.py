@@ -2,12 +2,17 @@
 """xenstored: the tree of small strings by which domains and backends find each other.
 
     permissions   who may read and write a node
+    quotas        how much of everything an unprivileged domain may have
     tree          nodes, and what may be done with them
     transactions  a view of the tree whose changes happen together or not at all
     watches       who wants to hear of changes, and in which words
+    connection    one who asks, and what is on its way to it
     requests      messages: what each means, what is answered
+    control       messages to the store itself
     ring          a domain's way in: messages over the ring page and its event channel
-    daemon        all of it together, with domains coming and going
+    sockets       the way in of domain 0's tools
+    domains       which domains may ask, and domain 0's end of their rings
+    daemon        all of it together
 
 Everything runs on the hypervisor's thread, one message at a time, so an operation sees no other in between.
 

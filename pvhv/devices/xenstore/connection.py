@@ -6,13 +6,16 @@ again, and one for a party that lets its mail pile up is dropped: a guest that n
 amount of memory, its own loss. `full` says that replies pile up; its requests wait in its ring until it
 reads.
 
-Read beside it: struct connection in tools/xenstore/xenstored_core.h, send_reply, send_event.
+Requests come as bytes, however they are cut (`take`): a header, then as much as it says.
+
+Read beside it: struct connection in tools/xenstore/xenstored_core.h, handle_input, send_reply, send_event.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 
 from pvhv.abi.io.xs_wire import (
     XENSTORE_PAYLOAD_MAX,
@@ -22,37 +25,59 @@ from pvhv.abi.io.xs_wire import (
     XSD_SOCKMSG_CODEC,
 )
 from pvhv.devices.xenstore.permissions import Caller, StoreError
+from pvhv.devices.xenstore.quotas import Accounts
 from pvhv.devices.xenstore.transactions import Transaction
 from pvhv.devices.xenstore.watches import Watch
 
-MAX_OUTSTANDING = 20  # replies not yet read
-MAX_WAITING_BYTES = 2 << 20
+HEADER = XSD_SOCKMSG_CODEC.size
+SMALL = 16  # a reply that short is sent even where there is no memory left: an error's name is
+
+
+class TooLong(Exception):
+    """A request's header says that more follows than may."""
+
+
+class Message(NamedTuple):
+    """One request."""
+
+    kind: int
+    req_id: int
+    tx_id: int
+    payload: bytes
 
 
 class Connection:
     """What the store knows of one domain (or of a tool in dom0). `wake` is called when there is mail."""
 
-    def __init__(self, caller: Caller, wake: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, caller: Caller, accounts: Accounts, rank: int, wake: Callable[[], None] = lambda: None) -> None:
         self.caller = caller
+        self.accounts = accounts
+        self.rank = rank  # among connections: those made first hear of a change first
         self.wake = wake
-        self.watches: dict[tuple[str, bytes], Watch] = {}
+        self.watches: dict[tuple[str, bytes], tuple[Watch, int]] = {}  # with its rank among them
         self.transactions: dict[int, Transaction] = {}
         self.next_transaction = 1
+        self.incoming = bytearray()
         self.mail: deque[tuple[bytes, bytes | None]] = deque()  # (message, the event in it)
         self.events_waiting: set[bytes] = set()
         self.bytes_waiting = 0
         self.replies_waiting = 0
-        self.target: int | None = None
+
+    @property
+    def domid(self) -> int:
+        return self.caller.domid
 
     @property
     def home(self) -> str:
         """Where relative paths start."""
-        return f"/local/domain/{self.caller.domid}"
+        return f"/local/domain/{self.domid}"
 
     @property
     def full(self) -> bool:
         """Whether it must read before it may ask more."""
-        return self.replies_waiting >= MAX_OUTSTANDING
+        if self.caller.privileged:
+            return False
+        return self.replies_waiting >= self.accounts.quotas.outstanding or self.accounts.stalled(self.domid)
 
     def absolute(self, path: str) -> str:
         """A path of a request, from the root."""
@@ -67,27 +92,43 @@ class Connection:
         except KeyError:
             raise StoreError("ENOENT") from None
 
+    # -- from it ---------------------------------------------------------------------------------------------
+    def take(self) -> Message | None:
+        """The first whole request of `incoming`, taken out of it. Raises TooLong."""
+        if len(self.incoming) < HEADER:
+            return None
+        kind, req_id, tx_id, length = XSD_SOCKMSG_CODEC.unpack_from(self.incoming)
+        if length > XENSTORE_PAYLOAD_MAX:
+            raise TooLong
+        if len(self.incoming) < HEADER + length:
+            return None
+        payload = bytes(self.incoming[HEADER : HEADER + length])
+        del self.incoming[: HEADER + length]
+        return Message(kind, req_id, tx_id, payload)
+
+    # -- to it -----------------------------------------------------------------------------------------------
     def reply(self, kind: int, req_id: int, tx_id: int, payload: bytes) -> None:
         """Queue an answer."""
         if len(payload) > XENSTORE_PAYLOAD_MAX:
             self.reply_error(req_id, tx_id, "E2BIG")
-            return
-        self._queue(XSD_SOCKMSG_CODEC.pack(kind, req_id, tx_id, len(payload)) + payload, None)
-        self.replies_waiting += 1
+        elif len(payload) > SMALL and self.accounts.refuses(self.domid, HEADER + len(payload)):
+            self.reply_error(req_id, tx_id, "ENOMEM")
+        else:
+            self._queue(XSD_SOCKMSG_CODEC.pack(kind, req_id, tx_id, len(payload)) + payload, None)
 
     def reply_error(self, req_id: int, tx_id: int, name: str) -> None:
         """Queue an error."""
-        assert name in XSD_ERRORS, f"{name} is not an error a guest knows"
-        payload = name.encode() + b"\0"
+        payload = (name if name in XSD_ERRORS else "EINVAL").encode() + b"\0"
         self._queue(XSD_SOCKMSG_CODEC.pack(XS_ERROR, req_id, tx_id, len(payload)) + payload, None)
-        self.replies_waiting += 1
 
     def event(self, watch: Watch, path: str) -> None:
         """Queue a watch event."""
-        told = watch.told(path)
-        payload = told.encode() + b"\0" + watch.token + b"\0"
-        repeated = payload in self.events_waiting and not path.startswith("@")
-        if len(payload) > XENSTORE_PAYLOAD_MAX or repeated or self.bytes_waiting > MAX_WAITING_BYTES:
+        payload = watch.told(path).encode() + b"\0" + watch.token + b"\0"
+        if len(payload) > XENSTORE_PAYLOAD_MAX or (payload in self.events_waiting and not path.startswith("@")):
+            return
+        size = HEADER + len(payload)
+        # Tools are domain 0's, which has no quota; yet none of them shall have us keep more than a domain may.
+        if self.accounts.refuses(self.domid, size) or self.bytes_waiting + size > self.accounts.quotas.memory:
             return
         self.events_waiting.add(payload)
         self._queue(XSD_SOCKMSG_CODEC.pack(XS_WATCH_EVENT, 0, 0, len(payload)) + payload, payload)
@@ -95,6 +136,8 @@ class Connection:
     def _queue(self, message: bytes, event: bytes | None) -> None:
         self.mail.append((message, event))
         self.bytes_waiting += len(message)
+        self.replies_waiting += event is None
+        self.accounts.charge(self.domid, len(message))
         self.wake()
 
     def next_mail(self) -> bytes:
@@ -103,13 +146,15 @@ class Connection:
             return b""
         message, event = self.mail.popleft()
         self.bytes_waiting -= len(message)
+        self.accounts.charge(self.domid, -len(message))
         if event is None:
             self.replies_waiting -= 1
         else:
             self.events_waiting.discard(event)
         return message
 
-    def reset(self) -> None:
-        """Forget its watches and transactions. (XS_RESET_WATCHES)"""
-        self.watches.clear()
-        self.transactions.clear()
+    def drop_mail(self) -> None:
+        """Send nothing of what waits, and forget what came of a request."""
+        while self.mail:
+            self.next_mail()
+        self.incoming.clear()

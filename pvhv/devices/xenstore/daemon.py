@@ -1,78 +1,176 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The store as a whole: one tree, and the domains that come and go.
+"""The store as a whole: one tree, who talks to it, and the domains that come and go.
 
 A change in the tree is told to watchers after the request that made it was answered, so that whoever wrote
-and watches hears the answer first. When a domain goes, so do the nodes it owned.
+and watches hears the answer first. When a domain goes, so do the nodes it owned, and what others granted it is
+not for the next one of its number.
 
 Domain 0's own code (backends, toolstack) does not send messages: it calls `read`, `write` and the rest here,
-and hears of changes by `watch`, whose function is called with the path on the hypervisor's thread.
+and hears of changes by `watch`, whose function is called with the path on the hypervisor's thread. Domain 0's
+other processes do: pvhv.devices.xenstore.sockets.
 
-Read beside it: tools/xenstore/xenstored_domain.c.
+Read beside it: tools/xenstore/xenstored_domain.c, fire_watches in xenstored_watch.c.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from pvhv.devices.xenstore import tree
 from pvhv.devices.xenstore.connection import Connection
-from pvhv.devices.xenstore.permissions import DOM0, READ, Caller, Permission, Permissions, access
+from pvhv.devices.xenstore.domains import Door, Known
+from pvhv.devices.xenstore.permissions import DOM0, READ, Caller, Permission, Permissions, StoreError, access, ignoring
+from pvhv.devices.xenstore.quotas import Accounts, Quotas
+from pvhv.devices.xenstore.ring import Ring
 from pvhv.devices.xenstore.tree import Tree
-from pvhv.devices.xenstore.watches import Watch
+from pvhv.devices.xenstore.watches import Watch, Watches
+
+if TYPE_CHECKING:
+    from pvhv.core.domain import Domain
 
 Callback = Callable[[str], None]
+Watcher = tuple[Connection | Callback, Watch]
+
+INTRODUCE, RELEASE = "@introduceDomain", "@releaseDomain"
 
 
 class Xenstore:
-    """The tree and its connections by domid."""
+    """The tree, and its connections. Without `dom0` nobody can be introduced by number: rings are made by hand."""
 
-    def __init__(self) -> None:
-        self.tree = Tree()
+    def __init__(self, dom0: Domain | None = None, log: Callable[[str], None] = lambda line: None) -> None:
+        self.dom0 = dom0
+        self.log = log
+        self.quotas = Quotas()
+        self.accounts = Accounts(self.quotas)
+        self.tree = Tree(self.accounts)
         self.tree.on_change = self._changed
-        self.connections: dict[int, Connection] = {}
-        self.callbacks: dict[int, tuple[Watch, Callback]] = {}
+        self.domains: dict[int, Known] = {}
+        self.watches: Watches[Watcher] = Watches()
+        self.special: dict[str, Permissions] = dict.fromkeys((INTRODUCE, RELEASE), (Permission(0, 0),))
+        self.callbacks: dict[int, str] = {}
         self.afterwards: list[Callable[[], None]] = []
-        self._next_callback = 0
+        self.traces = False
+        self._ranks = 0
 
     # -- domains ---------------------------------------------------------------------------------------------
-    def introduce(self, connection: Connection) -> None:
-        """A domain is there and may ask."""
-        self.connections[connection.caller.domid] = connection
-        self._changed("@introduceDomain", True, ())
-        self.settle()
+    def exists(self, domid: int) -> bool:
+        """Whether there is such a domain, introduced or not."""
+        return domid == 0 or self.dom0 is None or self.dom0.hypervisor.domain_by_id(domid) is not None
 
-    def shut_down(self) -> None:
-        """Some domain shut down: whoever watches for that looks which."""
-        self._changed("@releaseDomain", True, ())
-        self.settle()
+    def introduced(self, domid: int) -> Known:
+        """A domain that may ask. Raises StoreError(ENOENT)."""
+        known = self.domains.get(domid)
+        if known is None:
+            raise StoreError("ENOENT")
+        return known
+
+    def introduce(self, domid: int, port: int) -> None:
+        """A domain is there and may ask, by the page it grants and this port of its; again for another port.
+
+        Raises StoreError."""
+        known = self.domains.get(domid)
+        if known is None:
+            if self.dom0 is None:
+                raise StoreError("EINVAL")
+            door = Door(self.dom0, domid, port)
+            ring = Ring(self, domid, door.page, door.notify)
+            door.opens(ring.pump)
+            self.domains[domid].door = door
+        else:
+            if known.door is not None:
+                known.door.rebind(port)
+            ring = known.ring
+        ring.reset()
+        ring.reconnected()
+
+    def arrived(self, ring: Ring) -> None:
+        """A ring was made."""
+        self.domains[ring.domid] = Known(ring)
+        self._special(INTRODUCE)
+
+    def shut_down(self, domid: int) -> None:
+        """A domain shut down: whoever watches for that looks which."""
+        known = self.domains.get(domid)
+        if known is not None and not known.shut_down:
+            known.shut_down = True
+            self._special(RELEASE)
 
     def release(self, domid: int) -> None:
         """A domain is gone: its connection, and every node it owned, with what is below."""
-        connection = self.connections.pop(domid, None)
-        if connection is None:
-            return
-        connection.reset()
-        orphans = [path for path, node in self.tree.nodes.items() if node.owner == domid]
-        for path in sorted(orphans):
-            if self.tree.get(path) is not None:  # it may have gone with one above it
-                tree.remove_subtree(self.tree, path)
-        self._changed("@releaseDomain", True, ())
+        known = self.domains.pop(domid, None)
+        if known is not None:
+            known.ring.closed()
+            self.disconnect(known.ring.connection)
+            if known.door is not None:
+                known.door.close()
+        if self.tree.owned[domid]:
+            for path in list(tree.walk(self.tree, "/")):
+                node = self.tree.get(path)  # it may have gone with one above it
+                if node is not None and node.owner == domid:
+                    tree.remove_subtree(self.tree, path)
+        for path, node in self.tree.nodes.items():
+            if any(permission.domid == domid for permission in node.permissions[1:]):
+                self.tree.nodes[path] = node._replace(permissions=ignoring(node.permissions, domid))
+        for name, permissions in self.special.items():
+            owner = permissions[0]._replace(domid=0) if permissions[0].domid == domid else permissions[0]
+            self.special[name] = (owner, *(each for each in permissions[1:] if each.domid != domid))
+        for other in self.domains.values():
+            if other.ring.connection.caller.target == domid:
+                other.ring.connection.caller = other.ring.connection.caller._replace(target=None)
+        if known is not None:
+            self._special(RELEASE)
         self.settle()
 
+    # -- connections -----------------------------------------------------------------------------------------
+    def connect(self, caller: Caller, wake: Callable[[], None] = lambda: None) -> Connection:
+        """Somebody new who may ask."""
+        return Connection(caller, self.accounts, self._next_rank(), wake)
+
+    def disconnect(self, connection: Connection) -> None:
+        """Somebody asks no more, or starts over: no watches, no transactions, no mail."""
+        self.reset(connection)
+        connection.drop_mail()
+
+    def reset(self, connection: Connection) -> None:
+        """Forget its watches and transactions. (XS_RESET_WATCHES)"""
+        for watch, _rank in list(connection.watches.values()):
+            self.remove_watch(connection, watch.path, watch.token)
+        for transaction in connection.transactions.values():
+            transaction.close()
+        connection.transactions.clear()
+
+    def add_watch(self, connection: Connection, watch: Watch) -> None:
+        """It watches. Raises StoreError(ENOMEM)."""
+        if self.accounts.refuses(connection.domid, watch.weight):
+            raise StoreError("ENOMEM")
+        self.accounts.charge(connection.domid, watch.weight)
+        rank = self._next_rank()
+        connection.watches[watch.path, watch.token] = watch, rank
+        self.watches.add(watch.path, (connection.rank, rank), (connection, watch))
+
+    def remove_watch(self, connection: Connection, path: str, token: bytes) -> None:
+        """It watches no longer. Raises StoreError(ENOENT)."""
+        if (path, token) not in connection.watches:
+            raise StoreError("ENOENT")
+        watch, rank = connection.watches.pop((path, token))
+        self.accounts.charge(connection.domid, -watch.weight)
+        self.watches.remove(path, (connection.rank, rank))
+
+    def _next_rank(self) -> int:
+        self._ranks += 1
+        return self._ranks
+
     # -- changes ---------------------------------------------------------------------------------------------
+    def _special(self, name: str) -> None:
+        self._changed(name, True, (self.special[name],))
+        self.settle()
+
     def _changed(self, path: str, exact: bool, visible: tuple[Permissions, ...]) -> None:
-        special = path.startswith("@")
-        for connection in self.connections.values():
-            caller = connection.caller
-            known = caller.privileged or any(access(permissions, caller) & READ for permissions in visible)
-            if not known:
-                continue
-            for watch in connection.watches.values():
-                if watch.concerns(path, exact and not special):
-                    self.afterwards.append(_telling(connection, watch, path))
-        for watch, callback in self.callbacks.values():
-            if watch.concerns(path, exact and not special):
-                self.afterwards.append(_calling(callback, path))
+        for who, watch in self.watches.concerned(path, exact):
+            caller = who.caller if isinstance(who, Connection) else DOM0
+            if any(access(permissions, caller) & READ for permissions in visible):
+                self.afterwards.append(_telling(who, watch, path))
 
     def settle(self) -> None:
         """Tell what is to be told now that an operation is done."""
@@ -110,23 +208,19 @@ class Xenstore:
 
     def watch(self, path: str, callback: Callback) -> int:
         """Call `callback(path)` for every change below; the number is for `unwatch`."""
-        self._next_callback += 1
-        self.callbacks[self._next_callback] = (Watch(path, b""), callback)
-        return self._next_callback
+        number = self._next_rank()
+        self.callbacks[number] = path
+        self.watches.add(path, (0, number), (callback, Watch(path, b"")))
+        return number
 
     def unwatch(self, number: int) -> None:
         """End a `watch`."""
-        self.callbacks.pop(number, None)
+        path = self.callbacks.pop(number, None)
+        if path is not None:
+            self.watches.remove(path, (0, number))
 
 
-def _telling(connection: Connection, watch: Watch, path: str) -> Callable[[], None]:
-    return lambda: connection.event(watch, path)
-
-
-def _calling(callback: Callback, path: str) -> Callable[[], None]:
-    return lambda: callback(path)
-
-
-def guest(domid: int) -> Caller:
-    """An unprivileged domain as a caller."""
-    return Caller(domid)
+def _telling(who: Connection | Callback, watch: Watch, path: str) -> Callable[[], None]:
+    if isinstance(who, Connection):
+        return lambda: who.event(watch, path)
+    return lambda: who(path)

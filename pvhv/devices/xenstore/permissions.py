@@ -3,11 +3,13 @@
 
 A node carries a list of permissions. The first names its owner, who may do everything, and says what anybody
 not in the list may do; each other one grants a domain reading, writing, both or nothing. Domain 0 may do
-everything.
+everything, and a device model's domain what its target may do.
 
-Not modelled: SET_TARGET (a device model that shares its guest's rights).
+A permission is for the domain that has the number now. One for a domain that is not there, or that went since,
+stays in the list but is *ignored*: the next domain with that number does not inherit it.
 
-Read beside it: perm_for_conn in tools/xenstore/xenstored_core.c, docs/misc/xenstore.txt.
+Read beside it: perm_for_conn in tools/xenstore/xenstored_core.c, domain_adjust_node_perms in xenstored_domain.c,
+docs/misc/xenstore.txt.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ READ, WRITE, OWNER = 1, 2, 4
 ALL = READ | WRITE | OWNER
 LETTERS = {"n": 0, "r": READ, "w": WRITE, "b": READ | WRITE}
 NAMES = {access: letter for letter, access in LETTERS.items()}
-MAX_PERMS = 5  # what an unprivileged domain may put on a node
+NUMBER = re.compile(r"\s*[+-]?(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")  # as strtol takes it
 
 
 class StoreError(Exception):
@@ -36,6 +38,7 @@ class Permission(NamedTuple):
 
     domid: int
     access: int
+    ignored: bool = False
 
     def __str__(self) -> str:
         return f"{NAMES[self.access]}{self.domid}"
@@ -45,10 +48,11 @@ Permissions = tuple[Permission, ...]
 
 
 class Caller(NamedTuple):
-    """On whose behalf an operation is done."""
+    """On whose behalf an operation is done. It may do what `target` may, too."""
 
     domid: int
     privileged: bool = False
+    target: int | None = None
 
 
 DOM0 = Caller(0, privileged=True)
@@ -56,16 +60,28 @@ DOM0 = Caller(0, privileged=True)
 
 def access(permissions: Sequence[Permission], caller: Caller) -> int:
     """READ, WRITE and OWNER bits of what `caller` may do."""
-    if caller.privileged or permissions[0].domid == caller.domid:
+    them = (caller.domid, caller.target)
+    if caller.privileged or permissions[0].domid in them:
         return ALL
     for permission in permissions[1:]:
-        if permission.domid == caller.domid:
+        if permission.domid in them and not permission.ignored:
             return permission.access
     return permissions[0].access
 
 
 def parse(text: str) -> Permission:
-    """`r5` as a Permission. Raises StoreError(EINVAL)."""
-    if not re.fullmatch(r"[nrwb]\d{1,5}", text, re.ASCII):
+    """`r5` as a Permission; the number may be hexadecimal or octal, as C has them. Raises StoreError(EINVAL)."""
+    letter, number = text[:1], NUMBER.fullmatch(text[1:])
+    if letter not in LETTERS or number is None:
         raise StoreError("EINVAL")
-    return Permission(int(text[1:]), LETTERS[text[0]])
+    digits = text[1:].strip()
+    octal = number[1].startswith("0") and number[1][1:].isdigit()
+    return Permission(int(digits, 8 if octal else 0), LETTERS[letter])
+
+
+def ignoring(permissions: Permissions, domid: int) -> Permissions:
+    """The same without effect for a domain that is not there (the owner aside)."""
+    return (
+        permissions[0],
+        *(each._replace(ignored=True) if each.domid == domid else each for each in permissions[1:]),
+    )

@@ -5,9 +5,6 @@
 StoreError that is sent instead. A type without a row is ENOSYS; one for tools only is EACCES to everybody
 else.
 
-Not modelled: CONTROL (there is no daemon of its own to control), INTRODUCE, RELEASE, RESUME and SET_TARGET as
-messages: they are for toolstacks, and ours calls the daemon's methods of those names.
-
 Read beside it: wire_funcs and process_message in tools/xenstore/xenstored_core.c.
 """
 
@@ -18,18 +15,19 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pvhv.abi.io import xs_wire
 from pvhv.abi.io.xs_wire import XENSTORE_PAYLOAD_MAX, XENSTORE_REL_PATH_MAX
-from pvhv.devices.xenstore import permissions, tree
+from pvhv.devices.xenstore import control, permissions, tree
 from pvhv.devices.xenstore.connection import Connection
-from pvhv.devices.xenstore.permissions import StoreError
-from pvhv.devices.xenstore.transactions import MAX_TRANSACTIONS, Transaction
+from pvhv.devices.xenstore.numbers import number_of
+from pvhv.devices.xenstore.permissions import OWNER, WRITE, StoreError, access
+from pvhv.devices.xenstore.transactions import Transaction
 from pvhv.devices.xenstore.tree import Layer
-from pvhv.devices.xenstore.watches import MAX_WATCHES, Watch
+from pvhv.devices.xenstore.watches import Watch
 
 if TYPE_CHECKING:
     from pvhv.devices.xenstore.daemon import Xenstore
 
 OK = b"OK\0"
-SPECIAL_WATCHES = ("@introduceDomain", "@releaseDomain")
+DOMID_SELF = 0x7FF0
 
 
 class Call(NamedTuple):
@@ -54,6 +52,11 @@ class Call(NamedTuple):
             raise StoreError("EINVAL")
         return self.payload[:-1]
 
+    @property
+    def unprivileged(self) -> bool:
+        """Whether quotas are for the caller."""
+        return not self.connection.caller.privileged
+
     def path(self, text: bytes) -> str:
         """A path of the payload, from the root; whether it is a valid one is asked later."""
         return self.connection.absolute(text.decode("latin-1"))
@@ -70,7 +73,7 @@ def do_directory_part(call: Call) -> bytes:
         raise StoreError("EINVAL")
     node = tree.directory(call.layer, call.connection.caller, call.path(strings[0]))
     children = b"".join(child.encode() + b"\0" for child in node.children)
-    offset = _number(strings[1])
+    offset = number_of(strings[1])
     generation = str(node.generation).encode() + b"\0"
     if offset >= len(children):
         return generation + b"\0"
@@ -109,28 +112,43 @@ def do_get_perms(call: Call) -> bytes:
 
 
 def do_set_perms(call: Call) -> bytes:
+    if call.payload.count(b"\0") < 2:
+        raise StoreError("EINVAL")
+    store, connection = call.store, call.connection
     path, *texts = call.strings(2)
+    if call.unprivileged and len(texts) > store.quotas.permissions:
+        raise StoreError("ENOSPC")
     wanted = tuple(permissions.parse(text.decode("latin-1")) for text in texts)
+    # One for a domain that is not there is kept without effect; nothing can be its.
+    wanted = tuple(each._replace(ignored=not store.exists(each.domid)) for each in wanted)
+    if wanted[0].ignored:
+        raise StoreError("ENOENT")
     if path.startswith(b"@"):
-        raise StoreError("EACCES" if not call.connection.caller.privileged else "EINVAL")
-    tree.set_permissions(call.layer, call.connection.caller, call.path(path), wanted)
+        name = path.decode("latin-1")
+        if name not in store.special:
+            raise StoreError("EINVAL")
+        if access(store.special[name], connection.caller) & (WRITE | OWNER) != WRITE | OWNER:
+            raise StoreError("EACCES")
+        store.special[name] = wanted
+    else:
+        tree.set_permissions(call.layer, connection.caller, call.path(path), wanted)
     return OK
 
 
 def do_watch(call: Call) -> bytes:
     text, token = _two(call)
-    connection = call.connection
-    relative = not text.startswith((b"/", b"@"))
+    connection, quotas = call.connection, call.store.quotas
+    special = text.startswith(b"@")
     path = call.path(text)
-    if not (path in SPECIAL_WATCHES or tree.valid(path)):
-        if not path.startswith("@") or len(path) > XENSTORE_REL_PATH_MAX:
-            raise StoreError("EINVAL")
+    if len(path) > XENSTORE_REL_PATH_MAX if special else not tree.valid(path, quotas.path_max):
+        raise StoreError("EINVAL")
     if (path, token) in connection.watches:
         raise StoreError("EEXIST")
-    if not connection.caller.privileged and len(connection.watches) >= MAX_WATCHES:
+    if call.unprivileged and len(connection.watches) > quotas.watches:
         raise StoreError("E2BIG")
+    relative = not special and not text.startswith(b"/")
     watch = Watch(path, token, connection.home if relative else "")
-    connection.watches[path, token] = watch
+    call.store.add_watch(connection, watch)
     # A new watch is told once at once, after the answer to the request.
     call.store.afterwards.append(lambda: connection.event(watch, path))
     return OK
@@ -138,13 +156,12 @@ def do_watch(call: Call) -> bytes:
 
 def do_unwatch(call: Call) -> bytes:
     text, token = _two(call)
-    if call.connection.watches.pop((call.path(text), token), None) is None:
-        raise StoreError("ENOENT")
+    call.store.remove_watch(call.connection, call.path(text), token)
     return OK
 
 
 def do_reset_watches(call: Call) -> bytes:
-    call.connection.reset()
+    call.store.reset(call.connection)
     return OK
 
 
@@ -152,14 +169,13 @@ def do_transaction_start(call: Call) -> bytes:
     connection = call.connection
     if call.number:
         raise StoreError("EBUSY")
-    limited = not connection.caller.privileged
-    if limited and len(connection.transactions) > MAX_TRANSACTIONS:
+    if call.unprivileged and len(connection.transactions) > call.store.quotas.transactions:
         raise StoreError("ENOSPC")
     number = connection.next_transaction
     while number in connection.transactions or number == 0:
         number = (number + 1) & 0xFFFF_FFFF
     connection.next_transaction = (number + 1) & 0xFFFF_FFFF
-    connection.transactions[number] = Transaction(call.store.tree, limited)
+    connection.transactions[number] = Transaction(call.store.tree, connection.domid, call.unprivileged)
     return str(number).encode() + b"\0"
 
 
@@ -170,30 +186,65 @@ def do_transaction_end(call: Call) -> bytes:
     if not call.number:
         raise StoreError("ENOENT")
     transaction = call.connection.transactions.pop(call.number)
-    if verdict == b"T":
-        transaction.commit()
+    try:
+        if verdict == b"T":
+            transaction.commit()
+    finally:
+        transaction.close()
+    return OK
+
+
+def do_introduce(call: Call) -> bytes:
+    domid, _mfn, port = call.strings(3)[:3]  # the ring is found by its grant
+    if number_of(port) == 0:
+        raise StoreError("EINVAL")
+    call.store.introduce(number_of(domid), number_of(port))
+    return OK
+
+
+def do_release(call: Call) -> bytes:
+    domid = _domid(call)
+    call.store.release(domid)
+    return OK
+
+
+def do_resume(call: Call) -> bytes:
+    call.store.introduced(_domid(call)).shut_down = False
+    return OK
+
+
+def do_set_target(call: Call) -> bytes:
+    strings = call.strings(2)
+    domid, target = number_of(strings[0]), number_of(strings[1])
+    asker = call.store.introduced(domid).ring.connection
+    call.store.introduced(target)
+    asker.caller = asker.caller._replace(target=target)
     return OK
 
 
 def do_get_domain_path(call: Call) -> bytes:
-    return f"/local/domain/{_number(call.one())}".encode() + b"\0"
+    return f"/local/domain/{number_of(call.one())}".encode() + b"\0"
 
 
 def do_is_domain_introduced(call: Call) -> bytes:
-    domid = _number(call.one())
-    return b"T\0" if domid == 0 or domid in call.store.connections else b"F\0"
+    domid = number_of(call.one())
+    return b"T\0" if domid in (0, DOMID_SELF) or domid in call.store.domains else b"F\0"
+
+
+def do_control(call: Call) -> bytes:
+    return control.perform(call.store, call.payload)
 
 
 class Request(NamedTuple):
     """One type of message. `outside` ones take no notice of a transaction's number."""
 
-    handler: Callable[[Call], bytes] | None
+    handler: Callable[[Call], bytes]
     tools_only: bool = False
     outside: bool = False
 
 
 REQUESTS = {
-    xs_wire.XS_CONTROL: Request(None, tools_only=True),
+    xs_wire.XS_CONTROL: Request(do_control, tools_only=True),
     xs_wire.XS_DIRECTORY: Request(do_directory),
     xs_wire.XS_READ: Request(do_read),
     xs_wire.XS_GET_PERMS: Request(do_get_perms),
@@ -201,16 +252,16 @@ REQUESTS = {
     xs_wire.XS_UNWATCH: Request(do_unwatch, outside=True),
     xs_wire.XS_TRANSACTION_START: Request(do_transaction_start),
     xs_wire.XS_TRANSACTION_END: Request(do_transaction_end),
-    xs_wire.XS_INTRODUCE: Request(None, tools_only=True),
-    xs_wire.XS_RELEASE: Request(None, tools_only=True),
+    xs_wire.XS_INTRODUCE: Request(do_introduce, tools_only=True),
+    xs_wire.XS_RELEASE: Request(do_release, tools_only=True),
     xs_wire.XS_GET_DOMAIN_PATH: Request(do_get_domain_path),
     xs_wire.XS_WRITE: Request(do_write),
     xs_wire.XS_MKDIR: Request(do_mkdir),
     xs_wire.XS_RM: Request(do_rm),
     xs_wire.XS_SET_PERMS: Request(do_set_perms),
     xs_wire.XS_IS_DOMAIN_INTRODUCED: Request(do_is_domain_introduced, tools_only=True),
-    xs_wire.XS_RESUME: Request(None, tools_only=True),
-    xs_wire.XS_SET_TARGET: Request(None, tools_only=True),
+    xs_wire.XS_RESUME: Request(do_resume, tools_only=True),
+    xs_wire.XS_SET_TARGET: Request(do_set_target, tools_only=True),
     xs_wire.XS_RESET_WATCHES: Request(do_reset_watches),
     xs_wire.XS_DIRECTORY_PART: Request(do_directory_part),
 }
@@ -226,8 +277,6 @@ def process(
             raise StoreError("ENOSYS")
         if request.tools_only and not connection.caller.privileged:
             raise StoreError("EACCES")
-        if request.handler is None:
-            raise StoreError("ENOSYS")
         transaction = None if request.outside else connection.transaction(tx_id)
         layer: Layer = store.tree if transaction is None else transaction
         number = 0 if transaction is None else tx_id
@@ -238,6 +287,8 @@ def process(
         connection.reply(kind, req_id, tx_id, answer)
     finally:
         store.settle()
+    if store.traces:
+        store.log(control.traced(connection, kind, payload))
 
 
 def _two(call: Call) -> tuple[bytes, bytes]:
@@ -247,8 +298,10 @@ def _two(call: Call) -> tuple[bytes, bytes]:
     return strings[0], strings[1]
 
 
-def _number(text: bytes) -> int:
-    """C's atoi, as far as anybody relies on it."""
-    digits = text.lstrip()[:10]
-    end = next((at for at, digit in enumerate(digits) if not 48 <= digit <= 57), len(digits))
-    return int(digits[:end] or b"0")
+def _domid(call: Call) -> int:
+    """The payload's only string, the number of a domain that was introduced, and not our own."""
+    domid = number_of(call.one())
+    if not domid:
+        raise StoreError("EINVAL")
+    call.store.introduced(domid)
+    return domid

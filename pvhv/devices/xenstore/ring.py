@@ -3,16 +3,19 @@
 
 The guest owns half of the indices and may write anything into them, and into a message's header. Indices
 further apart than the queue is long, or a payload longer than allowed, end the connection: its page says why
-in `error`, and nothing from it is looked at again until the guest asks for a reconnection. Nothing here
-waits: what is there is taken, what has room is put, and the guest's next notification brings us back.
+in `error`, and nothing from it is looked at again until the guest asks for a reconnection, or is introduced anew.
+Nothing here waits: what is there is taken, what has room is put, and the guest's next notification brings us back.
 
-Read beside it: tools/xenstore/xenstored_domain.c (readchn, writechn, domain_conn_reset),
-docs/misc/xenstore-ring.txt.
+Both features of the page are offered, as docs/misc/xenstore-ring.txt has them; of Xen 4.17's two daemons the one in
+OCaml offers reconnection, and the one in C sets `error` without saying so.
+
+Read beside it: tools/xenstore/xenstored_domain.c (readchn, writechn, domain_conn_reset).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from pvhv.abi.io.xs_wire import (
     XENSTORE_CONNECTED,
@@ -24,13 +27,14 @@ from pvhv.abi.io.xs_wire import (
     XENSTORE_RING_SIZE,
     XENSTORE_SERVER_FEATURE_ERROR,
     XENSTORE_SERVER_FEATURE_RECONNECTION,
-    XSD_SOCKMSG_CODEC,
     XenstoreDomainInterface,
 )
-from pvhv.devices.xenstore.connection import Connection
-from pvhv.devices.xenstore.daemon import Xenstore
+from pvhv.devices.xenstore.connection import HEADER, TooLong
 from pvhv.devices.xenstore.permissions import Caller
 from pvhv.devices.xenstore.requests import process
+
+if TYPE_CHECKING:
+    from pvhv.devices.xenstore.daemon import Xenstore
 
 REQ = XenstoreDomainInterface.req.offset
 RSP = XenstoreDomainInterface.rsp.offset
@@ -38,7 +42,6 @@ REQ_CONS, REQ_PROD, RSP_CONS, RSP_PROD, FEATURES, CONNECTION, ERROR = (
     getattr(XenstoreDomainInterface, name).offset // 4
     for name in ("req_cons", "req_prod", "rsp_cons", "rsp_prod", "server_features", "connection", "error")
 )
-HEADER = XSD_SOCKMSG_CODEC.size
 MASK32 = 0xFFFF_FFFF
 
 
@@ -47,25 +50,27 @@ class Ring:
 
     def __init__(self, store: Xenstore, domid: int, page: memoryview, notify: Callable[[], None]) -> None:
         self.store = store
+        self.domid = domid
         self.bytes = page
         self.words = page.cast("I")
         self.notify = notify
-        self.connection = Connection(Caller(domid), self._mail_came)
-        self.incoming = bytearray()
+        self.connection = store.connect(Caller(domid), self._mail_came)
         self.outgoing = b""
         self.broken = False
+        self.gone = False
         self._pumping = False
         self.words[FEATURES] = XENSTORE_SERVER_FEATURE_RECONNECTION | XENSTORE_SERVER_FEATURE_ERROR
-        store.introduce(self.connection)
+        store.arrived(self)
 
     def pump(self) -> None:
         """The guest notified us: take its requests, answer them, send what is queued."""
-        if self._pumping:
+        if self._pumping or self.gone:
             return
         self._pumping = True
         try:
             if self.words[CONNECTION] == XENSTORE_RECONNECT:
-                self._reconnect()
+                self.reset()
+                self.reconnected()
             moved = True
             while moved and not self.broken:
                 moved = self._take()
@@ -78,38 +83,45 @@ class Ring:
 
     def close(self) -> None:
         """The domain is gone."""
-        self.broken = True
-        self.store.release(self.connection.caller.domid)
+        self.store.release(self.domid)
+
+    def closed(self) -> None:
+        """The store let go of the domain: its page is not touched any more."""
+        self.broken = self.gone = True
+        self.words.release()
+
+    def reset(self) -> None:
+        """Begin anew: nothing asked, nothing to be told, empty queues. (domain_conn_reset)"""
+        self.store.disconnect(self.connection)
+        self.outgoing = b""
+        for index in (REQ_CONS, REQ_PROD, RSP_CONS, RSP_PROD):
+            self.words[index] = 0
+
+    def reconnected(self) -> None:
+        """Let the guest know, if it waits for that."""
+        self.words[ERROR] = XENSTORE_ERROR_NONE
+        self.broken = False
+        if self.words[CONNECTION] == XENSTORE_RECONNECT:
+            self.words[CONNECTION] = XENSTORE_CONNECTED
+            self.notify()
 
     def _mail_came(self) -> None:
         """An event for this domain, out of somebody else's request: send it, and look at nothing else."""
         if not self._pumping and self._put():
             self.notify()
 
-    def _reconnect(self) -> None:
-        self.connection.reset()
-        self.connection.mail.clear()
-        self.connection = Connection(self.connection.caller, self._mail_came)
-        self.store.connections[self.connection.caller.domid] = self.connection
-        self.incoming.clear()
-        self.outgoing = b""
-        for index in (REQ_CONS, REQ_PROD, RSP_CONS, RSP_PROD):
-            self.words[index] = 0
-        self.words[ERROR] = XENSTORE_ERROR_NONE
-        self.words[CONNECTION] = XENSTORE_CONNECTED
-        self.broken = False
-        self.notify()
-
     def _fail(self, reason: int) -> None:
         """The guest broke the protocol: say so in its page and listen no more. (ignore_connection)"""
         self.broken = True
         self.words[ERROR] = reason
-        self.connection.reset()
+        self.store.disconnect(self.connection)
+        self.outgoing = b""
         self.notify()
 
     def _take(self) -> bool:
         """Move request bytes out of the ring; whether there were any."""
-        if self.connection.full or len(self.incoming) >= HEADER + XENSTORE_PAYLOAD_MAX:
+        incoming = self.connection.incoming
+        if self.connection.full or len(incoming) >= HEADER + XENSTORE_PAYLOAD_MAX:
             return False
         cons, prod = self.words[REQ_CONS], self.words[REQ_PROD]
         size = (prod - cons) & MASK32
@@ -118,22 +130,20 @@ class Ring:
             return False
         start = cons % XENSTORE_RING_SIZE
         first = min(size, XENSTORE_RING_SIZE - start)
-        self.incoming += self.bytes[REQ + start : REQ + start + first]
-        self.incoming += self.bytes[REQ : REQ + size - first]
+        incoming += self.bytes[REQ + start : REQ + start + first]
+        incoming += self.bytes[REQ : REQ + size - first]
         self.words[REQ_CONS] = (cons + size) & MASK32
         return bool(size)
 
     def _handle(self) -> None:
-        while not self.broken and not self.connection.full and len(self.incoming) >= HEADER:
-            kind, req_id, tx_id, length = XSD_SOCKMSG_CODEC.unpack_from(self.incoming)
-            if length > XENSTORE_PAYLOAD_MAX:
-                self._fail(XENSTORE_ERROR_PROTO)
-                return
-            if len(self.incoming) < HEADER + length:
-                return
-            payload = bytes(self.incoming[HEADER : HEADER + length])
-            del self.incoming[: HEADER + length]
-            process(self.store, self.connection, kind, req_id, tx_id, payload)
+        try:
+            while not self.broken and not self.connection.full:
+                message = self.connection.take()
+                if message is None:
+                    return
+                process(self.store, self.connection, *message)
+        except TooLong:
+            self._fail(XENSTORE_ERROR_PROTO)
 
     def _put(self) -> bool:
         """Move waiting messages into the ring; whether any byte found room."""

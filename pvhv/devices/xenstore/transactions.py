@@ -4,7 +4,10 @@
 It remembers the generation of every node it looked at (and that a node was not there). At its end each of
 them must stand as it was seen, else the answer is EAGAIN and the caller starts over; what it did not look at
 may have changed meanwhile. A node is read from the tree when it is first looked at, not when the transaction
-started. Watchers hear of changes when they become true.
+started. Watchers hear of changes when they become true, in the order in which the nodes were first looked at;
+of a node that was made and removed again nobody hears.
+
+Its copies count as memory of whoever began it, until it ends.
 
 Read beside it: tools/xenstore/xenstored_transaction.c.
 """
@@ -12,61 +15,78 @@ Read beside it: tools/xenstore/xenstored_transaction.c.
 from __future__ import annotations
 
 from pvhv.devices.xenstore.permissions import Permissions, StoreError
-from pvhv.devices.xenstore.tree import MAX_NODES, Layer, Node, Tree
-
-MAX_TRANSACTIONS = 10  # of one unprivileged connection, at a time
-MAX_LOOKED_AT = 1024
+from pvhv.devices.xenstore.tree import Layer, Node, Tree, visible
 
 
 class Transaction(Layer):
-    """Copies of what was looked at, changes included, over `tree`."""
+    """Copies of what was looked at, changes included, over `tree`. `domid` began it."""
 
-    def __init__(self, tree: Tree, limited: bool) -> None:
-        super().__init__()
+    def __init__(self, tree: Tree, domid: int, limited: bool) -> None:
+        super().__init__(tree.accounts)
         self.tree = tree
+        self.domid = domid
         self.limited = limited
-        self.seen: dict[str, int | None] = {}  # path -> generation in the tree when first looked at
+        self.mark = len(str(tree.generation)) + 1  # what a copy's name is longer than the node's
+        self.seen: dict[str, Node | None] = {}  # as they were in the tree when first looked at
         self.copies: dict[str, Node | None] = {}
-        self.modified: dict[str, None] = {}  # in order
-        self.events: dict[str, tuple[bool, tuple[Permissions, ...]]] = {}
+        self.modified: set[str] = set()
+        self.events: dict[str, bool] = {}  # path -> whether only watches on exactly it hear of it
+        self.made_nodes = False
         self.failed = False
 
     def get(self, path: str) -> Node | None:
         if path not in self.seen:
-            if self.limited and len(self.seen) >= MAX_LOOKED_AT:
+            if self.limited and len(self.seen) >= self.accounts.quotas.transaction_nodes:
                 self.failed = True
                 raise StoreError("ENOSPC")
             node = self.tree.get(path)
-            self.seen[path] = None if node is None else node.generation
-            self.copies[path] = node
+            self.seen[path] = self.copies[path] = node
+            self.accounts.charge(*self.weigh(path, node))
         return self.copies[path]
 
     def keep(self, path: str, node: Node | None) -> None:
         self.copies[path] = node
-        self.modified[path] = None
+        self.modified.add(path)
 
     def changed(self, path: str, exact: bool, visible: tuple[Permissions, ...]) -> None:
-        before = self.events.get(path)
-        if before is not None:
-            exact, visible = exact and before[0], (*before[1], *visible)
-        self.events[path] = (exact, visible)
+        self.events[path] = exact and self.events.get(path, True)
 
-    def nodes_of(self, domid: int) -> int:
-        return self.tree.nodes_of(domid) + self.owned[domid]
+    def weigh(self, path: str, node: Node | None) -> tuple[int, int]:
+        return self.domid, 0 if node is None else node.size + len(path) + self.mark
+
+    def has_room(self, domid: int, count: int) -> bool:
+        # What it makes itself is counted at its end.
+        return self.tree.owned[domid] < self.accounts.quotas.nodes
+
+    def created(self) -> None:
+        self.made_nodes = True
+
+    def spoil(self) -> None:
+        self.failed = True
 
     def commit(self) -> None:
         """Make the changes true. Raises StoreError: EAGAIN when something it saw changed, ENOSPC, ENOMEM."""
         if self.failed:
             raise StoreError("ENOMEM")
-        for path, generation in self.seen.items():
-            node = self.tree.get(path)
-            if (None if node is None else node.generation) != generation:
-                raise StoreError("EAGAIN")
-        if self.limited:
+        if self.limited and self.made_nodes:
             for domid, more in self.owned.items():
-                if domid and more > 0 and self.tree.nodes_of(domid) + more > MAX_NODES:
+                if domid and self.tree.owned[domid] + more >= self.accounts.quotas.nodes:
                     raise StoreError("ENOSPC")
-        for path in self.modified:
-            self.tree.put(path, self.copies[path])
-        for path, (exact, visible) in self.events.items():
-            self.tree.changed(path, exact, visible)
+        for path, before in self.seen.items():
+            now = self.tree.get(path)
+            if (now and now.generation) != (before and before.generation):
+                raise StoreError("EAGAIN")
+        for path in self.seen:
+            if path in self.modified:
+                self.tree.put(path, self.copies[path])
+        for path, before in self.seen.items():
+            if path in self.events:
+                sights = () if before is None else (before.permissions,)
+                self.tree.changed(path, self.events[path], (*sights, *visible(self.tree, path)))
+
+    def close(self) -> None:
+        """It ended, one way or the other: its copies go."""
+        for path, copy in self.copies.items():
+            domid, weight = self.weigh(path, copy)
+            self.accounts.charge(domid, -weight)
+        self.copies.clear()

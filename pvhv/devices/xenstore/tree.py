@@ -17,12 +17,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
-from pvhv.abi.io.xs_wire import XENSTORE_REL_PATH_MAX
 from pvhv.devices.xenstore.permissions import (
     DOM0,
-    MAX_PERMS,
     OWNER,
     READ,
     WRITE,
@@ -32,11 +31,10 @@ from pvhv.devices.xenstore.permissions import (
     StoreError,
     access,
 )
+from pvhv.devices.xenstore.quotas import Accounts, Quotas
 
 VALID = re.compile(r"/[A-Za-z0-9_@/-]*")
 LOCAL = re.compile(r"/local/domain/\d{1,5}/")
-MAX_NODES = 1000  # of one unprivileged domain
-MAX_NODE_SIZE = 2048  # counted as xenstored counts, with its record's header
 RECORD_HEADER, RECORD_PERMISSION = 24, 8
 
 # What to tell watchers: (path, whether only watches on exactly it hear of it, permissions that let one know).
@@ -44,27 +42,41 @@ Changed = Callable[[str, bool, tuple[Permissions, ...]], None]
 
 
 class Node(NamedTuple):
+    """`names` is the length of its children's names, each with its NUL."""
+
     value: bytes = b""
     children: tuple[str, ...] = ()
     permissions: Permissions = (Permission(0, 0),)
     generation: int = 0
+    names: int = 0
 
     @property
     def owner(self) -> int:
         return self.permissions[0].domid
 
+    @property
     def size(self) -> int:
-        """What it weighs against MAX_NODE_SIZE."""
-        names = sum(len(child) + 1 for child in self.children)
-        return RECORD_HEADER + RECORD_PERMISSION * len(self.permissions) + len(self.value) + names
+        """What it weighs, counted as xenstored counts: with its record's header."""
+        return RECORD_HEADER + RECORD_PERMISSION * len(self.permissions) + len(self.value) + self.names
+
+    def with_child(self, leaf: str) -> Node:
+        """With one more child, the last."""
+        return self._replace(children=(*self.children, leaf), names=self.names + len(leaf) + 1)
+
+    def without_child(self, leaf: str) -> Node:
+        """With one child less."""
+        at = self.children.index(leaf)
+        return self._replace(
+            children=self.children[:at] + self.children[at + 1 :], names=self.names - len(leaf) - 1
+        )
 
 
-def valid(path: str) -> bool:
-    """Whether `path` can be a node's."""
+def valid(path: str, longest: int) -> bool:
+    """Whether `path` can be a node's; `longest` does not count a domain's own part of it."""
     if not VALID.fullmatch(path) or "//" in path or (path.endswith("/") and path != "/"):
         return False
     local = LOCAL.match(path)
-    return len(path) <= XENSTORE_REL_PATH_MAX + (local.end() if local else 0)
+    return len(path) <= longest + (local.end() if local else 0)
 
 
 def parent_of(path: str) -> str:
@@ -82,7 +94,8 @@ def join(path: str, leaf: str) -> str:
 class Layer:
     """Nodes by path, how many each domain owns, and where changes are told."""
 
-    def __init__(self) -> None:
+    def __init__(self, accounts: Accounts) -> None:
+        self.accounts = accounts
         self.owned: Counter[int] = Counter()
 
     def get(self, path: str) -> Node | None:
@@ -96,32 +109,43 @@ class Layer:
         """A change was made that watchers may hear of."""
         raise NotImplementedError
 
+    def weigh(self, path: str, node: Node | None) -> tuple[int, int]:
+        """(whose memory a node takes, how much of it)."""
+        raise NotImplementedError
+
+    def has_room(self, domid: int, count: int) -> bool:
+        """Whether a domain may have so many nodes more."""
+        raise NotImplementedError
+
+    def created(self) -> None:
+        """A node is about to be made."""
+
+    def spoil(self) -> None:
+        """An operation failed half-way, which cannot be undone here: a transaction is lost by it."""
+
     def put(self, path: str, node: Node | None) -> None:
         """`keep`, with the owners' accounts."""
         before = self.get(path)
         if before is not None:
             self.owned[before.owner] -= 1
+            domid, weight = self.weigh(path, before)
+            self.accounts.charge(domid, -weight)
         if node is not None:
             self.owned[node.owner] += 1
+            self.accounts.charge(*self.weigh(path, node))
         self.keep(path, node)
-
-    def nodes_of(self, domid: int) -> int:
-        """How many nodes a domain owns, as far as this layer sees."""
-        return self.owned[domid]
 
 
 class Tree(Layer):
     """The tree itself."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, accounts: Accounts | None = None) -> None:
+        super().__init__(accounts or Accounts(Quotas()))
         self.nodes: dict[str, Node] = {}
         self.generation = 0
         self.on_change: Changed = lambda path, exact, visible: None
-        for path in ("/", "/tool", "/tool/xenstored"):
-            self.put(path, Node())
-        self.put("/", Node(children=("tool",)))
-        self.put("/tool", Node(children=("xenstored",)))
+        for path, children in (("/", ("tool",)), ("/tool", ("xenstored",)), ("/tool/xenstored", ())):
+            self.put(path, Node(children=children, names=sum(len(leaf) + 1 for leaf in children)))
 
     def get(self, path: str) -> Node | None:
         return self.nodes.get(path)
@@ -136,10 +160,16 @@ class Tree(Layer):
     def changed(self, path: str, exact: bool, visible: tuple[Permissions, ...]) -> None:
         self.on_change(path, exact, visible)
 
+    def weigh(self, path: str, node: Node | None) -> tuple[int, int]:
+        return (0, 0) if node is None else (node.owner, node.size + len(path))
+
+    def has_room(self, domid: int, count: int) -> bool:
+        return self.owned[domid] + count <= self.accounts.quotas.nodes
+
 
 def node_at(layer: Layer, caller: Caller, path: str, need: int) -> Node:
     """The node, if the caller has all of `need` on it. Raises StoreError. (get_node)"""
-    if not valid(path):
+    if not valid(path, layer.accounts.quotas.path_max):
         raise StoreError("EINVAL")
     node = layer.get(path)
     if node is not None and access(node.permissions, caller) & need == need:
@@ -205,13 +235,13 @@ def remove(layer: Layer, caller: Caller, path: str) -> None:
 
 def remove_subtree(layer: Layer, path: str) -> None:
     """Take a node out with all below it, whoever owns them; watchers of each hear, the deepest first."""
-    told = [(below, below != path, _visible(layer, below)) for below in reversed(list(walk(layer, path)))]
+    told = [(below, below != path, _visible(layer, below)) for below in _deepest_first(layer, path)]
     for below, _exact, _permissions in told:
         layer.put(below, None)
     above, leaf = parent_of(path), leaf_of(path)
     parent = layer.get(above)
     assert parent is not None, f"{path} has no parent"
-    layer.put(above, parent._replace(children=tuple(child for child in parent.children if child != leaf)))
+    layer.put(above, parent.without_child(leaf))
     for below, exact, permissions in told:
         layer.changed(below, exact, permissions)
 
@@ -227,6 +257,18 @@ def walk(layer: Layer, path: str) -> Iterator[str]:
             waiting.extend(join(path, child) for child in reversed(node.children))
 
 
+def _deepest_first(layer: Layer, path: str) -> list[str]:
+    """The same, children before parents, and siblings in their order."""
+    found, waiting = [], [path]
+    while waiting:
+        at = waiting.pop()
+        node = layer.get(at)
+        if node is not None:
+            found.append(at)
+            waiting.extend(join(at, child) for child in node.children)
+    return found[::-1]
+
+
 def get_permissions(layer: Layer, caller: Caller, path: str) -> Permissions:
     """The node's permissions."""
     return node_at(layer, caller, path, READ).permissions
@@ -234,45 +276,63 @@ def get_permissions(layer: Layer, caller: Caller, path: str) -> Permissions:
 
 def set_permissions(layer: Layer, caller: Caller, path: str, permissions: Permissions) -> None:
     """Replace the node's permissions; only its owner may, and only domain 0 may give it away."""
-    if not caller.privileged and len(permissions) > MAX_PERMS:
-        raise StoreError("ENOSPC")
     node = node_at(layer, caller, path, WRITE | OWNER)
     if not caller.privileged and permissions[0].domid != node.owner:
         raise StoreError("EPERM")
-    before = _visible(layer, path)
+    before = node.permissions
     _put_checked(layer, caller, path, node._replace(permissions=permissions))
-    layer.changed(path, False, (*before, permissions))
+    layer.changed(path, False, (before, *_visible(layer, path)))
 
 
 def _visible(layer: Layer, path: str) -> tuple[Permissions, ...]:
     """The permissions of a node and its parent: who may read either may know of it. (watch_permitted)"""
-    nodes = (layer.get(path), layer.get(parent_of(path)))
-    return tuple(node.permissions for node in nodes if node is not None)
+    if not isinstance(layer, Tree):
+        return ()  # a transaction asks when the change becomes true
+    return visible(layer, path)
+
+
+def visible(tree: Tree, path: str) -> tuple[Permissions, ...]:
+    """Likewise, in the tree itself; nobody may know of what is not there."""
+    node, parent = tree.nodes.get(path), tree.nodes.get(parent_of(path))
+    return () if node is None or parent is None else (node.permissions, parent.permissions)
 
 
 def _put_checked(layer: Layer, caller: Caller, path: str, node: Node) -> None:
-    if not caller.privileged and node.size() >= MAX_NODE_SIZE:
-        raise StoreError("ENOSPC")
+    _check(layer, caller, path, node)
     layer.put(path, node)
 
 
+def _check(layer: Layer, caller: Caller, path: str, node: Node) -> None:
+    """Raises StoreError where a node is too large for who writes it, or too much for who owns it. (write_node)"""
+    if not caller.privileged and node.size >= layer.accounts.quotas.node_size:
+        layer.spoil()
+        raise StoreError("ENOSPC")
+    domid, weight = layer.weigh(path, node)
+    before_domid, before = layer.weigh(path, layer.get(path))
+    if layer.accounts.refuses(domid, weight - (before if before_domid == domid else 0)):
+        layer.spoil()
+        raise StoreError("EIO")
+
+
 def _create(layer: Layer, caller: Caller, path: str, value: bytes) -> None:
-    """Make the node and missing parents; each inherits its parent's permissions. (construct_node)"""
+    """Make the node and missing parents; each inherits its parent's permissions. (create_node)"""
     missing = [path]
     while (parent := layer.get(parent_of(missing[-1]))) is None:
         missing.append(parent_of(missing[-1]))
-    if not caller.privileged and layer.nodes_of(caller.domid) + len(missing) > MAX_NODES:
-        raise StoreError("ENOSPC")
     permissions = parent.permissions
     if not caller.privileged:
         permissions = (Permission(caller.domid, permissions[0].access), *permissions[1:])
-    made = [Node(permissions=permissions, children=(leaf_of(below),)) for below in missing[:-1]]
-    nodes = [Node(value, (), permissions), *made]
-    grown = parent._replace(children=(*parent.children, leaf_of(missing[-1])))
-    if not caller.privileged and any(node.size() >= MAX_NODE_SIZE for node in (grown, *nodes)):
+    # From the node upwards, as they are written; the last one is there already and gets a child.
+    nodes = [(path, Node(value, (), permissions))]
+    for below, above in pairwise(missing):
+        nodes.append((above, Node(permissions=permissions).with_child(leaf_of(below))))
+    if not caller.privileged and not layer.has_room(caller.domid, len(nodes)):
         raise StoreError("ENOSPC")
-    layer.put(parent_of(missing[-1]), grown)
-    for where, node in zip(reversed(missing), reversed(nodes), strict=True):
+    layer.created()
+    nodes.append((parent_of(missing[-1]), parent.with_child(leaf_of(missing[-1]))))
+    for where, node in nodes:
+        _check(layer, caller, where, node)
+    for where, node in reversed(nodes):
         layer.put(where, node)
 
 

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""XS_CONTROL: commands to the store itself, for domain 0's tools.
+
+    check                       whether the tree is whole
+    log on|off                  write each request into the host process's log, or no longer
+    memreport                   write into that log what the store holds
+    print <string>              write that into it
+    quota [set <name> <val>|<domid>]    the limits; change one; what a domain has
+    quota-soft [set <name> <val>]
+    help
+
+Not modelled: live-update and logfile; the store is no process of its own, so a daemon built without them is our model.
+
+Read beside it: tools/xenstore/xenstored_control.c, docs/misc/xenstore.txt (XS_CONTROL).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pvhv.devices.xenstore import quotas, tree
+from pvhv.devices.xenstore.numbers import number_of
+from pvhv.devices.xenstore.permissions import StoreError
+
+if TYPE_CHECKING:
+    from pvhv.devices.xenstore.connection import Connection
+    from pvhv.devices.xenstore.daemon import Xenstore
+
+OK = b"OK\0"
+Rows = tuple[tuple[str, str, str], ...]
+
+
+def perform(store: Xenstore, payload: bytes) -> bytes:
+    """A command and its words. Raises StoreError(EINVAL)."""
+    command, *words = payload.split(b"\0")[:-1] or [b""]
+    handler = COMMANDS.get(command.decode("latin-1"))
+    if handler is None:
+        raise StoreError("EINVAL")
+    return handler[0](store, words)
+
+
+def traced(connection: Connection, kind: int, payload: bytes) -> str:
+    """A request as the log has it."""
+    text = payload.replace(b"\0", b" ").decode("ascii", "backslashreplace")
+    return f"xenstored: domain {connection.domid} asks {kind} ({text})"
+
+
+def do_check(store: Xenstore, words: list[bytes]) -> bytes:
+    if words:
+        raise StoreError("EINVAL")
+    wrong = list(inconsistencies(store))
+    for line in wrong:
+        store.log(f"xenstored: {line}")
+    return OK
+
+
+def inconsistencies(store: Xenstore) -> list[str]:
+    """What is wrong with the tree: nothing, but for mistakes of ours. (check_store)"""
+    nodes = store.tree.nodes
+    reached = set(tree.walk(store.tree, "/"))
+    wrong = [f"{path} is in no directory" for path in nodes if path not in reached]
+    for path in reached:
+        children = nodes[path].children
+        wrong += [f"{path} has no child {leaf}" for leaf in children if tree.join(path, leaf) not in nodes]
+        wrong += [f"{path} has a child twice"] * (len(set(children)) != len(children))
+        wrong += [f"{path} weighs wrong"] * (nodes[path].names != sum(len(leaf) + 1 for leaf in children))
+    return wrong
+
+
+def do_log(store: Xenstore, words: list[bytes]) -> bytes:
+    if words not in ([b"on"], [b"off"]):
+        raise StoreError("EINVAL")
+    store.traces = words == [b"on"]
+    return OK
+
+
+def do_memreport(store: Xenstore, words: list[bytes]) -> bytes:
+    if words:
+        raise StoreError("EINVAL")
+    watches = sum(map(len, store.watches.by_path.values()))
+    store.log(f"xenstored: {len(store.tree.nodes)} nodes, {watches} watches")
+    for domid, count in sorted(store.accounts.memory.items()):
+        store.log(f"xenstored: domain {domid}: {count} bytes")
+    return OK
+
+
+def do_print(store: Xenstore, words: list[bytes]) -> bytes:
+    if len(words) != 1:
+        raise StoreError("EINVAL")
+    store.log(f"xenstored: {words[0].decode('ascii', 'backslashreplace')}")
+    return OK
+
+
+def do_quota(store: Xenstore, words: list[bytes]) -> bytes:
+    if words and words[0] != b"set":
+        return _of_domain(store, words)
+    return _limits(store, words, quotas.HARD)
+
+
+def do_quota_soft(store: Xenstore, words: list[bytes]) -> bytes:
+    if words and words[0] != b"set":
+        raise StoreError("EINVAL")
+    return _limits(store, words, quotas.SOFT)
+
+
+def _limits(store: Xenstore, words: list[bytes], rows: Rows) -> bytes:
+    if not words:
+        lines = [f"{name:<17}: {getattr(store.quotas, field):8} {what}\n" for name, field, what in rows]
+        return "".join(["Quota settings:\n", *lines]).encode() + b"\0"
+    fields = {name.encode(): field for name, field, _what in rows}
+    if len(words) != 3 or words[1] not in fields or not 1 <= number_of(words[2]) < 1 << 31:
+        raise StoreError("EINVAL")
+    setattr(store.quotas, fields[words[1]], number_of(words[2]))
+    return OK
+
+
+def _of_domain(store: Xenstore, words: list[bytes]) -> bytes:
+    if len(words) != 1:
+        raise StoreError("EINVAL")
+    domid = number_of(words[0])
+    known = store.domains.get(domid)
+    if known is None and domid:
+        raise StoreError("ENOENT")
+    connection = None if known is None else known.ring.connection
+    rows = {
+        "nodes": store.tree.owned[domid],
+        "watches": len(connection.watches) if connection else 0,
+        "transactions": len(connection.transactions) if connection else 0,
+        "outstanding": connection.replies_waiting if connection else 0,
+        "memory": store.accounts.memory[domid],
+    }
+    lines = [f"{name:<16}: {count:8}\n" for name, count in rows.items()]
+    return "".join([f"Domain {domid}:\n", *lines]).encode() + b"\0"
+
+
+def do_help(store: Xenstore, words: list[bytes]) -> bytes:
+    if words:
+        raise StoreError("EINVAL")
+    return "".join(f"{name}\t{words}\n" for name, (_handler, words) in COMMANDS.items()).encode() + b"\0"
+
+
+COMMANDS: dict[str, tuple[Callable[[Xenstore, list[bytes]], bytes], str]] = {
+    "check": (do_check, ""),
+    "log": (do_log, "on|off"),
+    "memreport": (do_memreport, ""),
+    "print": (do_print, "<string>"),
+    "quota": (do_quota, "[set <name> <val>|<domid>]"),
+    "quota-soft": (do_quota_soft, "[set <name> <val>]"),
+    "help": (do_help, ""),
+}

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The way of domain 0's tools to the store: the same messages as in a ring, over a stream of bytes.
+
+Each tool has a connection of its own, so a transaction it left open or a watch it set goes with it. It may do
+everything (it is domain 0), and is not hurried: what it does not read yet waits in the connection, where an event
+that is there already is not added again, and only so much is laid out for it ahead.
+
+`feed` and `lay_out` are called on the hypervisor's thread, `take` on any one.
+
+Read beside it: socket_funcs in tools/xenstore/xenstored_core.c.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pvhv.devices.xenstore.connection import TooLong
+from pvhv.devices.xenstore.permissions import DOM0
+from pvhv.devices.xenstore.requests import process
+
+if TYPE_CHECKING:
+    from pvhv.devices.xenstore.daemon import Xenstore
+
+AHEAD = 64 << 10
+
+
+class Socket:
+    """One tool's connection. `wake` is called when there is something to take."""
+
+    def __init__(self, store: Xenstore, wake: Callable[[], None] = lambda: None) -> None:
+        self.store = store
+        self.wake = wake
+        self.connection = store.connect(DOM0, self.lay_out)
+        self.closed = False
+        self._lock = threading.Lock()
+        self._laid_out = bytearray()
+
+    def feed(self, data: bytes) -> None:
+        """Bytes of requests. One that is longer than allowed ends the connection."""
+        if self.closed:
+            return
+        self.connection.incoming += data
+        try:
+            while message := self.connection.take():
+                process(self.store, self.connection, *message)
+        except TooLong:
+            self.close()
+
+    def lay_out(self) -> None:
+        """Make what waits ready to be taken, as far as there is room."""
+        with self._lock:
+            while len(self._laid_out) < AHEAD and (message := self.connection.next_mail()):
+                self._laid_out += message
+        self.wake()
+
+    def take(self) -> bytes:
+        """What is ready. When that was much, more may wait for `lay_out`."""
+        with self._lock:
+            data = bytes(self._laid_out)
+            self._laid_out.clear()
+        return data
+
+    def close(self) -> None:
+        """It goes."""
+        if not self.closed:
+            self.closed = True
+            self.store.disconnect(self.connection)
+            self.wake()
