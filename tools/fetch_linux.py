@@ -1,29 +1,38 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Fetch a stock Linux to run as a guest: Debian's kernel, byte for byte, and an initramfs with busybox.
 
-    python3 tools/fetch_linux.py           fetch it, where this system has apt (Debian, Ubuntu)
+    python3 tools/fetch_linux.py           fetch it, where this system has apt (Debian and what is made of it)
     pvhv create -c examples/debian.cfg     and run it
 
 On any other system, get these two packages by a browser from https://packages.debian.org and hand them over:
 
     python3 tools/fetch_linux.py --kernel linux-image-….deb --busybox busybox-static_….deb
 
-Either may be a plain file as well: a bzImage such as /boot/vmlinuz, a statically linked busybox for x86-64.
+Either may be a plain file as well: a bzImage such as /boot/vmlinuz, a statically linked busybox for x86-64. (The
+kernel's package is the one with its version in its name: linux-image-6.…, or linux-binary-7.… where there is one.)
+
+The newest kernel Debian builds for its stable release, beside the other:
+
+    python3 tools/fetch_linux.py --suite stable-backports --name backports
+    pvhv create -c examples/debian.cfg 'kernel="backports-vmlinuz"'
 
 What is made goes into the user's cache (PVHV_CACHE_DIR, else XDG_CACHE_HOME/pvhv, else the platform's place), where
 domain files find it by name: kernel = "debian-vmlinuz", ramdisk = "debian-initramfs". Nothing is installed, root is
-not needed, and what is there already is not fetched again. Needs nothing but Python 3.11.
+not needed, and what is there already, and whole, is not fetched again. Needs nothing but Python 3.11.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -32,10 +41,15 @@ from pvhv.build.cache import write_whole  # noqa: E402
 from pvhv.toolstack import fetched  # noqa: E402
 from tools.linux import deb, debian, initramfs  # noqa: E402
 from tools.linux.deb import BadPackage  # noqa: E402
+from tools.linux.debian import Archive  # noqa: E402
 
 KERNEL_PACKAGE, BUSYBOX_PACKAGE = "linux-image-amd64", "busybox-static"
-KERNEL_IN_PACKAGE = "boot/vmlinuz-*"
+KERNEL_IN_PACKAGE = ("boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz")
+BACKPORTS, BACKPORTS_SUITE = "backports", "stable-backports"
 X86_64 = 62
+SCRATCH = ".fetch-"
+FORGOTTEN_S = 86_400.0
+INTERRUPTED = 130
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,14 +57,22 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--kernel", type=Path, metavar="FILE", help="a bzImage, or a package with one")
     parser.add_argument("--busybox", type=Path, metavar="FILE", help="a static busybox, or a package with one")
     parser.add_argument("--package", default=KERNEL_PACKAGE, metavar="NAME", help=f"instead of {KERNEL_PACKAGE}")
-    parser.add_argument("--suite", default="", metavar="NAME", help="of apt's, such as bookworm-backports")
+    parser.add_argument("--suite", default="", metavar="NAME", help=f"of Debian's, such as {BACKPORTS_SUITE}")
     parser.add_argument("--name", default="debian", help="what the files' names begin with (debian)")
     given = parser.parse_args(arguments)
     try:
         fetch(given.name, kernel=given.kernel, busybox=given.busybox, package=given.package, suite=given.suite)
-    except (BadPackage, OSError) as error:
-        print(f"fetch_linux: {error}", file=sys.stderr)
+    except BadPackage as error:
+        say(f"fetch_linux: {error}")
+        if debian.is_here() and given.kernel is None and given.busybox is None:
+            say("Without apt, two packages by hand will do: --help says which (--kernel, --busybox)")
         return 1
+    except OSError as error:
+        say(f"fetch_linux: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+        return 1
+    except KeyboardInterrupt:
+        say("fetch_linux: interrupted; what was there is as it was")
+        return INTERRUPTED
     return 0
 
 
@@ -68,30 +90,42 @@ def fetch(
     directory: Path | None = None,
 ) -> tuple[Path, Path]:
     """Have kernel and initramfs there; where they are. Raises BadPackage, OSError."""
-    place = directory or fetched.directory()
-    if place is None:
-        raise BadPackage("there is no cache directory: set PVHV_CACHE_DIR to one")
-    place.mkdir(parents=True, exist_ok=True)
+    place = _place(directory)
     if not debian.is_here() and (kernel is None or busybox is None):
         if (have := _have(place, name)) is not None:
             say(f"{name} is there; without apt nothing newer can be looked for")
             return have
         raise BadPackage(f"there is no apt here, so the packages have to come another way.\n\n{_by_hand()}")
-    with tempfile.TemporaryDirectory(dir=place, prefix=".fetch-") as scratch:
-        image = _one(place, Path(scratch), Piece(f"{name}-vmlinuz", package, KERNEL_IN_PACKAGE, _kernel), kernel, suite)
-        root = _one(place, Path(scratch), Piece(f"{name}-initramfs", *BUSYBOX), busybox)
+    with tempfile.TemporaryDirectory(dir=place, prefix=SCRATCH) as directory_of_this_time:
+        scratch = Path(directory_of_this_time)
+        archive = Archive(scratch / "apt", suite, say)
+        image = _one(place, scratch, Piece(f"{name}-vmlinuz", package, KERNEL_IN_PACKAGE, _kernel), archive, kernel)
+        if suite:
+            archive = Archive(scratch / "apt", "", say)
+        root = _one(place, scratch, Piece(f"{name}-initramfs", *BUSYBOX), archive, busybox)
     say(f"{image}\n{root}")
     return image, root
 
 
 def fetch_grub(directory: Path | None = None) -> Path:
     """GRUB's own image for paravirtual domains: a guest that is no Linux. Raises BadPackage, OSError."""
+    place = _place(directory)
+    if not debian.is_here():
+        raise BadPackage("GRUB is fetched by apt, and there is none here")
+    with tempfile.TemporaryDirectory(dir=place, prefix=SCRATCH) as scratch:
+        return _one(place, Path(scratch), Piece("grub-xen", *GRUB), Archive(Path(scratch) / "apt", "", say))
+
+
+def _place(directory: Path | None) -> Path:
+    """Where it all goes; what an earlier run left there half done is taken away."""
     place = directory or fetched.directory()
-    if place is None or not debian.is_here():
-        raise BadPackage("GRUB is fetched by apt, into a cache")
+    if place is None:
+        raise BadPackage("there is no cache directory: set PVHV_CACHE_DIR to one")
     place.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=place, prefix=".fetch-") as scratch:
-        return _one(place, Path(scratch), Piece("grub-xen", *GRUB))
+    for left in place.glob(f"{SCRATCH}*"):
+        if time.time() - left.stat().st_mtime > FORGOTTEN_S:
+            shutil.rmtree(left, ignore_errors=True)
+    return place
 
 
 class Piece(NamedTuple):
@@ -102,32 +136,43 @@ class Piece(NamedTuple):
 
     name: str
     package: str
-    pattern: str
+    patterns: tuple[str, ...]
     make: Callable[[bytes, Path], bytes]
     recipe: str = ""
 
 
-def _one(place: Path, scratch: Path, piece: Piece, given: Path | None = None, suite: str = "") -> Path:
-    """Make a piece, unless it is there and made of the same."""
+def _one(place: Path, scratch: Path, piece: Piece, archive: Archive, given: Path | None = None) -> Path:
+    """Make a piece, unless it is there, whole, and made of the same."""
     made, record = place / piece.name, place / f"{piece.name}.json"
+    asked = {"package": piece.package, "suite": archive.suite}
+    known = _read(record)
+    whole = made.is_file() and known.get("sha256") == hashlib.sha256(made.read_bytes()).hexdigest()
     if given is not None:
         found = given.stat()
-        source = f"{given.absolute()} {found.st_size} {found.st_mtime_ns}"
+        asked, source = {"file": str(given.absolute())}, f"{found.st_size} bytes, {found.st_mtime_ns}"
     else:
-        wanted = debian.look_up(debian.kernel_package(piece.package, suite), suite)
-        source = wanted.file
-    recipe = {"source": source, "made by": piece.recipe}
-    if made.is_file() and _read(record) == recipe:
-        say(f"{made.name} is up to date ({source.split('/')[-1]})")
+        try:
+            source = archive.find(piece.package).file
+        except BadPackage as error:
+            if not whole or known.get("asked") != asked:
+                raise
+            say(f"{made.name} is there; whether there is a newer one cannot be told ({error})")
+            return made
+    if whole and (known.get("asked"), known.get("source"), known.get("recipe")) == (asked, source, piece.recipe):
+        say(f"{made.name} is up to date ({known['source'] if given is None else given})")
         return made
+    by_hand = given is not None
     if given is None:
-        given = debian.download(wanted, scratch, say, suite)
+        given = archive.download(piece.package, scratch)
+        source = given.name
     say(f"unpacking {given.name}")
-    data = deb.extract(given, piece.pattern)[1] if deb.is_deb(given) else given.read_bytes()
+    data = deb.extract(given, *piece.patterns, whole=by_hand)[1] if deb.is_deb(given) else given.read_bytes()
     data = piece.make(data, given)
     record.unlink(missing_ok=True)
     write_whole(made, data)
-    write_whole(record, json.dumps(recipe, indent=1).encode())
+    digest = hashlib.sha256(data).hexdigest()
+    written = {"asked": asked, "source": source, "recipe": piece.recipe, "sha256": digest}
+    write_whole(record, json.dumps(written, indent=1).encode())
     return made
 
 
@@ -154,11 +199,12 @@ def _have(place: Path, name: str) -> tuple[Path, Path] | None:
     return (kernel, ramdisk) if kernel.is_file() and ramdisk.is_file() else None
 
 
-def _read(record: Path) -> object:
+def _read(record: Path) -> dict[str, Any]:
     try:
-        return json.loads(record.read_bytes())
+        known = json.loads(record.read_bytes())
     except (OSError, ValueError):
-        return None
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 def _by_hand() -> str:
@@ -168,8 +214,8 @@ def _by_hand() -> str:
     return __doc__[start : __doc__.index("What is made goes")].rstrip()
 
 
-BUSYBOX = (BUSYBOX_PACKAGE, "*bin/busybox", _initramfs, initramfs.RECIPE)
-GRUB = ("grub-xen-host", "usr/lib/grub-xen/grub-x86_64-xen.bin", _kernel)
+BUSYBOX = (BUSYBOX_PACKAGE, ("*bin/busybox",), _initramfs, initramfs.RECIPE)
+GRUB = ("grub-xen-host", ("usr/lib/grub-xen/grub-x86_64-xen.bin",), _kernel)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import io
+import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -19,10 +23,11 @@ from tools import fetch_linux
 from tools.linux import deb, debian, initramfs
 from tools.linux.cpio import Archive
 from tools.linux.deb import BadPackage
-from tools.linux.debian import Package
+from tools.linux.debian import Apt, Package, Release, source_line
 
 BUSYBOX = b"\x7fELF\2\1\1" + bytes(11) + b"\x3e\0" + b"a static busybox"
 KERNEL = bytes(0x202) + b"HdrS" + b"a kernel"
+needs_apt = pytest.mark.skipif(shutil.which("apt-get") is None, reason="no apt here: it is Debian's way to packages")
 
 
 class Read(NamedTuple):
@@ -111,6 +116,13 @@ def test_a_file_out_of_a_package(tmp_path: Path) -> None:
         made.write_bytes(whole[:cut])
         with pytest.raises(BadPackage, match="damaged"):
             deb.extract(made, "boot/vmlinuz-*")
+    for packing in ("xz", "gz"):  # one byte of it is another
+        made = make_deb(tmp_path / "p.deb", {"boot/vmlinuz-6.1": KERNEL + os.urandom(4096)}, packing)
+        changed = bytearray(made.read_bytes())
+        changed[-2000] ^= 1
+        made.write_bytes(changed)
+        with pytest.raises(BadPackage, match="damaged"):
+            deb.extract(made, "boot/vmlinuz-*", whole=True)
     made.write_bytes(b"no package")
     with pytest.raises(BadPackage, match="not a Debian package"):
         deb.extract(made, "*")
@@ -119,14 +131,19 @@ def test_a_file_out_of_a_package(tmp_path: Path) -> None:
 def test_what_apt_says() -> None:
     shown = "Package: linux-image-amd64\nDepends: foo (>= 1), linux-image-6.1.0-9-amd64 (= 6.1.27-1) | bar\nSize: 1\n"
     assert debian.kernel_of(shown, "linux-image-amd64") == "linux-image-6.1.0-9-amd64"
-    for name in ("linux-image-6.1.0-9-amd64", "busybox-static"):
-        assert debian.kernel_package(name) == name
+    assert debian.kernel_of("Depends: kmod, linux-base (>= 4.3)\n", "linux-image-6.1.0-9-amd64").endswith("-9-amd64")
+    split = "Depends: dracut | linux-initramfs-tool, linux-base-7.2 (= 7.2), linux-binary-7.2 (= 7.2)\n"
+    assert debian.kernel_of(split, "linux-image-7.2") == "linux-binary-7.2"
     with pytest.raises(BadPackage, match="no package with a kernel"):
         debian.kernel_of("Depends: linux-base\n", "x")
     uri = "W: something\n'http://deb.example/l.deb' l_6.1_amd64.deb 70550672 SHA256:00\n"
     assert debian.parse_uri(uri, "l") == Package("l", "l_6.1_amd64.deb", 70550672)
     with pytest.raises(BadPackage, match="where l would come from"):
         debian.parse_uri("", "l")
+    security = Release("http://deb.example/debian-security/", "stable-security", "trixie-security", "Debian")
+    mirror = Release("http://near.example/debian/", "stable", "trixie", "Debian")
+    assert " http://near.example/debian/ stable-backports main" in source_line("stable-backports", [security, mirror])
+    assert f" {debian.MIRROR} trixie main" in source_line("trixie", [security])
 
 
 class Archives:
@@ -136,11 +153,16 @@ class Archives:
         self.version = "1"
         self.fetched: list[str] = []
         monkeypatch.setattr(debian, "is_here", lambda: True)
-        monkeypatch.setattr(debian, "kernel_package", lambda meta, suite="": meta.replace("-amd64", "-6"))
-        monkeypatch.setattr(debian, "look_up", lambda name, suite="": Package(name, f"{name}_{self.version}.deb", 1))
-        monkeypatch.setattr(debian, "download", self.download)
+        monkeypatch.setattr(Apt, "find", lambda _apt, name: self.find(name))
+        monkeypatch.setattr(Apt, "download", self.download)
 
-    def download(self, package: Package, directory: Path, say: object, suite: str = "") -> Path:
+    def find(self, name: str) -> Package:
+        if not self.version:
+            raise BadPackage("nobody knows")
+        name = name.replace("-amd64", "-6")
+        return Package(name, f"{name}_{self.version}.deb", 1)
+
+    def download(self, package: Package, directory: Path, say: object) -> Path:
         self.fetched.append(package.file)
         files = {"boot/vmlinuz-6": KERNEL + self.version.encode(), "bin/busybox": BUSYBOX}
         return make_deb(directory / package.file, files)
@@ -166,9 +188,111 @@ def test_fetched_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch_linux, "BUSYBOX", (*fetch_linux.BUSYBOX[:3], "another recipe"))
     fetch_linux.fetch()
     assert archives.fetched[4:] == ["busybox-static_2.deb"] and root.is_file()
+    kernel.write_bytes(kernel.read_bytes()[:-1])  # as a disk leaves it that was full, or is old
+    fetch_linux.fetch()
+    assert kernel.read_bytes() == KERNEL + b"2" and archives.fetched[5:] == ["linux-image-6_2.deb"]
     assert sorted(path.name for path in place.iterdir()) == [
         "debian-initramfs", "debian-initramfs.json", "debian-vmlinuz", "debian-vmlinuz.json",
     ]  # fmt: skip
+
+
+@needs_apt
+class TestWithApt:
+    """apt itself, with an archive of two packages in a directory, and none of the system's lists."""
+
+    @pytest.fixture(autouse=True)
+    def archive(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.directory, self.state = tmp_path / "archive", tmp_path / "apt"
+        for made in (self.directory, self.state / "lists" / "partial", self.state / "cache" / "archives" / "partial"):
+            made.mkdir(parents=True)
+        self.publish("1")
+        (self.state / "sources.list").write_text(f"deb [trusted=yes arch=amd64] copy:{self.directory} ./\n")
+        options = {
+            "Dir::Etc::sourcelist": self.state / "sources.list", "Dir::Etc::sourceparts": "/dev/null",
+            "Dir::State::lists": self.state / "lists", "Dir::Cache": self.state / "cache",
+        }  # fmt: skip
+        (self.state / "apt.conf").write_text("".join(f'{name} "{value}";\n' for name, value in options.items()))
+        monkeypatch.setenv("APT_CONFIG", str(self.state / "apt.conf"))
+
+    def publish(self, version: str) -> None:
+        for old in self.directory.glob("*.deb"):
+            old.unlink()
+        kernel, files = f"linux-image-{version}", {f"boot/vmlinuz-{version}": KERNEL + version.encode()}
+        index = [self.entry(make_deb(self.directory / f"{kernel}.deb", files), kernel, version)]
+        index.append(self.entry(make_deb(self.directory / "meta.deb", {}), "linux-image-amd64", version, kernel))
+        index.append(
+            self.entry(make_deb(self.directory / "b.deb", {"bin/busybox": BUSYBOX}), "busybox-static", version)
+        )
+        (self.directory / "Packages").write_text("\n".join(index))
+
+    def entry(self, file: Path, name: str, version: str, depends: str = "") -> str:
+        data = file.read_bytes()
+        return (
+            f"Package: {name}\nVersion: {version}\nArchitecture: amd64\nFilename: {file.name}\nSize: {len(data)}\n"
+            f"SHA256: {hashlib.sha256(data).hexdigest()}\n" + (f"Depends: {depends}\n" if depends else "")
+        )
+
+    def test_lists_are_fetched_where_there_are_none(self, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert fetch_linux.main([]) == 0
+        said = capsys.readouterr().err
+        assert "asking the archive itself" in said and "fetching the list of packages" in said
+        assert (place / "debian-vmlinuz").read_bytes() == KERNEL + b"1"
+        assert not list((self.state / "lists").glob("*Packages*")), "the system's own lists are not ours to change"
+        assert not list(place.glob(".fetch-*"))
+
+    def test_what_old_lists_name_is_gone(self, place: Path) -> None:
+        Apt().update()
+        assert list((self.state / "lists").glob("*Packages*"))
+        self.publish("2")
+        assert fetch_linux.main([]) == 0 and (place / "debian-vmlinuz").read_bytes() == KERNEL + b"2"
+
+    def test_a_download_that_is_not_what_was_listed(self, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        good = self.directory / "linux-image-1.deb"
+        whole = good.read_bytes()
+        for wrong in (whole[:-1] + b"?", whole[: len(whole) // 2]):
+            good.write_bytes(wrong)
+            assert fetch_linux.main([]) == 1
+            said = capsys.readouterr().err
+            assert "could not fetch linux-image-1" in said and ("Hash Sum mismatch" in said or "size" in said), said
+            assert not list(place.iterdir())
+        good.write_bytes(whole)
+        assert fetch_linux.main([]) == 0
+
+    def test_nobody_there(self, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.directory.rename(self.directory.with_name("away"))
+        assert fetch_linux.main([]) == 1
+        said = capsys.readouterr().err
+        assert "apt-get" in said and "--kernel" in said and "Traceback" not in said  # what else there is to do
+        self.directory.with_name("away").rename(self.directory)
+        assert fetch_linux.main([]) == 0
+        self.directory.rename(self.directory.with_name("away"))
+        assert fetch_linux.main([]) == 0 and "cannot be told" in capsys.readouterr().err  # what is there will do
+
+
+def test_interrupted_and_a_full_disk(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archives = Archives(monkeypatch)
+    fetch_linux.fetch()
+    kept = {path.name: path.read_bytes() for path in place.iterdir()}
+    archives.version = "2"
+
+    def full(path: Path, _content: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    def interrupted(*_arguments: object, **_more: object) -> bytes:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(deb, "extract", interrupted)
+        assert fetch_linux.main([]) == 130 and "interrupted" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in place.iterdir()} == kept
+    with monkeypatch.context() as patch:
+        patch.setattr(fetch_linux, "write_whole", full)
+        assert fetch_linux.main([]) == 1
+        assert "No space left on device" in capsys.readouterr().err
+    fetch_linux.fetch()
+    assert (place / "debian-vmlinuz").read_bytes() == KERNEL + b"2"
 
 
 def test_by_hand(

@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import fnmatch
 import io
+import lzma
 import shutil
 import subprocess
 import tarfile
+import zlib
 from pathlib import Path
 
 AR_MAGIC = b"!<arch>\n"
 AR_HEADER = 60
+PIECE = 1 << 20
 
 
 class BadPackage(Exception):
@@ -31,19 +34,25 @@ def is_deb(path: Path) -> bool:
         return file.read(len(AR_MAGIC)) == AR_MAGIC
 
 
-def extract(path: Path, pattern: str) -> tuple[str, bytes]:
-    """The first file whose path (without a leading "./") matches: its path and its bytes."""
+def extract(path: Path, *patterns: str, whole: bool = False) -> tuple[str, bytes]:
+    """The first file whose path (without a leading "./") matches one of the patterns: its path and its bytes.
+
+    With `whole` the package is read to its end, where the check sums of its packing are, rather than to that file's:
+    for a package nobody else has checked."""
     try:
         with tarfile.open(fileobj=_data(path), mode="r:*") as tar:
             for member in tar:
                 name = member.name.removeprefix("./")
-                if member.isfile() and fnmatch.fnmatchcase(name, pattern):
+                if member.isfile() and any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
                     file = tar.extractfile(member)
                     assert file is not None
-                    return name, file.read()
-    except (tarfile.TarError, EOFError, OSError) as error:
+                    data = file.read()
+                    while whole and tar.fileobj is not None and tar.fileobj.read(PIECE):
+                        pass
+                    return name, data
+    except (tarfile.TarError, EOFError, OSError, lzma.LZMAError, zlib.error) as error:
         raise BadPackage(f"{path} is damaged: {error}") from None
-    raise BadPackage(f"{path} has no {pattern} in it")
+    raise BadPackage(f"{path} has no {' or '.join(patterns)} in it")
 
 
 def _data(path: Path) -> io.BytesIO:

@@ -2,10 +2,17 @@
 """Packages from Debian's archive, by apt itself: which there are, and the files of them.
 
 `apt-get download` needs no root and installs nothing; it checks what it fetches against the archive's signatures. All
-that is decided here is which package holds the kernel: linux-image-amd64 is a name for whichever is the newest, and
-depends on it.
+that is decided here is which package holds the kernel (linux-image-amd64 is a name for whichever is the newest, and
+leads to it over one or two others), and which lists apt goes by:
 
-Not modelled: other architectures than amd64, archives apt does not know of.
+- the system's own, as far as they go;
+- where they do not (there are none, as in a fresh container; they are old, and what they name is gone; they know no
+  such suite), lists that are fetched into a directory of ours, from the same mirror, checked with the same keys. That
+  needs no root either, and changes nothing of the system's.
+
+Not modelled: other architectures than amd64.
+
+Read beside it: apt-get(8), apt.conf(5), apt's "indextargets" (acquire-additional-files in its documentation).
 """
 
 from __future__ import annotations
@@ -15,16 +22,20 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from tools.linux.deb import BadPackage
 
 HEARTBEAT_S = 2.0
-KERNEL_NAME = re.compile(r"linux-image-\d\S*")
+PATIENCE_S = 20  # with a mirror that does not answer
+KERNEL_NAME = re.compile(r"linux-(image|binary)-\d\S*")
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+MIRROR = "http://deb.debian.org/debian/"  # where apt knows no other
 
 Say = Callable[[str], None]
+Answer = TypeVar("Answer")
 
 
 class Package(NamedTuple):
@@ -40,29 +51,159 @@ def is_here() -> bool:
     return shutil.which("apt-get") is not None
 
 
-def kernel_package(meta: str, suite: str = "") -> str:
-    """The package `meta` depends on that holds a kernel; any other name stays as it is."""
-    if KERNEL_NAME.fullmatch(meta) or not meta.startswith("linux-image"):
-        return meta
-    shown = _ask(["apt-cache", *_suite(suite), "show", "--no-all-versions", f"{meta}{'/' + suite if suite else ''}"])
-    return kernel_of(shown, meta)
+class Apt:
+    """apt, asked with these options every time."""
+
+    def __init__(self, *options: str) -> None:
+        self.options = options
+
+    def find(self, name: str) -> Package:
+        """The candidate of a package; of the one with the kernel, where `name` leads to one."""
+        if name.startswith("linux-image"):
+            name = self._kernel(name)
+        return parse_uri(self._ask("apt-get", "download", "--print-uris", name), name)
+
+    def _kernel(self, name: str) -> str:
+        while (leads_to := kernel_of(self._ask("apt-cache", "show", "--no-all-versions", name), name)) != name:
+            name = leads_to
+        return name
+
+    def download(self, package: Package, directory: Path, say: Say) -> Path:
+        """Fetch it into `directory`; where it is then."""
+        command = ["apt-get", *self.options, *_unsandboxed(), "-q=2", "download", package.name]
+        before = set(directory.iterdir())
+        say(f"fetching {package.name} ({package.size / 1048576:.1f} MiB)")
+        with (directory / "apt.log").open("w+") as log:
+            process = subprocess.Popen(command, cwd=directory, stdout=log, stderr=subprocess.STDOUT, env=_environment())
+            try:
+                told = time.monotonic()
+                while process.poll() is None:
+                    time.sleep(0.05)
+                    if time.monotonic() - told >= HEARTBEAT_S:
+                        told = time.monotonic()
+                        there = sum(path.stat().st_size for path in _files(directory))
+                        say(f"fetching {package.name}: {there >> 20} of {package.size >> 20} MiB")
+            finally:
+                process.kill()
+                process.wait()
+            log.seek(0)
+            said = log.read()
+        made = [path for path in _files(directory) if path.suffix == ".deb" and path not in before]
+        if process.returncode or not made:
+            raise BadPackage(f"apt-get could not fetch {package.name}:\n{said.strip()}")
+        return made[0]
+
+    def update(self) -> None:
+        """Have apt fetch its lists. Raises BadPackage where it cannot, or not all of them."""
+        self._ask("apt-get", *_unsandboxed(), "-q=2", "-o", "APT::Update::Error-Mode=any", "update")
+
+    def _ask(self, program: str, *words: str) -> str:
+        command = [program, *self.options, *words]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False, env=_environment())
+        except OSError as error:
+            raise BadPackage(f"{program} does not run: {error.strerror}") from None
+        if done.returncode:
+            why = [line for line in done.stderr.splitlines() if line.startswith(("E:", "W:"))]
+            raise BadPackage(f"{program} {' '.join(words)}: {why[0] if why else done.stderr.strip() or 'it failed'}")
+        return done.stdout
 
 
-def kernel_of(shown: str, meta: str) -> str:
-    """Likewise, out of what `apt-cache show` says of it."""
+class Archive:
+    """Debian's archive by whichever lists answer. `place` is where lists of our own are kept."""
+
+    def __init__(self, place: Path, suite: str, say: Say) -> None:
+        self.place, self.suite, self.say = place, suite, say
+        self.apt: Apt | None = None  # None: none was asked yet
+        self.ours = False
+
+    def find(self, name: str) -> Package:
+        """A package as the lists have it."""
+        return self._asked(lambda apt: apt.find(name))
+
+    def download(self, name: str, directory: Path) -> Path:
+        """The file of a package; a newer one than was found, where that one is gone from the archive."""
+        return self._asked(lambda apt: apt.download(apt.find(name), directory, self.say))
+
+    def _asked(self, question: Callable[[Apt], Answer]) -> Answer:
+        if self.apt is None:
+            self.apt = self._systems()
+        if self.apt is not None and not self.ours:
+            try:
+                return question(self.apt)
+            except BadPackage as failure:
+                self.say(f"{failure}\nasking the archive itself what it has")
+        if not self.ours:
+            self.apt, self.ours = self._own(), True
+        assert self.apt is not None
+        return question(self.apt)
+
+    def _systems(self) -> Apt | None:
+        """By the system's lists; None where they do not have the suite."""
+        if not self.suite:
+            return Apt()
+        known = any(self.suite in (release.suite, release.codename) for release in releases())
+        return Apt("-t", self.suite) if known else None
+
+    def _own(self) -> Apt:
+        """By lists of ours, fetched now."""
+        self.place.mkdir(parents=True, exist_ok=True)
+        for name in ("lists/partial", "cache/archives/partial"):
+            (self.place / name).mkdir(parents=True, exist_ok=True)
+        options = [
+            f"Dir::State::lists={self.place / 'lists'}", f"Dir::Cache={self.place / 'cache'}",
+            "Acquire::Languages=none", f"Acquire::http::Timeout={PATIENCE_S}", "Acquire::Retries=1",
+        ]  # fmt: skip
+        if self.suite:
+            sources = self.place / f"{self.suite}.list"
+            sources.write_text(source_line(self.suite, releases()))
+            options += [f"Dir::Etc::sourcelist={sources}", "Dir::Etc::sourceparts=/dev/null"]
+        apt = Apt(*(word for option in options for word in ("-o", option)))
+        self.say(f"fetching the list of packages{' of ' + self.suite if self.suite else ''}")
+        apt.update()
+        return apt
+
+
+class Release(NamedTuple):
+    """A release of some archive that the system's apt goes by."""
+
+    uri: str
+    suite: str
+    codename: str
+    origin: str
+
+
+def releases() -> list[Release]:
+    """Those of the system's apt; none where it has no lists yet."""
+    wanted = "$(REPO_URI)|$(SUITE)|$(CODENAME)|$(ORIGIN)"
+    try:
+        said = Apt()._ask("apt-get", "indextargets", "--format", wanted, "Created-By: Packages")
+    except BadPackage:
+        return []
+    return [Release(*line.split("|")) for line in said.splitlines() if line.count("|") == 3]
+
+
+def source_line(suite: str, known: Sequence[Release]) -> str:
+    """A line of sources.list for a suite of Debian's: on the mirror the system uses, with Debian's own keys."""
+    mirrors = [release.uri for release in known if release.origin == "Debian" and "security" not in release.uri]
+    keys = f" signed-by={KEYRING}" if KEYRING.exists() else ""
+    return f"deb [arch=amd64{keys}] {(mirrors or [MIRROR])[0]} {suite} main\n"
+
+
+def kernel_of(shown: str, name: str) -> str:
+    """The package that `name` leads to on the way to the kernel, by what `apt-cache show` says; `name` at the end."""
+    found: list[str] = []
     for line in shown.splitlines():
         if line.startswith("Depends:"):
-            for wanted in re.split(r"[,|]", line.partition(":")[2]):
-                name = wanted.split()[0] if wanted.split() else ""
-                if KERNEL_NAME.fullmatch(name):
-                    return name
-    raise BadPackage(f"{meta} depends on no package with a kernel")
-
-
-def look_up(name: str, suite: str = "") -> Package:
-    """The candidate of a package."""
-    said = _ask(["apt-get", *_suite(suite), "download", "--print-uris", name])
-    return parse_uri(said, name)
+            words = (wanted.split() for wanted in re.split(r"[,|]", line.partition(":")[2]))
+            found += [word[0] for word in words if word and KERNEL_NAME.fullmatch(word[0]) and word[0] != name]
+    # linux-image-6.1.0-9-amd64 has the kernel itself; linux-image-7.2.11+deb13-amd64 has it in a linux-binary-...
+    found.sort(key=lambda package: not package.startswith("linux-binary"))
+    if found:
+        return found[0]
+    if KERNEL_NAME.fullmatch(name):
+        return name
+    raise BadPackage(f"{name} depends on no package with a kernel")
 
 
 def parse_uri(said: str, name: str) -> Package:
@@ -74,28 +215,9 @@ def parse_uri(said: str, name: str) -> Package:
     raise BadPackage(f"apt does not say where {name} would come from")
 
 
-def download(package: Package, directory: Path, say: Say, suite: str = "") -> Path:
-    """Fetch it into `directory`; where it is then."""
-    command = ["apt-get", *_suite(suite), "-q=2", *_unsandboxed(), "download", package.name]
-    before = set(directory.iterdir())
-    process = subprocess.Popen(command, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    say(f"fetching {package.name} ({package.size / 1048576:.1f} MiB)")
-    told = time.monotonic()
-    while process.poll() is None:
-        time.sleep(0.05)
-        if time.monotonic() - told >= HEARTBEAT_S:
-            told = time.monotonic()
-            there = sum(path.stat().st_size for path in set(directory.iterdir()) - before if path.is_file())
-            say(f"fetching {package.name}: {there >> 20} of {package.size >> 20} MiB")
-    said = process.stdout.read() if process.stdout else ""
-    made = [path for path in set(directory.iterdir()) - before if path.suffix == ".deb"]
-    if process.returncode or not made:
-        raise BadPackage(f"apt-get could not fetch {package.name}:\n{said.strip()}")
-    return made[0]
-
-
-def _suite(suite: str) -> list[str]:
-    return ["-t", suite] if suite else []
+def _files(directory: Path) -> list[Path]:
+    """The files under a directory from which a process may take some away meanwhile."""
+    return [path for path in directory.rglob("*") if path.is_file()]
 
 
 def _unsandboxed() -> list[str]:
@@ -104,12 +226,5 @@ def _unsandboxed() -> list[str]:
     return ["-o", "APT::Sandbox::User=root"] if getuid and getuid() == 0 else []
 
 
-def _ask(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"})
-    if done.returncode:
-        why = done.stderr.strip().splitlines()
-        raise BadPackage(
-            f"{' '.join(command)}: {why[-1] if why else 'it failed'}\n"
-            "Does apt know the archive? `apt-get update` (as root) asks it anew."
-        )
-    return done.stdout
+def _environment() -> dict[str, str]:
+    return {**os.environ, "LC_ALL": "C"}
