@@ -13,11 +13,13 @@ entries were taken and whether the next one is half done itself. Dropping a tabl
 long as well, so it is put into `deferred`, the vCPU's Xen-style old_guest_table, and worked off before that vCPU's
 next page-table operation.
 
-Not modelled: linear (self-referencing) page tables, as in a Xen built without CONFIG_PV_LINEAR_PT; superpages, which
-Xen denies PV guests too; the U and G bits Xen adds to kernel entries, because our guest kernels run at CPL 1; code that
-is changed through the one writable mapping its frame had before it was made executable (see `made_executable`): of such
-stores the engine sees the first after a TLB flush, so that mapping has to be closed, or flushed, before what was
-written is run; and bytes that were others for a while, were run so, and are the old ones again when they are mapped.
+An entry may also name a table of its own level, under the rules of pvhv.core.linear.
+
+Not modelled: superpages, which Xen denies PV guests too; the U and G bits Xen adds to kernel entries, because our guest
+kernels run at CPL 1; code that is changed through the one writable mapping its frame had before it was made executable
+(see `made_executable`): of such stores the engine sees the first after a TLB flush, so that mapping has to be closed,
+or flushed, before what was written is run; and bytes that were others for a while, were run so, and are the old ones
+again when they are mapped.
 
 Read beside it: xen/arch/x86/mm.c, promote_*_table, demote_*_table, mod_*_entry, get_page_from_*.
 """
@@ -45,6 +47,7 @@ from pvhv.core.frames import (
     WRITABLE,
     FrameTable,
 )
+from pvhv.core.linear import LinearTables
 
 PRESENT, RW, USER, PWT, PCD, ACCESSED, DIRTY, PAT_PSE, GLOBAL = (1 << bit for bit in range(9))
 GNTTAB = 1 << 62  # software bit: this L1 entry was made by a grant map and may be removed by a grant unmap only
@@ -91,6 +94,7 @@ class PageTables:
     def __init__(self, frames: FrameTable) -> None:
         self.frames = frames
         self.words = frames.ram.words
+        self.linear = LinearTables(frames)
         self.partial: dict[int, tuple[int, bool]] = {}  # mfn -> (entries taken, whether the next one is half done)
         self.digests: dict[int, int] = {}  # mfn -> hash of its bytes when it was last made executable
         self.deferred = Deferred()
@@ -133,13 +137,18 @@ class PageTables:
     def type_changes(self, mfn: int) -> None:
         """Before a frame changes its type, no stale translation may still reach it as the old one."""
         self.flush_before_reuse()
-        if self.frames.code[mfn]:
+        if self.frames.code[mfn] or self._ran_as_code(mfn):
             self.frames.code[mfn] = CODE_STALE
+
+    def _ran_as_code(self, mfn: int) -> bool:
+        """Whether a frame may have been executed while it was a table, as only a linear mapping lets one do."""
+        frames, owners = self.frames, self.linear.owners
+        return bool(owners) and frames.owner[mfn] in owners and L1 <= frames.types[mfn] & TYPE_MASK <= L4
 
     def frame_freed(self, mfn: int, owner: int, count: int = 1) -> None:
         """The last reference went: nothing may remember the frame (of several neighbours, no code is known)."""
         self.flush_before_reuse()
-        if self.frames.code[mfn]:
+        if self.frames.code[mfn] or self._ran_as_code(mfn):
             self.forget_code(mfn)
             self.frames.code[mfn] = CODE_NONE
             self.digests.pop(mfn, None)
@@ -250,9 +259,9 @@ class PageTables:
 
     # -- L2, L3, L4 ------------------------------------------------------------------------------------------------
     def get_upper_entry(
-        self, entry: int, level: int, owner: int, preemptible: bool, resumed: bool = False, retain: bool = False
+        self, entry: int, table: int, level: int, preemptible: bool, resumed: bool = False, retain: bool = False
     ) -> None:
-        """Take the next lower table a present L2..L4 entry names.
+        """Take the next lower table a present entry of an L2..L4, `table`, names, or one of the same level.
 
         `resumed` says that an earlier try was put aside and already holds the reference; `retain` that it shall be
         held should this one be put aside.
@@ -261,12 +270,16 @@ class PageTables:
             raise HypercallError(Errno.EINVAL)
         mfn = (entry & ADDRESS) >> 12
         frames = self.frames
+        owner = frames.owner[table]
         if not resumed and not frames.get_page(mfn, owner):
             raise HypercallError(Errno.EINVAL)
         try:
             frames.get_page_type(mfn, level - 1, preemptible)
         except (HypercallError, Interrupted, Restart) as failure:
             half_done = isinstance(failure, ValidationFailed) and failure.mfn == mfn
+            if frames.types[mfn] & TYPE_MASK == level and self.linear.take(entry, table, level, owner):
+                frames.put_page(mfn)  # that took its own
+                return
             kept = half_done or (retain and isinstance(failure, Restart))
             if not resumed and not kept:
                 frames.put_page(mfn)
@@ -275,9 +288,18 @@ class PageTables:
     def put_upper_entry(self, entry: int, table: int, resumed: bool = False) -> None:
         """Drop the lower table a present L2..L4 entry names. May raise Restart or Interrupted."""
         mfn = (entry & ADDRESS) >> 12
-        if mfn != table:
+        if mfn == table:
+            return
+        linear = not resumed and self.linear.joined(mfn, table)  # a half done one began to go before
+        try:
             self.frames.put_page_type(mfn, preemptible=True, partial=resumed)
-            self.frames.put_page(mfn)
+        except Restart:
+            if linear:
+                self.linear.part(mfn, table)
+            raise
+        if linear:
+            self.linear.part(mfn, table)
+        self.frames.put_page(mfn)
 
     def _present(self, table: int, level: int, start: int, end: int) -> list[int]:
         """Which of a table's entries from `start` to before `end` are there: few, as a rule. Not the hypervisor's."""
@@ -287,8 +309,7 @@ class PageTables:
         return slots if level < L4 else [slot for slot in slots if not FIRST_XEN_SLOT <= slot <= LAST_XEN_SLOT]
 
     def _promote(self, table: int, level: int, preemptible: bool) -> None:
-        frames, words, base = self.frames, self.words, table << 9
-        owner = frames.owner[table]
+        words, base = self.words, table << 9
         start, resumed = self.partial.pop(table, (0, False))
         index = start
         try:
@@ -297,7 +318,7 @@ class PageTables:
                 entry = words[base + index]
                 if preemptible and index > start and self.must_yield(1):
                     raise Interrupted
-                self.get_upper_entry(entry, level, owner, preemptible and level > L2, resumed, retain=True)
+                self.get_upper_entry(entry, table, level, preemptible and level > L2, resumed, retain=True)
                 resumed = False
         except Restart:
             self.partial[table] = (index, True)
@@ -319,7 +340,7 @@ class PageTables:
             self.l4_changed()
             for slot in range(FIRST_XEN_SLOT, LAST_XEN_SLOT + 1):
                 words[base + slot] = 0
-            for slot, value in self.xen_slots(owner).items():
+            for slot, value in self.xen_slots(self.frames.owner[table]).items():
                 words[base + slot] = value
             self.l4_changed()
 
@@ -398,17 +419,20 @@ class PageTables:
         if new & PRESENT:
             if new & UPPER_DISALLOW:
                 raise HypercallError(Errno.EINVAL)
-            unchanged = old & PRESENT and not (old ^ new) & REVALIDATED & ~RW
+            unchanged = old & PRESENT and not (old ^ new) & REVALIDATED
             if not unchanged:
-                self.get_upper_entry(new, level, self.frames.owner[table], preemptible=level > L2)
+                self.get_upper_entry(new, table, level, preemptible=level > L2)
         else:
             unchanged = False
         self.words[slot] = new | old & (ACCESSED | DIRTY) if preserve_ad else new
         self.stale = True
         if level == L4:
             self.l4_changed()
-        if old & PRESENT and not unchanged and (old & ADDRESS) >> 12 != table:
-            self.deferred.put((old & ADDRESS) >> 12, partial=False)
+        dropped = (old & ADDRESS) >> 12
+        if old & PRESENT and not unchanged and dropped != table:
+            if self.linear.joined(dropped, table):
+                self.linear.part(dropped, table)
+            self.deferred.put(dropped, partial=False)
 
     def settle(self) -> None:
         """Work off what `deferred` holds; raises Restart when it has to be put aside. (put_old_guest_table)"""

@@ -56,6 +56,7 @@ class Count:
         self.frames = hv.frames
         self.refs = array("q", bytes(8 * hv.frames.count))
         self.uses = array("q", bytes(8 * hv.frames.count))
+        self.linear: dict[int, int] = {}
         self.wrong: list[str] = []
 
     def hold(self, mfn: int, holder: str, use: int | None = None) -> None:
@@ -147,9 +148,17 @@ class Count:
             self.wrong.append(f"{where} has bits no guest may set: {entry:#x}")
         if self.frames.owner[mfn] != self.frames.owner[table]:
             self.wrong.append(f"{where} names a table of {self.frames.owner[mfn]}")
-        if not self.frames.types[mfn] & VALIDATED:
+        if not self.frames.types[mfn] & VALIDATED and mfn != table:
             self.wrong.append(f"{where} names {mfn:#x}, which is not validated")
-        self.hold(mfn, where, level - 1)
+        if self.frames.types[mfn] & TYPE_MASK != level:
+            self.hold(mfn, where, level - 1)
+            return
+        if entry & RW:
+            self.wrong.append(f"{where} is a linear mapping, but writable")
+        if mfn != table:
+            self.hold(mfn, where, level)
+            self.linear[table] = self.linear.get(table, 0) + 1
+            self.linear[mfn] = self.linear.get(mfn, 0) - 1
 
     def _vcpus(self, domain: object) -> None:
         hv = self.hv
@@ -199,6 +208,8 @@ class Count:
                 yield f"{self.name(mfn)}: {frames.type_counts[mfn]} uses, held are {self.uses[mfn]}"
         if free != frames.free_frames:
             yield f"{free} frames are free, but it says {frames.free_frames}"
+        if self.linear != self.hv.pagetables.linear.counts:
+            yield f"linear entries are {self.linear}, but it says {self.hv.pagetables.linear.counts}"
         for mfn in self.hv.pagetables.partial:
             if not frames.types[mfn] & PARTIAL:
                 yield f"{mfn:#x} is remembered as half done, but is not"

@@ -19,7 +19,7 @@ from tests.core.fuzz import CONTEXT_PAGE, FIRST_FREE_PFN, PAGES, Hostile
 from tests.core.guests import BASE
 
 MMU_UPDATE, SET_GDT, UPDATE_DESCRIPTOR, UPDATE_VA_MAPPING, UPDATE_VA_MAPPING_OTHERDOMAIN = 1, 2, 10, 14, 22
-RW, DATA, LINK = 0x63 | 1 << 63, 0x61 | 1 << 63, 0x67
+RW, DATA, LINK, LINEAR = 0x63 | 1 << 63, 0x61 | 1 << 63, 0x67, 0x25
 
 def free_pfn(it: Hostile) -> int:
     return it.rng.randrange(FIRST_FREE_PFN, PAGES)
@@ -81,6 +81,13 @@ def some_table(it: Hostile, level: int) -> int:
     return it.rng.choice(found) if found and it.rng.random() < 0.9 else it.own_mfn()
 
 
+def some_link(it: Hostile, level: int, own: int) -> int:
+    """An entry for a table of this level: of the next lower level, or of the same (a linear page table)."""
+    if it.rng.random() < 0.85:
+        return some_table(it, level - 1) << 12 | LINK
+    return (own if it.rng.random() < 0.3 else some_table(it, level)) << 12 | it.rng.choice((LINEAR, LINEAR, LINK))
+
+
 def fill_frame(it: Hostile, mfn: int, level: int) -> None:
     """Write what could be a table of this level, with stores the guest can make."""
     rng = it.rng
@@ -92,7 +99,7 @@ def fill_frame(it: Hostile, mfn: int, level: int) -> None:
         if level == 1:
             words[slot] = it.own_mfn() << 12 | rng.choice((RW, DATA, DATA)) if rng.random() < 0.95 else it.entry()
         else:
-            words[slot] = some_table(it, level - 1) << 12 | LINK if rng.random() < 0.95 else it.entry()
+            words[slot] = some_link(it, level, mfn) if rng.random() < 0.95 else it.entry()
     if level == 4 and rng.random() < 0.9:
         kept = (BASE >> 39) & 511
         words[kept] = it.machine.ram.words[it.vcpu.guest_table * 512 + kept]
@@ -180,7 +187,7 @@ def link_table(it: Hostile) -> None:
     index = it.rng.randrange(512)
     if index == BASE >> (12 + 9 * (level - 1)) & 511:
         return
-    value = some_table(it, level - 1) << 12 | LINK if it.rng.random() < 0.7 else it.rng.choice((0, it.entry()))
+    value = some_link(it, level, table) if it.rng.random() < 0.7 else it.rng.choice((0, it.entry()))
     update(it, ((table << 12 & ADDRESS) + index * 8, value), kind=it.rng.choice((0, 0, 2)))
 
 

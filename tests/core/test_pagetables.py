@@ -221,7 +221,7 @@ def test_upper_entries_name_tables_of_the_next_level_only(b: Bench) -> None:
         assert b.update(table, 77, link(foreign)) == EINVAL
         assert b.update(table, 77, link(NO_RAM)) == EINVAL
         assert b.update(table, 77, link(b.mfn(b.g, HOLE))) == EINVAL  # mapped writably
-    assert b.update(b.l2, 77, link(b.l2)) == EINVAL  # a linear page table: not modelled
+    assert b.update(b.l2, 77, link(b.l2)) == EINVAL  # a linear page table, but writable
     assert b.update(b.l4, 77, link(b.l4)) == EINVAL
     assert b.update(b.l3, 77, link(b.l1)) == EINVAL
     assert b.update(b.l4, 77, link(b.l2)) == EINVAL
