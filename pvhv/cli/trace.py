@@ -1,135 +1,129 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`pvhv trace` and `pvhv top`: what domains do, as it happens."""
+"""`pvhv trace`: what a domain does to its hypervisor, as it happens, or summed up.
+
+Ctrl-C ends it as the guest's end would: what was summed up is shown, and the file that is written is whole.
+"""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
+import signal
 import sys
-import time
-from typing import Annotated, Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pvhv.cli.commands import AsJson, DomainArgument, command
-from pvhv.cli.common import connect, connect_if_up, say
-from pvhv.cli.output import plain
+from pvhv.cli.commands import DomainArgument, command
+from pvhv.cli.common import connect_if_up, say
+from pvhv.cli.output import print_json
 from pvhv.cli.trace_lines import line
-from pvhv.toolstack.errors import no_domain
+from pvhv.cli.trace_summary import show_summary
+from pvhv.toolstack.errors import UsageError, no_domain
 
-COLUMNS = ("Name", "ID", "State", "Time(s)", "CPU(%)", "Mem", "VCPUs", "Hypercalls/s", "Exits/s")
-LONGEST_DELAY = 10**6
-RIGHT = {1, 3, 4, 5, 6, 7, 8}
+if TYPE_CHECKING:
+    from pvhv.toolstack.client import Client
+
+Words = list[str] | None
 
 
 @command("trace")
 def trace(
     domain: DomainArgument,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
-    count: Annotated[
-        int | None, typer.Option("-n", "--count", help="Stop after so many records.", metavar="N", min=1)
+    kind: Annotated[
+        Words, typer.Option("-k", "--kind", help="Only hypercall,fault,… or all but '!cpuid,io'.", metavar="KINDS")
     ] = None,
+    only: Annotated[
+        Words, typer.Option("--only", help="Only mmu_update,sched_op.block,page_fault,…", metavar="NAMES")
+    ] = None,
+    vcpu: Annotated[Words, typer.Option("--vcpu", help="Only of these vCPUs.", metavar="NUMBERS")] = None,
+    syscall: Annotated[
+        Words,
+        typer.Option(
+            "-s", "--syscall", help="Only what belongs to these system calls of user code; any.", metavar="NAMES"
+        ),
+    ] = None,
+    count: Annotated[bool, typer.Option("-c", "--count", help="Sum up, at the end or at Ctrl-C.")] = False,
+    limit: Annotated[
+        int | None,
+        typer.Option("-n", "--limit", help="Stop after so many records (system calls).", metavar="N", min=1),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Show a domain's hypercalls, faults, events and exits until it ends."""
+    if count and limit is not None:
+        raise UsageError("--limit ends a list of records, and --count makes none", "end it by Ctrl-C")
     client = connect_if_up()
     if client is None:
         raise no_domain(domain)
     with client:
-        number = client.start("trace", domain=domain)
-        shown = 0
-        while True:
-            message = client.receive()
-            if "item" not in message:
-                client.result(message)
-                return
-            item = message["item"]
-            if "tracing" in item:
-                say(f"tracing {item['tracing']}")  # from here on nothing is missed
-            if "dropped" in item:
-                say(f"{item['dropped']} records were dropped: the guest is faster than this trace is read")
-            for record in item.get("records", ()):
-                print(json.dumps(record) if as_json else line(record))
-                shown += 1
-                if shown == count:
-                    client.send({"cancel": number})
-                    return
-            sys.stdout.flush()
+        number = client.start(
+            "trace", domain=domain, kinds=kind or [], only=only or [], vcpus=vcpu or [], syscalls=syscall or [],
+            count=count,
+        )  # fmt: skip
+        show: Callable[[dict[str, Any]], None] = _print_json if as_json else _print_line
+        with interruptible(client, number) as pressed:
+            summary = _follow(client, number, show, "return" if syscall else None, limit, pressed)
+        if summary is not None:
+            print_json(summary) if as_json else show_summary(summary)
+        if pressed():
+            raise KeyboardInterrupt
 
 
-@command("top")
-def top(
-    delay: Annotated[
-        float, typer.Option("-d", "--delay", help="Seconds between two looks.", min=0.05, max=LONGEST_DELAY)
-    ] = 1.0,
-    iterations: Annotated[
-        int | None,
-        typer.Option("-i", "--iterations", help="Look so many times, then end.", metavar="N", min=1),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show what domains cost, over and over (once where standard output is not a terminal)."""
-    at_terminal = sys.stdout.isatty() and not as_json
-    live = at_terminal and os.environ.get("TERM", "dumb") != "dumb"  # which knows no way back to its first line
-    looks = iterations or (None if at_terminal else 1)
-    with connect() as client:
-        before, then = client.call("counters"), time.monotonic()
-        while looks is None or looks > 0:
-            time.sleep(delay)
-            now, at = client.call("counters"), time.monotonic()
-            rows = [_rates(row, _of(before, row), at - then) for row in now]
-            _show(rows, live, as_json)
-            before, then = now, at
-            looks = None if looks is None else looks - 1
-
-
-def _of(rows: list[dict[str, Any]], row: dict[str, Any]) -> dict[str, Any]:
-    """The same domain's row of the look before; a new domain is its own."""
-    return next((other for other in rows if other["domid"] == row["domid"]), row)
-
-
-def _rates(row: dict[str, Any], before: dict[str, Any], seconds: float) -> dict[str, Any]:
-    def rate(kind: str) -> float:
-        return float(sum(row[kind].values()) - sum(before[kind].values())) / seconds
-
-    return {
-        **{key: row[key] for key in ("name", "domid", "state", "time", "memory", "vcpus")},
-        "cpu_percent": round(100 * (row["time"] - before["time"]) / seconds, 1),
-        "hypercalls_per_s": round(rate("hypercalls")),
-        "exits_per_s": round(rate("exits")),
-    }
-
-
-def _show(rows: list[dict[str, Any]], live: bool, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(rows), flush=True)
-        return
-    cells = [
-        [
-            row["name"], str(row["domid"]), row["state"], f"{row['time']:.1f}", f"{row['cpu_percent']:.1f}",
-            str(row["memory"]), str(row["vcpus"]), str(row["hypercalls_per_s"]), str(row["exits_per_s"]),
-        ]
-        for row in sorted(rows, key=lambda row: -row["cpu_percent"])
-    ]  # fmt: skip
-    if live:
-        # Home, then each line over the old one, then clear what is below: no flicker.
-        text = "\x1b[H" + _screen(cells).replace("\n", "\x1b[K\n") + "\x1b[J"
-    else:
-        text = plain(COLUMNS, cells, RIGHT)
-    sys.stdout.write(text)
-    sys.stdout.flush()
-
-
-def _screen(cells: list[list[str]]) -> str:
-    """As much of the table as the terminal has room for: without last columns, with a word for last rows."""
-    room = shutil.get_terminal_size()
-    shown = len(COLUMNS)
-    more = len(cells) - max(room.lines - 2, 1)  # the headings; the line where the cursor rests
-    if more > 0:
-        more += 1
-        cells = cells[:-more]
+def _follow(
+    client: Client,
+    number: int,
+    show: Callable[[dict[str, Any]], None],
+    counted: str | None,
+    limit: int | None,
+    pressed: Callable[[], bool],
+) -> dict[str, Any] | None:
+    """Show records until there are no more or enough; then the summary, if one was asked for."""
+    shown = 0
     while True:
-        text = plain(COLUMNS[:shown], [row[:shown] for row in cells], RIGHT)
-        if shown == 1 or max(map(len, text.splitlines())) < room.columns:
-            return text + (f"... {more} more\n" if more > 0 else "")
-        shown -= 1
+        message = client.receive()
+        if "item" not in message:
+            answer = client.result(message)
+            summary: dict[str, Any] | None = answer["summary"] if message["id"] == number else answer
+            return summary
+        if pressed():
+            continue  # what is under way is not waited for
+        item = message["item"]
+        if "tracing" in item:
+            say(f"tracing {item['tracing']}")  # from here on nothing is missed
+        if "dropped" in item:
+            say(f"{item['dropped']} records were dropped: the guest is faster than this trace is read")
+        for record in item.get("records", ()):
+            show(record)
+            shown += counted is None or record["kind"] == counted
+            if shown == limit:
+                client.send({"cancel": number})
+                return None
+        sys.stdout.flush()
+
+
+@contextmanager
+def interruptible(client: Client, number: int) -> Iterator[Callable[[], bool]]:
+    """Ctrl-C asks for the summary instead of breaking off in the middle of a message; a second one does that."""
+    came = False
+
+    def ask(_signal: int, _frame: object) -> None:
+        nonlocal came
+        came = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        client.start("summary", trace=number)
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield lambda: came
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _print_line(record: dict[str, Any]) -> None:
+    print(line(record))
+
+
+def _print_json(record: dict[str, Any]) -> None:
+    print(json.dumps(record))

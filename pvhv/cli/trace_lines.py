@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Trace records as lines for people: time, who, what with its arguments by name, result, and where it came from."""
+"""Trace records as lines for people: time, who, what with its arguments by name, result, and where it came from.
+
+The first word of what happened is its kind, as `--kind` takes it. Of a system call that is followed the lines carry its
+number in this trace, and stand below its first line, further in while a handler interrupts it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,17 @@ def line(found: dict[str, Any]) -> str:
     who = f"d{found['domid']}" + ("  " if found["vcpu"] is None else f"v{found['vcpu']}")
     where = f"  at {found.get('symbol') or format(found['rip'], '#x')}" if "rip" in found else ""
     head = f"{found['time'] / 1e9:14.9f} {who:5} "
-    return head + WRITERS[found["kind"]](found) + where + _entries(found)
+    if "call" in found:
+        head += f"#{found['call']:<4} " + "| " * found["depth"]
+    return head + WRITERS[found["kind"]](found) + where + _entries(found, len(head))
+
+
+def duration(ns: int) -> str:
+    """A time as it is read."""
+    for unit, size in (("s", 10**9), ("ms", 10**6), ("us", 1000)):
+        if ns >= size:
+            return f"{ns / size:.3f} {unit}"
+    return f"{ns} ns"
 
 
 def _write_hypercall(found: dict[str, Any]) -> str:
@@ -33,18 +47,20 @@ def _call_text(found: dict[str, Any]) -> str:
         inside = ", ".join(
             f"{key}={_number(value)}" for key, value in found["arguments"].items() if key != "cmd"
         )
-    if found["result"] is None:
+    if "landed" in found:
+        result = f" to user mode at {found['landed']['rip']:#x}, rax {_number(found['landed']['rax'])}"
+    elif found["result"] is None:
         result = "" if found["name"] == "iret" else " ..."
     else:
         result = f" = -{found['error']}" if "error" in found else f" = {_number(found['result'])}"
     return f"{name}({inside}){result}"
 
 
-def _entries(found: dict[str, Any]) -> str:
+def _entries(found: dict[str, Any], margin: int) -> str:
     entries = found.get("entries", [])
-    lines = [f"\n{'':21}  | {_call_text(entry)}" for entry in entries]
+    lines = [f"\n{'':{margin}} | {_call_text(entry)}" for entry in entries]
     if len(entries) < found.get("count", 0) and entries:
-        lines.append(f"\n{'':21}  | ... {found['count'] - len(entries)} more")
+        lines.append(f"\n{'':{margin}} | ... {found['count'] - len(entries)} more")
     return "".join(lines)
 
 
@@ -60,7 +76,7 @@ def _number(value: Any) -> str:
     return f"{value:#x}" if isinstance(value, int) and abs(value) > 4095 else str(value)
 
 
-def _write_exception(found: dict[str, Any]) -> str:
+def _write_fault(found: dict[str, Any]) -> str:
     what = f"fault      {found['name']}"
     if "address" in found:
         what += f" {found['address']:#x} {'|'.join(found['access']) or 'read'}"
@@ -81,15 +97,64 @@ def _reason(found: dict[str, Any]) -> str:
     return f"{found['reason']}  {found['detail']}" if found["detail"] else str(found["reason"])
 
 
+REGISTERS = ("rdi", "rsi", "rdx", "r10", "r8", "r9")
+
+
+def _write_syscall(found: dict[str, Any]) -> str:
+    name = found.get("name", f"syscall_{found['number']}")
+    given = zip(REGISTERS[:3], found["arguments"], strict=False)  # how many it takes is its own business
+    return f"syscall    {name}({' '.join(f'{register}={_number(value)}' for register, value in given)})"
+
+
+def _write_switch(found: dict[str, Any]) -> str:
+    return "switched out: another task has the vCPU" if found["what"] == "out" else "back"
+
+
+def _write_return(found: dict[str, Any]) -> str:
+    name = found.get("name", f"syscall_{found['number']}")
+    ends = {
+        "returned": f" = -{found['error']}" if "error" in found else f" = {_number(found['result'] or 0)}",
+        "restarts": ", to be made again",
+        "elsewhere": f" went on elsewhere, at {found['landed']:#x}",
+        "lost": " was lost sight of",
+        "unfinished": " <unfinished>",
+    }
+    took = [duration(found["time"] - found["began"])]
+    if found["spent"]:
+        took.append(f"{duration(found['spent'])} in the hypervisor")
+    if found["away"]:
+        took.append(f"{duration(found['away'])} switched out")
+    return f"return     {name}{ends[found['how']]}: {', '.join(took)}; {_exits(found['exits'])}"
+
+
+def _exits(exits: list[dict[str, Any]]) -> str:
+    """What a system call was made of, the most frequent first."""
+    parts: dict[bool, list[tuple[int, str]]] = {True: [], False: []}
+    for exit_ in exits:
+        kind, name = exit_["kind"], exit_["name"]
+        word = name if kind in ("hypercall", "fault") else " ".join(filter(None, (kind, name)))
+        parts[kind not in ("event", "upcall")].append((exit_["count"], word))
+    total = sum(count for count, _word in parts[True])
+    listed = [
+        ", ".join(f"{count} {word}" for count, word in sorted(part, key=lambda each: -each[0]))
+        for part in parts.values()
+        if part
+    ]
+    return f"{total} exit{'s' if total != 1 else ''}: {'; '.join(listed)}"
+
+
 WRITERS: dict[str, Callable[[dict[str, Any]], str]] = {
     "hypercall": _write_hypercall,
-    "syscall": lambda found: f"syscall    {found['number']} (bounced to the guest's kernel)",
-    "exception": _write_exception,
+    "syscall": _write_syscall,
+    "fault": _write_fault,
     "event": _write_event,
     "upcall": lambda _found: "upcall     the guest's event callback",
     "exit": lambda found: f"exit       {_reason(found)}",
     "callout": lambda found: f"callout    {_reason(found)}",
-    "int": lambda found: f"exit       int {found['vector']:#x}",
-    "cpuid": lambda found: f"exit       cpuid {found['leaf']:#x}",
-    "io": lambda found: f"exit       {found['direction']} port {found['port']:#x} size {found['size']}",
+    "int": lambda found: f"int        {found['vector']:#x}",
+    "cpuid": lambda found: f"cpuid      {found['leaf']:#x}",
+    "io": lambda found: f"io         {found['direction']} port {found['port']:#x} size {found['size']}",
+    "running": lambda found: f"running    for {duration(found.get('spent', 0))}, then {found['then']}",
+    "switch": _write_switch,
+    "return": _write_return,
 }

@@ -164,7 +164,8 @@ class Scheduler:
                 if not timeline.runnable() and timeline.idle():
                     busy = True
                     timeline.fire()
-            if (chosen is None or timeline.host_ns < chosen.host_ns) and timeline.runnable():
+            ahead = chosen is None or timeline.host_ns < chosen.host_ns
+            if ahead and not timeline.held and timeline.runnable():
                 chosen = timeline
         self._run_deferred()
         if chosen is not None:

@@ -87,6 +87,7 @@ class Timeline:
         self.on_idle: list[Callable[[], bool]] = []  # asked when nothing can run; True says "something may run now"
         self.turn: Turn | None = None
         self.running = False  # the pCPU runs our turn's vCPU
+        self.held = 0  # lookers-on who have to catch up first: as long as there are any, nobody runs
         self.level = 0  # the most that a vCPU had when it was picked: those who begin to run begin there
         self._serial = 0
         self._cancelled = 0

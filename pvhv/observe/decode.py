@@ -14,39 +14,44 @@ from typing import Any
 from pvhv.abi.errno import Errno
 from pvhv.abi.hypercalls import HYPERCALLS
 from pvhv.core.events import STATE_NAMES, Status
+from pvhv.core.runstate import NAMES as RUNSTATES
+from pvhv.observe.naming import exception_name, hypercall_name
+from pvhv.observe.record import HypercallRecord, Record, Structure, SystemCall
 from pvhv.observe.symbols import Symbols
-from pvhv.observe.trace import HypercallRecord, Record, Structure
+from pvhv.observe.syscall_names import Table, error_name
 
-EXCEPTIONS = (
-    "divide_error", "debug", "nmi", "int3", "overflow", "bounds", "invalid_opcode", "no_device", "double_fault",
-    "coprocessor_overrun", "invalid_tss", "segment_not_present", "stack_fault", "general_protection", "page_fault",
-    "reserved", "fpu_error", "alignment_check", "machine_check", "simd_error",
-)  # fmt: skip
 PAGE_FAULT = 14
+WITHOUT_PLACE = frozenset({"event", "running", "switch"})
 PAGE_FAULT_BITS = ((1, "protection"), (2, "write"), (4, "user"), (8, "reserved"), (16, "fetch"))
 
 
-def plain(record: Record, symbols: Symbols | None = None) -> dict[str, Any]:
-    """A record as plain values."""
+def plain(record: Record, symbols: Symbols | None = None, syscalls: Table | None = None) -> dict[str, Any]:
+    """A record as plain values. `syscalls` are the guest kernel's, by name."""
     found: dict[str, Any] = {
         "time": record.time,
         "domid": record.domid,
         "vcpu": record.vcpu if record.vcpu >= 0 else None,
         "kind": record.kind,
     }
-    if record.kind != "event":
+    if record.spent:
+        found["spent"] = record.spent
+    if record.call:
+        found["call"], found["depth"] = record.call, record.depth
+    if record.kind not in WITHOUT_PLACE:
         found["rip"] = record.rip
         found["mode"] = "kernel" if record.kernel else "user"
         if symbols is not None and (name := symbols.find(record.rip)):
             found["symbol"] = f"{name[0]}+{name[1]:#x}"
     found |= READERS[record.kind](*record.data)
+    if syscalls is not None and record.kind in ("syscall", "return"):
+        found["name"] = syscalls.name(found["abi"], found["number"])
     return found
 
 
 # -- hypercalls ----------------------------------------------------------------------------------------------
 def _hypercall(call: HypercallRecord) -> dict[str, Any]:
     spec = HYPERCALLS.get(call.number)
-    found: dict[str, Any] = {"number": call.number, "name": spec.name if spec else f"hypercall {call.number}"}
+    found: dict[str, Any] = {"number": call.number, "name": hypercall_name(call.number)}
     if spec is not None:
         chooser = spec.index("cmd")
         if spec.commands is not None and chooser is not None:
@@ -64,10 +69,9 @@ def _hypercall(call: HypercallRecord) -> dict[str, Any]:
         found["out"] = _items(call.answered, spec)
     found["result"] = call.result
     if call.result is not None and -4096 < call.result < 0:
-        try:
-            found["error"] = Errno(-call.result).name
-        except ValueError:
-            found["error"] = str(call.result)
+        found["error"] = _errno(-call.result)
+    if call.landed is not None:
+        found["landed"] = call.landed._asdict()
     if call.entries:
         found["entries"] = [_hypercall(entry) for entry in call.entries]
         found["count"] = call.given.total if isinstance(call.given, Structure) else len(call.entries)
@@ -104,9 +108,8 @@ def _value(value: Any) -> Any:
 
 
 # -- the rest ------------------------------------------------------------------------------------------------
-def _exception(vector: int, code: int, address: int, outcome: str) -> dict[str, Any]:
-    name = EXCEPTIONS[vector] if vector < len(EXCEPTIONS) else f"exception {vector}"
-    found = {"vector": vector, "name": name, "error_code": code, "outcome": outcome}
+def _fault(vector: int, code: int, address: int, outcome: str) -> dict[str, Any]:
+    found = {"vector": vector, "name": exception_name(vector), "error_code": code, "outcome": outcome}
     if vector == PAGE_FAULT:
         found["address"] = address
         found["access"] = [word for bit, word in PAGE_FAULT_BITS if code & bit]
@@ -123,15 +126,28 @@ def _event(port: int, state: int, status: tuple[int, ...]) -> dict[str, Any]:
     return found
 
 
+def _return(call: SystemCall) -> dict[str, Any]:
+    found = call._asdict()
+    found["exits"] = [{"kind": kind, "name": name, "count": count} for kind, name, count in call.exits]
+    error = None if call.result is None else error_name(call.result)
+    if error is not None:
+        found["error"] = error
+    return found
+
+
+def _errno(number: int) -> str:
+    return Errno(number).name if number in Errno.__members__.values() else str(-number)
+
+
 READERS: dict[str, Callable[..., dict[str, Any]]] = {
     "hypercall": _hypercall,
-    "syscall": lambda number, registers: {"number": number, "arguments": list(registers)},
-    "exception": _exception,
+    "syscall": lambda number, registers, abi: {"number": number, "arguments": list(registers), "abi": abi},
+    "fault": _fault,
     "event": _event,
     "upcall": dict,
     "exit": lambda reason, detail: {"reason": reason, "detail": detail},
     "callout": lambda reason, detail: {"reason": reason, "detail": detail},
-    "int": lambda vector: {"vector": vector},
+    "int": lambda vector, rax: {"vector": vector, "rax": rax},
     "cpuid": lambda leaf: {"leaf": leaf},
     "io": lambda port, size, is_write, value: {
         "port": port,
@@ -139,4 +155,7 @@ READERS: dict[str, Callable[..., dict[str, Any]]] = {
         "direction": "out" if is_write else "in",
         "value": value,
     },
+    "running": lambda state: {"then": RUNSTATES[state]},
+    "switch": lambda what: {"what": what},
+    "return": _return,
 }

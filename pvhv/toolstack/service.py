@@ -13,7 +13,7 @@ import asyncio
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -30,9 +30,10 @@ from pvhv.toolstack.guest import Guest, prepare
 from pvhv.toolstack.host import Host
 from pvhv.toolstack.lifecycle import OUTLIVED, for_one_run
 from pvhv.toolstack.server import Call, Handler
-from pvhv.toolstack.tracing import Tracing
+from pvhv.toolstack.tracing import Tracing, wanted_of
 
 T = TypeVar("T")
+Words = Sequence[str]
 ANSWER_WITHIN_S = 5.0
 POLL_S = 0.02
 
@@ -68,6 +69,7 @@ class Service:
             "counters": self.counters,
             "report": self.report,
             "trace": self.trace,
+            "summary": self.summary,
             "stop": self.stop_everything,
         }
 
@@ -244,17 +246,45 @@ class Service:
         guest = await self.post(lambda: self.host.find(domain))
         return guest.report
 
-    async def trace(self, call: Call, domain: str) -> dict[str, int]:
-        """Follow what a domain does, until it ends."""
+    async def trace(
+        self,
+        call: Call,
+        domain: str,
+        kinds: Words = (),
+        only: Words = (),
+        vcpus: Words = (),
+        syscalls: Words = (),
+        count: bool = False,
+    ) -> dict[str, Any]:
+        """Follow what a domain does, until it ends; with `count`, sum it up."""
         loop = asyncio.get_running_loop()
-        tracing = await self.post_for(
-            lambda: Tracing(self.host, self.recorder, self.host.find(domain), loop), Tracing.close
-        )
+
+        def begin() -> Tracing:
+            guest = self.host.find(domain)
+            wanted = wanted_of(guest, list(kinds), list(only), list(vcpus), list(syscalls), copies=not count)
+            return Tracing(self.host, self.recorder, guest, loop, wanted, count)
+
+        tracing = await self.post_for(begin, Tracing.close)
+        kept = call.session.kept
+        kept[call.number] = tracing
         try:
-            await call.item({"tracing": tracing.guest.name})
+            await call.item(tracing.about)
             return await tracing.deliver(call)
         finally:
+            del kept[call.number]
             self.hypervisor.post(tracing.close)
+
+    async def summary(self, call: Call, trace: int) -> dict[str, Any] | None:
+        """End the trace that is call number `trace` of this session; what it has summed up."""
+        tracing = call.session.kept.get(trace)
+        if not isinstance(tracing, Tracing):
+            return None
+
+        def end() -> dict[str, Any] | None:
+            tracing.close()
+            return tracing.summary()
+
+        return await self.post(end)
 
     async def info(self, call: Call) -> dict[str, Any]:
         """The machine and the hypervisor."""

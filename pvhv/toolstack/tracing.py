@@ -1,53 +1,153 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Traces for clients: records go into a queue of bounded length on the hypervisor's thread, and out of it
-elsewhere.
+"""Traces for clients: what they want, in words; records through a queue of bounded length, off the hypervisor's thread.
 
-A guest can do in a millisecond what takes a second to print. The queue never makes it wait: when it is full,
-records are dropped and counted, and the stream says how many where they would have stood.
+A guest can do in a millisecond what takes a second to print. On the wall clock the queue never makes it wait: when it
+is full, records are dropped and counted, and the stream says how many where they would have stood. On a virtual clock
+nothing is lost: the guest's time stands still until the reader has caught up, which it cannot notice.
+
+A summary needs no queue: it is kept where records are made.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from dataclasses import replace
+from typing import Any
 
 from pvhv.observe import decode
-from pvhv.observe.trace import Record, Recorder
+from pvhv.observe.record import Record
+from pvhv.observe.syscall_names import Table, table_of
+from pvhv.observe.tally import Tally
+from pvhv.observe.trace import Recorder
+from pvhv.observe.wanted import EVERYTHING, UnknownWord, Wanted, kinds_named, names_named, words
+from pvhv.toolstack.errors import UsageError
 from pvhv.toolstack.guest import Guest
 from pvhv.toolstack.host import Host
 from pvhv.toolstack.server import Call
 
-QUEUE = 1 << 14
+QUEUE = 1 << 15
+LOW_WATER = QUEUE >> 3  # where a guest that waited goes on
 BATCH = 256
+OF_FULL = frozenset({"exit", "callout"})
+
+
+def wanted_of(
+    guest: Guest,
+    kinds: list[str],
+    only: list[str],
+    vcpus: list[str],
+    syscalls: list[str],
+    copies: bool,
+) -> Wanted:
+    """What a client wants of a guest, from its words. Raises UsageError."""
+    table = table_of(guest.kernel.guest_os)
+    try:
+        chosen = kinds_named(kinds)
+        calls, faults = names_named(only) if only else ({}, frozenset[int]())
+        implied = {kind for kind, named in (("hypercall", calls), ("fault", faults)) if named}
+        wanted = replace(EVERYTHING, copies=copies)
+        if implied:
+            if chosen is not None and (left := implied - chosen):
+                raise UsageError(f"--only names what --kind leaves out: {', '.join(sorted(left))}")
+            wanted = replace(wanted, kinds=frozenset(implied), calls=calls or None, faults=faults or None)
+        if chosen is not None:
+            wanted = replace(wanted, kinds=chosen)
+        if vcpus:
+            wanted = replace(wanted, vcpus=_vcpus(guest, vcpus))
+        if syscalls:
+            wanted = replace(wanted, syscalls=table.named(syscalls), endless=table.endless)
+    except UnknownWord as wrong:
+        raise UsageError(wrong.message, wrong.hint) from None
+    if guest.domain.full is not None:
+        if wanted.follows:
+            raise UsageError(
+                f"{guest.name} is fully virtualized: its system calls do not reach the hypervisor",
+                "leave out --syscall",
+            )
+        if not wanted.kinds & OF_FULL:
+            raise UsageError(
+                f"{guest.name} is fully virtualized: of it there are records of the kinds exit and callout"
+            )
+    elif not wanted.kinds - OF_FULL and not wanted.follows:
+        raise UsageError(f"{guest.name} is paravirtualized: of it there are no records of that kind")
+    return wanted
+
+
+def _vcpus(guest: Guest, lists: list[str]) -> frozenset[int]:
+    chosen = set()
+    last = len(guest.domain.vcpus) - 1
+    for word in words(lists):
+        if not (word.isascii() and word.isdigit() and int(word) <= last):
+            there = f"{guest.name} has vCPUs 0 to {last}" if last else f"{guest.name} has vCPU 0 alone"
+            raise UsageError(f"--vcpu {word if word.isprintable() else ascii(word)}: there is none such", there)
+        chosen.add(int(word))
+    return frozenset(chosen)
 
 
 class Tracing:
     """One client's trace of one guest. Made, and closed, on the hypervisor's thread."""
 
-    def __init__(self, host: Host, recorder: Recorder, guest: Guest, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        host: Host,
+        recorder: Recorder,
+        guest: Guest,
+        loop: asyncio.AbstractEventLoop,
+        wanted: Wanted = EVERYTHING,
+        count: bool = False,
+    ) -> None:
         self.host = host
         self.recorder = recorder
         self.guest = guest
         self.loop = loop
         self.symbols = guest.symbols
+        self.syscalls: Table = table_of(guest.kernel.guest_os)
+        self.timeline = guest.domain.timeline
         self.records: deque[Record] = deque()
+        self.tally = Tally() if count else None
         self.dropped = 0
+        self.holding = False  # we have the guest's time stand still
         self.ended = guest.ended is not None
         self.ready = asyncio.Event()
         self._woken = False
-        recorder.start(guest.domain, self._take)
+        self._sink = self._take if self.tally is None else self.tally.take
+        recorder.start(guest.domain, self._sink, wanted)
         host.listeners.append(self._listen)
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a client hears first."""
+        return {
+            "tracing": self.guest.name,
+            "domid": self.guest.domid,
+            "vcpus": len(self.guest.domain.vcpus),
+            "clock": self.guest.config.clock,
+        }
+
+    # -- the hypervisor's thread -----------------------------------------------------------------------------
     def _take(self, record: Record) -> None:
         if len(self.records) >= QUEUE:
-            self.dropped += 1
-            return
+            if not self.timeline.virtual:
+                self.dropped += 1
+                return
+            if not self.holding:
+                self.holding = True
+                self.timeline.held += 1
+                self.timeline.cpu.pcpu.stop()
         self.records.append(record)
         if not self._woken:
             self._wake()
 
+    def _let_go(self) -> None:
+        if self.holding:
+            self.holding = False
+            self.timeline.held -= 1
+
     def _listen(self, guest: Guest, what: str) -> None:
         if guest is self.guest and what in ("ended", "gone"):
+            self._let_go()
+            self.recorder.stop(guest.domain, self._sink)  # which says what was still under way
             self.ended = True
             self._wake()
 
@@ -58,26 +158,36 @@ class Tracing:
         except RuntimeError:
             pass  # the loop is closed: the process ends
 
-    async def deliver(self, call: Call) -> dict[str, int]:
-        """Send records, decoded, until the guest has ended."""
+    def close(self) -> None:
+        """Trace no longer."""
+        self._let_go()
+        self.recorder.stop(self.guest.domain, self._sink)
+        if self._listen in self.host.listeners:
+            self.host.listeners.remove(self._listen)
+
+    # -- the loop's ------------------------------------------------------------------------------------------
+    async def deliver(self, call: Call) -> dict[str, Any]:
+        """Send records, decoded, until the guest has ended; of a summary, that alone."""
         total = 0
         while True:
             self._woken = False
             batch = [self.records.popleft() for _ in range(min(BATCH, len(self.records)))]
             if batch:
                 total += len(batch)
-                await call.item({"records": [decode.plain(record, self.symbols) for record in batch]})
+                await call.item(
+                    {"records": [decode.plain(record, self.symbols, self.syscalls) for record in batch]}
+                )
+                if self.holding and len(self.records) < LOW_WATER:
+                    self.host.hypervisor.post(self._let_go)
             elif self.dropped:
                 dropped, self.dropped = self.dropped, 0
                 await call.item({"dropped": dropped})
             elif self.ended:
-                return {"records": total}
+                return {"records": total, "summary": self.summary()}
             else:
                 await self.ready.wait()
                 self.ready.clear()
 
-    def close(self) -> None:
-        """Trace no longer."""
-        self.recorder.stop(self.guest.domain, self._take)
-        if self._listen in self.host.listeners:
-            self.host.listeners.remove(self._listen)
+    def summary(self) -> dict[str, Any] | None:
+        """What a summary has by now."""
+        return None if self.tally is None else self.tally.plain(self.syscalls)

@@ -10,7 +10,8 @@ import pytest
 from pvhv.abi.xen import HYPERVISOR_multicall
 from pvhv.cli.trace_lines import line
 from pvhv.observe import counters, decode
-from pvhv.observe.trace import Record, Recorder
+from pvhv.observe.record import Record, SystemCall
+from pvhv.observe.trace import Recorder
 from pvhv.testing import Machine
 from pvhv.toolstack.guest import Guest
 from tests.toolstack.recipes import Recipe, shutdown
@@ -33,7 +34,7 @@ def traced(
     guest.start()
     assert machine.run(guest)
     recorder.stop(guest.domain, sink)
-    assert recorder.sinks == {} == recorder._undo
+    assert recorder.watches == {} and recorder._probes == []
     return guest, records
 
 
@@ -60,22 +61,25 @@ def test_a_hypercall_is_told_by_its_spec(machine: Machine, tmp_path: Path) -> No
 
 def test_every_kind_of_record_has_words() -> None:
     samples: dict[str, tuple[object, ...]] = {
-        "syscall": (39, (1, 2, 3, 4, 5, 6)),
-        "exception": (14, 6, 0x1000, "bounced"),
+        "syscall": (39, (1, 2, 3, 4, 5, 6), "x86-64"),
+        "fault": (14, 6, 0x1000, "bounced"),
         "event": (3, 3, (2, 0, 0, 9, 0)),
         "upcall": (),
-        "int": (0x80,),
+        "int": (0x80, 4),
         "cpuid": (1,),
         "io": (0x64, 1, False, 255),
         "exit": ("IOIO", "out 0x3f8"),
         "callout": ("popf", ""),
+        "running": (2,),
+        "switch": ("out",),
+        "return": (SystemCall(1, "x86-64", -9, "returned", 0, 5, 0, 7, (("hypercall", "iret", 1), ("upcall", "", 2))),),
     }
     assert set(samples) | {"hypercall"} == set(decode.READERS)
     for kind, data in samples.items():
         found = decode.plain(Record(1_000_000_000, 1, 0, kind, 0x1234, False, data))
         json.dumps(found)
         assert line(found).startswith("   1.000000000 d1v0  ")
-    fault = decode.plain(Record(0, 1, 0, "exception", 0x1234, False, samples["exception"]))
+    fault = decode.plain(Record(0, 1, 0, "fault", 0x1234, False, samples["fault"]))
     assert fault["access"] == ["write", "user"]
     event = decode.plain(Record(0, 1, -1, "event", 0, False, samples["event"]))
     assert (event["from_domid"], event["from_port"]) == (0, 9)

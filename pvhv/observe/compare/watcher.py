@@ -30,7 +30,8 @@ from pvhv.abi.xen import (
 )
 from pvhv.machine import cpustate as cs
 from pvhv.observe.compare.records import SCALARS, Step
-from pvhv.observe.trace import HypercallRecord, Record, Recorder
+from pvhv.observe.record import HypercallRecord, Record
+from pvhv.observe.trace import Recorder
 from pvhv.toolstack.full_guest import FullGuest
 from pvhv.toolstack.guest import Guest
 
@@ -159,7 +160,7 @@ class Paravirtual:
                 reason, detail = f"hypercall:{_name(call.number)}", self._hypercall(call)
             case "syscall":
                 reason = "syscall"
-            case "exception":
+            case "fault":
                 vector, code, address, outcome = record.data
                 if vector == GENERAL_PROTECTION and outcome == "handled" and self.code_at(record.rip) == RDTSC:
                     self.assists["rdtsc"] += 1  # it traps only because time is virtual here

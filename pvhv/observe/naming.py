@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the things in a trace are called: hypercalls with their commands, exceptions.
+
+One name for each, in lines, filters, summaries and pictures alike: `sched_op.block`, `page_fault`.
+"""
+
+from __future__ import annotations
+
+from pvhv.abi.hypercalls import HYPERCALLS
+from pvhv.observe.record import HypercallRecord, Record, Structure
+
+EXCEPTIONS = (
+    "divide_error", "debug", "nmi", "int3", "overflow", "bounds", "invalid_opcode", "no_device", "double_fault",
+    "coprocessor_overrun", "invalid_tss", "segment_not_present", "stack_fault", "general_protection", "page_fault",
+    "reserved", "fpu_error", "alignment_check", "machine_check", "simd_error",
+)  # fmt: skip
+
+
+def exception_name(vector: int) -> str:
+    """Of a fault."""
+    return EXCEPTIONS[vector] if vector < len(EXCEPTIONS) else f"exception_{vector}"
+
+
+def hypercall_name(number: int) -> str:
+    """Of a hypercall, without its command."""
+    spec = HYPERCALLS.get(number)
+    return spec.name if spec is not None else f"hypercall {number}"
+
+
+def commands_of(call: HypercallRecord) -> set[int]:
+    """The numbers of the commands that a hypercall carries: of most one, of a batch as many as there are."""
+    spec = HYPERCALLS.get(call.number)
+    if spec is None or spec.commands is None:
+        return set()
+    chooser = spec.index("cmd")
+    if chooser is not None:
+        return {call.arguments[chooser] & spec.command_mask}
+    if spec.command_field and isinstance(call.given, Structure):
+        at = getattr(call.given.record, spec.command_field)
+        return {int.from_bytes(item[at.offset : at.offset + at.size], "little") for item in call.given.items}
+    return set()
+
+
+def call_name(call: HypercallRecord) -> str:
+    """Of a hypercall, with its command if that is one and has a name."""
+    name, numbers = hypercall_name(call.number), commands_of(call)
+    if len(numbers) != 1:
+        return name
+    commands = HYPERCALLS[call.number].commands
+    command = commands.by_number.get(numbers.pop()) if commands is not None else None
+    return f"{name}.{command.name}" if command is not None else name
+
+
+def name_of(record: Record) -> str:
+    """Of anything in a trace but system calls, whose names are the guest kernel's; empty where the kind says it all."""
+    match record.kind:
+        case "hypercall":
+            return call_name(record.data[0])
+        case "fault":
+            return exception_name(record.data[0])
+        case "int":
+            return f"{record.data[0]:#x}"
+        case "cpuid":
+            return f"{record.data[0]:#x}"
+        case "io":
+            port, _size, is_write, _value = record.data
+            return f"{'out' if is_write else 'in'} {port:#x}"
+        case "exit" | "callout":
+            return str(record.data[0])
+    return ""

@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Probes on one pCPU: functions around the hypervisor's handlers that tell what went through them.
+
+There are probes for the kinds that somebody wants and for no others. A probe looks, calls what it is around, looks
+again, and gives a Record to whoever watches the domain; a domain that nobody watches passes through.
+
+Handlers are nobody's alone: another looker-on may put functions of its own around ours. So `remove` puts back only what
+is still ours; a probe that was covered meanwhile stays, and watches nobody any more.
+
+Read beside it: pvhv/core/exits.py, whose handlers these are; TRACE_PV_* in xen/include/public/trace.h.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pvhv.abi.xen import HYPERVISOR_iret, HYPERVISOR_multicall
+from pvhv.machine.cpustate import ERROR_CODE, HF_CS64, HFLAGS, R8, R9, R10, RAX, RDI, RDX, RIP, RSI
+from pvhv.machine.pcpu import FAULT_ADDRESS
+from pvhv.observe.capture import answer, capture, put_aside
+from pvhv.observe.record import AMD64, I386, HypercallRecord, Landed, Record, Sink
+
+if TYPE_CHECKING:
+    from pvhv.core.cpu import Cpu
+    from pvhv.core.domain import Domain
+    from pvhv.core.events import Channel, EventChannels
+    from pvhv.core.hypervisor import Hypervisor
+    from pvhv.core.vcpu import VCPU
+
+ARGUMENTS = (RDI, RSI, RDX, R10, R8, R9)
+MASK64 = 0xFFFF_FFFF_FFFF_FFFF
+PAGE_FAULT = 14
+VECTORS = range(32)
+
+
+class Probes:
+    """What is watched on one pCPU, until `remove`."""
+
+    def __init__(
+        self, hypervisor: Hypervisor, cpu: Cpu, watched: dict[Domain, list[Sink]], kinds: frozenset[str], copies: bool
+    ) -> None:
+        self.hypervisor = hypervisor
+        self.cpu = cpu
+        self.watched = watched
+        self.kinds = kinds
+        self.copies = copies
+        self._undo: list[Callable[[], None]] = []
+        upcalls = "upcall" in kinds  # one may follow every exit
+        pcpu = cpu.pcpu
+        if upcalls or kinds & {"hypercall", "syscall"}:
+            self._around(pcpu, "on_syscall", self._syscall(pcpu.on_syscall))
+        if upcalls or "fault" in kinds:
+            for vector in VECTORS:
+                self._around_exception(vector)
+        if upcalls or "int" in kinds:
+            self._around(pcpu, "on_int", self._software_interrupt(pcpu.on_int))
+        if "cpuid" in kinds:
+            self._around(pcpu, "on_cpuid", self._cpuid(pcpu.on_cpuid))
+        if "io" in kinds:
+            self._around(pcpu, "on_io", self._io(pcpu.on_io))
+        if upcalls:
+            self._around_method(hypervisor, "deliver_pending", self._deliver(hypervisor.deliver_pending))
+        if "running" in kinds:
+            activity = hypervisor.activity
+            self._entered: dict[VCPU, int] = {}
+            self._around_method(activity, "entering", self._entering(activity.entering))
+            self._around_method(activity, "leaving", self._leaving(activity.leaving))
+        if "event" in kinds:
+            for domain in watched:
+                self._around(domain.events, "set_pending", self._pending(domain, domain.events))
+
+    def remove(self) -> None:
+        """Take them away again."""
+        self.watched = {}
+        for undo in self._undo:
+            undo()
+        self._undo = []
+
+    # -- putting them there ----------------------------------------------------------------------------------
+    def _around(self, thing: Any, name: str, probe: Any) -> None:
+        before = getattr(thing, name)
+        setattr(thing, name, probe)
+
+        def undo() -> None:
+            if getattr(thing, name) is probe:
+                setattr(thing, name, before)
+
+        self._undo.append(undo)
+
+    def _around_exception(self, vector: int) -> None:
+        handlers = self.cpu.pcpu.on_exception
+        before = handlers[vector]
+        handlers[vector] = probe = self._exception(vector, before)
+
+        def undo() -> None:
+            if handlers[vector] is probe:
+                handlers[vector] = before
+
+        self._undo.append(undo)
+
+    def _around_method(self, thing: Any, name: str, probe: Any) -> None:
+        before = vars(thing).get(name)  # another pCPU's probe
+        vars(thing)[name] = probe
+
+        def undo() -> None:
+            if vars(thing).get(name) is not probe:
+                return
+            if before is None:
+                del vars(thing)[name]  # the class's own shows again
+            else:
+                vars(thing)[name] = before
+
+        self._undo.append(undo)
+
+    # -- telling ---------------------------------------------------------------------------------------------
+    def emit(self, vcpu: VCPU, began: int, stack: int, kind: str, rip: int, kernel: bool, *data: Any) -> None:
+        """Hand a record to everybody who watches the vCPU's domain."""
+        domain = vcpu.domain
+        now = domain.timeline.now()
+        record = Record(now, domain.domid, vcpu.vcpu_id, kind, rip, kernel, data, now - began, stack)
+        for sink in self.watched.get(domain, ()):
+            sink(record)
+
+    def _upcall(self, vcpu: VCPU, before: int, kernel: bool, after: int) -> None:
+        if after == vcpu.event_callback_eip and after != before:
+            self.emit(vcpu, vcpu.domain.timeline.now(), vcpu.kernel_sp, "upcall", before, kernel)
+
+    # -- the probes ------------------------------------------------------------------------------------------
+    def _syscall(self, original: Callable[[], object]) -> Callable[[], None]:
+        cpu, state = self.cpu, self.cpu.state
+
+        def syscall() -> None:
+            vcpu = cpu.current
+            domain = vcpu.domain
+            if domain not in self.watched:
+                original()
+                return
+            began, stack = domain.timeline.now(), vcpu.kernel_sp
+            rip, kernel, number = state[RIP] - 2 & MASK64, vcpu.kernel_mode, state[RAX]  # of the `syscall`
+            registers = tuple(state[register] for register in ARGUMENTS)
+            if not kernel:
+                abi = AMD64 if state[HFLAGS] & HF_CS64 else I386
+                original()
+                self.emit(vcpu, began, stack, "syscall", rip, kernel, number, registers, abi)
+                return
+            call = capture(vcpu, number, registers, copies=self.copies)
+            try:
+                original()
+            finally:
+                after = state[RIP]
+                self.emit(vcpu, began, stack, "hypercall", rip, kernel, self._made(vcpu, call, rip))
+                self._upcall(vcpu, rip, kernel, after)
+
+        return syscall
+
+    def _made(self, vcpu: VCPU, call: HypercallRecord, rip: int) -> HypercallRecord:
+        """A hypercall as it ended: with a result, on its way to user mode, or to be made once more."""
+        state = self.cpu.state
+        again = state[RIP] == rip and state[RAX] == call.number  # a continuation executes the `syscall` once more
+        if again and call.number == HYPERVISOR_multicall:
+            call = put_aside(call, state[RDI])
+        result = None if again or call.number == HYPERVISOR_iret else state[RAX]
+        landed = None if vcpu.kernel_mode else Landed(state[RIP], state[RAX])
+        return answer(vcpu, call, result, self.copies)._replace(landed=landed, stack=vcpu.kernel_sp)
+
+    def _exception(self, vector: int, original: Callable[[], object]) -> Callable[[], None]:
+        cpu, state, aux, vmcb = self.cpu, self.cpu.state, self.cpu.pcpu.aux, self.cpu.pcpu.vmcb
+
+        def exception() -> None:
+            vcpu = cpu.current
+            if vcpu.domain not in self.watched:
+                original()
+                return
+            began, stack = vcpu.domain.timeline.now(), vcpu.kernel_sp
+            rip, kernel, code = state[RIP], vcpu.kernel_mode, aux[ERROR_CODE]
+            address = vmcb[FAULT_ADDRESS] if vector == PAGE_FAULT else 0
+            try:
+                original()
+            finally:
+                after = state[RIP]
+                if after == vcpu.trap_table[vector].address:
+                    outcome = "bounced"
+                else:
+                    outcome = "retried" if after == rip else "handled"
+                self.emit(vcpu, began, stack, "fault", rip, kernel, vector, code, address, outcome)
+                self._upcall(vcpu, rip, kernel, after)
+
+        return exception
+
+    def _software_interrupt(self, original: Callable[[int], object]) -> Callable[[int], None]:
+        cpu, state = self.cpu, self.cpu.state
+
+        def software_interrupt(vector: int) -> None:
+            vcpu, rip, kernel = cpu.current, state[RIP] - 2 & MASK64, cpu.current.kernel_mode
+            if vcpu.domain not in self.watched:
+                original(vector)
+                return
+            began, stack, rax = vcpu.domain.timeline.now(), vcpu.kernel_sp, state[RAX]
+            try:
+                original(vector)
+            finally:
+                self.emit(vcpu, began, stack, "int", rip, kernel, vector, rax)
+                self._upcall(vcpu, rip, kernel, state[RIP])
+
+        return software_interrupt
+
+    def _cpuid(self, original: Callable[[], object]) -> Callable[[], None]:
+        cpu, state = self.cpu, self.cpu.state
+
+        def cpuid() -> None:
+            vcpu, rip, leaf = cpu.current, state[RIP], state[RAX] & 0xFFFF_FFFF
+            began = vcpu.domain.timeline.now()
+            original()
+            self.emit(vcpu, began, vcpu.kernel_sp, "cpuid", rip, vcpu.kernel_mode, leaf)
+
+        return cpuid
+
+    def _io(self, original: Callable[..., int | None]) -> Callable[..., int | None]:
+        cpu, state = self.cpu, self.cpu.state
+
+        def port_io(port: int, size: int, is_write: bool, value: int) -> int | None:
+            vcpu, rip = cpu.current, state[RIP]
+            began = vcpu.domain.timeline.now()
+            result = original(port, size, is_write, value)
+            shown = value if is_write else result
+            self.emit(vcpu, began, vcpu.kernel_sp, "io", rip, vcpu.kernel_mode, port, size, is_write, shown)
+            return result
+
+        return port_io
+
+    def _deliver(self, original: Callable[[VCPU], None]) -> Callable[[VCPU], None]:
+        def deliver_pending(vcpu: VCPU) -> None:
+            before, kernel = vcpu.state[RIP], vcpu.kernel_mode
+            original(vcpu)
+            if vcpu.domain in self.watched:
+                self._upcall(vcpu, before, kernel, vcpu.state[RIP])
+
+        return deliver_pending
+
+    def _entering(self, original: Callable[[VCPU, int], None]) -> Callable[[VCPU, int], None]:
+        def entering(vcpu: VCPU, now: int) -> None:
+            self._entered[vcpu] = now
+            original(vcpu, now)
+
+        return entering
+
+    def _leaving(self, original: Callable[[VCPU, int], None]) -> Callable[[VCPU, int], None]:
+        def leaving(vcpu: VCPU, now: int) -> None:
+            original(vcpu, now)
+            began = self._entered.pop(vcpu, None)
+            if began is not None and vcpu.domain in self.watched:
+                data = (vcpu.runstate.state,)
+                record = Record(now, vcpu.domain.domid, vcpu.vcpu_id, "running", 0, False, data, now - began)
+                for sink in self.watched[vcpu.domain]:
+                    sink(record)
+
+        return leaving
+
+    def _pending(self, domain: Domain, events: EventChannels) -> Callable[[Channel], None]:
+        original = events.set_pending
+
+        def set_pending(channel: Channel) -> None:
+            present = self.hypervisor.scheduler.present
+            sender = present.vcpu if present is not None and present.vcpu.domain is domain else None
+            stack = sender.kernel_sp if sender is not None and sender.kernel_mode else 0  # of whose doing it is
+            status = tuple(events.status(channel.port))
+            now = domain.timeline.now()
+            data = (channel.port, channel.state, status)
+            record = Record(now, domain.domid, channel.vcpu_id, "event", 0, True, data, 0, stack)
+            for sink in self.watched.get(domain, ()):
+                sink(record)
+            original(channel)
+
+        return set_pending

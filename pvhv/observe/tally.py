@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A trace summed up: how often, how long, how often in vain; as `strace -c` does for system calls.
+
+It is kept where records are made, on the hypervisor's thread, so that nothing is lost to a reader who is slower than
+the guest. Time is the hypervisor's, by the domain's clock: a virtual one does not move meanwhile, and all is zero.
+
+The entries of a multicall are counted apart, and have no time of their own: the multicall has it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pvhv.observe.naming import call_name, name_of
+from pvhv.observe.record import Record, SystemCall
+from pvhv.observe.syscall_names import Table, error_name
+
+IN_MULTICALL = "in multicall"
+UNTIMED = frozenset({"event", "upcall"})
+LARGEST_ERRNO = 4095
+
+
+@dataclass
+class Row:
+    """One kind of thing, under one name."""
+
+    count: int = 0
+    errors: int = 0
+    ns: int = 0
+    away: int = 0  # of system calls: ns in which other tasks ran
+    exits: int = 0  # of system calls
+
+
+class Tally:
+    """Rows by (kind, name); of system calls that are followed, by convention and number."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[str, str], Row] = {}
+        self.calls: dict[tuple[str, int], Row] = {}
+
+    def take(self, record: Record) -> None:
+        """One more record."""
+        if record.kind == "return":
+            self._system_call(record.data[0], record.time)
+            return
+        if record.kind == "switch":
+            return
+        row = self._row(record.kind, name_of(record))
+        row.count += 1
+        row.ns += record.spent
+        if record.kind == "hypercall":
+            call = record.data[0]
+            row.errors += _failed(call.result)
+            for entry in call.entries:
+                inner = self._row(IN_MULTICALL, call_name(entry))
+                inner.count += 1
+                inner.errors += _failed(entry.result)
+
+    def _system_call(self, call: SystemCall, now: int) -> None:
+        row = self.calls.setdefault((call.abi, call.number), Row())
+        row.count += 1
+        row.errors += call.result is not None and error_name(call.result) is not None
+        row.ns += now - call.began
+        row.away += call.away
+        row.exits += sum(count for kind, _name, count in call.exits if kind not in UNTIMED)
+
+    def _row(self, kind: str, name: str) -> Row:
+        return self.rows.setdefault((kind, name), Row())
+
+    def plain(self, table: Table) -> dict[str, Any]:
+        """As plain values, the dearest first."""
+        return {
+            "rows": [
+                {"kind": kind, "name": name, "count": row.count, "errors": row.errors, "ns": row.ns}
+                for (kind, name), row in sorted(self.rows.items(), key=_dearest)
+            ],
+            "calls": [
+                {
+                    "name": table.name(abi, number), "count": row.count, "errors": row.errors, "ns": row.ns,
+                    "away": row.away, "exits": row.exits,
+                }
+                for (abi, number), row in sorted(self.calls.items(), key=_dearest)
+            ],
+        }  # fmt: skip
+
+
+def _failed(result: int | None) -> bool:
+    return result is not None and -LARGEST_ERRNO <= result < 0
+
+
+def _dearest(item: tuple[Any, Row]) -> tuple[int, int, Any]:
+    key, row = item
+    return -row.ns, -row.count, key
