@@ -3,8 +3,9 @@
 there.
 
 The core says what happened in numbers (pvhv.core.crash); whoever has the kernel's file can say where. Where
-the core found no frames to follow, the words on the stack that look like return addresses are listed as a
-trace; that is a guess, as it is in Xen's own reports.
+there are no frames to follow (or what looks like some is chance, in a kernel that keeps rbp for other things), the
+words on the stack that look like return addresses are listed as a trace; that is a guess, as it is in Xen's own
+reports.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from pvhv.observe.symbols import Symbols
 WORD = re.compile(r"\b[0-9a-f]{16}\b")
 
 
-def with_names(report: str, symbols: Symbols, code: Sequence[tuple[int, int]]) -> str:
-    """The report with names; `code` says where instructions are, as ranges: nothing else is a return address."""
+def with_names(report: str, symbols: Symbols, code: Sequence[tuple[int, int]], chained: bool = True) -> str:
+    """The report with names; `code` says where instructions are, as ranges: nothing else is a return address.
+
+    `chained` says whether the kernel's functions keep a chain of frames in rbp."""
     if not len(symbols):
         return report
     lines: list[str] = []
@@ -26,9 +29,11 @@ def with_names(report: str, symbols: Symbols, code: Sequence[tuple[int, int]]) -
     section = ""
     for line in report.splitlines():
         if not line.startswith("  "):
-            if section == "Stack:" and not line.startswith("Frames") and guesses:
+            if section == "Stack:" and guesses and not (chained and line.startswith("Frames")):
                 lines += ["Call trace (from the words on the stack):", *guesses]
             section = line
+        if section.startswith("Frames") and not chained:
+            continue
         head, word = _last_word(line)
         if line.startswith("rip "):
             word = line.split()[1]

@@ -103,10 +103,18 @@ class Kernel:
         """One past the last address, bss included."""
         return self.virt_base - self.paddr_offset + max(s.paddr + s.memsz for s in self.segments)
 
-    def symbols(self) -> Symbols:
-        """Its symbol table; empty when it was stripped."""
+    @property
+    def chained(self) -> bool:
+        """Whether its functions keep a chain of frames in rbp; those of a Linux that unwinds by tables (ORC) do not."""
         try:
-            return Symbols(_symbols(self.elf)) if self.elf else Symbols()
+            return self.elf is None or self.elf.get_section_by_name(".orc_unwind") is None
+        except DAMAGE:
+            return True
+
+    def symbols(self) -> Symbols:
+        """Its symbol table; empty when it was stripped (pvhv.toolstack.symbol_files knows more)."""
+        try:
+            return Symbols(symbols_in(self.elf)) if self.elf else Symbols()
         except DAMAGE:
             return Symbols()
 
@@ -339,7 +347,7 @@ def _executable(elf: Any, virt_offset: int) -> list[tuple[int, int]]:
     return ranges
 
 
-def _symbols(elf: Any) -> Iterator[Symbol]:
+def symbols_in(elf: Any) -> Iterator[Symbol]:
     """Functions and other named places in code and data; one unpacking for the whole table."""
     table = elf.get_section_by_name(".symtab")
     if table is None:

@@ -26,7 +26,7 @@ from pvhv.devices.console import Console
 from pvhv.devices.xenstore.daemon import Xenstore
 from pvhv.observe.crash import with_names
 from pvhv.observe.symbols import Symbols
-from pvhv.toolstack import builder, domain_store, elf, layout, pvh
+from pvhv.toolstack import builder, domain_store, elf, layout, pvh, symbol_files
 from pvhv.toolstack.config import DomainConfig
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.lifecycle import CRASH_STATUS, WATCHDOG_STATUS, Ending, State, after
@@ -103,7 +103,7 @@ class Guest:
     def symbols(self) -> Symbols:
         """The kernel's names, read when first asked for."""
         if not hasattr(self, "_symbols"):
-            self._symbols = self.kernel.symbols()
+            self._symbols = symbol_files.names(self.kernel)
         return self._symbols
 
     def happen(self, what: str) -> None:
@@ -196,7 +196,7 @@ class Guest:
             reason = "it reported a crash itself" if end.status == CRASH_STATUS else "its watchdog ran out"
             report = describe(self.domain, self._last_caller(), reason)
         if report:
-            self.report = with_names(report, self.symbols, self.kernel.executable)
+            self.report = with_names(report, self.symbols, self.kernel.executable, self.kernel.chained)
         self.store.shut_down(self.domid)
         self.console.detach()
 

@@ -43,5 +43,12 @@ def test_frames_are_followed_where_there_are_any() -> None:
     assert not any("Call trace" in line for line in lines)
 
 
+def test_frames_by_chance_are_left_out() -> None:
+    frames = "Frames, by rbp:\n  called at 0000000000001010\nLast hypercalls"
+    report = REPORT.replace("Last hypercalls", frames)
+    text = with_names(report, SYMBOLS, [(0x1000, 0x1020)], chained=False)
+    assert text == with_names(REPORT, SYMBOLS, [(0x1000, 0x1020)]) and "Call trace" in text
+
+
 def test_without_symbols_it_stays_as_it_is() -> None:
     assert with_names(REPORT, Symbols(), []) == REPORT

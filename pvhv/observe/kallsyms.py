@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The names a Linux kernel carries within itself, for kernels whose own symbol table was stripped.
+
+A distribution's kernel has no .symtab, but it prints names when it oopses: its read-only data hold every name, packed,
+beside its address. Packing is by pairs: a name is a list of bytes, each of which stands for a token (often several
+characters) of a table of 256. What is there, in the order of Linux 5.10 to 6.4 and of those after:
+
+    offsets  relative_base  num_syms  names  markers  [seqs_of_names]  token_table  token_index
+    num_syms  names  markers  token_table  token_index  offsets  relative_base  [seqs_of_names]
+
+Nothing says where that is, so it is found by what it must be: the tokens "0" to "9" follow each other, and an index of
+256 offsets that fits them lies behind the table; every 256th name has its place in the markers, which lie behind the
+names. An image in which all of this agrees has these tables; in any other there are no names.
+
+Addresses are distances from relative_base; in a kernel with per-CPU variables (every one that knows more processors
+than one) those are small numbers, and all others are negated. Per-CPU variables have no address, and are left out.
+
+Not modelled: kernels before 4.20, whose markers are wider; names of modules, which live in the guest's memory.
+
+Read beside it: scripts/kallsyms.c and kernel/kallsyms.c in Linux.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Iterator
+from itertools import pairwise
+
+from pvhv.observe.symbols import Symbol
+
+TOKENS = 256
+DIGITS = b"".join(b"%d\0" % digit for digit in range(10))
+LONGEST_TOKENS = 4096  # the whole table
+NAMES_PER_MARKER = 256
+LEAST_NAMES, MOST_NAMES = 256, 1 << 20
+LONGEST_NAMES = 64 << 20
+KERNEL_HALF = 0xFFFF_8000_0000_0000
+TYPES = frozenset("aAbBdDgGiInNpPrRsStTuUvVwW?")
+CODE_TYPES = frozenset("tTwW")
+
+Buffer = bytes | memoryview
+
+
+def kallsyms(image: Buffer) -> list[Symbol]:
+    """The names in a kernel's image, by address; none where it has none. A symbol's size is the way to the next."""
+    data = bytes(image)
+    for tokens, table, behind in _token_tables(data):
+        for start, count in _beginnings(data, tokens, table):
+            addresses = _addresses(data, start, count, behind)
+            if addresses is not None:
+                return _symbols(zip(addresses, _names(data, tokens, start + 8, count), strict=True))
+    return []
+
+
+# -- tokens ------------------------------------------------------------------------------------------------------------
+def _token_tables(data: bytes) -> Iterator[tuple[list[str], int, int]]:
+    """(tokens, where their table begins, where the index behind it ends): as a rule one."""
+    at = data.find(DIGITS)
+    while at >= 0:
+        start = _strings_before(data, at, ord("0"))
+        if start is not None:
+            found = _tokens(data, start)
+            if found is not None:
+                yield found[0], start, found[1]
+        at = data.find(DIGITS, at + 1)
+
+
+def _strings_before(data: bytes, at: int, count: int) -> int | None:
+    """Where the last `count` strings before `at` begin."""
+    least = max(at - LONGEST_TOKENS, 0)
+    for _ in range(count):
+        at = data.rfind(b"\0", least, at - 1) + 1
+        if at <= least:
+            return None
+    return at
+
+
+def _tokens(data: bytes, start: int) -> tuple[list[str], int] | None:
+    """The tokens at `start` and the end of their index, if there is one."""
+    pieces = data[start : start + LONGEST_TOKENS].split(b"\0", TOKENS)
+    if len(pieces) <= TOKENS:
+        return None
+    del pieces[TOKENS:]
+    offsets = array("H", [0])
+    for piece in pieces:
+        offsets.append(offsets[-1] + len(piece) + 1)
+    end = start + offsets.pop()
+    index = struct.pack(f"<{TOKENS}H", *offsets)
+    at = data.find(index, end, end + 64 + len(index))
+    return None if at < 0 else ([piece.decode("latin-1") for piece in pieces], at + len(index))
+
+
+# -- names -------------------------------------------------------------------------------------------------------------
+def _beginnings(data: bytes, tokens: list[str], end: int) -> Iterator[tuple[int, int]]:
+    """(where num_syms is, what it says) for each place before `end` that names and markers bear out."""
+    least = max(end - LONGEST_NAMES, 0) & ~7
+    words = memoryview(data)[least : end & ~7].cast("Q")
+    for n in range(len(words) - 1, -1, -1):
+        count = words[n]
+        if LEAST_NAMES <= count < MOST_NAMES:
+            start = least + n * 8
+            if _marked(data, tokens, start + 8, count, end):
+                yield start, count
+
+
+def _marked(data: bytes, tokens: list[str], at: int, count: int, end: int) -> bool:
+    """Whether `count` names begin at `at`, with their markers behind them."""
+    first = at
+    markers = array("I")
+    for n in range(count):
+        if n % NAMES_PER_MARKER == 0:
+            markers.append(at - first)
+        size, at = _length(data, at)
+        if not size or at + size > end or tokens[data[at]][:1] not in TYPES:
+            return False
+        at += size
+    wanted = struct.pack(f"<{len(markers)}I", *markers)
+    return data.startswith(wanted, at + 3 & ~3) or data.startswith(wanted, at + 7 & ~7)
+
+
+def _length(data: bytes, at: int) -> tuple[int, int]:
+    """How many bytes a name has, and where they begin: one byte says so, or (of a long one) two."""
+    size = data[at]
+    if size & 0x80:
+        return size & 0x7F | data[at + 1] << 7, at + 2
+    return size, at + 1
+
+
+def _names(data: bytes, tokens: list[str], at: int, count: int) -> Iterator[str]:
+    """The names, each behind the letter of its type."""
+    token = tokens.__getitem__
+    for _ in range(count):
+        size, at = _length(data, at)
+        yield "".join(map(token, data[at : at + size]))
+        at += size
+
+
+# -- addresses ---------------------------------------------------------------------------------------------------------
+def _addresses(data: bytes, start: int, count: int, behind: int) -> list[int] | None:
+    """The addresses of all names: before num_syms, or behind the index of tokens."""
+    size = count * 4 + 7 & ~7
+    after = behind + 7 & ~7
+    for offsets, base in ((start - 8 - size, start - 8), (after, after + size)):
+        if offsets < 0 or base + 8 > len(data):
+            continue
+        relative_base = struct.unpack_from("<Q", data, base)[0]
+        distances = struct.unpack_from(f"<{count}i", data, offsets)
+        if relative_base >= KERNEL_HALF:
+            addresses = _relative(distances, relative_base)
+            if all(a <= b for a, b in pairwise(addresses)):
+                return addresses
+    if start >= count * 8:
+        whole = list(struct.unpack_from(f"<{count}Q", data, start - count * 8))
+        if whole[-1] >= KERNEL_HALF and all(a <= b for a, b in pairwise(whole)):
+            return whole
+    return None
+
+
+def _relative(distances: tuple[int, ...], base: int) -> list[int]:
+    if min(distances) < 0:
+        return [distance if distance >= 0 else base - 1 - distance for distance in distances]
+    return [base + distance for distance in distances]
+
+
+def _symbols(named: Iterator[tuple[int, str]]) -> list[Symbol]:
+    table = [(address, name) for address, name in named if address >= KERNEL_HALF]
+    ends = [address for address, _ in table]
+    symbols = []
+    following = 0
+    for address, name in table:
+        while following < len(ends) and ends[following] <= address:
+            following += 1
+        size = ends[following] - address if following < len(ends) and name[0] in CODE_TYPES else 0
+        symbols.append(Symbol(address, size, name[1:]))
+    return symbols

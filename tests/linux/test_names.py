@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Debian's kernel comes without a symbol table, and its addresses have names all the same."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+import pytest
+from elftools.elf.elffile import ELFFile
+
+from pvhv.testing import boot
+from pvhv.toolstack import elf, symbol_files
+from tests.linux.conftest import Linux
+
+pytestmark = pytest.mark.linux
+
+
+def test_its_names_are_read_once_and_kept(linux: Linux, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PVHV_CACHE_DIR", str(tmp_path))
+    kernel = elf.read(linux.kernel)
+    assert len(kernel.symbols()) == 0
+    first = symbol_files.names(kernel)
+    assert len(first) > 50_000
+    for name in ("startup_xen", "do_sys_openat2", "schedule", "panic"):
+        assert first.find(first.by_name[name] + 1) == (name, 1), name
+    assert kernel.entry == first.by_name["startup_xen"]
+    starts = [start for start, _ in kernel.executable]
+    assert min(starts) in first.addresses
+    kept = symbol_files.for_debugger(kernel)
+    assert kept is not None and tmp_path in kept.parents
+    again = symbol_files.names(kernel)
+    assert again.by_name == first.by_name and again.table == first.table
+    file = ELFFile(io.BytesIO(kept.read_bytes()))
+    assert file.get_section_by_name(".text")["sh_addr"] == min(starts)
+    kept.write_bytes(b"\x7fELF, and nothing of the kind")
+    assert len(symbol_files.names(kernel)) == 0  # and no exception
+
+
+def test_a_crash_report_has_them(linux: Linux) -> None:
+    done = boot(linux.kernel, cmdline="console=hvc0", clock="wall", timeout=90, memory=128)
+    assert done.exit_status == 20 and "Unable to mount root fs" in done.output
+    assert re.search(r"^rip [0-9a-f]{16} <xen_\w+\+0x", done.report, re.MULTILINE), done.report
+    trace = done.report.split("Call trace")[1]
+    assert " panic+0x" in trace and " mount_block_root+0x" in trace
