@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Programs for a stock Linux to run: one C file each, compiled to a static program for x86-64.
+"""Programs for a stock Linux to run: a C file each (and what is linked to it), compiled to a static program for x86-64.
 
 The compiler is the one that builds the guest kernels (pvhv/build/zig.py), so everybody has it and everybody's programs
 are the same. A program that was compiled is kept in the user's cache, keyed on its text and the flags, and nothing is
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from pvhv.build.cache import open_cache
@@ -23,16 +24,17 @@ FLAGS = (
 )  # fmt: skip
 
 
-def build(source: Path, *flags: str) -> bytes:
-    """The program made of one C file. Raises BuildError."""
-    text = source.read_bytes()
-    key = hashlib.sha256("\0".join((PINNED, *FLAGS, *flags)).encode() + b"\0" + text).hexdigest()
+def build(source: Path, *flags: str, others: Sequence[Path] = ()) -> bytes:
+    """The program made of one C file, or of several sources. Raises BuildError."""
+    sources = {path.name: path.read_bytes() for path in (source, *others)}
+    key = hashlib.sha256(b"\0".join(("\0".join((PINNED, *FLAGS, *flags)).encode(), *sources.values()))).hexdigest()
     with open_cache() as cache, tempfile.TemporaryDirectory(prefix="pvhv-program-") as scratch:
         if (made := cache.find("program", key)) is not None:
             return made.read_bytes()
         work = Path(scratch)
-        (work / source.name).write_bytes(text)
-        done = find_zig().cc([*FLAGS, *flags, source.name, "-o", "program"], cwd=work, caches=cache.zig, local=work)
+        for name, text in sources.items():
+            (work / name).write_bytes(text)
+        done = find_zig().cc([*FLAGS, *flags, *sources, "-o", "program"], cwd=work, caches=cache.zig, local=work)
         if done.status:
             raise BuildError(f"{source} does not compile:\n{done.text.strip()}")
         program = (work / "program").read_bytes()
