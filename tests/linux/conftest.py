@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A stock Linux to boot: fetched once, into the user's cache, outside of this tree."""
+"""Stock Linuxes to boot: fetched once, into the user's cache, outside of this tree."""
 
 from __future__ import annotations
 
@@ -19,9 +19,19 @@ class Linux(NamedTuple):
     ramdisk: Path
 
 
-@pytest.fixture(scope="session")
-def linux() -> Linux:
+def fetched(**which: str) -> Linux:
     try:
-        return Linux(*fetch_linux.fetch())
+        return Linux(*fetch_linux.fetch(**which))
     except (BadPackage, OSError) as error:
         pytest.skip(f"no Linux to boot, python3 tools/fetch_linux.py fetches one: {error}")
+
+
+@pytest.fixture(scope="session")
+def linux() -> Linux:
+    return fetched()
+
+
+@pytest.fixture(scope="session")
+def backports() -> Linux:
+    """The newest that Debian builds for its stable release."""
+    return fetched(name=fetch_linux.BACKPORTS, suite=fetch_linux.BACKPORTS_SUITE)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import struct
@@ -95,6 +96,20 @@ def test_the_example_boots_to_a_shell(linux: Linux, home: dict[str, str]) -> Non
     assert 0.98 < after - before < 4.0  # of a machine with others on it
     assert said["piped"] == "1000" and said["hypervisor"].split() == ["xen", "4", "17"] and said["clock"] == "xen"
     assert not UNWELL.findall(said["log"])
+
+
+@pytest.mark.parametrize("vcpus", [1, 4])
+def test_the_newest_of_the_backports(backports: Linux, vcpus: int) -> None:
+    done = start(
+        backports, QUIET, marked("kernel", "uname -r; nproc"), marked("sums", "seq 3000 | md5sum"),
+        marked("log", "dmesg"), "poweroff -f", vcpus=vcpus,
+    )  # fmt: skip
+    assert done.exit_status == 0, done.output
+    release, count = section(done.output, "kernel").split()
+    assert re.fullmatch(r"\d+\.\d+\S*-amd64", release) and int(release.split(".")[0]) >= 6 and int(count) == vcpus
+    numbers = "".join(f"{n + 1}\n" for n in range(3000)).encode()
+    assert section(done.output, "sums").split()[0] == hashlib.md5(numbers).hexdigest()
+    assert "Hypervisor detected: Xen PV" in done.output and not UNWELL.findall(section(done.output, "log"))
 
 
 def test_reboot(linux: Linux) -> None:
