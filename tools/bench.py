@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """How fast pvhv is, as ratios that hold from host to host.
 
-    python tools/bench.py                  everything: a table (about a minute and a half)
+    python tools/bench.py                  everything: a table (about five minutes, of which Linux takes three)
     python tools/bench.py --only exits     one group, or a row of it; may be repeated
     python tools/bench.py --json           the same as JSON, on standard output
     python tools/bench.py --smoke          every measurement once and briefly: does it work at all?
+    python tools/bench.py --profile        where the time of a stock Linux's boot goes; --profile operations: of a
+                                           system call, a fork, a page fault …
 
 Each round trip is compared with an empty callback, each compute loop with a bare engine, both in the same run,
 within milliseconds of each other; tools/benchmark/bare.py defines the two. A figure is the median of seven samples,
-a sample the shortest (of compute loops, the middle one) of a few tries on either side.
+a sample the shortest (of compute loops, the middle one) of a few tries on either side. A stock Linux is compared with
+itself in QEMU, and with real Xen; tools/benchmark/linux_rows.py says how.
 With --check, exit status 1 says that a target was missed.
 
-The kernels are guest_kernel/bench/, as built by `python3 tools/dev.py build`.
+The kernels are guest_kernel/bench/, as built by `python3 tools/dev.py build`, and what tools/fetch_linux.py fetched.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tools.benchmark import cli, report  # noqa: E402
+from tools.benchmark import cli, linux_rows, profile, report  # noqa: E402
 from tools.benchmark.guests import Failed  # noqa: E402
 from tools.benchmark.rows import EXITS, LOOPS, PAIR, SMOKE, Bench, Effort, Row  # noqa: E402
 
@@ -37,6 +40,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "pair": tuple(PAIR),
     "create": ("create_warm", "create_cold"),
     "domains": ("list_20", "echo_20", "memory_20"),
+    linux_rows.GROUP: linux_rows.ROWS,
 }
 
 
@@ -45,6 +49,9 @@ def main() -> int:
     parser.add_argument("--only", action="append", metavar="NAME", help=f"one of {', '.join(GROUPS)}, or a row's name")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--smoke", action="store_true", help="briefly; the figures mean nothing")
+    parser.add_argument(
+        "--profile", nargs="?", const=profile.BOOT, choices=profile.KINDS, help="where a stock Linux's time goes"
+    )
     parser.add_argument("--check", action="store_true", help="exit with 1 if a target is missed")
     parser.add_argument("--kernels", type=Path, default=KERNELS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -57,6 +64,8 @@ def main() -> int:
         return 2
     effort = SMOKE if arguments.smoke else Effort()
     try:
+        if arguments.profile:
+            return profile.show(arguments.profile, as_json=arguments.json)
         rows = measure(arguments.kernels, effort, wanted)
     except Failed as failure:
         print(f"bench: {failure}", file=sys.stderr)
@@ -80,6 +89,7 @@ def measure(kernels: Path, effort: Effort, wanted: Sequence[str]) -> list[Row]:
             "pair": bench.pair,
             "create": lambda: cli.rows("create", effort),
             "domains": lambda: cli.rows("domains", effort),
+            linux_rows.GROUP: lambda: linux_rows.rows(bench),
         }
         for group, names in GROUPS.items():
             if group in wanted or set(names) & set(wanted):

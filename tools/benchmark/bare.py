@@ -42,6 +42,11 @@ def lost_ns() -> int:
         os.close(descriptor)
 
 
+def without(lost: float, took: float) -> float:
+    """A time less what others took of it; but if that is most of it, some was taken before or after."""
+    return took - lost if lost < took / 2 else took
+
+
 class Bare:
     """A fresh engine on `ram` with the page tables at `cr3`; `initial` is a pCPU's saved context to begin with."""
 

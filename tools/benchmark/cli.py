@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from queue import Empty, Queue
 from typing import IO, Any
@@ -81,13 +81,14 @@ class Session:
 class Pvhv:
     """The command line, with a runtime directory of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         self.directory = tempfile.mkdtemp(prefix="pvhv-bench-")
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         self._environment = {
             **os.environ,
             "PVHV_RUNTIME_DIR": self.directory,
             "PYTHONPATH": os.pathsep.join(paths),
+            **(environment or {}),
         }
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
@@ -99,10 +100,10 @@ class Pvhv:
             env=self._environment,
         )
 
-    def run(self, *arguments: str) -> bytes:
+    def run(self, *arguments: str, patience: float = PATIENCE_S) -> bytes:
         """A command and its output. Raises Failed."""
         process = self.start(*arguments)
-        output, _ = process.communicate(timeout=PATIENCE_S)
+        output, _ = process.communicate(timeout=patience)
         if process.returncode:
             raise Failed(f"pvhv {' '.join(arguments)}: exit status {process.returncode}")
         return output

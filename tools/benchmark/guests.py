@@ -13,6 +13,7 @@ either side. The console's part in it is less than a hundredth of a millisecond 
 
 from __future__ import annotations
 
+import re
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -20,9 +21,10 @@ from typing import NamedTuple
 
 from pvhv.testing import Machine
 from pvhv.toolstack.guest import Guest
-from tools.benchmark.bare import lost_ns
+from tools.benchmark.bare import lost_ns, without
 
 TIMEOUT_S = 300.0
+MEASURED = re.compile(r"\d+/\d+")
 
 
 class Sample(NamedTuple):
@@ -39,16 +41,23 @@ class Failed(RuntimeError):
 class Ear:
     """Hears what a guest reports. `yardstick(row)` is called while the guest waits.
 
-    `one_try` says that what lies between two lines is one long try, not the best of some short ones.
+    `one_try` says that what lies between two lines is one long try, not the best of some short ones; `by_guest`, that
+    even so it is the guest who takes the time (for its lines are long under way).
     """
 
     def __init__(
-        self, guest: Guest, yardstick: Callable[[str], float], tsc_khz: int, one_try: bool = False
+        self,
+        guest: Guest,
+        yardstick: Callable[[str], float],
+        tsc_khz: int,
+        one_try: bool = False,
+        by_guest: bool = False,
     ) -> None:
         self.samples: dict[str, list[Sample]] = defaultdict(list)
         self.yardstick = yardstick
         self.tsc_khz = tsc_khz
         self.one_try = one_try
+        self.by_guest = by_guest
         self._line = b""
         self._yard = 0.0
         self._began = self._lost = 0
@@ -62,14 +71,12 @@ class Ear:
             if row == "begin":
                 self._yard = self.yardstick(value)
                 self._began, self._lost = time.perf_counter_ns(), lost_ns()
-            elif equals and "/" in value:
+            elif equals and MEASURED.fullmatch(value):
                 ticks, operations = map(int, value.split("/"))
+                took = ticks * 1_000_000 / self.tsc_khz
                 if self.one_try:
-                    took = float(heard - self._began)
-                    gone = lost - self._lost
-                    took -= gone if gone < took / 2 else 0  # else it was lost outside of the loop, too
-                else:
-                    took = ticks * 1_000_000 / self.tsc_khz
+                    took = took if self.by_guest else float(heard - self._began)
+                    took = without(lost - self._lost, took)
                 self.samples[row].append(Sample(took / operations, self._yard))
 
 

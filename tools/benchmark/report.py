@@ -15,7 +15,7 @@ from rich.table import Table
 
 from pvhv import __version__
 from pvhv.machine import engine
-from tools.benchmark.rows import Row
+from tools.benchmark.rows import Row, readable
 
 
 def as_json(rows: Sequence[Row], samples: int) -> str:
@@ -31,11 +31,13 @@ def as_json(rows: Sequence[Row], samples: int) -> str:
             row.name: {
                 "group": row.group,
                 "title": row.title,
-                "value": round(row.value, 4),
+                "value": None if row.missing else round(row.value, 4),
                 "unit": row.unit,
                 "ns": None if row.ns is None else round(row.ns, 2),
                 "target": row.target,
                 "met": row.met,
+                "beside": row.beside or None,
+                "missing": row.missing or None,
             }
             for row in rows
         },
@@ -47,7 +49,8 @@ def table(rows: Sequence[Row], samples: int) -> Table:
     """The rows to read; what misses its target stands out."""
     shown = Table(title=f"pvhv {__version__}: medians of {samples}", title_justify="left")
     shown.add_column("what")
-    for heading in ("figure", "in", "target", "time"):
+    beside = any(row.beside for row in rows)
+    for heading in ("figure", "in", "target", "time", *(["beside it"] if beside else [])):
         shown.add_column(heading, justify="left" if heading == "in" else "right")
     group = None
     for row in rows:
@@ -57,16 +60,14 @@ def table(rows: Sequence[Row], samples: int) -> Table:
         style = {True: "green", False: "bold red", None: ""}[row.met]
         target = "" if row.target is None else f"{'≥' if row.at_least else '≤'} {row.target:g}"
         time_ = "" if row.ns is None or row.unit in ("ns", "ms") else readable(row.ns)
-        shown.add_row(row.title, f"{row.value:.2f}", row.unit, target, time_, style=style)
+        if row.missing:
+            shown.add_row(row.title, "-", "not measured", target)
+        else:
+            shown.add_row(row.title, f"{row.value:.2f}", row.unit, target, time_, *([row.beside] * beside), style=style)
+    if reasons := dict.fromkeys(row.missing for row in rows if row.missing):
+        shown.caption = "not measured: " + "; ".join(reasons)
+        shown.caption_justify = "left"
     return shown
-
-
-def readable(ns: float) -> str:
-    """A time with its unit."""
-    for unit, size in (("ms", 1e6), ("us", 1e3)):
-        if ns >= size:
-            return f"{ns / size:.2f} {unit}"
-    return f"{ns:.1f} ns"
 
 
 def show(rows: Sequence[Row], samples: int) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pvhv.core.timeline import SLICE_NS
 from pvhv.testing import Machine
-from tools.benchmark.bare import Bare, lost_ns
+from tools.benchmark.bare import Bare, lost_ns, without
 from tools.benchmark.guests import Ear, Sample, finish
 
 SAMPLES = 7
@@ -47,7 +47,9 @@ PAIR: dict[str, tuple[str, float | None]] = {
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table. `value` is in `unit`; `ns` is one operation's time."""
+    """A line of the table. `value` is in `unit`; `ns` is one operation's time; `beside` is for the reader only.
+
+    Where it could not be measured, `missing` says why, and there is no value."""
 
     group: str
     name: str
@@ -57,11 +59,13 @@ class Row:
     target: float | None = None
     at_least: bool = False  # the target is a floor, not a ceiling
     ns: float | None = None
+    beside: str = ""
+    missing: str = ""
 
     @property
     def met(self) -> bool | None:
-        """Whether the target is met; None without one."""
-        if self.target is None:
+        """Whether the target is met; None without one, or where nothing was measured."""
+        if self.target is None or self.missing:
             return None
         return self.value >= self.target if self.at_least else self.value <= self.target
 
@@ -120,16 +124,15 @@ class Yardsticks:
         """ns a round of a compute loop; what other processes took of a try is not counted, where it can be told."""
         count = count or self.counts[name]
         before = lost_ns()
-        took = self._ns(self.plain, name, count)
-        lost = (lost_ns() - before) / count
-        return took - lost if lost < took / 2 else took  # some of it was lost outside the loop
+        took = self._ns(self.plain, name, count) * count
+        return without(lost_ns() - before, took) / count
 
     def loop_in_pieces(self, name: str) -> float:
         """The same, stopped and started again as often as the scheduler ticks."""
-        lost = lost_ns()
+        before = lost_ns()
         count = self.counts[name]
         ticks = self.plain.run_in_pieces(self.symbols[f"loop_{name}"], count, SLICE_NS / 1e9)
-        return (ticks * 1e6 / self.tsc_khz - (lost_ns() - lost)) / count
+        return without(lost_ns() - before, ticks * 1e6 / self.tsc_khz) / count
 
     def callback(self, _row: str = "") -> float:
         """ns an empty ctypes callback: the shortest of a few tries, as the guests report it."""
@@ -262,6 +265,14 @@ def in_callbacks(group: str, name: str, title: str, target: float | None, sample
     """A round trip as a row."""
     ratio = statistics.median(sample.ns / sample.yardstick_ns for sample in samples)
     return Row(group, name, title, ratio, "callbacks", target, ns=median_ns(samples))
+
+
+def readable(ns: float) -> str:
+    """A time with its unit."""
+    for unit, size in (("s", 1e9), ("ms", 1e6), ("us", 1e3)):
+        if ns >= size:
+            return f"{ns / size:.2f} {unit}"
+    return f"{ns:.1f} ns"
 
 
 def middle(tries: list[Sample]) -> Sample:

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A stock Linux on both sides: as a domain of ours, and natively in QEMU's TCG, with the same kernel and ramdisk.
+
+What differs is the console (hvc0, ttyS0) and nothing else: Debian's kernel as tools/fetch_linux.py fetched it, 256 MiB,
+one processor, and one initramfs with the busybox that was fetched and guest/micro.c compiled. What process 1 does is
+chosen by `rdinit=`: each script mounts what the example's own init mounts, says USER_SPACE, does its work, and powers
+off. QEMU emulates its plain `pc`, with no device but the serial port (-nodefaults).
+
+Both are commands, timed whole: from the start of `pvhv create -c FILE`, or of qemu-system-x86_64, to its end.
+
+Not here: what is measured with them (linux_rows.py).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from pvhv.build.zig import BuildError
+from pvhv.toolstack import fetched
+from tools.benchmark.cli import Pvhv
+from tools.benchmark.guests import Failed
+from tools.linux import initramfs, programs
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = (ROOT / "tools/benchmark/guest/micro.c", ROOT / "guest_kernel/bench/lib/loops.S")
+MEMORY = 256  # MiB
+PATIENCE_S = 300.0
+USER_SPACE = "user-space-is-reached"
+QEMU = "qemu-system-x86_64"
+FIGURE = re.compile(r"(\w+)=(\d+)/(\d+)/(\d+)")  # what guest/micro.c says of an operation
+
+MOUNTS = initramfs.INIT.partition("exec ")[0]  # the example's init, up to where busybox's own takes over
+BOOT, OPERATIONS, LOOPS = "boot", "operations", "loops"
+# Nothing of the kernel's own may come between: it would cut a figure's line in two.
+WORK = {
+    BOOT: "",
+    OPERATIONS: "dmesg -n 1\n/root/micro operations $ms $batches\n",
+    # Each time another copy: other frames, so that the engine translates the loops anew.
+    LOOPS: "dmesg -n 1\nfor n in $(seq $times); do cp /root/micro /tmp/micro$n; /tmp/micro$n loops $counts; done\n",
+}
+
+
+class Missing(Exception):
+    """Something that is compared with, or booted, is not on this machine; the text says what to install."""
+
+
+@dataclass(frozen=True)
+class Linux:
+    """The two files both sides boot."""
+
+    kernel: Path
+    ramdisk: Path
+
+
+def prepare(directory: Path) -> Linux:
+    """The kernel that was fetched, and an initramfs in `directory` made of the busybox that was. Raises Missing."""
+    kernel, example = fetched.find("debian-vmlinuz"), fetched.find("debian-initramfs")
+    if kernel is None or example is None:
+        raise Missing("there is no Linux to boot: python3 tools/fetch_linux.py fetches one")
+    archive = example.read_bytes()
+    busybox = archive[archive.index(b"\x7fELF") :]  # what of the archive follows it does no harm
+    try:
+        micro = programs.build(SOURCES[0], others=SOURCES[1:])
+    except BuildError as error:
+        raise Missing(str(error)) from None
+    extra = {"micro": micro} | {name: script(work).encode() for name, work in WORK.items()}
+    ramdisk = directory / "initramfs"
+    ramdisk.write_bytes(initramfs.build(busybox, extra))
+    return Linux(kernel, ramdisk)
+
+
+def script(work: str) -> str:
+    """Process 1 that does some work and powers off. The kernel's unknown parameters are its environment."""
+    return f"{MOUNTS}exec </dev/console >/dev/console 2>&1\nstty -onlcr\necho {USER_SPACE}\n{work}poweroff -f\n"
+
+
+def cmdline(console: str, work: str, **given: object) -> str:
+    """The command line that has process 1 do `work`."""
+    variables = [f'{name}="{value}"' for name, value in given.items()]
+    return " ".join([f"console={console}", f"rdinit=/root/{work}", *variables])
+
+
+@dataclass(frozen=True)
+class Run:
+    """A boot, from the command's start to its end."""
+
+    seconds: float
+    output: str
+
+
+class Ours:
+    """Linux as a domain of `pvhv`, in a pvhvd of its own."""
+
+    def __init__(self, linux: Linux, pvhv: Pvhv) -> None:
+        self.pvhv = pvhv
+        self.linux = linux
+
+    def run(self, work: str, **given: object) -> Run:
+        """Create the domain, and wait for its end. Raises Failed."""
+        file = Path(self.pvhv.directory) / "linux.cfg"
+        lines = {
+            "name": "linux",
+            "kernel": str(self.linux.kernel),
+            "ramdisk": str(self.linux.ramdisk),
+            "cmdline": cmdline("hvc0", work, **given),
+            "memory": MEMORY,
+            "vcpus": 1,
+        }
+        file.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in lines.items()))
+        began = time.perf_counter()
+        output = self.pvhv.run("create", "-c", str(file), patience=PATIENCE_S)
+        return checked(Run(time.perf_counter() - began, output.decode("utf-8", "replace")), "pvhv create")
+
+
+class Qemu:
+    """Linux on the PC that QEMU emulates by TCG. Raises Missing where there is no QEMU."""
+
+    def __init__(self, linux: Linux) -> None:
+        found = shutil.which(QEMU)
+        if found is None:
+            raise Missing(f"there is no {QEMU} to compare with: apt-get install qemu-system-x86")
+        self.executable = found
+        self.linux = linux
+
+    def run(self, work: str, **given: object) -> Run:
+        """Boot it, and wait for its end. Raises Failed."""
+        command = [
+            self.executable, "-accel", "tcg", "-machine", "pc", "-m", str(MEMORY), "-smp", "1",
+            "-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot",
+            "-kernel", str(self.linux.kernel), "-initrd", str(self.linux.ramdisk),
+            "-append", cmdline("ttyS0", work, **given),
+        ]  # fmt: skip
+        began = time.perf_counter()
+        try:
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                timeout=PATIENCE_S, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise Failed(f"{QEMU} did not power off within {PATIENCE_S:g} s") from None
+        return checked(Run(time.perf_counter() - began, done.stdout.decode("utf-8", "replace")), QEMU)
+
+
+def checked(run: Run, who: str) -> Run:
+    """A run that reached user space; raises Failed for any other."""
+    if USER_SPACE not in run.output:
+        raise Failed(f"Linux did not reach user space in {who}:\n{run.output[-2000:]}")
+    return run
+
+
+def figures(output: str) -> dict[str, float]:
+    """ns for one operation, from the lines "NAME=NS/OPERATIONS/ALL" among what a guest said."""
+    found = (FIGURE.fullmatch(line.strip()) for line in output.splitlines())
+    return {figure[1]: int(figure[2]) / int(figure[3]) for figure in found if figure is not None}

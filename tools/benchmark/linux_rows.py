@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The group `linux`: what a stock Linux costs, beside the same Linux in QEMU's TCG and beside real Xen.
+
+`boot` is the time from the command to its end, of a guest that reaches user space and powers off, as a ratio to
+QEMU's time for the same; the two take turns, and the figure is the median of the pairs. *Cold* is the first `create`
+of all: no pvhvd is up, and the kernel has never been unpacked.
+
+The operations of guest/micro.c are shares of what they take under real Xen inside QEMU's TCG. Real Xen is not
+measured here: published.toml has figures of another machine, and this one is faster or slower. They are scaled by
+how long the program's xorshift loop takes in QEMU here against QEMU there: the same translator on the same code on
+both, with nothing of ours in it. (By the loop in our own guest, a slow engine would lengthen the times that it is
+compared with.) One number stands for a whole machine then, and a loop in registers knows nothing of memory: so QEMU's
+other operations are compared here and there as well, and `linux_scale_all` is the mean of all. Where it is far from
+`linux_scale`, QEMU's release, or the machine's caches, count for as much as its speed, and the shares hold no more
+closely than the two agree.
+
+Compute-bound processes are compared with the bare engine as in the groups `wall` and `virtual`: the same loops, the
+yardstick taken while the process waits, its time that of its own rdtsc less what other processes took from us.
+
+A row that lacks its Linux or its QEMU says so, and what to install.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from tools.benchmark import linux as stock
+from tools.benchmark.cli import Pvhv
+from tools.benchmark.guests import Ear, Failed
+from tools.benchmark.linux import BOOT, LOOPS, OPERATIONS, Linux, Missing, Ours, Qemu
+from tools.benchmark.rows import LOOPS as LOOP_NAMES
+from tools.benchmark.rows import Bench, Effort, Row, middle, readable
+
+PUBLISHED = Path(__file__).with_name("published.toml")
+GROUP = "linux"
+SHARE = "of Xen's time"
+BOOT_TARGET, COMPUTE_TARGET = 0.85, 0.95
+TITLES = {
+    "linux_boot": "create a stock Linux, to user space and power-off",
+    "linux_boot_cold": "... pvhvd not up, the kernel never unpacked",
+    "linux_compute": "compute-bound process (geometric mean)",
+    **{f"linux_compute_{name}": name for name in LOOP_NAMES},
+    "linux_scale": "this machine against the published one's: QEMU's xorshift",
+    "linux_scale_all": "... and all of QEMU's operations (geometric mean)",
+}
+OPERATION_ROWS: dict[str, tuple[str, float]] = {
+    # the program's name for it: (what it is, target as a share of real Xen's time)
+    "getppid": ("system call (getppid)", 0.5),
+    "read_zero": ("read a byte of /dev/zero", 0.5),
+    "signal": ("signal to oneself", 0.5),
+    "fork": ("fork, exit, wait", 0.7),
+    "exec": ("fork, exec, exit, wait", 0.7),
+    "pipe": ("pipe, a byte there and back", 0.5),
+    "mmap": ("mmap, touch 64 pages, munmap", 0.5),
+    "page_fault": ("anonymous page fault", 0.5),
+    "mprotect": ("mprotect of a page", 0.5),
+    "sched_yield": ("sched_yield", 0.5),
+}
+ROWS = (*TITLES, *(f"linux_{name}" for name in OPERATION_ROWS))
+
+
+def rows(bench: Bench) -> list[Row]:
+    """All of them."""
+    with tempfile.TemporaryDirectory(prefix="pvhv-bench-") as directory:
+        try:
+            linux = stock.prepare(Path(directory))
+        except Missing as missing:
+            return [absent(name, str(missing)) for name in ROWS]
+        try:
+            qemu = Qemu(linux)
+        except Missing as missing:
+            needs_qemu = [name for name in ROWS if not name.startswith("linux_compute")]
+            return compute_rows(bench, linux) + [absent(name, str(missing)) for name in needs_qemu]
+        with ours(linux) as domain:
+            found = boot_rows(bench.effort, domain, qemu) + compute_rows(bench, linux)
+            return found + operation_rows(bench.effort, domain, qemu)
+
+
+def absent(name: str, why: str) -> Row:
+    """A row that could not be measured."""
+    title, target = OPERATION_ROWS.get(name.removeprefix("linux_"), (TITLES.get(name, name), None))
+    return Row(GROUP, name, title, float("nan"), "", target, missing=why)
+
+
+@contextmanager
+def ours(linux: Linux, cache: Path | None = None) -> Iterator[Ours]:
+    """Linux as a domain, in a pvhvd that is not up yet; with `cache`, unpacked kernels are kept there."""
+    pvhv = Pvhv({} if cache is None else {"PVHV_CACHE_DIR": os.fspath(cache)})
+    try:
+        yield Ours(linux, pvhv)
+    finally:
+        pvhv.close()
+
+
+# -- booting -----------------------------------------------------------------------------------------------------------
+def boot_rows(effort: Effort, domain: Ours, qemu: Qemu) -> list[Row]:
+    """Pairs of boots, one after the other; and one of everything's first."""
+    with tempfile.TemporaryDirectory(prefix="pvhv-bench-") as empty, ours(domain.linux, Path(empty)) as first:
+        cold = first.run(BOOT).seconds
+    domain.pvhv.run("list")  # pvhvd is up
+    pairs = [(domain.run(BOOT).seconds, qemu.run(BOOT).seconds) for _ in range(effort.samples)]
+    theirs = statistics.median(seconds for _, seconds in pairs)
+    return [boot_row("linux_boot", pairs, BOOT_TARGET), boot_row("linux_boot_cold", [(cold, theirs)], None)]
+
+
+def boot_row(name: str, pairs: list[tuple[float, float]], target: float | None) -> Row:
+    """Seconds of ours and of QEMU's, as a row: the median of the ratios."""
+    ratio = statistics.median(mine / theirs for mine, theirs in pairs)
+    mine, theirs = (statistics.median(seconds) * 1e9 for seconds in zip(*pairs, strict=True))
+    beside = f"QEMU {readable(theirs)}"
+    return Row(GROUP, name, TITLES[name], ratio, "of QEMU's time", target, ns=mine, beside=beside)
+
+
+# -- a process that only computes --------------------------------------------------------------------------------------
+def compute_rows(bench: Bench, linux: Linux) -> list[Row]:
+    """The share of the bare engine's speed that a process gets."""
+    yardsticks = bench.yardsticks
+    yardsticks.renew()
+    counts = " ".join(str(yardsticks.counts[name]) for name in LOOP_NAMES)
+    guest = bench.machine.create(
+        linux.kernel, name="linux", ramdisk=linux.ramdisk, memory=stock.MEMORY, clock="wall", paused=True,
+        cmdline=stock.cmdline("hvc0", LOOPS, times=bench.effort.samples, counts=counts),
+    )  # fmt: skip
+    ear = Ear(guest, yardsticks.loop, yardsticks.tsc_khz, one_try=True, by_guest=True)
+    guest.start()
+    bench.machine.run(guest, timeout=stock.PATIENCE_S)
+    result = bench.machine.result(guest)
+    bench.machine.host.destroy(guest)
+    if missing := [name for name in LOOP_NAMES if not ear.samples[name]]:
+        raise Failed(f"Linux did not time {missing[0]}: {result.ending}\n{result.output[-2000:]}")
+    shares = {name: (found := middle(ear.samples[name])).yardstick_ns / found.ns for name in LOOP_NAMES}
+    mean = statistics.geometric_mean(shares.values())
+    first = Row(GROUP, "linux_compute", TITLES["linux_compute"], mean, "of bare", COMPUTE_TARGET, at_least=True)
+    return [first] + [
+        Row(GROUP, f"linux_compute_{name}", name, share, "of bare", ns=middle(ear.samples[name]).ns)
+        for name, share in shares.items()
+    ]
+
+
+# -- operations --------------------------------------------------------------------------------------------------------
+def operation_rows(effort: Effort, domain: Ours, qemu: Qemu) -> list[Row]:
+    """Everything of guest/micro.c, on either side in turn; the shortest of each counts."""
+    pace = {"ms": 20, "batches": 10} if effort.samples > 1 else {"ms": 2, "batches": 2}
+    mine, theirs = [], []
+    for _ in range(min(effort.samples, 3)):
+        mine.append(stock.figures(domain.run(OPERATIONS, **pace).output))
+        theirs.append(stock.figures(qemu.run(OPERATIONS, **pace).output))
+    return shares(shortest(mine), shortest(theirs), tomllib.loads(PUBLISHED.read_text()))
+
+
+def shortest(runs: list[dict[str, float]]) -> dict[str, float]:
+    """Of some runs, the shortest time of each operation. Raises Failed where one is wanting."""
+    wanted = ("xorshift", *OPERATION_ROWS)
+    if missing := [name for run in runs for name in wanted if name not in run]:
+        raise Failed(f"a Linux did not report {missing[0]}")
+    return {name: min(run[name] for run in runs) for name in wanted}
+
+
+def shares(
+    mine: Mapping[str, float], native: Mapping[str, float], published: Mapping[str, Mapping[str, float]]
+) -> list[Row]:
+    """The operations' times in our guest and in QEMU, as shares of real Xen's on a machine as fast as this one."""
+    scales = {name: native[name] / published["qemu"][name] for name in native}
+    scale, mean = scales["xorshift"], statistics.geometric_mean(scales.values())
+    found = [
+        Row(GROUP, "linux_scale", TITLES["linux_scale"], scale, "of its time", ns=native["xorshift"]),
+        Row(GROUP, "linux_scale_all", TITLES["linux_scale_all"], mean, "of its time"),
+    ]
+    for name, (title, target) in OPERATION_ROWS.items():
+        share = mine[name] / (published["xen"][name] * scale)
+        beside = f"QEMU {readable(native[name])}"
+        found.append(Row(GROUP, f"linux_{name}", title, share, SHARE, target, ns=mine[name], beside=beside))
+    return found
