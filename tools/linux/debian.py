@@ -17,10 +17,12 @@ Read beside it: apt-get(8), apt.conf(5), apt's "indextargets" (acquire-additiona
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -71,9 +73,12 @@ class Apt:
     def download(self, package: Package, directory: Path, say: Say) -> Path:
         """Fetch it into `directory`; where it is then."""
         command = ["apt-get", *self.options, *_unsandboxed(), "-q=2", "download", package.name]
+        if shutil.disk_usage(directory).free < package.size:
+            what = f"no room for the {package.size >> 20} MiB of {package.name} (PVHV_CACHE_DIR may name another place)"
+            raise OSError(errno.ENOSPC, what, str(directory.parent))
         before = set(directory.iterdir())
         say(f"fetching {package.name} ({package.size / 1048576:.1f} MiB)")
-        with (directory / "apt.log").open("w+") as log:
+        with tempfile.TemporaryFile("w+") as log:
             process = subprocess.Popen(command, cwd=directory, stdout=log, stderr=subprocess.STDOUT, env=_environment())
             try:
                 told = time.monotonic()
