@@ -29,7 +29,7 @@ typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
-#define LAYOUT 7 /* of struct pacer: the number pacer.py has */
+#define LAYOUT 8 /* of struct pacer: the number pacer.py has */
 #define TABLE_BITS 15
 
 #if defined(_WIN32)
@@ -85,11 +85,13 @@ struct pacer {
     u64 executed_user;          /* of `executed`, those at CPL 3; kept if asked for */
     u64 syscall_rcx, syscall_r11; /* as they were before the present syscall */
     u64 broken;                 /* BROKEN: a breakpoint stopped the guest; else the address of one to pass, once */
-                                /* (the table begins at 256 bytes) */
+    u64 step;                   /* STEP_WANTED: stop behind the next block; STEP_BEGUN: which is under way */
+                                /* (the table begins at 264 bytes) */
     struct entry table[1u << TABLE_BITS];
 };
 
 #define BROKEN (~0ull)
+enum { STEP_WANTED = 1, STEP_BEGUN = 2 };
 enum { RCX = 1, R11 = 11, RIP = 16, EFLAGS = 17, CC_SRC = 19, CC_OP_DF = 21, HFLAGS = 22, CR0 = 53, CR3 = 56 };
 enum { NESTED_CR3 = 5544 / 8 };
 enum { TF = 1 << 8, DF = 1 << 10, IF = 1 << 9, RF = 1 << 16, ARITHMETIC_FLAGS = 0x8d5 };
@@ -347,6 +349,8 @@ static int due(struct pacer *p)
 {
     if (window_open(p))
         p->stop = 1;
+    if (p->step == STEP_BEGUN)
+        p->broken = BROKEN;
     return p->stop || p->broken == BROKEN || p->executed >= p->goal;
 }
 
@@ -379,7 +383,7 @@ static __attribute__((noinline, cold)) void block_slowly(void *uc, u64 pc, u32 s
 
     p->limit = p->window ? 0 : p->goal;
     __atomic_thread_fence(__ATOMIC_SEQ_CST); /* a stop sets `stop`, then `limit`: one of them is seen */
-    if (p->stop || p->broken == BROKEN)
+    if (p->stop || p->broken == BROKEN || p->step)
         p->limit = 0;
     if (p->new_size && p->new_pc == pc && p->new_size == size) {
         n = (u32)p->new_count;
@@ -395,6 +399,8 @@ static __attribute__((noinline, cold)) void block_slowly(void *uc, u64 pc, u32 s
         p->last = 0;
         p->emu_stop(uc);
         return;
+    } else if (p->step) {
+        p->step = STEP_BEGUN;
     }
     e->place = place, e->pc = pc, e->size = size, e->count = n;
     p->last = e;
@@ -465,11 +471,22 @@ EXPORT void pacer_break_user(void *uc, u64 address, u32 size, struct pacer *p)
     break_here(uc, address, p, 3);
 }
 
+/* For debuggers, whoever executes it. */
+EXPORT void pacer_break_all(void *uc, u64 address, u32 size, struct pacer *p)
+{
+    (void)size;
+    break_here(uc, address, p, p->state[HFLAGS] & HF_CPL);
+}
+
 /* UC_HOOK_BLOCK of the wall clock, where the engine's own stop is not safe. */
 EXPORT void pacer_stop(void *uc, u64 pc, u32 size, struct pacer *p)
 {
     (void)pc, (void)size;
-    if (__builtin_expect(p->limit == 0, 0) && (!p->window || due(p)))
+    if (__builtin_expect(p->limit != 0, 1))
+        return;
+    if (p->step == STEP_WANTED && !p->stop)
+        p->step = STEP_BEGUN;
+    else if (due(p) || !p->window)
         p->emu_stop(uc);
 }
 
@@ -477,6 +494,8 @@ EXPORT void pacer_stop(void *uc, u64 pc, u32 size, struct pacer *p)
  * there may be no next block (a guest that jumped to nowhere faults for ever). */
 static void stop_if_due(void *uc, struct pacer *p)
 {
+    if (p->step)
+        p->step = STEP_BEGUN; /* even if its instruction could not be fetched */
     if (due(p))
         p->emu_stop(uc);
 }

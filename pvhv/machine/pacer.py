@@ -28,15 +28,16 @@ EXECUTED, LIMIT, STOP, GOAL, LAST, NEW_PC, NEW_SIZE, NEW_COUNT = range(8)
 CONTEXT, STATE, RAM, RAM_BYTES, ERROR_CODE_OFFSET, EMU_STOP, CTL, CONTEXT_SAVE, CONTEXT_RESTORE = range(8, 17)
 ENGINE, REG_READ, REGISTERS = range(17, 20)
 ON_EXIT, ON_SYSCALL, ON_SYSENTER, ON_INVALID, ON_CPUID, ON_IN, ON_OUT, WINDOW, EXECUTED_USER = range(20, 29)
-SYSCALL_RCX, SYSCALL_R11, BROKEN = range(29, 32)
-_TABLE_AT: Final = 256
+SYSCALL_RCX, SYSCALL_R11, BROKEN, STEP = range(29, 33)
+_TABLE_AT: Final = 264
 _TABLE_BYTES: Final = 24 << 15
 
 NO_LIMIT: Final = (1 << 64) - 1
 IS_BROKEN: Final = (1 << 64) - 1
+STEP_WANTED, STEP_BEGUN = 1, 2
 
 # Changes with struct pacer and the functions' arguments, there and here.
-_LAYOUT: Final = 7
+_LAYOUT: Final = 8
 
 _HOW_TO_BUILD: Final = "From a source tree run: python3 tools/dev.py build"
 _BUILT: Final = Path(__file__).parents[1] / "_built" / "pacer"
@@ -127,10 +128,14 @@ class Pacer:
         words[REGISTERS] = context or engine.handle
         self.flush_tlb = partial(library().pacer_flush_tlb, c_void_p(self.pointer))
 
-    def break_at(self, va: int, user: bool) -> None:
-        """A breakpoint for code at CPL 1, or 3: the run ends before the instruction at `va`; words[BROKEN] says why."""
-        function = self._break_user if user else self._break
-        self._engine.add_hook(uc.HOOK_CODE, function, self.pointer, begin=va, end=va)
+    def break_at(self, va: int, cpl: int | None) -> int:
+        """A breakpoint for code at CPL 1, at 3, or at any: the run ends before the instruction at `va`; words[BROKEN]
+        says why. Its hook."""
+        return self._engine.add_hook(uc.HOOK_CODE, self._break[cpl], self.pointer, begin=va, end=va)
+
+    def stop_blocks(self) -> int:
+        """Have the guest stopped at the beginning of a block, as `hook` does with `stop`; the hook."""
+        return self._engine.add_hook(uc.HOOK_BLOCK, self._stop, self.pointer)
 
     def hook(self, callbacks: Callbacks, *, count: bool, stop: bool, by_mode: bool, guard: bool) -> None:
         """Have the engine's exits come to `callbacks`, and its blocks counted, or at least stopped, if asked;
@@ -140,6 +145,7 @@ class Pacer:
         """
         engine, lib = self._engine, library()
         self._keep = callbacks
+        self._stop = address(lib.pacer_stop)
         for n, callback in enumerate(callbacks):
             self.words[ON_EXIT + n] = address(callback)
         if count:
@@ -147,10 +153,12 @@ class Pacer:
             engine.add_hook(uc.HOOK_BLOCK, address(block), self.pointer)
             engine.add_hook(uc.HOOK_EDGE_GENERATED, address(lib.pacer_translated), self.pointer)
         elif stop:
-            engine.add_hook(uc.HOOK_BLOCK, address(lib.pacer_stop), self.pointer)
+            self.stop_blocks()
         if guard:
             engine.add_hook(uc.HOOK_EDGE_GENERATED, address(lib.pacer_guard_code), self.pointer)
-        self._break, self._break_user = address(lib.pacer_break), address(lib.pacer_break_user)
+        self._break: dict[int | None, int] = {
+            1: address(lib.pacer_break), 3: address(lib.pacer_break_user), None: address(lib.pacer_break_all)
+        }  # fmt: skip
         # syscall first: a pending stop skips instruction hooks behind the first.
         for function, instruction in (
             (lib.pacer_syscall, uc.INSN_SYSCALL),

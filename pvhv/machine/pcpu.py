@@ -41,6 +41,7 @@ from pvhv.machine import engine as uc
 from pvhv.machine import pacer as pace
 from pvhv.machine import proof, svm
 from pvhv.machine.cpustate import CR3, EFLAGS, HFLAGS, RIP
+from pvhv.machine.debug import Debug
 from pvhv.machine.exits import DR7_OFF, ExceptionHandlers, Exits, Handler, IntHandler, IOHandler, Unhandled
 from pvhv.machine.private import Private
 from pvhv.machine.ram import PAGE_SIZE, Ram
@@ -144,6 +145,7 @@ class PCPU:
         pointer = context.pointer if context is not None else None
         self._pacer = pace.Pacer(engine, self.ram, address, cs.ERROR_CODE * 4, pointer)
         self._words = self._pacer.words
+        self.debug = Debug(self, engine, self._pacer, no_exit_request)
         self._exits = Exits(self.state, self.aux, self._end_run)
         self.on_exception: ExceptionHandlers = self._exits.on_exception
         self._build_fast_calls()
@@ -383,7 +385,7 @@ class PCPU:
         """Stop before the instruction at `va` whenever that is reached at CPL 1 (`user`: CPL 3), and call `on_break`,
         which does it and leaves RIP where the guest goes on. Code translated before keeps what it has until it is
         forgotten. Needs `block_stops`."""
-        self._pacer.break_at(va, user)
+        self._pacer.break_at(va, 3 if user else 1)
 
     def pause(self) -> None:
         """Have `on_break` called before the next block is run."""
@@ -416,7 +418,7 @@ class PCPU:
         # The limit first, then the loop's look at STOP: `stop` writes them in the other order.
         goal = pace.NO_LIMIT if budget is None else words[pace.EXECUTED] + budget
         words[pace.GOAL] = goal
-        words[pace.LIMIT] = 0 if words[pace.WINDOW] else goal
+        words[pace.LIMIT] = 0 if words[pace.WINDOW] or words[pace.STEP] else goal
         words[pace.LAST] = 0
         state, aux, start, handle = self.state, self.aux, uc.uc_emu_start, self._handle
         context, exits = self._context, self._exits

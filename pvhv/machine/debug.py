@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a debugger wants of a physical CPU: breakpoints that come and go, and one instruction at a time.
+
+Nothing of it can be seen by the guest. A breakpoint is a hook in the translation of one address, not an int3 in memory.
+A step is a block of one instruction: the engine translates such where interrupts are inhibited (behind MOV SS, say),
+which is a flag of its own beside RFLAGS that no instruction reads; before the second block, or behind an exit, the
+pacer stops the guest. So a step ends at whatever is executed next: an instruction that faults or calls is followed into
+the kernel, and a repeated string instruction takes one for each iteration.
+
+To stop in mid-block, translations must look for a stop there, and then nobody but the pacer may ask for one
+(see pcpu.py): `allow` switches that on for all guests of the pCPU, which run slower by a third, and off again.
+
+It does not know which vCPU runs, nor whose breakpoint it is. Read beside it: pacer.c (break_here, due);
+i386_tr_translate_insn in the engine's translate.c.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import TYPE_CHECKING
+
+from pvhv.machine import engine as uc
+from pvhv.machine import pacer as pace
+from pvhv.machine.cpustate import HF_INHIBIT_IRQ, HFLAGS, RIP
+
+if TYPE_CHECKING:
+    from pvhv.machine.pcpu import PCPU
+
+
+class Debug:
+    """The debugger's side of one pCPU. All of it is for between runs, or for `on_break`."""
+
+    def __init__(
+        self, pcpu: PCPU, engine: uc.Engine, pacer: pace.Pacer, no_exit_request: int | None
+    ) -> None:
+        self._pcpu = pcpu
+        self._engine = engine
+        self._pacer = pacer
+        self._words = pacer.words
+        self._no_exit_request = no_exit_request
+        self._stop_hook: int | None = None
+
+    def allow(self, wanted: bool) -> None:
+        """Whether `add` and `step` may be used. All translations are dropped."""
+        if self._no_exit_request is not None:
+            ctypes.c_uint8.from_address(self._no_exit_request).value = not wanted
+            if not self._pcpu.virtual:
+                if self._stop_hook is not None:
+                    self._engine.remove_hook(self._stop_hook)
+                self._stop_hook = self._pacer.stop_blocks() if wanted else None
+                self._pcpu.engine_stops = not wanted
+        uc.uc_ctl(self._engine.handle, uc.CTL_FLUSH_CODE)
+
+    def add(self, va: int) -> int:
+        """Have `on_break` called before the instruction at `va`, whoever executes it; what `remove` takes.
+
+        As `break_at`: code translated before does not have it until it is forgotten."""
+        return self._pacer.break_at(va, None)
+
+    def remove(self, hook: int) -> None:
+        """Have it called no longer, but for code translated before, until that is forgotten."""
+        self._engine.remove_hook(hook)
+
+    def step(self) -> None:
+        """Have `on_break` called behind the instruction at RIP, whatever comes of it. A breakpoint on it is passed."""
+        words, state = self._words, self._pcpu.state
+        state[HFLAGS] |= HF_INHIBIT_IRQ
+        words[pace.STEP] = pace.STEP_WANTED
+        words[pace.BROKEN] = state[RIP]
+        words[pace.LIMIT] = 0
+
+    def end_step(self) -> bool:
+        """No step is asked for any more; whether the one that was is done (or at least begun)."""
+        words = self._words
+        step, words[pace.STEP] = words[pace.STEP], 0
+        if step:
+            words[pace.BROKEN] = 0
+            self._pcpu.state[HFLAGS] &= ~HF_INHIBIT_IRQ
+        return step == pace.STEP_BEGUN
