@@ -124,9 +124,10 @@ def describe_rings(store: Xenstore, domid: int, ports: Ports, console_mfn: int, 
     for where, permissions in ((back, readable), (copy, (DOM0,))):
         store.make(where, "", *permissions)
         store.write(f"{where}/frontend", front)
+        if where == copy:
+            store.write(f"{copy}/backend", back)
         for node, value in backs.items():
             store.write(f"{where}/{node}", value)
-    store.write(f"{copy}/backend", back)
 
 
 def console_backend(domid: int) -> str:

@@ -30,6 +30,7 @@ from pvhv.toolstack.guest import Guest, prepare
 from pvhv.toolstack.host import Host
 from pvhv.toolstack.lifecycle import OUTLIVED, for_one_run
 from pvhv.toolstack.server import Call, Handler
+from pvhv.toolstack.store_access import StoreAccess
 from pvhv.toolstack.tracing import Tracing, wanted_of
 
 T = TypeVar("T")
@@ -71,6 +72,7 @@ class Service:
             "trace": self.trace,
             "summary": self.summary,
             "stop": self.stop_everything,
+            **StoreAccess(hypervisor, host.store).handlers,
         }
 
     async def post(self, function: Callable[[], T]) -> T:
@@ -255,13 +257,14 @@ class Service:
         vcpus: Words = (),
         syscalls: Words = (),
         count: bool = False,
+        everything: bool = False,
     ) -> dict[str, Any]:
         """Follow what a domain does, until it ends; with `count`, sum it up."""
         loop = asyncio.get_running_loop()
 
         def begin() -> Tracing:
             guest = self.host.find(domain)
-            wanted = wanted_of(guest, list(kinds), list(only), list(vcpus), list(syscalls), copies=not count)
+            wanted = wanted_of(guest, kinds, only, vcpus, syscalls, copies=not count, everything=everything)
             return Tracing(self.host, self.recorder, guest, loop, wanted, count)
 
         tracing = await self.post_for(begin, Tracing.close)

@@ -1,0 +1,339 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`pvhv xenstore-*`: read and change the store, with the names, options and output of Xen's own tools.
+
+A path that does not begin with / is one of domain 0's, below /local/domain/0. What is said of several paths is done
+in one transaction, all or nothing.
+
+Read beside it: tools/xenstore/xenstore_client.c, docs/man/xenstore-*.1.pod.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pvhv.abi.io.xs_wire import XS_DIRECTORY, XS_GET_PERMS, XS_READ
+from pvhv.cli.commands import AsJson, command
+from pvhv.cli.common import connect
+from pvhv.cli.output import print_json
+from pvhv.cli.xenstore_text import Shown, lines, sanitise, unsanitise
+from pvhv.toolstack.errors import UsageError
+
+if TYPE_CHECKING:
+    from pvhv.toolstack.xenstore_client import Store
+
+Paths = Annotated[list[str], typer.Argument(help="A node's path.", metavar="PATH...")]
+Socket = Annotated[bool, typer.Option("-s", hidden=True)]  # Xen's tools take it, and do nothing about it
+Raw = Annotated[bool, typer.Option("-R", "--raw", help="The value's bytes as they are, without backslashes.")]
+PERMISSION = re.compile(r"[nrwb]\d{1,5}", re.ASCII)
+LONGEST = 1 << 31
+
+
+@contextmanager
+def store() -> Iterator[Store]:
+    """A connection to the store."""
+    from pvhv.toolstack.xenstore_client import Store
+
+    with connect() as client:
+        yield Store(client)
+
+
+@contextmanager
+def trying(what: str) -> Iterator[None]:
+    """Say what was being done, where the store says no."""
+    from pvhv.toolstack.xenstore_client import StoreFault
+
+    try:
+        yield
+    except StoreFault as fault:
+        raise StoreFault(fault.name, f"could not {what}") from None
+
+
+def printable(path: str) -> str:
+    """A path in a message, whatever it is made of."""
+    return path if path and path.isprintable() else ascii(path)
+
+
+def at_once(held: Store, paths: Sequence[object], work: Callable[[], None]) -> None:
+    """Work on several paths is a transaction."""
+    if len(paths) > 1:
+        held.together(work)
+    else:
+        work()
+
+
+@command("xenstore-ls")
+def xenstore_ls(
+    paths: Annotated[list[str] | None, typer.Argument(help="What to list; / without.", metavar="[PATH...]")] = None,
+    flat: Annotated[bool, typer.Option("-f", "--flat", help="Each line with its whole path and value.")] = False,
+    permissions: Annotated[bool, typer.Option("-p", "--prefix", help="Who may do what, as well.")] = False,
+    as_json: AsJson = False,
+    _socket: Socket = False,
+) -> None:
+    """Show nodes of the store with all below them, as a tree."""
+    width = None
+    if not flat:
+        width = os.get_terminal_size(1).columns - 2 if sys.stdout.isatty() else 80
+    rows: list[dict[str, Any]] = []
+    with store() as held:
+        for path in paths or ["/"]:
+            with trying(f"list {printable(path)}"):
+                nodes = below(held, os.fsencode(path), permissions or as_json)
+            if as_json:
+                rows += [
+                    {"path": _text(node.path), "value": _text(node.value), "permissions": node.permissions}
+                    for node in nodes
+                ]
+            else:
+                for line in lines(nodes, width):
+                    print(line)
+    if as_json:
+        print_json(rows)
+
+
+def below(held: Store, root: bytes, permissions: bool) -> list[Shown]:
+    """Everything below a node in the order of a tree; asked for a generation at a time. Raises StoreFault."""
+    found: dict[bytes, Shown] = {}
+    children: dict[bytes, list[bytes]] = {root: _children(root, held.directory(root))}
+    level = children[root]
+    asked = (XS_READ, XS_DIRECTORY, XS_GET_PERMS) if permissions else (XS_READ, XS_DIRECTORY)
+    depth = 0
+    while level:
+        answers = iter(held.ask_all([(kind, path + b"\0") for path in level for kind in asked]))
+        following = []
+        for path in level:
+            value, names, *perms = (next(answers) for _kind in asked)
+            shown = perms[0].decode().split("\0")[:-1] if perms and isinstance(perms[0], bytes) else None
+            found[path] = Shown(path, depth, value if isinstance(value, bytes) else None, shown)
+            children[path] = _children(path, _names(held, path, names))
+            following += children[path]
+        level, depth = following, depth + 1
+    ordered, waiting = [], children[root][::-1]
+    while waiting:
+        path = waiting.pop()
+        ordered.append(found[path])
+        waiting += children[path][::-1]
+    return ordered
+
+
+def _children(path: bytes, names: list[bytes]) -> list[bytes]:
+    return [path + (b"" if path.endswith(b"/") else b"/") + name for name in names]
+
+
+def _names(held: Store, path: bytes, answer: bytes | Exception) -> list[bytes]:
+    """The names below a node; none if it went meanwhile."""
+    from pvhv.toolstack.xenstore_client import StoreFault
+
+    if isinstance(answer, bytes):
+        return answer.split(b"\0")[:-1]
+    try:
+        return held.directory(path)  # in parts, or with the error it deserves
+    except StoreFault as fault:
+        if fault.name != "ENOENT":
+            raise
+        return []
+
+
+@command("xenstore-read")
+def xenstore_read(
+    paths: Paths,
+    prefix: Annotated[bool, typer.Option("-p", "--prefix", help="Each value behind its path.")] = False,
+    raw: Raw = False,
+    as_json: AsJson = False,
+    _socket: Socket = False,
+) -> None:
+    """Print the values of nodes."""
+    from pvhv.toolstack.xenstore_client import StoreFault
+
+    values: list[bytes] = []
+
+    def work() -> None:
+        values.clear()
+        for path in paths:
+            with trying(f"read {printable(path)}"):
+                values.append(held.read(os.fsencode(path)))
+
+    with store() as held:
+        fault = None
+        try:
+            at_once(held, paths, work)
+        except StoreFault as met:  # what was read before it is shown
+            fault = met
+        if as_json:
+            print_json({path: _text(value) for path, value in zip(paths, values, strict=False)})
+        else:
+            for path, value in zip(paths, values, strict=False):
+                sys.stdout.buffer.write(os.fsencode(f"{path}: ") if prefix else b"")
+                sys.stdout.buffer.write(value if raw else sanitise(value).encode() + b"\n")
+        if fault is not None:
+            sys.stdout.flush()
+            raise fault
+
+
+@command("xenstore-write")
+def xenstore_write(
+    pairs: Annotated[list[str], typer.Argument(help="Paths, each with its value.", metavar="PATH VALUE...")],
+    raw: Raw = False,
+    _socket: Socket = False,
+) -> None:
+    """Set the values of nodes, which are made where they are missing."""
+    if len(pairs) % 2:
+        raise UsageError(f"{printable(pairs[-1])} has no value", "say: pvhv xenstore-write PATH VALUE [PATH VALUE ...]")
+    settings = list(zip(pairs[::2], pairs[1::2], strict=True))
+
+    def work() -> None:
+        for path, text in settings:
+            value = os.fsencode(text)
+            with trying(f"write {printable(path)}"):
+                held.write(os.fsencode(path), value if raw else unsanitise(value))
+
+    with store() as held:
+        at_once(held, settings, work)
+
+
+@command("xenstore-list")
+def xenstore_list(
+    paths: Paths,
+    prefix: Annotated[bool, typer.Option("-p", "--prefix", help="Each name behind the path it is below.")] = False,
+    as_json: AsJson = False,
+    _socket: Socket = False,
+) -> None:
+    """Print the names right below nodes."""
+    found: dict[str, list[bytes]] = {}
+
+    def work() -> None:
+        found.clear()
+        for path in paths:
+            with trying(f"list {printable(path)}"):
+                found[path] = held.directory(os.fsencode(path))
+
+    with store() as held:
+        held.together(work)
+    if as_json:
+        print_json({path: [_text(name) for name in names] for path, names in found.items()})
+        return
+    for path, names in found.items():
+        for name in names:
+            print((f"{path}/" if prefix else "") + name.decode())
+
+
+@command("xenstore-exists")
+def xenstore_exists(paths: Paths, _socket: Socket = False) -> None:
+    """Say by the exit status whether nodes are all there: 0 if so, 1 if not."""
+    from pvhv.toolstack.xenstore_client import StoreFault
+
+    def work() -> None:
+        for path in paths:
+            held.read(os.fsencode(path))
+
+    with store() as held:
+        try:
+            held.together(work)
+        except StoreFault:
+            raise typer.Exit(1) from None
+
+
+@command("xenstore-rm")
+def xenstore_rm(
+    paths: Paths,
+    tidy: Annotated[
+        bool, typer.Option("-t", "--tidy", help="And the directories it was in, while they are empty.")
+    ] = False,
+    _socket: Socket = False,
+) -> None:
+    """Remove nodes with all below them."""
+
+    def work() -> None:
+        for path in paths:
+            with trying(f"remove {printable(path)}"):
+                _remove(held, os.fsencode(path), tidy)
+
+    with store() as held:
+        held.together(work)
+
+
+def _remove(held: Store, path: bytes, tidy: bool) -> None:
+    from pvhv.toolstack.xenstore_client import StoreFault
+
+    held.remove(path)
+    above = path.rpartition(b"/")[0]
+    try:
+        empty = tidy and above and not held.read(above) and not held.directory(above)
+    except StoreFault:
+        return
+    if empty:
+        _remove(held, above, tidy)
+
+
+@command("xenstore-chmod")
+def xenstore_chmod(
+    path: Annotated[str, typer.Argument(help="A node's path.", metavar="PATH")],
+    permissions: Annotated[
+        list[str],
+        typer.Argument(help="The owner and what others may, then what single domains may: n0 r5", metavar="PERM..."),
+    ],
+    upto: Annotated[bool, typer.Option("-u", "--upto", help="Of all nodes above it, too.")] = False,
+    recurse: Annotated[bool, typer.Option("-r", "--recurse", help="Of all nodes below it, too.")] = False,
+    _socket: Socket = False,
+) -> None:
+    """Say who may do what with a node: n (nothing), r (read), w (write) or b (both), and a domain's id."""
+    for each in permissions:
+        if not PERMISSION.fullmatch(each):
+            raise UsageError(
+                f"{printable(each)} is no permission", "one is n, r, w or b and a domain's id; for example n0, or r5"
+            )
+    if upto and "/" not in path:
+        raise UsageError(f"{printable(path)} has nothing above it to change", "give the whole path, from /")
+
+    def work() -> None:
+        with trying(f"set the permissions of {printable(path)}"):
+            for each in _concerned(held, os.fsencode(path), upto, recurse):
+                held.set_permissions(each, permissions)
+
+    with store() as held:
+        held.together(work)
+
+
+def _concerned(held: Store, path: bytes, upto: bool, recurse: bool) -> Iterator[bytes]:
+    yield path
+    above = path.rpartition(b"/")[0]
+    while upto and above:
+        yield above
+        above = above.rpartition(b"/")[0]
+    if recurse:
+        yield from (node.path for node in below(held, path, permissions=False))
+
+
+@command("xenstore-watch")
+def xenstore_watch(
+    paths: Paths,
+    count: Annotated[
+        int | None, typer.Option("-n", "--number", help="End after so many events.", metavar="N", min=0, max=LONGEST)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Print the path of each change at or below nodes, until Ctrl-C. Each watched path is told once at once."""
+    with store() as held:
+        for path in paths:
+            with trying(f"watch {printable(path)}"):
+                held.watch(os.fsencode(path), os.fsencode(path))
+        told = 0
+        while count is None or told < count:
+            event = held.next_event()
+            if as_json:
+                print(json.dumps({"path": _text(event.path), "watch": _text(event.token)}), flush=True)
+            else:
+                print(event.path.decode("ascii", "backslashreplace"), flush=True)
+            told += 1
+
+
+def _text(value: bytes | None) -> str | None:
+    """A value in JSON: UTF-8, where another byte is a lone surrogate (Python's surrogateescape)."""
+    return None if value is None else value.decode("utf-8", "surrogateescape")

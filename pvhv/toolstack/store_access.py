@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The store for clients: each call of `xenstore` is a connection to it, as long as it lasts.
+
+What the store says to a client comes as items of that call; what the client says to the store it sends by
+`xenstore_feed`. Both are bytes of xenstore messages: this room does not look into them. A connection's watches and
+transactions go when its call is cancelled, or its client goes.
+
+Read beside it: pvhv.devices.xenstore.sockets; the other side of it is xenstore_client.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from pvhv.core.hypervisor import Hypervisor
+from pvhv.devices.xenstore.daemon import Xenstore
+from pvhv.devices.xenstore.sockets import Socket
+from pvhv.toolstack.server import Call, Handler
+
+
+class Tool:
+    """One client's connection. Made, and closed, on the hypervisor's thread."""
+
+    def __init__(self, store: Xenstore, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.ready = asyncio.Event()
+        self._woken = False
+        self.socket = Socket(store, self._wake)
+
+    def _wake(self) -> None:
+        if not self._woken:
+            self._woken = True
+            try:
+                self.loop.call_soon_threadsafe(self.ready.set)
+            except RuntimeError:
+                pass  # the loop is closed: the process ends
+
+    async def deliver(self, call: Call, hypervisor: Hypervisor) -> None:
+        """Send what the store says, until it ends the connection."""
+        while True:
+            self._woken = False
+            data = self.socket.take()
+            if data:
+                await call.item({"bytes": data})
+                hypervisor.post(self.socket.lay_out)
+            elif self.socket.closed:
+                return
+            else:
+                await self.ready.wait()
+                self.ready.clear()
+
+
+class StoreAccess:
+    """The two verbs."""
+
+    def __init__(self, hypervisor: Hypervisor, store: Xenstore) -> None:
+        self.hypervisor = hypervisor
+        self.store = store
+        self.handlers: dict[str, Handler] = {"xenstore": self.xenstore, "xenstore_feed": self.feed}
+
+    async def xenstore(self, call: Call) -> None:
+        """Be connected to the store."""
+        loop = asyncio.get_running_loop()
+        future = self.hypervisor.post(lambda: Tool(self.store, loop))
+        try:
+            tool = await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            future.add_done_callback(lambda done: None if done.cancelled() else done.result().socket.close())
+            raise
+        kept: dict[int, Any] = call.session.kept
+        kept[call.number] = tool
+        try:
+            await call.item({"connected": True})
+            await tool.deliver(call, self.hypervisor)
+        finally:
+            del kept[call.number]
+            self.hypervisor.post(tool.socket.close)
+
+    async def feed(self, call: Call, connection: int, data: bytes) -> None:
+        """Say something to the store, over the connection that call number `connection` of this session is."""
+        tool = call.session.kept.get(connection)
+        if isinstance(tool, Tool):
+            await asyncio.wrap_future(self.hypervisor.post(lambda: tool.socket.feed(data)))
