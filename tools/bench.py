@@ -6,7 +6,7 @@
     python tools/bench.py --json           the same as JSON, on standard output
     python tools/bench.py --smoke          every measurement once and briefly: does it work at all?
     python tools/bench.py --profile        where the time of a stock Linux's boot goes; --profile operations: of a
-                                           system call, a fork, a page fault …
+                                           system call, a fork, a page fault …; --profile loops: of computing
 
 Each round trip is compared with an empty callback, each compute loop with a bare engine, both in the same run,
 within milliseconds of each other; tools/benchmark/bare.py defines the two. A figure is the median of seven samples,
@@ -50,7 +50,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--smoke", action="store_true", help="briefly; the figures mean nothing")
     parser.add_argument(
-        "--profile", nargs="?", const=profile.BOOT, choices=profile.KINDS, help="where a stock Linux's time goes"
+        "--profile", nargs="?", const=profile.KINDS[0], choices=profile.KINDS, help="where a stock Linux's time goes"
     )
     parser.add_argument("--check", action="store_true", help="exit with 1 if a target is missed")
     parser.add_argument("--kernels", type=Path, default=KERNELS, help=argparse.SUPPRESS)

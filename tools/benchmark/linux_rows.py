@@ -2,8 +2,8 @@
 """The group `linux`: what a stock Linux costs, beside the same Linux in QEMU's TCG and beside real Xen.
 
 `boot` is the time from the command to its end, of a guest that reaches user space and powers off, as a ratio to
-QEMU's time for the same; the two take turns, and the figure is the median of the pairs. *Cold* is the first `create`
-of all: no pvhvd is up, and the kernel has never been unpacked.
+QEMU's time for the same; the two take turns, and the figure is the median of the pairs' ratios. *Cold* is the first
+`create` of all: no pvhvd is up, and the kernel has never been unpacked.
 
 The operations of guest/micro.c are shares of what they take under real Xen inside QEMU's TCG. Real Xen is not
 measured here: published.toml has figures of another machine, and this one is faster or slower. They are scaled by
@@ -39,6 +39,7 @@ from tools.benchmark.rows import Bench, Effort, Row, middle, readable
 
 PUBLISHED = Path(__file__).with_name("published.toml")
 GROUP = "linux"
+FEW = 3  # of what takes long and varies little
 SHARE = "of Xen's time"
 BOOT_TARGET, COMPUTE_TARGET = 0.85, 0.95
 TITLES = {
@@ -100,13 +101,22 @@ def ours(linux: Linux, cache: Path | None = None) -> Iterator[Ours]:
 
 # -- booting -----------------------------------------------------------------------------------------------------------
 def boot_rows(effort: Effort, domain: Ours, qemu: Qemu) -> list[Row]:
-    """Pairs of boots, one after the other; and one of everything's first."""
-    with tempfile.TemporaryDirectory(prefix="pvhv-bench-") as empty, ours(domain.linux, Path(empty)) as first:
-        cold = first.run(BOOT).seconds
-    domain.pvhv.run("list")  # pvhvd is up
-    pairs = [(domain.run(BOOT).seconds, qemu.run(BOOT).seconds) for _ in range(effort.samples)]
-    theirs = statistics.median(seconds for _, seconds in pairs)
-    return [boot_row("linux_boot", pairs, BOOT_TARGET), boot_row("linux_boot_cold", [(cold, theirs)], None)]
+    """Boots of ours and of QEMU's in turn; before the first few pairs, one that does everything for the first time."""
+    warm, cold = [], []
+    for number in range(effort.samples):
+        first = first_boot(domain.linux) if number < FEW else None
+        domain.pvhv.run("list")  # pvhvd is up
+        mine, theirs = domain.run(BOOT).seconds, qemu.run(BOOT).seconds
+        warm.append((mine, theirs))
+        if first is not None:
+            cold.append((first, theirs))
+    return [boot_row("linux_boot", warm, BOOT_TARGET), boot_row("linux_boot_cold", cold, None)]
+
+
+def first_boot(linux: Linux) -> float:
+    """Seconds of a boot with an empty cache and no pvhvd."""
+    with tempfile.TemporaryDirectory(prefix="pvhv-bench-") as empty, ours(linux, Path(empty)) as domain:
+        return domain.run(BOOT).seconds
 
 
 def boot_row(name: str, pairs: list[tuple[float, float]], target: float | None) -> Row:
@@ -148,7 +158,7 @@ def operation_rows(effort: Effort, domain: Ours, qemu: Qemu) -> list[Row]:
     """Everything of guest/micro.c, on either side in turn; the shortest of each counts."""
     pace = {"ms": 20, "batches": 10} if effort.samples > 1 else {"ms": 2, "batches": 2}
     mine, theirs = [], []
-    for _ in range(min(effort.samples, 3)):
+    for _ in range(min(effort.samples, FEW)):
         mine.append(stock.figures(domain.run(OPERATIONS, **pace).output))
         theirs.append(stock.figures(qemu.run(OPERATIONS, **pace).output))
     return shares(shortest(mine), shortest(theirs), tomllib.loads(PUBLISHED.read_text()))

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 import sys
 import tempfile
 import time
@@ -47,11 +48,13 @@ from pvhv.toolstack import guest as toolstack_guest
 from tools.benchmark import linux as stock
 from tools.benchmark.guests import Failed
 from tools.benchmark.ledger import Entry, Ledger, between
-from tools.benchmark.linux import BOOT, OPERATIONS, Linux, Missing
+from tools.benchmark.linux import BOOT, LOOPS, OPERATIONS, Linux, Missing
 from tools.benchmark.rows import readable
 
 ENGINE, IDLE = "engine: guest code, its translation, to Python and back", "idle: nothing to do until a timer"
-KINDS = (BOOT, OPERATIONS)
+KINDS = (BOOT, OPERATIONS, LOOPS)
+ROUNDS = "200000000 20000000"  # of xorshift and branchy: hundreds of the guest's ticks
+FIGURE = re.compile(r"(\w+)=\d+(?:/\d+)?/(\d+)")  # what guest/micro.c says, and last how many it did
 VECTORS = {
     1: "#DB", 6: "#UD: cpuid by forced emulation", 7: "#NM: the FPU of another process",
     13: "#GP: privileged instructions", 14: "#PF: to the guest",
@@ -199,10 +202,10 @@ class Watched:
             return
         for line in lines:
             text = line.decode("ascii", "replace").strip()
-            if text == stock.USER_SPACE:
-                self._stretch("up to user space", 0)
-            elif (figure := stock.FIGURE.fullmatch(text)) is not None:
-                self._stretch(figure[1], int(figure[4]))
+            if text == stock.USER_SPACE or text.startswith("begin="):
+                self._stretch("what comes before", 0)
+            elif (figure := FIGURE.fullmatch(text)) is not None:
+                self._stretch(figure[1], int(figure[2]))
 
     def _stretch(self, title: str, operations: int) -> None:
         assert self._ledger is not None
@@ -228,6 +231,14 @@ def operations(linux: Linux) -> list[Profile]:
     return [profile for profile in found if profile.operations and profile.title != "xorshift"]
 
 
+def compute(linux: Linux) -> list[Profile]:
+    """A process that computes, the last try of each loop: what is not the engine's is the guest's ticks."""
+    ledger = Ledger()
+    with profiled(ledger):
+        found = Watched(linux, LOOPS, ledger, times=1, counts=ROUNDS).profiles
+    return list({profile.title: profile for profile in found if profile.operations}.values())
+
+
 # -- to be read --------------------------------------------------------------------------------------------------------
 def as_table(profile: Profile) -> Table:
     """Accounts by what they took; they add up to the whole."""
@@ -240,10 +251,11 @@ def as_table(profile: Profile) -> Table:
     table.add_column("share", footer="100.0 %", justify="right")
     table.add_column("times", justify="right")
     table.add_column("each", justify="right")
-    if profile.operations:
+    counted = any(count > profile.operations / 2 for _, count in profile.entries.values()) and profile.operations
+    if counted:
         table.add_column("times an operation", justify="right")
     for account, (ns, count) in sorted(profile.entries.items(), key=lambda item: -item[1].ns):
-        often = [f"{count / profile.operations:.2f}"] if profile.operations else []
+        often = [f"{count / profile.operations:.2f}"] if counted else []
         each = readable(ns / count) if count else ""
         table.add_row(account, readable(ns), f"{ns / profile.whole:.1%}", str(count or ""), each, *often)
     return table
@@ -267,7 +279,11 @@ def show(what: str, as_json: bool = False) -> int:
         except Missing as missing:
             print(f"bench: {missing}", file=sys.stderr)
             return 1
-        profiles, plain = boot(linux) if what == BOOT else (operations(linux), None)
+        plain = None
+        if what == BOOT:
+            profiles, plain = boot(linux)
+        else:
+            profiles = operations(linux) if what == OPERATIONS else compute(linux)
     if as_json:
         found = {"without_profile_ns": plain, "profiles": [as_plain(profile) for profile in profiles]}
         print(json.dumps(found, indent=1))
