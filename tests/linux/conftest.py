@@ -18,6 +18,11 @@ class Linux(NamedTuple):
     kernel: Path
     ramdisk: Path
 
+    def busybox(self) -> bytes:
+        """The program in it (and what follows, which does not matter): to make another ramdisk of."""
+        made = self.ramdisk.read_bytes()
+        return made[made.index(b"\x7fELF") :]
+
 
 def fetched(**which: str) -> Linux:
     try:

@@ -89,10 +89,8 @@ class Report(NamedTuple):
 
 def run(linux: Linux, directory: Path, seconds: int, *vcpus: int) -> list[Report]:
     """A guest for each number of vCPUs, all at once."""
-    made = linux.ramdisk.read_bytes()
     ramdisk = directory / "initramfs"
-    busybox = made[made.index(b"\x7fELF") :]  # what follows it does not matter
-    ramdisk.write_bytes(initramfs.build(busybox, {"soak": programs.build(SOURCE)}))
+    ramdisk.write_bytes(initramfs.build(linux.busybox(), {"soak": programs.build(SOURCE)}))
     watches = []
     with Machine(MEMORY * len(vcpus)) as machine:
         for count in vcpus:

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""FPU and SSE state across processes, vCPUs, signals, fork and exec: programs/fpu.c looks at it from inside."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pvhv.testing import boot
+from tests.linux.conftest import Linux
+from tests.linux.test_boot import CMDLINE, QUIET, marked, script, section
+from tools.linux import initramfs, programs
+
+pytestmark = pytest.mark.linux
+
+SOURCE = Path(__file__).parent / "programs" / "fpu.c"
+ROUNDS = 40
+
+
+@pytest.mark.parametrize("vcpus", [1, 4])
+def test_what_a_process_left_there(linux: Linux, tmp_path: Path, vcpus: int) -> None:
+    ramdisk = tmp_path / "initramfs"
+    ramdisk.write_bytes(initramfs.build(linux.busybox(), {"fpu": programs.build(SOURCE)}))
+    done = boot(
+        linux.kernel, ramdisk=ramdisk, cmdline=CMDLINE, clock="wall", memory=256, vcpus=vcpus, timeout=180,
+        stdin=script(QUIET, marked("said", f"fpu {ROUNDS}"), "poweroff -f"),
+    )  # fmt: skip
+    assert done.exit_status == 0, done.output[-3000:]
+    said = section(done.output, "said")
+    assert said.endswith("fpu: PASS"), said
+    switches = re.search(r"switches (\d+)", said)
+    assert switches and int(switches[1]) > 10 * ROUNDS, said
