@@ -14,6 +14,7 @@ Not here: what is measured with them (linux_rows.py).
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -88,10 +89,39 @@ def cmdline(console: str, work: str, **given: object) -> str:
 
 @dataclass(frozen=True)
 class Run:
-    """A boot, from the command's start to its end."""
+    """A boot, from the command's start to its end; `cpu` is what of the processors it took, where that can be told."""
 
     seconds: float
     output: str
+    cpu: float | None = None
+
+
+class Stopwatch:
+    """Seconds, and seconds of processor time: of commands run meanwhile, and of the process `pid`."""
+
+    def __init__(self, pid: int | None = None) -> None:
+        self._pid = pid
+        self._began, self._cpu_began = time.perf_counter(), self._cpu()
+
+    def stop(self, output: bytes) -> Run:
+        """What was run is over, and said this."""
+        seconds, cpu = time.perf_counter() - self._began, self._cpu()
+        spent = None if cpu is None or self._cpu_began is None else cpu - self._cpu_began
+        return Run(seconds, output.decode("utf-8", "replace"), spent)
+
+    def _cpu(self) -> float | None:
+        times = os.times()
+        try:
+            return times.children_user + times.children_system + self._of_other()
+        except (OSError, ValueError):
+            return None
+
+    def _of_other(self) -> float:
+        """utime and stime of `pid`: proc(5)."""
+        if self._pid is None:
+            return 0.0
+        fields = Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Ours:
@@ -100,6 +130,7 @@ class Ours:
     def __init__(self, linux: Linux, pvhv: Pvhv) -> None:
         self.pvhv = pvhv
         self.linux = linux
+        self.pid: int | None = None  # of a pvhvd that is known to be up
 
     def run(self, work: str, **given: object) -> Run:
         """Create the domain, and wait for its end. Raises Failed."""
@@ -113,9 +144,13 @@ class Ours:
             "vcpus": 1,
         }
         file.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in lines.items()))
-        began = time.perf_counter()
-        output = self.pvhv.run("create", "-c", str(file), patience=PATIENCE_S)
-        return checked(Run(time.perf_counter() - began, output.decode("utf-8", "replace")), "pvhv create")
+        stopwatch = Stopwatch(self.pid)
+        return checked(stopwatch.stop(self.pvhv.run("create", "-c", str(file), patience=PATIENCE_S)), "pvhv create")
+
+    def start(self) -> None:
+        """Have pvhvd up."""
+        self.pvhv.run("list")
+        self.pid = int(json.loads(self.pvhv.run("info", "--json"))["pvhvd_pid"])
 
 
 class Qemu:
@@ -136,7 +171,7 @@ class Qemu:
             "-kernel", str(self.linux.kernel), "-initrd", str(self.linux.ramdisk),
             "-append", cmdline("ttyS0", work, **given),
         ]  # fmt: skip
-        began = time.perf_counter()
+        stopwatch = Stopwatch()
         try:
             done = subprocess.run(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -144,7 +179,7 @@ class Qemu:
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             raise Failed(f"{QEMU} did not power off within {PATIENCE_S:g} s") from None
-        return checked(Run(time.perf_counter() - began, done.stdout.decode("utf-8", "replace")), QEMU)
+        return checked(stopwatch.stop(done.stdout), QEMU)
 
 
 def checked(run: Run, who: str) -> Run:
