@@ -84,16 +84,16 @@ class DescriptorTables:
         self.zero_page = frames.allocate(DOMID_XEN)
 
     def contents_acceptable(self, mfn: int) -> bool:
-        """Check, and fix up, a whole frame of descriptors. (validate_segdesc_page)"""
-        base = mfn << 9
-        fixed = []
-        for descriptor in self.words[base : base + 512].tolist():
+        """Check, and fix up, a whole frame of descriptors; what comes before a bad one is fixed up all the same.
+
+        (validate_segdesc_page)
+        """
+        for index, descriptor in enumerate(self.words[mfn << 9 : (mfn + 1) << 9].tolist(), mfn << 9):
             accepted = accept(descriptor)
             if accepted is None:
                 return False
-            fixed.append(accepted)
-        for index, descriptor in enumerate(fixed):
-            self.words[base + index] = descriptor
+            if accepted != descriptor:
+                self.words[index] = accepted
         return True
 
     # -- the mapping -----------------------------------------------------------------------------------------------

@@ -133,12 +133,15 @@ class Lifecycle:
             if mfns:
                 yield
         frames.tidy()
+        tables.linear.owners.discard(domid)
         tables.partial = {mfn: state for mfn, state in tables.partial.items() if frames.owner[mfn] != domid}
 
     def _release(self, domid: int, mfns: list[int], kept: set[int]) -> int:
         """Drop the domain's own references to some of its frames, but for those in `kept`; the work it was."""
         frames = self.hypervisor.frames
-        if mfns[-1] - mfns[0] == RUN - 1 and kept.isdisjoint(mfns) and frames.release_run(domid, mfns[0], RUN):
+        run = mfns[-1] - mfns[0] == RUN - 1 and kept.isdisjoint(mfns)
+        # What ran its tables as code has code where none is on record: its frames are looked at one by one.
+        if run and domid not in self.hypervisor.pagetables.linear.owners and frames.release_run(domid, mfns[0], RUN):
             return RUN_COST
         for mfn in mfns:
             # What was listed steps ago may have been let go, and be somebody else's by now.
