@@ -149,7 +149,6 @@ class Ours:
 
     def start(self) -> None:
         """Have pvhvd up."""
-        self.pvhv.run("list")
         self.pid = int(json.loads(self.pvhv.run("info", "--json"))["pvhvd_pid"])
 
 
