@@ -28,8 +28,8 @@ EXECUTED, LIMIT, STOP, GOAL, LAST, NEW_PC, NEW_SIZE, NEW_COUNT = range(8)
 CONTEXT, STATE, RAM, RAM_BYTES, ERROR_CODE_OFFSET, EMU_STOP, CTL, CONTEXT_SAVE, CONTEXT_RESTORE = range(8, 17)
 ENGINE, REG_READ, REGISTERS = range(17, 20)
 ON_EXIT, ON_SYSCALL, ON_SYSENTER, ON_INVALID, ON_CPUID, ON_IN, ON_OUT, WINDOW, EXECUTED_USER = range(20, 29)
-SYSCALL_RCX, SYSCALL_R11, BROKEN, STEP = range(29, 33)
-_TABLE_AT: Final = 264
+SYSCALL_RCX, SYSCALL_R11, BROKEN, STEP, EASED, FLAG = range(29, 35)
+_TABLE_AT: Final = 512
 _TABLE_BYTES: Final = 24 << 15
 
 NO_LIMIT: Final = (1 << 64) - 1
@@ -37,7 +37,7 @@ IS_BROKEN: Final = (1 << 64) - 1
 STEP_WANTED, STEP_BEGUN = 1, 2
 
 # Changes with struct pacer and the functions' arguments, there and here.
-_LAYOUT: Final = 8
+_LAYOUT: Final = 9
 
 _HOW_TO_BUILD: Final = "From a source tree run: python3 tools/dev.py build"
 _BUILT: Final = Path(__file__).parents[1] / "_built" / "pacer"
@@ -127,6 +127,13 @@ class Pacer:
         words[REG_READ] = address(uc.uc_context_reg_read if context else uc.uc_reg_read)
         words[REGISTERS] = context or engine.handle
         self.flush_tlb = partial(library().pacer_flush_tlb, c_void_p(self.pointer))
+        self._ease = 0
+
+    def ease_if_possible(self) -> None:
+        """After some blocks were run: where none of them could be eased, try no more."""
+        if self._ease and not self.words[EASED]:
+            self._engine.remove_hook(self._ease)
+            self._ease = 0
 
     def break_at(self, va: int, cpl: int | None) -> int:
         """A breakpoint for code at CPL 1, at 3, or at any: the run ends before the instruction at `va`; words[BROKEN]
@@ -140,6 +147,7 @@ class Pacer:
     def hook(self, callbacks: Callbacks, *, count: bool, stop: bool, by_mode: bool, guard: bool) -> None:
         """Have the engine's exits come to `callbacks`, and its blocks counted, or at least stopped, if asked;
         `by_mode` counts those at CPL 3 apart as well; `guard` write-protects what was translated, in nested tables.
+        Where the engine stops by itself, its looking for that is eased.
 
         (A stop is `words[STOP] = 1`, then `words[LIMIT] = 0`.)
         """
@@ -154,6 +162,8 @@ class Pacer:
             engine.add_hook(uc.HOOK_EDGE_GENERATED, address(lib.pacer_translated), self.pointer)
         elif stop:
             self.stop_blocks()
+        elif not self.words[CONTEXT]:
+            self._ease = engine.add_hook(uc.HOOK_BLOCK, address(lib.pacer_ease), self.pointer)
         if guard:
             engine.add_hook(uc.HOOK_EDGE_GENERATED, address(lib.pacer_guard_code), self.pointer)
         self._break: dict[int | None, int] = {

@@ -21,7 +21,7 @@ from pvhv.machine import engine as uc
 from pvhv.machine import pacer as pace
 from pvhv.machine import svm
 from pvhv.machine.cpustate import AUX_HFLAGS, EFLAGS, R11, RAX, RBX, RCX, RDX, RIP, EngineUnsupported
-from pvhv.machine.exits import Unhandled
+from pvhv.machine.exits import IOHandler, Unhandled
 
 if TYPE_CHECKING:
     from pvhv.machine.pcpu import PCPU
@@ -56,7 +56,9 @@ def prove(pcpu: PCPU) -> bool:
     table = list(pcpu._exits.table)
     try:
         _prove_exits(pcpu)
-        return _prove_stops(pcpu)
+        safe = _prove_stops(pcpu)
+        pcpu._pacer.ease_if_possible()
+        return safe
     except (Unhandled, uc.EngineError) as failure:
         raise EngineUnsupported(f"code with known exits met another: {failure}") from failure
     finally:
@@ -144,7 +146,7 @@ def _prove_exits(pcpu: PCPU) -> None:
 
 
 def _prove_stops(pcpu: PCPU) -> bool:
-    """Whether a stop asked for in mid-block waits for the block's end."""
+    """Whether a stop asked for in mid-block waits for the block's end, and is seen there."""
     state, private = pcpu.state, pcpu._private
     # in al, dx; inc qword [rbx]; jmp +0; (next block) syscall
     code = bytes.fromhex("ec 48ff03 eb00 0f05")
@@ -157,13 +159,15 @@ def _prove_stops(pcpu: PCPU) -> bool:
         pcpu._words[pace.STOP] = 1
         return 0
 
-    pcpu.on_io = port_io
     pcpu.on_syscall = pcpu.stop
-    pcpu._reset()
-    private.data[0] = 0
-    state[RBX], state[RIP] = private.data_address, private.code_address + at
-    pcpu.flush_tlb()
-    pcpu.run()
+    # The first run translates it, and eases its blocks (pacer.c); the second is stopped.
+    handlers: list[IOHandler] = [lambda port, size, is_write, value: 0, port_io]
+    for pcpu.on_io in handlers:
+        pcpu._reset()
+        private.data[0] = 0
+        state[RBX], state[RIP] = private.data_address, private.code_address + at
+        pcpu.flush_tlb()
+        pcpu.run()
     return state[RIP] == private.code_address + at + 6 and private.data[0] == 1
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from pvhv.machine import cpustate as cs
 from pvhv.machine import engine as uc
+from pvhv.machine import pacer as pace
+from pvhv.machine.pacer import target
 from tests.machine.lab import CODE, DATA, KINDS, STACK, Done, Lab
 
 # Each loop adds one to memory (and to R12) in ways that show a repetition, until [rbx+128] is set.
@@ -108,6 +110,23 @@ def test_without_the_switch_the_engines_own_stop_would_corrupt() -> None:
     thread.join()
     assert lab.ram.words[DATA // 8] > words[cs.R12] + 1
     engine.close()
+    lab.close()
+
+
+@pytest.mark.skipif(target() != "linux-x86_64", reason="blocks are eased by writing over this platform's code")
+def test_blocks_look_for_a_stop_by_themselves() -> None:
+    lab = Lab("wall")
+    words = lab.pcpu._words
+    eased = words[pace.EASED]
+    assert eased  # those of the proof
+    lab.state[cs.RIP] = lab.put("48ffc0 75fb ebfe")  # inc rax; jne to it; jmp to itself
+    lab.state[cs.RAX] = -100 & 0xFFFF_FFFF_FFFF_FFFF
+    for _ in range(5):
+        lab.pcpu.run_wall(time.monotonic_ns() + 1_000_000)
+    assert lab.state[cs.RIP] == CODE + 5 and lab.state[cs.RAX] == 0
+    assert words[pace.EASED] == eased + 2  # each once
+    for kind in ("virtual", "wall-block", "wall-copy"):
+        assert not Lab(kind).pcpu._words[pace.EASED]
     lab.close()
 
 

@@ -193,7 +193,7 @@ def test_the_pacers_words_are_its_structs() -> None:
     named = {"vmexit_error_code": "ERROR_CODE_OFFSET"}
     for index, field in enumerate(declared):
         assert getattr(pacer, named.get(field, field.upper())) == index, field
-    assert len(declared) * 8 == pacer._TABLE_AT
+    assert len(declared) * 8 <= pacer._TABLE_AT
 
 
 def test_a_missing_or_foreign_pacer_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
