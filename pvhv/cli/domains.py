@@ -9,6 +9,7 @@ import typer
 
 from pvhv.cli.commands import DomainArgument, command
 from pvhv.cli.common import ask
+from pvhv.toolstack.errors import UsageError
 
 
 @command("destroy")
@@ -30,6 +31,17 @@ def shutdown(
 def reboot(domain: DomainArgument) -> None:
     """Ask a domain to reboot."""
     ask(domain, "shutdown", word="reboot")
+
+
+@command("sysrq")
+def sysrq(
+    domain: DomainArgument,
+    key: Annotated[str, typer.Argument(help="One letter; h has a Linux list them all.", metavar="KEY")],
+) -> None:
+    """Send a key of the magic SysRq to a domain's kernel."""
+    if len(key) != 1 or not key.isascii() or not key.isprintable() or key == " ":
+        raise UsageError(f"{ascii(key)} is no key of the magic SysRq", "it is one letter, for example h")
+    ask(domain, "sysrq", key=key)
 
 
 @command("pause")

@@ -77,6 +77,9 @@ def test_shutdown_and_reboot(shared: Pvhv) -> None:
 def test_a_guest_that_does_not_listen(shared: Pvhv) -> None:
     shared.ok("create", shared.domain("deaf", SPIN))
     assert "took no notice of being asked to poweroff" in shared.fails("shutdown", "deaf")
+    assert "took no notice of the key yet" in shared.fails("sysrq", "deaf", "h")
+    shared.ok("pause", "deaf")
+    assert "is paused: it cannot be sent a sysrq" in shared.fails("sysrq", "deaf", "h")
 
 
 def test_rename_restart(shared: Pvhv) -> None:
@@ -180,6 +183,9 @@ def test_twenty_domains(shared: Pvhv) -> None:
         (["destroy", "a\nb"], "there is no domain 'a\\nb'", 1),
         (["console", "nobody"], "there is no domain nobody", 1),
         (["trace", "nobody"], "there is no domain nobody", 1),
+        (["sysrq", "nobody", "h"], "there is no domain nobody", 1),
+        (["sysrq", "nobody", "help"], "'help' is no key of the magic SysRq", 2),
+        (["sysrq", "nobody", "\n"], "is no key of the magic SysRq", 2),
         (["destroy"], "Missing argument 'DOMAIN'", 2),
         (["fly"], "No such command 'fly'", 2),
         (["build", "nowhere"], "nowhere is not a directory", 1),
