@@ -60,6 +60,7 @@ class Service:
             "list": self.list,
             "destroy": self.destroy,
             "shutdown": self.shutdown,
+            "sysrq": self.sysrq,
             "pause": self.pause,
             "unpause": self.unpause,
             "rename": self.rename,
@@ -211,16 +212,32 @@ class Service:
         """Ask a guest to power off or to reboot; with `wait`, until it did."""
         guest = await self.post(lambda: self.host.find(domain))
         await self.post(lambda: self.host.ask(guest, word))
-        deadline = time.monotonic() + ANSWER_WITHIN_S
-        while not await self.post(lambda: self.host.answered(guest)):
-            if time.monotonic() > deadline:
-                raise ToolstackError(
-                    f"{guest.name} took no notice of being asked to {word} (it does not watch control/shutdown)",
-                    f"pvhv destroy {guest.name} ends it without asking",
-                )
-            await asyncio.sleep(POLL_S)
+        if not await self._noticed(guest, "shutdown"):
+            raise ToolstackError(
+                f"{guest.name} took no notice of being asked to {word} (it does not watch control/shutdown)",
+                f"pvhv destroy {guest.name} ends it without asking",
+            )
         while wait and guest.ended is None:
             await asyncio.sleep(POLL_S)
+
+    async def sysrq(self, call: Call, domain: str, key: str) -> None:
+        """Press a key of a guest kernel's magic SysRq."""
+        guest = await self.post(lambda: self.host.find(domain))
+        await self.post(lambda: self.host.sysrq(guest, key))
+        if not await self._noticed(guest, "sysrq"):
+            raise ToolstackError(
+                f"{guest.name} took no notice of the key yet (nobody watches control/sysrq)",
+                "a Linux that still boots takes it once its driver is there; another kernel may have none",
+            )
+
+    async def _noticed(self, guest: Guest, node: str) -> bool:
+        """Whether a guest takes notice of what it was asked by a node of `control`, within some seconds."""
+        deadline = time.monotonic() + ANSWER_WITHIN_S
+        while not await self.post(lambda: self.host.answered(guest, node)):
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(POLL_S)
+        return True
 
     async def pause(self, call: Call, domain: str) -> None:
         """Stop a domain's vCPUs."""
