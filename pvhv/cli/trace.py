@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +18,7 @@ import typer
 from pvhv.cli.commands import DomainArgument, command
 from pvhv.cli.common import connect_if_up, say
 from pvhv.cli.output import print_json
+from pvhv.cli.trace_file import TraceFile
 from pvhv.cli.trace_lines import line
 from pvhv.cli.trace_summary import show_summary
 from pvhv.toolstack.errors import UsageError, no_domain
@@ -50,31 +51,60 @@ def trace(
         typer.Option("-n", "--limit", help="Stop after so many records (system calls).", metavar="N", min=1),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    perfetto: Annotated[
+        str | None, typer.Option("--perfetto", help="Into a file that ui.perfetto.dev opens.", metavar="FILE")
+    ] = None,
 ) -> None:
     """Show a domain's hypercalls, faults, events and exits until it ends."""
     if count and limit is not None:
         raise UsageError("--limit ends a list of records, and --count makes none", "end it by Ctrl-C")
+    if perfetto is not None and (count or as_json):
+        raise UsageError("--perfetto writes a file of its own kind", "leave out --count and --json")
     client = connect_if_up()
     if client is None:
         raise no_domain(domain)
     with client:
         number = client.start(
             "trace", domain=domain, kinds=kind or [], only=only or [], vcpus=vcpu or [], syscalls=syscall or [],
-            count=count,
+            count=count, everything=perfetto is not None,
         )  # fmt: skip
-        show: Callable[[dict[str, Any]], None] = _print_json if as_json else _print_line
+        out = Printed(as_json) if perfetto is None else TraceFile(perfetto)
         with interruptible(client, number) as pressed:
-            summary = _follow(client, number, show, "return" if syscall else None, limit, pressed)
+            try:
+                summary = _follow(client, number, out, "return" if syscall else None, limit, pressed)
+            finally:
+                out.end()
+        if isinstance(out, TraceFile):
+            say(f"{out.path}: {out.events} events; https://ui.perfetto.dev opens it")
         if summary is not None:
             print_json(summary) if as_json else show_summary(summary)
         if pressed():
             raise KeyboardInterrupt
 
 
+class Printed:
+    """Records on standard output, one a line (but for the entries of a multicall)."""
+
+    def __init__(self, as_json: bool) -> None:
+        self.text = json.dumps if as_json else line
+
+    def begin(self, about: dict[str, Any]) -> None:
+        """Nothing stands above the records."""
+
+    def add(self, records: Iterable[dict[str, Any]]) -> None:
+        """Print some."""
+        for record in records:
+            print(self.text(record))
+        sys.stdout.flush()
+
+    def end(self) -> None:
+        """Nor below them."""
+
+
 def _follow(
     client: Client,
     number: int,
-    show: Callable[[dict[str, Any]], None],
+    out: Printed | TraceFile,
     counted: str | None,
     limit: int | None,
     pressed: Callable[[], bool],
@@ -91,16 +121,18 @@ def _follow(
             continue  # what is under way is not waited for
         item = message["item"]
         if "tracing" in item:
+            out.begin(item)
             say(f"tracing {item['tracing']}")  # from here on nothing is missed
         if "dropped" in item:
             say(f"{item['dropped']} records were dropped: the guest is faster than this trace is read")
-        for record in item.get("records", ()):
-            show(record)
+        records = item.get("records", [])
+        for index, record in enumerate(records):
             shown += counted is None or record["kind"] == counted
             if shown == limit:
+                out.add(records[: index + 1])
                 client.send({"cancel": number})
                 return None
-        sys.stdout.flush()
+        out.add(records)
 
 
 @contextmanager
@@ -121,9 +153,3 @@ def interruptible(client: Client, number: int) -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-def _print_line(record: dict[str, Any]) -> None:
-    print(line(record))
-
-
-def _print_json(record: dict[str, Any]) -> None:
-    print(json.dumps(record))

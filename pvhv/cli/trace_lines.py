@@ -106,6 +106,12 @@ def _write_syscall(found: dict[str, Any]) -> str:
     return f"syscall    {name}({' '.join(f'{register}={_number(value)}' for register, value in given)})"
 
 
+def _write_running(found: dict[str, Any]) -> str:
+    if found["then"] == "running":
+        return "running    has the processor"
+    return f"running    had it for {duration(found.get('spent', 0))}, then {found['then']}"
+
+
 def _write_switch(found: dict[str, Any]) -> str:
     return "switched out: another task has the vCPU" if found["what"] == "out" else "back"
 
@@ -154,7 +160,7 @@ WRITERS: dict[str, Callable[[dict[str, Any]], str]] = {
     "int": lambda found: f"int        {found['vector']:#x}",
     "cpuid": lambda found: f"cpuid      {found['leaf']:#x}",
     "io": lambda found: f"io         {found['direction']} port {found['port']:#x} size {found['size']}",
-    "running": lambda found: f"running    for {duration(found.get('spent', 0))}, then {found['then']}",
+    "running": _write_running,
     "switch": _write_switch,
     "return": _write_return,
 }

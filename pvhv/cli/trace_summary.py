@@ -28,7 +28,7 @@ def show_summary(summary: dict[str, Any]) -> None:
             right=range(7),
         )  # fmt: skip
         print()
-    total = sum(row["ns"] for row in rows if row["kind"] != "running")
+    total = sum(row["ns"] for row in rows)
     print_table(
         (*TIMED, "Kind", "Name"),
         [(*_timed(row, total), row["kind"], row["name"]) for row in rows],
@@ -39,9 +39,8 @@ def show_summary(summary: dict[str, Any]) -> None:
 
 
 def _timed(row: dict[str, Any], total: int) -> tuple[str, ...]:
-    timed = row["ns"] and total and row.get("kind") != "running"
     return (
-        f"{100 * row['ns'] / total:.1f}" if timed else NOTHING,
+        f"{100 * row['ns'] / total:.1f}" if total and row["ns"] else NOTHING,
         f"{row['ns'] / 1000:.1f}" if row["ns"] else NOTHING,
         f"{row['ns'] / 1000 / row['count']:.3f}" if row["ns"] else NOTHING,
         str(row["count"]),

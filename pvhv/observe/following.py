@@ -57,7 +57,8 @@ class OpenCall:
 
 
 class Following:
-    """The system calls of one domain, for one trace. Is given every record; gives on those of the calls it follows."""
+    """The system calls of one domain, for one trace. Is given every record; gives on those of the calls it follows, and
+    the others where they are wanted besides."""
 
     def __init__(self, wanted: Wanted, sink: Sink) -> None:
         self.wanted = wanted
@@ -80,11 +81,15 @@ class Following:
             return
         if call is not None:
             self._within(call, record)
+        elif self.wanted.besides:
+            self.sink(record)
         if record.kind == "hypercall":
             self._after_hypercall(call, record, record.data[0])
 
     def _begin(self, record: Record, number: int, registers: tuple[int, ...], abi: str) -> None:
         if self.wanted.syscalls and (abi, number) not in self.wanted.syscalls:
+            if self.wanted.besides:
+                self.sink(record)
             return
         self.serial += 1
         call = OpenCall(self.serial, number, abi, record)

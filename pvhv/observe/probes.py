@@ -242,6 +242,7 @@ class Probes:
         def entering(vcpu: VCPU, now: int) -> None:
             self._entered[vcpu] = now
             original(vcpu, now)
+            self._ran(vcpu, now, 0)
 
         return entering
 
@@ -249,13 +250,16 @@ class Probes:
         def leaving(vcpu: VCPU, now: int) -> None:
             original(vcpu, now)
             began = self._entered.pop(vcpu, None)
-            if began is not None and vcpu.domain in self.watched:
-                data = (vcpu.runstate.state,)
-                record = Record(now, vcpu.domain.domid, vcpu.vcpu_id, "running", 0, False, data, now - began)
-                for sink in self.watched[vcpu.domain]:
-                    sink(record)
+            if began is not None:
+                self._ran(vcpu, now, now - began)
 
         return leaving
+
+    def _ran(self, vcpu: VCPU, now: int, spent: int) -> None:
+        data = (vcpu.runstate.state,)
+        record = Record(now, vcpu.domain.domid, vcpu.vcpu_id, "running", 0, False, data, spent)
+        for sink in self.watched.get(vcpu.domain, ()):
+            sink(record)
 
     def _pending(self, domain: Domain, events: EventChannels) -> Callable[[Channel], None]:
         original = events.set_pending

@@ -12,7 +12,7 @@ its line in `pvhv trace`, and says what `data` is:
     int        (vector, rax)                                  a software interrupt
     cpuid      (leaf,)
     io         (port, size, is_write, value)
-    running    (runstate,)                                    the vCPU had the pCPU so long; its state now
+    running    (runstate,)                                    the vCPU got the pCPU, or had it so long: its state now
     exit       (reason, detail)                               a fully virtualized guest left
     callout    (reason, detail)                               what its binary translator put in an instruction's place
     switch     (what,)                                        a system call that is followed was put "out", or is "back"

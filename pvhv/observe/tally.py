@@ -44,7 +44,7 @@ class Tally:
         if record.kind == "return":
             self._system_call(record.data[0], record.time)
             return
-        if record.kind == "switch":
+        if record.kind in ("switch", "running"):
             return
         row = self._row(record.kind, name_of(record))
         row.count += 1

@@ -56,6 +56,7 @@ class Wanted:
     faults: frozenset[int] | None = None
     vcpus: frozenset[int] | None = None
     syscalls: frozenset[tuple[str, int]] | None = None  # to be followed, by convention and number; empty: every one
+    besides: bool = False  # what belongs to none of these, too
     endless: frozenset[tuple[str, int]] = frozenset()  # system calls that never return
     copies: bool = True  # of what hypercalls point to
 

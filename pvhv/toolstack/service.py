@@ -274,13 +274,14 @@ class Service:
         vcpus: Words = (),
         syscalls: Words = (),
         count: bool = False,
+        everything: bool = False,
     ) -> dict[str, Any]:
         """Follow what a domain does, until it ends; with `count`, sum it up."""
         loop = asyncio.get_running_loop()
 
         def begin() -> Tracing:
             guest = self.host.find(domain)
-            wanted = wanted_of(guest, list(kinds), list(only), list(vcpus), list(syscalls), copies=not count)
+            wanted = wanted_of(guest, kinds, only, vcpus, syscalls, copies=not count, everything=everything)
             return Tracing(self.host, self.recorder, guest, loop, wanted, count)
 
         tracing = await self.post_for(begin, Tracing.close)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +21,7 @@ from pvhv.observe.record import Record
 from pvhv.observe.syscall_names import Table, table_of
 from pvhv.observe.tally import Tally
 from pvhv.observe.trace import Recorder
-from pvhv.observe.wanted import EVERYTHING, UnknownWord, Wanted, kinds_named, names_named, words
+from pvhv.observe.wanted import ANY, EVERYTHING, KINDS, USUAL, UnknownWord, Wanted, kinds_named, names_named, words
 from pvhv.toolstack.errors import UsageError
 from pvhv.toolstack.guest import Guest
 from pvhv.toolstack.host import Host
@@ -34,19 +35,21 @@ OF_FULL = frozenset({"exit", "callout"})
 
 def wanted_of(
     guest: Guest,
-    kinds: list[str],
-    only: list[str],
-    vcpus: list[str],
-    syscalls: list[str],
+    kinds: Sequence[str],
+    only: Sequence[str],
+    vcpus: Sequence[str],
+    syscalls: Sequence[str],
     copies: bool,
+    everything: bool = False,
 ) -> Wanted:
-    """What a client wants of a guest, from its words. Raises UsageError."""
+    """What a client wants of a guest, from its words; with `everything`, where it has none for it, all that there is.
+    Raises UsageError."""
     table = table_of(guest.kernel.guest_os)
     try:
         chosen = kinds_named(kinds)
         calls, faults = names_named(only) if only else ({}, frozenset[int]())
         implied = {kind for kind, named in (("hypercall", calls), ("fault", faults)) if named}
-        wanted = replace(EVERYTHING, copies=copies)
+        wanted = replace(EVERYTHING, copies=copies, kinds=frozenset(KINDS) if everything else USUAL)
         if implied:
             if chosen is not None and (left := implied - chosen):
                 raise UsageError(f"--only names what --kind leaves out: {', '.join(sorted(left))}")
@@ -55,8 +58,11 @@ def wanted_of(
             wanted = replace(wanted, kinds=chosen)
         if vcpus:
             wanted = replace(wanted, vcpus=_vcpus(guest, vcpus))
+        besides = everything and not syscalls
+        if besides and guest.domain.full is None and "syscall" in wanted.kinds:
+            syscalls = [ANY]
         if syscalls:
-            wanted = replace(wanted, syscalls=table.named(syscalls), endless=table.endless)
+            wanted = replace(wanted, syscalls=table.named(syscalls), besides=besides, endless=table.endless)
     except UnknownWord as wrong:
         raise UsageError(wrong.message, wrong.hint) from None
     if guest.domain.full is not None:
@@ -74,7 +80,7 @@ def wanted_of(
     return wanted
 
 
-def _vcpus(guest: Guest, lists: list[str]) -> frozenset[int]:
+def _vcpus(guest: Guest, lists: Sequence[str]) -> frozenset[int]:
     chosen = set()
     last = len(guest.domain.vcpus) - 1
     for word in words(lists):
