@@ -181,14 +181,14 @@ class Control:
         """How many frames a domain may have; it keeps what it has beyond that."""
         self.find(domid).max_pages = max_pages
 
-    def populate_physmap(self, domid: int, pfns: Sequence[int]) -> list[int]:
+    def populate_physmap(self, domid: int, pfns: Sequence[int]) -> array[int]:
         """Frames for these pfns; their mfns. ENOMEM, and none of them, when the domain may not have so many."""
         domain = self.find(domid)
         if domain.tot_pages + len(pfns) > domain.max_pages:
             raise HypercallError(Errno.ENOMEM)
         mfns = self.hypervisor.allocate(domain, len(pfns))
         m2p, first, count = self.hypervisor.m2p, mfns[0] if mfns else 0, len(mfns)
-        if mfns == list(range(first, first + count)):  # as a rule; a Python loop over a GiB would be felt
+        if mfns == array("Q", range(first, first + count)):  # as a rule; a Python loop over a GiB would be felt
             m2p[first : first + count] = array("Q", pfns)
         else:
             for pfn, mfn in zip(pfns, mfns, strict=True):

@@ -101,7 +101,7 @@ class HvmGuest:
     def _new_domain(self, hypervisor: Hypervisor, pages: int, virtual: bool) -> Domain:
         domain = hypervisor.create_domain(timeline=hypervisor.wall, vcpus=0, max_pages=pages)
         try:
-            self.physical = GuestPhysical(hypervisor.ram, hypervisor.allocate(domain, pages))
+            self.physical = GuestPhysical(hypervisor.ram, list(hypervisor.allocate(domain, pages)))
         except HypercallError:
             hypervisor.destroy(domain)
             raise

@@ -58,7 +58,7 @@ class Ports(NamedTuple):
 class Pages:
     """A domain's pseudo-physical memory as bytes; `mfns[pfn]` is where each page is."""
 
-    def __init__(self, ram: Ram, mfns: list[int]) -> None:
+    def __init__(self, ram: Ram, mfns: array[int]) -> None:
         self.ram = ram
         self.mfns = mfns
 
@@ -95,7 +95,7 @@ def load(pages: Pages, kernel: Kernel, layout: Layout, ramdisk: bytes = b"") -> 
         pages.write(segment.paddr - kernel.paddr_offset, segment.data)
     if ramdisk:
         pages.write(layout.areas["ramdisk"].pfn * PAGE, ramdisk)
-    pages.write(layout.areas["p2m"].pfn * PAGE, array("Q", pages.mfns).tobytes())
+    pages.write(layout.areas["p2m"].pfn * PAGE, memoryview(pages.mfns).cast("B"))
     _write_tables(pages, kernel, layout)
 
 

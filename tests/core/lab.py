@@ -86,7 +86,7 @@ class Lab:
         """
         hv = self.hv
         domain = hv.create_domain(timeline=timeline or hv.timeline("lab"), vcpus=vcpus, max_pages=PAGES + room)
-        mfns = self.mfns[domain.domid] = hv.allocate(domain, PAGES)
+        mfns = self.mfns[domain.domid] = list(hv.allocate(domain, PAGES))
         for pfn, mfn in enumerate(mfns):
             hv.m2p[mfn] = pfn
         self._tables(domain, mfns)

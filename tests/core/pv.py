@@ -39,7 +39,7 @@ class Bench(Machine):
         super().__init__(frames)
         self.g = self.guest(PAGES, room=spare)
         self.vcpu = self.g.vcpus[0]
-        self.spare = self.hv.allocate(self.g, spare)
+        self.spare = list(self.hv.allocate(self.g, spare))
         self.l4, self.l3, self.l2, self.l1 = (self.mfn(self.g, pfn) for pfn in range(4))
         self.put_aside: Callable[[], bool | None] = lambda: None
         self.shares: Callable[[], int] = lambda: WORK_SHARE

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A built domain: laid out as libxenguest does it, and acceptable to the hypervisor as it stands."""
 
+from array import array
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -36,7 +37,7 @@ class Built:
         first = self.frames.allocate_run(DOMID, pages // 3)
         self.frames.allocate_run(99, 5)
         second = self.frames.allocate_run(DOMID, pages - pages // 3)
-        self.mfns = [*range(second, second + pages - pages // 3), *range(first, first + pages // 3)]
+        self.mfns = array("Q", [*range(second, second + pages - pages // 3), *range(first, first + pages // 3)])
         self.pages = builder.Pages(self.ram, self.mfns)
         builder.load(self.pages, self.kernel, self.layout, ramdisk)
         builder.write_start_info(self.pages, self.layout, builder.Ports(3, 4), 2, cmdline, len(ramdisk))
@@ -78,7 +79,7 @@ def test_a_small_kernel(make_kernel: Maker) -> None:
     assert bytes(info.cmd_line)[:8] == b"one two\0"
     assert (info.mod_start, info.mod_len, info.first_p2m_pfn) == (0, 0, 0)
     p2m = memoryview(built.page(info.mfn_list)).cast("Q")
-    assert list(p2m) == built.mfns[:512]
+    assert list(p2m) == list(built.mfns[:512])
     registers = built.context.user_regs
     assert (registers.rip, registers.rsp) == (BASE + 0x10_0000, areas[6].va + PAGE)
     assert built.context.flags == 4 | 1 << 5
@@ -116,7 +117,7 @@ def test_a_p2m_list_at_a_place_of_its_own(make_kernel: Maker) -> None:
     assert info.nr_p2m_frames == p2m_pages + 3  # and its L3, L2 and L1
     assert info.first_p2m_pfn == built.layout.mappings[0].pages
     listed = b"".join(built.page(LINUX_P2M + index * PAGE) for index in range(p2m_pages))
-    assert list(memoryview(listed).cast("Q")) == built.mfns
+    assert list(memoryview(listed).cast("Q")) == list(built.mfns)
     assert info.nr_pt_frames == built.layout.boot_tables
 
 
