@@ -28,10 +28,8 @@ with Machine(8192) as machine:
 
 def build(mebibytes: int) -> tuple[int, float]:
     """(bytes, seconds) of a domain of that size; the best of three."""
-    runs = [
-        json.loads(subprocess.run([sys.executable, "-c", BUILD, str(mebibytes)], capture_output=True, check=True).stdout)
-        for _attempt in range(3)
-    ]
+    command = [sys.executable, "-c", BUILD, str(mebibytes)]
+    runs = [json.loads(subprocess.run(command, capture_output=True, check=True).stdout) for _attempt in range(3)]
     return min(run[0] for run in runs), min(run[1] for run in runs)
 
 
