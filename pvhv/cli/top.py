@@ -1,5 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`pvhv top`: what domains cost, over and over."""
+"""`pvhv top`: what domains cost, over and over; as xentop's users know it.
+
+At a terminal the table stays where it is and keeps to the screen; elsewhere, and with --batch, one follows the other.
+What leaves a guest is shown per second and by kind: hypercalls, system calls on their way to the guest's kernel, faults
+of the guest's own, instructions that were emulated for it, and the rest (of a fully virtualized guest: everything).
+
+Read beside it: tools/xentop/xentop.c.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +23,15 @@ from pvhv.cli.commands import AsJson, command
 from pvhv.cli.common import connect
 from pvhv.cli.output import plain
 
-COLUMNS = ("Name", "ID", "State", "Time(s)", "CPU(%)", "Mem", "VCPUs", "Hypercalls/s", "Exits/s")
+# Exits of a paravirtual guest by what they are about; a kind that stands nowhere is another.
+ABOUT = {
+    "Syscalls/s": ("syscall",),
+    "Faults/s": ("page_fault", "exception", "no_device"),
+    "Emulated/s": ("general_protection", "invalid_opcode", "cpuid", "io"),
+}
+COLUMNS = ("Name", "ID", "State", "Time(s)", "CPU(%)", "Hypercalls/s", *ABOUT, "Other/s", "Mem", "VCPUs")
 LONGEST_DELAY = 10**6
-RIGHT = {1, 3, 4, 5, 6, 7, 8}
+RIGHT = {1, *range(3, len(COLUMNS))}
 
 
 @command("top")
@@ -30,19 +43,25 @@ def top(
         int | None,
         typer.Option("-i", "--iterations", help="Look so many times, then end.", metavar="N", min=1),
     ] = None,
+    batch: Annotated[
+        bool, typer.Option("-b", "--batch", help="Tables one after another, until they are enough.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="Below each domain, its hypercalls and exits by name.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what domains cost, over and over (once where standard output is not a terminal)."""
-    at_terminal = sys.stdout.isatty() and not as_json
+    at_terminal = sys.stdout.isatty() and not as_json and not batch
     live = at_terminal and os.environ.get("TERM", "dumb") != "dumb"  # which knows no way back to its first line
-    looks = iterations or (None if at_terminal else 1)
+    looks = iterations or (None if at_terminal or batch else 1)
     with connect() as client:
         before, then = client.call("counters"), time.monotonic()
         while looks is None or looks > 0:
             time.sleep(delay)
             now, at = client.call("counters"), time.monotonic()
             rows = [_rates(row, _of(before, row), at - then) for row in now]
-            _show(rows, live, as_json)
+            _show(rows, live, as_json, verbose)
             before, then = now, at
             looks = None if looks is None else looks - 1
 
@@ -53,47 +72,87 @@ def _of(rows: list[dict[str, Any]], row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rates(row: dict[str, Any], before: dict[str, Any], seconds: float) -> dict[str, Any]:
-    def rate(kind: str) -> float:
-        return float(sum(row[kind].values()) - sum(before[kind].values())) / seconds
+    def rates(kind: str) -> dict[str, int]:
+        grown = {name: count - before[kind].get(name, 0) for name, count in row[kind].items()}
+        return {
+            name: round(count / seconds)
+            for name, count in sorted(grown.items(), key=lambda item: -item[1])
+            if count
+        }
+
+    def total(kind: str) -> int:
+        return round((sum(row[kind].values()) - sum(before[kind].values())) / seconds)
 
     return {
         **{key: row[key] for key in ("name", "domid", "state", "time", "memory", "vcpus")},
         "cpu_percent": round(100 * (row["time"] - before["time"]) / seconds, 1),
-        "hypercalls_per_s": round(rate("hypercalls")),
-        "exits_per_s": round(rate("exits")),
+        "hypercalls_per_s": total("hypercalls"),
+        "exits_per_s": total("exits"),
+        "hypercalls": rates("hypercalls"),
+        "exits": rates("exits"),
     }
 
 
-def _show(rows: list[dict[str, Any]], live: bool, as_json: bool) -> None:
+def _show(rows: list[dict[str, Any]], live: bool, as_json: bool, verbose: bool) -> None:
     if as_json:
         print(json.dumps(rows), flush=True)
         return
-    cells = [
-        [
-            row["name"], str(row["domid"]), row["state"], f"{row['time']:.1f}", f"{row['cpu_percent']:.1f}",
-            str(row["memory"]), str(row["vcpus"]), str(row["hypercalls_per_s"]), str(row["exits_per_s"]),
-        ]
-        for row in sorted(rows, key=lambda row: -row["cpu_percent"])
-    ]  # fmt: skip
+    rows = sorted(rows, key=lambda row: -row["cpu_percent"])
+    cells = [_cells(row) for row in rows]
+    notes = [_by_name(row) if verbose else [] for row in rows]
     if live:
         # Home, then each line over the old one, then clear what is below: no flicker.
-        text = "\x1b[H" + _screen(cells).replace("\n", "\x1b[K\n") + "\x1b[J"
+        text = "\x1b[H" + _screen(cells, notes).replace("\n", "\x1b[K\n") + "\x1b[J"
     else:
-        text = plain(COLUMNS, cells, RIGHT)
+        text = _table(cells, notes, len(COLUMNS))
     sys.stdout.write(text)
     sys.stdout.flush()
 
 
-def _screen(cells: list[list[str]]) -> str:
-    """As much of the table as the terminal has room for: without last columns, with a word for last rows."""
+def _cells(row: dict[str, Any]) -> list[str]:
+    about = [sum(row["exits"].get(kind, 0) for kind in kinds) for kinds in ABOUT.values()]
+    other = max(row["exits_per_s"] - sum(about), 0)
+    return [
+        row["name"], str(row["domid"]), row["state"], f"{row['time']:.1f}", f"{row['cpu_percent']:.1f}",
+        str(row["hypercalls_per_s"]), *map(str, about), str(other), str(row["memory"]), str(row["vcpus"]),
+    ]  # fmt: skip
+
+
+def _by_name(row: dict[str, Any]) -> list[str]:
+    """What was frequent, the most frequent first."""
+    return [
+        f"  {what} a second: {', '.join(f'{name} {rate}' for name, rate in row[what].items())}"
+        for what in ("hypercalls", "exits")
+        if row[what]
+    ]
+
+
+def _table(cells: list[list[str]], notes: list[list[str]], columns: int) -> str:
+    """The table, below each row its notes."""
+    heading, *lines = plain(COLUMNS[:columns], [row[:columns] for row in cells], RIGHT).splitlines()
+    text = [heading]
+    for line, below in zip(lines, notes, strict=True):
+        text += [line, *below]
+    return "\n".join(text) + "\n"
+
+
+def _screen(cells: list[list[str]], notes: list[list[str]]) -> str:
+    """As much of it as the terminal has room for: without last columns, with a word for last rows."""
     room = shutil.get_terminal_size()
-    shown = len(COLUMNS)
-    more = len(cells) - max(room.lines - 2, 1)  # the headings; the line where the cursor rests
-    if more > 0:
-        more += 1
-        cells = cells[:-more]
+    notes = [[note[: room.columns - 1] for note in below] for below in notes]
+    lines = max(room.lines - 2, 1)  # the headings; the line where the cursor rests
+    shown = len(cells)
+    if sum(1 + len(below) for below in notes) > lines:
+        shown = 0
+        used = 1  # the word for those that are not shown
+        while used + 1 + len(notes[shown]) <= lines:
+            used += 1 + len(notes[shown])
+            shown += 1
+    more = len(cells) - shown
+    columns = len(COLUMNS)
     while True:
-        text = plain(COLUMNS[:shown], [row[:shown] for row in cells], RIGHT)
-        if shown == 1 or max(map(len, text.splitlines())) < room.columns:
-            return text + (f"... {more} more\n" if more > 0 else "")
-        shown -= 1
+        text = _table(cells[:shown], notes[:shown], columns)
+        widest = max(map(len, plain(COLUMNS[:columns], [row[:columns] for row in cells[:shown]], RIGHT).splitlines()))
+        if columns == 1 or widest < room.columns:
+            return text + (f"... {more} more\n" if more else "")
+        columns -= 1

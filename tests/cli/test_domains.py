@@ -101,7 +101,30 @@ def test_looking(shared: Pvhv) -> None:
     top = json.loads(shared.ok("top", "--json", "-d", "0.3"))
     assert top[0]["name"] == "one" and top[0]["cpu_percent"] > 20
     assert shared.ok("top", "-d", "0.1").split()[0] == "Name"
+    rows = shared.ok("top", "-b", "-i", "3", "-d", "0.1").splitlines()
+    assert [row.split()[0] for row in rows] == ["Name", "one"] * 3
     assert "pvhvd is up" in shared.ok("daemon", "status")
+
+
+def test_exits_by_kind(shared: Pvhv) -> None:
+    # push $0; popf (nothing); xen_version; cpuid; rdmsr of EFER: a hypercall, and two instructions to be emulated
+    code = b"\xb8\x11\0\0\0\x31\xff\x0f\x05" + b"\x31\xc0\x0f\xa2" + b"\xb9\x80\0\0\xc0\x0f\x32"
+    shared.ok("create", shared.domain("busy", code + b"\xeb" + (254 - len(code)).to_bytes(1, "little")))
+    (row,) = json.loads(shared.ok("top", "--json", "-d", "0.3"))
+    assert row["hypercalls"]["xen_version"] == row["hypercalls_per_s"] > 10
+    assert set(row["exits"]) == {"cpuid", "general_protection"} and row["exits_per_s"] > 20
+    heading, line, calls, exits = shared.ok("top", "-v", "-d", "0.3").splitlines()
+    shown = dict(zip(heading.split(), line.split(), strict=True))
+    assert shown["Syscalls/s"] == shown["Faults/s"] == shown["Other/s"] == "0"
+    assert int(shown["Hypercalls/s"]) > 10 and int(shown["Emulated/s"]) > 20
+    assert calls.startswith("  hypercalls a second: xen_version ") and "cpuid" in exits
+    watching = shared.start("top", "-b", "-d", "0.1", "--json")
+    assert watching.stdout is not None and json.loads(watching.stdout.readline())
+    shared.ok("destroy", "busy")  # while it is looked at
+    while json.loads(watching.stdout.readline()):
+        pass
+    watching.terminate()
+    watching.communicate(timeout=30)
 
 
 def test_hypercalls(shared: Pvhv) -> None:
