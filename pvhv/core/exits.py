@@ -84,9 +84,6 @@ class Exits:
         """Before a vCPU goes on: what became pending while it did not run."""
         if vcpu.segments_due:
             self.load_segments(vcpu)
-        if vcpu.pending_gp:
-            vcpu.pending_gp = False
-            self.traps.inject(vcpu, GENERAL_PROTECTION, 0)
         if vcpu.nmi_pending and not vcpu.nmi_masked:
             vcpu.nmi_pending = False  # without a handler it is lost, as in Xen
             trap = vcpu.trap_table[NMI]

@@ -2,9 +2,10 @@
 """Mapping a granted frame into one's own page tables, and taking it out again.
 
 A mapping is a page-table entry that the hypervisor writes and that names a frame of another domain: the one
-thing a guest could never write itself. It is marked (pagetables.GNTTAB) so that the guest cannot make one,
-and its reference and writable use are taken when it is made, by the grant and not by the entry. The guest
-says where: the virtual address to map at, or with GNTMAP_contains_pte the machine address of the L1 entry.
+thing a guest could never write itself. Its reference and writable use are taken when it is made. The guest
+says where: the virtual address to map at, or with GNTMAP_contains_pte the machine address of the L1 entry. It may
+also overwrite the entry like any other; then it cannot unmap the grant any more, and has it until the domain ends.
+(A debug build of Xen marks such entries with bit 62, and gives the guest #GP for that.)
 
 Unmapping works in two steps, with a TLB flush between them: first the entries go, then what they held. A
 batch shares one flush, and the granter gets nothing back that somebody might still reach.
@@ -31,7 +32,7 @@ from pvhv.abi.grant_table import (
 from pvhv.core.errors import DomainCrash, GuestFault
 from pvhv.core.frames import L1, TYPE_MASK, VALIDATED
 from pvhv.core.grants import DEVICE_READ, DEVICE_WRITE, HOST_READ, HOST_WRITE, GrantError, GrantTable
-from pvhv.core.pagetables import ACCESSED, ADDRESS, DIRTY, GNTTAB, NX, PRESENT, RW, USER
+from pvhv.core.pagetables import ACCESSED, ADDRESS, DIRTY, NX, PRESENT, RW, USER
 
 if TYPE_CHECKING:
     from pvhv.core.vcpu import VCPU
@@ -53,7 +54,7 @@ class Unmapped(NamedTuple):
 # -- page-table entries --------------------------------------------------------------------------------------
 def grant_entry(mfn: int, flags: int) -> int:
     """The L1 entry that maps `mfn` as the GNTMAP_* flags ask."""
-    entry = mfn << 12 | PRESENT | ACCESSED | DIRTY | GNTTAB | NX
+    entry = mfn << 12 | PRESENT | ACCESSED | DIRTY | NX
     if flags & GNTMAP_application_map:
         entry |= USER
     if not flags & GNTMAP_readonly:

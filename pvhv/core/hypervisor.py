@@ -100,7 +100,6 @@ class Hypervisor:
         tables = self.pagetables
         tables.must_yield = self.must_yield
         tables.domain_freed_frames = self._frames_freed
-        tables.implicit_grant_unmap = self._implicit_grant_unmap
         tables.descriptors_acceptable = self.descriptors.contents_acceptable
         tables.xen_slots = self._xen_slots
 
@@ -161,14 +160,6 @@ class Hypervisor:
             domain.tot_pages -= count
         if domain.dead:
             self.lifecycle.forget_if_empty(domain)
-
-    def _implicit_grant_unmap(self, domid: int) -> None:
-        """A PTE made by a grant map was overwritten: Xen gives the guest #GP for it."""
-        domain = self.domains.get(domid)
-        present = self.scheduler.present
-        if domain is not None and domain.runs and present is not None and present.vcpu.domain is domain:
-            present.vcpu.pending_gp = True
-            self.scheduler.break_off()
 
     # -- domains ---------------------------------------------------------------------------------------------------
     def domain_by_id(self, domid: int) -> Domain | None:

@@ -50,12 +50,11 @@ from pvhv.core.frames import (
 from pvhv.core.linear import LinearTables
 
 PRESENT, RW, USER, PWT, PCD, ACCESSED, DIRTY, PAT_PSE, GLOBAL = (1 << bit for bit in range(9))
-GNTTAB = 1 << 62  # software bit: this L1 entry was made by a grant map and may be removed by a grant unmap only
 NX = 1 << 63
 ADDRESS = 0x000F_FFFF_FFFF_F000
 
 # Xen's L1_DISALLOW_MASK for a domain without device memory, and base_disallow_mask for the levels above.
-L1_DISALLOW = PWT | PCD | PAT_PSE | GNTTAB
+L1_DISALLOW = PWT | PCD | PAT_PSE
 UPPER_DISALLOW = PWT | PCD | PAT_PSE | GLOBAL
 # Bits that may change in a present entry without revalidating it (FASTPATH_FLAG_WHITELIST).
 AVAILABLE = 0xE00 | 0x7FF0_0000_0000_0000
@@ -105,7 +104,6 @@ class PageTables:
         self.stale = False  # entries were removed since the last flush: TLBs may still know them
         self.l4_changed: Callable[[], None] = lambda: None
         self.domain_freed_frames: Callable[[int, int, int], None] = lambda domid, mfn, count: None
-        self.implicit_grant_unmap: Callable[[int], None] = lambda domid: None
         self.descriptors_acceptable: Callable[[int], bool] = lambda mfn: False
         self.xen_slots: Callable[[int], dict[int, int]] = lambda domid: {}
         frames.contents = self
@@ -186,8 +184,6 @@ class PageTables:
         frames = self.frames
         if mfn >= frames.count:
             return
-        if entry & GNTTAB:
-            self.implicit_grant_unmap(table_owner)
         self.stale = True
         if entry & RW:
             frames.type_counts[mfn] -= 1

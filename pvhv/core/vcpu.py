@@ -87,7 +87,6 @@ class VCPU:
         self.trap_table: list[Trap] = [NO_TRAP] * 256
         self.nmi_pending = False
         self.nmi_masked = False  # its handler runs: from the bounce to the next iret
-        self.pending_gp = False  # a #GP that waits for the end of the present hypercall
 
         # -- what the guest sees of it: struct vcpu_info, as a byte offset in machine memory
         self.vcpu_info = 0

@@ -36,7 +36,6 @@ from pvhv.core.hypervisor import Hypervisor
 from pvhv.core.pagetables import (
     ADDRESS,
     FIRST_XEN_SLOT,
-    GNTTAB,
     L1_DISALLOW,
     LAST_XEN_SLOT,
     PRESENT,
@@ -129,9 +128,9 @@ class Count:
                 self._upper_entry(where, table, entry, mfn, level)
 
     def _l1_entry(self, where: str, table: int, entry: int, mfn: int) -> None:
-        if entry & L1_DISALLOW & ~GNTTAB:
+        if entry & L1_DISALLOW:
             self.wrong.append(f"{where} has bits no guest may set: {entry:#x}")
-        if self.frames.owner[mfn] != self.frames.owner[table] and not (entry & GNTTAB or self._granted(mfn, table)):
+        if self.frames.owner[mfn] != self.frames.owner[table] and not self._granted(mfn, table):
             self.wrong.append(f"{where} maps a frame of {self.frames.owner[mfn]} without a grant")
         self.hold(mfn, where, WRITABLE if entry & RW else None)
 

@@ -137,7 +137,7 @@ class Hostile:
         hypervisor = self.machine.hv
         for vcpu in self.domain.vcpus:
             hypervisor.wake(vcpu)
-            vcpu.pending_gp = vcpu.nmi_pending = False
+            vcpu.nmi_pending = False
         if not self.domain.runs:
             self.alive = False
         elif self.domain.vcpus[0].down:

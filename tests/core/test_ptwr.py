@@ -16,7 +16,7 @@ from pvhv.abi.arch_x86 import MACH2PHYS_VIRT_START
 from pvhv.abi.xen import VMASST_TYPE_writable_pagetables
 from pvhv.core.frames import L1, L2, NONE, WRITABLE
 from pvhv.core.guestmem import GuestMemory
-from pvhv.core.pagetables import ACCESSED, ADDRESS, DIRTY, GNTTAB, NX, PAT_PSE, PRESENT, PWT, RW, USER
+from pvhv.core.pagetables import ACCESSED, ADDRESS, DIRTY, NX, PAT_PSE, PRESENT, PWT, RW, USER
 from pvhv.core.stores import decode
 from pvhv.core.vcpu import VCPU
 from pvhv.machine.cpustate import AF, CF, DF, EFLAGS, FS_BASE, OF, PF, RIP, RSP, SF, TF, ZF
@@ -33,7 +33,7 @@ MIDDLE = TARGET + 0x800
 REGISTERS = tuple(register for register in range(16) if register != RSP)
 SPECIAL = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 1 << 31, (1 << 32) - 1, 1 << 63, (1 << 64) - 1)
 FLAGS = (0, PRESENT, PRESENT | USER, PRESENT | RW, DATA, DATA | RW, DATA | PWT, DATA | PAT_PSE, PAT_PSE | RW,
-         DATA | 0x200, DATA | GNTTAB)  # fmt: skip
+         DATA | 0x200, DATA | PWT | 1 << 62)  # fmt: skip
 WHOLE = (1 << 64) - 1
 
 

@@ -30,7 +30,7 @@ from pvhv.core.dispatch import Continue, hypercall
 from pvhv.core.domain import DOMID_SELF, Domain
 from pvhv.core.errors import GuestFault, HypercallError, Interrupted, Restart
 from pvhv.core.frames import L1, SEG_DESC, TYPE_MASK, VALIDATED, WRITABLE
-from pvhv.core.pagetables import ADDRESS, GNTTAB, L1_DISALLOW, NX, PRESENT, REVALIDATED, RW
+from pvhv.core.pagetables import ADDRESS, L1_DISALLOW, NX, PRESENT, REVALIDATED, RW
 from pvhv.core.vcpu import VCPU
 
 NORMAL, MACHPHYS, PRESERVE_AD, NO_TRANSLATE = range(4)
@@ -173,7 +173,7 @@ def apply(
             words[slot] = new
             if old & PRESENT:
                 dropped = (old & ADDRESS) >> 12
-                if old & GNTTAB or dropped >= limit or refs[dropped] == 1:
+                if dropped >= limit or refs[dropped] == 1:
                     tables.put_l1_entry(old, table_domid)
                     continue
                 tables.stale = True
