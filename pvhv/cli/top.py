@@ -81,7 +81,7 @@ def _rates(row: dict[str, Any], before: dict[str, Any], seconds: float) -> dict[
         }
 
     def total(kind: str) -> int:
-        return round((sum(row[kind].values()) - sum(before[kind].values())) / seconds)
+        return round(float(sum(row[kind].values()) - sum(before[kind].values())) / seconds)
 
     return {
         **{key: row[key] for key in ("name", "domid", "state", "time", "memory", "vcpus")},
