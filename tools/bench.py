@@ -34,7 +34,7 @@ from tools.benchmark.rows import EXITS, LOOPS, PAIR, SMOKE, Bench, Effort, Row  
 KERNELS = ROOT / "pvhv" / "_built" / "kernels"
 GROUPS: dict[str, tuple[str, ...]] = {
     "unit": ("callback", "callback_in_c"),
-    "wall": (*(f"wall_{name}" for name in ("compute", *LOOPS)), "wall_shared", "bare_stopped"),
+    "wall": (*(f"wall_{name}" for name in ("compute", *LOOPS)), "wall_shared", "bare_stopped", "bare_eased"),
     "virtual": tuple(f"virtual_{name}" for name in ("compute", *LOOPS)),
     "exits": tuple(EXITS),
     "pair": tuple(PAIR),
@@ -83,13 +83,15 @@ def measure(kernels: Path, effort: Effort, wanted: Sequence[str]) -> list[Row]:
     with Bench(kernels, effort) as bench:
         measurements: dict[str, Callable[[], list[Row]]] = {
             "unit": bench.unit,
-            "wall": lambda: bench.compute("wall") + bench.shared() + bench.stopped(),
+            "wall": lambda: bench.compute("wall") + bench.shared() + bench.stopped() + bench.eased(),
             "virtual": lambda: bench.compute("virtual"),
             "exits": bench.exits,
             "pair": bench.pair,
             "create": lambda: cli.rows("create", effort),
             "domains": lambda: cli.rows("domains", effort),
-            linux_rows.GROUP: lambda: linux_rows.rows(bench),
+            linux_rows.GROUP: lambda: linux_rows.rows(
+                bench, lambda name: linux_rows.GROUP in wanted or name in wanted
+            ),
         }
         for group, names in GROUPS.items():
             if group in wanted or set(names) & set(wanted):

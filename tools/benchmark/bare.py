@@ -6,6 +6,9 @@ CPL 1 and the same `no_exit_request` as the hypervisor's engines, but no AMD-V a
 `bare_entry(loop, count)`, which times the loop with rdtsc, as the kernel itself does when it runs as a guest, and
 ends at a ud2, which stops an engine that has no hook for it.
 
+An *eased* one has its blocks eased, too, as the hypervisor's engines have them on the wall clock (pacer.c): that is the
+same engine made faster, with no hypervisor behind it.
+
 A *callback* is one round of the loop `int 0x20; dec; jnz` in such an engine with one hook: an empty ctypes function
 for UC_HOOK_INTR, registered through the C API. It is whole, from guest instruction to guest instruction, just as
 the round trips that are counted in it; so it holds what the engine takes to leave translated code and to come
@@ -67,13 +70,24 @@ class Bare:
         words[cs.CR4] &= ~(1 << 2)  # TSD
         self.words = words
 
+    def ease(self, ram: Ram) -> bool:
+        """Have its blocks eased, if the CPU state can be found; before any of them is translated."""
+        live = cs.find_live(self.engine)
+        if live is None:
+            return False
+        self._pacer = pacer.Pacer(self.engine, ram, live, cs.ERROR_CODE * 4, None)
+        self.engine.add_hook(uc.HOOK_BLOCK, pacer.address(pacer.library().pacer_ease), self._pacer.pointer)
+        return True
+
     def run(self, loop: int, count: int) -> int:
         """`count` rounds of the loop at that address; how many ticks of the TSC."""
         engine, words = self.engine, self.words
         words[cs.RDI], words[cs.RSI], words[cs.RIP] = loop, count, self.entry
         self.context.restore()
         uc.uc_ctl(engine.handle, uc.CTL_FLUSH_TLB)
-        error = uc.uc_emu_start(engine.handle, self.entry, 0, 0, 0)
+        address = self.entry
+        while not (error := uc.uc_emu_start(engine.handle, address, 0, 0, 0)):
+            address = engine.register(uc.REG_RIP)  # easing its first block stopped it
         if error != STOPPED_AT_UD2:
             raise uc.EngineError("the bare engine did not come to its end", error)
         return engine.register(uc.REGS_GENERAL[cs.RAX])
