@@ -3,10 +3,16 @@
 
 from __future__ import annotations
 
+import os
+from typing import Annotated, Literal
+
 import typer
 
 from pvhv.cli.commands import command, daemon_app
-from pvhv.cli.common import connect_if_up
+from pvhv.cli.common import connect, connect_if_up
+from pvhv.toolstack.errors import UsageError
+
+Whose = Literal["none", "guest"] | None
 
 
 @command("status", daemon_app)
@@ -30,3 +36,32 @@ def stop() -> None:
     if client is not None:
         with client:
             client.call("stop")
+
+
+@command("console-log", daemon_app)
+def console_log(
+    log: Annotated[Whose, typer.Argument(help="Whether consoles are logged.", metavar="[none|guest]")] = None,
+    timestamp: Annotated[
+        Whose, typer.Option("-t", "--timestamp", help="Whether each line says when.", metavar="none|guest")
+    ] = None,
+    directory: Annotated[
+        str | None, typer.Option("--log-dir", help="Where the files are; '' where they are by default.", metavar="DIR")
+    ] = None,
+) -> None:
+    """Say how guests' consoles are logged: guest-NAME.log each; or change it, for good."""
+    changes: dict[str, object] = {}
+    if log is not None:
+        changes["log"] = log
+    if timestamp is not None:
+        changes["timestamp"] = timestamp == "guest"
+    if directory is not None:
+        if directory and not os.path.isdir(directory):
+            raise UsageError(f"there is no directory {directory}", "make it, or name another")
+        changes["directory"] = os.path.abspath(directory) if directory else ""
+    with connect() as client:
+        now = client.call("console_log", **changes)
+    if now["log"] == "none":
+        print("guests' consoles are not logged")
+    else:
+        stamped = ", with the time of each line" if now["timestamp"] else ""
+        print(f"guests' consoles are logged in {now['directory']}{stamped}")

@@ -40,7 +40,7 @@ def sysrq(
 ) -> None:
     """Send a key of the magic SysRq to a domain's kernel."""
     if len(key) != 1 or not key.isascii() or not key.isprintable() or key == " ":
-        raise UsageError(f"{ascii(key)} is no key of the magic SysRq", "it is one letter, for example h")
+        raise UsageError(f"{key!a} is no key of the magic SysRq", "it is one letter, for example h")
     ask(domain, "sysrq", key=key)
 
 

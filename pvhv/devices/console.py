@@ -4,9 +4,11 @@
 Output. Bytes are taken from the ring whenever the guest signals, and kept: the first `HEAD` of them for good,
 the last `TAIL` of them as they come, and what a flooding guest said between is counted and left out. Readers
 come and go, each with a place of its own in that record; a reader that falls out of it is told how much it
-missed. A *lossless* reader (a pipe that wants every byte) instead holds the guest back: with too much unread
-the ring is left full, and the guest waits for room as it would on Xen. Readers live on other threads, so what
-they share with the backend is behind a lock; none of them can make the hypervisor wait.
+missed. A *lossless* reader (whoever is at the console, a pipe, the log) instead holds the guest back: with too
+much unread the ring is left full, and the guest waits for room as it would on Xen. It does not wait for ever,
+unless the reader asks for that: one that took nothing for as long as its `patience` is left behind until it has
+caught up, and loses what falls out of the record meanwhile. Readers live on other threads, so what they share with
+the backend is behind a lock; none of them can make the hypervisor wait.
 
 Input. Typed bytes wait in `typed` and go into the ring as the guest makes room. On a virtual timeline they go
 when its domains next idle, so that a session does not depend on the host's speed.
@@ -20,6 +22,7 @@ Read beside it: tools/console/daemon/io.c (buffer_append, handle_ring_read, hand
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -27,7 +30,9 @@ from pvhv.abi.io.console import XenconsInterface
 
 HEAD = 256 << 10
 TAIL = 1 << 20
+PIECE = 2048  # pieces of the tail are joined up to that
 LOSSLESS_BACKLOG = 512 << 10  # what a lossless reader may have unread before the guest has to wait
+PATIENCE_S = 5.0  # for a reader that takes nothing: a Linux kept waiting for twenty calls itself locked up
 TYPED_LIMIT = 64 << 10
 
 IN, OUT = getattr(XenconsInterface, "in").offset, XenconsInterface.out.offset
@@ -43,7 +48,7 @@ class Record:
 
     def __init__(self) -> None:
         self.head = bytearray()
-        self.tail: deque[bytes] = deque()
+        self.tail: deque[bytearray] = deque()
         self.tail_start = 0  # offset of the tail's first byte
         self.length = 0
 
@@ -56,7 +61,10 @@ class Record:
             data = data[room:]
             self.tail_start = len(self.head)
         if data:
-            self.tail.append(data)
+            if self.tail and len(self.tail[-1]) < PIECE:
+                self.tail[-1] += data
+            else:
+                self.tail.append(bytearray(data))
             while self.length - self.tail_start - len(self.tail[0]) > TAIL:
                 self.tail_start += len(self.tail.popleft())
 
@@ -67,7 +75,7 @@ class Record:
         at = self.tail_start
         if offset < at:
             offset = at
-        pieces: list[bytes] = []
+        pieces: list[bytearray] = []
         found = 0
         for piece in self.tail:
             end = at + len(piece)
@@ -93,10 +101,15 @@ def left_out(count: int) -> bytes:
 class Reader:
     """Somebody who follows a console. `wake` is called, on any thread, when there may be more to `take`."""
 
-    def __init__(self, console: Console, wake: Callable[[], None], lossless: bool) -> None:
+    def __init__(
+        self, console: Console, wake: Callable[[], None], lossless: bool, patience: float | None
+    ) -> None:
         self.console = console
         self.wake = wake
         self.lossless = lossless
+        self.patience = patience  # None is endless
+        self.left_behind = False  # it took nothing for too long
+        self.moved = console.clock()
         self.offset = 0
 
     def take(self, size: int = 64 << 10) -> bytes:
@@ -105,11 +118,18 @@ class Reader:
         with console.lock:
             offset, data = console.record.read(self.offset, size)
             missed = offset - self.offset if data else 0
-            self.offset = offset + len(data) if data else self.offset
+            if data:
+                self.offset = offset + len(data)
+                self.moved = console.clock()
+            self.left_behind &= self.offset < console.record.length
             resume = console.held_back and not console.too_far_behind()
         if resume:
             console.resume()
         return left_out(missed) + data if missed else data
+
+    def holds(self, length: int) -> bool:
+        """Whether the guest waits for it, having said so much."""
+        return self.lossless and not self.left_behind and length - self.offset > LOSSLESS_BACKLOG
 
     @property
     def finished(self) -> bool:
@@ -125,13 +145,18 @@ class Reader:
 class Console:
     """One guest's console. A reader's thread calls `resume` to have `pump` called on the hypervisor's."""
 
-    def __init__(self, resume: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, resume: Callable[[], None] = lambda: None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.lock = threading.Lock()
+        self.clock = clock
         self.record = Record()
         self.readers: list[Reader] = []
         self.typed = bytearray()
         self.resume = resume
         self.held_back = False
+        self._held_since = 0.0
+        self._alarm: threading.Timer | None = None  # to look again whether somebody took nothing for too long
         self.closed = False
         self.virtual = False  # on a virtual timeline: input goes by `deliver`, when it idles
         self._page: memoryview | None = None
@@ -168,8 +193,7 @@ class Console:
         if size == 0 or size > OUT_SIZE:
             return False
         with self.lock:
-            if not ignore_backlog and self.too_far_behind():
-                self.held_back = True
+            if not ignore_backlog and self.must_wait():
                 return False
             self.held_back = False
             start = cons % OUT_SIZE
@@ -216,9 +240,11 @@ class Console:
         return True
 
     # -- readers ---------------------------------------------------------------------------------------------
-    def follow(self, wake: Callable[[], None] = lambda: None, lossless: bool = False) -> Reader:
-        """A new reader, at the first byte."""
-        reader = Reader(self, wake, lossless)
+    def follow(
+        self, wake: Callable[[], None] = lambda: None, lossless: bool = False, patience: float | None = None
+    ) -> Reader:
+        """A new reader, at the first byte. The guest waits for a lossless one, no longer than it has patience."""
+        reader = Reader(self, wake, lossless, patience)
         with self.lock:
             self.readers.append(reader)
         return reader
@@ -236,8 +262,34 @@ class Console:
         """Whether some lossless reader has too much unread. With the lock held."""
         if self.virtual:
             return False  # a virtual timeline waits for nobody
-        length = self.record.length
-        return any(reader.lossless and length - reader.offset > LOSSLESS_BACKLOG for reader in self.readers)
+        return any(reader.holds(self.record.length) for reader in self.readers)
+
+    def must_wait(self) -> bool:
+        """Whether the guest has to wait; readers it waited long enough for are left behind. With the lock held."""
+        if not self.too_far_behind():
+            return False
+        now = self.clock()
+        if not self.held_back:
+            self.held_back, self._held_since = True, now
+        slow = [reader for reader in self.readers if reader.holds(self.record.length)]
+        for reader in slow:
+            if reader.patience is not None and now - max(reader.moved, self._held_since) >= reader.patience:
+                reader.left_behind = True
+        if not self.too_far_behind():
+            return False
+        patience = min((reader.patience for reader in slow if reader.patience is not None), default=None)
+        if patience is not None and self._alarm is None:
+            self._alarm = threading.Timer(patience, self._look_again)
+            self._alarm.daemon = True
+            self._alarm.start()
+        return True
+
+    def _look_again(self) -> None:
+        with self.lock:
+            self._alarm = None
+            held_back = self.held_back
+        if held_back:
+            self.resume()
 
     def close(self) -> None:
         """The domain is gone for good: readers come to their end."""
@@ -245,6 +297,8 @@ class Console:
         with self.lock:
             self.closed = True
             readers = list(self.readers)
+            if self._alarm is not None:
+                self._alarm.cancel()
         for reader in readers:
             reader.wake()
 

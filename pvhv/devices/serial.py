@@ -31,8 +31,7 @@ class SerialConsole(Console):
         with self.lock:
             self.record.append(data)
             readers = list(self.readers)
-            hold = not self.held_back and self.too_far_behind()
-            self.held_back |= hold
+            hold = not self.held_back and self.must_wait()
         for reader in readers:
             reader.wake()
         if hold:
@@ -41,7 +40,7 @@ class SerialConsole(Console):
     def pump(self) -> None:
         """A reader made room."""
         with self.lock:
-            released = self.held_back and not self.too_far_behind()
+            released = self.held_back and not self.must_wait()
             self.held_back &= not released
         if released:
             self._hold(False)

@@ -25,6 +25,7 @@ import sys
 import threading
 import time
 import traceback
+from dataclasses import asdict
 from typing import IO, TYPE_CHECKING
 
 from pvhv.toolstack.client import listens
@@ -34,6 +35,7 @@ from pvhv.toolstack.paths import Paths
 
 if TYPE_CHECKING:
     from pvhv.core.hypervisor import Hypervisor
+    from pvhv.toolstack.server import Call
 
 MACHINES_MIB = (
     8 << 10,
@@ -58,6 +60,7 @@ class Daemon:
 
     def __init__(self, paths: Paths, lock: IO[bytes]) -> None:
         from pvhv.core.hypervisor import Hypervisor
+        from pvhv.toolstack.console_log import ConsoleLogs
         from pvhv.toolstack.host import Host
         from pvhv.toolstack.server import Server
         from pvhv.toolstack.service import Service
@@ -67,7 +70,9 @@ class Daemon:
         self.hypervisor = self._machine(Hypervisor)
         self.host = Host(self.hypervisor)
         self.host.listeners.append(lambda _guest, _what: self._note_domains())
+        self.logs = ConsoleLogs(self.host, paths.directory, self._warn)
         self.service = Service(self.hypervisor, self.host, fingerprint(), self._stop)
+        self.service.handlers["console_log"] = self._console_log
         self.server = Server(paths, self.service.handlers, log)
         self.ending: asyncio.Future[int]
         self.orderly = False
@@ -101,6 +106,20 @@ class Daemon:
                 whole.unlink(missing_ok=True)
         else:
             self.notes_domains = True
+
+    def _warn(self, text: str) -> None:
+        """Say something where people look: in our log, and in the hypervisor's. Any thread may."""
+        log(text)
+        self.hypervisor.post(lambda: self.hypervisor.console.log(text))
+
+    async def _console_log(self, call: Call, **changes: object) -> dict[str, object]:
+        """How consoles are logged, after what is to be changed of it."""
+        from pvhv.toolstack.console_log import Settings
+
+        if changes:
+            settings = Settings(**{**asdict(self.logs.settings), **changes})
+            await self.service.post(lambda: self.logs.change(settings))
+        return {**asdict(self.logs.settings), "directory": str(self.logs.directory)}
 
     def _stop(self) -> None:
         self.orderly = True
@@ -158,6 +177,7 @@ class Daemon:
         await asyncio.sleep(0.05)  # let the last answers out
         self.hypervisor.stop()
         thread.join(5)
+        self.logs.stop()
         if not self.replaced and (self.orderly or not self.host.guests):
             with contextlib.suppress(OSError):
                 self.paths.domains.unlink(missing_ok=True)

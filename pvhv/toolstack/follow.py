@@ -12,16 +12,20 @@ import asyncio
 from collections import deque
 from typing import Any
 
-from pvhv.devices.console import Reader
+from pvhv.devices.console import PATIENCE_S, Reader
 from pvhv.toolstack.guest import Guest
 from pvhv.toolstack.host import Host
 from pvhv.toolstack.server import Call
 
 
 class Follower:
-    """One attached client. Made, and closed, on the hypervisor's thread."""
+    """One attached client. Made, and closed, on the hypervisor's thread.
 
-    def __init__(self, host: Host, guest: Guest, loop: asyncio.AbstractEventLoop, lossless: bool) -> None:
+    The guest does not say more than the client can read: it waits, for one that wants the whole run for ever, for
+    another no longer than the client takes nothing at all (stopped, say) for some seconds.
+    """
+
+    def __init__(self, host: Host, guest: Guest, loop: asyncio.AbstractEventLoop, whole_run: bool) -> None:
         self.host = host
         self.guest = guest
         self.loop = loop
@@ -29,7 +33,7 @@ class Follower:
         self._woken = False
         self.notes: deque[str] = deque()
         self.ended = guest.ended is not None and not guest.restarts
-        self.reader: Reader = guest.console.follow(self.wake, lossless)
+        self.reader: Reader = guest.console.follow(self.wake, True, None if whole_run else PATIENCE_S)
         host.listeners.append(self._listen)
 
     def wake(self) -> None:

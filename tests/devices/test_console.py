@@ -2,6 +2,7 @@
 """A console keeps what a guest says from the first byte, and harms nobody whatever is said or not read."""
 
 import re
+import threading
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -135,6 +136,75 @@ def test_a_lossless_reader_that_leaves_lets_the_guest_go_on() -> None:
         pass
     reader.close()
     assert resumed == [1]
+    console.pump()
+    assert guest.say(b"on") == 2
+
+
+def test_the_guest_waits_for_the_slowest_of_several() -> None:
+    resumed: list[int] = []
+    console = Console(lambda: resumed.append(1))
+    guest = Guest(console)
+    readers = [console.follow(lossless=True) for _reader in range(3)]
+    text = bytes(range(256)) * (3 * LOSSLESS_BACKLOG // 256)
+    said, got = 0, [b"", b"", b""]
+    while said < len(text):
+        step = guest.say(text[said : said + 2048])
+        said += step
+        if not step:
+            assert console.held_back
+            got[0] += b"".join(iter(readers[0].take, b""))
+            for number in (1, 2):
+                got[number] += readers[number].take(4096 * number)
+            console.pump()
+    console.close()  # which takes what is in the ring yet
+    for number, reader in enumerate(readers):
+        got[number] += b"".join(iter(reader.take, b""))
+    assert got == [text] * 3
+
+
+def test_a_reader_that_takes_nothing_is_waited_for_only_so_long() -> None:
+    now = 0.0
+    resumed: list[int] = []
+    console = Console(lambda: resumed.append(1), clock=lambda: now)
+    guest = Guest(console)
+    stopped, reads = console.follow(lossless=True, patience=1000), console.follow(lossless=True, patience=1000)
+    said = 0
+    while step := guest.say(bytes(2048)):
+        said += step
+        while reads.take():
+            pass
+    now = 999.0
+    stopped.take(1)  # slow, but not stopped
+    assert guest.say(b"x") == 0
+    now = 1998.0
+    assert guest.say(b"x") == 0
+    now = 1999.0
+    console.pump()
+    assert guest.say(b"x") == 1 and stopped.left_behind and not reads.left_behind
+    text = bytes(range(256)) * 8
+    for _time in range((HEAD + 2 * TAIL) // len(text)):
+        assert guest.say(text) == len(text)
+        while reads.take():
+            pass
+    missed = b"".join(iter(stopped.take, b""))
+    assert b"bytes of console output left out" in missed
+    assert not stopped.left_behind  # it has caught up: it is waited for again
+    while guest.say(bytes(2048)):
+        while reads.take():
+            pass
+    assert console.held_back
+    console.close()
+
+
+def test_nobody_has_to_signal_for_the_guest_to_go_on() -> None:
+    """A guest that sleeps until there is room is woken when the reader's time is over."""
+    resumed = threading.Event()
+    console = Console(resumed.set)
+    guest = Guest(console)
+    console.follow(lossless=True, patience=0.05)
+    while guest.say(bytes(2048)):
+        pass
+    assert resumed.wait(60)
     console.pump()
     assert guest.say(b"on") == 2
 
