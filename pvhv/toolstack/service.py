@@ -141,7 +141,7 @@ class Service:
                 timeline.paced = not one_run
             if typed:
                 guest.console.feed(typed)
-            follower = Follower(self.host, guest, asyncio_loop, lossless=one_run) if attach else None
+            follower = Follower(self.host, guest, asyncio_loop, whole_run=one_run) if attach else None
             if not paused:
                 guest.start()
             return guest, follower
@@ -177,7 +177,7 @@ class Service:
         """Follow a console from its first byte."""
         loop = asyncio.get_running_loop()
         follower = await self.post_for(
-            lambda: Follower(self.host, self.host.find(domain), loop, lossless=False), Follower.close
+            lambda: Follower(self.host, self.host.find(domain), loop, whole_run=False), Follower.close
         )
         return await self._deliver(call, follower)
 
