@@ -51,16 +51,12 @@ class Progress:
         """One job is done, and it was this one."""
         with self._lock:
             self._done += 1
-            now = time.monotonic()
-            if self._quiet or now - self._drawn < (_REDRAW if self._live else _HEARTBEAT):
-                return
-            self._drawn = now
-            line = f"{self.title} [{self._done}/{self._total}] {label}"
-            if self._live:
-                self._rewrite(line[: shutil.get_terminal_size().columns - 1])
-            else:
-                self._stream.write(line + "\n")
-            self._stream.flush()
+            self._show(f"{self.title} [{self._done}/{self._total}] {label}", _REDRAW)
+
+    def at(self, what: str) -> None:
+        """What is being done by now, of work that is not counted in jobs."""
+        with self._lock:
+            self._show(f"{self.title} {what}", 0.0)
 
     def say(self, text: str) -> None:
         """Something that must stay on the screen: a warning of the compiler, or how it ended."""
@@ -74,6 +70,17 @@ class Progress:
         if not self._quiet:
             seconds = time.monotonic() - self.started
             self.say(f"{self.title} {summary}" + (f" ({seconds:.1f} s)" if seconds >= 0.1 else ""))
+
+    def _show(self, line: str, not_within: float) -> None:
+        now = time.monotonic()
+        if self._quiet or now - self._drawn < (not_within if self._live else _HEARTBEAT):
+            return
+        self._drawn = now
+        if self._live:
+            self._rewrite(line[: shutil.get_terminal_size().columns - 1])
+        else:
+            self._stream.write(line + "\n")
+        self._stream.flush()
 
     def _erase(self) -> None:
         if self._live and self._width:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pvhv.build.progress import Progress
 from pvhv.cli.commands import EscapeOption, command, parse_escape
 from pvhv.cli.common import INTERRUPTED_STATUS, complain, connect, say, stopped_by
 from pvhv.cli.terminal import DEFAULT_ESCAPE
@@ -67,13 +68,18 @@ def create(
     config = domain_file.load(file, map(parse_argument, settings or []))
     for warning in config.warnings:
         say(warning)
-    bzimage.unpack_ahead(config.kernel, say)
+    with Progress("pvhv:") as progress:
+        bzimage.unpack_ahead(config.kernel, progress.at)
     deadline = None if timeout is None else time.monotonic() + timeout
     with connect() as client:
         if console:
             status = with_console(client, config, paused, escape_key, deadline, timeout)
             raise typer.Exit(status)
-        made = client.call("create", config=config.to_wire(), paused=paused, lifetime=timeout)
+        with Progress("pvhv:") as progress:
+            made = client.call(
+                "create", lambda item: progress.at(item["stage"]),
+                config=config.to_wire(), paused=paused, lifetime=timeout,
+            )  # fmt: skip
         print(f"domain {made['name']} is there, with id {made['domid']}")
 
 
@@ -99,7 +105,9 @@ def with_console(
         typed=typed,
         lifetime=None if deadline is None else max(deadline - time.monotonic(), 0.0),
     )
-    first = client.receive()
+    with Progress("pvhv:") as progress:
+        while "stage" in (first := client.receive()).get("item", ()):
+            progress.at(first["item"]["stage"])
     if "item" not in first:
         client.result(first)  # raises what went wrong
     made = first["item"]["created"]

@@ -37,7 +37,7 @@ LARGEST = 1 << 30
 HEADER = 0x250  # as far as the setup header is looked at
 ANEW = "copy it, or build it, anew"
 PIECE = 256 << 10
-PATIENCE_S = 2.0
+TELL_EVERY_S = 0.1
 KEEP_PACKED_AS = "kernel"
 LZ4_BLOCK = 8 << 20  # what a block of the legacy format unpacks to at most
 
@@ -229,7 +229,7 @@ def _pieces(unpacker: Any, packed: bytes, wanted: int, path: Path, say: Say | No
         if size > LARGEST:
             raise TooLarge
         now = time.monotonic()
-        if say is not None and now - told >= PATIENCE_S:
+        if say is not None and now - told >= TELL_EVERY_S:
             told = now
             say(f"unpacking {os.path.basename(path)}: {size >> 20} of {wanted >> 20} MiB (once; then it is kept)")
     return done

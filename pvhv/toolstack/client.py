@@ -96,8 +96,11 @@ class Client:
                 raise Lost(self.paths) from None
         return self._received.popleft()
 
-    def call(self, call: str, **arguments: Any) -> Any:
-        """Ask, and wait for the answer. Raises ToolstackError, the other side's or that it does not answer."""
+    def call(self, call: str, on_item: Callable[[Any], None] | None = None, **arguments: Any) -> Any:
+        """Ask, and wait for the answer; pieces that come before it go to `on_item`.
+
+        Raises ToolstackError, the other side's or that it does not answer.
+        """
         number = self.start(call, **arguments)
         deadline = None if arguments.get("wait") else time.monotonic() + ANSWER_WITHIN_S
         while True:
@@ -108,9 +111,12 @@ class Client:
                     f"pvhvd did not answer '{call}' within {ANSWER_WITHIN_S:.0f} s",
                     f"its log may say why: {self.paths.log}",
                 ) from None
-            if message.get("id") == number and "item" not in message:
+            if message.get("id") != number:
+                self.settle(message)
+            elif "item" not in message:
                 return self.result(message)
-            self.settle(message)
+            elif on_item is not None:
+                on_item(message["item"])
 
     def settle(self, message: rpc.Message) -> None:
         """Take an answer that is only waited for."""

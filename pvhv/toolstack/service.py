@@ -123,6 +123,7 @@ class Service:
     ) -> dict[str, Any]:
         """Make a domain. With `attach`, go on as `attach` does; with `one_run`, its first end is the end.
 
+        Pieces of the answer say what is being done ("stage"); with `attach`, that it is there ("created").
         After `lifetime` seconds it is destroyed, in whichever life it is by then.
         """
         if self.stopping:
@@ -131,7 +132,10 @@ class Service:
         if one_run:
             wanted = for_one_run(wanted)
         await self.post(lambda: self.host.require_free_name(wanted.name))
+        files = " and ".join(file.name for file in (wanted.kernel, wanted.ramdisk) if file)
+        await call.item({"stage": f"{wanted.name}: reading {files}"})
         prepared = await asyncio.to_thread(prepare, wanted)
+        await call.item({"stage": f"{wanted.name}: building {wanted.memory} MiB, their contents and page tables"})
 
         def make() -> tuple[Guest, Follower | None]:
             guest = self.host.create(prepared, paused=True)

@@ -41,6 +41,22 @@ def test_on_a_terminal_the_line_gives_way_to_what_is_said() -> None:
     assert terminal.seen() == ["a warning", ""]
 
 
+def test_work_that_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    with Progress("pvhv:", terminal) as progress:
+        progress.at("reading a long name")
+        progress.at("building")  # at once: nothing may come for a while
+        assert terminal.seen() == ["pvhv: building"]
+    assert terminal.seen() == [""]
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    with Progress("pvhv:", log := io.StringIO()) as progress:
+        progress.at("reading")
+        clock[0] += 3
+        progress.at("building")
+    assert log.getvalue() == "pvhv: building\n"  # what takes long only
+
+
 def test_on_a_log_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])

@@ -101,6 +101,14 @@ def test_a_session(shared: Pvhv) -> None:
     terminal.end(0)
 
 
+def test_what_is_being_done_is_shown_until_it_is_done(shared: Pvhv) -> None:
+    terminal = Terminal(shared, "create", "-p", "guest.cfg")
+    terminal.wait_for(b"pvhv: guest: reading guest-pv")
+    terminal.wait_for(b"pvhv: guest: building 16 MiB")
+    terminal.wait_for(b"\r")  # the line is taken back
+    assert terminal.all().strip(b"\r\n ").startswith(b"domain guest is there")
+
+
 def test_a_restart_is_lived_through(shared: Pvhv) -> None:
     terminal = Terminal(shared, "create", "-c", "guest.cfg")
     terminal.wait_for(b"$ ")

@@ -138,7 +138,7 @@ def test_without_the_package(make_kernel: Maker, packing: str, monkeypatch: pyte
 
 def test_ahead_of_time(make_kernel: Maker, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr(bzimage, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(bzimage, "TELL_EVERY_S", 0.0)
     kernel = tmp_path / "vmlinuz"
     kernel.write_bytes(image(PACKINGS["XZ"](make_kernel())))
     bzimage.unpack_ahead(kernel, said.append)
