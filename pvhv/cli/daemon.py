@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -49,7 +49,7 @@ def console_log(
     ] = None,
 ) -> None:
     """Say how guests' consoles are logged: guest-NAME.log each; or change it, for good."""
-    changes: dict[str, object] = {}
+    changes: dict[str, Any] = {}
     if log is not None:
         changes["log"] = log
     if timestamp is not None:
