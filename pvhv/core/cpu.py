@@ -25,6 +25,7 @@ from pvhv.machine.pcpu import PCPU
 from pvhv.machine.ram import Ram
 
 if TYPE_CHECKING:
+    from pvhv.core.debugger import Breakpoints
     from pvhv.core.traps import Traps
 
 KERNEL_CPL = 1
@@ -49,6 +50,7 @@ class Cpu:
         self.current: VCPU  # set before anything runs
         self.loaded: VCPU | None = None  # whose context the engine holds
         self.traps: Traps
+        self.breakpoints: Breakpoints | None = None  # once a debugger wanted some
         self._agreeing: dict[tuple[int, int], bool] = {}
         self.l4_generation = 0
         self._root = 0

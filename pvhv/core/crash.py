@@ -38,7 +38,7 @@ def describe(domain: Domain, vcpu: VCPU | None, reason: str) -> str:
         lines += _registers(vcpu) if full is None else full.registers()
         lines += _stack(vcpu, word)
         lines += _frames(vcpu, word)
-        lines += _hypercalls(vcpu) if full is None else []
+        lines += hypercalls(vcpu) if full is None else []
     return "\n".join(lines)
 
 
@@ -102,7 +102,8 @@ def _frames(vcpu: VCPU, word_at: Word) -> list[str]:
     return ["Frames, by rbp:", *lines] if lines else []
 
 
-def _hypercalls(vcpu: VCPU) -> list[str]:
+def hypercalls(vcpu: VCPU) -> list[str]:
+    """The last hypercalls of a vCPU, as lines."""
     lines = ["Last hypercalls, the latest last:"]
     for number, after, first, second in vcpu.recent:
         spec = HYPERCALLS.get(number)

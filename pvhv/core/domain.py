@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from pvhv.core.vcpu import VCPU
 
 if TYPE_CHECKING:
+    from pvhv.core.debugger import Debugger
     from pvhv.core.events import EventChannels
     from pvhv.core.grants import GrantTable
     from pvhv.core.hypervisor import Hypervisor
@@ -97,6 +98,7 @@ class Domain:
         self.cap = 0
         self.watchdogs: list[Timer | None] = [None, None]
         self.target: int | None = None
+        self.debugger: Debugger | None = None
         self.full: FullVirtualization | None = None  # what carries it, if that is not the PV interface
 
     @property

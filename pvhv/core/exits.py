@@ -90,7 +90,8 @@ class Exits:
             if trap.address:
                 vcpu.nmi_masked = True
                 self.traps.bounce(vcpu, trap.address, None, trap.masks_events)
-        self.traps.deliver_events(vcpu)
+        if not vcpu.stepping:  # (see pvhv.core.debugger)
+            self.traps.deliver_events(vcpu)
 
     def load_segments(self, vcpu: VCPU) -> None:
         """A vCPU enters for the first time: as Xen's iret would load its CS and SS, or the fault that raises."""

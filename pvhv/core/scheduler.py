@@ -250,6 +250,9 @@ class Scheduler:
         if due is not None and due < turn.end:
             turn.end = due
         timeline.running = True
+        stepping = turn.vcpu.stepping
+        if stepping:
+            pcpu.debug.step()
         try:
             if isinstance(timeline, VirtualTimeline):
                 # The host's clock breaks it off, too, or a guest that exits much would keep others waiting.
@@ -263,6 +266,8 @@ class Scheduler:
                 pcpu.run_wall(timeline.host_deadline(turn.end), tick=self._tick)
         finally:
             timeline.running = False
+            if stepping:
+                pcpu.debug.end_step()  # if it has not come to it
 
     def _tick(self) -> int | None:
         """A slice on the wall clock is over. When nobody else wants the host, the guest is not even stopped for it.

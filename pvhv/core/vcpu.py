@@ -100,6 +100,7 @@ class VCPU:
         self.polling = False  # SCHEDOP_poll
         self.poll_ports: tuple[int, ...] = ()
         self.paused = 0
+        self.stepping = False  # a debugger wants one instruction of it (pvhv.core.debugger)
         self.runstate = Runstate()
         self.ran = 0  # ns on a pCPU
         self.had = 0  # ... divided by the domain's weight: what the scheduler compares

@@ -38,18 +38,16 @@ class Debug:
         self._pacer = pacer
         self._words = pacer.words
         self._no_exit_request = no_exit_request
-        self._stop_hook: int | None = None
+        self._from = 0  # where the last step began
 
     def allow(self, wanted: bool) -> None:
         """Whether `add` and `step` may be used. All translations are dropped."""
+        uc.uc_ctl(self._engine.handle, uc.CTL_FLUSH_CODE)
         if self._no_exit_request is not None:
             ctypes.c_uint8.from_address(self._no_exit_request).value = not wanted
             if not self._pcpu.virtual:
-                if self._stop_hook is not None:
-                    self._engine.remove_hook(self._stop_hook)
-                self._stop_hook = self._pacer.stop_blocks() if wanted else None
+                self._pacer.stop_blocks(wanted)
                 self._pcpu.engine_stops = not wanted
-        uc.uc_ctl(self._engine.handle, uc.CTL_FLUSH_CODE)
 
     def add(self, va: int) -> int:
         """Have `on_break` called before the instruction at `va`, whoever executes it; what `remove` takes.
@@ -66,14 +64,17 @@ class Debug:
         words, state = self._words, self._pcpu.state
         state[HFLAGS] |= HF_INHIBIT_IRQ
         words[pace.STEP] = pace.STEP_WANTED
-        words[pace.BROKEN] = state[RIP]
+        words[pace.BROKEN] = self._from = state[RIP]
         words[pace.LIMIT] = 0
 
     def end_step(self) -> bool:
-        """No step is asked for any more; whether the one that was is done (or at least begun)."""
-        words = self._words
+        """No step is asked for any more; whether the one that was is done."""
+        words, state = self._words, self._pcpu.state
         step, words[pace.STEP] = words[pace.STEP], 0
         if step:
             words[pace.BROKEN] = 0
-            self._pcpu.state[HFLAGS] &= ~HF_INHIBIT_IRQ
+            state[HFLAGS] &= ~HF_INHIBIT_IRQ
+        if step == pace.STEP_LEFT:
+            # An exit that left RIP where it was: the instruction is to be tried again, and so is the step.
+            return state[RIP] != self._from
         return step == pace.STEP_BEGUN

@@ -85,13 +85,13 @@ struct pacer {
     u64 executed_user;          /* of `executed`, those at CPL 3; kept if asked for */
     u64 syscall_rcx, syscall_r11; /* as they were before the present syscall */
     u64 broken;                 /* BROKEN: a breakpoint stopped the guest; else the address of one to pass, once */
-    u64 step;                   /* STEP_WANTED: stop behind the next block; STEP_BEGUN: which is under way */
+    u64 step;                   /* STEP_WANTED: stop behind the next block, which is under way (BEGUN), or was LEFT */
     u64 eased, flag;            /* how many blocks pacer_ease has eased; what they look at (0: not known) */
     struct entry table[1u << TABLE_BITS] __attribute__((aligned(512)));
 };
 
 #define BROKEN (~0ull)
-enum { STEP_WANTED = 1, STEP_BEGUN = 2 };
+enum { STEP_WANTED = 1, STEP_BEGUN = 2, STEP_LEFT = 3 }; /* by an exit */
 enum { RCX = 1, R11 = 11, RIP = 16, EFLAGS = 17, CC_SRC = 19, CC_OP_DF = 21, HFLAGS = 22, CR0 = 53, CR3 = 56 };
 enum { NESTED_CR3 = 5544 / 8 };
 enum { TF = 1 << 8, DF = 1 << 10, IF = 1 << 9, RF = 1 << 16, ARITHMETIC_FLAGS = 0x8d5 };
@@ -349,7 +349,7 @@ static int due(struct pacer *p)
 {
     if (window_open(p))
         p->stop = 1;
-    if (p->step == STEP_BEGUN)
+    if (p->step >= STEP_BEGUN)
         p->broken = BROKEN;
     return p->stop || p->broken == BROKEN || p->executed >= p->goal;
 }
@@ -580,7 +580,7 @@ EXPORT void pacer_ease(void *uc, u64 pc, u32 size, struct pacer *p)
 static void stop_if_due(void *uc, struct pacer *p)
 {
     if (p->step)
-        p->step = STEP_BEGUN; /* even if its instruction could not be fetched */
+        p->step = STEP_LEFT; /* even if its instruction could not be fetched */
     if (due(p))
         p->emu_stop(uc);
 }

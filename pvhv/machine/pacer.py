@@ -34,7 +34,7 @@ _TABLE_BYTES: Final = 24 << 15
 
 NO_LIMIT: Final = (1 << 64) - 1
 IS_BROKEN: Final = (1 << 64) - 1
-STEP_WANTED, STEP_BEGUN = 1, 2
+STEP_WANTED, STEP_BEGUN, STEP_LEFT = 1, 2, 3
 
 # Changes with struct pacer and the functions' arguments, there and here.
 _LAYOUT: Final = 9
@@ -127,22 +127,25 @@ class Pacer:
         words[REG_READ] = address(uc.uc_context_reg_read if context else uc.uc_reg_read)
         words[REGISTERS] = context or engine.handle
         self.flush_tlb = partial(library().pacer_flush_tlb, c_void_p(self.pointer))
-        self._ease = 0
+        self._at_blocks = self._easing = self._stop = 0  # the hook for the wall clock, and what it can be
 
     def ease_if_possible(self) -> None:
         """After some blocks were run: where none of them could be eased, try no more."""
-        if self._ease and not self.words[EASED]:
-            self._engine.remove_hook(self._ease)
-            self._ease = 0
+        if self._easing and not self.words[EASED]:
+            self._easing = 0
+            self.stop_blocks(False)
 
     def break_at(self, va: int, cpl: int | None) -> int:
         """A breakpoint for code at CPL 1, at 3, or at any: the run ends before the instruction at `va`; words[BROKEN]
         says why. Its hook."""
         return self._engine.add_hook(uc.HOOK_CODE, self._break[cpl], self.pointer, begin=va, end=va)
 
-    def stop_blocks(self) -> int:
-        """Have the guest stopped at the beginning of a block, as `hook` does with `stop`; the hook."""
-        return self._engine.add_hook(uc.HOOK_BLOCK, self._stop, self.pointer)
+    def stop_blocks(self, wanted: bool) -> None:
+        """Have the guest stopped at the beginning of a block, as `hook` does with `stop`, or (then eased again) not."""
+        function = self._stop if wanted else self._easing
+        if self._at_blocks:
+            self._engine.remove_hook(self._at_blocks)
+        self._at_blocks = self._engine.add_hook(uc.HOOK_BLOCK, function, self.pointer) if function else 0
 
     def hook(self, callbacks: Callbacks, *, count: bool, stop: bool, by_mode: bool, guard: bool) -> None:
         """Have the engine's exits come to `callbacks`, and its blocks counted, or at least stopped, if asked;
@@ -161,9 +164,10 @@ class Pacer:
             engine.add_hook(uc.HOOK_BLOCK, address(block), self.pointer)
             engine.add_hook(uc.HOOK_EDGE_GENERATED, address(lib.pacer_translated), self.pointer)
         elif stop:
-            self.stop_blocks()
+            self.stop_blocks(True)
         elif not self.words[CONTEXT]:
-            self._ease = engine.add_hook(uc.HOOK_BLOCK, address(lib.pacer_ease), self.pointer)
+            self._easing = address(lib.pacer_ease)
+            self.stop_blocks(False)
         if guard:
             engine.add_hook(uc.HOOK_EDGE_GENERATED, address(lib.pacer_guard_code), self.pointer)
         self._break: dict[int | None, int] = {

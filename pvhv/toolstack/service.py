@@ -24,6 +24,7 @@ from pvhv.core.timeline import VirtualTimeline
 from pvhv.observe import counters
 from pvhv.observe.trace import Recorder
 from pvhv.toolstack.config import DomainConfig
+from pvhv.toolstack.debugging import DebugAccess
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.follow import Follower
 from pvhv.toolstack.guest import Guest, prepare
@@ -74,6 +75,7 @@ class Service:
             "summary": self.summary,
             "stop": self.stop_everything,
             **StoreAccess(hypervisor, host.store).handlers,
+            **DebugAccess(host).handlers,
         }
 
     async def post(self, function: Callable[[], T]) -> T:

@@ -99,6 +99,29 @@ def test_a_syscall_is_followed(lab: Lab) -> None:
     assert steps(lab, CODE, 2) == [CODE + 0x100, CODE + 0x101]
 
 
+def test_what_an_exit_has_done_again_is_no_step(lab: Lab) -> None:
+    """A page that is there the second time; a hypercall that is put aside. Whoever steps asks again."""
+    tried: list[int] = []
+
+    def page_fault() -> None:
+        tried.append(lab.state[RIP])
+        lab.map(HOLE, PTE_PRESENT | PTE_RW)
+
+    def stopped() -> None:
+        if lab.pcpu.debug.end_step():
+            lab.pcpu.stop()
+        else:
+            lab.pcpu.debug.step()
+
+    lab.pcpu.on_exception[14] = page_fault
+    lab.pcpu.on_break = stopped
+    lab.put(f"a1{HOLE.to_bytes(8, 'little').hex()} 90 90")
+    lab.state[RIP] = CODE
+    lab.pcpu.debug.step()
+    lab.pcpu.run()
+    assert tried == [CODE] and lab.state[RIP] == CODE + 9
+
+
 def test_cpuid_and_ports_are_one_step_each(lab: Lab) -> None:
     asked: list[int] = []
     lab.pcpu.on_cpuid = lambda: asked.append(-1)

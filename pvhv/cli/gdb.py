@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`pvhv gdb`: GDB's remote protocol for a domain, on a port of this machine or on standard input and output.
+
+This side only carries bytes between GDB and pvhvd. Whichever of them ends the session, and however this process itself
+ends, the domain is let go of.
+
+Read beside it: tools/debugger/gdbsx in Xen, whose place it takes.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pvhv.cli.commands import DomainArgument, command
+from pvhv.cli.common import connect_if_up, say
+from pvhv.toolstack.errors import ToolstackError, UsageError, no_domain
+
+if TYPE_CHECKING:
+    from pvhv.toolstack.client import Client
+
+HERE = "127.0.0.1"
+PIECE = 4096
+ENDINGS = {"poweroff": "has powered off", "reboot": "reboots", "crash": "has crashed", "destroyed": "was destroyed"}
+
+
+@command("gdb")
+def gdb(
+    domain: DomainArgument,
+    port: Annotated[
+        int | None,
+        typer.Option("-p", "--port", help="Listen there; on any free one without.", metavar="N", min=1, max=65535),
+    ] = None,
+    stdio: Annotated[
+        bool,
+        typer.Option("--stdio", help="Use standard input and output, for `target remote | pvhv gdb --stdio DOMAIN`."),
+    ] = False,
+) -> None:
+    """Let GDB debug a domain. It rests from when GDB connects, and runs on when GDB leaves."""
+    if stdio and port is not None:
+        raise UsageError("--stdio listens nowhere: --port says nothing then", "leave one of them out")
+    client = connect_if_up()
+    if client is None:
+        raise no_domain(domain)
+    with client:
+        facts = client.call("gdb_facts", domain=domain)
+        if stdio:
+            _session(client, domain, lambda: os.read(0, PIECE), lambda data: _write(1, data))
+            return
+        with _listen(port) as listening:
+            _invite(listening.getsockname()[1], facts)
+            connection, _ = listening.accept()
+        with connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            _session(client, domain, lambda: connection.recv(PIECE), connection.sendall)
+
+
+def _listen(port: int | None) -> socket.socket:
+    """A socket that only this machine reaches. Raises ToolstackError."""
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((HERE, port or 0))
+        listening.listen(1)
+    except OSError as error:
+        listening.close()
+        raise ToolstackError(f"cannot listen on port {port}: {error.strerror}", "give another, or none") from None
+    return listening
+
+
+def _invite(port: int, facts: dict[str, Any]) -> None:
+    """Say what to type."""
+    words = ["gdb", "-ex", f"target remote localhost:{port}"]
+    if facts["symbols"]:
+        words.append(facts["symbols"])
+    else:
+        say(f"{facts['name']}'s kernel has no symbols; if you have its vmlinux, give that to gdb")
+    print(shlex.join(words), flush=True)
+
+
+def _session(client: Client, domain: str, read: Callable[[], bytes], write: Callable[[bytes], object]) -> None:
+    """Carry bytes until one side has enough."""
+    number = client.start("gdb", domain=domain)
+    fed = False
+    while True:
+        message = client.receive()
+        if message.get("id") != number:
+            client.settle(message)
+        elif "item" not in message:
+            break
+        elif "out" in message["item"]:
+            with suppress(OSError):  # GDB is gone; the other thread notices
+                write(message["item"]["out"])
+        elif not fed:
+            fed = True
+            name = message["item"]["debugging"]
+            threading.Thread(target=_feed, args=(client, number, read), name="gdb", daemon=True).start()
+    over = client.result(message)
+    say(f"{name} {ENDINGS.get(over['ending'], 'has ended')}" if over["ending"] else f"gdb has left; {name} goes on")
+
+
+def _feed(client: Client, number: int, read: Callable[[], bytes]) -> None:
+    """What GDB says, in pieces; the last one, an empty one, says that it is gone."""
+    data = b" "
+    with suppress(ToolstackError):
+        while data:
+            try:
+                data = read()
+            except OSError:
+                data = b""
+            client.start("gdb_feed", session=number, data=data)
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A domain with a debugger: it stops as a whole, goes on vCPU by vCPU, and its memory and registers can be changed.
+
+A Debugger is made for a domain, which it pauses; `detach` takes everything back. In between the domain either rests
+(`stopped`) or runs until a breakpoint is reached, a step is done, or it is interrupted; then all its vCPUs rest, and
+`on_stop` is told which of them was it and why. What the domain's controller does (pause, unpause, destroy) goes on
+beside it: pauses count.
+
+Nothing of this can be seen by the guest, but for the time that passes. Breakpoints are the pCPU's (machine/debug.py),
+not int3 in memory. A vCPU that steps gets no upcall before its instruction: timers are always due after a stop, and
+every step would lead into their handler. Memory is read through the vCPU's own tables without marking anything, and
+written whatever its page tables say about it, as Xen's gdbsx does, but for page tables and descriptors: those are
+validated once, and must not change behind the hypervisor's back.
+
+A breakpoint that is taken back stays where it is, ignored, until the domain next runs without a step: debuggers take
+all of them out at each stop.
+
+Not modelled: a guest's own int3 and #DB are the guest's (Xen pauses the domain for gdbsx instead); a breakpoint in a
+page that user code has at another place too; watchpoints; fully virtualized domains.
+
+Read beside it: xen/arch/x86/debug.c, XEN_DOMCTL_gdbsx_* in xen/arch/x86/domctl.c, tools/debugger/gdbsx.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple
+
+from pvhv.core.errors import GuestFault
+from pvhv.core.frames import NONE, TYPE_MASK, WRITABLE
+from pvhv.machine.cpustate import RIP
+from pvhv.machine.paging import LEVEL_SHIFTS, PTE_ADDRESS, PTE_PRESENT, PTE_RW, is_canonical, walk
+
+if TYPE_CHECKING:
+    from pvhv.core.cpu import Cpu
+    from pvhv.core.domain import Domain
+    from pvhv.core.vcpu import VCPU
+
+PAGE = 4096
+
+
+class Why(Enum):
+    """What stopped a domain."""
+
+    BREAKPOINT = "breakpoint"
+    STEP = "step"
+    INTERRUPT = "interrupt"
+
+
+class Stop(NamedTuple):
+    """The domain rests, and this vCPU did it."""
+
+    vcpu: VCPU
+    why: Why
+
+
+class Breakpoints:
+    """Those of all debuggers on one pCPU, which can stop its guests in mid-block for as long as there are any."""
+
+    def __init__(self, cpu: Cpu) -> None:
+        self.cpu = cpu
+        self.debuggers: list[Debugger] = []
+        self.hooks: dict[int, int] = {}  # address -> hook
+
+    def join(self, debugger: Debugger) -> None:
+        """One debugger more."""
+        if not self.debuggers:
+            self.cpu.pcpu.debug.allow(True)
+            self.cpu.pcpu.on_break = self._broke
+        self.debuggers.append(debugger)
+
+    def leave(self, debugger: Debugger) -> None:
+        """One less; behind the last, the guests have their full speed again."""
+        self.debuggers.remove(debugger)
+        if not self.debuggers:
+            for hook in self.hooks.values():
+                self.cpu.pcpu.debug.remove(hook)
+            self.hooks.clear()
+            self.cpu.pcpu.debug.allow(False)
+
+    def settle(self, debugger: Debugger) -> None:
+        """Before `debugger`'s domain goes on: have hooks where breakpoints are wanted, and nowhere else."""
+        wanted = {address for each in self.debuggers for address in each.breakpoints}
+        debug, have = self.cpu.pcpu.debug, self.hooks.keys()
+        changed = wanted ^ have
+        for address in have - wanted:
+            debug.remove(self.hooks.pop(address))
+        for address in wanted - have:
+            self.hooks[address] = debug.add(address)
+        for mfn in debugger.frames_at(changed):
+            self.cpu.pcpu.forget_code(mfn)
+
+    def _broke(self) -> None:
+        """Between two instructions of somebody's: a step, or a breakpoint (which may be another domain's)."""
+        vcpu = self.cpu.current
+        debugger = vcpu.domain.debugger
+        if vcpu.stepping:
+            if not self.cpu.pcpu.debug.end_step():
+                self.cpu.pcpu.debug.step()  # it is to be tried again
+            elif debugger is not None:
+                debugger.stepped(vcpu)
+        elif debugger is not None and vcpu.state[RIP] in debugger.breakpoints:
+            debugger.stop(Stop(vcpu, Why.BREAKPOINT))
+        else:
+            self.cpu.pcpu.pass_once()
+
+
+class Debugger:
+    """One domain's. On the hypervisor's thread only, between slices, as everything that is posted."""
+
+    def __init__(self, domain: Domain, on_stop: Callable[[Stop], None]) -> None:
+        self.domain = domain
+        self.on_stop = on_stop
+        self.breakpoints: set[int] = set()
+        self.stopped = True
+        self.stepping_within = range(0)  # a step goes on for as long as RIP is in it
+        self._held: list[VCPU] = []  # vCPUs that rest while others run
+        cpu = domain.timeline.cpu
+        if cpu.breakpoints is None:
+            cpu.breakpoints = Breakpoints(cpu)
+        self._shared = cpu.breakpoints
+        domain.debugger = self
+        domain.hypervisor.pause(domain)
+        self._shared.join(self)
+
+    def detach(self) -> None:
+        """Let go of the domain, and let it run on if nobody else holds it."""
+        if self.domain.debugger is not self:
+            return
+        self.breakpoints.clear()
+        self._end_steps()
+        self._shared.leave(self)
+        self.domain.debugger = None
+        if self.stopped:
+            self.stopped = False
+            self.domain.hypervisor.unpause(self.domain)
+
+    # -- running and resting -----------------------------------------------------------------------------------
+    def resume(self, running: Iterable[VCPU], stepping: VCPU | None = None, within: range = range(0)) -> None:
+        """Let these vCPUs run; `stepping` (one of them) for one instruction, or for as long as RIP is `within`."""
+        domain = self.domain
+        if not self.stopped:
+            return
+        runs = set(running)
+        for vcpu in domain.vcpus:
+            if vcpu not in runs:
+                vcpu.paused += 1
+                self._held.append(vcpu)
+        if stepping is None:
+            self._shared.settle(self)
+        else:
+            stepping.stepping = True
+            self.stepping_within = within
+        self.stopped = False
+        domain.hypervisor.unpause(domain)
+
+    def stop(self, stop: Stop) -> None:
+        """The domain rests."""
+        if self.stopped:
+            return
+        self.stopped = True
+        self._end_steps()
+        self.domain.hypervisor.pause(self.domain)
+        self.on_stop(stop)
+
+    def stepped(self, vcpu: VCPU) -> None:
+        """It executed an instruction."""
+        if vcpu.state[RIP] in self.stepping_within:
+            self.domain.timeline.cpu.pcpu.debug.step()
+        else:
+            self.stop(Stop(vcpu, Why.STEP))
+
+    def interrupt(self) -> None:
+        """Stop it wherever it is."""
+        present = self.domain.timeline.turn
+        vcpu = present.vcpu if present is not None and present.vcpu.domain is self.domain else self.domain.vcpus[0]
+        self.stop(Stop(vcpu, Why.INTERRUPT))
+
+    def _end_steps(self) -> None:
+        for vcpu in self._held:
+            vcpu.paused -= 1
+        self._held.clear()
+        for vcpu in self.domain.vcpus:
+            vcpu.stepping = False
+
+    # -- memory ------------------------------------------------------------------------------------------------
+    def read(self, vcpu: VCPU, va: int, size: int) -> bytes:
+        """As many of `size` bytes at `va` as are there. Raises GuestFault where the first is not."""
+        ram = self.domain.hypervisor.ram.bytes
+        pieces: list[bytes] = []
+        while size:
+            try:
+                offset, _ = self._translate(vcpu, va)
+            except GuestFault:
+                if not pieces:
+                    raise
+                break
+            step = min(size, PAGE - va % PAGE)
+            pieces.append(bytes(ram[offset : offset + step]))
+            va, size = va + step, size - step
+        return b"".join(pieces)
+
+    def write(self, vcpu: VCPU, va: int, data: bytes) -> None:
+        """Put all of `data` at `va`, or raise GuestFault and put nothing."""
+        hypervisor = self.domain.hypervisor
+        frames, ram = hypervisor.frames, hypervisor.ram.bytes
+        pieces: list[tuple[int, bytes]] = []
+        while data:
+            offset, entry = self._translate(vcpu, va)
+            mfn = offset // PAGE
+            ours = frames.owner[mfn] == self.domain.domid or entry & PTE_RW
+            if not ours or frames.types[mfn] & TYPE_MASK not in (NONE, WRITABLE):
+                raise GuestFault(va)
+            step = min(len(data), PAGE - va % PAGE)
+            pieces.append((offset, data[:step]))
+            va, data = va + step, data[step:]
+        for offset, piece in pieces:
+            ram[offset : offset + len(piece)] = piece
+            hypervisor.host_wrote(offset // PAGE)
+
+    def frames_at(self, addresses: Iterable[int]) -> set[int]:
+        """The frames that some of the domain's vCPUs have at these addresses."""
+        found: set[int] = set()
+        for address in addresses:
+            for vcpu in self.domain.vcpus:
+                for root in {vcpu.guest_table, vcpu.guest_table_user} - {0}:
+                    leaf = self._walk(root, address)
+                    if leaf is not None:
+                        found.add(leaf[0] // PAGE)
+        return found
+
+    def _translate(self, vcpu: VCPU, va: int) -> tuple[int, int]:
+        """(offset in machine memory, the entry) of `va` in the vCPU's present mode, else in its kernel."""
+        roots = [vcpu.guest_table] if vcpu.kernel_mode else [vcpu.guest_table_user, vcpu.guest_table]
+        for root in roots:
+            leaf = self._walk(root, va) if root and is_canonical(va) else None
+            if leaf is not None:
+                return leaf
+        raise GuestFault(va)
+
+    def _walk(self, root: int, va: int) -> tuple[int, int] | None:
+        ram = self.domain.hypervisor.ram
+        entry, level, _ = walk(ram.words, root << 12, va)
+        if not entry & PTE_PRESENT:
+            return None
+        mask = (1 << LEVEL_SHIFTS[level]) - 1
+        offset = entry & PTE_ADDRESS & ~mask | va & mask
+        return (offset, entry) if offset < ram.size else None

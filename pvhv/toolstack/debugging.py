@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Debuggers for clients: GDB's bytes to a domain on the hypervisor's thread, its answers off it.
+
+The session ends when GDB leaves, when its client does (or dies), or when the domain is no more; in each case the domain
+is let go of, with all breakpoints, and runs on where it still can.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from pvhv.core.debugger import Debugger, Stop
+from pvhv.observe.gdb.server import Server
+from pvhv.toolstack import symbol_files
+from pvhv.toolstack.errors import ToolstackError
+from pvhv.toolstack.guest import Guest
+from pvhv.toolstack.host import Host
+from pvhv.toolstack.lifecycle import State
+from pvhv.toolstack.server import Call, Handler
+
+
+def require_debuggable(guest: Guest) -> None:
+    """Raises ToolstackError where a domain cannot have a debugger."""
+    if guest.config.type == "hvm":
+        raise ToolstackError(
+            f"domain {guest.name} has a machine of its own: pvhv gdb is for paravirtual domains",
+            f"pvhv trace {guest.name} shows what it does",
+        )
+    if guest.state in (State.DYING, State.GONE):
+        raise ToolstackError(f"domain {guest.name} is {guest.state.value}: there is nothing to debug")
+    if guest.domain.debugger is not None:
+        raise ToolstackError(
+            f"domain {guest.name} has a debugger already", "leave that one first (`detach` in gdb)"
+        )
+
+
+class Debugging:
+    """One client's debugger of one guest. Made, fed and closed on the hypervisor's thread."""
+
+    def __init__(self, host: Host, guest: Guest, loop: asyncio.AbstractEventLoop) -> None:
+        require_debuggable(guest)
+        self.host = host
+        self.guest = guest
+        self.loop = loop
+        self.ready = asyncio.Event()
+        self.over = False
+        self._out: deque[bytes] = deque()
+        self._gone = False
+        self.server = Server(self._debugger, self._send)
+        host.listeners.append(self._listen)
+
+    def _debugger(self, on_stop: Callable[[Stop], None]) -> Debugger:
+        return Debugger(self.guest.domain, on_stop)
+
+    def _send(self, data: bytes) -> None:
+        self._out.append(data)
+        self._wake()
+
+    def _wake(self) -> None:
+        try:
+            self.loop.call_soon_threadsafe(self.ready.set)
+        except RuntimeError:
+            pass  # the loop is closed: the process ends
+
+    def _listen(self, guest: Guest, what: str) -> None:
+        if guest is self.guest and what in ("ended", "gone") and not self.over:
+            self._gone = True
+            ended = guest.ended
+            self.server.close(ended.name if ended else "destroyed", ended.status if ended else 0)
+            self._end()
+
+    def _end(self) -> None:
+        self.over = True
+        self._wake()
+
+    def take(self, data: bytes) -> None:
+        """What GDB says; nothing: it is gone."""
+        try:
+            if data:
+                self.server.feed(data)
+            else:
+                self.server.close()
+        except Exception:
+            self.server.close()  # a mistake of ours, which must not leave the domain at rest
+            raise
+        finally:
+            if self.server.ended:
+                self._end()
+
+    async def deliver(self, call: Call) -> dict[str, Any]:
+        """Send what GDB is told until the session is over; then how that came."""
+        while True:
+            self.ready.clear()
+            if self._out:
+                await call.item({"out": b"".join(self._out.popleft() for _ in range(len(self._out)))})
+            elif self.over:
+                ended = self.guest.ended if self._gone else None
+                return {"name": self.guest.name, "ending": ended.name if ended else None}
+            else:
+                await self.ready.wait()
+
+    def close(self) -> None:
+        """Debug no longer."""
+        self.over = True
+        self.server.close()
+        if self._listen in self.host.listeners:
+            self.host.listeners.remove(self._listen)
+
+
+class DebugAccess:
+    """The three verbs."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.handlers: dict[str, Handler] = {"gdb_facts": self.facts, "gdb": self.gdb, "gdb_feed": self.feed}
+
+    async def facts(self, call: Call, domain: str) -> dict[str, Any]:
+        """Whether a domain can be debugged, its name, and a file with its kernel's symbols if there is one."""
+
+        def find() -> Guest:
+            guest = self.host.find(domain)
+            require_debuggable(guest)
+            return guest
+
+        guest = await asyncio.wrap_future(self.host.hypervisor.post(find))
+        path = await asyncio.to_thread(symbol_files.for_debugger, guest.kernel)
+        return {"name": guest.name, "symbols": str(path) if path else None}
+
+    async def gdb(self, call: Call, domain: str) -> dict[str, Any]:
+        """Debug a domain, which rests until GDB lets it run."""
+        loop, hypervisor = asyncio.get_running_loop(), self.host.hypervisor
+        future = hypervisor.post(lambda: Debugging(self.host, self.host.find(domain), loop))
+        try:
+            debugging: Debugging = await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            future.add_done_callback(
+                lambda done: None if done.cancelled() or done.exception() else done.result().close()
+            )
+            raise
+        kept = call.session.kept
+        kept[call.number] = debugging
+        try:
+            await call.item({"debugging": debugging.guest.name})
+            return await debugging.deliver(call)
+        finally:
+            del kept[call.number]
+            hypervisor.post(debugging.close)
+
+    async def feed(self, call: Call, session: int, data: bytes) -> None:
+        """What GDB says in the session that is call number `session`; nothing means that it is gone."""
+        debugging = call.session.kept.get(session)
+        if isinstance(debugging, Debugging):
+            await asyncio.wrap_future(self.host.hypervisor.post(partial(debugging.take, data)))
