@@ -148,7 +148,7 @@ class Ours:
         return checked(stopwatch.stop(self.pvhv.run("create", "-c", str(file), patience=PATIENCE_S)), "pvhv create")
 
     def start(self) -> None:
-        """Have pvhvd up."""
+        """Have pvhvd up, and know which process it is."""
         self.pid = int(json.loads(self.pvhv.run("info", "--json"))["pvhvd_pid"])
 
 

@@ -83,7 +83,6 @@ def rows(bench: Bench, wanted: Callable[[str], bool] = lambda _name: True) -> li
             if any(map(wanted, boot + operations)):
                 qemu = Qemu(linux)
                 domain = stack.enter_context(ours(linux))
-                domain.start()
             if any(map(wanted, boot)):
                 found += boot_rows(bench.effort, domain, qemu)
             if any(map(wanted, operations)):
@@ -116,6 +115,7 @@ def boot_rows(effort: Effort, domain: Ours, qemu: Qemu) -> list[Row]:
     warm, cold, cpu = [], [], []
     for number in range(effort.samples):
         first = first_boot(domain.linux) if number < FEW else None
+        domain.start()
         mine, theirs = domain.run(BOOT), qemu.run(BOOT)
         warm.append((mine.seconds, theirs.seconds))
         if first is not None:
@@ -180,6 +180,7 @@ def compute_rows(bench: Bench, linux: Linux) -> list[Row]:
 # -- operations --------------------------------------------------------------------------------------------------------
 def operation_rows(effort: Effort, domain: Ours, qemu: Qemu) -> list[Row]:
     """Everything of guest/micro.c, on either side in turn; the shortest of each counts."""
+    domain.start()
     pace = {"ms": 20, "batches": 10} if effort.samples > 1 else {"ms": 2, "batches": 2}
     mine, theirs = [], []
     for _ in range(min(effort.samples, FEW)):
