@@ -21,6 +21,7 @@ from pvhv.toolstack.errors import UsageError
 
 if TYPE_CHECKING:
     from pvhv.observe.compare.costs import CostTable
+    from pvhv.observe.compare.linux import Linux
     from pvhv.observe.compare.published import Paper
     from pvhv.observe.compare.records import Comparison
     from pvhv.observe.compare.report import Grid
@@ -44,6 +45,8 @@ class Request:
     plotted: CostTable | None  # the table that the picture is priced by; without one it shows exits
     measured: bool
     verbose: bool
+    linux: Linux | None
+    lives: bool
 
 
 @command("compare")
@@ -71,6 +74,15 @@ def compare(
         str | None, typer.Option("--paper", help="Beside a paper's published results.", metavar="PAPER")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All benchmarks.")] = False,
+    linux: Annotated[
+        bool, typer.Option("--linux", help="A stock Linux beside our kernel: operations, boot, shell, poweroff.")
+    ] = False,
+    kernel: Annotated[
+        str | None, typer.Option("--kernel", help="... this one, not the one that was fetched.", metavar="FILE")
+    ] = None,
+    ramdisk: Annotated[
+        str | None, typer.Option("--ramdisk", help="... and what it boots to a shell.", metavar="FILE")
+    ] = None,
     measured: Annotated[bool, typer.Option("--measured", help="Wall time on this engine as well.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="All that was counted, and every price.")] = False,
 ) -> None:
@@ -82,7 +94,10 @@ def compare(
             raise CompareError("--json and --csv are two answers", "ask for one of them")
         if as_csv and (explain is not None or paper is not None):
             raise CompareError("--csv holds counts and estimates alone", "ask for --json")
-        request = _checked(technique, bench, costs, plot, explain, paper, everything, measured, verbose)
+        if not linux and (kernel is not None or ramdisk is not None):
+            raise CompareError("--kernel and --ramdisk are Linux's", "ask for --linux as well")
+        stock = (kernel, ramdisk) if linux else None
+        request = _checked(technique, bench, costs, plot, explain, paper, everything, stock, measured, verbose)
         _answer(request, _run(request), as_json, as_csv)
     except CompareError as error:
         raise UsageError(error.message, error.hint) from None
@@ -96,16 +111,24 @@ def _checked(
     explain: str | None,
     paper: str | None,
     everything: bool,
+    stock: tuple[str | None, str | None] | None,
     measured: bool,
     verbose: bool,
 ) -> Request:
-    from pvhv.observe.compare import BENCHES, DEFAULT_BENCHES, TECHNIQUES, CompareError, names, published
+    from pvhv.observe.compare import BENCHES, DEFAULT_BENCHES, TECHNIQUES, CompareError, linux, names, published
     from pvhv.observe.compare.costs import load
     from pvhv.observe.compare.plot import check
 
     techniques = names.techniques_named(_split(technique)) or tuple(TECHNIQUES)
     benches = names.benches_named(_split(bench)) or (tuple(BENCHES) if everything else DEFAULT_BENCHES)
     chosen = [option for option, given in (("--bench", bench), ("--all", everything)) if given]
+    found = None
+    if stock is not None:
+        if explain is not None or paper is not None or measured:
+            raise CompareError("--linux adds counts to a comparison", "leave out --explain, --paper and --measured")
+        found = linux.found(*stock)
+        techniques = techniques if technique else (names.PV,)
+        benches = benches if chosen else linux.OPERATIONS
     if len(chosen) > 1:
         raise CompareError("--bench and --all contradict each other")
     if explain is not None:
@@ -127,7 +150,9 @@ def _checked(
     if plot is not None:
         check(plot)
     plotted = tables[0] if costs or source is not None else None
-    return Request(techniques, benches, tables, source, explain, plot, plotted, measured, verbose)
+    return Request(
+        techniques, benches, tables, source, explain, plot, plotted, measured, verbose, found, lives=not chosen
+    )
 
 
 def _split(names: Iterable[str] | None) -> list[str]:
@@ -136,7 +161,7 @@ def _split(names: Iterable[str] | None) -> list[str]:
 
 def _run(request: Request) -> Comparison:
     from pvhv.build.progress import Progress
-    from pvhv.observe.compare import run
+    from pvhv.observe.compare import linux, run
 
     with Progress("compare") as progress:
 
@@ -145,13 +170,18 @@ def _run(request: Request) -> Comparison:
                 progress.expect(of)
             progress.advance(f"{technique}: {bench}")
 
-        return run(
+        comparison = run(
             request.techniques,
             request.benches,
             progress=begins,
             sequences=[request.explain] if request.explain else [],
             measured=request.measured,
         )
+        if request.linux is not None:
+            comparison = linux.add(
+                comparison, request.linux, request.benches, lives=request.lives, progress=begins
+            )
+    return comparison
 
 
 def _answer(request: Request, comparison: Comparison, as_json: bool, as_csv: bool) -> None:

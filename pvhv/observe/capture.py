@@ -17,9 +17,11 @@ from pvhv.abi.xen import (
     MULTICALL_ENTRY_CODEC,
     CONSOLEIO_write,
     HYPERVISOR_console_io,
+    HYPERVISOR_mmu_update,
     HYPERVISOR_mmuext_op,
     HYPERVISOR_multicall,
 )
+from pvhv.core.calls.mmu_batch import MMU_UPDATE_PREEMPTED
 from pvhv.core.errors import GuestFault
 from pvhv.observe.record import HypercallRecord, Structure
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 ITEMS_KEPT = 8  # of a batch
 ENTRIES_KEPT = 32  # of a multicall: as many as Linux makes of it
 TEXT_KEPT = 256
+MMU_BATCHES = frozenset((HYPERVISOR_mmu_update, HYPERVISOR_mmuext_op))
 NAMED_BY_MEMORY = frozenset((HYPERVISOR_multicall, HYPERVISOR_mmuext_op))
 
 
@@ -81,10 +84,15 @@ def answer(vcpu: VCPU, call: HypercallRecord, result: int | None, copies: bool =
     return call._replace(result=result, answered=answered, entries=entries)
 
 
-def put_aside(call: HypercallRecord, next_entry: int) -> HypercallRecord:
-    """A multicall that goes on later, at `next_entry`: what it did by then."""
-    done = (next_entry - call.arguments[0]) // MULTICALL_ENTRY_CODEC.size
-    return call._replace(entries=call.entries[:done])
+def put_aside(call: HypercallRecord, registers: tuple[int, ...]) -> HypercallRecord:
+    """A hypercall that goes on later, with other arguments: of a batch, what it did by then."""
+    if call.number == HYPERVISOR_multicall:
+        done = (registers[0] - call.arguments[0]) // MULTICALL_ENTRY_CODEC.size
+        return call._replace(entries=call.entries[:done])
+    if call.number in MMU_BATCHES and isinstance(call.given, Structure):
+        done = max(call.given.total - (registers[1] & ~MMU_UPDATE_PREEMPTED), 0)
+        return call._replace(given=call.given._replace(items=call.given.items[:done], total=done))
+    return call
 
 
 def _kind(spec: Any, arguments: tuple[int, ...]) -> tuple[str, Any, bool]:
@@ -106,6 +114,8 @@ def _structure(vcpu: VCPU, number: int, arguments: tuple[int, ...]) -> Structure
         return None
     counter = spec.index("count")
     count = arguments[counter] & 0xFFFF_FFFF if batch and counter is not None else 1
+    if number in MMU_BATCHES:
+        count &= ~MMU_UPDATE_PREEMPTED
     size = sizeof(record)
     items = []
     kept = ENTRIES_KEPT if number == HYPERVISOR_multicall else ITEMS_KEPT

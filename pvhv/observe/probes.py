@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from pvhv.abi.xen import HYPERVISOR_iret, HYPERVISOR_multicall
+from pvhv.abi.xen import HYPERVISOR_iret
 from pvhv.machine.cpustate import ERROR_CODE, HF_CS64, HFLAGS, R8, R9, R10, RAX, RDI, RDX, RIP, RSI
 from pvhv.machine.pcpu import FAULT_ADDRESS
 from pvhv.observe.capture import answer, capture, put_aside
@@ -158,8 +158,8 @@ class Probes:
         """A hypercall as it ended: with a result, on its way to user mode, or to be made once more."""
         state = self.cpu.state
         again = state[RIP] == rip and state[RAX] == call.number  # a continuation executes the `syscall` once more
-        if again and call.number == HYPERVISOR_multicall:
-            call = put_aside(call, state[RDI])
+        if again:
+            call = put_aside(call, (state[RDI], state[RSI]))
         result = None if again or call.number == HYPERVISOR_iret else state[RAX]
         landed = None if vcpu.kernel_mode else Landed(state[RIP], state[RAX])
         return answer(vcpu, call, result, self.copies)._replace(landed=landed, stack=vcpu.kernel_sp)

@@ -18,13 +18,14 @@ A record has technique, bench, group, metric, reason, count and operations; an a
     report.py     tables                         explain.py    two sequences of events, side by side
     plot.py       pictures                       export.py     JSON and CSV
     published.py  results of papers              papers.py     ours beside theirs: ranks.py, findings.py
+    linux.py      a stock Linux beside ours
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pvhv.observe.compare import costs, explain, export, names, papers, plot, pricing, published, records, report
+from pvhv.observe.compare import costs, explain, export, linux, names, papers, plot, pricing, published, records, report
 from pvhv.observe.compare.errors import CompareError
 from pvhv.observe.compare.names import BENCHES, DEFAULT_BENCHES, TECHNIQUES
 from pvhv.observe.compare.records import Comparison, Counts, Step
@@ -43,6 +44,7 @@ __all__ = [
     "costs",
     "explain",
     "export",
+    "linux",
     "names",
     "papers",
     "plot",

@@ -16,7 +16,7 @@ from fractions import Fraction
 from typing import Any, Final
 
 from pvhv.observe.compare.costs import CostTable
-from pvhv.observe.compare.names import BENCHES, TECHNIQUES
+from pvhv.observe.compare.names import BENCHES, LIVES, OTHERS, TECHNIQUES, group_of
 from pvhv.observe.compare.pricing import Estimate, estimates
 from pvhv.observe.compare.records import RECORD_KEYS, Comparison, decimal
 
@@ -40,10 +40,12 @@ def to_json(
     paper: Mapping[str, Any] | None = None,
 ) -> str:
     """All of it as JSON; `paper` is what papers.plain made."""
+    titles = TECHNIQUES | OTHERS
+    operations = {name: bench.operation for name, bench in (BENCHES | LIVES).items()}
     document: dict[str, Any] = {
         "format": FORMAT,
-        "techniques": {name: TECHNIQUES.get(name, "") for name in comparison.techniques},
-        "benches": {name: BENCHES[name].operation if name in BENCHES else "" for name in comparison.benches},
+        "techniques": {name: titles.get(name, "") for name in comparison.techniques},
+        "benches": {name: operations.get(name, "") for name in comparison.benches},
         "costs": {table.name: {"title": table.title, "lacks": dict(table.lacks)} for table in tables},
         "records": [_with_quotient(record) for record in records(comparison, tables, verbose)],
         "absent": [
@@ -82,8 +84,7 @@ def _with_quotient(record: dict[str, Any]) -> dict[str, Any]:
 def _estimated(estimate: Estimate) -> list[dict[str, Any]]:
     if estimate.cycles is None:
         return []
-    group = BENCHES[estimate.bench].group if estimate.bench in BENCHES else ""
-    head = {"technique": estimate.technique, "bench": estimate.bench, "group": group}
+    head = {"technique": estimate.technique, "bench": estimate.bench, "group": group_of(estimate.bench)}
     return [
         {
             **head,

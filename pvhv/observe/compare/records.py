@@ -20,7 +20,7 @@ from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from fractions import Fraction
 from typing import Any, Final, NamedTuple
 
-from pvhv.observe.compare.names import BENCHES, TECHNIQUES, group_of
+from pvhv.observe.compare.names import BENCHES, LIVES, OTHERS, TECHNIQUES, group_of
 
 # One number each. Their meaning, once and for all:
 SCALARS: Final[dict[str, str]] = {
@@ -157,11 +157,11 @@ class Comparison:
     @property
     def techniques(self) -> tuple[str, ...]:
         """The techniques that took part, in their order."""
-        return _in_order(TECHNIQUES, (technique for technique, _ in (*self.counts, *self.absent)))
+        return _in_order((*TECHNIQUES, *OTHERS), (technique for technique, _ in (*self.counts, *self.absent)))
 
     @property
     def benches(self) -> tuple[str, ...]:
-        return _in_order(BENCHES, (bench for _, bench in (*self.counts, *self.absent)))
+        return _in_order((*BENCHES, *LIVES), (bench for _, bench in (*self.counts, *self.absent)))
 
     def __iter__(self) -> Iterator[Counts]:
         """All counts: benchmark by benchmark, technique by technique."""
