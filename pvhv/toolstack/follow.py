@@ -17,6 +17,8 @@ from pvhv.toolstack.guest import Guest
 from pvhv.toolstack.host import Host
 from pvhv.toolstack.server import Call
 
+GATHER_S = 0.005
+
 
 class Follower:
     """One attached client. Made, and closed, on the hypervisor's thread.
@@ -63,6 +65,8 @@ class Follower:
             data = self.reader.take()
             if data:
                 await call.item({"out": data})
+                self._woken = True  # a guest says much in little pieces: gather some before looking again
+                await asyncio.sleep(GATHER_S)
             elif self.notes:
                 await call.item({"note": self.notes.popleft()})
             elif self.ended and self.reader.finished:
