@@ -220,8 +220,9 @@ class Service:
         await self.post(lambda: self.host.ask(guest, word))
         if not await self._noticed(guest, "shutdown"):
             raise ToolstackError(
-                f"{guest.name} took no notice of being asked to {word} (it does not watch control/shutdown)",
-                f"pvhv destroy {guest.name} ends it without asking",
+                f"{guest.name} took no notice of being asked to {word} yet (nobody watches control/shutdown)",
+                "a Linux that still boots does it once its driver is there; "
+                f"pvhv destroy {guest.name} ends one without asking",
             )
         while wait and guest.ended is None:
             await asyncio.sleep(POLL_S)
