@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 ESCAPES = {ord("\t"): "\\t", ord("\n"): "\\n", ord("\r"): "\\r", ord("\\"): "\\\\"}
-WRITTEN = {b"t": b"\t", b"n": b"\n", b"r": b"\r"}
+WRITTEN = {b"t": b"\t", b"n": b"\n", b"r": b"\r", b"": b"\0"}  # a last backslash alone is what ends a text in C
 ESCAPED = re.compile(rb"\\(x([0-9a-fA-F]{1,2})|([0-7]{1,3})|(.?))", re.DOTALL)
 
 TAG = len(' = "..."')

@@ -197,7 +197,7 @@ def test_text_of_a_value_can_be_written_back(value: bytes) -> None:
 
 def test_text_that_nobody_sanitised() -> None:
     assert unsanitise(rb"\q\x\xg\1\777\\") == b"qxxg\1\xff\\"
-    assert unsanitise(b"end\\") == b"end"
+    assert unsanitise(b"end\\") == b"end\0"
     assert sanitise(bytes(range(10))) == "\\000\\001\\002\\003\\004\\005\\006\\007\\x08\\t"
 
 

@@ -326,6 +326,34 @@ def test_a_message_too_long_ends_the_connection(guest: Guest) -> None:
     assert guest.words[ERROR] == wire.XENSTORE_ERROR_PROTO
 
 
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(512, 518), st.integers(0, 0xFFFF_FFFF) | st.integers(0, 3) | st.integers(1000, 1100)),
+        max_size=30,
+    ),
+    st.binary(max_size=200),
+)
+def test_whatever_stands_in_the_page(changes: list[tuple[int, int]], garbage: bytes) -> None:
+    """The store does what it can do, and after a reconnection all is well."""
+    store = Xenstore()
+    guest, other = Guest(store, 1), Guest(store, 2)
+    guest.watch("data", "t")
+    guest.page[REQ : REQ + len(garbage)] = garbage
+    for word, value in changes:
+        guest.words[word] = value
+        guest.ring.pump()
+        store.write("/local/domain/1/data/a", str(value))
+    assert other.write("data/a", b"1") == b"OK\0"
+    guest.words[CONNECTION] = wire.XENSTORE_RECONNECT
+    guest.ring.pump()
+    guest.received = b""
+    assert guest.read("data") == b"" and store.domains[1].ring.connection.watches == {}
+    guest.ring.close()
+    guest.ring.pump()
+    assert store.accounts.memory[1] == 0
+
+
 def test_when_a_domain_goes_so_do_its_nodes(store: Xenstore, guest: Guest) -> None:
     other = Guest(store, 2)
     store.make("/shared", "", Permission(1, 3))
