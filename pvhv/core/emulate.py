@@ -35,6 +35,7 @@ MASK32 = 0xFFFF_FFFF
 MASK64 = 0xFFFF_FFFF_FFFF_FFFF
 FORCED_EMULATION = b"\x0f\x0bxen"
 CPUID = b"\x0f\xa2"
+RDPMC = b"\x0f\x33"
 
 CR0_TS = 1 << 3
 CR0 = 0x8005_003B & ~CR0_TS  # PG AM WP NE ET MP PE, what every PV guest runs with
@@ -89,6 +90,13 @@ class Emulator:
         self._do_cpuid(vcpu)
         self.state[RIP] = rip + 7 & MASK64
         return True
+
+    def performance_counter(self, vcpu: VCPU) -> bool:
+        """Whether the instruction at RIP is rdpmc, which nobody outside ring 0 may execute."""
+        try:
+            return self._fetch(vcpu, self.state[RIP], 2) == RDPMC
+        except GuestFault:
+            return False
 
     def _do_cpuid(self, vcpu: VCPU) -> None:
         state = self.state

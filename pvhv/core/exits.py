@@ -290,12 +290,12 @@ class Exits:
         self.give(GENERAL_PROTECTION, error_code)
 
     def invalid_opcode(self) -> None:
-        """#UD: forced emulation (ud2; "xen"; cpuid), or the guest's own fault."""
+        """#UD: forced emulation (ud2; "xen"; cpuid), rdpmc, which the engine lacks (#GP), or the guest's own fault."""
         vcpu = self.cpu.current
         vcpu.exits["invalid_opcode"] += 1
         if self.emulator.forced_emulation(vcpu):
             return
-        self.give(INVALID_OPCODE)
+        self.give(GENERAL_PROTECTION if self.emulator.performance_counter(vcpu) else INVALID_OPCODE)
 
     def no_device(self) -> None:
         """#NM: the guest set TS by fpu_taskswitch; Xen clears it as it tells the guest."""

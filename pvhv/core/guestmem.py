@@ -26,6 +26,7 @@ ADDRESS = 0x000F_FFFF_FFFF_F000
 HYPERVISOR_VIRT_START = 0xFFFF_8000_0000_0000
 HYPERVISOR_VIRT_END = 0xFFFF_8800_0000_0000
 LOWER_END = 0x0000_8000_0000_0000
+EVERYTHING = 0xFFFF_FFFF_FFFF_FFF8
 
 
 class GuestMemory:
@@ -145,6 +146,7 @@ class GuestMemory:
     def accessible(self, va: int, size: int) -> bool:
         """Xen's guest_handle_okay: whether a guest may have the address (says nothing of mappings).
 
-        As in Xen only where the range begins is looked at: what lies beyond faults when it is touched.
+        As in Xen only where the range begins is looked at, and whether it is longer than everything there is: what
+        lies beyond faults when it is touched.
         """
-        return 0 <= va < LOWER_END or HYPERVISOR_VIRT_END <= va < 1 << 64
+        return (0 <= va < LOWER_END or HYPERVISOR_VIRT_END <= va < 1 << 64) and size < EVERYTHING

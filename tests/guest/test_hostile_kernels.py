@@ -93,7 +93,7 @@ def scene() -> Iterator[Scene]:
 
 
 def test_there_are_hostile_kernels() -> None:
-    assert len(HOSTILE) >= 1
+    assert len(HOSTILE) > 20
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Buffers that are not there, not ours, not aligned, that wrap around or reach into the hypervisor's range: a call fails
- * with EFAULT, and has done what came before.
+ * Buffers that are not there, not ours, not aligned, that wrap around or reach into the hypervisor's range: that is
+ * EFAULT, and what came before was done.
  */
 #include "test.h"
 

@@ -35,7 +35,8 @@ static long exchange(unsigned long in)
 static void attack(unsigned long *entry, int level)
 {
     unsigned long mfn = mfn_of(entry), at = maddr_of(entry), before = *entry, slot = pte_maddr(page, 1);
-    static const unsigned pins[] = { MMUEXT_PIN_L1_TABLE, MMUEXT_PIN_L2_TABLE, MMUEXT_PIN_L3_TABLE, MMUEXT_PIN_L4_TABLE };
+    static const unsigned pins[] = {
+        MMUEXT_PIN_L1_TABLE, MMUEXT_PIN_L2_TABLE, MMUEXT_PIN_L3_TABLE, MMUEXT_PIN_L4_TABLE };
 
     /* Written as if it were memory. */
     if (!(start_info->flags & SIF_INITDOMAIN)) /* for a dom0 Xen does it unasked */
@@ -59,6 +60,7 @@ static void attack(unsigned long *entry, int level)
     }
     if (level > 1)
         check_is(mmu_update(at, before | 1 << 8), -XEN_EINVAL);
+    check_is(mmu_update(at, before | 0x7ffUL << 52 | 0xe00), 0); /* these are nobody's */
     check_is(mmu_update(at, before), 0);
     check_is(mmu_update(at | 1 << 2, before), -XEN_ENOSYS);
 

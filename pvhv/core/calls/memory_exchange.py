@@ -46,7 +46,7 @@ class Exchange:
         """Whether what is left of both lists stays out of the hypervisor's range."""
         gained_done = done >> self.given_shift if self.given_shift else done << self.gained_shift
         return all(
-            self.memory.accessible(extents.extent_start + first * 8, (extents.nr_extents - first) * 8)
+            self.memory.accessible(extents.extent_start + first * 8 & MASK64, (extents.nr_extents - first) * 8)
             for extents, first in ((self.given, done), (self.gained, gained_done))
         )
 
