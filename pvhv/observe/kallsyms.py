@@ -3,10 +3,11 @@
 
 A distribution's kernel has no .symtab, but it prints names when it oopses: its read-only data hold every name, packed,
 beside its address. Packing is by pairs: a name is a list of bytes, each of which stands for a token (often several
-characters) of a table of 256. What is there, in the order of Linux 5.10 to 6.4 and of those after:
+characters) of a table of 256. What is there, in the order of Linux 5.10 to 6.4, of those after, and of 7.0:
 
     offsets  relative_base  num_syms  names  markers  [seqs_of_names]  token_table  token_index
     num_syms  names  markers  token_table  token_index  offsets  relative_base  [seqs_of_names]
+    num_syms  names  markers  token_table  token_index  offsets  [seqs_of_names]
 
 Nothing says where that is, so it is found by what it must be: the tokens "0" to "9" follow each other, and an index of
 256 offsets that fits them lies behind the table; every 256th name has its place in the markers, which lie behind the
@@ -14,6 +15,7 @@ names. An image in which all of this agrees has these tables; in any other there
 
 Addresses are distances from relative_base; in a kernel with per-CPU variables (every one that knows more processors
 than one) those are small numbers, and all others are negated. Per-CPU variables have no address, and are left out.
+Without a relative_base each distance is from where it stands itself.
 
 Not modelled: kernels before 4.20, whose markers are wider; names of modules, which live in the guest's memory.
 
@@ -34,8 +36,9 @@ DIGITS = b"".join(b"%d\0" % digit for digit in range(10))
 LONGEST_TOKENS = 4096  # the whole table
 NAMES_PER_MARKER = 256
 LEAST_NAMES, MOST_NAMES = 256, 1 << 20
-LONGEST_NAMES = 64 << 20
+LONGEST_NAMES = 8 << 20
 KERNEL_HALF = 0xFFFF_8000_0000_0000
+PT_LOAD = 1
 TYPES = frozenset("aAbBdDgGiInNpPrRsStTuUvVwW?")
 CODE_TYPES = frozenset("tTwW")
 
@@ -46,10 +49,10 @@ def kallsyms(image: Buffer) -> list[Symbol]:
     """The names in a kernel's image, by address; none where it has none. A symbol's size is the way to the next."""
     data = bytes(image)
     for tokens, table, behind in _token_tables(data):
-        for start, count in _beginnings(data, tokens, table):
-            addresses = _addresses(data, start, count, behind)
+        for names, count in _beginnings(data, tokens, table):
+            addresses = _addresses(data, names, count, behind)
             if addresses is not None:
-                return _symbols(zip(addresses, _names(data, tokens, start + 8, count), strict=True))
+                return _symbols(zip(addresses, _names(data, tokens, names, count), strict=True))
     return []
 
 
@@ -93,14 +96,15 @@ def _tokens(data: bytes, start: int) -> tuple[list[str], int] | None:
 
 # -- names -------------------------------------------------------------------------------------------------------------
 def _beginnings(data: bytes, tokens: list[str], end: int) -> Iterator[tuple[int, int]]:
-    """(where num_syms is, what it says) for each place before `end` that names and markers bear out."""
+    """(where names begin, what num_syms says) for each place before `end` that names and markers bear out."""
     least = max(end - LONGEST_NAMES, 0) & ~7
-    words = memoryview(data)[least : end & ~7].cast("Q")
-    for n in range(len(words) - 1, -1, -1):
+    words = memoryview(data)[least : end & ~7].cast("I")
+    for n in range(len(words) - 2, -1, -1):
         count = words[n]
         if LEAST_NAMES <= count < MOST_NAMES:
-            start = least + n * 8
-            if _marked(data, tokens, start + 8, count, end):
+            padded = n % 2 == 0 and words[n + 1] == 0
+            start = least + n * 4 + (8 if padded else 4)
+            if _marked(data, tokens, start, count, end):
                 yield start, count
 
 
@@ -111,6 +115,8 @@ def _marked(data: bytes, tokens: list[str], at: int, count: int, end: int) -> bo
     for n in range(count):
         if n % NAMES_PER_MARKER == 0:
             markers.append(at - first)
+            if n == NAMES_PER_MARKER and data.find(struct.pack("<2I", *markers), at, end) < 0:
+                return False  # soon, for there are many such places
         size, at = _length(data, at)
         if not size or at + size > end or tokens[data[at]][:1] not in TYPES:
             return False
@@ -137,24 +143,49 @@ def _names(data: bytes, tokens: list[str], at: int, count: int) -> Iterator[str]
 
 
 # -- addresses ---------------------------------------------------------------------------------------------------------
-def _addresses(data: bytes, start: int, count: int, behind: int) -> list[int] | None:
+def _addresses(data: bytes, names: int, count: int, behind: int) -> list[int] | None:
     """The addresses of all names: before num_syms, or behind the index of tokens."""
     size = count * 4 + 7 & ~7
     after = behind + 7 & ~7
-    for offsets, base in ((start - 8 - size, start - 8), (after, after + size)):
+    for offsets, base in ((names - 16 - size, names - 16), (after, after + size)):
         if offsets < 0 or base + 8 > len(data):
             continue
         relative_base = struct.unpack_from("<Q", data, base)[0]
-        distances = struct.unpack_from(f"<{count}i", data, offsets)
         if relative_base >= KERNEL_HALF:
-            addresses = _relative(distances, relative_base)
-            if all(a <= b for a, b in pairwise(addresses)):
+            addresses = _relative(struct.unpack_from(f"<{count}i", data, offsets), relative_base)
+            if _sorted(addresses):
                 return addresses
-    if start >= count * 8:
-        whole = list(struct.unpack_from(f"<{count}Q", data, start - count * 8))
-        if whole[-1] >= KERNEL_HALF and all(a <= b for a, b in pairwise(whole)):
-            return whole
+    whole = names - 8 - count * 8
+    if whole >= 0:
+        addresses = list(struct.unpack_from(f"<{count}Q", data, whole))
+        if addresses[-1] >= KERNEL_HALF and _sorted(addresses):
+            return addresses
+    return _self_relative(data, behind + 3 & ~3, count)
+
+
+def _self_relative(data: bytes, offsets: int, count: int) -> list[int] | None:
+    place = _loaded_at(data, offsets)
+    if place is None or offsets + count * 4 > len(data):
+        return None
+    distances = struct.unpack_from(f"<{count}i", data, offsets)
+    addresses = [place + 4 * n + distance for n, distance in enumerate(distances)]
+    return addresses if addresses[0] >= KERNEL_HALF and _sorted(addresses) else None
+
+
+def _loaded_at(data: bytes, offset: int) -> int | None:
+    """The address of what is at `offset` of an ELF file, by its program headers."""
+    if data[:4] != b"\x7fELF" or len(data) < 64:
+        return None
+    headers, size, count = (*struct.unpack_from("<Q", data, 32), *struct.unpack_from("<HH", data, 54))
+    for at in range(headers, min(headers + size * count, len(data) - 55), max(size, 56)):
+        kind, begins, address, length = struct.unpack_from("<I4xQQ8xQ", data, at)
+        if kind == PT_LOAD and begins <= offset < begins + length:
+            return int(address) + offset - int(begins)
     return None
+
+
+def _sorted(addresses: list[int]) -> bool:
+    return all(a <= b for a, b in pairwise(addresses))
 
 
 def _relative(distances: tuple[int, ...], base: int) -> list[int]:

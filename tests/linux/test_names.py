@@ -38,6 +38,15 @@ def test_its_names_are_read_once_and_kept(linux: Linux, monkeypatch: pytest.Monk
     assert len(symbol_files.names(kernel)) == 0  # and no exception
 
 
+def test_the_newest_backport_has_them_too(backports: Linux) -> None:
+    """Tables move about from one Linux to the next."""
+    kernel = elf.read(backports.kernel)
+    names = symbol_files.names(kernel)
+    assert kernel.entry == names.by_name["startup_xen"]
+    for name in ("do_sys_openat2", "schedule", "panic"):
+        assert names.find(names.by_name[name] + 1) == (name, 1), name
+
+
 def test_a_crash_report_has_them(linux: Linux) -> None:
     done = boot(linux.kernel, cmdline="console=hvc0", clock="wall", timeout=90, memory=128)
     assert done.exit_status == 20 and "Unable to mount root fs" in done.output
