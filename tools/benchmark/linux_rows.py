@@ -37,6 +37,7 @@ from tools.benchmark import linux as stock
 from tools.benchmark.cli import Pvhv
 from tools.benchmark.guests import Ear, Failed
 from tools.benchmark.linux import BOOT, LOOPS, OPERATIONS, Linux, Missing, Ours, Qemu
+from tools.benchmark.report import progress
 from tools.benchmark.rows import LOOPS as LOOP_NAMES
 from tools.benchmark.rows import Bench, Effort, Row, middle, readable
 
@@ -44,7 +45,7 @@ PUBLISHED = Path(__file__).with_name("published.toml")
 GROUP = "linux"
 FEW = 3  # of what takes long and varies little
 SHARE = "of Xen's time"
-BOOT_TARGET, COMPUTE_TARGET = 0.85, 0.95
+TARGETS = {"linux_boot": 0.85, "linux_compute": 0.95}
 TITLES = {
     "linux_boot": "create a stock Linux, to user space and power-off",
     "linux_boot_cold": "... pvhvd not up, the kernel never unpacked",
@@ -77,6 +78,7 @@ def rows(bench: Bench, wanted: Callable[[str], bool] = lambda _name: True) -> li
     found: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="pvhv-bench-") as directory, ExitStack() as stack:
         try:
+            progress("bench: linux: the guest's program (the first time with its C library: half a minute) ...")
             linux = stock.prepare(Path(directory))
             if any(map(wanted, compute)):
                 found += compute_rows(bench, linux)
@@ -95,8 +97,8 @@ def rows(bench: Bench, wanted: Callable[[str], bool] = lambda _name: True) -> li
 
 def absent(name: str, why: str) -> Row:
     """A row that could not be measured."""
-    title, target = OPERATION_ROWS.get(name.removeprefix("linux_"), (TITLES.get(name, name), None))
-    return Row(GROUP, name, title, float("nan"), "", target, missing=why)
+    title, target = OPERATION_ROWS.get(name.removeprefix("linux_"), (TITLES.get(name, ""), TARGETS.get(name)))
+    return Row(GROUP, name, title, float("nan"), "", target, at_least=name == "linux_compute", missing=why)
 
 
 @contextmanager
@@ -114,6 +116,7 @@ def boot_rows(effort: Effort, domain: Ours, qemu: Qemu) -> list[Row]:
     """Boots of ours and of QEMU's in turn; before the first few pairs, one that does everything for the first time."""
     warm, cold, cpu = [], [], []
     for number in range(effort.samples):
+        progress(f"bench: linux: boots, {number + 1} of {effort.samples} ...")
         first = first_boot(domain.linux) if number < FEW else None
         domain.start()
         mine, theirs = domain.run(BOOT), qemu.run(BOOT)
@@ -122,9 +125,9 @@ def boot_rows(effort: Effort, domain: Ours, qemu: Qemu) -> list[Row]:
             cold.append((first, theirs.seconds))
         if mine.cpu and theirs.cpu:
             cpu.append((mine.cpu, theirs.cpu))
-    rows = [boot_row("linux_boot", warm, BOOT_TARGET), boot_row("linux_boot_cold", cold, None)]
+    rows = [boot_row("linux_boot", warm), boot_row("linux_boot_cold", cold)]
     untold = absent("linux_boot_cpu", "this system does not tell how much of a processor another process has had")
-    return [*rows, boot_row("linux_boot_cpu", cpu, None) if cpu else untold]
+    return [*rows, boot_row("linux_boot_cpu", cpu) if cpu else untold]
 
 
 def first_boot(linux: Linux) -> float:
@@ -133,17 +136,18 @@ def first_boot(linux: Linux) -> float:
         return domain.run(BOOT).seconds
 
 
-def boot_row(name: str, pairs: list[tuple[float, float]], target: float | None) -> Row:
+def boot_row(name: str, pairs: list[tuple[float, float]]) -> Row:
     """Seconds of ours and of QEMU's, as a row: the median of the ratios."""
     ratio = statistics.median(mine / theirs for mine, theirs in pairs)
     mine, theirs = (statistics.median(seconds) * 1e9 for seconds in zip(*pairs, strict=True))
     beside = f"QEMU {readable(theirs)}"
-    return Row(GROUP, name, TITLES[name], ratio, "of QEMU's time", target, ns=mine, beside=beside)
+    return Row(GROUP, name, TITLES[name], ratio, "of QEMU's time", TARGETS.get(name), ns=mine, beside=beside)
 
 
 # -- a process that only computes --------------------------------------------------------------------------------------
 def compute_rows(bench: Bench, linux: Linux) -> list[Row]:
     """The share of the bare engine's speed that a process gets."""
+    progress("bench: linux: computing ...")
     yardsticks = bench.yardsticks
     yardsticks.renew()
     eased: dict[str, list[float]] = defaultdict(list)
@@ -168,13 +172,13 @@ def compute_rows(bench: Bench, linux: Linux) -> list[Row]:
     shares = {name: sample.yardstick_ns / sample.ns for name, sample in samples.items()}
     of_eased = {name: statistics.median(eased[name]) / samples[name].ns for name in LOOP_NAMES}
 
-    def row(name: str, share: float, of_eased: float, target: float | None = None, ns: float | None = None) -> Row:
+    def row(name: str, share: float, of_eased: float, ns: float | None = None) -> Row:
         beside = f"{of_eased:.2f} of bare, eased"
-        return Row(GROUP, name, TITLES[name], share, "of bare", target, at_least=True, ns=ns, beside=beside)
+        return Row(GROUP, name, TITLES[name], share, "of bare", TARGETS.get(name), at_least=True, ns=ns, beside=beside)
 
     means = [statistics.geometric_mean(column.values()) for column in (shares, of_eased)]
     each = [row(f"linux_compute_{name}", shares[name], of_eased[name], ns=samples[name].ns) for name in LOOP_NAMES]
-    return [row("linux_compute", *means, COMPUTE_TARGET), *each]
+    return [row("linux_compute", *means), *each]
 
 
 # -- operations --------------------------------------------------------------------------------------------------------
@@ -183,7 +187,8 @@ def operation_rows(effort: Effort, domain: Ours, qemu: Qemu) -> list[Row]:
     domain.start()
     pace = {"ms": 20, "batches": 10} if effort.samples > 1 else {"ms": 2, "batches": 2}
     mine, theirs = [], []
-    for _ in range(min(effort.samples, FEW)):
+    for number in range(times := min(effort.samples, FEW)):
+        progress(f"bench: linux: operations, {number + 1} of {times} ...")
         mine.append(stock.figures(domain.run(OPERATIONS, **pace).output))
         theirs.append(stock.figures(qemu.run(OPERATIONS, **pace).output))
     return shares(shortest(mine), shortest(theirs), tomllib.loads(PUBLISHED.read_text()))
