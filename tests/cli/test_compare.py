@@ -33,6 +33,11 @@ QUICK = ("-t", "bare,hw-nested", "-b", "in", "-b", "callret")
         (("--csv", "--explain", "in"), "--csv holds counts and estimates alone"),
         (("--all", "-b", "in"), "--bench and --all contradict each other"),
         (("--paper", "xen-2003", "-b", "in"), "--paper chooses techniques and benchmarks itself"),
+        (("--linux",), "there is no Linux to compare with\n      `python3 tools/fetch_linux.py` fetches one"),
+        (("--linux", "--kernel", "none", "--ramdisk", "none"), "there is no file none"),
+        (("--linux", "--kernel", "bad.toml", "--ramdisk", "bad.toml"), "bad.toml is not an ELF file"),
+        (("--linux", "--explain", "fork"), "--linux adds counts to a comparison"),
+        (("--kernel", "vmlinuz"), "--kernel and --ramdisk are Linux's"),
     ],
 )
 def test_bad_input_is_one_message(pvhv: Pvhv, arguments: tuple[str, ...], message: str) -> None:

@@ -38,9 +38,9 @@ from pvhv.observe.record import Record
 from pvhv.observe.trace import Recorder
 from pvhv.testing import Machine
 from pvhv.toolstack import fetched
-from pvhv.toolstack.config import find_kernel
+from pvhv.toolstack.config import DomainConfig, find_kernel
 from pvhv.toolstack.errors import ToolstackError
-from pvhv.toolstack.guest import Guest
+from pvhv.toolstack.guest import Guest, prepare
 
 Seen = tuple[dict[str, "int | None"], dict[str, dict[Any, int]]]  # scalars and families of Counts
 
@@ -90,7 +90,12 @@ def found(kernel: str | None, ramdisk: str | None) -> Linux:
         if not path.is_file():
             raise CompareError(f"there is no file {given}", f"{what} takes a file of Linux's own")
         files.append(path)
-    return Linux(*files)
+    linux = Linux(*files)
+    try:
+        prepare(DomainConfig(name="linux", **linux._asdict(), cmdline=CMDLINE, memory=MEMORY_MIB, maxmem=MEMORY_MIB))
+    except ToolstackError as failure:
+        raise CompareError(failure.message, failure.hint) from None
+    return linux
 
 
 def add(
@@ -231,8 +236,7 @@ def _create(machine: Machine, kernel: Kernel) -> Guest:
     try:
         return machine.create(kernel.kernel, ramdisk=kernel.ramdisk, cmdline=kernel.cmdline, memory=kernel.memory)
     except (ToolstackError, HypercallError) as failure:
-        hint = "--kernel takes a Linux that can be a paravirtual guest"
-        raise CompareError(f"{kernel.kernel} cannot be booted: {failure}", hint) from None
+        raise BenchmarkFailed(f"{kernel.kernel} cannot be booted: {failure}") from None
 
 
 def _run(machine: Machine, guest: Guest) -> str:
