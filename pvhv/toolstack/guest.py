@@ -26,7 +26,7 @@ from pvhv.devices.console import Console
 from pvhv.devices.xenstore.daemon import Xenstore
 from pvhv.observe.crash import with_names
 from pvhv.observe.symbols import Symbols
-from pvhv.toolstack import builder, domain_store, elf, layout, pvh, symbol_files
+from pvhv.toolstack import builder, domain_store, elf, layout, pvh, resizing, symbol_files
 from pvhv.toolstack.config import DomainConfig
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.lifecycle import CRASH_STATUS, WATCHDOG_STATUS, Ending, State, after
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from pvhv.core.vcpu import VCPU
 
 PAGES_PER_MIB = 256
+E820_RAM = 1
 
 
 @dataclass
@@ -115,7 +116,8 @@ class Guest:
         """Make the domain, ready to be unpaused. Raises ToolstackError; what was made by then is taken back."""
         control, config = self.control, self.config
         domid = control.createdomain(vcpus=config.maxvcpus, timeline=self._timeline())
-        control.max_mem(domid, config.maxmem * PAGES_PER_MIB)
+        control.max_mem(domid, config.memory * PAGES_PER_MIB + resizing.EXTRA_KIB // resizing.KIB_PER_PAGE)
+        control.set_memory_map(domid, [(0, config.maxmem << 20, E820_RAM)])  # it may grow to
         control.setdomainhandle(domid, uuid.UUID(self.handle))
         control.scheduler_putinfo(domid, config.cpu_weight)
         self.domain = self.hypervisor.domains[domid]

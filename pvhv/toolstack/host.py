@@ -263,7 +263,7 @@ class Host:
             "name": guest.name,
             "domid": domain.domid,
             "memory": domain.tot_pages * 4096 >> 20,
-            "maxmem": domain.max_pages * 4096 >> 20,
+            "maxmem": guest.config.maxmem,
             "vcpus": max(guest.config.vcpus, sum(not vcpu.down for vcpu in vcpus)),
             "maxvcpus": len(vcpus),
             "state": "".join(letter if on else "-" for letter, on in letters),

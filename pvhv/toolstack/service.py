@@ -23,6 +23,7 @@ from pvhv.core.runstate import NAMES
 from pvhv.core.timeline import VirtualTimeline
 from pvhv.observe import counters
 from pvhv.observe.trace import Recorder
+from pvhv.toolstack import resizing
 from pvhv.toolstack.config import DomainConfig
 from pvhv.toolstack.debugging import DebugAccess
 from pvhv.toolstack.errors import ToolstackError
@@ -65,6 +66,9 @@ class Service:
             "pause": self.pause,
             "unpause": self.unpause,
             "rename": self.rename,
+            "vcpu_set": self.vcpu_set,
+            "mem_set": self.mem_set,
+            "mem_max": self.mem_max,
             "domain": self.domain,
             "info": self.info,
             "dmesg": self.dmesg,
@@ -257,6 +261,18 @@ class Service:
     async def rename(self, call: Call, domain: str, name: str) -> None:
         """Another name for a domain."""
         await self.post(lambda: self.host.rename(self.host.find(domain), name))
+
+    async def vcpu_set(self, call: Call, domain: str, count: int) -> None:
+        """How many of its vCPUs a domain should use."""
+        await self.post(lambda: resizing.set_vcpus(self.host.find(domain), count))
+
+    async def mem_set(self, call: Call, domain: str, kib: int) -> None:
+        """How much memory a domain should have."""
+        await self.post(lambda: resizing.set_memory(self.host.find(domain), kib))
+
+    async def mem_max(self, call: Call, domain: str, kib: int) -> None:
+        """How much memory a domain may be given."""
+        await self.post(lambda: resizing.set_most_memory(self.host.find(domain), kib))
 
     # -- looking ---------------------------------------------------------------------------------------------
     async def list(self, call: Call) -> Any:

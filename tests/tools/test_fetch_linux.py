@@ -86,7 +86,7 @@ def test_the_root_file_system() -> None:
     assert entries["init"].data.startswith(b"#!/bin/busybox sh\n") and entries["init"].mode & 0o111
     assert entries["dev/console"].device == (5, 1)  # or process 1 has no output at all
     assert entries["root/probe"].mode & 0o111
-    for script in ("init", "etc/profile"):
+    for script in ("init", "etc/profile", "etc/hotplug"):
         assert subprocess.run(["sh", "-n"], input=entries[script].data, check=False).returncode == 0
 
 

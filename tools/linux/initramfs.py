@@ -34,8 +34,15 @@ exec /bin/busybox init </dev/console >/dev/console 2>&1
 
 INITTAB = """\
 hvc0::respawn:-/bin/sh
+::respawn:/bin/busybox uevent /etc/hotplug
 ::ctrlaltdel:/sbin/reboot
 ::shutdown:/bin/umount -a -r
+"""
+
+HOTPLUG = """\
+#!/bin/busybox sh
+# What udev does on a larger system: a processor that is plugged in (pvhv vcpu-set) is used.
+[ "$ACTION $SUBSYSTEM" = "add cpu" ] && echo 1 >"/sys$DEVPATH/online"
 """
 
 PROFILE = """\
@@ -47,7 +54,7 @@ cd /root
 PASSWD = "root::0:0:root:/root:/bin/sh\n"
 
 # What an archive is made of but for busybox: another recipe makes another archive.
-RECIPE = hashlib.sha256("\0".join((INIT, INITTAB, PROFILE, PASSWD)).encode()).hexdigest()[:16]
+RECIPE = hashlib.sha256("\0".join((INIT, INITTAB, HOTPLUG, PROFILE, PASSWD)).encode()).hexdigest()[:16]
 
 
 def build(busybox: bytes, extra: Mapping[str, bytes] | None = None) -> bytes:
@@ -58,6 +65,7 @@ def build(busybox: bytes, extra: Mapping[str, bytes] | None = None) -> bytes:
     archive.file("bin/busybox", busybox, 0o755)
     archive.file("init", INIT.encode(), 0o755)
     archive.file("etc/inittab", INITTAB.encode())
+    archive.file("etc/hotplug", HOTPLUG.encode(), 0o755)
     archive.file("etc/profile", PROFILE.encode())
     archive.file("etc/passwd", PASSWD.encode())
     archive.file("etc/group", b"root:x:0:\n")
