@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pvhv.abi.io.xs_wire import XS_DIRECTORY, XS_GET_PERMS, XS_READ
+from pvhv.abi.io.xs_wire import XS_CONTROL, XS_DIRECTORY, XS_GET_PERMS, XS_READ
 from pvhv.cli.commands import AsJson, command
 from pvhv.cli.common import connect
 from pvhv.cli.output import print_json
@@ -332,6 +332,24 @@ def xenstore_watch(
             else:
                 print(event.path.decode("ascii", "backslashreplace"), flush=True)
             told += 1
+
+
+@command("xenstore-control")
+def xenstore_control(
+    words: Annotated[list[str], typer.Argument(help="What to do; help lists it.", metavar="COMMAND [ARG...]")],
+) -> None:
+    """Say something to the store itself: its quotas, what a domain has of them, a check, a log of requests."""
+    from pvhv.toolstack.xenstore_client import StoreFault
+
+    with store() as held:
+        try:
+            answer = held.ask(XS_CONTROL, *map(os.fsencode, words))
+        except StoreFault as fault:
+            if fault.name != "EINVAL":
+                raise StoreFault(fault.name, f"could not do {printable(' '.join(words))}") from None
+            known = held.ask(XS_CONTROL, b"help").rstrip(b"\0").decode().replace("\t", " ")
+            raise UsageError(f"the store does not know {printable(' '.join(words))}", f"it knows:\n{known}") from None
+    print(answer.rstrip(b"\0").decode())
 
 
 def _text(value: bytes | None) -> str | None:

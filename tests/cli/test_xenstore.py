@@ -106,6 +106,23 @@ def test_watch(shared: Pvhv) -> None:
     shared.ok("destroy", "one")
 
 
+def test_control_and_what_is_left_of_a_killed_client(shared: Pvhv) -> None:
+    assert shared.ok("xenstore-control", "check") == "OK\n"
+    assert "nodes            :     1000 Nodes per domain\n" in shared.ok("xenstore-control", "quota")
+    assert shared.ok("xenstore-control", "help").startswith("check\t\n")
+    killed = shared.start("xenstore-watch", "/test")
+    assert killed.stdout and killed.stdout.readline() == b"/test\n"
+
+    def watches() -> str:
+        shared.ok("xenstore-control", "memreport")
+        return [line for line in shared.ok("dmesg").splitlines() if " watches" in line][-1]
+
+    assert watches().endswith(" 1 watches")
+    killed.kill()
+    killed.communicate()
+    shared.until(lambda: watches().endswith(" 0 watches"))
+
+
 def test_what_xl_makes_of_a_domain_is_there_and_goes(shared: Pvhv) -> None:
     number = shared.ok("create", "-p", shared.domain("one", SPIN, 'cmdline = "a b"\nvcpus = 2')).split()[-1]
     home = f"/local/domain/{number}"
@@ -179,6 +196,8 @@ def test_what_was_read_before_an_error_is_shown(shared: Pvhv) -> None:
         (["xenstore-chmod", "/test", "r"], "r is no permission", 2),
         (["xenstore-chmod", "-u", "domid", "r0"], "domid has nothing above it", 2),
         (["xenstore-chmod", "/test", "n4711"], "could not set the permissions of /test", 1),
+        (["xenstore-control", "fly", "high"], "the store does not know fly high", 2),
+        (["xenstore-control", "quota", "4711"], "could not do quota 4711: there is no such node (ENOENT)", 1),
         (["xenstore-watch", "/test//"], "could not watch /test//", 1),
         (["xenstore-watch", "-n", "x", "/test"], "'--number'", 2),
     ],

@@ -11,6 +11,7 @@ from pvhv.abi.io import xs_wire as wire
 from pvhv.abi.io.xs_wire import XSD_SOCKMSG_CODEC
 from pvhv.devices.xenstore.daemon import Xenstore
 from pvhv.devices.xenstore.permissions import Permission, parse
+from pvhv.devices.xenstore.ring import REQ_PROD
 from pvhv.testing import Machine
 from pvhv.toolstack.guest import Guest as Domain
 from tests.devices.stores import Tool
@@ -72,6 +73,7 @@ def test_release_and_introduce(domain: tuple[Machine, Domain]) -> None:
         (wire.XS_INTRODUCE, ("1", "0"), b"EINVAL"),
         (wire.XS_INTRODUCE, ("1", "0", "0"), b"EINVAL"),
         (wire.XS_INTRODUCE, ("77", "0", "1"), b"EINVAL"),
+        (wire.XS_INTRODUCE, ("0", "0", "1"), b"EINVAL"),
         (wire.XS_RELEASE, ("0",), b"EINVAL"),
         (wire.XS_RELEASE, ("77",), b"ENOENT"),
         (wire.XS_RESUME, ("x",), b"EINVAL"),
@@ -290,6 +292,22 @@ def test_memory(store: Xenstore, tool: Tool) -> None:
     assert store.accounts.memory[1] > held + 1000
     guest.end(tx, commit=False)
     assert store.accounts.memory[1] == held
+
+
+def test_a_domain_with_too_much_is_heard_again_once_it_has_less(store: Xenstore, tool: Tool) -> None:
+    guest = Guest(store, 1)
+    guest.write("data/a", bytes(1500))
+    tool.ask(wire.XS_CONTROL, "quota", "set", "memory", str(store.accounts.memory[1] - 1000))
+    request = XSD_SOCKMSG_CODEC.pack(wire.XS_READ, 1, 0, 5) + b"data\0"
+    at = guest.words[REQ_PROD] % 1024
+    assert at + len(request) < 1024
+    guest.page[at : at + len(request)] = request
+    guest.words[REQ_PROD] += len(request)
+    guest.ring.pump()
+    assert list(guest.messages()) == []
+    assert tool.ask(wire.XS_RM, "/local/domain/1/data/a") == b"OK"  # nobody signals for the guest
+    assert [payload for *_head, payload in guest.messages()] == [b""]
+    assert not store.stalled
 
 
 def test_a_path_has_a_longest_form(store: Xenstore, tool: Tool) -> None:

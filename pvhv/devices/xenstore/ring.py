@@ -121,6 +121,8 @@ class Ring:
     def _take(self) -> bool:
         """Move request bytes out of the ring; whether there were any."""
         incoming = self.connection.incoming
+        if self.store.accounts.stalled(self.domid):
+            self.store.stalled.add(self)
         if self.connection.full or len(incoming) >= HEADER + XENSTORE_PAYLOAD_MAX:
             return False
         cons, prod = self.words[REQ_CONS], self.words[REQ_PROD]
