@@ -6,11 +6,10 @@ unpack, and the header of the file says where it lies, in which of several packi
 has unpacked, so that a file that was cut short is found out.
 
 Unpacking takes seconds, so it is done once: the result is kept in the user's cache under the hash of the packed bytes.
-Nothing there is trusted to be whole but by its name, which appears when the file is. Whoever waits is told after
-two seconds.
+Nothing there is trusted to be whole but by its name, which appears when the file is. Whoever waits is told how
+far it is.
 
-gzip, XZ, LZMA and bzip2 are Python's own, Zstandard is from 3.14 on; for the latter before that, and for LZ4, there are
-packages (`pip install 'pvhv[linux]'`).
+gzip, XZ, LZMA and bzip2 are Python's own, and Zstandard is from 3.14 on; before that, and for LZ4, packages do it.
 
 Not modelled: LZO, which no distribution uses for kernels any more.
 
@@ -112,6 +111,9 @@ PACKINGS: tuple[tuple[bytes, str, Callable[[], Any]], ...] = (
 )
 
 
+PACKAGES = {"Zstandard": "zstandard", "LZ4": "lz4"}
+
+
 def is_bzimage(data: bytes) -> bool:
     """Whether a file that begins with `data` says it is one."""
     return data[0x202:0x206] == b"HdrS"
@@ -197,7 +199,7 @@ def _unpacked(packed: bytes, path: Path, say: Say | None) -> bytes:
     except ImportError:
         raise ToolstackError(
             f"{path} is packed with {name}, which this Python cannot unpack by itself",
-            "pip install 'pvhv[linux]', or unpack it first (scripts/extract-vmlinux of the Linux source)",
+            f"pip install {PACKAGES[name]}, or unpack it first (scripts/extract-vmlinux of the Linux source)",
         ) from None
     wanted = _unpacked_size(packed)
     try:

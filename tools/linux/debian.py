@@ -76,7 +76,7 @@ class Apt:
         if shutil.disk_usage(directory).free < package.size:
             what = f"no room for the {package.size >> 20} MiB of {package.name} (PVHV_CACHE_DIR may name another place)"
             raise OSError(errno.ENOSPC, what, str(directory.parent))
-        before = set(directory.iterdir())
+        before = set(_files(directory))
         say(f"fetching {package.name} ({package.size / 1048576:.1f} MiB)")
         with tempfile.TemporaryFile("w+") as log:
             process = subprocess.Popen(command, cwd=directory, stdout=log, stderr=subprocess.STDOUT, env=_environment())
@@ -86,7 +86,7 @@ class Apt:
                     time.sleep(0.05)
                     if time.monotonic() - told >= HEARTBEAT_S:
                         told = time.monotonic()
-                        there = sum(path.stat().st_size for path in _files(directory))
+                        there = sum(path.stat().st_size for path in set(_files(directory)) - before)
                         say(f"fetching {package.name}: {there >> 20} of {package.size >> 20} MiB")
             finally:
                 process.kill()
