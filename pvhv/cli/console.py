@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -11,7 +14,10 @@ from pvhv.cli.commands import DomainArgument, EscapeOption, command, parse_escap
 from pvhv.cli.common import connect_if_up, say
 from pvhv.cli.create import report_end, shown
 from pvhv.cli.terminal import DEFAULT_ESCAPE
-from pvhv.toolstack.errors import no_domain
+from pvhv.toolstack.errors import ToolstackError, no_domain
+
+if TYPE_CHECKING:
+    from pvhv.toolstack.client import Client
 
 
 @command("console")
@@ -28,7 +34,7 @@ def console(
         raise no_domain(domain)
     interactive = sys.stdin.isatty()
     with client:
-        name = client.call("domain", domain=domain)["name"]
+        name = name_of(client, domain)
         number = client.start("attach", domain=domain)
         if interactive:
             say(f"this is the console of {name}; {shown(key)} leaves it")
@@ -40,3 +46,14 @@ def console(
                 say(f"{name} goes on without you")
         except Terminated as signal:
             raise typer.Exit(signal.status) from None
+
+
+def name_of(client: Client, domain: str) -> str:
+    """A domain's name. Raises ToolstackError; of one that is gone, its log may still tell."""
+    try:
+        return str(client.call("domain", domain=domain)["name"])
+    except ToolstackError as missing:
+        log = Path(client.call("console_log")["directory"], f"guest-{domain}.log")
+        if os.sep in domain or not log.is_file():
+            raise
+        raise ToolstackError(missing.message, f"what the last one of that name said is in {log}") from None

@@ -125,9 +125,12 @@ def test_a_guest_that_is_gone_before_anybody_came(shared: Pvhv) -> None:
         stdin=subprocess.DEVNULL, capture_output=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0 and done.stdout == said(words)
-    shared.ok("create", shared.domain("crashed", UD2, 'on_crash = "destroy"'))
-    shared.until(lambda: "crashed" not in shared.list())
-    assert "there is no domain crashed" in shared.fails("console", "crashed")
+    shared.ok("destroy", "early")
+    shared.until(lambda: log_of(shared, "early").read_bytes() == said(words))
+    assert f"said is in {log_of(shared, 'early')}" in shared.fails("console", "early")
+    shared.ok("create", shared.domain("silent", UD2, 'on_crash = "destroy"'))
+    shared.until(lambda: "silent" not in shared.list())
+    assert shared.fails("console", "silent").startswith("pvhv: there is no domain silent\n")
 
 
 def test_how_consoles_are_logged_can_be_changed(pvhv: Pvhv) -> None:
