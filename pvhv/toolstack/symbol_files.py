@@ -2,8 +2,8 @@
 """Whose names a kernel's addresses have, and which file a debugger finds them in.
 
 A kernel that was not stripped has its own symbol table. A distribution's was, and has its names in a form of its own
-(pvhv.observe.kallsyms): these are read once for a kernel and kept, beside what it was unpacked to, as a file with
-nothing but symbols, which is read the next time and which gdb loads as well.
+(pvhv.observe.kallsyms). For a debugger these are written to a file with nothing but symbols, and with what unwinds the
+kernel's stacks, which is kept beside what the kernel was unpacked to.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any
 from elftools.elf.elffile import ELFFile
 
 from pvhv.build.cache import Cache, cache_directory
-from pvhv.observe import symbol_file
+from pvhv.observe import orc, symbol_file
 from pvhv.observe.kallsyms import kallsyms
-from pvhv.observe.symbols import Symbol, Symbols
+from pvhv.observe.symbols import Symbols
 from pvhv.toolstack import elf
 
 KEEP_AS = "symbols"
-FORM = b"1"  # changes when what is written changes
+FORM = b"2"  # changes when what is written changes
 
 
 def names(kernel: elf.Kernel) -> Symbols:
@@ -32,41 +32,46 @@ def names(kernel: elf.Kernel) -> Symbols:
     own = kernel.symbols()
     if len(own):
         return own
-    path, symbols = _kept(kernel)
-    if path is not None and not symbols:
-        try:
-            with path.open("rb") as file:
-                symbols = list(elf.symbols_in(ELFFile(file)))
-        except (*elf.DAMAGE, OSError):
-            pass  # somebody wrote into our cache
-    return Symbols(symbols)
+    try:
+        image: bytes = kernel.elf.stream.getvalue()
+        cache = _cache()
+        kept = None if cache is None else cache.find(KEEP_AS, _key(image))
+        if kept is None:
+            return Symbols(kallsyms(image))
+        with kept.open("rb") as file:
+            return Symbols(elf.symbols_in(ELFFile(file)))
+    except (*elf.DAMAGE, OSError):
+        return Symbols()  # somebody wrote into our cache
 
 
 def for_debugger(kernel: elf.Kernel) -> Path | None:
     """A file that gdb takes names from; None where there are none, or no place to keep them."""
-    with contextlib.suppress(OSError):
-        if len(kernel.symbols()) and kernel.path.open("rb").read(4) == b"\x7fELF":
+    with contextlib.suppress(OSError), kernel.path.open("rb") as file:
+        if file.read(4) == b"\x7fELF" and len(kernel.symbols()):
             return kernel.path
-    return _kept(kernel)[0]
-
-
-def _kept(kernel: elf.Kernel) -> tuple[Path | None, list[Symbol]]:
-    """The file in the cache, and the names if they had to be read for it."""
-    symbols: list[Symbol] = []
     try:
         image: bytes = kernel.elf.stream.getvalue()
-        directory = cache_directory()
-        cache = None if directory is None else Cache(directory.absolute())
-        key = hashlib.sha256(FORM + image).hexdigest()
-        if cache is not None and (found := cache.find(KEEP_AS, key)) is not None:
-            return found, []
+        cache, key = _cache(), _key(image)
+        if cache is None:
+            return None
+        if (found := cache.find(KEEP_AS, key)) is not None:
+            return found
         symbols = list(elf.symbols_in(kernel.elf)) or kallsyms(image)
-        if cache is not None and symbols:
-            content = symbol_file.write(symbols, _sections(kernel.elf), kernel.entry)
-            return cache.keep(KEEP_AS, key, content), symbols
+        if not symbols:
+            return None
+        content = symbol_file.write(symbols, _sections(kernel.elf), kernel.entry, _frames(kernel.elf, image))
+        return cache.keep(KEEP_AS, key, content)
     except (*elf.DAMAGE, OSError):
-        pass  # no names, or (a full disk) no place for them
-    return None, symbols
+        return None  # no names, or (a full disk) no place for them
+
+
+def _cache() -> Cache | None:
+    directory = cache_directory()
+    return None if directory is None else Cache(directory.absolute())
+
+
+def _key(image: bytes) -> str:
+    return hashlib.sha256(FORM + image).hexdigest()
 
 
 def _sections(file: Any) -> list[symbol_file.Section]:
@@ -75,3 +80,12 @@ def _sections(file: Any) -> list[symbol_file.Section]:
         for section in file.iter_sections()
         if section["sh_flags"] & symbol_file.SHF_ALLOC and section["sh_addr"] and section["sh_size"]
     ]
+
+
+def _frames(file: Any, image: bytes) -> bytes:
+    """How a Linux that has tables for it unwinds its stacks."""
+    places, rows = (file.get_section_by_name(name) for name in (".orc_unwind_ip", ".orc_unwind"))
+    linux = orc.version(image)
+    if places is None or rows is None or linux is None:
+        return b""
+    return orc.debug_frame(places.data(), places["sh_addr"], rows.data(), linux)
