@@ -38,7 +38,7 @@ class Client:
         self.began = threading.Event()
         self.thread = threading.Thread(target=self._read, daemon=True)
 
-    def read(self) -> "Client":
+    def read(self) -> Client:
         self.thread.start()
         return self
 

@@ -55,8 +55,8 @@ def test_sysrq_reboot_and_shutdown(home: Pvhv) -> None:
     home.run("console", "asked", stdin=f"echo {READY}\n")
     until(lambda: console().count(READY) >= 2)  # the shell is there, and init behind it
     # A process of the guest asks the store, too: for its name, and to write something.
-    ask = rf"printf '\2\0\0\0\1\0\0\0\0\0\0\0\5\0\0\0name\0' >&3; dd bs=1 count=21 <&3 2>/dev/null | tail -c 5"
-    tell = rf"printf '\13\0\0\0\2\0\0\0\0\0\0\0\20\0\0\0data/said\0by-it\0' >&3; dd bs=1 count=19 <&3 2>/dev/null"
+    ask = r"printf '\2\0\0\0\1\0\0\0\0\0\0\0\5\0\0\0name\0' >&3; dd bs=1 count=21 <&3 2>/dev/null | tail -c 5"
+    tell = r"printf '\13\0\0\0\2\0\0\0\0\0\0\0\20\0\0\0data/said\0by-it\0' >&3; dd bs=1 count=19 <&3 2>/dev/null"
     home.run("console", "asked", stdin=f"exec 3<>/dev/xen/xenbus; echo \"[$({ask})]\"; {tell} | tail -c 3; exec 3>&-\n")
     until(lambda: "[asked]" in console())
     until(lambda: home.run("xenstore-read", f"/local/domain/{first}/data/said").stdout == "by-it\\000\n")
