@@ -27,10 +27,10 @@ from pvhv.devices.xenstore.daemon import Xenstore
 from pvhv.observe.crash import with_names
 from pvhv.observe.symbols import Symbols
 from pvhv.toolstack import builder, domain_store, elf, layout, pvh, resizing, symbol_files
+from pvhv.toolstack import ramdisk as ramdisks
 from pvhv.toolstack.config import DomainConfig
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.lifecycle import CRASH_STATUS, WATCHDOG_STATUS, Ending, State, after
-from pvhv.toolstack.plainfile import read_plain
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain
@@ -54,12 +54,7 @@ class Prepared:
 def prepare(config: DomainConfig) -> Prepared:
     """Read the files of a domain and plan its memory. Any thread. Raises ToolstackError."""
     kernel = elf.read(config.kernel)
-    ramdisk = b""
-    if config.ramdisk is not None:
-        try:
-            ramdisk = read_plain(config.ramdisk, elf.LARGEST_KERNEL)
-        except OSError as error:
-            raise ToolstackError(f"cannot read the ramdisk {config.ramdisk}: {error.strerror}") from None
+    ramdisk = b"" if config.ramdisk is None else ramdisks.read(config.ramdisk, config.memory)
     if config.type == "hvm":
         return Prepared(config, kernel, pvh.plan(kernel, config.memory, len(ramdisk)), ramdisk)
     if not kernel.paravirtual:

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A ramdisk as a paravirtual guest gets it: the file's bytes, or what they unzip to.
+
+libxenguest unzips a ramdisk that gzip packed, into a place SLACK bytes longer than the size gzip notes at the end, and
+the guest is told of that place. What does not unzip after all (it is cut short, more follows it, the size is another)
+is handed over as it is, in a place of the same length. Other packings are the kernel's own business.
+
+Read beside it: xc_dom_build_module, xc_dom_check_gzip and xc_dom_do_gunzip in tools/libs/guest/xg_dom_core.c.
+"""
+
+from __future__ import annotations
+
+import zlib
+from contextlib import suppress
+from pathlib import Path
+
+from pvhv.toolstack.errors import ToolstackError
+from pvhv.toolstack.plainfile import TooLarge, read_plain
+
+LARGEST = 1 << 30  # XC_DOM_DECOMPRESS_MAX
+SLACK = 16
+GZIP = b"\x1f\x8b"
+LEAST = 6  # bytes: the magic number, and the size at the end
+
+
+def read(path: Path, memory: int) -> bytes:
+    """The ramdisk in a file, for a guest of so many MiB. Raises ToolstackError."""
+    try:
+        data = read_plain(path, LARGEST)
+        if (size := size_in_guest(data)) > memory << 20:
+            unzips_to = " unzips to" if size > len(data) else " has"
+            raise ToolstackError(
+                f"the ramdisk {path}{unzips_to} {size >> 20} MiB, and the domain has {memory} MiB for everything",
+                "say memory = ... in the domain file, with room for it and for the kernel",
+            )
+        return unzipped(data)
+    except TooLarge:
+        raise ToolstackError(f"the ramdisk {path} is larger than any guest takes (1 GiB)") from None
+    except OSError as error:
+        raise ToolstackError(f"cannot read the ramdisk {path}: {error.strerror}") from None
+
+
+def size_in_guest(data: bytes) -> int:
+    """How many bytes the guest gets."""
+    size = _size_it_notes(data)
+    return len(data) if size is None else max(size + SLACK, len(data))
+
+
+def unzipped(data: bytes) -> bytes:
+    """What the guest gets of these bytes."""
+    size = _size_it_notes(data)
+    if size is None:
+        return data
+    room, made = size_in_guest(data), b""
+    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
+    with suppress(zlib.error):
+        made = unpacker.decompress(data, room)
+    return (made if unpacker.eof else data).ljust(room, b"\0")
+
+
+def _size_it_notes(data: bytes) -> int | None:
+    """What gzip says it unzips to; None for what gzip did not pack, or says nonsense."""
+    size = int.from_bytes(data[-4:], "little")
+    return size if data.startswith(GZIP) and len(data) >= LEAST and size <= LARGEST else None
