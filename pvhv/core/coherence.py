@@ -81,7 +81,7 @@ class Coherence:
         watched[mfn] = counts[mfn]
         for cpu in self.cpus:
             cpu.pcpu.watch.add(mfn)
-            cpu.pcpu.flush_tlb()
+            cpu.pcpu.flush_on_entry()
 
     def unwatch(self, mfn: int) -> None:
         """It cannot any more."""

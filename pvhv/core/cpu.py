@@ -57,9 +57,9 @@ class Cpu:
 
     # -- page tables -------------------------------------------------------------------------------------------
     def flush(self) -> None:
-        """Flush the guest's TLB, hardware and software, now."""
+        """Flush the guest's TLB: the software's now, the hardware's before guest code runs again."""
         self.memory.clear()
-        self.pcpu.flush_tlb()
+        self.pcpu.flush_on_entry()
 
     def flush_page(self, va: int) -> None:
         """Forget one page of the guest's TLB."""
@@ -75,10 +75,11 @@ class Cpu:
         """Whether the lower halves of two L4s map the same."""
         known = self._agreeing.get((kernel, user))
         if known is None:
-            mask = NOT_ACCESSED_OR_DIRTY
-            ours = self.words[kernel << 9 : (kernel << 9) + 256].tolist()
-            theirs = self.words[user << 9 : (user << 9) + 256].tolist()
-            known = all((a ^ b) & mask == 0 for a, b in zip(ours, theirs, strict=True))
+            ours = self.words[kernel << 9 : (kernel << 9) + 256]
+            theirs = self.words[user << 9 : (user << 9) + 256]
+            known = ours.tobytes() == theirs.tobytes() or all(
+                (a ^ b) & NOT_ACCESSED_OR_DIRTY == 0 for a, b in zip(ours.tolist(), theirs.tolist(), strict=True)
+            )
             if len(self._agreeing) > 1000:
                 self._agreeing.clear()
             self._agreeing[kernel, user] = known

@@ -68,6 +68,7 @@ class Exits:
     def install(self) -> None:
         """Give the pCPU its callables."""
         pcpu = self.cpu.pcpu
+        pcpu.keep_kernel_cpl()
         pcpu.on_syscall = self.make_syscall()
         for vector in range(32):
             pcpu.on_exception[vector] = self.make_exception(vector)
@@ -200,7 +201,8 @@ class Exits:
             vcpu.exits["page_fault"] += 1
             if vcpu.kernel_mode:
                 if code & PFEC_USER:
-                    # The kernel lowered its own CPL with a native iretq (Linux's sync_core does): put it back, retry.
+                    # The kernel lowered its own CPL with a native iretq (Linux's sync_core does), as the run began: put
+                    # it back, retry. (Otherwise pacer.c has done so.)
                     state[HFLAGS] = state[HFLAGS] & ~3 | KERNEL_CPL
                     return
                 if address >> 39 == PERDOMAIN_SLOT and self.descriptor_fault(vcpu, address, code):

@@ -29,7 +29,7 @@ typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
-#define LAYOUT 9 /* of struct pacer: the number pacer.py has */
+#define LAYOUT 10 /* of struct pacer: the number pacer.py has */
 #define TABLE_BITS 15
 
 #if defined(_WIN32)
@@ -87,6 +87,8 @@ struct pacer {
     u64 broken;                 /* BROKEN: a breakpoint stopped the guest; else the address of one to pass, once */
     u64 step;                   /* STEP_WANTED: stop behind the next block, which is under way (BEGUN), or was LEFT */
     u64 eased, flag;            /* how many blocks pacer_ease has eased; what they look at (0: not known) */
+    u64 flush;                  /* the TLB is to be flushed before guest code runs again */
+    u64 keeps_cpl, cpl;         /* whether code at CPL 1 is to stay there; the CPL guest code was entered at, if known */
     struct entry table[1u << TABLE_BITS] __attribute__((aligned(512)));
 };
 
@@ -99,7 +101,7 @@ enum { HF_CPL = 3, HF_INHIBIT_IRQ = 1 << 3, HF_CS64 = 1 << 15, HF2_NPT = 1 << 6 
 enum { CC_OP_EFLAGS = 1, REG_RFLAGS = 253 };
 enum { REQUEST_CACHE = (int)(8u | 2u << 26 | 3u << 30), FLUSH_TLB = (int)(11u | 1u << 30) };
 enum { RW = 2, WATCHED = 1 << 9 }; /* of a nested entry: the second says that stores need no guard, watch.py sees them */
-enum { DB = 1, PF = 14, EXIT_DB = 0x141, EXIT_PF = 0x14e, EXIT_NPF = 0x500, FETCH = 1 << 4 };
+enum { DB = 1, PF = 14, EXIT_DB = 0x141, EXIT_PF = 0x14e, EXIT_NPF = 0x500, USER = 1 << 2, FETCH = 1 << 4 };
 
 /* ---- how long is an instruction ----------------------------------------------------------- */
 
@@ -624,13 +626,40 @@ static void enter_guest(void *uc, struct pacer *p)
     p->state[CC_SRC] = flags & ARITHMETIC_FLAGS;
     p->state[CC_OP_DF] = (flags & DF ? 0xffffffffull : 1) << 32 | CC_OP_EFLAGS;
     p->state[EFLAGS] = (u32)flags & ~(u32)(ARITHMETIC_FLAGS | DF);
+    p->cpl = p->state[HFLAGS] & HF_CPL;
     if (p->context)
         p->context_restore(uc, p->context);
+    if (p->flush) {
+        p->flush = 0;
+        p->ctl(uc, FLUSH_TLB);
+    }
+}
+
+/* A kernel at CPL 1 took an iretq to itself (a Linux does so to serialize, 100 000 times as it boots), which leaves it at
+ * CPL 3 and in a page fault.  It is put back, and nobody else need know. */
+static int put_back(void *uc, u32 code, struct pacer *p)
+{
+    const u32 *error = (const u32 *)((const u8 *)p->state + p->vmexit_error_code);
+    if (code != EXIT_PF || p->cpl != 1 || !p->keeps_cpl)
+        return 0;
+    if (p->context)
+        p->context_save(uc, p->context);
+    if (!(*error & USER) || (p->state[HFLAGS] & HF_CPL) != 3)
+        return 0;
+    p->state[HFLAGS] = (p->state[HFLAGS] & ~(u64)HF_CPL) | 1;
+    settle(p, code);
+    if (p->context)
+        p->context_restore(uc, p->context);
+    return 1;
 }
 
 /* UC_HOOK_INTR: exceptions, `int n`, and the other #VMEXITs. */
 EXPORT void pacer_exit(void *uc, u32 code, struct pacer *p)
 {
+    if (put_back(uc, code, p)) {
+        stop_if_due(uc, p);
+        return;
+    }
     leave_guest(uc, p);
     settle(p, code);
     p->on_exit(code);

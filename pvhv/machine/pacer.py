@@ -28,7 +28,7 @@ EXECUTED, LIMIT, STOP, GOAL, LAST, NEW_PC, NEW_SIZE, NEW_COUNT = range(8)
 CONTEXT, STATE, RAM, RAM_BYTES, ERROR_CODE_OFFSET, EMU_STOP, CTL, CONTEXT_SAVE, CONTEXT_RESTORE = range(8, 17)
 ENGINE, REG_READ, REGISTERS = range(17, 20)
 ON_EXIT, ON_SYSCALL, ON_SYSENTER, ON_INVALID, ON_CPUID, ON_IN, ON_OUT, WINDOW, EXECUTED_USER = range(20, 29)
-SYSCALL_RCX, SYSCALL_R11, BROKEN, STEP, EASED, FLAG = range(29, 35)
+SYSCALL_RCX, SYSCALL_R11, BROKEN, STEP, EASED, FLAG, FLUSH, KEEPS_CPL, CPL = range(29, 38)
 _TABLE_AT: Final = 512
 _TABLE_BYTES: Final = 24 << 15
 
@@ -37,7 +37,7 @@ IS_BROKEN: Final = (1 << 64) - 1
 STEP_WANTED, STEP_BEGUN, STEP_LEFT = 1, 2, 3
 
 # Changes with struct pacer and the functions' arguments, there and here.
-_LAYOUT: Final = 9
+_LAYOUT: Final = 10
 
 _HOW_TO_BUILD: Final = "From a source tree run: python3 tools/dev.py build"
 _BUILT: Final = Path(__file__).parents[1] / "_built" / "pacer"

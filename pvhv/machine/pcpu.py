@@ -232,13 +232,15 @@ class PCPU:
     set_ts: Callable[[bool], None]
     """CR0.TS: the next FPU or SSE instruction raises #NM."""
     flush_tlb: Callable[[], object]
+    flush_on_entry: Callable[[], None]
+    """Have the TLB flushed before guest code runs again: once, however often it is asked for."""
     load_cr3: Callable[[int], None]
-    """Set CR3 (a machine address) and flush."""
+    """Set CR3 (a machine address), and have the TLB flushed on entry."""
     forget_code: Callable[[int], None]
     """Drop what was translated from a frame: its bytes changed other than by a guest's store."""
 
     def _build_fast_calls(self) -> None:
-        state, handle, context = self.state, self._handle, self._context
+        state, words, handle, context = self.state, self._words, self._handle, self._context
         private_cr3 = self._private.cr3
         ctl, remove = uc.uc_ctl, uc.CTL_REMOVE_CACHE
 
@@ -272,17 +274,21 @@ class PCPU:
 
         flush_tlb = self._pacer.flush_tlb
 
+        def flush_on_entry() -> None:
+            words[35] = 1  # FLUSH
+
         def load_cr3(maddr: int) -> None:
             state[56] = maddr
-            flush_tlb()
+            words[35] = 1
 
         self.set_cpl, self.set_ts = set_cpl, set_ts
-        self.flush_tlb, self.load_cr3, self.forget_code = flush_tlb, load_cr3, forget_code
+        self.flush_tlb, self.flush_on_entry = flush_tlb, flush_on_entry
+        self.load_cr3, self.forget_code = load_cr3, forget_code
         self._tsc = pace.library().pacer_tsc
 
     def flush_page(self, va: int) -> None:
         """Forget one page's translation (and, for want of anything finer, all others)."""
-        self.flush_tlb()
+        self.flush_on_entry()
 
     # ---- exits -----------------------------------------------------------------------------------
 
@@ -364,6 +370,10 @@ class PCPU:
         It is no exit, and costs nothing elsewhere. The instruction must begin its block (be called or jumped to)."""
         self._engine.add_hook(uc.HOOK_CODE, CFUNCTYPE(None)(handler), begin=va, end=va)
 
+    def keep_kernel_cpl(self) -> None:
+        """Have code at CPL 1 stay there, though its own iretq may say otherwise: it is not told by any exit."""
+        self._words[pace.KEEPS_CPL] = 1
+
     # ---- breakpoints: for a hypervisor that does some of a deprivileged kernel's instructions itself ---
 
     def on_translated(self, handler: Callable[[int, int], object]) -> None:
@@ -428,6 +438,10 @@ class PCPU:
             while not words[pace.STOP]:
                 # A fetch that faults while the engine is about to stop is told to nobody, and comes again.
                 aux[cs.OLD_EXCEPTION] = 0xFFFF_FFFF
+                words[pace.CPL] = 0
+                if words[pace.FLUSH]:
+                    words[pace.FLUSH] = 0
+                    self.flush_tlb()
                 if context is not None:
                     context.restore()
                 error = start(handle, state[RIP], 0, 0, 0)

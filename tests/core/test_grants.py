@@ -156,7 +156,7 @@ def test_after_an_unmap_no_translation_is_left(world: World) -> None:
     memory, address = world.machine.cpu.memory, BASE + HOLE * 4096
     memory.write(address, b"known to the TLB now")
     flushed: list[int] = []
-    world.machine.cpu.pcpu.flush_tlb = lambda: flushed.append(1)  # type: ignore[method-assign]
+    world.machine.cpu.pcpu.flush_on_entry = lambda: flushed.append(1)  # type: ignore[method-assign]
     assert world.unmap(op.handle) == 0
     assert flushed
     world.machine.enter(world.vcpu)

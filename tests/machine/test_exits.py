@@ -322,3 +322,52 @@ def test_pages_outside_ram_stop_the_engine_not_the_process(lab: Lab) -> None:
     lab.state[RIP] = lab.put("488b03 0f05")
     with pytest.raises(EngineError):
         lab.pcpu.run()
+
+
+def test_an_iretq_to_itself_leaves_the_kernel_where_it_is_if_that_is_wanted(lab: Lab) -> None:
+    gdt = DATA + 0x1000
+    lab.ram.words[gdt // 8 + 5], lab.ram.words[gdt // 8 + 6] = 0x00AF_FB00_0000_FFFF, 0x00CF_F300_0000_FFFF
+    lab.pcpu.set_gdtr(gdt, 0x37)
+    faults: list[int] = []
+
+    def page_fault() -> None:
+        faults.append(lab.state[cs.HFLAGS] & 3)
+        lab.state[cs.HFLAGS] = lab.state[cs.HFLAGS] & ~3 | 1
+
+    lab.pcpu.on_exception[svm.PF] = page_fault
+    lab.pcpu.on_exception[svm.UD] = lambda: lab.state.__setitem__(RIP, lab.state[RIP] + 2)
+    # ud2; then, twice: push $0x33; push of what rsp was; pushfq; push $0x2b; push of what is behind it; iretq; inc rdx
+    to_itself = "4889e0 6a33 50 9c 6a2b 488d0d03000000 51 48cf 48ffc2"
+    code = lab.put(f"0f0b {to_itself} {to_itself} 0f05")
+    for wanted, known in ((False, 2), (True, 0)):
+        if wanted:
+            lab.pcpu.keep_kernel_cpl()
+        faults.clear()
+        lab.state[RDX], lab.state[cs.RSP] = 0, STACK
+        lab.run(code)
+        assert (lab.state[RDX], lab.state[cs.RSP], lab.state[cs.HFLAGS] & 3) == (2, STACK, 1)
+        assert faults == [3] * known
+
+
+def test_the_tlb_is_flushed_once_before_the_guest_goes_on(lab: Lab) -> None:
+    entry = 4 * 512 + (HOLE >> 12)
+    lab.ram.words[DATA // 8], lab.ram.words[DATA // 8 + 512] = 1, 2
+    lab.ram.words[entry] = DATA | PTE_PRESENT | PTE_RW | PTE_NX
+    flush = [False, True]
+
+    def invalid() -> None:
+        lab.ram.words[entry] = DATA + 4096 | PTE_PRESENT | PTE_RW | PTE_NX
+        if flush.pop():
+            lab.pcpu.flush_on_entry()
+            lab.pcpu.flush_on_entry()
+        lab.state[RIP] += 2
+
+    lab.pcpu.on_exception[svm.UD] = invalid
+    lab.state[RBX] = HOLE
+    lab.run(lab.put("488b03 0f0b 488b13 0f0b 488b33 0f05"))
+    assert (lab.state[RAX], lab.state[RDX], lab.state[RSI]) == (1, 2, 2)
+    lab.ram.words[entry] = DATA | PTE_PRESENT | PTE_RW | PTE_NX
+    flush[:] = [True, False]
+    lab.pcpu.flush_on_entry()
+    lab.run(CODE)
+    assert (lab.state[RAX], lab.state[RDX], lab.state[RSI]) == (1, 1, 2)
