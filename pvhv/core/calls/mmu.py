@@ -95,13 +95,12 @@ def update_one(vcpu: VCPU, request: int) -> int:
     domain = vcpu.domain
     _done, failure = apply(vcpu, vcpu.memory.read_pair(request), domain, domain)
     domain.hypervisor.must_yield(1)
-    if failure is not None:
-        if isinstance(failure, Restart):
-            raise Continue(request, 1 | MMU_UPDATE_PREEMPTED, 0, DOMID_SELF)
-        raise failure
+    if isinstance(failure, Restart):
+        raise Continue(request, 1 | MMU_UPDATE_PREEMPTED, 0, DOMID_SELF)
+    result = -int(failure.errno) if isinstance(failure, HypercallError) else 0
     if vcpu.deferred.mfn:
-        settle_or_continue(vcpu, 0, MMU_UPDATE_PREEMPTED, 0, 0)
-    return 0
+        settle_or_continue(vcpu, 0, MMU_UPDATE_PREEMPTED, 0, result)
+    return result
 
 
 def readable(vcpu: VCPU, address: int, count: int) -> tuple[list[int], HypercallError | None]:
