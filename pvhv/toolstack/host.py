@@ -251,10 +251,11 @@ class Host:
         domain = guest.domain
         living = guest.state in (State.RUNNING, State.PAUSED)
         vcpus = domain.vcpus
+        held = living and domain.debugger is not None and domain.debugger.stopped
         letters = (
             ("r", living and any(vcpu.runnable for vcpu in vcpus)),
             ("b", living and all(vcpu.blocked or vcpu.polling or vcpu.down for vcpu in vcpus)),
-            ("p", guest.state is State.PAUSED),
+            ("p", guest.state is State.PAUSED or held),
             ("s", guest.ended is not None and guest.ended.key != ""),
             ("c", guest.ended is not None and guest.ended.name in ("crash", "watchdog")),
             ("d", guest.state is State.DYING),

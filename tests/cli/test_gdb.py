@@ -153,7 +153,7 @@ def test_by_a_port(hello: Pvhv) -> None:
     words = shlex.split(serving.stdout.readline().decode())
     assert words[0] == "gdb" and words[1] == "-ex" and Path(words[3]).name == "guest-pv"
     assert re.fullmatch(r"target remote localhost:\d+", words[2])
-    assert hello.list()["hello"]["state"] != "--p---"  # nobody is connected yet
+    assert "p" not in hello.list()["hello"]["state"]  # nobody is connected yet
     assert "detached" in gdb(hello, "print $rip", "detach", target=words[2])
     _, told = serving.communicate(timeout=60)
     assert serving.returncode == 0 and told == b"pvhv: gdb has left; hello goes on\n"
@@ -220,7 +220,8 @@ def test_what_cannot_be_debugged_is_said(hello: Pvhv) -> None:
     assert "has a machine of its own" in hello.fails("gdb", "full")
     first = hello.start("gdb", "--stdio", "hello", stdin=subprocess.PIPE)
     try:
-        hello.until(lambda: "has a debugger already" in hello.run("gdb", "--stdio", "hello").stderr)
+        hello.until(lambda: "p" in hello.list()["hello"]["state"])
+        assert "has a debugger already" in hello.fails("gdb", "--stdio", "hello")
     finally:
         first.communicate(timeout=60)
     alive(hello)
