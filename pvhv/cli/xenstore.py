@@ -13,17 +13,16 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pvhv.abi.io.xs_wire import XS_CONTROL, XS_DIRECTORY, XS_GET_PERMS, XS_READ
+from pvhv.abi.io.xs_wire import XS_CONTROL
 from pvhv.cli.commands import AsJson, command
-from pvhv.cli.common import connect
 from pvhv.cli.output import print_json
-from pvhv.cli.xenstore_text import Shown, lines, sanitise, unsanitise
+from pvhv.cli.xenstore_access import at_once, below, printable, store, trying
+from pvhv.cli.xenstore_text import lines, sanitise, unsanitise
 from pvhv.toolstack.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,39 +33,6 @@ Socket = Annotated[bool, typer.Option("-s", hidden=True)]  # Xen's tools take it
 Raw = Annotated[bool, typer.Option("-R", "--raw", help="The value's bytes as they are, without backslashes.")]
 PERMISSION = re.compile(r"[nrwb]\d{1,5}", re.ASCII)
 LONGEST = 1 << 31
-
-
-@contextmanager
-def store() -> Iterator[Store]:
-    """A connection to the store."""
-    from pvhv.toolstack.xenstore_client import Store
-
-    with connect() as client:
-        yield Store(client)
-
-
-@contextmanager
-def trying(what: str) -> Iterator[None]:
-    """Say what was being done, where the store says no."""
-    from pvhv.toolstack.xenstore_client import StoreFault
-
-    try:
-        yield
-    except StoreFault as fault:
-        raise StoreFault(fault.name, f"could not {what}") from None
-
-
-def printable(path: str) -> str:
-    """A path in a message, whatever it is made of."""
-    return path if path and path.isprintable() else ascii(path)
-
-
-def at_once(held: Store, paths: Sequence[object], work: Callable[[], None]) -> None:
-    """Work on several paths is a transaction."""
-    if len(paths) > 1:
-        held.together(work)
-    else:
-        work()
 
 
 @command("xenstore-ls")
@@ -96,49 +62,6 @@ def xenstore_ls(
                     print(line)
     if as_json:
         print_json(rows)
-
-
-def below(held: Store, root: bytes, permissions: bool) -> list[Shown]:
-    """Everything below a node in the order of a tree; asked for a generation at a time. Raises StoreFault."""
-    found: dict[bytes, Shown] = {}
-    children: dict[bytes, list[bytes]] = {root: _children(root, held.directory(root))}
-    level = children[root]
-    asked = (XS_READ, XS_DIRECTORY, XS_GET_PERMS) if permissions else (XS_READ, XS_DIRECTORY)
-    depth = 0
-    while level:
-        answers = iter(held.ask_all([(kind, path + b"\0") for path in level for kind in asked]))
-        following = []
-        for path in level:
-            value, names, *perms = (next(answers) for _kind in asked)
-            shown = perms[0].decode().split("\0")[:-1] if perms and isinstance(perms[0], bytes) else None
-            found[path] = Shown(path, depth, value if isinstance(value, bytes) else None, shown)
-            children[path] = _children(path, _names(held, path, names))
-            following += children[path]
-        level, depth = following, depth + 1
-    ordered, waiting = [], children[root][::-1]
-    while waiting:
-        path = waiting.pop()
-        ordered.append(found[path])
-        waiting += children[path][::-1]
-    return ordered
-
-
-def _children(path: bytes, names: list[bytes]) -> list[bytes]:
-    return [path + (b"" if path.endswith(b"/") else b"/") + name for name in names]
-
-
-def _names(held: Store, path: bytes, answer: bytes | Exception) -> list[bytes]:
-    """The names below a node; none if it went meanwhile."""
-    from pvhv.toolstack.xenstore_client import StoreFault
-
-    if isinstance(answer, bytes):
-        return answer.split(b"\0")[:-1]
-    try:
-        return held.directory(path)  # in parts, or with the error it deserves
-    except StoreFault as fault:
-        if fault.name != "ENOENT":
-            raise
-        return []
 
 
 @command("xenstore-read")

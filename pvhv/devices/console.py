@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The console backend: what a guest says kept from its first byte, and what is typed handed to it.
 
-Output. Bytes are taken from the ring whenever the guest signals, and kept: the first `HEAD` of them for good,
-the last `TAIL` of them as they come, and what a flooding guest said between is counted and left out. Readers
-come and go, each with a place of its own in that record; a reader that falls out of it is told how much it
+Output. Bytes are taken from the ring whenever the guest signals, and kept as far as that goes (pvhv.devices.record).
+Readers come and go, each with a place of its own in that record; a reader that falls out of it is told how much it
 missed. A *lossless* reader (whoever is at the console, a pipe, the log) instead holds the guest back: with too
 much unread the ring is left full, and the guest waits for room as it would on Xen. It does not wait for ever,
 unless the reader asks for that: one that took nothing for as long as its `patience` is left behind until it has
@@ -23,14 +22,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 
 from pvhv.abi.io.console import XenconsInterface
+from pvhv.devices.record import Record, left_out
 
-HEAD = 256 << 10
-TAIL = 1 << 20
-PIECE = 2048  # pieces of the tail are joined up to that
 LOSSLESS_BACKLOG = 512 << 10  # what a lossless reader may have unread before the guest has to wait
 PATIENCE_S = 5.0  # for a reader that takes nothing: a Linux kept waiting for twenty calls itself locked up
 TYPED_LIMIT = 64 << 10
@@ -41,61 +37,6 @@ IN_CONS, IN_PROD, OUT_CONS, OUT_PROD = (
     getattr(XenconsInterface, name).offset // 4 for name in ("in_cons", "in_prod", "out_cons", "out_prod")
 )
 MASK32 = 0xFFFF_FFFF
-
-
-class Record:
-    """A guest's output: its beginning, its end, and its whole length. Offsets count from the first byte."""
-
-    def __init__(self) -> None:
-        self.head = bytearray()
-        self.tail: deque[bytearray] = deque()
-        self.tail_start = 0  # offset of the tail's first byte
-        self.length = 0
-
-    def append(self, data: bytes) -> None:
-        """More output."""
-        self.length += len(data)
-        room = HEAD - len(self.head)
-        if room > 0:
-            self.head += data[:room]
-            data = data[room:]
-            self.tail_start = len(self.head)
-        if data:
-            if self.tail and len(self.tail[-1]) < PIECE:
-                self.tail[-1] += data
-            else:
-                self.tail.append(bytearray(data))
-            while self.length - self.tail_start - len(self.tail[0]) > TAIL:
-                self.tail_start += len(self.tail.popleft())
-
-    def read(self, offset: int, size: int) -> tuple[int, bytes]:
-        """(offset, bytes) of the first piece kept at or after `offset`, at most about `size` long."""
-        if offset < len(self.head):
-            return offset, bytes(self.head[offset : offset + size])
-        at = self.tail_start
-        if offset < at:
-            offset = at
-        pieces: list[bytearray] = []
-        found = 0
-        for piece in self.tail:
-            end = at + len(piece)
-            if end > offset + found and found < size:
-                pieces.append(piece[offset + found - at :] if at < offset + found else piece)
-                found += len(pieces[-1])
-            elif found >= size:
-                break
-            at = end
-        return offset, b"".join(pieces)
-
-    def everything(self) -> bytes:
-        """All that is kept, with a word about what is not."""
-        missing = self.tail_start - len(self.head)
-        return bytes(self.head) + (left_out(missing) if missing else b"") + b"".join(self.tail)
-
-
-def left_out(count: int) -> bytes:
-    """What stands in the place of output nobody kept."""
-    return f"\r\n[pvhv: {count} bytes of console output left out]\r\n".encode()
 
 
 class Reader:

@@ -24,7 +24,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pvhv.devices.console import PATIENCE_S, Console, left_out
+from pvhv.devices.console import PATIENCE_S, Console
+from pvhv.devices.record import left_out
 from pvhv.toolstack.guest import Guest
 from pvhv.toolstack.host import Host
 

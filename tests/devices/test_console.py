@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pvhv.devices.console import (
-    HEAD,
     IN,
     IN_CONS,
     IN_PROD,
@@ -16,12 +15,10 @@ from pvhv.devices.console import (
     OUT,
     OUT_CONS,
     OUT_PROD,
-    TAIL,
     TYPED_LIMIT,
     Console,
-    Record,
-    left_out,
 )
+from pvhv.devices.record import HEAD, TAIL, Record, left_out
 
 
 class Guest:

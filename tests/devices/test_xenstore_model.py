@@ -91,7 +91,7 @@ class Party:
         self.met = False  # whether another party changed anything since it began
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(st.lists(STEP, max_size=50))
 def test_transactions_are_as_if_one_after_the_other(steps: list[tuple[int, int, str, bytes]]) -> None:
     """What a transaction was told holds when it ends, or it is told to start over; alone it is never told that."""

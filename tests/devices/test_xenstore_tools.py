@@ -316,3 +316,22 @@ def test_a_path_has_a_longest_form(store: Xenstore, tool: Tool) -> None:
     assert guest.write("data/67890", b"") == b"OK\0"  # what names the domain does not count
     assert guest.write("data/678901", b"") == b"EINVAL\0"
     assert tool.ask(wire.XS_WRITE, "/345678901") == b"OK" and tool.ask(wire.XS_WRITE, "/3456789012") == b"EINVAL"
+
+
+def test_a_transaction_that_saw_what_does_not_fit_is_told_so(store: Xenstore, tool: Tool) -> None:
+    """It saw no /b, or one without a child; then there is one, and it would remove it."""
+    for first, answer in ((), b"EINVAL"), (("/b",), b"EIO"):
+        for path in first:
+            store.write(path, "")
+        tx = tool.begin()
+        tool.ask(wire.XS_READ, "/b", tx=tx)
+        store.write("/b/a", "")
+        assert tool.ask(wire.XS_RM, "/b/a", tx=tx) == answer
+        assert tool.end(tx) == b"EAGAIN"
+        store.remove("/b")
+    store.write("/b/a", "")
+    tx = tool.begin()
+    tool.ask(wire.XS_READ, "/b", tx=tx)
+    store.remove("/b/a")
+    assert tool.ask(wire.XS_RM, "/b", tx=tx) == b"EIO"
+    assert tool.end(tx) == b"EAGAIN"

@@ -3,7 +3,8 @@
 
     permissions   who may read and write a node
     quotas        how much of everything an unprivileged domain may have
-    tree          nodes, and what may be done with them
+    nodes         what a node is, and how it may be called
+    tree          all nodes, and what may be done with them
     transactions  a view of the tree whose changes happen together or not at all
     watches       who wants to hear of changes, and in which words
     connection    one who asks, and what is on its way to it

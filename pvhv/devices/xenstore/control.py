@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pvhv.devices.xenstore import quotas, tree
+from pvhv.devices.xenstore.nodes import join
 from pvhv.devices.xenstore.numbers import number_of
 from pvhv.devices.xenstore.permissions import StoreError
 
@@ -62,7 +63,7 @@ def inconsistencies(store: Xenstore) -> list[str]:
     wrong = [f"{path} is in no directory" for path in nodes if path not in reached]
     for path in reached:
         children = nodes[path].children
-        wrong += [f"{path} has no child {leaf}" for leaf in children if tree.join(path, leaf) not in nodes]
+        wrong += [f"{path} has no child {leaf}" for leaf in children if join(path, leaf) not in nodes]
         wrong += [f"{path} has a child twice"] * (len(set(children)) != len(children))
         wrong += [f"{path} weighs wrong"] * (nodes[path].names != sum(len(leaf) + 1 for leaf in children))
     return wrong

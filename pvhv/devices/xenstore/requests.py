@@ -17,6 +17,7 @@ from pvhv.abi.io import xs_wire
 from pvhv.abi.io.xs_wire import XENSTORE_PAYLOAD_MAX, XENSTORE_REL_PATH_MAX
 from pvhv.devices.xenstore import control, permissions, tree
 from pvhv.devices.xenstore.connection import Connection
+from pvhv.devices.xenstore.nodes import valid
 from pvhv.devices.xenstore.numbers import number_of
 from pvhv.devices.xenstore.permissions import OWNER, WRITE, StoreError, access
 from pvhv.devices.xenstore.transactions import Transaction
@@ -140,7 +141,7 @@ def do_watch(call: Call) -> bytes:
     connection, quotas = call.connection, call.store.quotas
     special = text.startswith(b"@")
     path = call.path(text)
-    if len(path) > XENSTORE_REL_PATH_MAX if special else not tree.valid(path, quotas.path_max):
+    if len(path) > XENSTORE_REL_PATH_MAX if special else not valid(path, quotas.path_max):
         raise StoreError("EINVAL")
     if (path, token) in connection.watches:
         raise StoreError("EEXIST")

@@ -14,8 +14,9 @@ Read beside it: tools/xenstore/xenstored_transaction.c.
 
 from __future__ import annotations
 
+from pvhv.devices.xenstore.nodes import Node
 from pvhv.devices.xenstore.permissions import Permissions, StoreError
-from pvhv.devices.xenstore.tree import Layer, Node, Tree, visible
+from pvhv.devices.xenstore.tree import Layer, Tree, visible
 
 
 class Transaction(Layer):

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The tree, and what may be done with a node of it.
 
-A node has a value, children in the order they came, permissions, and a generation that is new with every
-change: by it a transaction knows whether what it saw still stands. Nodes are immutable; a change puts another
-one in its place. If a path exists, so do all its parents.
+If a path exists, so do all its parents.
 
 `Layer` is what the operations work on: the tree itself (`Tree`), or a transaction's view of it
 (pvhv.devices.xenstore.transactions). An error never tells more than the caller may know: where it may not
@@ -14,12 +12,11 @@ Read beside it: tools/xenstore/xenstored_core.c, do_read to do_set_perms.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import NamedTuple
 
+from pvhv.devices.xenstore.nodes import Node, join, leaf_of, parent_of, valid
 from pvhv.devices.xenstore.permissions import (
     DOM0,
     OWNER,
@@ -33,62 +30,8 @@ from pvhv.devices.xenstore.permissions import (
 )
 from pvhv.devices.xenstore.quotas import Accounts, Quotas
 
-VALID = re.compile(r"/[A-Za-z0-9_@/-]*")
-LOCAL = re.compile(r"/local/domain/\d{1,5}/")
-RECORD_HEADER, RECORD_PERMISSION = 24, 8
-
 # What to tell watchers: (path, whether only watches on exactly it hear of it, permissions that let one know).
 Changed = Callable[[str, bool, tuple[Permissions, ...]], None]
-
-
-class Node(NamedTuple):
-    """`names` is the length of its children's names, each with its NUL."""
-
-    value: bytes = b""
-    children: tuple[str, ...] = ()
-    permissions: Permissions = (Permission(0, 0),)
-    generation: int = 0
-    names: int = 0
-
-    @property
-    def owner(self) -> int:
-        return self.permissions[0].domid
-
-    @property
-    def size(self) -> int:
-        """What it weighs, counted as xenstored counts: with its record's header."""
-        return RECORD_HEADER + RECORD_PERMISSION * len(self.permissions) + len(self.value) + self.names
-
-    def with_child(self, leaf: str) -> Node:
-        """With one more child, the last."""
-        return self._replace(children=(*self.children, leaf), names=self.names + len(leaf) + 1)
-
-    def without_child(self, leaf: str) -> Node:
-        """With one child less."""
-        at = self.children.index(leaf)
-        return self._replace(
-            children=self.children[:at] + self.children[at + 1 :], names=self.names - len(leaf) - 1
-        )
-
-
-def valid(path: str, longest: int) -> bool:
-    """Whether `path` can be a node's; `longest` does not count a domain's own part of it."""
-    if not VALID.fullmatch(path) or "//" in path or (path.endswith("/") and path != "/"):
-        return False
-    local = LOCAL.match(path)
-    return len(path) <= longest + (local.end() if local else 0)
-
-
-def parent_of(path: str) -> str:
-    return path.rpartition("/")[0] or "/"
-
-
-def leaf_of(path: str) -> str:
-    return path.rpartition("/")[2]
-
-
-def join(path: str, leaf: str) -> str:
-    return f"/{leaf}" if path == "/" else f"{path}/{leaf}"
 
 
 class Layer:
@@ -234,13 +177,19 @@ def remove(layer: Layer, caller: Caller, path: str) -> None:
 
 
 def remove_subtree(layer: Layer, path: str) -> None:
-    """Take a node out with all below it, whoever owns them; watchers of each hear, the deepest first."""
-    told = [(below, below != path, _visible(layer, below)) for below in _deepest_first(layer, path)]
-    for below, _exact, _permissions in told:
-        layer.put(below, None)
+    """Take a node out with all below it, whoever owns them; watchers of each hear, the deepest first.
+
+    Raises StoreError where a transaction saw parts of the tree at different times, which do not fit: it will be told to
+    start over at its end."""
     above, leaf = parent_of(path), leaf_of(path)
     parent = layer.get(above)
-    assert parent is not None, f"{path} has no parent"
+    if parent is None:
+        raise StoreError("EINVAL")
+    told = [(below, below != path, _visible(layer, below)) for below in _deepest_first(layer, path)]
+    if leaf not in parent.children:
+        raise StoreError("EIO")
+    for below, _exact, _permissions in told:
+        layer.put(below, None)
     layer.put(above, parent.without_child(leaf))
     for below, exact, permissions in told:
         layer.changed(below, exact, permissions)
@@ -263,9 +212,10 @@ def _deepest_first(layer: Layer, path: str) -> list[str]:
     while waiting:
         at = waiting.pop()
         node = layer.get(at)
-        if node is not None:
-            found.append(at)
-            waiting.extend(join(at, child) for child in node.children)
+        if node is None:
+            raise StoreError("EIO")
+        found.append(at)
+        waiting.extend(join(at, child) for child in node.children)
     return found[::-1]
 
 
