@@ -14,7 +14,8 @@ from typing import Any
 def line(found: dict[str, Any]) -> str:
     """Plain values as a line (several for a multicall)."""
     who = f"d{found['domid']}" + ("  " if found["vcpu"] is None else f"v{found['vcpu']}")
-    where = f"  at {found.get('symbol') or format(found['rip'], '#x')}" if "rip" in found else ""
+    place = found.get("caller") or found.get("symbol") or format(found.get("rip", 0), "#x")
+    where = f"  at {place}" if "rip" in found else ""
     head = f"{found['time'] / 1e9:14.9f} {who:5} "
     if "call" in found:
         head += f"#{found['call']:<4} " + "| " * found["depth"]

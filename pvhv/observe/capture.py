@@ -84,6 +84,13 @@ def answer(vcpu: VCPU, call: HypercallRecord, result: int | None, copies: bool =
     return call._replace(result=result, answered=answered, entries=entries)
 
 
+def caller(vcpu: VCPU, rsp: int) -> int:
+    """Whoever called the stub that makes this hypercall, if it is one as on Xen's page and in Linux: it keeps rcx and
+    r11 on the stack, below the address it returns to."""
+    words = _read(vcpu, rsp + 16, 8)
+    return 0 if words is None else int.from_bytes(words, "little")
+
+
 def put_aside(call: HypercallRecord, registers: tuple[int, ...]) -> HypercallRecord:
     """A hypercall that goes on later, with other arguments: of a batch, what it did by then."""
     if call.number == HYPERVISOR_multicall:

@@ -21,6 +21,7 @@ from pvhv.observe.symbols import Symbols
 from pvhv.observe.syscall_names import Table, error_name
 
 PAGE_FAULT = 14
+STUBS = ("xen_hypercall", "hypercall_page")  # functions of a guest's that only make a hypercall, for whoever calls them
 WITHOUT_PLACE = frozenset({"event", "running", "switch"})
 PAGE_FAULT_BITS = ((1, "protection"), (2, "write"), (4, "user"), (8, "reserved"), (16, "fetch"))
 
@@ -42,6 +43,8 @@ def plain(record: Record, symbols: Symbols | None = None, syscalls: Table | None
         found["mode"] = "kernel" if record.kernel else "user"
         if symbols is not None and (name := symbols.find(record.rip)):
             found["symbol"] = f"{name[0]}+{name[1]:#x}"
+            if record.kind == "hypercall" and name[0].startswith(STUBS) and (by := symbols.find(record.data[0].above)):
+                found["caller"] = f"{by[0]}+{by[1]:#x}"
     found |= READERS[record.kind](*record.data)
     if syscalls is not None and record.kind in ("syscall", "return"):
         found["name"] = syscalls.name(found["abi"], found["number"])

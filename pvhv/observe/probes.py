@@ -16,9 +16,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pvhv.abi.xen import HYPERVISOR_iret
-from pvhv.machine.cpustate import ERROR_CODE, HF_CS64, HFLAGS, R8, R9, R10, RAX, RDI, RDX, RIP, RSI
+from pvhv.machine.cpustate import ERROR_CODE, HF_CS64, HFLAGS, R8, R9, R10, RAX, RDI, RDX, RIP, RSI, RSP
 from pvhv.machine.pcpu import FAULT_ADDRESS
-from pvhv.observe.capture import answer, capture, put_aside
+from pvhv.observe.capture import answer, caller, capture, put_aside
 from pvhv.observe.record import AMD64, I386, HypercallRecord, Landed, Record, Sink
 
 if TYPE_CHECKING:
@@ -145,6 +145,8 @@ class Probes:
                 self.emit(vcpu, began, stack, "syscall", rip, kernel, number, registers, abi)
                 return
             call = capture(vcpu, number, registers, copies=self.copies)
+            if self.copies and number != HYPERVISOR_iret:
+                call = call._replace(above=caller(vcpu, state[RSP]))
             try:
                 original()
             finally:

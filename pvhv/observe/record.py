@@ -69,6 +69,7 @@ class HypercallRecord(NamedTuple):
     entries: tuple[HypercallRecord, ...] = ()  # of a multicall
     landed: Landed | None = None  # it was an iret to user mode
     stack: int = 0  # the vCPU's kernel stack when it was over
+    above: int = 0  # what stands on the stack where a stub's caller is (capture.caller)
 
 
 class SystemCall(NamedTuple):

@@ -47,7 +47,7 @@ def traced(linux: Linux, vcpus: int) -> tuple[list[Record], counters.Counters, l
         recorder.stop(guest.domain, take)
         events = [*picture.begin()]
         for record in records:
-            events += picture.add(decode.plain(record, None, TABLE))
+            events += picture.add(decode.plain(record, guest.symbols, TABLE))
         events += picture.end()
         return records, counters.read(guest.domain), trace_events.read("[" + ",\n".join(lines(events)) + "]")
 
@@ -98,3 +98,6 @@ def test_system_calls(linux: Linux, vcpus: int) -> None:
     made = of(records, named(records, "getpid")[0])
     assert set(made) - {"general_protection"} == {"syscall", "iret"} and made["syscall"] == made["iret"] == 1
     trace_events.check(events)
+    # Who asks is told, not the stub through which all ask.
+    callers = {event["args"].get("caller", "").partition("+")[0] for event in events if event.get("cat") == "hypercall"}
+    assert {"xen_mc_flush", "xen_vcpuop_set_next_event"} <= callers
