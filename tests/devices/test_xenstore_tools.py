@@ -138,6 +138,14 @@ def test_rights_are_not_inherited_by_the_next_of_the_number(store: Xenstore, too
     assert guest.read("/shared") == b"x"
 
 
+def test_the_root_stays_whoever_it_was_given_to(store: Xenstore, tool: Tool) -> None:
+    guest = Guest(store, 1)
+    assert tool.ask(wire.XS_SET_PERMS, "/", "n1", "r2") == b"OK"
+    guest.ring.close()
+    assert tool.ask(wire.XS_GET_PERMS, "/") == b"n0\0r2"
+    assert store.children("/local/domain") == ("1",)
+
+
 def test_who_hears_of_domains(store: Xenstore, tool: Tool) -> None:
     guest = Guest(store, 1)
     assert guest.watch("@releaseDomain", "t") == b"OK\0"

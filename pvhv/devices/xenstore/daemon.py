@@ -110,7 +110,10 @@ class Xenstore:
             for path in list(tree.walk(self.tree, "/")):
                 node = self.tree.get(path)  # it may have gone with one above it
                 if node is not None and node.owner == domid:
-                    tree.remove_subtree(self.tree, path)
+                    if path == "/":  # which stays, whoever it was given to
+                        tree.set_permissions(self.tree, DOM0, path, (Permission(0, 0), *node.permissions[1:]))
+                    else:
+                        tree.remove_subtree(self.tree, path)
         for path, node in self.tree.nodes.items():
             if any(permission.domid == domid for permission in node.permissions[1:]):
                 self.tree.nodes[path] = node._replace(permissions=ignoring(node.permissions, domid))
