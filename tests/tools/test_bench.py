@@ -188,6 +188,12 @@ def test_boots_are_compared_pair_by_pair() -> None:
     assert linux_rows.boot_row("linux_boot", [(9.0, 10.0)]).met is False
 
 
+def test_a_process_is_compared_with_its_own_moment() -> None:
+    """A host that is ten times slower during the second pair changes neither share."""
+    samples = [Sample(2.0, 1.0), Sample(20.0, 10.0), Sample(2.0, 1.5)]
+    assert linux_rows.paired(samples, [1.0, 8.0, 0.9]) == (0.5, pytest.approx(0.45))
+
+
 def test_operations_are_shares_of_xen_on_a_machine_as_fast_as_this_one() -> None:
     """QEMU's xorshift takes 3 ns here and 1.5 there: Xen's 4 us would be 8 us here, of which our 2 us are a quarter."""
     native = dict.fromkeys(("xorshift", *OPERATION_ROWS), 3.0)

@@ -27,6 +27,7 @@
 #define PAGE 4096UL
 #define FEW_PAGES 64UL
 #define FAULTED_PAGES 1024UL
+#define LONG_TRIES 3 /* of a compute loop, as in rows.py */
 #define LONGEST 400000000UL /* rounds of a batch, however short they are */
 
 typedef unsigned long ns;
@@ -280,7 +281,7 @@ static void time_loops(char **counts, int given)
     for (int n = 0; n < given && n < (int)(sizeof(loops) / sizeof(loops[0])); n++) {
         unsigned long count = strtoul(counts[n], NULL, 10);
 
-        for (int i = 0; i < 3; i++) {
+        for (int i = 0; i < LONG_TRIES; i++) {
             printf("begin=%s\n", loops[n].name);
             usleep(5000); /* the line is out, and the ticks that were missed meanwhile are over */
             run_timed(loops[n].loop, count / 64 + 1); /* translated, and the TLB filled */
