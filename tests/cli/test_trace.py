@@ -41,7 +41,9 @@ def begun(pvhv: Pvhv, *options: str, name: str = "hello") -> subprocess.Popen[by
     process = pvhv.start("trace", name, *options)
     assert process.stderr is not None
     line = process.stderr.readline()
-    assert line == f"pvhv: tracing {name}\n".encode(), line + process.stderr.read()
+    if line != f"pvhv: tracing {name}\n".encode():
+        process.kill()
+        pytest.fail((line + process.communicate()[1]).decode())
     return process
 
 
