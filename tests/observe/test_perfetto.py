@@ -7,10 +7,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pvhv.cli.trace_file import TraceFile
 from pvhv.observe import counters, decode
-from pvhv.observe.perfetto import Picture, lines
+from pvhv.observe.perfetto import Picture, lines, microseconds
 from pvhv.observe.record import Record
 from pvhv.observe.syscall_names import KERNELS
 from pvhv.observe.trace import Recorder
@@ -62,6 +64,11 @@ def test_it_keeps_the_rules_and_shows_everything() -> None:
     rates = [event for event in events if event["ph"] == "C"]
     exits = sum(event["args"].get("hypercall", 0) for event in rates) // 100  # periods of 10 ms
     assert exits == sum(event.get("cat") == "hypercall" for event in events)
+
+
+@given(st.integers(0, 10**15))  # eleven days
+def test_no_nanosecond_is_lost(ns: int) -> None:
+    assert trace_events.nanoseconds(microseconds(ns)) == ns
 
 
 def test_the_same_run_makes_the_same_bytes() -> None:
