@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pvhv.abi.io.xs_wire import XS_CONTROL
+from pvhv.abi.io.xs_wire import XS_CONTROL, XS_READ, XS_WRITE
 from pvhv.cli.commands import AsJson, command
 from pvhv.cli.output import print_json
-from pvhv.cli.xenstore_access import at_once, below, printable, store, trying
+from pvhv.cli.xenstore_access import answered, at_once, below, printable, store, trying
 from pvhv.cli.xenstore_text import lines, sanitise, unsanitise
 from pvhv.toolstack.errors import UsageError
 
@@ -79,9 +79,9 @@ def xenstore_read(
 
     def work() -> None:
         values.clear()
-        for path in paths:
-            with trying(f"read {printable(path)}"):
-                values.append(held.read(os.fsencode(path)))
+        answers = held.ask_all([(XS_READ, os.fsencode(path) + b"\0") for path in paths])
+        for path, answer in zip(paths, answers, strict=True):
+            values.append(answered(answer, f"read {printable(path)}"))
 
     with store() as held:
         fault = None
@@ -109,13 +109,15 @@ def xenstore_write(
     """Set the values of nodes, which are made where they are missing."""
     if len(pairs) % 2:
         raise UsageError(f"{printable(pairs[-1])} has no value", "say: pvhv xenstore-write PATH VALUE [PATH VALUE ...]")
-    settings = list(zip(pairs[::2], pairs[1::2], strict=True))
+    settings = [
+        (path, os.fsencode(text) if raw else unsanitise(os.fsencode(text)))
+        for path, text in zip(pairs[::2], pairs[1::2], strict=True)
+    ]
 
     def work() -> None:
-        for path, text in settings:
-            value = os.fsencode(text)
-            with trying(f"write {printable(path)}"):
-                held.write(os.fsencode(path), value if raw else unsanitise(value))
+        answers = held.ask_all([(XS_WRITE, os.fsencode(path) + b"\0" + value) for path, value in settings])
+        for (path, _value), answer in zip(settings, answers, strict=True):
+            answered(answer, f"write {printable(path)}")
 
     with store() as held:
         at_once(held, settings, work)

@@ -17,7 +17,7 @@ from pvhv.cli.common import connect
 from pvhv.cli.xenstore_text import Shown
 
 if TYPE_CHECKING:
-    from pvhv.toolstack.xenstore_client import Store
+    from pvhv.toolstack.xenstore_client import Store, StoreFault
 
 
 @contextmanager
@@ -38,6 +38,14 @@ def trying(what: str) -> Iterator[None]:
         yield
     except StoreFault as fault:
         raise StoreFault(fault.name, f"could not {what}") from None
+
+
+def answered(answer: bytes | StoreFault, what: str) -> bytes:
+    """One of many answers. Raises StoreFault, with what was being done."""
+    if isinstance(answer, bytes):
+        return answer
+    with trying(what):
+        raise answer
 
 
 def printable(path: str) -> str:
