@@ -15,11 +15,13 @@ next page-table operation.
 
 An entry may also name a table of its own level, under the rules of pvhv.core.linear.
 
-Not modelled: superpages, which Xen denies PV guests too; the U and G bits Xen adds to kernel entries, because our guest
-kernels run at CPL 1; code that is changed through the one writable mapping its frame had before it was made executable
-(see `made_executable`): of such stores the engine sees the first after a TLB flush, so that mapping has to be closed,
-or flushed, before what was written is run; and bytes that were others for a while, were run so, and are the old ones
-again when they are mapped.
+As in Xen an L1 entry for user code gets the G bit when it is accepted (adjust_guest_l1e), which the guest can see.
+
+Not modelled: superpages, which Xen denies PV guests too; the U bit Xen adds to kernel entries, and to those of upper
+tables, because our guest kernels run at CPL 1; code that is changed through the one writable mapping its frame had
+before it was made executable (see `made_executable`): of such stores the engine sees the first after a TLB flush, so
+that mapping has to be closed, or flushed, before what was written is run; and bytes that were others for a while, were
+run so, and are the old ones again when they are mapped.
 
 Read beside it: xen/arch/x86/mm.c, promote_*_table, demote_*_table, mod_*_entry, get_page_from_*.
 """
@@ -242,10 +244,12 @@ class PageTables:
         owner = self.frames.owner[mfn]
         taken: list[int] = []
         try:
-            for entry in self.words[mfn << 9 : (mfn + 1) << 9].tolist():
+            for slot, entry in enumerate(self.words[mfn << 9 : (mfn + 1) << 9].tolist(), mfn << 9):
                 if entry & PRESENT:
                     self.get_l1_entry(entry, owner, owner)
                     taken.append(entry)
+                    if entry & (USER | GLOBAL) == USER:
+                        self.words[slot] = entry | GLOBAL
         except HypercallError:
             for entry in reversed(taken):
                 self.put_l1_entry(entry, owner)
@@ -383,6 +387,8 @@ class PageTables:
     def _modify_l1(self, slot: int, new: int, preserve_ad: bool, table_owner: int, page_owner: int) -> None:
         old = self.words[slot]
         if new & PRESENT:
+            if new & USER:
+                new |= GLOBAL
             if new & L1_DISALLOW:
                 raise HypercallError(Errno.EINVAL)
             if old & PRESENT and not (old ^ new) & REVALIDATED:
@@ -402,6 +408,8 @@ class PageTables:
         """
         old = self.words[slot]
         if new & PRESENT:
+            if new & USER:
+                new |= GLOBAL
             self.get_l1_entry(new, owner, owner, old)
         self.words[slot] = new
         if old & PRESENT:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from pvhv.abi.xen import HYPERVISOR_mmu_update, HYPERVISOR_mmuext_op
 from pvhv.core.frames import NONE, TYPE_MASK
-from pvhv.core.pagetables import ACCESSED, NX, PRESENT, RW, USER
+from pvhv.core.pagetables import ACCESSED, GLOBAL, NX, PRESENT, RW, USER
 from pvhv.core.scheduler import UNDIVIDED, WORK_SHARE
 from pvhv.core.timeline import SLICE_NS, Turn
 from pvhv.core.vcpu import VCPU
@@ -141,6 +141,11 @@ class Bench(Machine):
 def link(mfn: int, flags: int = LINK) -> int:
     """An entry that names a table of the next lower level."""
     return mfn << 12 | flags
+
+
+def fixed_up(entry: int) -> int:
+    """What an accepted L1 entry reads as: one for user code is global."""
+    return entry | GLOBAL if entry & (PRESENT | USER) == PRESENT | USER else entry
 
 
 def page(mfn: int, flags: int = DATA) -> int:

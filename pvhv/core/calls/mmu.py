@@ -30,7 +30,7 @@ from pvhv.core.dispatch import Continue, hypercall
 from pvhv.core.domain import DOMID_SELF, Domain
 from pvhv.core.errors import GuestFault, HypercallError, Interrupted, Restart
 from pvhv.core.frames import L1, SEG_DESC, TYPE_MASK, VALIDATED, WRITABLE
-from pvhv.core.pagetables import ADDRESS, L1_DISALLOW, NX, PRESENT, REVALIDATED, RW
+from pvhv.core.pagetables import ADDRESS, GLOBAL, L1_DISALLOW, NX, PRESENT, REVALIDATED, RW, USER
 from pvhv.core.vcpu import VCPU
 
 NORMAL, MACHPHYS, PRESERVE_AD, NO_TRANSLATE = range(4)
@@ -154,6 +154,8 @@ def apply(
             slot = address >> 3
             old = words[slot]
             if new & PRESENT:
+                if new & USER:
+                    new |= GLOBAL
                 target = (new & ADDRESS) >> 12
                 if (
                     new & L1_DISALLOW
