@@ -72,6 +72,7 @@ class Activity:
 
     def _runs_again(self, vcpu: VCPU) -> None:
         if vcpu.runnable:
+            vcpu.domain.timeline.woken = True
             vcpu.runstate.enter(RUNNABLE, vcpu.domain.timeline.now())
 
     def yield_now(self, vcpu: VCPU) -> None:
@@ -106,6 +107,7 @@ class Activity:
 
     def _settle(self, domain: Domain) -> None:
         now = domain.timeline.now()
+        domain.timeline.woken = True
         for vcpu in domain.vcpus:
             vcpu.runstate.enter(resting_state(vcpu), now)
 

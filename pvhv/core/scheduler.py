@@ -203,7 +203,7 @@ class Scheduler:
     def _slice(self, timeline: Timeline) -> None:
         """Begin a slice of the vCPU whose turn it is, or go on with one that something outside broke off."""
         turn, began = timeline.turn, timeline.now()
-        if turn is None or not turn.vcpu.runnable:
+        if turn is None or not turn.vcpu.runnable or timeline.gives_way(turn):
             self._close(timeline, began)
             vcpu = timeline.pick()
             if vcpu is None:
@@ -247,8 +247,9 @@ class Scheduler:
     def _run_pcpu(self, timeline: Timeline, turn: Turn) -> None:
         pcpu = timeline.cpu.pcpu
         due = timeline.next_deadline()
-        if due is not None and due < turn.end:
-            turn.end = due
+        turn.until = turn.end if due is None else min(turn.end, due)
+        if timeline.virtual:
+            turn.end = turn.until
         timeline.running = True
         stepping = turn.vcpu.stepping
         if stepping:
@@ -258,12 +259,12 @@ class Scheduler:
                 # The host's clock breaks it off, too, or a guest that exits much would keep others waiting.
                 timeline.begin()
                 try:
-                    pcpu.run_wall(time.monotonic_ns() + HOST_SLICE_NS, max(turn.end - timeline.now(), 1))
+                    pcpu.run_wall(time.monotonic_ns() + HOST_SLICE_NS, max(turn.until - timeline.now(), 1))
                 finally:
                     timeline.end()
             else:
                 assert isinstance(timeline, WallTimeline)
-                pcpu.run_wall(timeline.host_deadline(turn.end), tick=self._tick)
+                pcpu.run_wall(timeline.host_deadline(turn.until), tick=self._tick)
         finally:
             timeline.running = False
             if stepping:
@@ -285,11 +286,11 @@ class Scheduler:
                 if vcpu is not turn.vcpu and (vcpu.runnable or (other.virtual and vcpu.asleep)):
                     return None
         now = timeline.now()
-        turn.end = now + SLICE_NS
+        turn.end = turn.until = now + SLICE_NS
         # Whoever sets a timer meanwhile sees the new end, or we see the timer.
         for due, _, _ in timeline.timers[:1]:
-            turn.end = min(turn.end, due)
-        return timeline.host_deadline(turn.end) if turn.end > now else None
+            turn.until = min(turn.end, due)
+        return timeline.host_deadline(turn.until) if turn.until > now else None
 
     # -- nobody can run ----------------------------------------------------------------------------------------------
     def _idle(self, deadline: float | None) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 RENEW_NS = 500_000_000
 VIRTUAL_KHZ = 1_000_000
+READINGS, CLOSE_NS = 10, 3_000
 NS = 1_000_000_000
 WC_OFFSET = 0xC00  # of wc_version, wc_sec, wc_nsec in struct shared_info; wc_sec_hi follows
 
@@ -56,11 +57,23 @@ class Timekeeper:
                 self._write_secondary(vcpu, known)
             return
         scale = scale_of(self.khz(timeline))
-        tsc, now = self.tsc(timeline), timeline.now()
+        tsc, now = self._together(timeline)
         if known is not None:
             now = max(now, known.at(tsc))
         clock = self._clocks[vcpu] = Clock(tsc, now, scale)
         self._write(vcpu, clock)
+
+    def _together(self, timeline: Timeline) -> tuple[int, int]:
+        """TSC and time of one moment: what the host does between reading the two would be a step of the clock."""
+        best = (1 << 63, 0, 0)
+        for _attempt in range(READINGS):
+            before = timeline.now()
+            tsc = self.tsc(timeline)
+            apart = timeline.now() - before
+            best = min(best, (apart, tsc, before + apart // 2))
+            if apart <= CLOSE_NS:
+                break
+        return best[1:]
 
     def forget(self, vcpu: VCPU) -> None:
         """The vCPU is no more."""

@@ -59,15 +59,18 @@ class Share:
 
 
 class Turn(Share):
-    """A slice under way: whose it is, when it ends, and how much hypervisor work it may still cause."""
+    """A slice under way: whose it is, when it ends, and how much hypervisor work it may still cause.
 
-    __slots__ = ("end", "looks_again", "over", "ran", "start", "vcpu")
+    It is run until `until`: its end, or before that the time when somebody's timer is due.
+    """
+
+    __slots__ = ("end", "looks_again", "over", "ran", "start", "until", "vcpu")
 
     def __init__(self, vcpu: VCPU, start: int, end: int, work_left: int) -> None:
         super().__init__(work_left)
         self.vcpu = vcpu
         self.start = start
-        self.end = end
+        self.end = self.until = end
         self.ran = 0
         self.over = False  # given up before its end
         self.looks_again = True  # whether something of its own doing wants events looked at before it goes on
@@ -89,6 +92,7 @@ class Timeline:
         self.running = False  # the pCPU runs our turn's vCPU
         self.held = 0  # lookers-on who have to catch up first: as long as there are any, nobody runs
         self.level = 0  # the most that a vCPU had when it was picked: those who begin to run begin there
+        self.woken = False  # whether a vCPU began to want to run since one was picked
         self._serial = 0
         self._cancelled = 0
 
@@ -106,7 +110,7 @@ class Timeline:
         timer = Timer(deadline, callback, self)
         self._serial += 1
         heapq.heappush(self.timers, (deadline, self._serial, timer))
-        if self.running and self.turn is not None and deadline < self.turn.end:
+        if self.running and self.turn is not None and deadline < self.turn.until:
             self.cpu.pcpu.stop()  # the run under way would go on beyond it
         return timer
 
@@ -157,6 +161,7 @@ class Timeline:
     # -- vCPUs -------------------------------------------------------------------------------------------------
     def pick(self) -> VCPU | None:
         """The runnable vCPU that had least."""
+        self.woken = False
         chosen = None
         floor = self.level - WAKE_LEAD_NS
         for vcpu in self.vcpus:
@@ -168,6 +173,16 @@ class Timeline:
         if chosen is not None and chosen.had > self.level:
             self.level = chosen.had
         return chosen
+
+    def gives_way(self, turn: Turn) -> bool:
+        """Whether a vCPU that was woken while this turn went on, or one that waits with it, had less by now."""
+        if not self.woken or self.virtual:  # there a turn goes on after what only the host knows of
+            return False
+        self.woken = False
+        running = turn.vcpu
+        had = running.had + turn.ran * DEFAULT_WEIGHT // running.domain.weight
+        floor = self.level - WAKE_LEAD_NS
+        return any(vcpu.runnable and vcpu is not running and max(vcpu.had, floor) < had for vcpu in self.vcpus)
 
     def charge(self, vcpu: VCPU, ran: int) -> None:
         """`vcpu` ran for that many ns."""

@@ -233,6 +233,56 @@ def test_a_guest_alone_on_the_wall_clock_is_not_stopped_by_the_tick(
     assert runs > 2  # with two of them, slices are slices (a busy host makes them long ones)
 
 
+def test_timers_that_wake_nobody_end_no_slice(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each vCPU of a Linux has a tick: were it to end the others' slices, they would have hardly any."""
+    slice_ns = 20 * MILLISECOND
+    for module in (scheduler_module, timeline_module):
+        monkeypatch.setattr(module, "SLICE_NS", slice_ns)
+    wall = lab.hv.wall
+    for _ in range(2):
+        lab.domain(spin(), timeline=wall)
+    picked = fired = 0
+    pick = wall.pick
+
+    def counted() -> Any:
+        nonlocal picked
+        picked += 1
+        return pick()
+
+    def tick() -> None:
+        nonlocal fired
+        fired += 1
+        wall.after(wall.now() + MILLISECOND, tick)
+
+    monkeypatch.setattr(wall, "pick", counted)
+    began = wall.now()
+    tick()
+    assert lab.hv.run_until(lambda: fired >= 100, 60)
+    assert 1 <= picked <= (wall.now() - began) // slice_ns + 2
+
+
+def test_who_is_woken_does_not_wait_for_the_end_of_a_slice(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    slice_ns = 60_000 * MILLISECOND
+    for module in (scheduler_module, timeline_module):
+        monkeypatch.setattr(module, "SLICE_NS", slice_ns)
+    wall = lab.hv.wall
+    code = no_ticks(Code(CODE))
+    again = code.here
+    code.hypercall(HYPERVISOR_sched_op, SCHEDOP_block, 0).jmp(again)
+    (sleeper,) = lab.domain(code, timeline=wall).vcpus
+    assert lab.hv.run_until(lambda: sleeper.blocked, 20)
+    lab.domain(spin(), timeline=wall)
+    woken: list[int] = []
+
+    def wake() -> None:
+        woken.append(wall.now())
+        lab.hv.activity.wake(sleeper)
+
+    wall.after(wall.now() + 50 * MILLISECOND, wake)
+    assert lab.hv.run_until(lambda: bool(woken) and sleeper.blocked, 200)
+    assert wall.now() - woken[0] < slice_ns // 2
+
+
 def test_the_time_of_paused_domains_stands_still(lab: Lab) -> None:
     code = no_ticks(Code(CODE)).hypercall(HYPERVISOR_set_timer_op, 30 * MILLISECOND)
     code.hypercall(HYPERVISOR_sched_op, SCHEDOP_block, 0).jmp(code.here)

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The clock page's two figures belong to one moment, however the host treats who reads them."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from pvhv.core.timekeeping import READINGS, Timekeeper
+from pvhv.machine.ram import Ram
+
+KHZ = 1_000_000  # a tick is a nanosecond
+
+
+class Host:
+    """Time goes on by 100 ns with each look at it, and by `taken_away` where the host runs somebody else meanwhile."""
+
+    virtual = False
+
+    def __init__(self, *taken_away: int) -> None:
+        self.time = 5_000_000_000
+        self.taken_away = list(taken_away)
+        self.cpu: Any = SimpleNamespace(pcpu=SimpleNamespace(read_tsc=self.read_tsc, tsc_khz=KHZ))
+
+    def now(self) -> int:
+        self.time += 100
+        return self.time
+
+    def read_tsc(self) -> int:
+        counter = self.now()
+        self.time += self.taken_away.pop(0) if self.taken_away else 0
+        return counter
+
+
+def error(*taken_away: int) -> int:
+    """How far apart TSC and time are in a clock page that is made then."""
+    host: Any = Host(*taken_away)
+    tsc, now = Timekeeper(Ram(1))._together(host)
+    return abs(now - tsc)
+
+
+def test_an_undisturbed_reading() -> None:
+    assert error() <= 200
+
+
+def test_readings_that_were_interrupted_are_made_again() -> None:
+    assert error(600_000) <= 200
+    assert error(50_000_000, 4_000_000, 700_000) <= 200
+
+
+def test_on_a_host_that_interrupts_all_of_them_the_best_counts() -> None:
+    each = [900_000, 700_000, 10_000, *[800_000] * READINGS]
+    assert error(*each) <= 10_200
