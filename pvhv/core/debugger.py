@@ -132,9 +132,10 @@ class Debugger:
         self._end_steps()
         self._shared.leave(self)
         self.domain.debugger = None
-        if self.stopped:
-            self.stopped = False
-            self.domain.hypervisor.unpause(self.domain)
+        if not self.stopped:
+            self.domain.hypervisor.pause(self.domain)  # vCPUs that were held come to rest, and go on, like the others
+        self.stopped = False
+        self.domain.hypervisor.unpause(self.domain)
 
     # -- running and resting -----------------------------------------------------------------------------------
     def resume(self, running: Iterable[VCPU], stepping: VCPU | None = None, within: range = range(0)) -> None:

@@ -10,6 +10,9 @@ the kernel, and a repeated string instruction takes one for each iteration.
 To stop in mid-block, translations must look for a stop there, and then nobody but the pacer may ask for one
 (see pcpu.py): `allow` switches that on for all guests of the pCPU, which run slower by a third, and off again.
 
+Not modelled: the count of a repeated string instruction that is stepped to its end, which is one less than otherwise
+(the engine finds without another try that it is done).
+
 It does not know which vCPU runs, nor whose breakpoint it is. Read beside it: pacer.c (break_here, due);
 i386_tr_translate_insn in the engine's translate.c.
 """

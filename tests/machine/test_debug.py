@@ -10,9 +10,10 @@ from collections.abc import Iterator
 import pytest
 
 from pvhv.machine import cpustate as cs
+from pvhv.machine import pacer
 from pvhv.machine.cpustate import RAX, RCX, RDI, RIP, RSP
-from pvhv.machine.paging import PTE_PRESENT, PTE_RW
-from tests.machine.lab import CODE, DATA, HOLE, KINDS, STACK, Lab, count_each_instruction
+from pvhv.machine.paging import PTE_PRESENT, PTE_RW, PTE_USER
+from tests.machine.lab import CODE, DATA, HOLE, KINDS, STACK, USER_CODE, Lab, count_each_instruction
 
 # mov ecx, 5; 1: inc rax; nop; inc rax; dec ecx; jnz 1b; syscall
 LOOP = "b905000000 48ffc0 90 48ffc0 ffc9 75f5 0f05"
@@ -27,7 +28,7 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     made.close()
 
 
-def steps(lab: Lab, at: int, count: int) -> list[int]:
+def steps(lab: Lab, at: int, count: int, cpl: int = 1) -> list[int]:
     """Where RIP is after each of so many steps."""
     seen: list[int] = []
     debug = lab.pcpu.debug
@@ -42,7 +43,7 @@ def steps(lab: Lab, at: int, count: int) -> list[int]:
 
     lab.pcpu.on_break = stepped
     lab.state[RIP] = at
-    lab.pcpu.set_cpl(1)
+    lab.pcpu.set_cpl(cpl)
     debug.step()
     lab.pcpu.run()
     assert not lab.state[cs.HFLAGS] & cs.HF_INHIBIT_IRQ
@@ -154,9 +155,9 @@ def test_breakpoints_come_and_go(lab: Lab) -> None:
     lab.run()  # translated before
     hooks = [pcpu.debug.add(TOP + 3), pcpu.debug.add(TOP)]
     pcpu.forget_code(CODE >> 12)
-    for cpl in (1, 1):
+    for _ in range(2):
         lab.state[RAX] = 0
-        lab.run(cpl=cpl)
+        lab.run()
         assert seen == [pair for n in range(5) for pair in ((0, 2 * n), (3, 2 * n + 1))]
         seen.clear()
     pcpu.debug.remove(hooks[0])
@@ -169,6 +170,19 @@ def test_breakpoints_come_and_go(lab: Lab) -> None:
     pcpu.forget_code(CODE >> 12)
     lab.run()
     assert seen == []
+
+
+def test_whoever_executes_it(lab: Lab) -> None:
+    """Kernels and users meet the same breakpoint, and are stepped alike."""
+    met: list[int] = []
+    lab.put("48ffc0 90 0f05", USER_CODE)
+    lab.map(USER_CODE, PTE_PRESENT | PTE_USER)
+    lab.pcpu.debug.add(USER_CODE + 3)
+    lab.pcpu.on_break = lambda: (met.append(lab.state[cs.HFLAGS] & 3), lab.pcpu.pass_once())
+    for cpl in (3, 1, 3):
+        lab.run(USER_CODE, cpl)
+    assert met == [3, 1, 3]
+    assert steps(lab, USER_CODE, 2, cpl=3) == [USER_CODE + 3, USER_CODE + 4]
 
 
 def test_a_breakpoint_may_be_removed_whose_page_is_gone(lab: Lab) -> None:
@@ -232,6 +246,18 @@ def test_stops_from_other_threads_break_no_instruction(lab: Lab) -> None:
             ended.set()
             thread.join()
         assert lab.ram.words[DATA >> 3] == 1_000_000
+
+
+def test_blocks_are_eased_again(lab: Lab) -> None:
+    """Where they were (pacer_ease in pacer.c): not while stops in mid-block are allowed, but afterwards."""
+    words = lab.pcpu._words
+    could = words[pacer.EASED] > 0
+    for allowed in (True, False):
+        lab.pcpu.debug.allow(allowed)
+        before = words[pacer.EASED]
+        lab.put(LOOP)
+        lab.run()
+        assert (words[pacer.EASED] > before) == (could and not allowed)
 
 
 def test_full_speed_comes_back(lab: Lab) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pvhv.core.debugger import Debugger
+from pvhv.machine.cpustate import RAX
 from pvhv.machine.paging import PTE_PRESENT, walk
 from pvhv.observe.gdb.packets import Reader, packet
 from pvhv.observe.gdb.registers import NUMBERS
@@ -26,14 +27,16 @@ POWEROFF = bytes.fromhex("b81d000000 bf02000000 488d3502000000 0f05 00000000")  
 
 
 class Lab:
-    """The domain, debugged. `clock` as a domain file has it."""
+    """The domain, debugged. `clock` and `vcpus` as a domain file has them; `kernel` is another than that of `code`."""
 
-    def __init__(self, directory: Path, code: bytes = LOOPING, clock: str = "virtual") -> None:
-        kernel = directory / "kernel"
-        kernel.write_bytes(Recipe(code=code).build())
-        self.machine = Machine(16)
+    def __init__(
+        self, directory: Path, code: bytes = LOOPING, clock: str = "virtual", kernel: str = "", vcpus: int = 1
+    ) -> None:
+        made = directory / "kernel"
+        made.write_bytes(Recipe(code=code).build())
+        self.machine = Machine(32)
         self.hypervisor = self.machine.hypervisor
-        self.guest = self.machine.create(kernel, memory=8, clock=clock)
+        self.guest = self.machine.create(kernel or made, memory=16, clock=clock, vcpus=vcpus)
         self.domain = self.guest.domain
         self.vcpu = self.domain.vcpus[0]
         self.attach()
@@ -69,6 +72,11 @@ class Lab:
     def run(self, seconds: float = 0.05) -> None:
         """Let the machine run for some of the host's time."""
         self.hypervisor.run_until(lambda: False, seconds)
+
+    def goes_on(self) -> None:
+        """The guest loops: RAX counts."""
+        before = self.vcpu.state[RAX]
+        assert self.hypervisor.run_until(lambda: self.vcpu.state[RAX] > before, 20)
 
     def register(self, name: str) -> int:
         return int.from_bytes(bytes.fromhex(self.ask(f"p{NUMBERS[name]:x}")), "little")
