@@ -23,7 +23,7 @@ from pvhv.cli.commands import AsJson, command
 from pvhv.cli.output import print_json
 from pvhv.cli.xenstore_access import answered, at_once, below, printable, store, trying
 from pvhv.cli.xenstore_text import lines, sanitise, unsanitise
-from pvhv.toolstack.errors import UsageError
+from pvhv.toolstack.errors import UsageError, no_domain
 
 if TYPE_CHECKING:
     from pvhv.toolstack.xenstore_client import Store
@@ -270,6 +270,8 @@ def xenstore_control(
         try:
             answer = held.ask(XS_CONTROL, *map(os.fsencode, words))
         except StoreFault as fault:
+            if fault.name == "ENOENT":  # all that can be missing is a domain
+                raise no_domain(words[-1]) from None
             if fault.name != "EINVAL":
                 raise StoreFault(fault.name, f"could not do {printable(' '.join(words))}") from None
             known = held.ask(XS_CONTROL, b"help").rstrip(b"\0").decode().replace("\t", " ")

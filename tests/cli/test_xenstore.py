@@ -13,6 +13,28 @@ from pvhv.cli.xenstore_text import Shown, lines, sanitise, unsanitise
 from tests.cli.conftest import Pvhv
 from tests.toolstack.recipes import SPIN
 
+BAD_INPUT: list[tuple[list[str], str, int]] = [
+    (["xenstore-write", "/test/a"], "/test/a has no value", 2),
+    (["xenstore-write", "/test/a", "1", "/test//b", "2"], "could not write /test//b", 1),
+    (["xenstore-write", "/test/" + "x" * 3000, "1"], "(EINVAL)", 1),
+    (["xenstore-write", "/test/a", "x" * 5000], "too long for a message (E2BIG)", 1),
+    (["xenstore-read", "/test/a\nb"], "could not read '/test/a\\nb'", 1),
+    (["xenstore-read", ""], "could not read ''", 1),
+    (["xenstore-read"], "Missing argument 'PATH...'", 2),
+    (["xenstore-list", "/test/none"], "could not list /test/none: there is no such node (ENOENT)", 1),
+    (["xenstore-ls", "/test/none"], "could not list /test/none: there is no such node (ENOENT)", 1),
+    (["xenstore-rm", "/test/none/none"], "could not remove /test/none/none: there is no such node", 1),
+    (["xenstore-rm", "/"], "could not remove /", 1),
+    (["xenstore-chmod", "/test", "x1"], "x1 is no permission", 2),
+    (["xenstore-chmod", "/test", "r"], "r is no permission", 2),
+    (["xenstore-chmod", "-u", "domid", "r0"], "domid has nothing above it", 2),
+    (["xenstore-chmod", "/test", "n4711"], "could not set the permissions of /test", 1),
+    (["xenstore-control", "fly", "high"], "the store does not know fly high", 2),
+    (["xenstore-control", "quota", "4711"], "there is no domain 4711", 1),
+    (["xenstore-watch", "/test//"], "could not watch /test//", 1),
+    (["xenstore-watch", "-n", "x", "/test"], "'--number'", 2),
+]
+
 
 @pytest.fixture(autouse=True)
 def nothing_left(shared: Pvhv) -> Iterator[None]:
@@ -178,32 +200,9 @@ def test_what_was_read_before_an_error_is_shown(shared: Pvhv) -> None:
     assert done.stderr.startswith("pvhv: could not read /test/none: there is no such node (ENOENT)\n")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words", "status"),
-    [
-        (["xenstore-write", "/test/a"], "/test/a has no value", 2),
-        (["xenstore-write", "/test/a", "1", "/test//b", "2"], "could not write /test//b", 1),
-        (["xenstore-write", "/test/" + "x" * 3000, "1"], "(EINVAL)", 1),
-        (["xenstore-write", "/test/a", "x" * 5000], "too long for a message (E2BIG)", 1),
-        (["xenstore-read", "/test/a\nb"], "could not read '/test/a\\nb'", 1),
-        (["xenstore-read", ""], "could not read ''", 1),
-        (["xenstore-read"], "Missing argument 'PATH...'", 2),
-        (["xenstore-list", "/test/none"], "could not list /test/none: there is no such node (ENOENT)", 1),
-        (["xenstore-ls", "/test/none"], "could not list /test/none: there is no such node (ENOENT)", 1),
-        (["xenstore-rm", "/test/none/none"], "could not remove /test/none/none: there is no such node", 1),
-        (["xenstore-rm", "/"], "could not remove /", 1),
-        (["xenstore-chmod", "/test", "x1"], "x1 is no permission", 2),
-        (["xenstore-chmod", "/test", "r"], "r is no permission", 2),
-        (["xenstore-chmod", "-u", "domid", "r0"], "domid has nothing above it", 2),
-        (["xenstore-chmod", "/test", "n4711"], "could not set the permissions of /test", 1),
-        (["xenstore-control", "fly", "high"], "the store does not know fly high", 2),
-        (["xenstore-control", "quota", "4711"], "could not do quota 4711: there is no such node (ENOENT)", 1),
-        (["xenstore-watch", "/test//"], "could not watch /test//", 1),
-        (["xenstore-watch", "-n", "x", "/test"], "'--number'", 2),
-    ],
-)
-def test_bad_input_is_a_sentence(shared: Pvhv, arguments: list[str], words: str, status: int) -> None:
-    assert words in shared.fails(*arguments, status=status)
+def test_bad_input_is_a_sentence(shared: Pvhv) -> None:
+    for arguments, words, status in BAD_INPUT:
+        assert words in shared.fails(*arguments, status=status), arguments
     assert shared.ok("xenstore-list", "/test") == ""  # all or nothing
 
 

@@ -8,8 +8,8 @@ way to it. Domain 0 is counted, but never refused.
 Which error is whose: nodes, size, permissions and transactions ENOSPC; watches E2BIG; memory ENOMEM, and EIO where
 a node would be written. A domain over its memory is not listened to until others read or remove what is its.
 
-Not modelled: the limit on the rate of writes, which is in real time, and that an event keeps the request which
-caused it outstanding until it is read or twenty seconds old.
+Not modelled: the limit on the rate of writes, and that an event keeps the request which caused it outstanding until it
+is read or twenty seconds old. Both go by real time, of which a guest on a virtual clock may notice nothing.
 
 Read beside it: hard_quotas in tools/xenstore/xenstored_control.c, domain_chk_quota in xenstored_domain.c.
 """
