@@ -20,12 +20,13 @@ from pvhv.core.descriptors import FIRST_RESERVED_GDT_ENTRY, GDT_LIMIT, RESERVED,
 from pvhv.core.errors import GuestFault
 from pvhv.core.guestmem import GuestMemory
 from pvhv.core.vcpu import VCPU
-from pvhv.machine.cpustate import BASE, CS, GDT, GS, GS_BASE, HF_CS32, HF_CS64, HFLAGS, SS
+from pvhv.machine.cpustate import BASE, CR3, CS, GDT, GS, GS_BASE, HF_CS32, HF_CS64, HFLAGS, SS
 from pvhv.machine.pcpu import PCPU
 from pvhv.machine.ram import Ram
 
 if TYPE_CHECKING:
     from pvhv.core.debugger import Breakpoints
+    from pvhv.core.pagetables import PageTables
     from pvhv.core.traps import Traps
 
 KERNEL_CPL = 1
@@ -51,13 +52,17 @@ class Cpu:
         self.loaded: VCPU | None = None  # whose context the engine holds
         self.traps: Traps
         self.breakpoints: Breakpoints | None = None  # once a debugger wanted some
+        self.pagetables: PageTables | None = None  # whose `stale` a flush of this pCPU answers, if it is the only one
         self._agreeing: dict[tuple[int, int], bool] = {}
+        self._following: dict[tuple[int, int], bool] = {}
         self.l4_generation = 0
         self._root = 0
 
     # -- page tables -------------------------------------------------------------------------------------------
     def flush(self) -> None:
         """Flush the guest's TLB: the software's now, the hardware's before guest code runs again."""
+        if self.pagetables is not None:
+            self.pagetables.stale = False
         self.memory.clear()
         self.pcpu.flush_on_entry()
 
@@ -69,25 +74,53 @@ class Cpu:
     def l4_changed(self) -> None:
         """Some L4 entry changed: what tables_agree knew may no longer hold."""
         self._agreeing.clear()
+        self._following.clear()
         self.l4_generation += 1
 
     def tables_agree(self, kernel: int, user: int) -> bool:
         """Whether the lower halves of two L4s map the same."""
         known = self._agreeing.get((kernel, user))
         if known is None:
-            ours = self.words[kernel << 9 : (kernel << 9) + 256]
-            theirs = self.words[user << 9 : (user << 9) + 256]
-            known = ours.tobytes() == theirs.tobytes() or all(
-                (a ^ b) & NOT_ACCESSED_OR_DIRTY == 0 for a, b in zip(ours.tolist(), theirs.tolist(), strict=True)
-            )
+            known = self._same(kernel << 9, user << 9)
             if len(self._agreeing) > 1000:
                 self._agreeing.clear()
             self._agreeing[kernel, user] = known
         return known
 
+    def _same(self, one: int, other: int) -> bool:
+        """Whether the 256 entries of L4s at two words' indices map the same."""
+        ours, theirs = self.words[one : one + 256], self.words[other : other + 256]
+        return ours.tobytes() == theirs.tobytes() or all(
+            (a ^ b) & NOT_ACCESSED_OR_DIRTY == 0 for a, b in zip(ours.tolist(), theirs.tolist(), strict=True)
+        )
+
     def load_tables(self, vcpu: VCPU) -> None:
-        """Put the engine on the page tables of `vcpu`'s present mode; flushes."""
-        self.pcpu.load_cr3(self._choose_tables(vcpu))
+        """Put the engine on the page tables of `vcpu`'s present mode.
+
+        That is a flush, as it is on real hardware, but where it could make no difference: the TLB knows nothing that
+        was changed, and all that the old tables map, the new ones map as well. (So do a kernel's own and those of a
+        process; a Linux that boots goes there and back for each of 8000 instructions it changes.)
+        """
+        before, root = self._root, self._choose_tables(vcpu)
+        if self.pagetables is not None:
+            if not self.pagetables.stale and self.follows(root >> 12, before):
+                self.state[CR3] = root
+                return
+            self.pagetables.stale = False
+        self.pcpu.load_cr3(root)
+
+    def follows(self, new: int, old: int) -> bool:
+        """Whether L4 `new` maps all that `old` does (0 for none)."""
+        if not old or new == old:
+            return bool(old)
+        known = self._following.get((new, old))
+        if known is None:
+            if len(self._following) > 1000:
+                self._following.clear()
+            low = old << 9
+            known = not any(self.words[low : low + 256].tobytes()) and self._same((new << 9) + 256, low + 256)
+            self._following[new, old] = known
+        return known
 
     def _choose_tables(self, vcpu: VCPU) -> int:
         """Where the page tables of `vcpu`'s present mode are, on which the engine is going to be."""

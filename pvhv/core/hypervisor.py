@@ -117,6 +117,8 @@ class Hypervisor:
             cpu.memory.code, cpu.memory.host_wrote = self.frames.code, self.host_wrote
             exits = self._exits[virtual] = Exits(self, cpu)
             exits.install()
+            for each in self._cpus.values():
+                each.pagetables = self.pagetables if len(self._cpus) == 1 else None
         return cpu
 
     @property
@@ -322,8 +324,8 @@ class Hypervisor:
             cpu.load_tables(vcpu)
             return
         tables.get_root(mfn, vcpu.domain.domid)
-        if vcpu.ldt_ents:
-            self.descriptors.destroy_ldt(vcpu)
+        if vcpu.ldt_ents and self.descriptors.destroy_ldt(vcpu):
+            tables.stale = True
         vcpu.guest_table = mfn
         cpu.load_tables(vcpu)
         if old:

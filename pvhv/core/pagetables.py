@@ -103,7 +103,7 @@ class PageTables:
         self.flush_before_reuse: Callable[[], None] = lambda: None
         self.forget_code: Callable[[int], None] = lambda mfn: None
         self.watch_code: Callable[[int, bool], None] = lambda mfn, wanted: None
-        self.stale = False  # entries were removed since the last flush: TLBs may still know them
+        self.stale = False  # entries were removed or changed since the last flush: TLBs may still know them
         self.l4_changed: Callable[[], None] = lambda: None
         self.domain_freed_frames: Callable[[int, int, int], None] = lambda domid, mfn, count: None
         self.descriptors_acceptable: Callable[[int], bool] = lambda mfn: False
@@ -394,6 +394,7 @@ class PageTables:
             if old & PRESENT and not (old ^ new) & REVALIDATED:
                 if (old & ~new) & NX:
                     self.made_executable((new & ADDRESS) >> 12, new, 0)
+                self.stale = True
                 self.words[slot] = new | old & (ACCESSED | DIRTY) if preserve_ad else new
                 return
             self.get_l1_entry(new, table_owner, page_owner, old)

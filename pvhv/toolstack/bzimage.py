@@ -122,17 +122,14 @@ def is_bzimage(data: bytes) -> bool:
 def unpack(data: bytes, path: Path, say: Say | None = None) -> bytes:
     """The ELF in the bzImage `data`, which came from `path`; from the cache if it was there before."""
     packed = _payload(data, path)
-    key = hashlib.sha256(packed).hexdigest()
     cache = _cache()
-    if cache is not None and (found := cache.find(KEEP_PACKED_AS, key)) is not None:
+    if (kept := _kept(packed, cache)) is not None:
         with contextlib.suppress(OSError):
-            kept = found.read_bytes()
-            if len(kept) & 0xFFFF_FFFF == _unpacked_size(packed):
-                return kept
+            return kept.read_bytes()
     elf = _unpacked(packed, path, say)
     if cache is not None:
         with contextlib.suppress(OSError):  # a full disk: the next one unpacks it again
-            cache.keep(KEEP_PACKED_AS, key, elf)
+            cache.keep(KEEP_PACKED_AS, _key(packed), elf)
     return elf
 
 
@@ -148,7 +145,21 @@ def unpack_ahead(path: Path, say: Say) -> None:
         data = read_plain(path, LARGEST)
     except (OSError, TooLarge):
         return
-    unpack(data, path, say)
+    if _kept(_payload(data, path), _cache()) is None:
+        unpack(data, path, say)
+
+
+def _key(packed: bytes) -> str:
+    return hashlib.sha256(packed).hexdigest()
+
+
+def _kept(packed: bytes, cache: Cache | None) -> Path | None:
+    """What `packed` unpacked to before, if that is all there."""
+    found = None if cache is None else cache.find(KEEP_PACKED_AS, _key(packed))
+    with contextlib.suppress(OSError):
+        if found is not None and found.stat().st_size & 0xFFFF_FFFF == _unpacked_size(packed):
+            return found
+    return None
 
 
 def _cache() -> Cache | None:

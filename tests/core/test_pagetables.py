@@ -490,6 +490,38 @@ def test_new_baseptr(b: Bench) -> None:
     assert b.vcpu.guest_table == root
 
 
+def test_new_baseptr_flushes_unless_nothing_was_changed(b: Bench) -> None:
+    flushed: list[int] = []
+    b.cpu.pcpu.load_cr3 = flushed.append
+
+    def flushes() -> int:
+        flushed.clear()
+        assert b.ext(NEW_BASEPTR, b.l4) == 0
+        return len(flushed)
+
+    value = page(b.spare[0], DATA)
+    b.cpu.flush()
+    assert not flushes()
+    assert b.update(b.l1, FREE_SLOT, value) == 0
+    assert not flushes()  # nobody can know what was not there
+    for other in (value | RW, value, value ^ NX, value, value ^ ACCESSED, 0):
+        assert b.update(b.l1, FREE_SLOT, other) == 0
+        assert flushes() and not flushes()
+
+
+def test_new_tables_that_map_all_the_old_ones_do_need_no_flush(b: Bench) -> None:
+    l3, follows = b.table(), b.cpu.follows
+    kernel, process, another = b.table({300: link(l3)}), b.table({300: link(l3), 5: link(b.table())}), b.table()
+    for root in (kernel, process, another):
+        assert b.ext(PIN_L4, root) == 0
+    assert follows(kernel, kernel) and follows(process, kernel)
+    assert not follows(kernel, process) and not follows(another, kernel) and not follows(kernel, 0)
+    assert b.update(kernel, 301, link(l3)) == 0
+    assert not follows(process, kernel)
+    assert b.update(process, 301, link(l3) ^ ACCESSED) == 0
+    assert follows(process, kernel)
+
+
 def test_new_user_baseptr(b: Bench) -> None:
     root = b.table()
     assert b.ext(NEW_USER_BASEPTR, root) == 0
