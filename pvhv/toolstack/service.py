@@ -301,6 +301,8 @@ class Service:
     ) -> dict[str, Any]:
         """Follow what a domain does, until it ends; with `count`, sum it up."""
         loop = asyncio.get_running_loop()
+        looked_at = await self.post(lambda: self.host.find(domain))
+        await asyncio.to_thread(lambda: looked_at.symbols)  # for a second, perhaps; guests go on meanwhile
 
         def begin() -> Tracing:
             guest = self.host.find(domain)

@@ -18,11 +18,14 @@ from elftools.elf.elffile import ELFFile
 from pvhv.build.cache import Cache, cache_directory
 from pvhv.observe import orc, symbol_file
 from pvhv.observe.kallsyms import kallsyms
-from pvhv.observe.symbols import Symbols
+from pvhv.observe.symbols import Symbol, Symbols
 from pvhv.toolstack import elf
 
 KEEP_AS = "symbols"
+KERNELS = 4  # whose names are at hand once they were read, which takes a second
 FORM = b"2"  # changes when what is written changes
+
+_read: dict[str, Symbols] = {}
 
 
 def names(kernel: elf.Kernel) -> Symbols:
@@ -34,12 +37,12 @@ def names(kernel: elf.Kernel) -> Symbols:
         return own
     try:
         image: bytes = kernel.elf.stream.getvalue()
-        cache = _cache()
-        kept = None if cache is None else cache.find(KEEP_AS, _key(image))
-        if kept is None:
-            return Symbols(kallsyms(image))
-        with kept.open("rb") as file:
-            return Symbols(elf.symbols_in(ELFFile(file)))
+        key = _key(image)
+        if key not in _read:
+            if len(_read) >= KERNELS:
+                _read.clear()
+            _read[key] = Symbols(_names(image, key))
+        return _read[key]
     except (*elf.DAMAGE, OSError):
         return Symbols()  # somebody wrote into our cache
 
@@ -63,6 +66,15 @@ def for_debugger(kernel: elf.Kernel) -> Path | None:
         return cache.keep(KEEP_AS, key, content)
     except (*elf.DAMAGE, OSError):
         return None  # no names, or (a full disk) no place for them
+
+
+def _names(image: bytes, key: str) -> list[Symbol]:
+    cache = _cache()
+    kept = None if cache is None else cache.find(KEEP_AS, key)
+    if kept is None:
+        return kallsyms(image)
+    with kept.open("rb") as file:
+        return list(elf.symbols_in(ELFFile(file)))
 
 
 def _cache() -> Cache | None:

@@ -30,10 +30,13 @@ def test_its_names_are_read_once_and_kept(linux: Linux, monkeypatch: pytest.Monk
     assert min(starts) in first.addresses
     kept = symbol_files.for_debugger(kernel)
     assert kept is not None and tmp_path in kept.parents
+    assert symbol_files.names(kernel) is first
+    symbol_files._read.clear()
     again = symbol_files.names(kernel)
     assert again.by_name == first.by_name and again.table == first.table
     file = ELFFile(io.BytesIO(kept.read_bytes()))
     assert file.get_section_by_name(".text")["sh_addr"] == min(starts)
+    symbol_files._read.clear()
     kept.write_bytes(b"\x7fELF, and nothing of the kind")
     assert len(symbol_files.names(kernel)) == 0  # and no exception
 
