@@ -18,7 +18,7 @@ from pvhv.abi.spec import Arg, Command, Commands, Hypercall
 _ENTRY = {
     Errno.EINVAL: "the address is not in a page table of the right owner; the entry has bits a guest may "
                   "not set, is in one of the hypervisor's L4 slots, or refers to a page that is not, and "
-                  "cannot become, a table of the next level",
+                  "cannot become, a table of the next level (nor, for an entry that is read-only, one of the same)",
     Errno.EBUSY: "an L1 entry maps a frame that is another domain's, or writably one that is in use as a "
                  "page table or descriptor table",
     Errno.EPERM: "the foreign domain is not the caller's to control, or an L1 entry maps a frame that is no "

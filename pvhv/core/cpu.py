@@ -9,6 +9,9 @@ CPL 1, so as long as the user L4 maps in its lower half just what the kernel's m
 kernel's table in user mode and a system call costs no TLB flush. `tables_agree` decides that, and forgets its
 decisions whenever any L4 entry changes.
 
+Not modelled: a kernel that gives pages of the upper half, which only its own L4 has, the U bit at all levels (as none
+needs to). Its user code can reach them while the lower halves agree; in Xen it then runs on an L4 without them.
+
 Read beside it: toggle_guest_mode in xen/arch/x86/pv/domain.c, context_switch in xen/arch/x86/domain.c.
 """
 
