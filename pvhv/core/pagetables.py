@@ -28,7 +28,7 @@ Read beside it: xen/arch/x86/mm.c, promote_*_table, demote_*_table, mod_*_entry,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import compress
 
 from pvhv.abi.errno import Errno
@@ -126,11 +126,7 @@ class PageTables:
         """Drop everything a validated (or half-done) table holds."""
         level = self.frames.types[mfn] & TYPE_MASK
         if level == L1:
-            owner = self.frames.owner[mfn]
-            present = [entry for entry in self.words[mfn << 9 : (mfn + 1) << 9].tolist() if entry & PRESENT]
-            for entry in present:
-                self.put_l1_entry(entry, owner)
-            self.must_yield(LOOK_COST + len(present))
+            self._demote_l1(mfn)
         elif level != SEG_DESC:
             self._demote(mfn, level, preemptible)
 
@@ -241,21 +237,60 @@ class PageTables:
             self.watch_code(mfn, others > 0)
 
     def _promote_l1(self, mfn: int) -> None:
-        owner = self.frames.owner[mfn]
+        frames, words = self.frames, self.words
+        owner, owners, limit = frames.owner[mfn], frames.owner, frames.count
+        refs, types, type_counts, code = frames.refs, frames.types, frames.type_counts, frames.code
         taken: list[int] = []
         try:
-            for slot, entry in enumerate(self.words[mfn << 9 : (mfn + 1) << 9].tolist(), mfn << 9):
-                if entry & PRESENT:
+            for slot in self._filled(mfn):
+                entry = words[slot]
+                if not entry & PRESENT:
+                    continue
+                target = (entry & ADDRESS) >> 12
+                if (
+                    entry < NX
+                    or entry & L1_DISALLOW
+                    or target >= limit
+                    or owners[target] != owner
+                    or (entry & RW and (types[target] != WRITABLE | VALIDATED or code[target]))
+                ):
                     self.get_l1_entry(entry, owner, owner)
-                    taken.append(entry)
-                    if entry & (USER | GLOBAL) == USER:
-                        self.words[slot] = entry | GLOBAL
+                else:  # the same, for what most entries are
+                    if entry & RW:
+                        type_counts[target] += 1
+                    refs[target] += 1
+                taken.append(entry)
+                if entry & (USER | GLOBAL) == USER:
+                    words[slot] = entry | GLOBAL
         except HypercallError:
             for entry in reversed(taken):
                 self.put_l1_entry(entry, owner)
             raise
         finally:
             self.must_yield(LOOK_COST + len(taken))
+
+    def _filled(self, table: int) -> Iterable[int]:
+        """Where in `words` a table has something: few places, as a rule."""
+        start, end = table << 9, (table + 1) << 9
+        return compress(range(start, end), self.words[start:end].tolist())
+
+    def _demote_l1(self, mfn: int) -> None:
+        frames = self.frames
+        owner, limit, refs, type_counts = frames.owner[mfn], frames.count, frames.refs, frames.type_counts
+        dropped = 0
+        for entry in filter(None, self.words[mfn << 9 : (mfn + 1) << 9].tolist()):
+            if not entry & PRESENT:
+                continue
+            dropped += 1
+            target = (entry & ADDRESS) >> 12
+            if target >= limit or refs[target] == 1:
+                self.put_l1_entry(entry, owner)
+                continue
+            self.stale = True
+            if entry & RW:
+                type_counts[target] -= 1
+            refs[target] -= 1
+        self.must_yield(LOOK_COST + dropped)
 
     # -- L2, L3, L4 ------------------------------------------------------------------------------------------------
     def get_upper_entry(
