@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from pvhv.testing import boot
+
 MOST_MEMORY = 64 << 20
 MOST_TIME_S = 1.0
 
@@ -38,3 +40,9 @@ def test_four_gibibytes() -> None:
     small, large = build(256), build(4096)
     assert large[0] - small[0] < MOST_MEMORY, (small, large)
     assert large[1] - small[1] < MOST_TIME_S, (small, large)
+
+
+@pytest.mark.parametrize("mebibytes", [4, 64, 4096])
+def test_a_small_kernel_in_any_memory(mebibytes: int) -> None:
+    done = boot("guest-pv", memory=mebibytes, stdin="free\nexit\n", timeout=120)
+    assert done.exit_status == 0 and f"{mebibytes} MiB of memory" in done.output
