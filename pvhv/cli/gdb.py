@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 HERE = "127.0.0.1"
 PIECE = 4096
+PATIENCE_S = 2.0
 ENDINGS = {"poweroff": "has powered off", "reboot": "reboots", "crash": "has crashed", "destroyed": "was destroyed"}
 
 
@@ -50,16 +51,28 @@ def gdb(
     if client is None:
         raise no_domain(domain)
     with client:
-        facts = client.call("gdb_facts", domain=domain)
         if stdio:
             _session(client, domain, lambda: os.read(0, PIECE), lambda data: _write(1, data))
             return
+        facts = _facts(client, domain)
         with _listen(port) as listening:
             _invite(listening.getsockname()[1], facts)
             connection, _ = listening.accept()
         with connection:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             _session(client, domain, lambda: connection.recv(PIECE), connection.sendall)
+
+
+def _facts(client: Client, domain: str) -> dict[str, Any]:
+    """What there is to know before, with a word to whoever has to wait for it."""
+    patience = threading.Timer(PATIENCE_S, say, ["reading the kernel's symbols (once; then they are kept)"])
+    patience.daemon = True
+    patience.start()
+    try:
+        facts: dict[str, Any] = client.call("gdb_facts", domain=domain)
+        return facts
+    finally:
+        patience.cancel()
 
 
 def _listen(port: int | None) -> socket.socket:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -27,8 +28,11 @@ ROW_BYTES = 6
 BANNER = re.compile(rb"Linux version (\d+)\.(\d+)")
 RENUMBERED = (6, 4)  # the first Linux with UNDEFINED and END_OF_STACK among the types
 
-# enum orc: registers, and types of rows (those of Linux 6.4 and later).
+# Registers (those of Linux before 7.0), and types of rows (those of Linux 6.4 and later).
 UNDEFINED, PREV_SP, DX, DI, BP, SP, R10, R13, BP_INDIRECT, SP_INDIRECT = range(10)
+UNKNOWN = 15
+NUMBERS = list(range(16))
+LATER_NUMBERS = [UNDEFINED, DX, DI, SP, BP, UNKNOWN, R10, R13, PREV_SP, SP_INDIRECT, BP_INDIRECT, *[UNKNOWN] * 5]
 TYPE_UNDEFINED, TYPE_END, TYPE_CALL, TYPE_REGS, TYPE_REGS_PARTIAL = range(5)
 OLD_TYPES = {0: TYPE_CALL, 1: TYPE_REGS, 2: TYPE_REGS_PARTIAL}
 REGISTERS = {DX: 1, DI: 5, BP: 6, SP: 7, R10: 10, R13: 13}  # DWARF's numbers
@@ -61,13 +65,14 @@ def debug_frame(places: bytes, at: int, rows: bytes, linux: tuple[int, int]) -> 
     """.debug_frame from .orc_unwind_ip (which lies at the address `at`) and .orc_unwind."""
     count = min(len(places) // 4, len(rows) // ROW_BYTES)
     distances = struct.unpack_from(f"<{count}i", places)
+    numbers = _numbers(rows)
     known: dict[bytes, Rules] = {}
     table: list[tuple[int, Rules]] = []
     for n, distance in enumerate(distances):
         row = rows[n * ROW_BYTES : n * ROW_BYTES + ROW_BYTES]
         rules = known.get(row)
         if rules is None:
-            rules = known[row] = _rules(row, linux)
+            rules = known[row] = _rules(row, linux, numbers)
         table.append((at + 4 * n + distance, rules))
     plain, interrupting = _cie(b""), _cie(b"zS")
     pieces = [plain, interrupting]
@@ -96,9 +101,15 @@ def _chunks(table: list[tuple[int, Rules]]) -> Iterator[tuple[list[tuple[int, Ru
 
 
 # -- one row ----------------------------------------------------------------------------------------------------------
-def _rules(row: bytes, linux: tuple[int, int]) -> Rules:
+def _numbers(rows: bytes) -> list[int]:
+    """What the numbers of registers mean: in any kernel by far the most rows go by the stack pointer."""
+    used = Counter(bits & 15 for bits in rows[4::ROW_BYTES])
+    return LATER_NUMBERS if used[LATER_NUMBERS.index(SP)] > used[SP] else NUMBERS
+
+
+def _rules(row: bytes, linux: tuple[int, int], numbers: list[int]) -> Rules:
     sp_offset, bp_offset, bits = struct.unpack("<hhH", row)
-    sp_register, bp_register = bits & 15, bits >> 4 & 15
+    sp_register, bp_register = numbers[bits & 15], numbers[bits >> 4 & 15]
     if linux >= RENUMBERED:
         kind = bits >> 8 & 7
     else:

@@ -23,7 +23,7 @@ from pvhv.toolstack import elf
 
 KEEP_AS = "symbols"
 KERNELS = 4  # whose names are at hand once they were read, which takes a second
-FORM = b"2"  # changes when what is written changes
+FORM = b"3"  # changes when what is written changes
 
 _read: dict[str, Symbols] = {}
 

@@ -17,15 +17,20 @@ from pvhv.observe.orc import BP, BP_INDIRECT, DI, PREV_SP, R10, SP, SP_INDIRECT,
 TEXT, PLACES = 0xFFFF_FFFF_8100_0000, 0xFFFF_FFFF_82C0_0000
 RBP, RSP, RIP = 6, 7, 16
 CALL, REGS, PARTIAL, END = "call", "regs", "partial", "end"
-NUMBERS = {(6, 1): {CALL: 0, REGS: 1, PARTIAL: 2, END: 0}, (6, 12): {CALL: 2, REGS: 3, PARTIAL: 4, END: 1}}
+TYPES = {
+    (6, 1): {CALL: 0, REGS: 1, PARTIAL: 2, END: 0},
+    (6, 12): {CALL: 2, REGS: 3, PARTIAL: 4, END: 1},
+    (7, 2): {CALL: 2, REGS: 3, PARTIAL: 4, END: 1},
+}
 
 Row = tuple[int, str, int, int, int, int]  # offset in the text, type, sp register and offset, bp register and offset
 
 
 def tables(rows: list[Row], linux: tuple[int, int]) -> tuple[bytes, bytes]:
+    number = (orc.LATER_NUMBERS if linux >= (7, 0) else orc.NUMBERS).index
     places = b"".join(struct.pack("<i", TEXT + row[0] - PLACES - 4 * n) for n, row in enumerate(rows))
     packed = b"".join(
-        struct.pack("<hhH", sp_offset, bp_offset, sp | bp << 4 | NUMBERS[linux][kind] << 8)
+        struct.pack("<hhH", sp_offset, bp_offset, number(sp) | number(bp) << 4 | TYPES[linux][kind] << 8)
         for _, kind, sp, sp_offset, bp, bp_offset in rows
     )
     return places, packed
@@ -49,7 +54,7 @@ def decoded(rows: list[Row], linux: tuple[int, int]) -> dict[int, dict[Any, Any]
     }
 
 
-@pytest.mark.parametrize("linux", NUMBERS)
+@pytest.mark.parametrize("linux", TYPES)
 def test_rows(linux: tuple[int, int]) -> None:
     rows: list[Row] = [
         (0, CALL, SP, 8, UNDEFINED, 0),  # at a function's entry
