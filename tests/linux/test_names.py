@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import io
 import re
+import struct
+from bisect import bisect_right
 from pathlib import Path
 
 import pytest
 from elftools.elf.elffile import ELFFile
 
+from pvhv.observe import orc
 from pvhv.testing import boot
 from pvhv.toolstack import elf, symbol_files
 from tests.linux.conftest import Linux
@@ -48,6 +51,28 @@ def test_the_newest_backport_has_them_too(backports: Linux) -> None:
     assert kernel.entry == names.by_name["startup_xen"]
     for name in ("do_sys_openat2", "schedule", "panic"):
         assert names.find(names.by_name[name] + 1) == (name, 1), name
+
+
+@pytest.mark.parametrize("which", ["linux", "backports"])
+def test_at_a_functions_entry_only_the_return_address_is_on_the_stack(
+    which: str, request: pytest.FixtureRequest
+) -> None:
+    """The kernel's unwinding tables say so, if they are read as this kernel means them."""
+    kernel = elf.read(request.getfixturevalue(which).kernel)
+    names = symbol_files.names(kernel).by_name
+    places, rows = (kernel.elf.get_section_by_name(name) for name in (".orc_unwind_ip", ".orc_unwind"))
+    linux = orc.version(kernel.elf.stream.getvalue())
+    assert linux is not None
+    table = rows.data()
+    addresses = [
+        places["sh_addr"] + 4 * n + distance
+        for n, (distance,) in enumerate(struct.iter_unpack("<i", places.data()))
+    ]
+    for name in ("panic", "schedule", "do_sys_openat2", "vfs_read", "kthread"):
+        at = (bisect_right(addresses, names[name]) - 1) * orc.ROW_BYTES
+        rules = orc._rules(table[at : at + orc.ROW_BYTES], linux, orc._numbers(table))
+        assert rules.code.startswith(bytes([orc.DW_CFA_def_cfa, orc.RSP, 8])) and not rules.interrupts, name
+        assert orc._saved(orc.RETURN_ADDRESS, -8) in rules.code
 
 
 def test_a_crash_report_has_them(linux: Linux) -> None:
