@@ -70,6 +70,9 @@ def main() -> int:
     except Failed as failure:
         print(f"bench: {failure}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("bench: interrupted", file=sys.stderr)
+        return 130
     if arguments.json:
         print(report.as_json(rows, effort.samples))
     else:
