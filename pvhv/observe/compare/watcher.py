@@ -39,7 +39,6 @@ KERNEL_MARK = "nanobench_mark"
 USER_MARK = 0x7F_F000  # MARK_ADDRESS of guest_kernel/include/api/syscalls.h
 BEGIN, END = 1, 2
 GENERAL_PROTECTION = 13
-USER = 4  # of a page fault's error code
 RDTSC = b"\x0f\x31"
 EXCEPTIONS = {
     0: "divide-error",
@@ -166,10 +165,6 @@ class Paravirtual:
                 if vector == GENERAL_PROTECTION and outcome == "handled" and self.code_at(record.rip) == RDTSC:
                     self.assists["rdtsc"] += 1  # it traps only because time is virtual here
                     return Step("assist", "rdtsc")
-                if vector == 14 and record.kernel and code & USER and outcome == "retried":
-                    # The kernel had lowered its own CPL, which one of Xen's, at ring 3, cannot; and whether the engine
-                    # notices depends on what is in its TLB: no exit of the guest's, nor the same in every run.
-                    return None
                 reason = EXCEPTIONS.get(vector, f"exception-{vector}")
                 detail = f"{address:#x} " if vector == 14 else ""
                 detail += f"error code {code:#x}, {outcome}"
