@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -217,7 +218,9 @@ def main() -> int:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
         paths.domains.unlink(missing_ok=True)
-        return asyncio.run(Daemon(paths, lock).serve())
+        daemon = Daemon(paths, lock)
+        gc.freeze()  # what is there now stays: no collection need look at it
+        return asyncio.run(daemon.serve())
     except Exception:
         log(traceback.format_exc())
         return ENDED_BADLY
