@@ -190,6 +190,16 @@ def test_permissions(store: Xenstore, guest: Guest) -> None:
     assert other.ask(wire.XS_GET_PERMS, path.encode() + b"/theirs\0") == b"n2\0b2\0"  # made by 2, so 2's
 
 
+@pytest.mark.parametrize(
+    ("number", "meant"),
+    [(b"0x" + b"f" * 4070, 0xFFFF_FFFF), (b"9" * 4070, 0xFFFF_FFFF), (b"-" + b"9" * 4070, 0), (b"-2", 0xFFFF_FFFE)],
+)
+def test_numbers_may_be_as_long_as_a_message(guest: Guest, number: bytes, meant: int) -> None:
+    guest.write("data/a", b"")
+    assert guest.ask(wire.XS_SET_PERMS, b"data/a\0n1\0r" + number + b"\0") == b"OK\0"
+    assert guest.ask(wire.XS_GET_PERMS, b"data/a\0") == f"n1\0r{meant}\0".encode()
+
+
 def test_watches(store: Xenstore, guest: Guest) -> None:
     assert guest.watch("data", "rel") == b"OK\0"
     assert guest.watch("/local/domain/1/data/a/b", "abs") == b"OK\0"

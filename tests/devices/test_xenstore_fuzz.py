@@ -21,7 +21,7 @@ PATHS = (
     "@introduceDomain", "/shared", "/shared/q", "/shared/q/w", "", "//", "data/" + "y" * 2048, "/local/domain/99999/a",
 )  # fmt: skip
 OFTEN = (wire.XS_WRITE, wire.XS_RM, wire.XS_SET_PERMS, wire.XS_TRANSACTION_START, wire.XS_TRANSACTION_END)
-PERMISSIONS = (b"n1", b"r2", b"b0", b"n2", b"w77", b"x")
+PERMISSIONS = (b"n1", b"r2", b"b0", b"n2", b"w77", b"r0x" + b"f" * 4000, b"x")
 DOMAINS = (b"1\0", b"2\0", b"0\0", b"1\0002\0", b"2\0000\0005\0")
 CONTROL = (b"check\0", b"quota\0", b"help\0", b"quota\0001\0", b"memreport\0")
 

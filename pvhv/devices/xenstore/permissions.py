@@ -18,11 +18,13 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from pvhv.devices.xenstore.numbers import unsigned
+
 READ, WRITE, OWNER = 1, 2, 4
 ALL = READ | WRITE | OWNER
 LETTERS = {"n": 0, "r": READ, "w": WRITE, "b": READ | WRITE}
 NAMES = {access: letter for letter, access in LETTERS.items()}
-NUMBER = re.compile(r"\s*[+-]?(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")  # as strtol takes it
+NUMBER = re.compile(r"[ \t\n\v\f\r]*[+-]?(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")  # as strtol takes it
 
 
 class StoreError(Exception):
@@ -74,9 +76,8 @@ def parse(text: str) -> Permission:
     letter, number = text[:1], NUMBER.fullmatch(text[1:])
     if letter not in LETTERS or number is None:
         raise StoreError("EINVAL")
-    digits = text[1:].strip()
     octal = number[1].startswith("0") and number[1][1:].isdigit()
-    return Permission(int(digits, 8 if octal else 0), LETTERS[letter])
+    return Permission(unsigned(int(text[1:], 8 if octal else 0)), LETTERS[letter])
 
 
 def ignoring(permissions: Permissions, domid: int) -> Permissions:
