@@ -217,7 +217,7 @@ def test_events_of_a_transaction(store: Xenstore, tool: Tool) -> None:
 
 @pytest.mark.parametrize(
     ("text", "permission"),
-    [("n0", (0, 0)), ("r5", (5, 1)), ("w0x10", (16, 2)), ("b010", (8, 3)), ("b 7", (7, 3)), ("n-1", (-1, 0))],
+    [("n0", (0, 0)), ("r5", (5, 1)), ("w0x10", (16, 2)), ("b010", (8, 3)), ("b 7", (7, 3)), ("n-1", (0xFFFF_FFFF, 0))],
 )
 def test_permissions_as_text(text: str, permission: tuple[int, int]) -> None:
     assert parse(text) == (*permission, False)
