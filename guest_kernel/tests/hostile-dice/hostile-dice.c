@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
  * Whatever comes to mind: twenty thousand requests about two dozen pages, as tables, descriptors and memory in turn, by
- * dice that fall the same everywhere. All answers together make a number, and it is the one they made on a real Xen 4.17
- * (Debian's, under QEMU). On the command line "seed=N" throws other dice, and "dice=1" shows each answer, to be compared.
+ * dice (lib/dice.c).
  */
 #include "test.h"
 
@@ -15,18 +14,11 @@ static unsigned long pool[PAGES][512] PAGE_ALIGNED;
 #define RO (PTE_P | PTE_US | PTE_A)
 #define RW (PTE_P | PTE_RW | PTE_US | PTE_A | PTE_D)
 
-static unsigned long seed = 1, answers;
 static const unsigned long xens[] = { /* what they made there, by seed */
     0, 0x8e9bdb3e7ae4e186, 0xa9c66b4813cd4619, 0x0bed23495189b84a, 0x11e1c7a52321100b,
     0x45f730a0c5cf46a0, 0x6a3d1576b55685dd, 0x0f068a2b7bebf7be, 0x0896d2a9c49de6b2,
 };
 static unsigned long *boot_l4, boot_mfn;
-
-static unsigned dice(unsigned sides)
-{
-    seed = seed * 6364136223846793005UL + 1442695040888963407UL;
-    return (unsigned)(seed >> 33) % sides;
-}
 
 static unsigned long *page(void)
 {
@@ -147,26 +139,18 @@ static long one(unsigned what)
     }
 }
 
+static long answer(unsigned what)
+{
+    long result = one(what);
+
+    /* Which of several things is wrong with a table may hang on what Xen left of its own in a former L4. */
+    return result == -XEN_EPERM || result == -XEN_EBUSY ? -XEN_EINVAL : result;
+}
+
 void test_main(void)
 {
-    unsigned long show = fact("dice"), first = fact("seed") ? fact("seed") : 1;
-
-    seed = first;
     boot_l4 = (unsigned long *)start_info->pt_base;
     boot_mfn = mfn_of(boot_l4);
     check_is(HYPERVISOR_vm_assist(VMASST_CMD_enable, VMASST_TYPE_writable_pagetables), 0);
-    for (unsigned round = 0; round < ROUNDS; round++) {
-        unsigned what = dice(24);
-        long result = one(what);
-
-        /* Which of several things is wrong with a table may hang on what Xen left of its own in a former L4. */
-        if (result == -XEN_EPERM || result == -XEN_EBUSY)
-            result = -XEN_EINVAL;
-        answers = (answers ^ (unsigned long)result) * 0x100000001b3UL;
-        if (show)
-            say("%u: %u %ld\n", round, what, result);
-    }
-    say("answers=%lx\n", answers);
-    if (first < ARRAY_SIZE(xens))
-        check(answers == xens[first]);
+    throw_dice(answer, 24, ROUNDS, xens, ARRAY_SIZE(xens));
 }

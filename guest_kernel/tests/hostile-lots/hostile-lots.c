@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Dice again (see hostile-dice), about grants: entries made and unmade while they are in use, mapped and unmapped here,
+ * Dice (lib/dice.c), about grants: entries made and unmade while they are in use, mapped and unmapped here,
  * there and in the wrong place, copied, swapped; and the granted pages mapped and pinned meanwhile.
  */
 #include "grants.h"
@@ -13,18 +13,11 @@ const char test_name[] = "hostile-lots";
 #define ROUNDS 12000
 static unsigned char pool[PAGES][PAGE_SIZE] PAGE_ALIGNED, windows[PAGES][PAGE_SIZE] PAGE_ALIGNED;
 
-static unsigned long seed = 1, answers;
 static unsigned handles[HANDLES], self;
 static const unsigned long xens[] = { /* what a real Xen 4.17 made of it, by seed */
     0, 0xe95216f62c9b265b, 0x0c7360409683a11b, 0x0a7d2bd0126aab01, 0xc040c6b97dc339f8,
     0xc43c5724c0b3a08f, 0x9188d3b189aadaf6,
 };
-
-static unsigned dice(unsigned sides)
-{
-    seed = seed * 6364136223846793005UL + 1442695040888963407UL;
-    return (unsigned)(seed >> 33) % sides;
-}
 
 static unsigned ref(void)
 {
@@ -130,23 +123,10 @@ static long one(unsigned what)
 
 void test_main(void)
 {
-    unsigned long show = fact("dice"), first = fact("seed") ? fact("seed") : 1;
-
-    seed = first;
     self = own_domid();
     grants_init();
     check_is(HYPERVISOR_vm_assist(VMASST_CMD_enable, VMASST_TYPE_writable_pagetables), 0);
     for (unsigned i = 0; i < HANDLES; i++)
-        handles[i] = ~0U;
-    for (unsigned round = 0; round < ROUNDS; round++) {
-        unsigned what = dice(18);
-        long result = one(what);
-
-        answers = (answers ^ (unsigned long)result) * 0x100000001b3UL;
-        if (show)
-            say("%u: %u %ld\n", round, what, result);
-    }
-    say("answers=%lx\n", answers);
-    if (first < ARRAY_SIZE(xens))
-        check(answers == xens[first]);
+        forget(i);
+    throw_dice(one, 18, ROUNDS, xens, ARRAY_SIZE(xens));
 }

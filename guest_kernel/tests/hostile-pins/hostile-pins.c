@@ -12,8 +12,6 @@ const char test_name[] = "hostile-pins";
 #define TABLES 24
 static unsigned long l4[512] PAGE_ALIGNED, l3[512] PAGE_ALIGNED, l2[512] PAGE_ALIGNED, l1[TABLES][512] PAGE_ALIGNED;
 PAGE(data);
-static struct vcpu_guest_context context;
-static unsigned char stack[8192] PAGE_ALIGNED;
 static volatile unsigned rounds, pinned, writes, refusals, stopped;
 
 #define TABLE (PTE_P | PTE_RW | PTE_US | PTE_A | PTE_D)
@@ -39,8 +37,6 @@ static void pinning(void)
 
 void test_main(void)
 {
-    if (HYPERVISOR_vcpu_op(VCPUOP_is_up, 1, 0) == -XEN_ENOENT)
-        fail("this test needs vcpus=2");
     l4[511] = ((unsigned long *)start_info->pt_base)[511];
     l4[0] = PTE(mfn_of(l3), TABLE);
     l3[0] = PTE(mfn_of(l2), TABLE);
@@ -52,18 +48,7 @@ void test_main(void)
     }
     check_is(readonly(l4) | readonly(l3) | readonly(l2), 0);
 
-    context.flags = VGCF_in_kernel;
-    context.user_regs.rip = (unsigned long)pinning;
-    context.user_regs.rsp = (unsigned long)stack + sizeof(stack) - 8;
-    context.user_regs.cs = FLAT_KERNEL_CS;
-    context.user_regs.ss = FLAT_KERNEL_SS;
-    context.user_regs.rflags = 0x202;
-    context.kernel_ss = FLAT_KERNEL_SS;
-    context.kernel_sp = (unsigned long)stack + sizeof(stack);
-    context.ctrlreg[3] = xen_pfn_to_cr3(mfn_of((void *)start_info->pt_base));
-    check_is(HYPERVISOR_vcpu_op(VCPUOP_initialise, 1, &context), 0);
-    check_is(HYPERVISOR_vcpu_op(VCPUOP_up, 1, 0), 0);
-
+    second_starts(pinning);
     for (unsigned n = 0; !stopped; n++) {
         unsigned long *table = l1[n % TABLES];
         int result = writable(table);

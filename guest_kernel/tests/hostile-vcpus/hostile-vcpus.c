@@ -9,8 +9,7 @@
 
 const char test_name[] = "hostile-vcpus";
 
-static struct vcpu_guest_context context;
-static unsigned char stack[8192] PAGE_ALIGNED;
+static struct vcpu_guest_context *context;
 static unsigned long gdt[512] PAGE_ALIGNED;
 PAGE(page);
 static volatile unsigned came;
@@ -24,30 +23,18 @@ static void second(void)
 
 static struct vcpu_guest_context *good(void)
 {
-    memset(&context, 0, sizeof(context));
-    context.flags = VGCF_in_kernel;
-    context.user_regs.rip = (unsigned long)second;
-    context.user_regs.rsp = (unsigned long)stack + sizeof(stack) - 8;
-    context.user_regs.cs = FLAT_KERNEL_CS;
-    context.user_regs.ss = FLAT_KERNEL_SS;
-    context.user_regs.rflags = 0x202;
-    context.kernel_ss = FLAT_KERNEL_SS;
-    context.kernel_sp = (unsigned long)stack + sizeof(stack);
-    context.ctrlreg[3] = xen_pfn_to_cr3(mfn_of((void *)start_info->pt_base));
-    return &context;
+    return context = second_context(second);
 }
 
 static long initialise(void)
 {
-    return HYPERVISOR_vcpu_op(VCPUOP_initialise, 1, &context);
+    return HYPERVISOR_vcpu_op(VCPUOP_initialise, 1, context);
 }
 
 void test_main(void)
 {
     static const unsigned nobody[] = { 2, 31, 32, 8192, 0x80000000, ~0U };
 
-    if (HYPERVISOR_vcpu_op(VCPUOP_is_up, 1, 0) == -XEN_ENOENT)
-        fail("this test needs vcpus=2");
     for (unsigned i = 0; i < ARRAY_SIZE(nobody); i++)
         for (unsigned cmd = 0; cmd < 16; cmd++)
             check_is(HYPERVISOR_vcpu_op((int)cmd, nobody[i], good()), -XEN_ENOENT);
@@ -70,7 +57,7 @@ void test_main(void)
         check_is(initialise(), -XEN_EINVAL);
         good()->ctrlreg[1] = xen_pfn_to_cr3(fact("l4"));
         check_is(initialise(), -XEN_EINVAL);
-        good()->gdt_frames[0] = fact("gdt"), context.gdt_ents = 512;
+        good()->gdt_frames[0] = fact("gdt"), context->gdt_ents = 512;
         check_is(initialise(), -XEN_EINVAL);
     }
 
@@ -79,13 +66,13 @@ void test_main(void)
     check_is(initialise(), -XEN_EINVAL);
     good()->gdt_ents = ~0UL;
     check_is(initialise(), -XEN_EINVAL);
-    good()->gdt_frames[0] = mfn_of(gdt), context.gdt_ents = 512;
+    good()->gdt_frames[0] = mfn_of(gdt), context->gdt_ents = 512;
     check_is(initialise(), -XEN_EINVAL); /* still writable */
-    good()->gdt_frames[0] = ~0UL, context.gdt_ents = 1;
+    good()->gdt_frames[0] = ~0UL, context->gdt_ents = 1;
     check_is(initialise(), -XEN_EINVAL);
-    good()->ldt_ents = 8193, context.ldt_base = (unsigned long)gdt;
+    good()->ldt_ents = 8193, context->ldt_base = (unsigned long)gdt;
     check_is(initialise(), -XEN_EINVAL);
-    good()->ldt_ents = 8, context.ldt_base = (unsigned long)gdt + 8;
+    good()->ldt_ents = 8, context->ldt_base = (unsigned long)gdt + 8;
     check_is(initialise(), -XEN_EINVAL);
 
     /* Addresses that are not canonical. */
@@ -113,7 +100,7 @@ void test_main(void)
 
     /* In the hypervisor's memory it may begin, and would fault there; flags that are not its own fall away. */
     good()->user_regs.rflags = ~0UL & ~0x100UL & ~0x4000UL;
-    context.debugreg[7] = 0x2400;
+    context->debugreg[7] = 0x2400;
     check_is(initialise(), 0);
     check_is(initialise(), -XEN_EEXIST);
     check_is(HYPERVISOR_vcpu_op(VCPUOP_up, 1, 0), 0);

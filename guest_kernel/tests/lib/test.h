@@ -164,6 +164,14 @@ extern unsigned long user_l4_mfn, kernel_l4_mfn;
     extern const char name[], name##_end[]; \
     asm(".pushsection .rodata\n" #name ":\n" instructions "\n" #name "_end:\n.popsection")
 
+/* vcpus.c: a second vCPU. Its context may be changed before VCPUOP_initialise; each call makes a fresh one. */
+struct vcpu_guest_context *second_context(void (*entry)(void));
+void second_starts(void (*entry)(void)); /* initialised and up */
+
+/* dice.c: `rounds` requests, each of one of `kinds`; what a real Xen made of them, by seed (0 is none) */
+unsigned dice(unsigned sides);
+void throw_dice(long (*one)(unsigned what), unsigned kinds, unsigned rounds, const unsigned long *xens, unsigned known);
+
 /* time.c */
 unsigned long now(void); /* nanoseconds of system time */
 unsigned long rdtsc(void);

@@ -9,8 +9,6 @@
 
 const char test_name[] = "second-vcpu";
 
-static struct vcpu_guest_context context;
-static unsigned char stack[8192] PAGE_ALIGNED;
 static volatile unsigned long counter, said, stop, vcpu_seen;
 static unsigned to_us;
 
@@ -33,10 +31,9 @@ static void second_main(void)
 void test_main(void)
 {
     struct evtchn_bind_ipi ipi = { .vcpu = 0 };
+    struct vcpu_guest_context *context = second_context(second_main);
     unsigned long before;
 
-    if (HYPERVISOR_vcpu_op(VCPUOP_is_up, 1, 0) == -XEN_ENOENT)
-        fail("this test needs vcpus=2");
     check_is(HYPERVISOR_vcpu_op(VCPUOP_is_up, 0, 0), 1);
     check_is(HYPERVISOR_vcpu_op(VCPUOP_is_up, 1, 0), 0);
     check_is(HYPERVISOR_vcpu_op(VCPUOP_up, 1, 0), -XEN_EINVAL); /* not initialised */
@@ -45,17 +42,8 @@ void test_main(void)
     to_us = ipi.port;
     event_enable(to_us);
 
-    context.flags = VGCF_in_kernel;
-    context.user_regs.rip = (unsigned long)second_main;
-    context.user_regs.rsp = (unsigned long)stack + sizeof(stack) - 8;
-    context.user_regs.cs = FLAT_KERNEL_CS;
-    context.user_regs.ss = FLAT_KERNEL_SS;
-    context.user_regs.rflags = 0x202;
-    context.kernel_ss = FLAT_KERNEL_SS;
-    context.kernel_sp = (unsigned long)stack + sizeof(stack);
-    context.ctrlreg[3] = xen_pfn_to_cr3(mfn_of((void *)start_info->pt_base));
-    check_is(HYPERVISOR_vcpu_op(VCPUOP_initialise, 1, &context), 0);
-    check_is(HYPERVISOR_vcpu_op(VCPUOP_initialise, 1, &context), -XEN_EEXIST);
+    check_is(HYPERVISOR_vcpu_op(VCPUOP_initialise, 1, context), 0);
+    check_is(HYPERVISOR_vcpu_op(VCPUOP_initialise, 1, context), -XEN_EEXIST);
     check_is(HYPERVISOR_vcpu_op(VCPUOP_is_up, 1, 0), 0);
     check_is(HYPERVISOR_vcpu_op(VCPUOP_up, 1, 0), 0);
 
