@@ -5,7 +5,7 @@ A TLB may hold entries the guest has removed and not flushed: that is the guest'
 hands or type (`flush_if_stale`). Translated code survives writes the engine does not see as such: those made by the
 hypervisor, and those made through a mapping that is not executable. `FrameTable.code` knows which frames may be written
 so, and they are forgotten when they are made executable again; frames that can be written while they are executable are
-watched (pvhv.machine.watch), but for what pagetables.made_executable takes for a kernel's view of all its memory.
+watched (pvhv.machine.watch), but for what executable.made_executable takes for a kernel's view of all its memory.
 
 Not modelled: more than WATCHED such frames at a time (the oldest is watched no longer); domains on different clocks,
 which have a pCPU each, where one writes what the other executes after both have mapped it; what the hypervisor says
@@ -39,8 +39,8 @@ class Coherence:
         self.cpus = cpus
         self.watched: dict[int, int] = {}  # mfn -> how many writable uses it had when it came to be watched
         tables.flush_before_reuse = self.flush_if_stale
-        tables.forget_code = self.forget_code
-        tables.watch_code = self.watch_code
+        tables.executable.forget_code = self.forget_code
+        tables.executable.watch_code = self.watch_code
         tables.l4_changed = self.l4_changed
 
     def flush_if_stale(self) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from pvhv.abi.errno import Errno
 from pvhv.core.errors import HypercallError
 from pvhv.core.frames import DOMID_XEN, SEG_DESC, TYPE_MASK, WRITABLE, FrameTable
-from pvhv.core.pagetables import ADDRESS, NX, PRESENT, RW
+from pvhv.core.pte import ADDRESS, NX, PRESENT, RW
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain

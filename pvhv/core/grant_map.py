@@ -32,7 +32,7 @@ from pvhv.abi.grant_table import (
 from pvhv.core.errors import DomainCrash, GuestFault
 from pvhv.core.frames import L1, TYPE_MASK, VALIDATED
 from pvhv.core.grants import DEVICE_READ, DEVICE_WRITE, HOST_READ, HOST_WRITE, GrantError, GrantTable
-from pvhv.core.pagetables import ACCESSED, ADDRESS, DIRTY, GLOBAL, NX, PRESENT, RW, USER
+from pvhv.core.pte import ACCESSED, ADDRESS, DIRTY, GLOBAL, NX, PRESENT, RW, USER
 
 if TYPE_CHECKING:
     from pvhv.core.vcpu import VCPU

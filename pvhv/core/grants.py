@@ -45,7 +45,7 @@ from pvhv.abi.grant_table import (
 )
 from pvhv.core.errors import HypercallError
 from pvhv.core.frames import WRITABLE
-from pvhv.core.pagetables import NX
+from pvhv.core.pte import NX
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain
@@ -212,7 +212,7 @@ class GrantTable:
         except HypercallError:
             raise GrantError(GNTST_general_error) from None
         if table.code[mfn]:
-            self.domain.hypervisor.pagetables.made_writable(mfn, NX, 0)
+            self.domain.hypervisor.pagetables.executable.made_writable(mfn, NX, 0)
 
     # -- mappings of others' grants --------------------------------------------------------------------------
     def new_handle(self) -> int:

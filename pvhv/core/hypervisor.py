@@ -34,7 +34,8 @@ from pvhv.core.exits import Exits
 from pvhv.core.frames import VALIDATED, WRITABLE, FrameTable
 from pvhv.core.grants import GrantTable
 from pvhv.core.lifecycle import Lifecycle
-from pvhv.core.pagetables import PRESENT, RW, PageTables
+from pvhv.core.pagetables import PageTables
+from pvhv.core.pte import PRESENT, RW
 from pvhv.core.scheduler import Scheduler
 from pvhv.core.timekeeping import Timekeeper
 from pvhv.core.timeline import Timeline, VirtualTimeline, WallTimeline

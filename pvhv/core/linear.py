@@ -18,9 +18,8 @@ Read beside it: define_get_linear_pagetable, inc_linear_entries, inc_linear_uses
 from __future__ import annotations
 
 from pvhv.core.frames import COUNT_LIMIT, TYPE_MASK, VALIDATED, FrameTable
+from pvhv.core.pte import ADDRESS, RW
 
-PRESENT, RW = 1, 2
-ADDRESS = 0x000F_FFFF_FFFF_F000
 MOST_USES = 1 << 15  # Xen counts in sixteen bits
 
 

@@ -10,7 +10,7 @@ Read beside it: xen/arch/x86/x86_64/mm.c (subarch_init_memory, m2p), MACH2PHYS_V
 from __future__ import annotations
 
 from pvhv.core.frames import DOMID_XEN, FrameTable
-from pvhv.core.pagetables import NX, PRESENT
+from pvhv.core.pte import NX, PRESENT
 
 PSE = 1 << 7
 FRAMES_PER_GIB = 1 << 18

@@ -15,28 +15,22 @@ next page-table operation.
 
 An entry may also name a table of its own level, under the rules of pvhv.core.linear.
 
-As in Xen an L1 entry for user code gets the G bit when it is accepted (adjust_guest_l1e), which the guest can see.
+The lowest level, of which there is most by far, is pvhv.core.l1tables; what may be code, pvhv.core.executable.
 
 Not modelled: superpages, which Xen denies PV guests too; the U bit Xen adds to kernel entries, and to those of upper
-tables, because our guest kernels run at CPL 1; code that is changed through the one writable mapping its frame had
-before it was made executable (see `made_executable`): of such stores the engine sees the first after a TLB flush, so
-that mapping has to be closed, or flushed, before what was written is run; and bytes that were others for a while, were
-run so, and are the old ones again when they are mapped.
+tables, because our guest kernels run at CPL 1.
 
 Read beside it: xen/arch/x86/mm.c, promote_*_table, demote_*_table, mod_*_entry, get_page_from_*.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import compress
 
 from pvhv.abi.errno import Errno
 from pvhv.core.errors import HypercallError, Interrupted, Restart, ValidationFailed
 from pvhv.core.frames import (
-    CODE_MAPPED,
-    CODE_NONE,
-    CODE_STALE,
     COUNT_LIMIT,
     DOMID_XEN,
     L1,
@@ -46,24 +40,10 @@ from pvhv.core.frames import (
     SEG_DESC,
     TYPE_MASK,
     VALIDATED,
-    WRITABLE,
     FrameTable,
 )
-from pvhv.core.linear import LinearTables
-
-PRESENT, RW, USER, PWT, PCD, ACCESSED, DIRTY, PAT_PSE, GLOBAL = (1 << bit for bit in range(9))
-NX = 1 << 63
-ADDRESS = 0x000F_FFFF_FFFF_F000
-
-# Xen's L1_DISALLOW_MASK for a domain without device memory, and base_disallow_mask for the levels above.
-L1_DISALLOW = PWT | PCD | PAT_PSE
-UPPER_DISALLOW = PWT | PCD | PAT_PSE | GLOBAL
-# Bits that may change in a present entry without revalidating it (FASTPATH_FLAG_WHITELIST).
-AVAILABLE = 0xE00 | 0x7FF0_0000_0000_0000
-FREELY_CHANGED = NX | AVAILABLE | GLOBAL | DIRTY | ACCESSED | USER
-REVALIDATED = ~FREELY_CHANGED & 0xFFFF_FFFF_FFFF_FFFF
-
-LOOK_COST = 32  # of looking for the entries of an L1, in units of work (about an entry each)
+from pvhv.core.l1tables import L1Tables
+from pvhv.core.pte import ACCESSED, ADDRESS, DIRTY, PRESENT, REVALIDATED, UPPER_DISALLOW
 
 L4_IN_USE = L4 | VALIDATED
 FIRST_XEN_SLOT = 256
@@ -85,7 +65,7 @@ class Deferred:
         self.partial = partial
 
 
-class PageTables:
+class PageTables(L1Tables):
     """Validation of page tables over a FrameTable (its `contents`).
 
     The hypervisor sets `deferred` to that of the vCPU that runs, `must_yield` to what tells a long operation that its
@@ -93,17 +73,10 @@ class PageTables:
     """
 
     def __init__(self, frames: FrameTable) -> None:
-        self.frames = frames
-        self.words = frames.ram.words
-        self.linear = LinearTables(frames)
+        super().__init__(frames)
         self.partial: dict[int, tuple[int, bool]] = {}  # mfn -> (entries taken, whether the next one is half done)
-        self.digests: dict[int, int] = {}  # mfn -> hash of its bytes when it was last made executable
         self.deferred = Deferred()
-        self.must_yield: Callable[[int], bool] = lambda cost: False
         self.flush_before_reuse: Callable[[], None] = lambda: None
-        self.forget_code: Callable[[int], None] = lambda mfn: None
-        self.watch_code: Callable[[int, bool], None] = lambda mfn, wanted: None
-        self.stale = False  # entries were removed or changed since the last flush: TLBs may still know them
         self.l4_changed: Callable[[], None] = lambda: None
         self.domain_freed_frames: Callable[[int, int, int], None] = lambda domid, mfn, count: None
         self.descriptors_acceptable: Callable[[int], bool] = lambda mfn: False
@@ -114,7 +87,7 @@ class PageTables:
     def validate(self, mfn: int, wanted: int, preemptible: bool) -> None:
         """Check `mfn`'s contents as `wanted`; continues where `partial` says an earlier try stopped."""
         if wanted == L1:
-            self._promote_l1(mfn)
+            self.promote_l1(mfn)
         elif wanted == SEG_DESC:
             self.must_yield(512)
             if not self.descriptors_acceptable(mfn):
@@ -126,171 +99,20 @@ class PageTables:
         """Drop everything a validated (or half-done) table holds."""
         level = self.frames.types[mfn] & TYPE_MASK
         if level == L1:
-            self._demote_l1(mfn)
+            self.demote_l1(mfn)
         elif level != SEG_DESC:
             self._demote(mfn, level, preemptible)
 
     def type_changes(self, mfn: int) -> None:
         """Before a frame changes its type, no stale translation may still reach it as the old one."""
         self.flush_before_reuse()
-        if self.frames.code[mfn] or self._ran_as_code(mfn):
-            self.frames.code[mfn] = CODE_STALE
-
-    def _ran_as_code(self, mfn: int) -> bool:
-        """Whether a frame may have been executed while it was a table, as only a linear mapping lets one do."""
-        frames, owners = self.frames, self.linear.owners
-        return bool(owners) and frames.owner[mfn] in owners and L1 <= frames.types[mfn] & TYPE_MASK <= L4
+        self.executable.retyped(mfn)
 
     def frame_freed(self, mfn: int, owner: int, count: int = 1) -> None:
         """The last reference went: nothing may remember the frame (of several neighbours, no code is known)."""
         self.flush_before_reuse()
-        if self.frames.code[mfn] or self._ran_as_code(mfn):
-            self.forget_code(mfn)
-            self.frames.code[mfn] = CODE_NONE
-            self.digests.pop(mfn, None)
+        self.executable.freed(mfn)
         self.domain_freed_frames(owner, mfn, count)
-
-    # -- L1 --------------------------------------------------------------------------------------------------------
-    def get_l1_entry(self, entry: int, table_owner: int, page_owner: int, old: int = 0) -> None:
-        """Take what a present L1 entry names: a reference, and a writable use if it says RW.
-
-        Raises HypercallError: EINVAL for bits a guest may not set, EPERM for addresses that are no RAM, EBUSY for a
-        frame of somebody else or in use as something that must not be writable. (get_page_from_l1e)
-        """
-        if entry & L1_DISALLOW:
-            raise HypercallError(Errno.EINVAL)
-        mfn = (entry & ADDRESS) >> 12
-        frames = self.frames
-        if mfn >= frames.count:
-            raise HypercallError(Errno.EINVAL if mfn == ADDRESS >> 12 else Errno.EPERM)
-        if not frames.get_page(mfn, page_owner):
-            raise HypercallError(Errno.EBUSY)
-        if entry & RW:
-            try:
-                frames.get_page_type(mfn, WRITABLE)
-            except HypercallError:
-                frames.put_page(mfn)
-                raise HypercallError(Errno.EBUSY) from None
-            if frames.code[mfn]:
-                self.made_writable(mfn, entry, old)
-        if not entry & NX:
-            self.made_executable(mfn, entry, old)
-
-    def put_l1_entry(self, entry: int, table_owner: int) -> None:
-        """Drop what a present L1 entry holds. (put_page_from_l1e)"""
-        mfn = (entry & ADDRESS) >> 12
-        frames = self.frames
-        if mfn >= frames.count:
-            return
-        self.stale = True
-        if entry & RW:
-            frames.type_counts[mfn] -= 1
-        refs = frames.refs[mfn]
-        if refs > 1:
-            frames.refs[mfn] = refs - 1
-        else:
-            frames.put_page(mfn)
-
-    def made_executable(self, mfn: int, entry: int, old: int) -> None:
-        """An executable mapping of `mfn`, `entry`, comes to be: translations made before the last writes must go.
-
-        A writable use beside it may change the code again without the engine noticing, unless the frame is watched.
-        One such use is most kernels' view of all their memory, which they do not write code through, and watching
-        that would be too much: more than one is asked for. `old` is the entry this one replaces, whose use is about to
-        go.
-        """
-        frames = self.frames
-        code = frames.code
-        if code[mfn] == CODE_STALE and self._changed(mfn):
-            self.forget_code(mfn)
-        writers = frames.type_counts[mfn] if frames.types[mfn] & TYPE_MASK == WRITABLE else 0
-        code[mfn] = CODE_STALE if writers else CODE_MAPPED
-        if writers > 1:
-            own = entry & RW or (old & (PRESENT | RW) == PRESENT | RW and not (old ^ entry) & ADDRESS)
-            if writers > (2 if own else 1):
-                self.watch_code(mfn, True)
-
-    def _changed(self, mfn: int) -> bool:
-        """Whether a frame's bytes are others than when this was last asked.
-
-        A kernel has a writable view of all its memory, so a program's pages could have been written whenever they are
-        mapped again; nearly always they were not, and what was translated from them serves the next process, too.
-        """
-        digest = hash(bytes(self.frames.ram.frame(mfn)))
-        if self.digests.get(mfn) == digest:
-            return False
-        self.digests[mfn] = digest
-        return True
-
-    def made_writable(self, mfn: int, entry: int, old: int) -> None:
-        """A writable mapping, `entry` in place of `old`, comes to be of a frame there may be code of.
-
-        It is watched if it can be executed at the same time, by a mapping that is not writable itself. (Of one that is,
-        beside another that is not executable, nothing is told from a program's data.)
-        """
-        frames = self.frames
-        frames.code[mfn] = CODE_STALE
-        if entry & NX:
-            others = frames.refs[mfn] - frames.allocated[mfn] - frames.type_counts[mfn]
-            if old & (PRESENT | RW) == PRESENT and not (old ^ entry) & ADDRESS:
-                others -= 1
-            self.watch_code(mfn, others > 0)
-
-    def _promote_l1(self, mfn: int) -> None:
-        frames, words = self.frames, self.words
-        owner, owners, limit = frames.owner[mfn], frames.owner, frames.count
-        refs, types, type_counts, code = frames.refs, frames.types, frames.type_counts, frames.code
-        taken: list[int] = []
-        try:
-            for slot in self._filled(mfn):
-                entry = words[slot]
-                if not entry & PRESENT:
-                    continue
-                target = (entry & ADDRESS) >> 12
-                if (
-                    entry < NX
-                    or entry & L1_DISALLOW
-                    or target >= limit
-                    or owners[target] != owner
-                    or (entry & RW and (types[target] != WRITABLE | VALIDATED or code[target]))
-                ):
-                    self.get_l1_entry(entry, owner, owner)
-                else:  # the same, for what most entries are
-                    if entry & RW:
-                        type_counts[target] += 1
-                    refs[target] += 1
-                taken.append(entry)
-                if entry & (USER | GLOBAL) == USER:
-                    words[slot] = entry | GLOBAL
-        except HypercallError:
-            for entry in reversed(taken):
-                self.put_l1_entry(entry, owner)
-            raise
-        finally:
-            self.must_yield(LOOK_COST + len(taken))
-
-    def _filled(self, table: int) -> Iterable[int]:
-        """Where in `words` a table has something: few places, as a rule."""
-        start, end = table << 9, (table + 1) << 9
-        return compress(range(start, end), self.words[start:end].tolist())
-
-    def _demote_l1(self, mfn: int) -> None:
-        frames = self.frames
-        owner, limit, refs, type_counts = frames.owner[mfn], frames.count, frames.refs, frames.type_counts
-        dropped = 0
-        for entry in filter(None, self.words[mfn << 9 : (mfn + 1) << 9].tolist()):
-            if not entry & PRESENT:
-                continue
-            dropped += 1
-            target = (entry & ADDRESS) >> 12
-            if target >= limit or refs[target] == 1:
-                self.put_l1_entry(entry, owner)
-                continue
-            self.stale = True
-            if entry & RW:
-                type_counts[target] -= 1
-            refs[target] -= 1
-        self.must_yield(LOOK_COST + dropped)
 
     # -- L2, L3, L4 ------------------------------------------------------------------------------------------------
     def get_upper_entry(
@@ -412,44 +234,12 @@ class PageTables:
         if not state & VALIDATED or not L1 <= level <= L4 or not self.frames.type_counts[table]:
             return False
         if level == L1:
-            self._modify_l1(address >> 3, new, preserve_ad, table_owner, page_owner)
+            self.modify_l1(address >> 3, new, preserve_ad, table_owner, page_owner)
         elif page_owner != table_owner:
             raise HypercallError(Errno.EINVAL)
         else:
             self._modify_upper(address >> 3, new, preserve_ad, level)
         return True
-
-    def _modify_l1(self, slot: int, new: int, preserve_ad: bool, table_owner: int, page_owner: int) -> None:
-        old = self.words[slot]
-        if new & PRESENT:
-            if new & USER:
-                new |= GLOBAL
-            if new & L1_DISALLOW:
-                raise HypercallError(Errno.EINVAL)
-            if old & PRESENT and not (old ^ new) & REVALIDATED:
-                if (old & ~new) & NX:
-                    self.made_executable((new & ADDRESS) >> 12, new, 0)
-                self.stale = True
-                self.words[slot] = new | old & (ACCESSED | DIRTY) if preserve_ad else new
-                return
-            self.get_l1_entry(new, table_owner, page_owner, old)
-        self.words[slot] = new | old & (ACCESSED | DIRTY) if preserve_ad else new
-        if old & PRESENT:
-            self.put_l1_entry(old, table_owner)
-
-    def replace_l1_entry(self, slot: int, new: int, owner: int) -> None:
-        """Like `modify` of an entry in a domain's own L1, but what the old entry has as well is checked, too.
-
-        A guest's own store is carried out so (ptwr_emulated_update). Raises HypercallError with nothing changed.
-        """
-        old = self.words[slot]
-        if new & PRESENT:
-            if new & USER:
-                new |= GLOBAL
-            self.get_l1_entry(new, owner, owner, old)
-        self.words[slot] = new
-        if old & PRESENT:
-            self.put_l1_entry(old, owner)
 
     def _modify_upper(self, slot: int, new: int, preserve_ad: bool, level: int) -> None:
         index, table = slot & 511, slot >> 9

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING
 from pvhv.abi.xen import VMASST_TYPE_writable_pagetables
 from pvhv.core.errors import GuestFault, HypercallError
 from pvhv.core.frames import L1, TYPE_MASK, VALIDATED
-from pvhv.core.pagetables import ADDRESS, PRESENT, RW, PageTables
+from pvhv.core.pagetables import PageTables
+from pvhv.core.pte import ADDRESS, PRESENT, RW
 from pvhv.core.stores import OPERATIONS, Store, decode, ones, set_part, subtract
 from pvhv.machine.cpustate import DF, EFLAGS, RAX, RBX, RCX, RDI, RDX, RIP, RSI, TF, ZF
 from pvhv.machine.svm import DB, PFEC_FETCH, PFEC_PRESENT, PFEC_RESERVED, PFEC_WRITE

@@ -101,7 +101,7 @@ def change_hands(giver: Domain, receiver: Domain, mfn: int) -> None:
     frames, pagetables = hypervisor.frames, hypervisor.pagetables
     pagetables.flush_before_reuse()
     if frames.code[mfn]:
-        pagetables.forget_code(mfn)
+        pagetables.executable.forget_code(mfn)
         frames.code[mfn] = CODE_NONE
     frames.types[mfn] = NONE
     frames.owner[mfn] = receiver.domid

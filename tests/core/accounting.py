@@ -33,15 +33,8 @@ from pvhv.core.frames import (
     WRITABLE,
 )
 from pvhv.core.hypervisor import Hypervisor
-from pvhv.core.pagetables import (
-    ADDRESS,
-    FIRST_XEN_SLOT,
-    L1_DISALLOW,
-    LAST_XEN_SLOT,
-    PRESENT,
-    RW,
-    UPPER_DISALLOW,
-)
+from pvhv.core.pagetables import FIRST_XEN_SLOT, LAST_XEN_SLOT
+from pvhv.core.pte import ADDRESS, L1_DISALLOW, PRESENT, RW, UPPER_DISALLOW
 
 XEN_SLOTS = range(FIRST_XEN_SLOT, LAST_XEN_SLOT + 1)
 PERDOMAIN_PAGES = 32  # of a vCPU: 16 of GDT, 16 of LDT

@@ -10,7 +10,7 @@ from pvhv.abi import xen
 from pvhv.abi.grant_table import GNTTABOP
 from pvhv.abi.spec import Command
 from pvhv.core.domain import DOMID_SELF, Domain
-from pvhv.core.pagetables import ADDRESS
+from pvhv.core.pte import ADDRESS
 from tests.core.fuzz import BATCH_PAGE, Hostile
 from tests.core.fuzz_judge import UNTOUCHED
 from tests.core.fuzz_mmu import clear_page_entry, free_pfn, slot_of

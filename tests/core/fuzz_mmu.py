@@ -14,7 +14,7 @@ from pvhv.abi.xen import HYPERVISOR_vcpu_op
 from pvhv.core.domain import DOMID_SELF
 from pvhv.core.errors import GuestFault
 from pvhv.core.frames import L4, TYPE_MASK
-from pvhv.core.pagetables import ADDRESS, PRESENT
+from pvhv.core.pte import ADDRESS, PRESENT
 from tests.core.fuzz import CONTEXT_PAGE, FIRST_FREE_PFN, PAGES, Hostile
 from tests.core.guests import BASE
 

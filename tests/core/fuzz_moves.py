@@ -29,7 +29,7 @@ from pvhv.abi.spec import Command
 from pvhv.abi.vcpu import VCPUOP_register_vcpu_info, VCPUOP_up, VcpuRegisterVcpuInfo
 from pvhv.core.domain import DOMID_SELF
 from pvhv.core.frames import L4
-from pvhv.core.pagetables import ADDRESS
+from pvhv.core.pte import ADDRESS
 from tests.core import fuzz_grants as grants
 from tests.core import fuzz_mmu as mmu
 from tests.core.fuzz import LIST_PAGE, NON_CANONICAL, PAGES, ROOM, XENS, Hostile

@@ -16,7 +16,7 @@ from pvhv.abi.arch_x86 import FLAT_KERNEL_CS, FLAT_KERNEL_SS, VcpuGuestContext
 from pvhv.core.domain import Domain
 from pvhv.core.grants import GrantTable
 from pvhv.core.hypervisor import Hypervisor
-from pvhv.core.pagetables import ACCESSED, ADDRESS, NX, PRESENT, RW, USER
+from pvhv.core.pte import ACCESSED, ADDRESS, NX, PRESENT, RW, USER
 from pvhv.core.reservation import allocate, name
 from pvhv.core.scheduler import WORK_SHARE
 from pvhv.core.timeline import SLICE_NS, Turn

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from pvhv.abi.xen import HYPERVISOR_mmu_update, HYPERVISOR_mmuext_op
 from pvhv.core.frames import NONE, TYPE_MASK
-from pvhv.core.pagetables import ACCESSED, GLOBAL, NX, PRESENT, RW, USER
+from pvhv.core.pte import ACCESSED, GLOBAL, NX, PRESENT, RW, USER
 from pvhv.core.scheduler import UNDIVIDED, WORK_SHARE
 from pvhv.core.timeline import SLICE_NS, Turn
 from pvhv.core.vcpu import VCPU

@@ -26,7 +26,7 @@ from pvhv.core.coherence import WATCHED
 from pvhv.core.domain import Domain
 from pvhv.core.frames import DOMID_XEN
 from pvhv.core.grant_view import GrantView
-from pvhv.core.pagetables import ACCESSED, NX, PRESENT, RW
+from pvhv.core.pte import ACCESSED, NX, PRESENT, RW
 from pvhv.machine.cpustate import R9, R12, RIP
 from tests.core import code as asm
 from tests.core.code import Code
@@ -345,7 +345,7 @@ def test_bytes_that_did_not_change_are_not_translated_anew() -> None:
     domain = machine.guest()
     tables = machine.hv.pagetables
     forgotten: list[int] = []
-    tables.forget_code = forgotten.append
+    tables.executable.forget_code = forgotten.append
     view, program = 20, 21  # two pages' entries: the kernel's own, and one to map `view`'s frame by, executable
     mfn = machine.mfn(domain, view)
     executable = mfn << 12 | PRESENT | ACCESSED
@@ -365,4 +365,4 @@ def test_bytes_that_did_not_change_are_not_translated_anew() -> None:
     machine.set_entry(domain, program, 0)
     machine.set_entry(domain, view, 0)
     machine.frames.release_allocation(mfn)  # which forgets all of it
-    assert mfn not in tables.digests and forgotten[-1] == mfn
+    assert mfn not in tables.executable.digests and forgotten[-1] == mfn

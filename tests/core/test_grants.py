@@ -39,7 +39,7 @@ from pvhv.core.errors import DomainCrash, GuestFault, HypercallError
 from pvhv.core.frames import CODE_MAPPED, L1, TYPE_MASK, WRITABLE
 from pvhv.core.grant_view import GrantView
 from pvhv.core.grants import GrantError
-from pvhv.core.pagetables import NX, PRESENT, RW, USER
+from pvhv.core.pte import NX, PRESENT, RW, USER
 from tests.core.guests import BASE, Machine, write_entry
 
 HOST, READONLY = abi.GNTMAP_host_map, abi.GNTMAP_readonly

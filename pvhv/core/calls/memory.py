@@ -26,8 +26,8 @@ from pvhv.abi.memory import MEMORY_OP, XENMEM
 from pvhv.abi.xen import SharedInfo
 from pvhv.core.dispatch import HANDLERS, Continue, handles, hypercall
 from pvhv.core.errors import GuestFault, HypercallError
-from pvhv.core.pagetables import ADDRESS, PRESENT
 from pvhv.core.privilege import controls, require_control
+from pvhv.core.pte import ADDRESS, PRESENT
 from pvhv.core.reservation import allocate, name, remove
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from pvhv.core.dispatch import Continue, hypercall
 from pvhv.core.domain import DOMID_SELF, Domain
 from pvhv.core.errors import GuestFault, HypercallError, Interrupted, Restart
 from pvhv.core.frames import L1, SEG_DESC, TYPE_MASK, VALIDATED, WRITABLE
-from pvhv.core.pagetables import ADDRESS, GLOBAL, L1_DISALLOW, NX, PRESENT, REVALIDATED, RW, USER
+from pvhv.core.pte import ADDRESS, GLOBAL, L1_DISALLOW, NX, PRESENT, REVALIDATED, RW, USER
 from pvhv.core.vcpu import VCPU
 
 NORMAL, MACHPHYS, PRESERVE_AD, NO_TRANSLATE = range(4)
@@ -170,7 +170,7 @@ def apply(
                     type_counts[target] += 1
                 refs[target] += 1
                 if new < NX:
-                    tables.made_executable(target, new, old)
+                    tables.executable.made_executable(target, new, old)
             words[slot] = new
             if old & PRESENT:
                 dropped = (old & ADDRESS) >> 12

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Numbers in messages: read as generously as C's atoi and strtol read them, and of any length, as a guest writes them."""
+"""Numbers in messages: read as C reads them (atoi, strtol), and of any length, as a guest may write them."""
 
 from __future__ import annotations
 
