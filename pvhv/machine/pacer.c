@@ -29,7 +29,7 @@ typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
-#define LAYOUT 10 /* of struct pacer: the number pacer.py has */
+#define LAYOUT 11 /* of struct pacer: the number pacer.py has */
 #define TABLE_BITS 15
 
 #if defined(_WIN32)
@@ -89,6 +89,7 @@ struct pacer {
     u64 eased, flag;            /* how many blocks pacer_ease has eased; what they look at (0: not known) */
     u64 flush;                  /* the TLB is to be flushed before guest code runs again */
     u64 keeps_cpl, cpl;         /* whether code at CPL 1 is to stay there; the CPL guest code was entered at, if known */
+    u64 blocks;                 /* translated under one of our block hooks, since pacer.py last began to count */
     struct entry table[1u << TABLE_BITS] __attribute__((aligned(512)));
 };
 
@@ -342,6 +343,7 @@ static int was_cut(void *uc, u64 pc, u32 size, struct pacer *p)
 EXPORT void pacer_translated(void *uc, const struct uc_tb *block, const struct uc_tb *before, struct pacer *p)
 {
     (void)uc, (void)before;
+    p->blocks++;
     p->limit = 0; /* look at the next block slowly: it may lie where a forgotten one lay */
     p->new_pc = block->pc, p->new_size = block->size, p->new_count = block->icount;
 }
@@ -508,8 +510,7 @@ EXPORT void pacer_stop(void *uc, u64 pc, u32 size, struct pacer *p)
  *
  * where %rbp is the CPU state and -flag(%rbp) a word of the engine's that is negative while a stop is asked for.  A
  * block that does not look exactly so (another kind of host, another build of the engine) stays as it is.
- *
- * It costs memory: of each block it ever translated under a hook the engine remembers where and how long it was. */
+ */
 #if defined(__x86_64__) && !defined(_WIN32)
 enum { FLAG_WITHIN = 64, LONGEST_CALL = 64, SHORTEST_CALL = 12, NO_FLAG = 1 };
 
@@ -552,6 +553,7 @@ EXPORT void pacer_ease(void *uc, u64 pc, u32 size, struct pacer *p)
     u32 length = loads_engine(next, uc);
     (void)pc, (void)size;
 
+    p->blocks++;
     end = next + length + 2;
     if (!length || end[-2] != 0x33 || end[-1] != 0xf6) /* xor %esi,%esi */
         return;

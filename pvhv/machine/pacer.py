@@ -28,7 +28,7 @@ EXECUTED, LIMIT, STOP, GOAL, LAST, NEW_PC, NEW_SIZE, NEW_COUNT = range(8)
 CONTEXT, STATE, RAM, RAM_BYTES, ERROR_CODE_OFFSET, EMU_STOP, CTL, CONTEXT_SAVE, CONTEXT_RESTORE = range(8, 17)
 ENGINE, REG_READ, REGISTERS = range(17, 20)
 ON_EXIT, ON_SYSCALL, ON_SYSENTER, ON_INVALID, ON_CPUID, ON_IN, ON_OUT, WINDOW, EXECUTED_USER = range(20, 29)
-SYSCALL_RCX, SYSCALL_R11, BROKEN, STEP, EASED, FLAG, FLUSH, KEEPS_CPL, CPL = range(29, 38)
+SYSCALL_RCX, SYSCALL_R11, BROKEN, STEP, EASED, FLAG, FLUSH, KEEPS_CPL, CPL, BLOCKS = range(29, 39)
 _TABLE_AT: Final = 512
 _TABLE_BYTES: Final = 24 << 15
 
@@ -37,7 +37,7 @@ IS_BROKEN: Final = (1 << 64) - 1
 STEP_WANTED, STEP_BEGUN, STEP_LEFT = 1, 2, 3
 
 # Changes with struct pacer and the functions' arguments, there and here.
-_LAYOUT: Final = 10
+_LAYOUT: Final = 11
 
 _HOW_TO_BUILD: Final = "From a source tree run: python3 tools/dev.py build"
 _BUILT: Final = Path(__file__).parents[1] / "_built" / "pacer"
@@ -127,7 +127,8 @@ class Pacer:
         words[REG_READ] = address(uc.uc_context_reg_read if context else uc.uc_reg_read)
         words[REGISTERS] = context or engine.handle
         self.flush_tlb = partial(library().pacer_flush_tlb, c_void_p(self.pointer))
-        self._at_blocks = self._easing = self._stop = 0  # the hook for the wall clock, and what it can be
+        self._at_blocks = self._block_function = 0  # the hook at blocks, and what it calls: one of
+        self._easing = self._stop = 0  # these on the wall clock
 
     def ease_if_possible(self) -> None:
         """After some blocks were run: where none of them could be eased, try no more."""
@@ -142,10 +143,18 @@ class Pacer:
 
     def stop_blocks(self, wanted: bool) -> None:
         """Have the guest stopped at the beginning of a block, as `hook` does with `stop`, or (then eased again) not."""
-        function = self._stop if wanted else self._easing
+        self._hook_blocks(self._stop if wanted else self._easing)
+
+    def _hook_blocks(self, function: int) -> None:
         if self._at_blocks:
             self._engine.remove_hook(self._at_blocks)
         self._at_blocks = self._engine.add_hook(uc.HOOK_BLOCK, function, self.pointer) if function else 0
+        self._block_function = function
+        self.words[BLOCKS] = 0
+
+    def forget_blocks(self) -> None:
+        """Have the engine forget which blocks it translated under our hook (see PCPU.forget_blocks)."""
+        self._hook_blocks(self._block_function)
 
     def hook(self, callbacks: Callbacks, *, count: bool, stop: bool, by_mode: bool, guard: bool) -> None:
         """Have the engine's exits come to `callbacks`, and its blocks counted, or at least stopped, if asked;
@@ -160,8 +169,7 @@ class Pacer:
         for n, callback in enumerate(callbacks):
             self.words[ON_EXIT + n] = address(callback)
         if count:
-            block = lib.pacer_block_by_mode if by_mode else lib.pacer_block
-            engine.add_hook(uc.HOOK_BLOCK, address(block), self.pointer)
+            self._hook_blocks(address(lib.pacer_block_by_mode if by_mode else lib.pacer_block))
             engine.add_hook(uc.HOOK_EDGE_GENERATED, address(lib.pacer_translated), self.pointer)
         elif stop:
             self.stop_blocks(True)

@@ -57,6 +57,7 @@ CR0_PV: Final = 0x8005_0033  # PG AM WP NE ET MP PE
 CR0_TS: Final = 1 << 3
 CR4_PV: Final = 0x6A0  # OSXMMEXCPT OSFXSR PGE PAE
 CR4_TSD: Final = 1 << 2
+MOST_BLOCKS: Final = 1 << 18  # that the engine may remember: 20 MiB
 EFER_PV: Final = 0x1D01  # SVME NXE LMA LME SCE
 _HFLAGS_PV: Final = (
     cs.HF_PE | cs.HF_MP | cs.HF_LMA | cs.HF_CS64 | cs.HF_CS32 | cs.HF_SS32 | cs.HF_SVME | cs.HF_GUEST
@@ -238,10 +239,12 @@ class PCPU:
     """Set CR3 (a machine address), and have the TLB flushed on entry."""
     forget_code: Callable[[int], None]
     """Drop what was translated from a frame: its bytes changed other than by a guest's store."""
+    _apart: Callable[..., None]
+    """Make a call that has the engine look for code, on other page tables, by their root."""
 
     def _build_fast_calls(self) -> None:
         state, words, handle, context = self.state, self._words, self._handle, self._context
-        private_cr3 = self._private.cr3
+        identity = self._private.cr3
         ctl, remove = uc.uc_ctl, uc.CTL_REMOVE_CACHE
 
         # Word numbers are written out here (and only here): a constant is cheaper than a name.
@@ -256,21 +259,24 @@ class PCPU:
                 state[53] &= ~0x8
                 state[22] &= ~0x800
 
-        def forget_code(mfn: int) -> None:
-            # The engine finds the frame by a virtual address, in the TLB set of the current mode:
-            # we borrow the set of "supervisor with SMAP", which no guest is ever in, and the
-            # identity map.  So neither finds a guest's entry, nor leaves one that a guest finds.
+        def apart(root: int, call: Callable[..., object], *arguments: object) -> None:
+            # The engine finds code by a virtual address, in the TLB set of the current mode: we borrow
+            # the set of "supervisor with SMAP", which no guest is ever in, and page tables of our own.
+            # So it neither finds a guest's entry, nor leaves one that a guest finds.
             hflags, cr3, eflags = state[HFLAGS], state[CR3], state[EFLAGS]
             state[HFLAGS] = hflags & ~(cs.HF_CPL | cs.HF2_NPT) | cs.HF_SMAP
             state[EFLAGS] = eflags & ~cs.AC
-            state[CR3] = private_cr3
+            state[CR3] = root
             if context is not None:
                 context.restore()
-            address = mfn << 12
-            ctl(handle, remove, c_uint64(address), c_uint64(address + PAGE_SIZE))
+            call(*arguments)
             state[HFLAGS], state[CR3], state[EFLAGS] = hflags, cr3, eflags
             if context is not None:
                 context.restore()
+
+        def forget_code(mfn: int) -> None:
+            address = mfn << 12
+            apart(identity, ctl, handle, remove, c_uint64(address), c_uint64(address + PAGE_SIZE))
 
         flush_tlb = self._pacer.flush_tlb
 
@@ -283,8 +289,18 @@ class PCPU:
 
         self.set_cpl, self.set_ts = set_cpl, set_ts
         self.flush_tlb, self.flush_on_entry = flush_tlb, flush_on_entry
-        self.load_cr3, self.forget_code = load_cr3, forget_code
+        self.load_cr3, self.forget_code, self._apart = load_cr3, forget_code, apart
         self._tsc = pace.library().pacer_tsc
+
+    def forget_blocks(self) -> None:
+        """Let the engine begin anew to remember what it translated under a block hook.
+
+        It remembers of each such block where it is, for as long as the hook is there, in some 80 bytes: a guest that
+        writes ever new code would fill the host's memory. With the hook the engine drops all code it finds at those
+        addresses. Where nothing is mapped it finds none, which is quick, and right: the new hook is the old one.
+        """
+        self.flush_tlb()
+        self._apart(self._private.nothing, self._pacer.forget_blocks)
 
     def flush_page(self, va: int) -> None:
         """Forget one page's translation (and, for want of anything finer, all others)."""
@@ -425,6 +441,8 @@ class PCPU:
         words = self._words
         if budget is not None and not self.virtual:
             raise ValueError("a budget of instructions needs the virtual clock")
+        if words[pace.BLOCKS] > MOST_BLOCKS:
+            self.forget_blocks()
         # The limit first, then the loop's look at STOP: `stop` writes them in the other order.
         goal = pace.NO_LIMIT if budget is None else words[pace.EXECUTED] + budget
         words[pace.GOAL] = goal

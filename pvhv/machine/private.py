@@ -20,12 +20,15 @@ from pvhv.machine.engine import Engine
 from pvhv.machine.ram import PAGE_SIZE, Ram
 
 BASE: Final = 1 << 39  # the engine has 40 physical address bits
-_PML4, _PDPT_RAM, _PDPT_PRIVATE, _VMCB, _CODE, _DATA, _MSRPM, _, PAGES = range(9)
+_PML4, _PDPT_RAM, _PDPT_PRIVATE, _VMCB, _CODE, _DATA, _MSRPM, _, _NOTHING, PAGES = range(10)
 _TABLE: Final = paging.PTE_PRESENT | paging.PTE_RW | paging.PTE_ACCESSED | paging.PTE_DIRTY
 
 
 class Private:
-    """`cr3` is the identity map's root; `code` and `data` are bytes at the addresses beside them."""
+    """`cr3` is the identity map's root, `nothing` one that maps nothing.
+
+    `code` and `data` are bytes at the addresses beside them.
+    """
 
     def __init__(self, engine: Engine, ram: Ram) -> None:
         if ram.size > 512 << 30:
@@ -36,6 +39,7 @@ class Private:
         address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
         engine.map(BASE, PAGES * PAGE_SIZE, address)
         self.cr3: Final = BASE + _PML4 * PAGE_SIZE
+        self.nothing: Final = BASE + _NOTHING * PAGE_SIZE
         words[_PML4 * 512 + 0] = BASE + _PDPT_RAM * PAGE_SIZE | _TABLE
         words[_PML4 * 512 + (BASE >> 39)] = BASE + _PDPT_PRIVATE * PAGE_SIZE | _TABLE
         for gib in range((ram.size + (1 << 30) - 1) >> 30):
@@ -47,6 +51,6 @@ class Private:
         self.code: Final = whole[_CODE * PAGE_SIZE : (_CODE + 1) * PAGE_SIZE]
         self.data_address: Final = BASE + _DATA * PAGE_SIZE
         self.data: Final = words[_DATA * 512 : (_DATA + 1) * 512]
-        self.msr_permissions: Final = whole[_MSRPM * PAGE_SIZE : PAGES * PAGE_SIZE]
+        self.msr_permissions: Final = whole[_MSRPM * PAGE_SIZE : _NOTHING * PAGE_SIZE]
         self.vmcb[svm.MSRPM_BASE // 8] = BASE + _MSRPM * PAGE_SIZE
         assert svm.EXITINFO2 < PAGE_SIZE

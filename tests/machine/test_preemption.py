@@ -12,6 +12,7 @@ import pytest
 from pvhv.machine import cpustate as cs
 from pvhv.machine import engine as uc
 from pvhv.machine import pacer as pace
+from pvhv.machine import pcpu
 from pvhv.machine.pacer import target
 from tests.machine.lab import CODE, DATA, KINDS, STACK, Done, Lab
 
@@ -208,3 +209,24 @@ def budget_trail(budgets: list[int], disturb: bool) -> list[tuple[int, int, int]
 def test_budgets_end_at_the_same_instruction_whatever_disturbs() -> None:
     budgets = [1 + n * n % 50_000 for n in range(300)]
     assert budget_trail(budgets, False) == budget_trail(budgets, True)
+
+
+@pytest.mark.parametrize("kind", [*KINDS])
+def test_what_the_engine_remembers_of_blocks_is_bounded(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pcpu, "MOST_BLOCKS", 20)
+    lab = Lab(kind)
+    words, state = lab.pcpu._words, lab.state
+    # Thirty blocks in a row, then a system call; in each round other code lies there.
+    rounds = 6
+    lab.pcpu.on_syscall = lab.pcpu.stop
+    state[cs.CR2] = 0x1234
+    for number in range(rounds):
+        state[cs.RAX], state[cs.RIP] = 0, lab.put("48ffc0 eb00" * 30 + "90" * number + "0f05")
+        lab.pcpu.forget_code(CODE >> 12)
+        before = words[pace.EXECUTED]
+        lab.pcpu.run()
+        assert state[cs.RAX] == 30 and state[cs.CR2] == 0x1234
+        if lab.pcpu.virtual:
+            assert words[pace.EXECUTED] - before == 61 + number
+        assert words[pace.BLOCKS] <= 20 + 31 + 5
+    lab.close()
