@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
  * Whatever comes to mind: twenty thousand requests about two dozen pages, as tables, descriptors and memory in turn, by
- * dice (lib/dice.c).
+ * dice that fall the same everywhere (lib/dice.c).
  */
 #include "test.h"
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Dice (lib/dice.c), about grants: entries made and unmade while they are in use, mapped and unmapped here,
- * there and in the wrong place, copied, swapped; and the granted pages mapped and pinned meanwhile.
+ * Dice (lib/dice.c), about grants: entries made and unmade while they are in use, mapped and unmapped here, there and
+ * in the wrong place, copied, swapped; and the granted pages mapped and pinned meanwhile.
  */
 #include "grants.h"
 
-const char test_name[] = "hostile-lots";
+const char test_name[] = "hostile-grants-dice";
 
 #define PAGES 8
 #define REFS 6
