@@ -74,7 +74,7 @@ class Guest:
             payload, self.received = self.received[16 : 16 + length], self.received[16 + length :]
             if kind == wire.XS_WATCH_EVENT:
                 path, token, _rest = payload.split(b"\0")
-                self.events.append((path.decode(), token.decode()))
+                self.events.append((path.decode("latin-1"), token.decode()))
             yield kind, req_id, tx_id, payload
 
     def ask(self, kind: int, payload: bytes, tx_id: int = 0) -> bytes:
@@ -217,6 +217,11 @@ def test_watches(store: Xenstore, guest: Guest) -> None:
     assert guest.ask(wire.XS_RESET_WATCHES, b"\0") == b"OK\0"
     guest.write("data/a/b", b"1")
     assert guest.take_events() == []
+
+
+def test_a_watch_on_what_never_happens_is_told_by_its_own_bytes(guest: Guest) -> None:
+    assert guest.ask(wire.XS_WATCH, b"@\xff\xfe\0t\0") == b"OK\0"
+    assert guest.take_events() == [("@\xff\xfe", "t")]
 
 
 def test_a_watch_tells_only_what_may_be_known(store: Xenstore, guest: Guest) -> None:

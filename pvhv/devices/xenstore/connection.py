@@ -123,7 +123,7 @@ class Connection:
 
     def event(self, watch: Watch, path: str) -> None:
         """Queue a watch event."""
-        payload = watch.told(path).encode() + b"\0" + watch.token + b"\0"
+        payload = watch.told(path).encode("latin-1") + b"\0" + watch.token + b"\0"
         if len(payload) > XENSTORE_PAYLOAD_MAX or (payload in self.events_waiting and not path.startswith("@")):
             return
         size = HEADER + len(payload)
