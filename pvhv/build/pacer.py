@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The pacer for every platform from any platform: one C file without a C library, as a shared library
+"""The pacer for every platform from any platform: one piece of C without a C library, as a shared library
 each.
 
-What the file does is said in `pvhv/machine/pacer.c`; `pvhv/machine/pacer.py` looks for the running
+What it does is said in `pvhv/machine/pacer.c`; `pvhv/machine/pacer.py` looks for the running
 machine's copy by the name given here: `pacer/<os>-<arch>/pacer.<so|dylib|dll>` under the built products.
 
 The flags differ by what each platform's tools write into a file of their own accord: debug information and

@@ -202,7 +202,7 @@ class Exits:
             if vcpu.kernel_mode:
                 if code & PFEC_USER:
                     # The kernel lowered its own CPL with a native iretq (Linux's sync_core does), as the run began: put
-                    # it back, retry. (Otherwise pacer.c has done so.)
+                    # it back, retry. (Otherwise pacer_exits.h has done so.)
                     state[HFLAGS] = state[HFLAGS] & ~3 | KERNEL_CPL
                     return
                 if address >> 39 == PERDOMAIN_SLOT and self.descriptor_fault(vcpu, address, code):

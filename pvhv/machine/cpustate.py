@@ -27,7 +27,7 @@ from pvhv.machine.hostmem import read_safely
 # --- indices of 64-bit words: state[RAX] -------------------------------------------------------
 RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15 = range(16)
 RIP: Final = 16
-EFLAGS: Final = 17  # RFLAGS, whole, while no guest code runs; else the next four hold parts of it (pacer.c)
+EFLAGS: Final = 17  # RFLAGS, whole, while no guest code runs; else the next four hold parts of it (pacer_exits.h)
 CC_DST: Final = 18
 CC_SRC: Final = 19
 CC_SRC2: Final = 20

@@ -12,7 +12,7 @@ Invariant: when a handler is called, state[RIP] is at the instruction (behind it
 out go on behind themselves, with the flags they had, whatever it says).
 
 It does not know how a run is stopped (it is given a function), nor whether the state is live or a copy.
-Read beside it: the hooks of pacer.c, which call these.
+Read beside it: the hooks of pacer_exits.h, which call these.
 """
 
 from __future__ import annotations

@@ -160,7 +160,7 @@ def _prove_stops(pcpu: PCPU) -> bool:
         return 0
 
     pcpu.on_syscall = pcpu.stop
-    # The first run translates it, and eases its blocks (pacer.c); the second is stopped.
+    # The first run translates it, and eases its blocks (pacer_ease.h); the second is stopped.
     handlers: list[IOHandler] = [lambda port, size, is_write, value: 0, port_io]
     for pcpu.on_io in handlers:
         pcpu._reset()

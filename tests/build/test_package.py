@@ -17,6 +17,7 @@ from pvhv.build.pacer import PLATFORMS
 from pvhv.build.zig import PINNED
 
 ROOT = Path(__file__).parents[2]
+PACER = ("pacer.c", "pacer.h", "pacer_code.h", "pacer_ease.h", "pacer_exits.h")
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 
 
@@ -55,6 +56,7 @@ def test_a_wheel_made_from_an_sdist_is_for_everyone_and_holds_everything(tmp_pat
     assert len(names) == len(set(names))
     expected = {f"pvhv/_built/{platform.product}" for platform in PLATFORMS}
     expected |= {"pvhv/_built/kernels/test-hello", "pvhv/_built/include/xen/xen_abi.h"}
-    expected |= {"pvhv/build/guest.lds", "pvhv/machine/pacer.c", "pvhv/py.typed"}
+    expected |= {"pvhv/build/guest.lds", "pvhv/py.typed"}
+    expected |= {f"pvhv/machine/{name}" for name in PACER}
     assert expected <= set(names)
     assert {name.split("/")[0] for name in names} == {"pvhv", f"pvhv-{pvhv.__version__}.dist-info"}

@@ -249,7 +249,7 @@ def test_stops_from_other_threads_break_no_instruction(lab: Lab) -> None:
 
 
 def test_blocks_are_eased_again(lab: Lab) -> None:
-    """Where they were (pacer_ease in pacer.c): not while stops in mid-block are allowed, but afterwards."""
+    """Where they were (pacer_ease.h): not while stops in mid-block are allowed, but afterwards."""
     words = lab.pcpu._words
     could = words[pacer.EASED] > 0
     for allowed in (True, False):

@@ -179,7 +179,7 @@ def test_the_engines_numbers_are_those_of_the_package() -> None:
 
 def test_the_pacers_words_are_its_structs() -> None:
     """What Python writes through a name is what C reads through the field of that name."""
-    source = (pacer.Path(pacer.__file__).with_name("pacer.c")).read_text()
+    source = (pacer.Path(pacer.__file__).with_name("pacer.h")).read_text()
     body = source.split("struct pacer {")[1].split("struct entry table")[0]
     declared: list[str] = []
     for line in body.splitlines():

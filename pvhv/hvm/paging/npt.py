@@ -28,7 +28,7 @@ from pvhv.core.errors import DomainCrash, HypercallError
 from pvhv.hvm.cpu.memory import ACCESSED, ADDRESS, DIRTY, PRESENT, RW, USER, GuestPhysical
 from pvhv.machine.pcpu import PCPU
 
-WATCHED = 1 << 9  # ours, in an entry: not to be guarded, as pacer.c knows too
+WATCHED = 1 << 9  # ours, in an entry: not to be guarded, as pacer.h knows too
 PATIENCE, MOST_WATCHED = 4, 32
 
 # Nested walks are user accesses. (No entry may be no-execute: the engine does not survive a guest's page table there.)

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * Exits: between the guest and Python.
+ */
+#pragma once
+
+#include "pacer.h"
+
+static void gather_flags(struct pacer *p)
+{
+    u64 flags = 0;
+    p->reg_read(p->registers, REG_RFLAGS, &flags);
+    p->state[EFLAGS] = flags;
+}
+
+/* From here on the CPU state is Python's. */
+static void leave_guest(void *uc, struct pacer *p)
+{
+    if (p->context)
+        p->context_save(uc, p->context);
+    gather_flags(p);
+}
+
+/* And from here on it is the guest's again. */
+static void enter_guest(void *uc, struct pacer *p)
+{
+    u64 flags = p->state[EFLAGS];
+    p->state[CC_SRC] = flags & ARITHMETIC_FLAGS;
+    p->state[CC_OP_DF] = (flags & DF ? 0xffffffffull : 1) << 32 | CC_OP_EFLAGS;
+    p->state[EFLAGS] = (u32)flags & ~(u32)(ARITHMETIC_FLAGS | DF);
+    p->cpl = p->state[HFLAGS] & HF_CPL;
+    if (p->context)
+        p->context_restore(uc, p->context);
+    if (p->flush) {
+        p->flush = 0;
+        p->ctl(uc, FLUSH_TLB);
+    }
+}
+
+/* A kernel at CPL 1 took an iretq to itself (a Linux does so to serialize, 100 000 times as it boots), which leaves it at
+ * CPL 3 and in a page fault.  It is put back, and nobody else need know. */
+static int put_back(void *uc, u32 code, struct pacer *p)
+{
+    const u32 *error = (const u32 *)((const u8 *)p->state + p->vmexit_error_code);
+    if (code != EXIT_PF || p->cpl != 1 || !p->keeps_cpl)
+        return 0;
+    if (p->context)
+        p->context_save(uc, p->context);
+    if (!(*error & USER) || (p->state[HFLAGS] & HF_CPL) != 3)
+        return 0;
+    p->state[HFLAGS] = (p->state[HFLAGS] & ~(u64)HF_CPL) | 1;
+    settle(p, code);
+    if (p->context)
+        p->context_restore(uc, p->context);
+    return 1;
+}
+
+/* UC_HOOK_INTR: exceptions, `int n`, and the other #VMEXITs. */
+EXPORT void pacer_exit(void *uc, u32 code, struct pacer *p)
+{
+    if (put_back(uc, code, p)) {
+        stop_if_due(uc, p);
+        return;
+    }
+    leave_guest(uc, p);
+    settle(p, code);
+    p->on_exit(code);
+    enter_guest(uc, p);
+    stop_if_due(uc, p);
+}
+
+/* A `syscall`, of which the engine does nothing but to add 2 to RIP afterwards.  Here it is as the CPU
+ * does it, as far as one can without knowing where it leads: Python says that. */
+EXPORT void pacer_syscall(void *uc, struct pacer *p)
+{
+    leave_guest(uc, p);
+    p->syscall_rcx = p->state[RCX], p->syscall_r11 = p->state[R11];
+    p->state[EFLAGS] &= ~(u64)RF;
+    p->state[R11] = p->state[EFLAGS];
+    p->state[RCX] = p->state[RIP] += 2;
+    p->on_syscall();
+    p->state[RIP] -= 2;
+    enter_guest(uc, p);
+    stop_if_due(uc, p);
+}
+
+/* A `sysenter`: the same, but that Python has it as an exception, with RIP on it. */
+EXPORT void pacer_sysenter(void *uc, struct pacer *p)
+{
+    leave_guest(uc, p);
+    p->on_sysenter();
+    p->state[RIP] -= 2;
+    enter_guest(uc, p);
+    stop_if_due(uc, p);
+}
+
+/* UC_HOOK_INSN_INVALID, by which comes what the engine takes for an exception nobody intercepted. */
+EXPORT u32 pacer_invalid(void *uc, struct pacer *p)
+{
+    leave_guest(uc, p);
+    p->on_invalid();
+    enter_guest(uc, p);
+    return 1; /* handled */
+}
+
+/* Hooks in mid-block, which goes on afterwards.  For their time, what is still to be executed of it is not
+ * counted; and where the translation of what follows looks for the flags is settled, so there they stay. */
+struct pause {
+    u64 rest, eflags;
+};
+
+static struct pause pause_block(void *uc, struct pacer *p)
+{
+    struct pause pause;
+    if (p->context)
+        p->context_save(uc, p->context);
+    pause.rest = p->last ? remainder_of(p, p->state[RIP], 1) : 0;
+    pause.eflags = p->state[EFLAGS];
+    count(p, -pause.rest);
+    gather_flags(p);
+    return pause;
+}
+
+static void resume_block(void *uc, struct pacer *p, struct pause pause)
+{
+    p->state[EFLAGS] = pause.eflags;
+    count(p, pause.rest);
+    if (p->context)
+        p->context_restore(uc, p->context);
+}
+
+EXPORT u32 pacer_cpuid(void *uc, struct pacer *p)
+{
+    struct pause pause = pause_block(uc, p);
+    p->on_cpuid();
+    resume_block(uc, p, pause);
+    return 1; /* the engine is not to answer as well */
+}
+
+EXPORT u32 pacer_in(void *uc, u32 port, int size, struct pacer *p)
+{
+    struct pause pause = pause_block(uc, p);
+    u32 result = p->on_in(port, size);
+    resume_block(uc, p, pause);
+    return result;
+}
+
+EXPORT void pacer_out(void *uc, u32 port, int size, u32 value, struct pacer *p)
+{
+    struct pause pause = pause_block(uc, p);
+    p->on_out(port, size, value);
+    resume_block(uc, p, pause);
+}
