@@ -6,8 +6,8 @@ CPL 1 and the same `no_exit_request` as the hypervisor's engines, but no AMD-V a
 `bare_entry(loop, count)`, which times the loop with rdtsc, as the kernel itself does when it runs as a guest, and
 ends at a ud2, which stops an engine that has no hook for it.
 
-An *eased* one has its blocks eased, too, as the hypervisor's engines have them on the wall clock (pacer_ease.h): that is the
-same engine made faster, with no hypervisor behind it.
+An *eased* one has its blocks eased, too, as the hypervisor's engines have them on the wall clock (pacer_ease.h): that
+is the same engine made faster, with no hypervisor behind it.
 
 A *callback* is one round of the loop `int 0x20; dec; jnz` in such an engine with one hook: an empty ctypes function
 for UC_HOOK_INTR, registered through the C API. It is whole, from guest instruction to guest instruction, just as
