@@ -26,6 +26,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import shutil
 import sys
 import tempfile
@@ -50,18 +51,21 @@ X86_64 = 62
 SCRATCH = ".fetch-"
 FORGOTTEN_S = 86_400.0
 INTERRUPTED = 130
+WORD = re.compile(r"[a-zA-Z0-9][\w.+-]*", re.ASCII)  # what apt and a directory take for a name and nothing else
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kernel", type=Path, metavar="FILE", help="a bzImage, or a package with one")
     parser.add_argument("--busybox", type=Path, metavar="FILE", help="a static busybox, or a package with one")
-    parser.add_argument("--package", default=KERNEL_PACKAGE, metavar="NAME", help=f"instead of {KERNEL_PACKAGE}")
-    parser.add_argument("--suite", default="", metavar="NAME", help=f"of Debian's, such as {BACKPORTS_SUITE}")
-    parser.add_argument("--name", default="debian", help="what the files' names begin with (debian)")
+    parser.add_argument(
+        "--package", default=KERNEL_PACKAGE, type=word, metavar="NAME", help=f"instead of {KERNEL_PACKAGE}"
+    )
+    parser.add_argument("--suite", type=word, metavar="NAME", help=f"of Debian's, such as {BACKPORTS_SUITE}")
+    parser.add_argument("--name", default="debian", type=word, help="what the files' names begin with (debian)")
     given = parser.parse_args(arguments)
     try:
-        fetch(given.name, kernel=given.kernel, busybox=given.busybox, package=given.package, suite=given.suite)
+        fetch(given.name, kernel=given.kernel, busybox=given.busybox, package=given.package, suite=given.suite or "")
     except BadPackage as error:
         say(f"fetch_linux: {error}")
         if debian.is_here() and given.kernel is None and given.busybox is None:
@@ -74,6 +78,13 @@ def main(arguments: list[str] | None = None) -> int:
         say("fetch_linux: interrupted; what was there is as it was")
         return INTERRUPTED
     return 0
+
+
+def word(text: str) -> str:
+    """A name on the command line. Raises argparse.ArgumentTypeError."""
+    if not WORD.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!a} is no name: letters and digits, then also . _ + -")
+    return text
 
 
 def say(text: str) -> None:

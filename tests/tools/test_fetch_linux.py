@@ -317,6 +317,17 @@ def test_by_hand(
     assert fetch_linux.main(["--kernel", str(tmp_path / "none"), "--busybox", str(busybox)]) == 1
 
 
+@pytest.mark.parametrize("option", ["--name", "--suite", "--package"])
+@pytest.mark.parametrize("text", ["../../x", "a/b", "", "-x", "a\udcff", "a b", "é"])
+def test_words_that_are_no_names(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, option: str, text: str
+) -> None:
+    monkeypatch.setattr(fetch_linux, "fetch", lambda *_given, **_settings: pytest.fail("it went to work"))
+    with pytest.raises(SystemExit, match="2"):
+        fetch_linux.main([f"{option}={text}"])
+    assert "is no name" in capsys.readouterr().err
+
+
 def test_domain_files_find_it(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     example = Path(__file__).parents[2] / "examples" / "debian.cfg"
     with pytest.raises(ToolstackError, match=r"'debian-vmlinuz' was not fetched yet\n.*fetch_linux\.py"):
