@@ -31,7 +31,7 @@ daemon_app = typer.Typer(help="The host process that domains live in.", no_args_
 
 # Arguments that many commands have.
 DomainArgument = Annotated[str, typer.Argument(help="Name or id.", metavar="DOMAIN")]
-OneOrAll = Annotated[str | None, typer.Argument(help="Name or id; all domains without.", metavar="[DOMAIN]")]
+OneOrAll = Annotated[str | None, typer.Argument(help="Name or id; all domains without.", metavar="DOMAIN")]
 AsJson = Annotated[bool, typer.Option("--json", help="For a script to read.")]
 EscapeOption = Annotated[
     str, typer.Option("-e", "--escape", help="The key that leaves the console.", metavar="KEY")

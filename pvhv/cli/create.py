@@ -45,7 +45,7 @@ WORDS = {
 def create(
     file: Annotated[str, typer.Argument(help="The domain file.", metavar="FILE")],
     settings: Annotated[
-        list[str] | None, typer.Argument(help="Settings over the file's.", metavar="[KEY=VALUE]...")
+        list[str] | None, typer.Argument(help="Settings over the file's.", metavar="KEY=VALUE")
     ] = None,
     console: Annotated[bool, typer.Option("-c", "--console", help="Attach to its console.")] = False,
     paused: Annotated[bool, typer.Option("-p", "--paused", help="Leave it paused.")] = False,

@@ -40,7 +40,7 @@ def stop() -> None:
 
 @command("console-log", daemon_app)
 def console_log(
-    log: Annotated[Whose, typer.Argument(help="Whether consoles are logged.", metavar="[none|guest]")] = None,
+    log: Annotated[Whose, typer.Argument(help="Whether consoles are logged.", metavar="none|guest")] = None,
     timestamp: Annotated[
         Whose, typer.Option("-t", "--timestamp", help="Whether each line says when.", metavar="none|guest")
     ] = None,

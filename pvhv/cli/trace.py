@@ -42,7 +42,7 @@ def trace(
     syscall: Annotated[
         Words,
         typer.Option(
-            "-s", "--syscall", help="Only what belongs to these system calls of user code; any.", metavar="NAMES"
+            "-s", "--syscall", help="Only what belongs to these system calls; any: to all of them.", metavar="NAMES"
         ),
     ] = None,
     count: Annotated[bool, typer.Option("-c", "--count", help="Sum up, at the end or at Ctrl-C.")] = False,

@@ -69,4 +69,4 @@ class TraceFile:
     def _refused(self, error: Exception) -> ToolstackError:
         reason = error.strerror if isinstance(error, OSError) else "it is no name of a file"
         name = self.path if self.path.isprintable() else ascii(self.path)
-        return ToolstackError(f"cannot write {name}: {reason}", "name a file in a directory of yours")
+        return ToolstackError(f"cannot write {name}: {reason}", "name another, where there is room and you may write")

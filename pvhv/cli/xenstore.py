@@ -28,16 +28,17 @@ from pvhv.toolstack.errors import UsageError, no_domain
 if TYPE_CHECKING:
     from pvhv.toolstack.xenstore_client import Store
 
-Paths = Annotated[list[str], typer.Argument(help="A node's path.", metavar="PATH...")]
+Paths = Annotated[list[str], typer.Argument(help="A node's path.", metavar="PATH")]
 Socket = Annotated[bool, typer.Option("-s", hidden=True)]  # Xen's tools take it, and do nothing about it
 Raw = Annotated[bool, typer.Option("-R", "--raw", help="The value's bytes as they are, without backslashes.")]
 PERMISSION = re.compile(r"[nrwb]\d{1,5}", re.ASCII)
 LONGEST = 1 << 31
+WHICH_DOMAINS = "`pvhv list` shows which there are"
 
 
 @command("xenstore-ls")
 def xenstore_ls(
-    paths: Annotated[list[str] | None, typer.Argument(help="What to list; / without.", metavar="[PATH...]")] = None,
+    paths: Annotated[list[str] | None, typer.Argument(help="What to list; / without.", metavar="PATH")] = None,
     flat: Annotated[bool, typer.Option("-f", "--flat", help="Each line with its whole path and value.")] = False,
     permissions: Annotated[bool, typer.Option("-p", "--prefix", help="Who may do what, as well.")] = False,
     as_json: AsJson = False,
@@ -102,7 +103,7 @@ def xenstore_read(
 
 @command("xenstore-write")
 def xenstore_write(
-    pairs: Annotated[list[str], typer.Argument(help="Paths, each with its value.", metavar="PATH VALUE...")],
+    pairs: Annotated[list[str], typer.Argument(help="Paths, each with its value.", metavar="PATH VALUE")],
     raw: Raw = False,
     _socket: Socket = False,
 ) -> None:
@@ -202,7 +203,7 @@ def xenstore_chmod(
     path: Annotated[str, typer.Argument(help="A node's path.", metavar="PATH")],
     permissions: Annotated[
         list[str],
-        typer.Argument(help="The owner and what others may, then what single domains may: n0 r5", metavar="PERM..."),
+        typer.Argument(help="The owner and what others may, then what single domains may: n0 r5", metavar="PERM"),
     ],
     upto: Annotated[bool, typer.Option("-u", "--upto", help="Of all nodes above it, too.")] = False,
     recurse: Annotated[bool, typer.Option("-r", "--recurse", help="Of all nodes below it, too.")] = False,
@@ -217,10 +218,20 @@ def xenstore_chmod(
     if upto and "/" not in path:
         raise UsageError(f"{printable(path)} has nothing above it to change", "give the whole path, from /")
 
+    from pvhv.toolstack.xenstore_client import StoreFault
+
     def work() -> None:
         with trying(f"set the permissions of {printable(path)}"):
-            for each in _concerned(held, os.fsencode(path), upto, recurse):
-                held.set_permissions(each, permissions)
+            concerned = [*_concerned(held, os.fsencode(path), upto, recurse)]
+            held.read(concerned[0])
+            try:
+                for each in concerned:
+                    held.set_permissions(each, permissions)
+            except StoreFault as fault:
+                if fault.name != "ENOENT":
+                    raise
+                # The nodes are there: it is the owner that is missing.
+                raise no_domain(permissions[0][1:], WHICH_DOMAINS) from None
 
     with store() as held:
         held.together(work)
@@ -261,7 +272,7 @@ def xenstore_watch(
 
 @command("xenstore-control")
 def xenstore_control(
-    words: Annotated[list[str], typer.Argument(help="What to do; help lists it.", metavar="COMMAND [ARG...]")],
+    words: Annotated[list[str], typer.Argument(help="What to do; help lists it.", metavar="WORD")],
 ) -> None:
     """Say something to the store itself: its quotas, what a domain has of them, a check, a log of requests."""
     from pvhv.toolstack.xenstore_client import StoreFault
@@ -271,7 +282,7 @@ def xenstore_control(
             answer = held.ask(XS_CONTROL, *map(os.fsencode, words))
         except StoreFault as fault:
             if fault.name == "ENOENT":  # all that can be missing is a domain
-                raise no_domain(words[-1]) from None
+                raise no_domain(words[-1], WHICH_DOMAINS) from None
             if fault.name != "EINVAL":
                 raise StoreFault(fault.name, f"could not do {printable(' '.join(words))}") from None
             known = held.ask(XS_CONTROL, b"help").rstrip(b"\0").decode().replace("\t", " ")
