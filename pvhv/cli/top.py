@@ -111,7 +111,7 @@ def _show(rows: list[dict[str, Any]], live: bool, as_json: bool, verbose: bool) 
 
 def _cells(row: dict[str, Any]) -> list[str]:
     about = [sum(row["exits"].get(kind, 0) for kind in kinds) for kinds in ABOUT.values()]
-    other = max(row["exits_per_s"] - sum(about), 0)
+    other = sum(row["exits"].values()) - sum(about)  # not from the total, which is rounded by itself
     return [
         row["name"], str(row["domid"]), row["state"], f"{row['time']:.1f}", f"{row['cpu_percent']:.1f}",
         str(row["hypercalls_per_s"]), *map(str, about), str(other), str(row["memory"]), str(row["vcpus"]),

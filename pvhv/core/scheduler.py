@@ -220,6 +220,7 @@ class Scheduler:
             self.share = UNDIVIDED
         ended = timeline.now()
         turn.ran += ended - began
+        turn.vcpu.ran += ended - began
         if turn.over or not turn.vcpu.runnable or ended >= turn.end:
             self._close(timeline, ended)
 

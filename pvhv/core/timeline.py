@@ -185,8 +185,7 @@ class Timeline:
         return any(vcpu.runnable and vcpu is not running and max(vcpu.had, floor) < had for vcpu in self.vcpus)
 
     def charge(self, vcpu: VCPU, ran: int) -> None:
-        """`vcpu` ran for that many ns."""
-        vcpu.ran += ran
+        """A slice in which `vcpu` ran for that many ns is over. (As a whole: pieces would be rounded each.)"""
         vcpu.had += ran * DEFAULT_WEIGHT // vcpu.domain.weight
 
     def add(self, vcpu: VCPU) -> None:
