@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Everything the package carries that is compiled: the guest kernels, the pacer, and the headers guests
-are built with.
+"""Everything the package carries that is compiled: the guest kernels, the engine, the pacer, and the headers
+guests are built with.
 
 `build_tree` is the one entry for the wheel's build hook, for `tools/dev.py` and for tests.  The products
 lie in one directory that mirrors nothing else and holds nothing else:
 
     kernels/NAME             ELF images of guest_kernel/
+    engine/<os>-<arch>/...   unicorn with our corrections, for this machine
     pacer/<os>-<arch>/...    shared libraries of pvhv/machine/pacer.c
     include/xen/*.h          what `pvhv build` compiles other people's guests with
     stamp.json               what all this was made from, and the hash of each product
@@ -15,6 +16,8 @@ for.  Otherwise every object is asked for by the hash of its inputs, and only wh
 
 Invariant: a product is written whole or not at all, and what is no longer made is removed.  When something
 fails, the rest is still built, the stamp is not written, and what failed keeps its last good image.
+An engine whose source cannot be fetched is said in a line and tried again at the next build: pvhv runs on
+the published one until then.
 """
 
 from __future__ import annotations
@@ -25,13 +28,15 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from pvhv.build.cache import HALF_WRITTEN, open_cache, write_whole
+from pvhv.build.cache import HALF_WRITTEN, Cache, open_cache, write_whole
+from pvhv.build.engine import CORRECTIONS, build_engine, engine_inputs, this_platform
 from pvhv.build.kernels import build_kernels, read_descriptions
 from pvhv.build.objects import Workshop
 from pvhv.build.pacer import SOURCE as PACER_SOURCE
 from pvhv.build.pacer import build_pacers
 from pvhv.build.progress import Progress
-from pvhv.build.zig import PINNED, find_zig
+from pvhv.build.unicorn import SourceMissing
+from pvhv.build.zig import PINNED, BuildError, Zig, find_zig
 
 STAMP = "stamp.json"
 
@@ -49,6 +54,8 @@ def build_tree(root: Path, out: Path, *, cache: Path | None = None, progress: Pr
         kernels = Workshop(root / "guest_kernel", zig, store, progress, {generated: "/generated"})
         machine = Workshop(root, zig, store, progress)
         images = build_pacers(machine)
+        engine, without = _engine(machine, zig, store, progress)
+        images |= engine
         built = build_kernels(kernels, read_descriptions(kernels.root), generated)
         images |= {f"kernels/{name}": image for name, image in built.items()}
         headers = root / "guest_kernel" / "include" / "xen"
@@ -60,15 +67,34 @@ def build_tree(root: Path, out: Path, *, cache: Path | None = None, progress: Pr
     machine.check()
     kernels.check()
     _remove_others(out, products)
-    stamp = {"inputs": inputs, "products": products}
-    write_whole(out / STAMP, json.dumps(stamp, indent=1).encode() + b"\n")
+    if without is None:
+        stamp = {"inputs": inputs, "products": products}
+        write_whole(out / STAMP, json.dumps(stamp, indent=1).encode() + b"\n")
     linked = kernels.linked + machine.linked
     progress.end(f"{len(products)} products, {compiled} files compiled, {linked} linked")
 
 
+def _engine(machine: Workshop, zig: Zig, store: Cache, progress: Progress) -> tuple[dict[str, Path], str | None]:
+    """The engine for this machine, if there is one; what is to be said where it must do without."""
+    target = this_platform()
+    if target is None or not (machine.root / CORRECTIONS).is_dir():  # a tree of kernels only
+        return {}, None
+    try:
+        name, image, compiled = build_engine(machine.root, zig, store, progress, target)
+    except SourceMissing as missing:
+        progress.say(f"{missing}. Until then pvhv runs on the published engine, which is not safe against its guests.")
+        return {}, str(missing)
+    except BuildError as error:
+        machine.fail(str(error))
+        return {}, None
+    machine.compiled += compiled
+    return {name: image}, None
+
+
 def _digest_of_inputs(root: Path) -> str:
     """One hash of every file that could have a say: sources by name and content, and the builder."""
-    places = [*(root / "guest_kernel").rglob("*"), root / PACER_SOURCE, *Path(__file__).parent.glob("*.py")]
+    places = [*(root / "guest_kernel").rglob("*"), *(root / PACER_SOURCE).parent.glob("pacer*.[ch]")]
+    places += [*engine_inputs(root), *Path(__file__).parent.glob("*.py")]
     digest = hashlib.sha256(PINNED.encode())
     for path in sorted(p for p in places if p.is_file()):
         name = path.relative_to(root) if path.is_relative_to(root) else path.name

@@ -94,7 +94,7 @@ class EngineUnsupported(RuntimeError):
     def __init__(self, what: str) -> None:
         version = ".".join(map(str, uc.version()))
         super().__init__(
-            f"this unicorn ({version}, {uc._path}) cannot carry pvhv: {what}. "
+            f"this unicorn ({version}, {uc.path}) cannot carry pvhv: {what}. "
             "Install the version pvhv was proven with: pip install 'unicorn==2.1.4'"
         )
 

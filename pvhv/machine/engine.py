@@ -17,10 +17,12 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import os
+import platform
 import sys
 from ctypes import POINTER, byref, c_int, c_size_t, c_uint32, c_uint64, c_void_p
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 ARCH_X86, MODE_64 = 4, 8
 PROT_ALL = 7
@@ -61,7 +63,14 @@ class EngineError(RuntimeError):
         self.code = code
 
 
-def library_path() -> Path:
+def target(system: str | None = None, machine: str | None = None) -> str:
+    """`<os>-<arch>` of a platform, this one by default: linux-x86_64, macos-arm64, windows-x86_64."""
+    system = {"win32": "windows", "darwin": "macos"}.get(system or sys.platform, system or sys.platform)
+    machine = (machine or platform.machine()).lower()
+    return f"{system}-{ {'amd64': 'x86_64', 'aarch64': 'arm64'}.get(machine, machine) }"
+
+
+def stock_library() -> Path:
     """The shared library inside the installed `unicorn` package (which is not imported)."""
     spec = importlib.util.find_spec("unicorn")
     if spec is None or not spec.submodule_search_locations:
@@ -73,16 +82,40 @@ def library_path() -> Path:
     raise ImportError(f"no {pattern} in the unicorn package at {list(spec.submodule_search_locations)}")
 
 
-_path = str(library_path())
+_BUILT: Final = Path(__file__).parents[1] / "_built" / "engine"
+
+
+def built_library() -> Path | None:
+    """The corrected engine, where it was built for this machine."""
+    return next(iter(sorted(_BUILT.joinpath(target()).glob("libunicorn.*"))), None)
+
+
+def library_path() -> Path:
+    """The library to load: ours if there is one, unless PVHV_ENGINE=stock says otherwise."""
+    chosen = os.environ.get("PVHV_ENGINE", "")
+    if chosen not in ("", "stock", "corrected"):
+        raise ImportError(f"PVHV_ENGINE is 'stock' or 'corrected', not {chosen!r}")
+    built = None if chosen == "stock" else built_library()
+    if chosen == "corrected" and built is None:
+        raise ImportError("PVHV_ENGINE=corrected, but no corrected engine is built here: python3 tools/dev.py build")
+    return built or stock_library()
+
+
+path: Final = str(library_path())
 # CDLL drops the GIL around a call: right for a run, wasteful for the rest.
-_running = ctypes.CDLL(_path)
-_quick = ctypes.PyDLL(_path)
+_running = ctypes.CDLL(path)
+_quick = ctypes.PyDLL(path)
 
 
 def _function(library: Any, name: str, *arguments: Any, result: Any = c_int) -> Any:
     function = library[name]
     function.argtypes, function.restype = arguments, result
     return function
+
+
+def function(name: str, *arguments: Any, result: Any = c_int) -> Any:
+    """A function of the library by its name, called with the GIL held."""
+    return _function(_quick, name, *arguments, result=result)
 
 
 # uc_ctl and uc_hook_add are variadic: only their fixed arguments are declared, the others are
@@ -107,6 +140,21 @@ uc_emu_start = _function(_running, "uc_emu_start", c_void_p, c_uint64, c_uint64,
 uc_emu_stop = _function(_quick, "uc_emu_stop", c_void_p)
 uc_strerror = _function(_quick, "uc_strerror", c_int, result=ctypes.c_char_p)
 uc_version = _function(_quick, "uc_version", c_void_p, c_void_p, result=c_uint32)
+
+
+# Whether the library is ours: only that has the functions of seam.py.
+corrected: Final = hasattr(_quick, "pvhv_seam_version")
+
+
+def uncorrected() -> str | None:
+    """What to tell people who run on the stock engine, in a sentence; None on ours."""
+    if corrected:
+        return None
+    why = "PVHV_ENGINE=stock asks for it" if os.environ.get("PVHV_ENGINE") == "stock" else "no other is built here"
+    return (
+        f"running on the published unicorn ({why}): a guest can end this process or leave its domain, and "
+        "floating-point exceptions, debug registers and some faults are wrong (docs/engine.md)"
+    )
 
 
 def error_text(code: int) -> str:

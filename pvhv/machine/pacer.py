@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-import platform
-import sys
 from collections.abc import Callable
 from ctypes import c_uint32, c_uint64, c_void_p
 from functools import partial
@@ -47,13 +45,6 @@ class PacerMissing(RuntimeError):
     """The pacer is not built for this platform."""
 
 
-def target(system: str | None = None, machine: str | None = None) -> str:
-    """`<os>-<arch>` of a platform, this one by default: linux-x86_64, macos-arm64, windows-x86_64."""
-    system = {"win32": "windows", "darwin": "macos"}.get(system or sys.platform, system or sys.platform)
-    machine = (machine or platform.machine()).lower()
-    return f"{system}-{ {'amd64': 'x86_64', 'aarch64': 'arm64'}.get(machine, machine) }"
-
-
 def library_name(target_name: str) -> str:
     """What the library is called there."""
     return "pacer." + {"windows": "dll", "macos": "dylib"}.get(target_name.split("-")[0], "so")
@@ -61,7 +52,7 @@ def library_name(target_name: str) -> str:
 
 def find() -> Path:
     """The built pacer of this platform."""
-    name = target()
+    name = uc.target()
     path = _BUILT / name / library_name(name)
     if not path.exists():
         raise PacerMissing(f"the pacer is not built for {name} (looked for {path}). {_HOW_TO_BUILD}")

@@ -39,7 +39,7 @@ from typing import Final, Literal
 from pvhv.machine import cpustate as cs
 from pvhv.machine import engine as uc
 from pvhv.machine import pacer as pace
-from pvhv.machine import proof, svm
+from pvhv.machine import proof, seam, svm
 from pvhv.machine.cpustate import CR3, EFLAGS, HFLAGS, RIP
 from pvhv.machine.debug import Debug
 from pvhv.machine.exits import DR7_OFF, ExceptionHandlers, Exits, Handler, IntHandler, IOHandler, Unhandled
@@ -124,7 +124,7 @@ class PCPU:
         self.msr_permissions = self._private.msr_permissions
 
         cs.check_layout(engine)
-        live = None if copy_state else cs.find_live(engine)
+        live = None if copy_state else seam.cpu_state(engine.handle) if seam.present else cs.find_live(engine)
         self.live = live is not None
         context = self._context = None if live is not None else cs.Context(engine)
         if context is not None:

@@ -13,7 +13,7 @@ from elftools.elf.elffile import ELFFile
 
 from pvhv.build import BuildError
 from pvhv.build.pacer import PLATFORMS
-from pvhv.machine import pacer
+from pvhv.machine import engine, pacer
 from tests.build.small_tree import SmallTree
 
 
@@ -66,7 +66,7 @@ def test_each_platform_has_a_pacer_its_loader_takes_for_its_own(tree: SmallTree)
     [("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "x86_64"), ("darwin", "arm64"), ("win32", "AMD64")],
 )
 def test_the_machine_looks_for_its_pacer_where_the_builder_puts_it(system: str, machine: str) -> None:
-    name = pacer.target(system, machine)
+    name = engine.target(system, machine)
     assert f"pacer/{name}/{pacer.library_name(name)}" in {p.product for p in PLATFORMS}
 
 

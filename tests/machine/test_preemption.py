@@ -13,7 +13,7 @@ from pvhv.machine import cpustate as cs
 from pvhv.machine import engine as uc
 from pvhv.machine import pacer as pace
 from pvhv.machine import pcpu
-from pvhv.machine.pacer import target
+from pvhv.machine.engine import target
 from tests.machine.lab import CODE, DATA, KINDS, STACK, Done, Lab
 
 # Each loop adds one to memory (and to R12) in ways that show a repetition, until [rbx+128] is set.

@@ -197,7 +197,7 @@ def test_the_pacers_words_are_its_structs() -> None:
 
 
 def test_a_missing_or_foreign_pacer_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pacer, "target", lambda: "plan9-mips")
+    monkeypatch.setattr(uc, "target", lambda: "plan9-mips")
     with pytest.raises(pacer.PacerMissing, match=r"plan9-mips.*dev\.py build"):
         pacer.find()
     monkeypatch.undo()
