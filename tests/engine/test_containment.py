@@ -43,7 +43,9 @@ UNLOCKABLE = (
     "f00fa3c0 f00fabc0 f00fb3c3 f00fbbd8 f00fbae005 f00fbae805 f00fbaf005 f00fbaf805 f0480fa3c0 f0480fabc0 "
     "f00fa303 f00fba2305 f08903 f08b03 f090 f03903 f0833b01 f001c0 f0480303 f0ff33 f00fc7f0 f00f0b"
 ).split()
-LOCKED = "f00103 f0480903 f0833301 f0f613 f0f71b f0ff03 f0fe0b f00fab03 f00fba2b05 f00fb10b f00fc10b f08703 f00fc70b".split()
+LOCKED = (
+    "f00103 f0480903 f0833301 f0f613 f0f71b f0ff03 f0fe0b f00fab03 f00fba2b05 f00fb10b f00fc10b f08703 f00fc70b"
+).split()
 
 
 @pytest.mark.parametrize("cpl", [1, 3])
