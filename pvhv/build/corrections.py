@@ -105,7 +105,7 @@ def _locate(name: str, edit: Mapping[str, str], source: Mapping[str, str]) -> Ed
     if "below" in edit:
         start = _only(name, file, text, edit["below"], 0, end) + len(edit["below"])
         closing = text.find("\n}\n", start)  # of the function that begins there
-        end = closing if closing >= 0 else end
+        end = closing + 1 if closing >= 0 else end
     at = _only(name, file, text, find, start, end)
     origin = f"correction {name}: {file}: '{_short(find)}'"
     if action == "replace":

@@ -96,6 +96,7 @@ _FLAGS = (
     "-std=gnu11", "-O3", "-g0", "-fPIC", "-fvisibility=hidden", "-fno-sanitize=undefined", "-fwrapv",
     "-fno-strict-aliasing", "-fno-stack-protector", "-fomit-frame-pointer", "-w",
     "-D_GNU_SOURCE", "-D_FILE_OFFSET_BITS=64", "-DUNICORN_HAS_X86",
+    "-Dabort=pvhv_abort", "-D__assert_fail=pvhv_assert_fail",  # corrections/death.c
 )  # fmt: skip
 
 

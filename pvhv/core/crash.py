@@ -102,6 +102,14 @@ def _frames(vcpu: VCPU, word_at: Word) -> list[str]:
     return ["Frames, by rbp:", *lines] if lines else []
 
 
+def code_at(vcpu: VCPU) -> str:
+    """The bytes of the instruction a vCPU of a paravirtual guest is at, in words."""
+    rip = vcpu.state[RIP]
+    words = [] if vcpu.domain.full is not None else [_word(vcpu, rip + n) for n in (0, 8)]
+    code = b"".join(word.to_bytes(8, "little") for word in words if word is not None)
+    return f"code {code[:15].hex()}" if code else "its code cannot be read"
+
+
 def hypercalls(vcpu: VCPU) -> list[str]:
     """The last hypercalls of a vCPU, as lines."""
     lines = ["Last hypercalls, the latest last:"]

@@ -24,7 +24,7 @@ from pvhv.core.activity import Activity
 from pvhv.core.coherence import Coherence
 from pvhv.core.context import set_context
 from pvhv.core.cpu import Cpu
-from pvhv.core.crash import describe
+from pvhv.core.crash import code_at, describe
 from pvhv.core.descriptors import DescriptorTables
 from pvhv.core.dispatch import build_calls
 from pvhv.core.domain import DOMID_FIRST_RESERVED, DOMID_SELF, Domain
@@ -42,6 +42,7 @@ from pvhv.core.timeline import Timeline, VirtualTimeline, WallTimeline
 from pvhv.core.vcpu import VCPU
 from pvhv.core.vtimer import stop_all
 from pvhv.core.xenlog import ConsoleRing
+from pvhv.machine.engine import EngineDied
 from pvhv.machine.pcpu import PCPU
 from pvhv.machine.ram import Ram
 
@@ -277,6 +278,8 @@ class Hypervisor:
         """What escaped from a run of `vcpu`."""
         if isinstance(failure, DomainCrash):
             self.crash(vcpu.domain, failure.reason, vcpu)
+        elif isinstance(failure, EngineDied):
+            self.crash(vcpu.domain, f"{failure}: {code_at(vcpu)}", vcpu)
         else:
             self.bug(vcpu.domain, failure, vcpu)
 

@@ -19,7 +19,6 @@ i386_tr_translate_insn in the engine's translate.c.
 
 from __future__ import annotations
 
-import ctypes
 from typing import TYPE_CHECKING
 
 from pvhv.machine import engine as uc
@@ -28,26 +27,27 @@ from pvhv.machine.cpustate import HF_INHIBIT_IRQ, HFLAGS, RIP
 
 if TYPE_CHECKING:
     from pvhv.machine.pcpu import PCPU
+    from pvhv.machine.stops import StopSwitch
 
 
 class Debug:
     """The debugger's side of one pCPU. All of it is for between runs, or for `on_break`."""
 
     def __init__(
-        self, pcpu: PCPU, engine: uc.Engine, pacer: pace.Pacer, no_exit_request: int | None
+        self, pcpu: PCPU, engine: uc.Engine, pacer: pace.Pacer, switch: StopSwitch | None
     ) -> None:
         self._pcpu = pcpu
         self._engine = engine
         self._pacer = pacer
         self._words = pacer.words
-        self._no_exit_request = no_exit_request
+        self._switch = switch
         self._from = 0  # where the last step began
 
     def allow(self, wanted: bool) -> None:
         """Whether `add` and `step` may be used. All translations are dropped."""
         uc.uc_ctl(self._engine.handle, uc.CTL_FLUSH_CODE)
-        if self._no_exit_request is not None:
-            ctypes.c_uint8.from_address(self._no_exit_request).value = not wanted
+        if self._switch is not None:
+            self._switch.at_blocks(not wanted)
             if not self._pcpu.virtual:
                 self._pacer.stop_blocks(wanted)
                 self._pcpu.engine_stops = not wanted

@@ -17,12 +17,13 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import itertools
 import os
 import platform
 import sys
 from ctypes import POINTER, byref, c_int, c_size_t, c_uint32, c_uint64, c_void_p
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 ARCH_X86, MODE_64 = 4, 8
 PROT_ALL = 7
@@ -53,6 +54,10 @@ CTL_CODE_BUFFER = _control(13, 1, 1)
 
 # Translated code is kept in a buffer of this size, reserved at once and committed as it fills.
 CODE_BUFFER_BYTES = 128 << 20
+
+
+class EngineDied(RuntimeError):
+    """The engine could not go on with what guest code had it do; it has been made anew."""
 
 
 class EngineError(RuntimeError):
@@ -113,9 +118,9 @@ def _function(library: Any, name: str, *arguments: Any, result: Any = c_int) -> 
     return function
 
 
-def function(name: str, *arguments: Any, result: Any = c_int) -> Any:
-    """A function of the library by its name, called with the GIL held."""
-    return _function(_quick, name, *arguments, result=result)
+def function(name: str, *arguments: Any, result: Any = c_int, guest_runs: bool = False) -> Any:
+    """A function of the library by its name, called with the GIL held, unless guest code runs in it."""
+    return _function(_running if guest_runs else _quick, name, *arguments, result=result)
 
 
 # uc_ctl and uc_hook_add are variadic: only their fixed arguments are declared, the others are
@@ -166,8 +171,20 @@ def version() -> tuple[int, int, int]:
     return packed >> 24 & 255, packed >> 16 & 255, packed >> 8 & 255
 
 
+class _Hook(NamedTuple):
+    kind: int
+    address: int
+    user_data: int
+    begin: int
+    end: int
+    instruction: int | None
+
+
 class Engine:
-    """One emulated x86-64 CPU: `handle` for the raw functions above, and its slower verbs."""
+    """One emulated x86-64 CPU: `handle` for the raw functions above, and its slower verbs.
+
+    It knows what it was given (memory, hooks), so that an engine that died can be made anew: `revived`.
+    """
 
     def __init__(self, code_buffer: int = CODE_BUFFER_BYTES) -> None:
         handle = c_void_p()
@@ -175,11 +192,26 @@ class Engine:
         assert handle.value is not None
         self.handle: int = handle.value
         self._keep: list[Any] = []
-        check("uc_ctl(code buffer)", uc_ctl(self.handle, CTL_CODE_BUFFER, c_uint32(code_buffer)))
+        self._maps: list[tuple[int, int, int]] = []
+        self._hooks: dict[int, tuple[_Hook, int]] = {}  # by our number: what was asked for, the engine's own number
+        self._numbers = itertools.count(1)
+        self._code_buffer = code_buffer
+        self._initialise()
+
+    def _initialise(self) -> None:
+        check("uc_ctl(code buffer)", uc_ctl(self.handle, CTL_CODE_BUFFER, c_uint32(self._code_buffer)))
         # Multi-exit mode with no exits: `until` is ignored, so its look-up at the end of every
         # run (a guest-visible page walk) never happens.
         check("uc_ctl(exits)", uc_ctl(self.handle, CTL_USE_EXITS, c_int(1)))
         uc_ctl(self.handle, CTL_FLUSH_TLB)  # any call: the engine initialises itself lazily
+
+    def revived(self) -> None:
+        """The engine behind `handle` is a new one, at the same address: give it what the old one had."""
+        self._initialise()
+        for area in self._maps:
+            self._map(*area)
+        for number, (hook, _) in self._hooks.items():
+            self._hooks[number] = hook, self._hook(hook)
 
     def close(self) -> None:
         if self.handle:
@@ -192,23 +224,37 @@ class Engine:
             self.close()
 
     def map(self, guest_physical: int, size: int, host_address: int) -> None:
+        self._map(guest_physical, size, host_address)
+        self._maps.append((guest_physical, size, host_address))
+
+    def _map(self, guest_physical: int, size: int, host_address: int) -> None:
         check("uc_mem_map_ptr", uc_mem_map_ptr(self.handle, guest_physical, size, PROT_ALL, host_address))
 
     def add_hook(
         self, kind: int, callback: Any, user_data: int = 0, instruction: int | None = None, begin: int = 1, end: int = 0
     ) -> int:
-        """Register a ctypes callback, or the address of a C function, for all addresses or some; its handle."""
-        hook = c_size_t()
+        """Register a ctypes callback, or the address of a C function, for all addresses or some; its number."""
         address = callback if isinstance(callback, int) else ctypes.cast(callback, c_void_p).value
-        extra = () if instruction is None else (c_int(instruction),)
-        code = uc_hook_add(self.handle, byref(hook), kind, address, user_data, begin, end, *extra)
-        check(f"uc_hook_add({kind})", code)
+        assert address is not None
+        hook = _Hook(kind, address, user_data, begin, end, instruction)
+        number = next(self._numbers)
+        self._hooks[number] = hook, self._hook(hook)
         if callback not in self._keep:
             self._keep.append(callback)
-        return hook.value
+        return number
 
-    def remove_hook(self, hook: int) -> None:
-        check("uc_hook_del", uc_hook_del(self.handle, hook))
+    def _hook(self, hook: _Hook) -> int:
+        made = c_size_t()
+        extra = () if hook.instruction is None else (c_int(hook.instruction),)
+        code = uc_hook_add(
+            self.handle, byref(made), hook.kind, hook.address, hook.user_data, hook.begin, hook.end, *extra
+        )
+        check(f"uc_hook_add({hook.kind})", code)
+        return made.value
+
+    def remove_hook(self, number: int) -> None:
+        _, made = self._hooks.pop(number)
+        check("uc_hook_del", uc_hook_del(self.handle, made))
 
     def register(self, number: int) -> int:
         value = (c_uint64 * 8)()

@@ -9,7 +9,7 @@ typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
-#define LAYOUT 11 /* of struct pacer: the number pacer.py has */
+#define LAYOUT 12 /* of struct pacer: the number pacer.py has */
 #define TABLE_BITS 15
 
 #if defined(_WIN32)
@@ -70,13 +70,16 @@ struct pacer {
     u64 flush;                  /* the TLB is to be flushed before guest code runs again */
     u64 keeps_cpl, cpl;         /* whether code at CPL 1 is to stay there; the CPL guest code was entered at, if known */
     u64 blocks;                 /* translated under one of our block hooks, since pacer.py last began to count */
+    u64 corrected;              /* the engine is the corrected one: it says how long a syscall is */
+    u64 syscall_rip;            /* where the present one begins */
+    u64 in_python;              /* how many of Python's hooks are on the stack */
     struct entry table[1u << TABLE_BITS] __attribute__((aligned(512)));
 };
 
 #define BROKEN (~0ull)
 enum { STEP_WANTED = 1, STEP_BEGUN = 2, STEP_LEFT = 3 }; /* by an exit */
 enum { RCX = 1, R11 = 11, RIP = 16, EFLAGS = 17, CC_SRC = 19, CC_OP_DF = 21, HFLAGS = 22, CR0 = 53, CR3 = 56 };
-enum { NESTED_CR3 = 5544 / 8 };
+enum { EXCEPTION_NEXT_RIP = 5392 / 8, NESTED_CR3 = 5544 / 8 };
 enum { TF = 1 << 8, DF = 1 << 10, IF = 1 << 9, RF = 1 << 16, ARITHMETIC_FLAGS = 0x8d5 };
 enum { HF_CPL = 3, HF_INHIBIT_IRQ = 1 << 3, HF_CS64 = 1 << 15, HF2_NPT = 1 << 6 };
 enum { CC_OP_EFLAGS = 1, REG_RFLAGS = 253 };

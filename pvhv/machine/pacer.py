@@ -27,6 +27,7 @@ CONTEXT, STATE, RAM, RAM_BYTES, ERROR_CODE_OFFSET, EMU_STOP, CTL, CONTEXT_SAVE, 
 ENGINE, REG_READ, REGISTERS = range(17, 20)
 ON_EXIT, ON_SYSCALL, ON_SYSENTER, ON_INVALID, ON_CPUID, ON_IN, ON_OUT, WINDOW, EXECUTED_USER = range(20, 29)
 SYSCALL_RCX, SYSCALL_R11, BROKEN, STEP, EASED, FLAG, FLUSH, KEEPS_CPL, CPL, BLOCKS = range(29, 39)
+CORRECTED, SYSCALL_RIP, IN_PYTHON = range(39, 42)
 _TABLE_AT: Final = 512
 _TABLE_BYTES: Final = 24 << 15
 
@@ -35,7 +36,7 @@ IS_BROKEN: Final = (1 << 64) - 1
 STEP_WANTED, STEP_BEGUN, STEP_LEFT = 1, 2, 3
 
 # Changes with struct pacer and the functions' arguments, there and here.
-_LAYOUT: Final = 11
+_LAYOUT: Final = 12
 
 _HOW_TO_BUILD: Final = "From a source tree run: python3 tools/dev.py build"
 _BUILT: Final = Path(__file__).parents[1] / "_built" / "pacer"
@@ -114,12 +115,16 @@ class Pacer:
         words[ERROR_CODE_OFFSET], words[CONTEXT] = error_code_offset, context or 0
         words[EMU_STOP], words[CTL] = address(uc.uc_emu_stop), address(uc.uc_ctl)
         words[CONTEXT_SAVE], words[CONTEXT_RESTORE] = address(uc.uc_context_save), address(uc.uc_context_restore)
-        words[ENGINE] = engine.handle
+        words[ENGINE], words[CORRECTED] = engine.handle, uc.corrected
         words[REG_READ] = address(uc.uc_context_reg_read if context else uc.uc_reg_read)
         words[REGISTERS] = context or engine.handle
         self.flush_tlb = partial(library().pacer_flush_tlb, c_void_p(self.pointer))
         self._at_blocks = self._block_function = 0  # the hook at blocks, and what it calls: one of
         self._easing = self._stop = 0  # these on the wall clock
+
+    def address_of(self, word: int) -> int:
+        """Where one of `words` lies."""
+        return self.pointer + 8 * word
 
     def ease_if_possible(self) -> None:
         """After some blocks were run: where none of them could be eased, try no more."""
@@ -150,7 +155,7 @@ class Pacer:
     def hook(self, callbacks: Callbacks, *, count: bool, stop: bool, by_mode: bool, guard: bool) -> None:
         """Have the engine's exits come to `callbacks`, and its blocks counted, or at least stopped, if asked;
         `by_mode` counts those at CPL 3 apart as well; `guard` write-protects what was translated, in nested tables.
-        Where the engine stops by itself, its looking for that is eased.
+        Where the stock engine stops by itself, its looking for that is eased.
 
         (A stop is `words[STOP] = 1`, then `words[LIMIT] = 0`.)
         """
@@ -164,7 +169,7 @@ class Pacer:
             engine.add_hook(uc.HOOK_EDGE_GENERATED, address(lib.pacer_translated), self.pointer)
         elif stop:
             self.stop_blocks(True)
-        elif not self.words[CONTEXT]:
+        elif not uc.corrected and not self.words[CONTEXT]:
             self._easing = address(lib.pacer_ease)
             self.stop_blocks(False)
         if guard:

@@ -6,6 +6,9 @@
 
 #include "pacer.h"
 
+/* A call of Python's. While it lasts, an engine that dies cannot be left (corrections/death.c). */
+#define IN_PYTHON(p, call) ((p)->in_python++, (call), (p)->in_python--)
+
 static void gather_flags(struct pacer *p)
 {
     u64 flags = 0;
@@ -64,31 +67,36 @@ EXPORT void pacer_exit(void *uc, u32 code, struct pacer *p)
     }
     leave_guest(uc, p);
     settle(p, code);
-    p->on_exit(code);
+    IN_PYTHON(p, p->on_exit(code));
     enter_guest(uc, p);
     stop_if_due(uc, p);
 }
 
-/* A `syscall`, of which the engine does nothing but to add 2 to RIP afterwards.  Here it is as the CPU
- * does it, as far as one can without knowing where it leads: Python says that. */
+/* A `syscall`, of which the engine does nothing (the stock one adds the instruction's length to RIP afterwards, which we
+ * do not know, and take for 2).  Here it is as the CPU does it, as far as one can without knowing where it leads: Python
+ * says that. */
 EXPORT void pacer_syscall(void *uc, struct pacer *p)
 {
     leave_guest(uc, p);
     p->syscall_rcx = p->state[RCX], p->syscall_r11 = p->state[R11];
     p->state[EFLAGS] &= ~(u64)RF;
     p->state[R11] = p->state[EFLAGS];
-    p->state[RCX] = p->state[RIP] += 2;
-    p->on_syscall();
-    p->state[RIP] -= 2;
+    p->syscall_rip = p->corrected ? p->state[EXCEPTION_NEXT_RIP] : p->state[RIP];
+    if (!p->corrected)
+        p->state[RIP] += 2;
+    p->state[RCX] = p->state[RIP];
+    IN_PYTHON(p, p->on_syscall());
+    if (!p->corrected)
+        p->state[RIP] -= 2;
     enter_guest(uc, p);
     stop_if_due(uc, p);
 }
 
-/* A `sysenter`: the same, but that Python has it as an exception, with RIP on it. */
+/* A `sysenter` of the stock engine: the same, but that Python has it as an exception, with RIP on it. */
 EXPORT void pacer_sysenter(void *uc, struct pacer *p)
 {
     leave_guest(uc, p);
-    p->on_sysenter();
+    IN_PYTHON(p, p->on_sysenter());
     p->state[RIP] -= 2;
     enter_guest(uc, p);
     stop_if_due(uc, p);
@@ -98,7 +106,7 @@ EXPORT void pacer_sysenter(void *uc, struct pacer *p)
 EXPORT u32 pacer_invalid(void *uc, struct pacer *p)
 {
     leave_guest(uc, p);
-    p->on_invalid();
+    IN_PYTHON(p, p->on_invalid());
     enter_guest(uc, p);
     return 1; /* handled */
 }
@@ -132,7 +140,7 @@ static void resume_block(void *uc, struct pacer *p, struct pause pause)
 EXPORT u32 pacer_cpuid(void *uc, struct pacer *p)
 {
     struct pause pause = pause_block(uc, p);
-    p->on_cpuid();
+    IN_PYTHON(p, p->on_cpuid());
     resume_block(uc, p, pause);
     return 1; /* the engine is not to answer as well */
 }
@@ -140,7 +148,8 @@ EXPORT u32 pacer_cpuid(void *uc, struct pacer *p)
 EXPORT u32 pacer_in(void *uc, u32 port, int size, struct pacer *p)
 {
     struct pause pause = pause_block(uc, p);
-    u32 result = p->on_in(port, size);
+    u32 result;
+    IN_PYTHON(p, result = p->on_in(port, size));
     resume_block(uc, p, pause);
     return result;
 }
@@ -148,6 +157,6 @@ EXPORT u32 pacer_in(void *uc, u32 port, int size, struct pacer *p)
 EXPORT void pacer_out(void *uc, u32 port, int size, u32 value, struct pacer *p)
 {
     struct pause pause = pause_block(uc, p);
-    p->on_out(port, size, value);
+    IN_PYTHON(p, p->on_out(port, size, value));
     resume_block(uc, p, pause);
 }

@@ -21,9 +21,9 @@ pacer.c for exits and counting, proof.py for what is checked before the first gu
 xen/arch/x86/x86_64/entry.S is what the handlers' side of this does.
 
 Not modelled: INS has already overwritten its destination when it is refused; a fetch fault on the
-second page of a block that crosses pages is reported at the block's first instruction; a syscall
-with prefixes resumes as many bytes late; icebp (F1) is #UD; flush_page flushes everything (the engine
-offers no less); counts are not exact in 16-bit code, nor where CS has a base.
+second page of a block that crosses pages is reported at the block's first instruction; icebp (F1) is #UD;
+counts are not exact in 16-bit code, nor where CS has a base. On the stock engine, too: a syscall with prefixes
+resumes as many bytes late; flush_page flushes everything.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ import time
 import weakref
 from collections.abc import Callable
 from ctypes import CFUNCTYPE, c_int, c_uint32, c_uint64
+from functools import partial
 from typing import Final, Literal
 
 from pvhv.machine import cpustate as cs
@@ -45,6 +46,7 @@ from pvhv.machine.debug import Debug
 from pvhv.machine.exits import DR7_OFF, ExceptionHandlers, Exits, Handler, IntHandler, IOHandler, Unhandled
 from pvhv.machine.private import Private
 from pvhv.machine.ram import PAGE_SIZE, Ram
+from pvhv.machine.stops import StopSwitch
 from pvhv.machine.ticker import Ticker
 from pvhv.machine.watch import Watch
 
@@ -137,21 +139,48 @@ class PCPU:
         self._saved = raw[: cs.SAVED_BYTES]
         self._fpu = raw[cs.FPU_BEGIN : cs.SAVED_BYTES]
 
-        no_exit_request = None if block_stops else cs.find_no_exit_request(engine)
-        if no_exit_request is not None:
-            ctypes.c_uint8.from_address(no_exit_request).value = 1
+        switch = None if block_stops else StopSwitch.find(engine)
+        if switch is not None:
+            switch.at_blocks(True)
         # Whether a stop from another thread is safe as the engine does it; else the pacer stops us.
-        self.engine_stops = no_exit_request is not None and not self.virtual
+        self.engine_stops = switch is not None and not self.virtual
 
         pointer = context.pointer if context is not None else None
         self._pacer = pace.Pacer(engine, self.ram, address, cs.ERROR_CODE * 4, pointer)
         self._words = self._pacer.words
-        self.debug = Debug(self, engine, self._pacer, no_exit_request)
+        self._switch = switch
+        self._start = self._starter()
+        self.debug = Debug(self, engine, self._pacer, switch)
         self._exits = Exits(self.state, self.aux, self._end_run)
         self.on_exception: ExceptionHandlers = self._exits.on_exception
         self._build_fast_calls()
         self._register_hooks()
         self._reset()
+
+    def _starter(self) -> Callable[[int], int]:
+        """What runs guest code from an address, and returns the engine's error."""
+        handle = self._handle
+        if not seam.present:
+            return lambda rip: int(uc.uc_emu_start(handle, rip, 0, 0, 0))
+        seam.catch_signals()
+        seam.watch_words(handle, self._pacer.address_of(pace.STOP), self._pacer.address_of(pace.IN_PYTHON))
+        return partial(seam.run, handle)
+
+    def _died(self, rip: int) -> uc.EngineDied:
+        """The engine died. It is made anew where it was, with the registers it had, and whoever ran on it is told how."""
+        death = seam.how_it_died()
+        if self._context is not None:
+            self._context.save()
+        registers = self.save()
+        uc.check("making the engine anew", seam.reopen(self._handle))
+        self._engine.revived()
+        self._start = self._starter()
+        if self._switch is not None:
+            self._switch.at_blocks(True)
+        self._reset()
+        self._saved[:] = registers
+        self._words[pace.LAST] = self._words[pace.STEP] = self._words[pace.BROKEN] = 0
+        return uc.EngineDied(f"{death.said()}, while it ran guest code from {rip:#x} on")
 
     # ---- the state ------------------------------------------------------------------------------
 
@@ -295,7 +324,7 @@ class PCPU:
     def forget_blocks(self) -> None:
         """Let the engine begin anew to remember what it translated under a block hook.
 
-        It remembers of each such block where it is, for as long as the hook is there, in some 80 bytes: a guest that
+        The stock engine remembers of each such block where it is, for as long as the hook is there, in some 80 bytes: a guest that
         writes ever new code would fill the host's memory. With the hook the engine drops all code it finds at those
         addresses. Where nothing is mapped it finds none, which is quick, and right: the new hook is the old one.
         """
@@ -303,8 +332,11 @@ class PCPU:
         self._apart(self._private.nothing, self._pacer.forget_blocks)
 
     def flush_page(self, va: int) -> None:
-        """Forget one page's translation (and, for want of anything finer, all others)."""
-        self.flush_on_entry()
+        """Forget one page's translation (on the stock engine, which offers no less, all of them)."""
+        if seam.present:
+            seam.flush_page(self._handle, va)
+        else:
+            self.flush_on_entry()
 
     # ---- exits -----------------------------------------------------------------------------------
 
@@ -373,7 +405,7 @@ class PCPU:
     def undo_syscall(self) -> None:
         """In `on_syscall`: it raises an exception instead. RIP is on it again, RCX and R11 are what they were."""
         state, words = self.state, self._words
-        state[RIP] -= 2
+        state[RIP] = words[pace.SYSCALL_RIP]
         state[cs.RCX], state[cs.R11] = words[pace.SYSCALL_RCX], words[pace.SYSCALL_R11]
 
     def on_exit(self, code: int, handler: Handler) -> None:
@@ -384,7 +416,14 @@ class PCPU:
         """Call `handler` before the instruction at `va`, wherever that is mapped: to look, not to change anything.
 
         It is no exit, and costs nothing elsewhere. The instruction must begin its block (be called or jumped to)."""
-        self._engine.add_hook(uc.HOOK_CODE, CFUNCTYPE(None)(handler), begin=va, end=va)
+        words = self._words
+
+        def here() -> None:
+            words[pace.IN_PYTHON] += 1
+            handler()
+            words[pace.IN_PYTHON] -= 1
+
+        self._engine.add_hook(uc.HOOK_CODE, CFUNCTYPE(None)(here), begin=va, end=va)
 
     def keep_kernel_cpl(self) -> None:
         """Have code at CPL 1 stay there, though its own iretq may say otherwise: it is not told by any exit."""
@@ -397,12 +436,16 @@ class PCPU:
 
         No guest code may be forgotten there; `pause` lets `on_break` do so before anything else is executed."""
 
+        words = self._words
+
         def translated(_engine: object, block: int, _before: object, _data: object) -> None:
+            words[pace.IN_PYTHON] += 1
             try:
-                words = (c_uint64 * 2).from_address(block)
-                handler(words[0], words[1] >> 16 & 0xFFFF)  # struct uc_tb: pc; icount, size
+                made = (c_uint64 * 2).from_address(block)
+                handler(made[0], made[1] >> 16 & 0xFFFF)  # struct uc_tb: pc; icount, size
             except BaseException as failure:
                 self._exits.fail(failure)
+            words[pace.IN_PYTHON] -= 1
 
         kind = CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p)
         self._engine.add_hook(uc.HOOK_EDGE_GENERATED, kind(translated))
@@ -441,14 +484,14 @@ class PCPU:
         words = self._words
         if budget is not None and not self.virtual:
             raise ValueError("a budget of instructions needs the virtual clock")
-        if words[pace.BLOCKS] > MOST_BLOCKS:
+        if words[pace.BLOCKS] > MOST_BLOCKS and not seam.present:
             self.forget_blocks()
         # The limit first, then the loop's look at STOP: `stop` writes them in the other order.
         goal = pace.NO_LIMIT if budget is None else words[pace.EXECUTED] + budget
         words[pace.GOAL] = goal
         words[pace.LIMIT] = 0 if words[pace.WINDOW] or words[pace.STEP] else goal
         words[pace.LAST] = 0
-        state, aux, start, handle = self.state, self.aux, uc.uc_emu_start, self._handle
+        state, aux, start = self.state, self.aux, self._start
         context, exits = self._context, self._exits
         self._runner = threading.get_ident()
         self._running = True
@@ -462,7 +505,9 @@ class PCPU:
                     self.flush_tlb()
                 if context is not None:
                     context.restore()
-                error = start(handle, state[RIP], 0, 0, 0)
+                error = start(state[RIP])
+                if error == seam.DIED:
+                    raise self._died(state[RIP])
                 if context is not None:
                     context.save()
                 failure = exits.failure
@@ -504,8 +549,8 @@ class PCPU:
         words[pace.LIMIT] = 0
         if self.engine_stops and self._running:
             uc.uc_emu_stop(self._handle)
-            # The engine forgets a stop that comes while it starts up: the ticker repeats ours.
-            if self._ticker is not None and threading.get_ident() != self._runner:
+            # The stock engine forgets a stop that comes while it starts up: the ticker repeats ours.
+            if not seam.present and self._ticker is not None and threading.get_ident() != self._runner:
                 self._ticker.arm_by(time.monotonic_ns() + 200_000)
 
     def _end_run(self) -> None:

@@ -9,7 +9,9 @@ engine) the machine finds what it can by looking (cpustate.py), or does without.
 
 from __future__ import annotations
 
-from ctypes import c_char_p, c_int, c_uint32, c_void_p
+import ctypes
+import signal
+from ctypes import POINTER, c_char_p, c_int, c_uint32, c_uint64, c_void_p
 from typing import Any, Final
 
 from pvhv.machine import engine as uc
@@ -33,9 +35,32 @@ def _check() -> None:
         )
 
 
-def _of_engine(name: str, *arguments: Any, result: Any = c_int) -> Any:
-    """A function of seam.c; it may only be called where `present`."""
-    return uc.function(name, c_void_p, *arguments, result=result) if present else None
+class Death(ctypes.Structure):
+    """struct death of corrections/death.c: how an engine died."""
+
+    _fields_ = [
+        ("signal", c_uint32),
+        ("size", c_uint32),
+        ("address", c_uint64),
+        ("data", c_uint64),
+        ("place", ctypes.c_char * 64),
+        ("text", ctypes.c_char * 176),
+    ]
+
+    def said(self) -> str:
+        """In words: what failed, and where in the engine."""
+        place, text = (bytes(field).decode(errors="replace") for field in (self.place, self.text))
+        if not self.signal:
+            return f"the engine gave up ({text}, at {place})"
+        data = f", accessing {self.data:#x}" if self.signal in (signal.SIGSEGV, signal.SIGBUS) else ""
+        return f"the engine died ({signal.Signals(self.signal).name} at {place}{data})"
+
+
+def _of_engine(name: str, *arguments: Any, result: Any = c_int, guest_runs: bool = False) -> Any:
+    """A function of seam.c or death.c; it may only be called where `present`."""
+    if not present:
+        return None
+    return uc.function(name, c_void_p, *arguments, result=result, guest_runs=guest_runs)
 
 
 if present:
@@ -43,6 +68,28 @@ if present:
 
 cpu_state = _of_engine("pvhv_cpu_state", result=c_void_p)
 stop_at_blocks = _of_engine("pvhv_stop_at_blocks", c_int, result=None)
+watch_words = _of_engine("pvhv_watch_words", c_void_p, c_void_p, result=None)
+limit_blocks = _of_engine("pvhv_limit_blocks", c_uint32, result=None)
+flush_page = _of_engine("pvhv_flush_page", c_uint64, result=None)
+keep_features = _of_engine("pvhv_keep_features", POINTER(c_uint32), POINTER(c_uint32), result=None)
+run = _of_engine("pvhv_run", c_uint64, guest_runs=True)
+reopen = _of_engine("pvhv_reopen")
+fail_here = _of_engine("pvhv_fail")  # as the callback of a hook, with how as its data: a signal, or 0
+
+DIED: Final = 1000  # what `run` returns, beside unicorn's errors
+
+
+def catch_signals() -> None:
+    """Have the signals of a dying engine come to death.c, also where others have put handlers since."""
+    if present:
+        uc.function("pvhv_catch_signals", result=None)()
+
+
+def how_it_died() -> Death:
+    """What this thread's last run that returned DIED died of."""
+    death = Death()
+    uc.function("pvhv_how_it_died", POINTER(Death), result=None)(ctypes.byref(death))
+    return death
 
 
 def build_id() -> str:

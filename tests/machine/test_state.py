@@ -11,7 +11,7 @@ import pytest
 
 from pvhv.machine import cpustate as cs
 from pvhv.machine import pcpu as pcpu_module
-from pvhv.machine import svm
+from pvhv.machine import seam, svm
 from pvhv.machine.cpustate import CR3, EFLAGS, R12, RAX, RBX, RCX, RIP, RSP, EngineUnsupported
 from pvhv.machine.paging import PTE_NX, PTE_PRESENT, PTE_RW
 from pvhv.machine.private import BASE
@@ -342,6 +342,7 @@ def test_a_misplaced_register_is_refused(name: str, monkeypatch: pytest.MonkeyPa
 
 
 def test_without_safe_reads_it_works_on_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seam, "present", False)
     monkeypatch.setattr(cs, "read_safely", lambda address, size: None)
     lab = Lab("wall")
     assert not lab.pcpu.live and not lab.pcpu.engine_stops
@@ -351,6 +352,7 @@ def test_without_safe_reads_it_works_on_copies(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_switch_that_does_nothing_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seam, "present", False)
     real = cs.find_no_exit_request
     # the bool before it: first_tb, which the engine sets by itself at each start
     monkeypatch.setattr(cs, "find_no_exit_request", lambda engine: (real(engine) or 0) - 1)

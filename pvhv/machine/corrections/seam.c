@@ -2,11 +2,12 @@
  *
  * What the machine asks of the engine beside unicorn's own interface. pvhv/machine/seam.py has the same list.
  *
- * The stock engine has none of this: there the machine searches for what it needs (cpustate.py).
+ * The stock engine has none of this: there the machine searches for what it needs (cpustate.py), and does without the rest.
  */
 
 #include "qemu/osdep.h"
 #include "cpu.h"
+#include "exec/exec-all.h"
 #include "uc_priv.h"
 #include "build_id.h"
 
@@ -23,15 +24,52 @@ UNICORN_EXPORT const char *pvhv_build_id(void)
     return PVHV_BUILD;
 }
 
-/* The CPU state itself: what a context is a copy of the beginning of. */
+/* The CPU state itself: what a context is a copy of the beginning of. It stays where it is, also when the engine is made
+ * anew. */
 UNICORN_EXPORT void *pvhv_cpu_state(uc_engine *uc)
 {
     return uc->cpu->env_ptr;
 }
 
-/* Translate without looking for a stop behind every memory access: only at the start of each block, hence between two
- * instructions. Holds for what is translated from now on. */
+/* Look for a stop only at the start of each block, hence between two instructions, and not in the middle of one behind
+ * every memory access. Holds for what is translated from now on. */
 UNICORN_EXPORT void pvhv_stop_at_blocks(uc_engine *uc, int wanted)
 {
     uc->no_exit_request = wanted;
+}
+
+/* The words by which we are told of a stop that is asked for, and of handlers on the stack. */
+UNICORN_EXPORT void pvhv_watch_words(uc_engine *uc, const volatile uint64_t *stop, const volatile uint64_t *in_python)
+{
+    uc->pvhv.stop = stop;
+    uc->pvhv.in_python = in_python;
+}
+
+/* How many instructions a block may have (0: as many as the engine likes, 512). */
+UNICORN_EXPORT void pvhv_limit_blocks(uc_engine *uc, uint32_t instructions)
+{
+    uc->pvhv.most_instructions = instructions;
+}
+
+/* Forget how one page is mapped, in every mode. */
+UNICORN_EXPORT void pvhv_flush_page(uc_engine *uc, uint64_t address)
+{
+    tlb_flush_page(uc->cpu, address);
+}
+
+/* What CPUID says of this CPU and the translator obeys: the vendor, and features to take away.
+ * `keep` are leaf 1 EDX and ECX, leaf 7 EBX, leaf 0x80000001 EDX and ECX, leaf 0xd EAX. */
+UNICORN_EXPORT void pvhv_keep_features(uc_engine *uc, const uint32_t *vendor, const uint32_t *keep)
+{
+    static const FeatureWord words[] = {
+        FEAT_1_EDX, FEAT_1_ECX, FEAT_7_0_EBX, FEAT_8000_0001_EDX, FEAT_8000_0001_ECX, FEAT_XSAVE,
+    };
+    CPUX86State *env = uc->cpu->env_ptr;
+
+    env->cpuid_vendor1 = vendor[0];
+    env->cpuid_vendor2 = vendor[1];
+    env->cpuid_vendor3 = vendor[2];
+    for (size_t n = 0; n < ARRAY_SIZE(words); n++) {
+        env->features[words[n]] &= keep[n];
+    }
 }

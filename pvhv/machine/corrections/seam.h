@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * What the seam keeps in an engine (struct uc_struct, as `pvhv`). The words pointed to are pvhv's pacer's.
+ */
+#pragma once
+
+#include <stdint.h>
+
+struct pvhv {
+    const volatile uint64_t *stop;      /* not 0: a stop is asked for, and a run that begins ends at once */
+    const volatile uint64_t *in_python; /* not 0: a handler of pvhv's is on the stack */
+    void *cpu;                          /* where the CPU lies, and will lie if the engine is made anew */
+    uint32_t most_instructions;         /* of a translated block; 0: as many as the engine likes */
+};
+
+/* The engine cannot go on: what `pvhv_run` is in ends, with this text. Does not return. */
+void pvhv_die(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
