@@ -44,6 +44,7 @@ from pvhv.machine import proof, seam, svm
 from pvhv.machine.cpustate import CR3, EFLAGS, HFLAGS, RIP
 from pvhv.machine.debug import Debug
 from pvhv.machine.exits import DR7_OFF, ExceptionHandlers, Exits, Handler, IntHandler, IOHandler, Unhandled
+from pvhv.machine.features import FEATURES, VENDOR, Features
 from pvhv.machine.private import Private
 from pvhv.machine.ram import PAGE_SIZE, Ram
 from pvhv.machine.stops import StopSwitch
@@ -87,16 +88,18 @@ class PCPU:
         block_stops: bool = False,
         by_mode: bool = False,
         guard_code: bool = False,
+        features: Features = FEATURES,
     ) -> None:
         """`block_stops` has the pacer stop the guest on the wall clock too, where an interrupt window (below) is
         wanted; it and `copy_state` are otherwise chosen only where the switch that makes the engine's own stop safe,
         or the live state, cannot be found. `by_mode` counts the instructions at CPL 3 apart (virtual clock).
-        `guard_code` makes a page read-only in the nested page tables when code is translated from it."""
+        `guard_code` makes a page read-only in the nested page tables when code is translated from it.
+        `features` are the instructions there are (the stock engine has all of its own)."""
         if clock not in ("wall", "virtual"):
             raise ValueError(f"a clock is wall or virtual, not {clock!r}")
         self.ram: Final = ram
         self.virtual: Final = clock == "virtual"
-        self._by_mode, self._guard_code = by_mode, guard_code
+        self._by_mode, self._guard_code, self._features = by_mode, guard_code, features
         self._running = False
         self._runner = 0
         self.on_break: Handler = lambda: None
@@ -163,11 +166,12 @@ class PCPU:
         if not seam.present:
             return lambda rip: int(uc.uc_emu_start(handle, rip, 0, 0, 0))
         seam.catch_signals()
+        seam.keep_features(handle, (c_uint32 * 3)(*VENDOR), (c_uint32 * len(self._features))(*self._features))
         seam.watch_words(handle, self._pacer.address_of(pace.STOP), self._pacer.address_of(pace.IN_PYTHON))
         return partial(seam.run, handle)
 
     def _died(self, rip: int) -> uc.EngineDied:
-        """The engine died. It is made anew where it was, with the registers it had, and whoever ran on it is told how."""
+        """The engine died. It is made anew where it was, with the registers it had; how it died is for who ran on it."""
         death = seam.how_it_died()
         if self._context is not None:
             self._context.save()
@@ -324,8 +328,8 @@ class PCPU:
     def forget_blocks(self) -> None:
         """Let the engine begin anew to remember what it translated under a block hook.
 
-        The stock engine remembers of each such block where it is, for as long as the hook is there, in some 80 bytes: a guest that
-        writes ever new code would fill the host's memory. With the hook the engine drops all code it finds at those
+        The stock engine remembers of each such block where it is, for as long as the hook is there, in some 80 bytes: a
+        guest that writes ever new code would fill the host's memory. With the hook it drops all code it finds at those
         addresses. Where nothing is mapped it finds none, which is quick, and right: the new hook is the old one.
         """
         self.flush_tlb()
