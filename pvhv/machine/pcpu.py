@@ -28,11 +28,12 @@ resumes as many bytes late; flush_page flushes everything.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from ctypes import CFUNCTYPE, c_int, c_uint32, c_uint64
 from functools import partial
 from typing import Final, Literal
@@ -45,6 +46,7 @@ from pvhv.machine.cpustate import CR3, EFLAGS, HFLAGS, RIP
 from pvhv.machine.debug import Debug
 from pvhv.machine.exits import DR7_OFF, ExceptionHandlers, Exits, Handler, IntHandler, IOHandler, Unhandled
 from pvhv.machine.features import FEATURES, VENDOR, Features
+from pvhv.machine.guard import Guard
 from pvhv.machine.private import Private
 from pvhv.machine.ram import PAGE_SIZE, Ram
 from pvhv.machine.stops import StopSwitch
@@ -103,6 +105,7 @@ class PCPU:
         self._running = False
         self._runner = 0
         self.on_break: Handler = lambda: None
+        self._guard: Guard | None = None
         self._ticker: Ticker | None = None
         self._tick: Callable[[], int | None] | None = None
 
@@ -175,16 +178,22 @@ class PCPU:
         death = seam.how_it_died()
         if self._context is not None:
             self._context.save()
-        registers = self.save()
-        uc.check("making the engine anew", seam.reopen(self._handle))
-        self._engine.revived()
-        self._start = self._starter()
-        if self._switch is not None:
-            self._switch.at_blocks(True)
-        self._reset()
-        self._saved[:] = registers
+        with self._registers_kept():
+            uc.check("making the engine anew", seam.reopen(self._handle))
+            self._engine.revived()
+            self._start = self._starter()
+            if self._switch is not None:
+                self._switch.at_blocks(True)
         self._words[pace.LAST] = self._words[pace.STEP] = self._words[pace.BROKEN] = 0
         return uc.EngineDied(f"{death.said()}, while it ran guest code from {rip:#x} on")
+
+    @contextlib.contextmanager
+    def _registers_kept(self) -> Iterator[None]:
+        """All of the CPU is reset but the guest's registers, which somebody may want to look at."""
+        registers = self.save()
+        yield
+        self._reset()
+        self._saved[:] = registers
 
     # ---- the state ------------------------------------------------------------------------------
 
@@ -203,6 +212,8 @@ class PCPU:
         aux[cs.EXCEPTION_IS_INT] = 0
         aux[cs.INTERCEPT_EXCEPTIONS] = 0xFFFF_FFFF
         state[cs.INTERCEPT] = 0
+        if self._guard is not None:
+            self._guard.intercept()
         self.load_flat_segments(0xE030, 0xE028, 1)
         self.set_gdtr(0, 0)
         self.set_ldtr(0, 0, 0)
@@ -429,6 +440,10 @@ class PCPU:
 
         self._engine.add_hook(uc.HOOK_CODE, CFUNCTYPE(None)(here), begin=va, end=va)
 
+    def contain(self) -> None:
+        """Look at every exit whether the guest is where it can be (guard.py): for paravirtual guests, at CPL 1 and 3."""
+        self._guard = Guard(self)
+
     def keep_kernel_cpl(self) -> None:
         """Have code at CPL 1 stay there, though its own iretq may say otherwise: it is not told by any exit."""
         self._words[pace.KEEPS_CPL] = 1
@@ -496,14 +511,18 @@ class PCPU:
         words[pace.LIMIT] = 0 if words[pace.WINDOW] or words[pace.STEP] else goal
         words[pace.LAST] = 0
         state, aux, start = self.state, self.aux, self._start
-        context, exits = self._context, self._exits
+        context, exits, guard = self._context, self._exits, self._guard
+        begin, end = self._pacer.begin, self._pacer.end
         self._runner = threading.get_ident()
         self._running = True
         try:
             while not words[pace.STOP]:
                 # A fetch that faults while the engine is about to stop is told to nobody, and comes again.
                 aux[cs.OLD_EXCEPTION] = 0xFFFF_FFFF
-                words[pace.CPL] = 0
+                if guard is None:
+                    words[pace.CPL] = 0
+                else:
+                    begin()
                 if words[pace.FLUSH]:
                     words[pace.FLUSH] = 0
                     self.flush_tlb()
@@ -515,8 +534,12 @@ class PCPU:
                 if context is not None:
                     context.save()
                 failure = exits.failure
+                exits.failure = None
+                if guard is not None and end():
+                    failure = guard.found()
+                    with self._registers_kept():
+                        pass
                 if failure is not None:
-                    exits.failure = None
                     raise failure
                 if error:
                     raise uc.EngineError(f"the engine gave up at RIP {state[RIP]:#x}", error)
