@@ -26,6 +26,7 @@ from pvhv.core.vcpu import VCPU
 from pvhv.machine.cpustate import BASE, CR3, CS, GDT, GS, GS_BASE, HF_CS32, HF_CS64, HFLAGS, SS
 from pvhv.machine.pcpu import PCPU
 from pvhv.machine.ram import Ram
+from pvhv.machine.seam import note_running
 
 if TYPE_CHECKING:
     from pvhv.core.debugger import Breakpoints
@@ -235,6 +236,7 @@ class Cpu:
             self.pcpu.load(vcpu.context, self._choose_tables(vcpu))
             vcpu.state = self.state
             self.loaded = vcpu
+            note_running(f"{vcpu.domain}, vCPU {vcpu.vcpu_id}")
             if not self.state[GDT + BASE]:  # it never ran
                 self.pcpu.set_gdtr(DescriptorTables.gdt_address(vcpu), GDT_LIMIT)
                 self.load_ldt(vcpu)

@@ -4,11 +4,11 @@
 Its kernel runs at CPL 1 and its users at CPL 3, so no privileged instruction of theirs runs. Should the engine let one
 through all the same, two things see it:
 
-  - the privileged instructions are intercepted by the engine's AMD-V. At CPL 1 and 3 they fault before that is looked at,
-    so it costs nothing; at CPL 0 they leave the guest.
-  - at every exit, and when a run ends, the pacer compares CPL, CR0, CR3, CR4, EFER and the descriptor-table registers with
-    what they were when the guest was entered: no guest changes one of them without an exit. CPL may rise (a kernel may
-    IRET to CPL 3); it may not fall, and 0 and 2 are nobody's.
+  - the privileged instructions are intercepted by the engine's AMD-V. At CPL 1 and 3 they fault before that is looked
+    at, so it costs nothing; at CPL 0 they leave the guest.
+  - at every exit, and when a run ends, the pacer compares CPL, CR0, CR3, CR4, EFER and the descriptor-table registers
+    with what they were when the guest was entered: no guest changes one of them without an exit. CPL may rise (a kernel
+    may IRET to CPL 3); it may not fall, and 0 and 2 are nobody's.
 
 Invariant: of a guarded pCPU, no handler sees a state that the guest came to in such a way. The run ends with Escaped,
 the machine's registers are put right, and whoever ran the guest knows why.

@@ -174,7 +174,7 @@ class PCPU:
         return partial(seam.run, handle)
 
     def _died(self, rip: int) -> uc.EngineDied:
-        """The engine died. It is made anew where it was, with the registers it had; how it died is for who ran on it."""
+        """The engine died. It is made anew where it was, with the registers it had; who ran on it is told how."""
         death = seam.how_it_died()
         if self._context is not None:
             self._context.save()
@@ -441,7 +441,7 @@ class PCPU:
         self._engine.add_hook(uc.HOOK_CODE, CFUNCTYPE(None)(here), begin=va, end=va)
 
     def contain(self) -> None:
-        """Look at every exit whether the guest is where it can be (guard.py): for paravirtual guests, at CPL 1 and 3."""
+        """Look at every exit whether the guest is where it can be (guard.py): for paravirtual guests."""
         self._guard = Guard(self)
 
     def keep_kernel_cpl(self) -> None:

@@ -85,6 +85,21 @@ def catch_signals() -> None:
         uc.function("pvhv_catch_signals", result=None)()
 
 
+# What runs on an engine now, in words: death.c's last ones, should the process die.
+_runs = ctypes.create_string_buffer(64)
+
+
+def note_running(what: str) -> None:
+    """Say what runs from now on, for whoever reads the log of a process that died."""
+    _runs.value = what.encode()[:63]
+
+
+def tell_last_words(descriptor: int) -> None:
+    """Have a process that dies by a signal say so in a line there, and what ran on the engine last."""
+    if present:
+        uc.function("pvhv_tell_last_words", c_int, c_void_p, result=None)(descriptor, ctypes.addressof(_runs))
+
+
 def how_it_died() -> Death:
     """What this thread's last run that returned DIED died of."""
     death = Death()

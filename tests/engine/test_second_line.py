@@ -26,8 +26,8 @@ from tests.machine.lab import CODE, KINDS, Lab
 
 ROOT = Path(__file__).parents[2]
 
-# Behind `mov ss, eax` of 0: mov rax,cr3; mov cr3,rax; mov cr0,rax; clts; lmsw; mov dr7,rax; lgdt; lidt; lldt; ltr; rdmsr;
-# wrmsr; hlt; invlpg; wbinvd; invd; vmrun; vmload; vmsave; stgi; clgi; a far jump nowhere; a loop that never leaves
+# Behind `mov ss, eax` of 0: mov rax,cr3; mov cr3,rax; mov cr0,rax; clts; lmsw; mov dr7,rax; lgdt; lidt; lldt; ltr;
+# rdmsr; wrmsr; hlt; invlpg; wbinvd; invd; vmrun; vmload; vmsave; stgi; clgi; a far jump nowhere; an endless loop
 DEEDS = (
     "0f20d8 0f22d8 0f22c0 0f06 0f01f0 0f23f8 0f0113 0f011b 0f00d0 0f00d8 0f32 0f30 f4 0f013b 0f09 0f08 0f01d8 0f01da "
     "0f01db 0f01dc 0f01dd ff2b ebfe"
@@ -149,9 +149,9 @@ HOW = [0, signal.SIGSEGV, signal.SIGFPE, signal.SIGILL, signal.SIGBUS, signal.SI
 
 def test_ten_domains_go_on_while_engines_die_under_another() -> None:
     with Machine(1024) as machine:
+        typed = ["".join(f"echo {n} {i}\n" for i in range(40)) for n in range(10)]
         echoes = [
-            machine.create("guest-pv", name=f"echo{n}", stdin="".join(f"echo {n} {i}\n" for i in range(40)), clock="wall")
-            for n in range(10)
+            machine.create("guest-pv", name=f"echo{n}", stdin=lines, clock="wall") for n, lines in enumerate(typed)
         ]
         for how in HOW:
             victim = machine.create("test-hello", name=f"victim{how}", clock="wall", paused=True)
