@@ -170,7 +170,7 @@ class PCPU:
             return lambda rip: int(uc.uc_emu_start(handle, rip, 0, 0, 0))
         seam.catch_signals()
         seam.keep_features(handle, (c_uint32 * 3)(*VENDOR), (c_uint32 * len(self._features))(*self._features))
-        seam.watch_words(handle, self._pacer.address_of(pace.STOP), self._pacer.address_of(pace.IN_PYTHON))
+        seam.watch_words(handle, *map(self._pacer.address_of, (pace.STOP, pace.IN_PYTHON, pace.USER_ROOT)))
         return partial(seam.run, handle)
 
     def _died(self, rip: int) -> uc.EngineDied:
@@ -281,6 +281,9 @@ class PCPU:
     """Have the TLB flushed before guest code runs again: once, however often it is asked for."""
     load_cr3: Callable[[int], None]
     """Set CR3 (a machine address), and have the TLB flushed on entry."""
+    set_user_tables: Callable[[int], None]
+    """Have code at CPL 3 run on the L4 at a machine address, whatever CR3 is; 0 for one that maps nothing. What the TLB
+    knows of users' mappings is as old as it was. Only where `has_user_tables`."""
     forget_code: Callable[[int], None]
     """Drop what was translated from a frame: its bytes changed other than by a guest's store."""
     _apart: Callable[..., None]
@@ -288,7 +291,7 @@ class PCPU:
 
     def _build_fast_calls(self) -> None:
         state, words, handle, context = self.state, self._words, self._handle, self._context
-        identity = self._private.cr3
+        identity, nothing = self._private.cr3, self._private.nothing
         ctl, remove = uc.uc_ctl, uc.CTL_REMOVE_CACHE
 
         # Word numbers are written out here (and only here): a constant is cheaper than a name.
@@ -333,6 +336,10 @@ class PCPU:
 
         self.set_cpl, self.set_ts = set_cpl, set_ts
         self.flush_tlb, self.flush_on_entry = flush_tlb, flush_on_entry
+        def set_user_tables(maddr: int) -> None:
+            words[55] = maddr or nothing  # USER_ROOT
+
+        self.set_user_tables = set_user_tables
         self.load_cr3, self.forget_code, self._apart = load_cr3, forget_code, apart
         self._tsc = pace.library().pacer_tsc
 
@@ -439,6 +446,9 @@ class PCPU:
             words[pace.IN_PYTHON] -= 1
 
         self._engine.add_hook(uc.HOOK_CODE, CFUNCTYPE(None)(here), begin=va, end=va)
+
+    has_user_tables: Final = seam.present
+    """Whether CPL 3 can have page tables of its own beside CR3's."""
 
     def contain(self) -> None:
         """Look at every exit whether the guest is where it can be (guard.py): for paravirtual guests."""

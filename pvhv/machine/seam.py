@@ -68,7 +68,7 @@ if present:
 
 cpu_state = _of_engine("pvhv_cpu_state", result=c_void_p)
 stop_at_blocks = _of_engine("pvhv_stop_at_blocks", c_int, result=None)
-watch_words = _of_engine("pvhv_watch_words", c_void_p, c_void_p, result=None)
+watch_words = _of_engine("pvhv_watch_words", c_void_p, c_void_p, c_void_p, result=None)
 limit_blocks = _of_engine("pvhv_limit_blocks", c_uint32, result=None)
 flush_page = _of_engine("pvhv_flush_page", c_uint64, result=None)
 keep_features = _of_engine("pvhv_keep_features", POINTER(c_uint32), POINTER(c_uint32), result=None)
