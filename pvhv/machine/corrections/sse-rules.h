@@ -62,6 +62,20 @@ static bool sse_may_be_unaligned(int b, int map, int third)
     return false;
 }
 
+/* Whether an SSE or MMX instruction has to do with an MMX register. */
+static bool sse_touches_mmx(int b, int map)
+{
+    switch (b) {
+    case 0x2a: case 0x2c: case 0x2d: /* CVT from and to */
+        return map == NO_PREFIX || map == PREFIX_66;
+    case 0xd6: /* MOVQ2DQ, MOVDQ2Q */
+        return map >= PREFIX_F3;
+    case 0xc2: case 0xc6:
+        return false;
+    }
+    return map == NO_PREFIX && b >= 0x60;
+}
+
 static void gen_sse(CPUX86State *env, DisasContext *s, int b, target_ulong pc_start, int rex_r)
 {
     TCGContext *tcg_ctx = s->uc->tcg_ctx;
@@ -76,6 +90,9 @@ static void gen_sse(CPUX86State *env, DisasContext *s, int b, target_ulong pc_st
     s->sse_short = bytes < 16;
     s->sse_first = bytes == 4 ? MO_LEUL : bytes == 8 || sse_may_be_unaligned(b, map, third) ? MO_LEQ
                  : MO_LEQ | MO_ALIGN_16;
+    if (sse_touches_mmx(b, map)) {
+        gen_x87_wait(s);
+    }
     watched = (s->flags & HF_SSE_UNMASKED_MASK) && sse_may_raise(b, third);
     if (watched) {
         gen_helper_sse_begin(tcg_ctx, tcg_ctx->cpu_env, tcg_const_i32(tcg_ctx, MODRM_REG(modrm) | rex_r));
