@@ -6,7 +6,7 @@
 
 static float32 packed32(flag zSign, int zExp, uint32_t zSig, float_status *status);
 static float64 packed64(flag zSign, int zExp, uint64_t zSig, float_status *status);
-static floatx80 packed80(int8_t precision, flag zSign, int32_t zExp, uint64_t zSig0, uint64_t zSig1,
+static inline floatx80 packed80(int8_t precision, flag zSign, int32_t zExp, uint64_t zSig0, uint64_t zSig1,
                          float_status *status);
 
 static inline void rounded(bool up, float_status *status)
@@ -36,10 +36,35 @@ static float64 roundAndPackFloat64(flag zSign, int zExp, uint64_t zSig, float_st
     return result;
 }
 
-floatx80 roundAndPackFloatx80(int8_t precision, flag zSign, int32_t zExp, uint64_t zSig0, uint64_t zSig1,
-                              float_status *status)
+/* With an exception unmasked the result that is too large or too small is given with the exponent brought nearer. */
+static floatx80 __attribute__((noinline)) packed80_trapping(int8_t precision, flag zSign, int32_t *zExp, uint64_t zSig0,
+                                                            uint64_t zSig1, float_status *status)
 {
-    floatx80 result = packed80(precision, zSign, zExp, zSig0, zSig1, status);
+    uint8_t flags = status->float_exception_flags;
+    floatx80 result;
+
+    status->float_exception_flags = 0;
+    result = packed80(precision, zSign, *zExp, zSig0, zSig1, status);
+    if (status->float_exception_flags & float_flag_overflow && status->float_detect_tininess & float_traps_overflow) {
+        flags |= float_flag_overflow;
+        *zExp -= 0x6000;
+    } else if (status->float_exception_flags & float_flag_underflow &&
+               status->float_detect_tininess & float_traps_underflow) {
+        flags |= float_flag_underflow;
+        *zExp += 0x6000;
+    } else {
+        status->float_exception_flags |= flags;
+        return result;
+    }
+    status->float_exception_flags = flags;
+    return packed80(precision, zSign, *zExp, zSig0, zSig1, status);
+}
+
+/* What is near the ends of the exponents, or rounded to less than 64 bits. */
+static floatx80 __attribute__((noinline)) packed80_seldom(int8_t precision, flag zSign, int32_t zExp, uint64_t zSig0,
+                                                          uint64_t zSig1, float_status *status)
+{
+    floatx80 result = packed80_trapping(precision, zSign, &zExp, zSig0, zSig1, status);
     int exponent = result.high & 0x7fff;
 
     if (zExp > 0) {
@@ -48,4 +73,13 @@ floatx80 roundAndPackFloatx80(int8_t precision, flag zSign, int32_t zExp, uint64
         rounded(result.low > (zExp > -63 ? zSig0 >> (1 - zExp) : 0), status);
     }
     return result;
+}
+
+floatx80 roundAndPackFloatx80(int8_t precision, flag zSign, int32_t zExp, uint64_t zSig0, uint64_t zSig1,
+                              float_status *status)
+{
+    if (likely(precision == 80 && (uint32_t)(zExp - 1) < 0x7ffd)) {
+        return packed80(80, zSign, zExp, zSig0, zSig1, status);
+    }
+    return packed80_seldom(precision, zSign, zExp, zSig0, zSig1, status);
 }

@@ -15,6 +15,8 @@ static bool x87_waits(int op, int mod, int rm)
     return mod == 3 ? op != 034 && op != 074 : op != 016 && op != 017 && op != 056 && op != 057;
 }
 
+static inline void gen_goto_tb(DisasContext *s, int tb_num, target_ulong eip);
+
 static bool x87_is_watched(const DisasContext *s)
 {
     return s->flags & HF_X87_UNMASKED_MASK;
@@ -29,9 +31,21 @@ static void gen_x87_wait(DisasContext *s)
     }
 }
 
-/* Behind an instruction that may be left early, or after which others are translated otherwise. */
-static void gen_x87_end(DisasContext *s)
+/* Behind an instruction after which others may have to be translated otherwise, by what is unmasked then. */
+static void gen_end_by_masks(DisasContext *s)
 {
-    gen_jmp_im(s, s->pc - s->cs_base);
+    TCGContext *tcg_ctx = s->uc->tcg_ctx;
+    TCGLabel *otherwise = gen_new_label(tcg_ctx);
+    target_ulong next = s->pc - s->cs_base;
+
+    gen_update_cc_op(s);
+    if (s->jmp_opt) {
+        tcg_gen_ld_i32(tcg_ctx, s->tmp2_i32, tcg_ctx->cpu_env, offsetof(CPUX86State, fp_unmasked));
+        tcg_gen_brcondi_i32(tcg_ctx, TCG_COND_NE, s->tmp2_i32,
+                            s->flags & (HF_SSE_UNMASKED_MASK | HF_X87_UNMASKED_MASK), otherwise);
+        gen_goto_tb(s, 0, next);
+        gen_set_label(tcg_ctx, otherwise);
+    }
+    gen_jmp_im(s, next);
     gen_jr(s, s->tmp0);
 }

@@ -3,7 +3,7 @@
  * The x87's instructions, with what they do to the status word: exception flags, stack faults, C1.
  *
  * With every exception masked the flags gather in the softfloat status, and are taken to the status word where that is
- * looked at (x87_status). Where one is unmasked (x87_watched) each instruction settles what it raised before it stores
+ * looked at (cpu_get_fpus). Where one is unmasked (x87_watched) each instruction settles what it raised before it stores
  * anything: it is left without an effect if the exception is of a kind that forbids one, and the next waiting
  * instruction raises #MF (x87-rules.h). An instruction is the last of its block then, so where the next one begins is known.
  *
@@ -19,24 +19,32 @@
 #define X87_CONDITIONS 0x4700
 #define X87_IE_DE_ZE 0x07
 #define X87_OE_UE 0x18
+#define X87_SETS_EFLAGS 0x100 /* beside what forbids to store: EFLAGS is set all the same */
 
-/* What becomes C1: the result was rounded up, or a stack fault is an overflow. */
+/* Where C1 is: the result was rounded up, or a stack fault is an overflow. cpu_get_fpus takes it to the status word. */
 #define X87_C1_FLAG float_flag_output_denormal
 
 #define IS_DENORMAL(a) (!((a).high & 0x7fff) && (a).low)
-#define IS_REFUSED(a) ((a).high == 0x7fff && !(a).low)
-static const floatx80 REFUSED = { 0, 0x7fff };
+#define IS_SIGNALLING(a) (((a).high & 0x7fff) == 0x7fff && !((a).low >> 62 & 1) && (a).low << 2)
+#define IS_REFUSED(a) ((a).high == REFUSED.high && (a).low == REFUSED.low)
+static const floatx80 REFUSED = { 0xe3b0c442, 1 };
 
-static void x87_status(CPUX86State *env)
+static inline void x87_set_c1(CPUX86State *env, bool c1)
 {
-    env->fpus |= env->fp_status.float_exception_flags & X87_FLAGS;
+    env->fp_status.float_exception_flags &= ~X87_C1_FLAG;
+    env->fp_status.float_exception_flags |= c1 ? X87_C1_FLAG : 0;
+}
+
+static inline void x87_raise(CPUX86State *env, uint32_t flags)
+{
+    env->fp_status.float_exception_flags |= flags;
 }
 
 /* The control word or the flags are other ones. */
 static void x87_changed(CPUX86State *env)
 {
-    x87_status(env);
-    env->fp_status.float_exception_flags = 0;
+    cpu_get_fpus(env);
+    env->fp_status.float_exception_flags &= X87_C1_FLAG;
     env->fpus &= ~(FPUS_SE | FPUS_B);
     env->fpus |= env->fpus & ~env->fpuc & X87_FLAGS ? FPUS_SE | FPUS_B : 0;
     env->fp_unmasked &= ~HF_X87_UNMASKED_MASK;
@@ -45,17 +53,18 @@ static void x87_changed(CPUX86State *env)
 
 static void x87_clear_flags(CPUX86State *env)
 {
-    env->fp_status.float_exception_flags = 0;
+    env->fp_status.float_exception_flags &= X87_C1_FLAG;
     env->fpus &= ~(X87_FLAGS | FPUS_SF | FPUS_SE | FPUS_B);
 }
 
 /* The instruction ends here. */
-static void QEMU_NORETURN x87_leave(CPUX86State *env, uintptr_t ra)
+static void QEMU_NORETURN x87_leave(CPUX86State *env, bool sets_eflags, uintptr_t ra)
 {
     CPUState *cs = env_cpu(env);
     TranslationBlock *tb = tcg_tb_lookup(cs->uc->tcg_ctx, ra);
 
     cpu_restore_state(cs, ra, true);
+    env->cc_op = sets_eflags ? CC_OP_EFLAGS : env->cc_op;
     env->fpip = env->eip;
     env->fpcs = env->segs[R_CS].selector;
     env->eip = tb->pc + tb->size - tb->cs_base;
@@ -64,44 +73,72 @@ static void QEMU_NORETURN x87_leave(CPUX86State *env, uintptr_t ra)
 
 static void x87_settle(CPUX86State *env, uint32_t forbidding, uintptr_t ra)
 {
-    uint32_t raised = env->fp_status.float_exception_flags & X87_FLAGS, unmasked = ~env->fpuc & X87_FLAGS;
+    uint32_t flags = env->fp_status.float_exception_flags, raised = flags & X87_FLAGS;
+    uint32_t unmasked = raised & ~env->fpuc;
 
-    raised &= raised & unmasked & X87_IE_DE_ZE ? X87_IE_DE_ZE : X87_FLAGS;
-    env->fp_status.float_exception_flags = raised;
+    if (unmasked & X87_IE_DE_ZE) {
+        raised &= X87_IE_DE_ZE;
+        if (!(raised & FPUS_IE || forbidding & X87_SETS_EFLAGS)) {
+            flags = 0; /* nothing was rounded; else C1 is that of a stack fault, or stays */
+        }
+    } else if (unmasked & forbidding) {
+        raised &= ~FPUS_PE;
+        flags = 0;
+    }
+    env->fp_status.float_exception_flags = raised | (flags & X87_C1_FLAG);
     x87_changed(env);
-    if (raised & unmasked & forbidding) {
-        x87_leave(env, ra);
+    if (unmasked & forbidding) {
+        x87_leave(env, forbidding & X87_SETS_EFLAGS, ra);
     }
 }
 
-/* To be said when everything is calculated and nothing stored. */
+/* An instruction begins, and C1 is clear until it says otherwise. */
+static inline void x87_begin(CPUX86State *env)
+{
+    env->fp_status.float_exception_flags &= ~X87_C1_FLAG;
+}
+
+/* Everything is calculated, and nothing stored. */
 static inline void x87_done(CPUX86State *env, uint32_t forbidding, uintptr_t ra)
 {
-    uint32_t flags = env->fp_status.float_exception_flags;
-
-    env->fpus = (env->fpus & ~X87_C1) | (flags & X87_C1_FLAG) << 2;
-    env->fp_status.float_exception_flags = flags & X87_FLAGS;
     if (unlikely(env->fp_unmasked & HF_X87_UNMASKED_MASK)) {
         x87_settle(env, forbidding, ra);
     }
 }
 
-static bool x87_is_empty(CPUX86State *env, int n)
+static inline bool x87_is_empty(CPUX86State *env, int n)
 {
-    return unlikely(env->fptags[(env->fpstt + n) & 7]);
+    return env->fptags[(env->fpstt + n) & 7];
+}
+
+/* A value is loaded in two parts as it is stored: of one load the processor would have to wait for both stores. */
+static inline floatx80 x87_get(const volatile floatx80 *from)
+{
+    return make_floatx80(from->high, from->low);
+}
+
+static inline void x87_put(volatile floatx80 *to, floatx80 value)
+{
+    to->low = value.low;
+    to->high = value.high;
+}
+
+static inline floatx80 x87_register(CPUX86State *env, int n)
+{
+    return x87_get(&ST(n));
 }
 
 /* ST(n), to calculate with. */
 static inline floatx80 x87_operand(CPUX86State *env, int n)
 {
-    floatx80 a = ST(n);
+    floatx80 a = x87_register(env, n);
 
-    if (x87_is_empty(env, n)) {
+    if (unlikely(x87_is_empty(env, n))) {
         env->fpus |= FPUS_SF;
         return REFUSED;
     }
     if (unlikely(IS_DENORMAL(a) && a.low >> 63)) { /* written as a denormal, it is a normal number */
-        float_raise(float_flag_input_denormal, &env->fp_status);
+        x87_raise(env, float_flag_input_denormal);
         a.high |= 1;
     }
     return a;
@@ -110,32 +147,33 @@ static inline floatx80 x87_operand(CPUX86State *env, int n)
 static floatx80 x87_stack_fault(CPUX86State *env, uint32_t c1_flag)
 {
     env->fpus |= FPUS_SF;
-    float_raise(float_flag_invalid | c1_flag, &env->fp_status);
+    x87_raise(env, float_flag_invalid | c1_flag);
     return floatx80_default_nan(&env->fp_status);
 }
 
 /* ST(n), to move about. */
 static inline floatx80 x87_value(CPUX86State *env, int n)
 {
-    return x87_is_empty(env, n) ? x87_stack_fault(env, 0) : ST(n);
+    return unlikely(x87_is_empty(env, n)) ? x87_stack_fault(env, 0) : x87_register(env, n);
 }
 
 static inline void x87_store(CPUX86State *env, int n, floatx80 value)
 {
     int reg = (env->fpstt + n) & 7;
 
-    env->fpregs[reg].d = value;
+    x87_put(&env->fpregs[reg].d, value);
     env->fptags[reg] = 0;
 }
 
 static inline void x87_push(CPUX86State *env, floatx80 value, uintptr_t ra)
 {
-    if (unlikely(!env->fptags[(env->fpstt - 1) & 7])) {
+    x87_begin(env);
+    if (unlikely(!x87_is_empty(env, -1))) {
         value = x87_stack_fault(env, X87_C1_FLAG);
     }
-    x87_done(env, X87_IE_DE_ZE, ra);
-    fpush(env);
-    ST0 = value;
+    x87_done(env, FPUS_IE, ra);
+    env->fpstt = (env->fpstt - 1) & 7;
+    x87_store(env, 0, value);
 }
 
 /* DE counts where no operand is a NaN, and nothing invalid or divided by zero. */
@@ -144,8 +182,9 @@ static inline floatx80 x87_result(CPUX86State *env, floatx80 a, floatx80 b, floa
     if (unlikely(IS_DENORMAL(a) || IS_DENORMAL(b) ||
                  env->fp_status.float_exception_flags & float_flag_input_denormal)) {
         if (!floatx80_is_any_nan(result) && !infinite) {
-            float_raise(float_flag_denormal, &env->fp_status);
+            x87_raise(env, float_flag_denormal);
         }
+        env->fp_status.float_exception_flags &= ~float_flag_input_denormal;
     }
     return result;
 }
@@ -158,7 +197,9 @@ static floatx80 widen32(CPUX86State *env, uint32_t a)
     if (float32_is_any_nan(a)) {
         return make_floatx80((a >> 31) << 15 | 0x7fff, 1ull << 63 | (uint64_t)(a & 0x7fffff) << 40);
     }
-    float_raise(float32_is_denormal(a) ? float_flag_input_denormal : 0, &env->fp_status);
+    if (unlikely(float32_is_denormal(a))) {
+        x87_raise(env, float_flag_input_denormal);
+    }
     return float32_to_floatx80(a, &env->fp_status);
 }
 
@@ -167,35 +208,36 @@ static floatx80 widen64(CPUX86State *env, uint64_t a)
     if (float64_is_any_nan(a)) {
         return make_floatx80((a >> 63) << 15 | 0x7fff, 1ull << 63 | (a & 0xfffffffffffffull) << 11);
     }
-    float_raise(float64_is_denormal(a) ? float_flag_input_denormal : 0, &env->fp_status);
+    if (unlikely(float64_is_denormal(a))) {
+        x87_raise(env, float_flag_input_denormal);
+    }
     return float64_to_floatx80(a, &env->fp_status);
 }
 
 static inline floatx80 x87_quiet(CPUX86State *env, floatx80 value)
 {
-    if (unlikely(floatx80_is_signaling_nan(value, &env->fp_status))) {
-        float_raise(float_flag_invalid, &env->fp_status);
-        value = floatx80_silence_nan(value, &env->fp_status);
+    if (unlikely(IS_SIGNALLING(value))) {
+        x87_raise(env, float_flag_invalid);
+        value.low |= 1ull << 62;
     }
     return value;
 }
 
 static inline void x87_load(CPUX86State *env, floatx80 value, uintptr_t ra)
 {
-    if (likely(env->fptags[(env->fpstt - 1) & 7])) {
+    if (likely(x87_is_empty(env, -1))) {
         value = x87_quiet(env, value);
-        if (unlikely(env->fp_status.float_exception_flags & float_flag_input_denormal)) {
-            float_raise(float_flag_denormal, &env->fp_status);
-        }
+        x87_result(env, value, value, value, false);
     }
+    env->fp_status.float_exception_flags &= ~float_flag_input_denormal;
     x87_push(env, value, ra);
 }
 
-void helper_flds_FT0(CPUX86State *env, uint32_t val) { FT0 = widen32(env, val); }
-void helper_fldl_FT0(CPUX86State *env, uint64_t val) { FT0 = widen64(env, val); }
-void helper_fildl_FT0(CPUX86State *env, int32_t val) { FT0 = int32_to_floatx80(val, &env->fp_status); }
-void helper_fmov_FT0_STN(CPUX86State *env, int n) { FT0 = x87_operand(env, n); }
-void helper_fldz_FT0(CPUX86State *env) { FT0 = make_floatx80(0, 0); }
+void helper_flds_FT0(CPUX86State *env, uint32_t val) { x87_put(&FT0, widen32(env, val)); }
+void helper_fldl_FT0(CPUX86State *env, uint64_t val) { x87_put(&FT0, widen64(env, val)); }
+void helper_fildl_FT0(CPUX86State *env, int32_t val) { x87_put(&FT0, int32_to_floatx80(val, &env->fp_status)); }
+void helper_fmov_FT0_STN(CPUX86State *env, int n) { x87_put(&FT0, x87_operand(env, n)); }
+void helper_fldz_FT0(CPUX86State *env) { x87_put(&FT0, make_floatx80(0, 0)); }
 
 void helper_flds_ST0(CPUX86State *env, uint32_t val) { x87_load(env, widen32(env, val), GETPC()); }
 void helper_fldl_ST0(CPUX86State *env, uint64_t val) { x87_load(env, widen64(env, val), GETPC()); }
@@ -205,12 +247,14 @@ void helper_fldt_ST0(CPUX86State *env, target_ulong ptr) { x87_push(env, helper_
 
 void helper_fld_STN(CPUX86State *env, int n)
 {
-    floatx80 value = x87_value(env, n);
+    floatx80 value = x87_register(env, n);
 
-    if (x87_is_empty(env, n)) { /* that counts before there being no room */
-        x87_done(env, X87_IE_DE_ZE, GETPC());
-        fpush(env);
-        ST0 = value;
+    if (unlikely(x87_is_empty(env, n))) { /* that counts before there being no room */
+        x87_begin(env);
+        value = x87_stack_fault(env, 0);
+        x87_done(env, FPUS_IE, GETPC());
+        env->fpstt = (env->fpstt - 1) & 7;
+        x87_store(env, 0, value);
     } else {
         x87_push(env, value, GETPC());
     }
@@ -244,7 +288,10 @@ CONSTANT(fldln2, 0x3ffe, 0xb17217f7d1cf79acull, true)
 /* ---- stores -------------------------------------------------------------------------------------------------------- */
 uint32_t helper_fsts_ST0(CPUX86State *env)
 {
-    uint32_t val = floatx80_to_float32(x87_quiet(env, x87_operand(env, 0)), &env->fp_status);
+    uint32_t val;
+
+    x87_begin(env);
+    val = floatx80_to_float32(x87_quiet(env, x87_operand(env, 0)), &env->fp_status);
 
     x87_done(env, X87_IE_DE_ZE | X87_OE_UE, GETPC());
     return val;
@@ -252,7 +299,10 @@ uint32_t helper_fsts_ST0(CPUX86State *env)
 
 uint64_t helper_fstl_ST0(CPUX86State *env)
 {
-    uint64_t val = floatx80_to_float64(x87_quiet(env, x87_operand(env, 0)), &env->fp_status);
+    uint64_t val;
+
+    x87_begin(env);
+    val = floatx80_to_float64(x87_quiet(env, x87_operand(env, 0)), &env->fp_status);
 
     x87_done(env, X87_IE_DE_ZE | X87_OE_UE, GETPC());
     return val;
@@ -267,6 +317,7 @@ static int64_t x87_to_integer(CPUX86State *env, int64_t most, bool decimal, bool
 
     status.float_exception_flags = 0;
     val = truncate ? floatx80_to_int64_round_to_zero(a, &status) : floatx80_to_int64(a, &status);
+    x87_begin(env);
     *valid = !(status.float_exception_flags & float_flag_invalid) && val <= most && val >= (decimal ? -most : -most - 1);
     if (!*valid) {
         status.float_exception_flags = float_flag_invalid;
@@ -274,7 +325,7 @@ static int64_t x87_to_integer(CPUX86State *env, int64_t most, bool decimal, bool
         cut = floatx80_to_int64_round_to_zero(a, &status);
         status.float_exception_flags |= val != cut ? X87_C1_FLAG : 0;
     }
-    float_raise(status.float_exception_flags, &env->fp_status);
+    x87_raise(env, status.float_exception_flags);
     return val;
 }
 
@@ -299,6 +350,7 @@ void helper_fstt_ST0(CPUX86State *env, target_ulong ptr)
 {
     floatx80 value = x87_value(env, 0);
 
+    x87_begin(env);
     x87_done(env, X87_IE_DE_ZE, GETPC());
     helper_fstt(env, value, ptr, GETPC());
 }
@@ -309,25 +361,26 @@ void helper_fpop(CPUX86State *env) { fpop(env); }
 void helper_ffree_STN(CPUX86State *env, int n)
 {
     env->fptags[(env->fpstt + n) & 7] = 1;
-    env->fpus &= ~X87_C1;
+    x87_begin(env);
 }
 
 void helper_fdecstp(CPUX86State *env)
 {
     env->fpstt = (env->fpstt - 1) & 7;
-    env->fpus &= ~X87_C1;
+    x87_begin(env);
 }
 
 void helper_fincstp(CPUX86State *env)
 {
     env->fpstt = (env->fpstt + 1) & 7;
-    env->fpus &= ~X87_C1;
+    x87_begin(env);
 }
 
 void helper_fmov_STN_ST0(CPUX86State *env, int n)
 {
     floatx80 value = x87_value(env, 0);
 
+    x87_begin(env);
     x87_done(env, X87_IE_DE_ZE, GETPC());
     x87_store(env, n, value);
 }
@@ -337,10 +390,11 @@ void helper_fmov_ST0_STN(CPUX86State *env, int n, uint32_t move)
 {
     if (x87_is_empty(env, 0) || x87_is_empty(env, n)) {
         floatx80 value = x87_stack_fault(env, 0);
+        x87_begin(env);
         x87_done(env, X87_IE_DE_ZE, GETPC());
         x87_store(env, 0, value);
     } else if (move) {
-        ST0 = ST(n);
+        x87_store(env, 0, x87_register(env, n));
     }
 }
 
@@ -348,6 +402,7 @@ void helper_fxchg_ST0_STN(CPUX86State *env, int n)
 {
     floatx80 top = x87_value(env, 0), other = x87_value(env, n);
 
+    x87_begin(env);
     x87_done(env, X87_IE_DE_ZE, GETPC());
     x87_store(env, 0, other);
     x87_store(env, n, top);
@@ -358,6 +413,7 @@ void helper_fxchg_ST0_STN(CPUX86State *env, int n)
     {                                                               \
         bool empty = x87_is_empty(env, 0);                          \
         floatx80 value = x87_value(env, 0);                         \
+        x87_begin(env);                                             \
         x87_done(env, X87_IE_DE_ZE, GETPC());                       \
         x87_store(env, 0, empty ? value : function(value));         \
     }
@@ -366,7 +422,7 @@ SIGN(fabs, floatx80_abs)
 
 void helper_fxam_ST0(CPUX86State *env)
 {
-    floatx80 a = ST0;
+    floatx80 a = x87_register(env, 0);
     int exponent = a.high & 0x7fff, class;
 
     if (x87_is_empty(env, 0)) {
@@ -380,19 +436,21 @@ void helper_fxam_ST0(CPUX86State *env)
     } else {
         class = 0x0400; /* normal */
     }
-    env->fpus = (env->fpus & ~X87_CONDITIONS) | class | (a.high >> 15 ? X87_C1 : 0);
+    env->fpus = (env->fpus & ~X87_CONDITIONS) | class;
+    x87_set_c1(env, a.high >> 15);
 }
 
-/* ---- comparisons --------------------------------------------------------------------------------------------------- */
-static int x87_compare(CPUX86State *env, bool quiet, uintptr_t ra)
+/* ---- comparisons: what they say is said whatever is unmasked ---------------------------------------------------------- */
+static int x87_compare(CPUX86State *env, bool quiet)
 {
-    uint32_t c1 = env->fpus & X87_C1;
     floatx80 a = x87_operand(env, 0);
-    int relation = quiet ? floatx80_compare_quiet(a, FT0, &env->fp_status) : floatx80_compare(a, FT0, &env->fp_status);
+    floatx80 b = x87_get(&FT0);
+    int relation = quiet ? floatx80_compare_quiet(a, b, &env->fp_status) : floatx80_compare(a, b, &env->fp_status);
 
-    x87_result(env, a, FT0, a, relation == float_relation_unordered);
-    x87_done(env, X87_IE_DE_ZE, ra);
-    env->fpus |= IS_REFUSED(a) || IS_REFUSED(FT0) ? 0 : c1;
+    x87_result(env, a, b, a, relation == float_relation_unordered);
+    if (unlikely(IS_REFUSED(a) || IS_REFUSED(b))) {
+        x87_begin(env);
+    }
     return relation + 1;
 }
 
@@ -400,13 +458,16 @@ static int x87_compare(CPUX86State *env, bool quiet, uintptr_t ra)
     void helper_##name##_ST0_FT0(CPUX86State *env)                                                          \
     {                                                                                                       \
         static const uint16_t conditions[4] = { 0x0100, 0x4000, 0, 0x4500 };                                \
-        int relation = x87_compare(env, quiet, GETPC());                                                    \
-        env->fpus = (env->fpus & ~X87_CONDITIONS) | conditions[relation];                                   \
+        x87_begin(env);                                                                                     \
+        env->fpus &= ~X87_CONDITIONS;                                                                       \
+        env->fpus |= conditions[x87_compare(env, quiet)];                                                   \
+        x87_done(env, X87_IE_DE_ZE, GETPC());                                                               \
     }                                                                                                       \
     void helper_##name##i_ST0_FT0(CPUX86State *env)                                                         \
     {                                                                                                       \
         static const uint8_t flags[4] = { CC_C, CC_Z, 0, CC_Z | CC_P | CC_C };                              \
-        CC_SRC = flags[x87_compare(env, quiet, GETPC())];                                                   \
+        CC_SRC = flags[x87_compare(env, quiet)];                                                            \
+        x87_done(env, X87_IE_DE_ZE | X87_SETS_EFLAGS, GETPC());                                             \
     }
 COMPARE_ST0_FT0(fcom, false)
 COMPARE_ST0_FT0(fucom, true)
@@ -415,8 +476,9 @@ COMPARE_ST0_FT0(fucom, true)
 #define ARITHMETIC(name, operation, swapped, divides)                                                       \
     static inline void do_##name(CPUX86State *env, int to, floatx80 a, floatx80 b, uintptr_t ra)            \
     {                                                                                                       \
-        floatx80 first = swapped ? b : a, second = swapped ? a : b;                                         \
-        floatx80 result = operation(first, second, &env->fp_status);                                        \
+        floatx80 first = swapped ? b : a, second = swapped ? a : b, result;                                 \
+        x87_begin(env);                                                                                     \
+        result = operation(first, second, &env->fp_status);                                        \
         bool infinite = divides && floatx80_is_zero(second) && !floatx80_is_infinity(first);                \
         result = x87_result(env, a, b, result, infinite);                                                   \
         x87_done(env, X87_IE_DE_ZE, ra);                                                                    \
@@ -424,7 +486,7 @@ COMPARE_ST0_FT0(fucom, true)
     }                                                                                                       \
     void helper_##name##_ST0_FT0(CPUX86State *env)                                                          \
     {                                                                                                       \
-        do_##name(env, 0, x87_operand(env, 0), FT0, GETPC());                                               \
+        do_##name(env, 0, x87_operand(env, 0), x87_get(&FT0), GETPC());                                             \
     }                                                                                                       \
     void helper_##name##_STN_ST0(CPUX86State *env, int n)                                                   \
     {                                                                                                       \
@@ -450,7 +512,9 @@ static floatx80 round_to_integer(floatx80 a, float_status *status)
 #define OF_ST0(name, operation)                                                             \
     void helper_##name(CPUX86State *env)                                                    \
     {                                                                                       \
-        floatx80 a = x87_operand(env, 0), result = operation(a, &env->fp_status);           \
+        floatx80 a = x87_operand(env, 0), result;                                           \
+        x87_begin(env);                                                                     \
+        result = operation(a, &env->fp_status);                                             \
         x87_result(env, a, a, result, false);                                               \
         x87_done(env, X87_IE_DE_ZE, GETPC());                                               \
         x87_store(env, 0, result);                                                          \
@@ -500,10 +564,12 @@ struct x87_image {
     uint8_t st[8][10];
 } __attribute__((packed));
 
+/* It has the exceptions masked that the guest has, so it knows as well what not to do. FNSAVE leaves none pending. */
 static void x87_to_host(CPUX86State *env, struct x87_image *image)
 {
     memset(image, 0, sizeof *image);
-    image->control = env->fpuc | X87_FLAGS;
+    cpu_get_fpus(env);
+    image->control = env->fpuc;
     image->status = (env->fpus & X87_CONDITIONS) | env->fpstt << 11;
     for (int i = 0; i < 8; i++) {
         image->tags |= env->fptags[i] ? 3 << 2 * i : 0;
@@ -511,12 +577,12 @@ static void x87_to_host(CPUX86State *env, struct x87_image *image)
     }
 }
 
-static void x87_from_host(CPUX86State *env, const struct x87_image *image, uintptr_t ra)
+static void x87_from_host(CPUX86State *env, const struct x87_image *image)
 {
-    float_raise(image->status & X87_FLAGS, &env->fp_status);
-    env->fpus |= image->status & FPUS_SF;
-    x87_done(env, X87_IE_DE_ZE, ra);
-    env->fpus = (env->fpus & ~X87_CONDITIONS) | (image->status & X87_CONDITIONS);
+    env->fpus = (env->fpus & ~X87_CONDITIONS) | (image->status & (FPUS_SF | X87_CONDITIONS));
+    x87_set_c1(env, image->status & X87_C1);
+    x87_raise(env, image->status & X87_FLAGS);
+    x87_changed(env);
     env->fpstt = image->status >> 11 & 7;
     for (int i = 0; i < 8; i++) {
         env->fptags[i] = (image->tags >> 2 * i & 3) == 3;
@@ -530,7 +596,7 @@ static void x87_from_host(CPUX86State *env, const struct x87_image *image, uintp
         struct x87_image image;                                                                             \
         x87_to_host(env, &image);                                                                           \
         __asm__ volatile("frstor %0; " #name "; fnsave %0" : "+m"(image));                                  \
-        x87_from_host(env, &image, GETPC());                                                                \
+        x87_from_host(env, &image);                                                                         \
     }
 BY_THE_HOST(f2xm1)
 BY_THE_HOST(fyl2x)
