@@ -4,8 +4,8 @@
  */
 #pragma once
 
-static float32 packed32(flag zSign, int zExp, uint32_t zSig, float_status *status);
-static float64 packed64(flag zSign, int zExp, uint64_t zSig, float_status *status);
+static inline float32 packed32(flag zSign, int zExp, uint32_t zSig, float_status *status);
+static inline float64 packed64(flag zSign, int zExp, uint64_t zSig, float_status *status);
 static inline floatx80 packed80(int8_t precision, flag zSign, int32_t zExp, uint64_t zSig0, uint64_t zSig1,
                          float_status *status);
 

@@ -24,7 +24,11 @@
 /* Where C1 is: the result was rounded up, or a stack fault is an overflow. cpu_get_fpus takes it to the status word. */
 #define X87_C1_FLAG float_flag_output_denormal
 
-#define IS_DENORMAL(a) (!((a).high & 0x7fff) && (a).low)
+/* What is called so leaves its caller's registers alone: that need not keep any for the case that it is called. */
+#define SELDOM __attribute__((noinline, cold, preserve_most))
+
+#define IS_SMALL(a) (!((a).high & 0x7fff)) /* zero or a denormal */
+#define IS_DENORMAL(a) (IS_SMALL(a) && (a).low)
 #define IS_SIGNALLING(a) (((a).high & 0x7fff) == 0x7fff && !((a).low >> 62 & 1) && (a).low << 2)
 #define IS_REFUSED(a) ((a).high == REFUSED.high && (a).low == REFUSED.low)
 static const floatx80 REFUSED = { 0xe3b0c442, 1 };
@@ -71,7 +75,7 @@ static void QEMU_NORETURN x87_leave(CPUX86State *env, bool sets_eflags, uintptr_
     cpu_loop_exit_noexc(cs);
 }
 
-static void x87_settle(CPUX86State *env, uint32_t forbidding, uintptr_t ra)
+static SELDOM void x87_settle(CPUX86State *env, uint32_t forbidding, uintptr_t ra)
 {
     uint32_t flags = env->fp_status.float_exception_flags, raised = flags & X87_FLAGS;
     uint32_t unmasked = raised & ~env->fpuc;
@@ -137,18 +141,23 @@ static inline floatx80 x87_operand(CPUX86State *env, int n)
         env->fpus |= FPUS_SF;
         return REFUSED;
     }
-    if (unlikely(IS_DENORMAL(a) && a.low >> 63)) { /* written as a denormal, it is a normal number */
+    if (unlikely(IS_SMALL(a)) && a.low >> 63) { /* written as a denormal, it is a normal number */
         x87_raise(env, float_flag_input_denormal);
         a.high |= 1;
     }
     return a;
 }
 
-static floatx80 x87_stack_fault(CPUX86State *env, uint32_t c1_flag)
+static SELDOM void x87_note_stack_fault(CPUX86State *env, uint32_t c1_flag)
 {
     env->fpus |= FPUS_SF;
     x87_raise(env, float_flag_invalid | c1_flag);
-    return floatx80_default_nan(&env->fp_status);
+}
+
+static inline floatx80 x87_stack_fault(CPUX86State *env, uint32_t c1_flag)
+{
+    x87_note_stack_fault(env, c1_flag);
+    return make_floatx80(0xffff, 3ull << 62); /* the indefinite value */
 }
 
 /* ST(n), to move about. */
@@ -179,10 +188,9 @@ static inline void x87_push(CPUX86State *env, floatx80 value, uintptr_t ra)
 /* DE counts where no operand is a NaN, and nothing invalid or divided by zero. */
 static inline floatx80 x87_result(CPUX86State *env, floatx80 a, floatx80 b, floatx80 result, bool infinite)
 {
-    if (unlikely(IS_DENORMAL(a) || IS_DENORMAL(b) ||
-                 env->fp_status.float_exception_flags & float_flag_input_denormal)) {
-        if (!floatx80_is_any_nan(result) && !infinite) {
-            x87_raise(env, float_flag_denormal);
+    if (unlikely(IS_SMALL(a) || IS_SMALL(b) || env->fp_status.float_exception_flags & float_flag_input_denormal)) {
+        if (IS_DENORMAL(a) || IS_DENORMAL(b) || env->fp_status.float_exception_flags & float_flag_input_denormal) {
+            x87_raise(env, floatx80_is_any_nan(result) || infinite ? 0 : float_flag_denormal);
         }
         env->fp_status.float_exception_flags &= ~float_flag_input_denormal;
     }
@@ -191,28 +199,24 @@ static inline floatx80 x87_result(CPUX86State *env, floatx80 a, floatx80 b, floa
 
 /* ---- loads, and operands from memory ------------------------------------------------------------------------------ */
 
-/* The value of a float or a double; a NaN as it is, signalling or not. */
-static floatx80 widen32(CPUX86State *env, uint32_t a)
-{
-    if (float32_is_any_nan(a)) {
-        return make_floatx80((a >> 31) << 15 | 0x7fff, 1ull << 63 | (uint64_t)(a & 0x7fffff) << 40);
+/* The value of a float or a double, whose fraction has so many bits; a NaN as it is, signalling or not. */
+#define WIDEN(bits, type, fraction_bits, bias)                                                              \
+    static inline floatx80 widen##bits(CPUX86State *env, type a)                                            \
+    {                                                                                                       \
+        const int most = (1 << (bits - 1 - fraction_bits)) - 1;                                             \
+        int sign = a >> (bits - 1) << 15, exponent = a >> fraction_bits & most;                             \
+        uint64_t fraction = (uint64_t)a << (64 - fraction_bits) >> 1;                                       \
+        if (likely((unsigned)(exponent - 1) < (unsigned)most - 1)) {                                        \
+            return make_floatx80(sign | (exponent + 0x3fff - bias), 1ull << 63 | fraction);                 \
+        }                                                                                                   \
+        if (exponent) {                                                                                     \
+            return make_floatx80(sign | 0x7fff, 1ull << 63 | fraction);                                     \
+        }                                                                                                   \
+        x87_raise(env, fraction ? float_flag_input_denormal : 0);                                           \
+        return float##bits##_to_floatx80(a, &env->fp_status);                                               \
     }
-    if (unlikely(float32_is_denormal(a))) {
-        x87_raise(env, float_flag_input_denormal);
-    }
-    return float32_to_floatx80(a, &env->fp_status);
-}
-
-static floatx80 widen64(CPUX86State *env, uint64_t a)
-{
-    if (float64_is_any_nan(a)) {
-        return make_floatx80((a >> 63) << 15 | 0x7fff, 1ull << 63 | (a & 0xfffffffffffffull) << 11);
-    }
-    if (unlikely(float64_is_denormal(a))) {
-        x87_raise(env, float_flag_input_denormal);
-    }
-    return float64_to_floatx80(a, &env->fp_status);
-}
+WIDEN(32, uint32_t, 23, 127)
+WIDEN(64, uint64_t, 52, 1023)
 
 static inline floatx80 x87_quiet(CPUX86State *env, floatx80 value)
 {
@@ -441,14 +445,14 @@ void helper_fxam_ST0(CPUX86State *env)
 }
 
 /* ---- comparisons: what they say is said whatever is unmasked ---------------------------------------------------------- */
-static int x87_compare(CPUX86State *env, bool quiet)
+static inline __attribute__((always_inline)) int x87_compare(CPUX86State *env, bool quiet)
 {
     floatx80 a = x87_operand(env, 0);
     floatx80 b = x87_get(&FT0);
     int relation = quiet ? floatx80_compare_quiet(a, b, &env->fp_status) : floatx80_compare(a, b, &env->fp_status);
 
     x87_result(env, a, b, a, relation == float_relation_unordered);
-    if (unlikely(IS_REFUSED(a) || IS_REFUSED(b))) {
+    if (unlikely(relation == float_relation_unordered) && (IS_REFUSED(a) || IS_REFUSED(b))) {
         x87_begin(env);
     }
     return relation + 1;
@@ -490,7 +494,7 @@ COMPARE_ST0_FT0(fucom, true)
     }                                                                                                       \
     void helper_##name##_STN_ST0(CPUX86State *env, int n)                                                   \
     {                                                                                                       \
-        do_##name(env, n, x87_operand(env, n), x87_operand(env, 0), GETPC());                               \
+        do_##name(env, n & 8 ? 0 : n, x87_operand(env, n), x87_operand(env, 0), GETPC());                   \
     }
 ARITHMETIC(fadd, floatx80_add, false, false)
 ARITHMETIC(fmul, floatx80_mul, false, false)
