@@ -73,7 +73,7 @@ class Exits:
 
         self.failure = None
         self.on_fault: IntHandler = lambda vector: missing(f"exception {vector}, which nobody intercepted,")()
-        numbers = range(svm.EXIT_BASE + svm.VMEXIT_NPF + 1)
+        numbers = range(svm.EXIT_BASE + svm.VMEXIT_WATCH + 1)
         self.table: Final[list[Handler]] = [missing(f"#VMEXIT {n - svm.EXIT_BASE:#x}") for n in numbers]
         self.on_exception: Final = ExceptionHandlers(self.table)
         table = self.table

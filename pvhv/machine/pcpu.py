@@ -33,7 +33,7 @@ import ctypes
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from ctypes import CFUNCTYPE, c_int, c_uint32, c_uint64
 from functools import partial
 from typing import Final, Literal
@@ -158,6 +158,7 @@ class PCPU:
         self._start = self._starter()
         self.debug = Debug(self, engine, self._pacer, switch)
         self._exits = Exits(self.state, self.aux, self._end_run)
+        self._exits.table[svm.EXIT_BASE + svm.VMEXIT_WATCH] = self.debug.watch_exit
         self.on_exception: ExceptionHandlers = self._exits.on_exception
         self._build_fast_calls()
         self._register_hooks()
@@ -184,6 +185,7 @@ class PCPU:
             self._start = self._starter()
             if self._switch is not None:
                 self._switch.at_blocks(True)
+            self.debug.watch_again()
         self._words[pace.LAST] = self._words[pace.STEP] = self._words[pace.BROKEN] = 0
         return uc.EngineDied(f"{death.said()}, while it ran guest code from {rip:#x} on")
 
@@ -270,6 +272,26 @@ class PCPU:
 
     def fpu_load(self, image: bytes) -> None:
         self._fpu[:] = image
+
+    def load_debug_registers(self, registers: Sequence[int]) -> None:
+        """DR0-3, DR6 and DR7 of who runs from now on, out of eight; at #DB, `state[DR6]` says why.
+
+        They are no part of a context. On the stock engine they never fire."""
+        if not seam.present:
+            return
+        for n, value in enumerate(registers):
+            self.state[cs.DR0 + n] = value
+        self._on_engine(seam.debug_registers)
+
+    def _on_engine(self, call: Callable[..., None]) -> None:
+        """Make a call that works on the engine's own state."""
+        context = self._context
+        if context is None:
+            call(self._handle)
+        else:
+            context.restore()
+            call(self._handle)
+            context.save()
 
     # ---- calls of the hot path: closures, without attribute chains ---------------------------------
 
