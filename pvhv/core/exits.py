@@ -82,6 +82,7 @@ class Exits:
         pcpu.on_int = self.software_interrupt
         pcpu.on_cpuid = self.emulator.cpuid_exit
         pcpu.on_io = self.emulator.io_exit
+        pcpu.on_may_io = self.emulator.may_io
 
     def enter_guest(self, vcpu: VCPU) -> None:
         """Before a vCPU goes on: what became pending while it did not run."""

@@ -9,7 +9,7 @@ typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
-#define LAYOUT 13 /* of struct pacer: the number pacer.py has */
+#define LAYOUT 14 /* of struct pacer: the number pacer.py has */
 #define TABLE_BITS 15
 
 #if defined(_WIN32)
@@ -76,6 +76,7 @@ struct pacer {
     u64 guarded, escaped;       /* whether what follows is compared at exits (guard.py); what was not as it should be */
     u64 entered_cr0, entered_cr3, entered_cr4, entered_efer; /* as guest code was entered */
     u64 entered_gdt, entered_gdt_limit, entered_ldt, entered_ldt_limit, entered_idt, entered_idt_limit, entered_tr;
+    u32 (*on_may_io)(u32, int);
     struct entry table[1u << TABLE_BITS] __attribute__((aligned(512)));
 };
 

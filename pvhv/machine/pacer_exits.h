@@ -239,3 +239,13 @@ EXPORT void pacer_out(void *uc, u32 port, int size, u32 value, struct pacer *p)
         IN_PYTHON(p, p->on_out(port, size, value));
     resume_block(uc, p, pause);
 }
+
+/* INS or OUTS is about to reach for memory. */
+EXPORT u32 pacer_may_io(void *uc, u32 port, int size, struct pacer *p)
+{
+    struct pause pause = pause_block(uc, p);
+    u32 result;
+    IN_PYTHON(p, result = p->on_may_io(port, size));
+    resume_block(uc, p, pause);
+    return result;
+}

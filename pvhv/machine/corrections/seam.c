@@ -74,6 +74,25 @@ UNICORN_EXPORT void pvhv_keep_features(uc_engine *uc, const uint32_t *vendor, co
     }
 }
 
+/* Who says whether INS and OUTS may be executed. */
+UNICORN_EXPORT void pvhv_ask_before_io(uc_engine *uc, int (*may_io)(void *, uint32_t, int, void *), void *data)
+{
+    uc->pvhv.may_io = may_io;
+    uc->pvhv.may_io_data = data;
+}
+
+/* In a hook of IN or OUT: it ends in #GP(0) instead. */
+UNICORN_EXPORT void pvhv_refuse_io(uc_engine *uc)
+{
+    uc->pvhv.io_refused = true;
+}
+
+/* Have code at CPL 1 checked for alignment, as code at CPL 3 is. */
+UNICORN_EXPORT void pvhv_check_alignment(uc_engine *uc, int at_cpl_1)
+{
+    uc->pvhv.cpl_1_is_3 = at_cpl_1;
+}
+
 /* Breakpoints are those of DR0-3 and DR7 as they are in the CPU state, which was written there. */
 UNICORN_EXPORT void pvhv_debug_registers(uc_engine *uc)
 {
