@@ -28,7 +28,7 @@ Handler = Callable[[], object]
 IntHandler = Callable[[int], object]
 # (port, size, is_write, value) -> the value read, anything but None for a write; None refuses.
 IOHandler = Callable[[int, int, bool, int], "int | None"]
-MayIOHandler = Callable[[int, int], bool]
+MayIO = Callable[[int, int], bool]
 
 EXCEPTION_0: Final = svm.EXIT_BASE + svm.VMEXIT_EXCEPTION
 _DB, _UD, _GP = EXCEPTION_0 + svm.DB, EXCEPTION_0 + svm.UD, EXCEPTION_0 + svm.GP
@@ -79,7 +79,7 @@ class Exits:
             return raise_unhandled
 
         self.failure = None
-        self.on_may_io: MayIOHandler = lambda port, size: True
+        self.on_may_io: MayIO = lambda port, size: True
         self.on_fault: IntHandler = lambda vector: missing(f"exception {vector}, which nobody intercepted,")()
         numbers = range(svm.EXIT_BASE + svm.VMEXIT_WATCH + 1)
         self.table: Final[list[Handler]] = [missing(f"#VMEXIT {n - svm.EXIT_BASE:#x}") for n in numbers]

@@ -44,7 +44,7 @@ from pvhv.machine import pacer as pace
 from pvhv.machine import proof, seam, svm
 from pvhv.machine.cpustate import CR3, EFLAGS, HFLAGS, RIP
 from pvhv.machine.debug import Debug
-from pvhv.machine.exits import DR7_OFF, ExceptionHandlers, Exits, Handler, IntHandler, IOHandler, MayIOHandler, Unhandled
+from pvhv.machine.exits import DR7_OFF, ExceptionHandlers, Exits, Handler, IntHandler, IOHandler, MayIO, Unhandled
 from pvhv.machine.features import FEATURES, VENDOR, Features
 from pvhv.machine.guard import Guard
 from pvhv.machine.private import Private
@@ -444,14 +444,14 @@ class PCPU:
         self._exits.set_io(handler)
 
     @property
-    def on_may_io(self) -> MayIOHandler:
+    def on_may_io(self) -> MayIO:
         """Called as (port, size) before INS or OUTS reaches for memory; False refuses, as `on_io` does.
 
         Not on the stock engine, where INS has written zeroes when `on_io` refuses."""
         return self._exits.on_may_io
 
     @on_may_io.setter
-    def on_may_io(self, handler: MayIOHandler) -> None:
+    def on_may_io(self, handler: MayIO) -> None:
         self._exits.on_may_io = handler
 
     def undo_syscall(self) -> None:
@@ -482,8 +482,8 @@ class PCPU:
         self._guard = Guard(self)
 
     def keep_kernel_cpl(self) -> None:
-        """Code at CPL 1 stands for code at CPL 3: it stays there, though its own iretq may say otherwise (it is not told
-        by any exit), and its accesses are checked for alignment."""
+        """Code at CPL 1 stands for code at CPL 3: it stays there, though its own iretq may say otherwise (which no exit
+        tells), and its accesses are checked for alignment."""
         self._words[pace.KEEPS_CPL] = 1
         if seam.present:
             seam.check_alignment(self._handle, True)

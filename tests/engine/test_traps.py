@@ -145,13 +145,14 @@ def test_the_stack_has_a_fault_of_its_own(lab: Machine, cpl: int) -> None:
 
 
 @pytest.mark.parametrize("code, fault", [("488b03", svm.GP), ("488b4500", svm.SS), ("48894500", svm.SS)])
-def test_where_addresses_end(lab: Machine, code: str, fault: int) -> None:
+@pytest.mark.parametrize("mapped", [False, True])
+def test_where_addresses_end(lab: Machine, code: str, fault: int, mapped: bool) -> None:
     end = 0x7FFF_FFFF_FFFC
-    lab.ram.words[1 * 512 + 255], lab.ram.words[2 * 512 + 511] = lab.ram.words[1 * 512], 0
-    words = lab.ram.words
-    words[2 * 512 + 511], words[3 * 512 + 511] = words[2 * 512], words[3 * 512]
-    words[4 * 512 + 511] = USER_DATA | 7
-    lab.pcpu.load_cr3(0x1000)
+    if mapped:
+        words = lab.ram.words
+        words[1 * 512 + 255], words[2 * 512 + 511], words[3 * 512 + 511] = words[1 * 512], words[2 * 512], words[3 * 512]
+        words[4 * 512 + 511] = USER_DATA | 7
+        lab.pcpu.load_cr3(0x1000)
     assert lab.of(code, rbx=end, rbp=end) == (fault, 0)
 
 
@@ -176,8 +177,8 @@ def test_a_branch_to_nowhere_does_not_happen(kind: str, cpl: int) -> None:
 # ---- page faults ---------------------------------------------------------------------------------------------------
 READS = "8b03 390b 3b0b 833b05 f723 f733 f70301000000 0fa30b 0fba2301 ff33 0a03 030b 0faf03 0fb603 d7 ac"
 RMW = [
-    "010b", "000b", "2903", "1103", "1903", "2103", "3103", "0903", "830b01", "801305", "8733", "8633", "0fb10b", "0fb00b",
-    "0fc70b", "480fc70b", "0fc10b", "ff03", "fe0b", "f713", "f71b", "f61b", "0fab0b", "0fb30b", "0fbb0b", "0fba2b01",
+    "010b", "000b", "2903", "1103", "1903", "2103", "3103", "0903", "830b01", "801305", "8733", "8633",
+    "0fb10b", "0fb00b", "0fc70b", "480fc70b", "0fc10b", "ff03", "fe0b", "f713", "f71b", "f61b", "0fab0b", "0fb30b", "0fbb0b", "0fba2b01",
     "0fba3301", "0fba3b01", "d123", "d323", "c12300", "c02b03", "d11b", "0fa40b01", "0fa50b", "0fac0b00", "0fad0b",
     "f0010b", "f0ff03", "66010b", "66f0010b", "480fb10b", "f0f71b", "f00fc70b", "2e010b", "64010b",
 ]  # fmt: skip
@@ -206,8 +207,17 @@ def cs_nx() -> int:
     return 1 << 63
 
 
-# ---- alignment -------------------------------------------------------------------------------------------------------
-MISALIGNED = "668b4301 8b4301 8b4302 488b4304 894301 014301 f0014301 8f4302 ff7302 f20f104301 f30f104301 d94301 dd4304 a5"
+def test_enter_tries_its_new_stack(lab: Machine) -> None:
+    assert lab.of("c8000100", rsp=USER_DATA + 0x108) is None
+    for code, rsp, address in (("c8000100", 0x100, -8), ("c8000201", 0x100, -0x110), ("c8010000", 8, -1)):
+        assert lab.of(code, rsp=USER_DATA + rsp) in ((svm.PF, 6), (svm.PF, 7)), code
+        assert lab.address_of_fault() == USER_DATA + address
+
+
+# ---- alignment -----------------------------------------------------------------------------------------------------
+MISALIGNED = (
+    "668b4301 8b4301 8b4302 488b4304 894301 014301 f0014301 8f4302 ff7302 f20f104301 f30f104301 d94301 dd4304 a5"
+)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -276,7 +286,7 @@ def test_io_that_is_permitted_is_done(lab: Machine) -> None:
     assert lab.of("6c", rdi=HOLE, rdx=PORT) == (svm.PF, 6)
 
 
-# ---- segments ----------------------------------------------------------------------------------------------------------
+# ---- segments ------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("kind", KINDS)
 def test_64_bit_code_has_no_base(kind: str) -> None:
     lab = Machine(kind)

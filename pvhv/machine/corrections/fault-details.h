@@ -112,18 +112,29 @@ static bool wants_stack(const struct instruction *it, MMUAccessType access)
     return is_based_on_stack(it);
 }
 
-/* A memory access faulted, with RIP at its instruction: complete error code and vector. False: see read_instruction. */
-static bool tell_details(CPUX86State *env, MMUAccessType access)
+static bool is_canonical(CPUX86State *env, target_ulong address)
+{
+    return sextract64(address, 0, env->cr[4] & CR4_LA57_MASK ? 57 : 48) == address;
+}
+
+/* A memory access faulted, with RIP at its instruction: complete error code and vector. `last` is its last byte. False: see
+ * read_instruction. */
+static bool tell_details(CPUX86State *env, target_ulong last, MMUAccessType access)
 {
     CPUState *cs = env_cpu(env);
     struct instruction it;
     int vector = cs->exception_index, code = env->error_code;
 
-    if (vector == EXCP0E_PAGE ? access == MMU_DATA_STORE : !(env->hflags & HF_CS64_MASK)) {
-        return true; /* there is nothing to add */
+    if ((env->hflags & HF_CS64_MASK) && !is_canonical(env, last)) {
+        vector = EXCP0D_GPF; /* whatever is there of its beginning */
+        code = 0;
     }
-    if (!read_instruction(env, &it)) {
-        return false;
+    if (vector == EXCP0E_PAGE ? access != MMU_DATA_STORE : env->hflags & HF_CS64_MASK) {
+        if (!read_instruction(env, &it)) {
+            return false;
+        }
+    } else {
+        return true; /* there is nothing to add */
     }
     if (vector == EXCP0E_PAGE && changes_memory(it.opcode) >> MODRM_REG(it.modrm) & 1) {
         code |= PG_ERROR_W_MASK;
@@ -139,10 +150,9 @@ static bool tell_details(CPUX86State *env, MMUAccessType access)
  * what faults: RIP and RSP are again what they were. */
 void check_branch(CPUX86State *env, uintptr_t ra)
 {
-    int bits = env->cr[4] & CR4_LA57_MASK ? 57 : 48;
     struct instruction it;
 
-    if (!(env->hflags & HF_CS64_MASK) || sextract64(env->eip, 0, bits) == env->eip) {
+    if (!(env->hflags & HF_CS64_MASK) || is_canonical(env, env->eip)) {
         return;
     }
     cpu_restore_state(env_cpu(env), ra, true);

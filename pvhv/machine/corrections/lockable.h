@@ -40,6 +40,7 @@ static inline int changes_memory(int b)
     switch (b) {
     case 0xc0: case 0xc1: case 0xd0: case 0xd1: case 0xd2: case 0xd3: /* rotates and shifts */
     case 0x1a4: case 0x1a5: case 0x1ac: case 0x1ad: /* SHLD, SHRD */
+    case 0xc8: /* ENTER: its new stack */
         return ANY_REG;
     }
     return lockable(b);
