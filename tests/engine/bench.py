@@ -108,7 +108,7 @@ class Bench:
         user = PTE_PRESENT | PTE_USER | PTE_ACCESSED
         words[1 * 512], words[2 * 512], words[3 * 512] = 2 << 12 | 7, 3 << 12 | 7, 4 << 12 | 7
         rw = user | PTE_RW | PTE_NX | PTE_DIRTY
-        pages = {r.CODE: user, _STUB: user, _FX: rw, _GDT_AT: PTE_PRESENT | PTE_RW | PTE_ACCESSED | PTE_NX | PTE_DIRTY}
+        pages = {r.CODE: user, _STUB: user, _FX: rw, _GDT_AT: rw & ~PTE_USER, r.SUPERVISOR: rw & ~PTE_USER}
         pages |= {r.DATA: rw, r.DATA + 4096: rw, r.READ_ONLY: user | PTE_NX}
         for va, flags in pages.items():
             words[4 * 512 + (va >> 12)] = va | flags

@@ -182,6 +182,7 @@ static void begin(struct ucontext *uc)
     copy((u8 *)fresh + OPERAND, t->operand, sizeof t->operand);
     copy((u8 *)fresh + STACK, t->stack, sizeof t->stack);
     copy((void *)DATA, fresh, DATA_BYTES);
+    (void)*(volatile u8 *)READ_ONLY; /* there before anything is written to it: else the fault would say "not present" */
     uc->rax = t->regs[0], uc->rcx = t->regs[1], uc->rdx = t->regs[2], uc->rbx = t->regs[3];
     uc->rsp = t->regs[4], uc->rbp = t->regs[5], uc->rsi = t->regs[6], uc->rdi = t->regs[7];
     copy(uc->r8_to_r15, t->regs + 8, 64);

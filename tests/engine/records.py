@@ -10,6 +10,7 @@ that ran to its end shows as #GP(0) with RIP behind it, so nobody need know how 
 | CODE       | the code at CODE + AT, HLT before and behind it                     | r-x   |
 | DATA       | two pages of a pattern; OPERAND and STACK are the case's own lines  | rw-   |
 | READ_ONLY  | zeroes                                                              | r--   |
+| SUPERVISOR | in the engine a page of the kernel's; natively nothing              | ---   |
 | HOLE       | nothing                                                             | ---   |
 
 Both structures are those of processor.c.
@@ -21,7 +22,7 @@ import struct
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
-CODE, DATA, READ_ONLY, HOLE = 0x10_0000, 0x14_0000, 0x14_2000, 0x14_3000
+CODE, DATA, READ_ONLY, HOLE, SUPERVISOR = 0x10_0000, 0x14_0000, 0x14_2000, 0x14_3000, 0x14_6000
 AT: Final = 0x800  # where on its page the code is
 OPERAND, STACK = DATA + 0x800, DATA + 0x1800
 DATA_BYTES: Final = 8192
