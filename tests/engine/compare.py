@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What is another in two outcomes of one task, said in one short line; and what is not compared.
 
-Where the ending differs (the vector, the error code, the address of a fault), only that is said: everything else follows.
-The architecturally undefined flags are iced-x86's table of them, which is the manuals'; they are asked for of each
-instruction that the task may execute. Not compared: the pointers to the last x87 instruction and its operand (AMD stores
-them only while an exception is pending), reserved bytes of FXSAVE's area, and RF but where a task asks for it.
+Where the ending differs (the vector, the error code, the address of a fault), only that is said: everything else
+follows. The architecturally undefined flags are iced-x86's table of them, which is the manuals'; they are asked for of
+each instruction that the task may execute. Not compared: the pointers to the last x87 instruction and its operand (AMD
+stores them only while an exception is pending), reserved bytes of FXSAVE's area, and RF but where a task asks for it.
 """
 
 from __future__ import annotations
@@ -64,14 +64,16 @@ def difference(task: Task, engine: Outcome, processor: Outcome) -> str | None:
         cs_ss = False
         if processor.kind == 14:
             error &= ~4
-    if processor.kind == engine.kind == 14 and (processor.cr2 >= 0x7FFF_FFFF_F000 or processor.cr2 & ~0xFFF == r.SUPERVISOR):
+    of_kernel = processor.cr2 >= 0x7FFF_FFFF_F000 or processor.cr2 & ~0xFFF == r.SUPERVISOR
+    if processor.kind == engine.kind == 14 and of_kernel:
         error = error & ~1 | engine.error & 1  # what a kernel maps for itself is its own affair
     if (engine.kind, engine.error, engine.cr2) != (processor.kind, error, processor.cr2):
         said = f"{describe(engine.kind, engine.error)}{_place(engine)}"
         right = f"{describe(processor.kind, error)}{_place(processor)}"
         return f"ends {said}, not {right}" if said != right else "another address of a page fault"
     if engine.rip != processor.rip:
-        return f"ends {describe(engine.kind, engine.error)}{_place(engine)}, not {describe(engine.kind)}{_place(processor)}"
+        said = f"ends {describe(engine.kind, engine.error)}{_place(engine)}"
+        return f"{said}, not {describe(engine.kind, engine.error)}{_place(processor)}"
     if engine.kind >= r.INT80:
         return None  # what a system call's entry of 32-bit code leaves of the registers is the kernel's affair
     parts = [name for name, a, b in zip(r.REGISTERS, engine.regs, processor.regs, strict=True) if a != b]

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Everything that loads a selector, with every selector there is: segment loads, far transfers, IRET, and their kin.
 
-This is how code would change its own privilege. At CPL 3 the processor is asked as well, with the descriptors that Linux
-has; at CPL 1 (where no processor would have us) only the law is looked at: that CPL does not become lower, and that
-nothing else changes which a guest may not change.
-"""
+This is how code would change its own privilege. At CPL 3 the processor is asked as well, with the descriptors that
+Linux has; at CPL 1 (where no processor would have us) only the law is looked at: that CPL does not become lower, and
+that nothing else changes which a guest may not change."""
 
 from __future__ import annotations
 
@@ -39,7 +38,8 @@ _PRIVILEGED = {
     "vmrun": "0f01d8", "vmload": "0f01da", "vmsave": "0f01db", "stgi": "0f01dc", "clgi": "0f01dd", "skinit": "0f01de",
     "invlpga": "0f01df", "vmmcall": "0f01d9", "rsm": "0faa", "lmsw": "0f01f2", "mov cr0": "0f22c2", "mov cr3": "0f22da",
     "mov cr4": "0f22e2", "mov cr8": "440f22c2", "lgdt": "0f0113", "lidt": "0f011b", "wrmsr": "0f30", "rdmsr": "0f32",
-    "clts": "0f06", "mov dr7": "0f23fa", "xsetbv": "0f01d1", "clac": "0f01ca", "stac": "0f01cb", "sti": "fb", "cli": "fa",
+    "clts": "0f06", "mov dr7": "0f23fa", "xsetbv": "0f01d1", "clac": "0f01ca", "stac": "0f01cb",
+    "sti": "fb", "cli": "fa",
 }  # fmt: skip
 # CPUID hides SVM and others; and a processor in a virtual machine would ask its monitor.
 _OF_A_MONITOR = ("vm", "stgi", "clgi", "skinit", "invlpga", "xsetbv", "clac", "stac")
@@ -51,21 +51,24 @@ _FLAGS = {
 
 
 def selectors(cpl: int) -> dict[str, int]:
-    """Null ones, those of Linux's GDT, and at CPL 1 all of ours; each with every RPL."""
-    named = {f"{n * 8:#x}": n * 8 for n in range((LINUX_LIMIT + 1) // 8 + 1)}
+    """Null ones, those of Linux's GDT (but 0x78, whose limit is the CPU's number), and at CPL 1 all of ours: each with
+    every RPL."""
+    named = {f"{n * 8:#x}": n * 8 for n in range((LINUX_LIMIT + 1) // 8 + 1) if n != 15}
     named |= {"ldt 0x14": 0x14, "far out": 0xFFF8}
     if cpl == 1:
         named |= SELECTOR_OF
     return {f"{name} rpl{rpl}": at | rpl for name, at in named.items() for rpl in range(4)}
 
 
-def _task(name: str, code: str, mode32: bool, cpl: int, selector: int, flags: int = 0x202, ss: int | None = None) -> Task:
+def _task(
+    name: str, code: str, mode32: bool, cpl: int, selector: int, flags: int = 0x202, ss: int | None = None
+) -> Task:
     at = code.removeprefix("66").removeprefix("48")[:2]
     size = 2 if code.startswith("66") else 8 if code.startswith("48") else 4
     data = (0x2B if cpl == 3 else SELECTOR_OF["data-1"] | 1) if ss is None else ss
-    stack = struct.pack("<I", selector) if at in ("07", "17", "1f") or code.startswith("0fa") else b"".join(
-        (word & (1 << 8 * size) - 1).to_bytes(size, "little") for word in (TARGET, selector, flags, r.STACK + 0x20, data)
-    )
+    words = [selector] if at in ("07", "17", "1f") or code.startswith("0fa") else [TARGET, selector, flags]
+    words += [r.STACK + 0x20, data] if len(words) > 1 else []
+    stack = b"".join((word & (1 << 8 * size) - 1).to_bytes(size, "little") for word in words)
     if at == "ca":  # the stack outside lies behind what it drops
         stack = stack[:16] + bytes(8) + struct.pack("<QQ", r.STACK + 0x20, data)
     regs = list(REGS32 if mode32 else REGS64)

@@ -56,7 +56,7 @@ def hidden_by(op: Opcode, mode32: bool) -> str | None:
             return _0F01.get(op.modrm or 0)
         if o == 0x0F or o == 0x0E:
             return "3DNOW"
-        if o == 0x2B and p in (0xF2, 0xF3) or o in (0x78, 0x79) and p in (0x66, 0xF2):
+        if (o == 0x2B and p in (0xF2, 0xF3)) or (o in (0x78, 0x79) and p in (0x66, 0xF2)):
             return "SSE4A"
         if o == 0xAE:
             if register:

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The opcode map, enumerated: every opcode of one to three bytes, with its forms, under prefixes, in both modes.
 
-One task each. Registers point into the case's own memory, so that the memory forms reach it, counts are small, RDX holds
-a selector that user code may load, and the stack a return address with everything behind it that a far return and an
-IRET take.
-"""
+One task each. Registers point into the case's own memory, so that the memory forms reach it, counts are small, RDX
+holds a selector that user code may load, and the stack a return address with everything behind it that a far return
+and an IRET take."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@
  * executes them one after another: its signal handler notes what the last one did, writes the next one's registers into
  * the signal frame, and returns into it. So a case costs one signal, and the kernel itself puts back everything that the
  * last one may have changed: segments, flags, floating point. A case whose child dies of it is noted as that, and a new
- * child goes on behind it. A timer ends endless ones.
+ * child goes on behind it. A timer of processor time ends endless ones.
  *
  * No system call that a case makes is carried out: a seccomp filter knows ours by where they are, and answers any other
  * by a signal. There is no C library here (it would live in FS, which the cases change), nor any header but the
@@ -59,7 +59,7 @@ enum { SYSCALL = 0x100, INT80 = 0x180, DIED = 0x200, ENDLESS = 0x300 };
 enum { NR_read, NR_write, NR_mmap = 9, NR_rt_sigaction = 13, NR_setitimer = 38, NR_fork = 57, NR_exit = 60, NR_wait4 = 61,
        NR_sigaltstack = 131, NR_prctl = 157, NR_arch_prctl = 158, NR_exit_group = 231, NR_memfd_create = 319,
        NR_ftruncate = 77 };
-enum { SIGILL = 4, SIGTRAP = 5, SIGBUS = 7, SIGFPE = 8, SIGUSR1 = 10, SIGSEGV = 11, SIGALRM = 14, SIGSYS = 31 };
+enum { SIGILL = 4, SIGTRAP = 5, SIGBUS = 7, SIGFPE = 8, SIGUSR1 = 10, SIGSEGV = 11, SIGPROF = 27, SIGSYS = 31 };
 
 struct ucontext {
     u64 flags, link;
@@ -141,7 +141,7 @@ static u32 kind_of(int sig, const int *info, const struct ucontext *uc)
     switch (sig) {
     case SIGSYS: /* info: signo, errno, code, -, address (2 words), call, arch */
         return (u32)info[7] == 0xc000003eu ? SYSCALL : INT80;
-    case SIGALRM:
+    case SIGPROF:
         return ENDLESS;
     default:
         return (u32)uc->trap;
@@ -202,7 +202,7 @@ static void begin(struct ucontext *uc)
 
 __attribute__((used)) static void handle(int sig, int *info, struct ucontext *uc)
 {
-    if (sig == SIGALRM && (!started || ++ticks < 3)) {
+    if (sig == SIGPROF && (!started || ++ticks < 3)) {
         nt_and_id = 0x202 | (uc->eflags & 0x204000);
         return;
     }
@@ -247,7 +247,7 @@ static void only_our_system_calls(void)
 
 static void child(void)
 {
-    static const int signals[] = { SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGUSR1, SIGSEGV, SIGALRM, SIGSYS };
+    static const int signals[] = { SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGUSR1, SIGSEGV, SIGPROF, SIGSYS };
     struct { void *sp; int flags; u64 size; } stack = { signal_stack, 0, sizeof signal_stack };
     struct { void *handler; u64 flags; void *restorer; u64 mask; } action =
         { enter_handler, 0x0c000004, restorer, ~0ul }; /* SA_ONSTACK SA_RESTORER SA_SIGINFO */
@@ -255,7 +255,7 @@ static void child(void)
     call(NR_sigaltstack, (long)&stack, 0, 0, 0, 0, 0);
     for (u32 n = 0; n < sizeof signals / sizeof signals[0]; n++)
         call(NR_rt_sigaction, signals[n], (long)&action, 0, 8, 0, 0);
-    call(NR_setitimer, 0, (long)&timer, 0, 0, 0, 0);
+    call(NR_setitimer, 2, (long)&timer, 0, 0, 0, 0);
     only_our_system_calls();
     __asm__ volatile("ud2");
 }

@@ -37,6 +37,12 @@ SELECTORS: Final = "es cs ss ds fs gs".split()
 SYSCALL, INT80, DIED, ENDLESS = 0x100, 0x180, 0x200, 0x300
 # Only the engine's side: code got where none may get (`breach` says how), or the engine gave up.
 BREACH, GAVE_UP = 0x400, 0x500
+BREACHES: Final = (
+    "CPL is lower", "hidden flags are others", "virtual-8086 mode", "a ring that is not CS's",
+    "another CR0", "another CR3", "another CR4",
+    "another EFER", "another GDTR", "another GDTR", "another IDTR", "another IDTR", "another LDTR", "another LDTR",
+    "another TR", "another TR", "another DR7", "another VMCB", "other intercepts",
+)  # fmt: skip
 
 _TASK = struct.Struct("<64sI2H16QQ2Q416s128s64s")
 _OUTCOME = struct.Struct("<2I2Q16QQ2Q6HI416s32Q")
@@ -108,7 +114,8 @@ def unpack(data: bytes | memoryview, index: int) -> Outcome:
     changes = w[29]
     pairs = w[31:]
     changed = tuple((pairs[2 * n], pairs[2 * n + 1]) for n in range(min(changes, 16)))
-    return Outcome(*w[:4], w[4:20], w[20], w[21:23], w[23:29], changes, w[30], changed)  # type: ignore[arg-type]
+    kind, error, cr2, rip = w[:4]
+    return Outcome(kind, error, cr2, rip, w[4:20], w[20], w[21:23], w[23:29], changes, w[30], changed)
 
 
 class Raw(NamedTuple):
@@ -141,4 +148,6 @@ def describe(kind: int, error: int = 0) -> str:
     if kind & ~0xFF == DIED:
         return f"died of signal {kind & 0xFF}"
     words = {SYSCALL: "a system call", INT80: "int 0x80", ENDLESS: "no end", GAVE_UP: "the engine gave up"}
-    return words.get(kind, f"breach {kind - BREACH:#x}" if kind & ~0xFF == BREACH else f"kind {kind:#x}")
+    if kind & ~0xFF == BREACH:
+        return f"a breach: {BREACHES[kind - BREACH]}, without an exit"
+    return words.get(kind, f"kind {kind:#x}")

@@ -35,19 +35,21 @@ _PLACES: dict[str, tuple[int, bool, int]] = {
     "supervisor": (r.SUPERVISOR + 0x100, False, 0),
     "crossing into supervisor": (r.SUPERVISOR - 1, False, 0),
 }
-# Instructions with operands on the stack, and others whose memory ModRM does not name: RSI, RDI and RBX are bad as well.
+# Instructions with operands on the stack, and others whose memory ModRM does not name: RSI, RDI, RBX are bad as well.
 _IMPLICIT = {
-    "50": "push", "58": "pop", "9c": "pushf", "9d": "popf", "c3": "ret", "c20800": "ret 8", "c9": "leave", "6a01": "push 1",
-    "e800000000": "call", "c8100000": "enter 16", "c8100001": "enter 16, 1", "cf": "iretd", "48cf": "iretq",
-    "cb": "retf", "48cb": "retfq", "48ca0800": "retfq 8", "0fa0": "push fs", "0fa1": "pop fs", "ff33": "push mem",
-    "8f03": "pop mem", "ff5318": "call far mem", "48ff5318": "call far mem, 64", "ffd2": "call reg", "a4": "movs",
-    "f3a4": "rep movs", "48a5": "movsq", "aa": "stos", "f348ab": "rep stosq", "ac": "lods", "a6": "cmps", "ae": "scas",
+    "50": "push", "58": "pop", "9c": "pushf", "9d": "popf", "c3": "ret", "c20800": "ret 8", "c9": "leave",
+    "6a01": "push 1", "e800000000": "call", "c8100000": "enter 16", "c8100001": "enter 16, 1", "cf": "iretd",
+    "48cf": "iretq", "cb": "retf", "48cb": "retfq", "48ca0800": "retfq 8", "0fa0": "push fs", "0fa1": "pop fs",
+    "ff33": "push mem", "8f03": "pop mem", "ff5318": "call far mem", "48ff5318": "call far mem, 64", "ffd2": "call reg",
+    "a4": "movs", "f3a4": "rep movs", "48a5": "movsq", "aa": "stos", "f348ab": "rep stosq", "ac": "lods",
+    "a6": "cmps", "ae": "scas",
     "d7": "xlat", "660ff7c1": "maskmovdqu", "0ff7c1": "maskmovq", "6c": "ins", "6e": "outs",
 }  # fmt: skip
 _BAD = {
     "absent": r.HOLE + 0x100, "read-only": r.READ_ONLY + 0x100, "just above absent": r.HOLE + 0x1000,
     "just above read-only": r.READ_ONLY + 4, "not canonical": NONCANONICAL, "misaligned": r.STACK + 1,
-    "supervisor": r.SUPERVISOR + 0x100, "just above supervisor": r.SUPERVISOR + 4, "top of the lower half": (1 << 47) - 4,
+    "supervisor": r.SUPERVISOR + 0x100, "just above supervisor": r.SUPERVISOR + 4,
+    "top of the lower half": (1 << 47) - 4,
 }  # fmt: skip
 
 
@@ -71,7 +73,8 @@ def generate(every: int = 1) -> Iterator[Task]:
                 n += 1
                 if n % every:
                     continue
-                code = plain.code[:-1] + bytes((modrm & 0x38 | (0x45 if by_stack else 3),)) + (b"\0" if by_stack else b"")
+                address = bytes((modrm & 0x38 | 0x45, 0)) if by_stack else bytes((modrm & 0x38 | 3,))
+                code = plain.code[:-1] + address
                 regs = list(plain.regs)
                 regs[r.RBP if by_stack else r.RBX] = base
                 regs[r.RDX] = 0x2B
@@ -80,7 +83,7 @@ def generate(every: int = 1) -> Iterator[Task]:
                     bases=(0, 0),
                 )  # fmt: skip
     plain = om.task(b"", 1, 0x90, None, False)
-    for code, op in _IMPLICIT.items():
+    for text, op in _IMPLICIT.items():
         for place, bad in _BAD.items():
             for flags in (0, 0x4_0000):
                 regs = list(plain.regs)
@@ -91,7 +94,7 @@ def generate(every: int = 1) -> Iterator[Task]:
                     regs[r.RBX] = bad
                 regs[r.RDX] = r.CODE + 0x400
                 yield replace(
-                    plain, name=f"faults 64 cpl3 - {op}, {place}{', AC' if flags else ''}", code=bytes.fromhex(code),
+                    plain, name=f"faults 64 cpl3 - {op}, {place}{', AC' if flags else ''}", code=bytes.fromhex(text),
                     regs=tuple(regs), rflags=0x202 | flags, operand=_FAR,
                 )  # fmt: skip
 

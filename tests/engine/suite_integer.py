@@ -91,7 +91,8 @@ def _exchange(rng: Random, mode32: bool) -> bytes:
 
 def _wide_exchange(rng: Random, mode32: bool) -> bytes:
     wide = not mode32 and rng.random() < 0.5
-    return rng.choice((b"", b"\xf0")) + (b"\x48" if wide else b"") + b"\x0f\xc7\x4b" + bytes((rng.choice((0, 16, 16, 8)),))
+    prefixes = rng.choice((b"", b"\xf0")) + (b"\x48" if wide else b"")
+    return prefixes + b"\x0f\xc7\x4b" + bytes((rng.choice((0, 16, 16, 8)),))
 
 
 def _locked(rng: Random, mode32: bool) -> bytes:
@@ -111,7 +112,9 @@ def _multiply(rng: Random, mode32: bool) -> bytes:
     if kind == 0:
         return prefix + b"\x0f\xaf" + _modrm(rng, rng.choice(_ANY))
     modrm = _modrm(rng, rng.choice(_ANY))
-    return prefix + (b"\x69" + modrm + _immediate(rng, prefix, 1) if kind == 1 else b"\x6b" + modrm + bytes((rng.getrandbits(8),)))
+    if kind == 1:
+        return prefix + b"\x69" + modrm + _immediate(rng, prefix, 1)
+    return prefix + b"\x6b" + modrm + bytes((rng.getrandbits(8),))
 
 
 def _reader(rng: Random, mode32: bool) -> bytes:
@@ -156,7 +159,8 @@ def _only_32(rng: Random, mode32: bool) -> bytes:
         return _alu(rng, mode32)
     return rng.choice((
         b"\x27", b"\x2f", b"\x37", b"\x3f", b"\xd4" + bytes((rng.choice((10, 16, 0, 255, rng.getrandbits(8))),)),
-        b"\xd5" + bytes((rng.choice((10, 16, 0, rng.getrandbits(8))),)), b"\x60", b"\x61", b"\x66\x60", b"\xd6", b"\xce",
+        b"\xd5" + bytes((rng.choice((10, 16, 0, rng.getrandbits(8))),)), b"\x60", b"\x61", b"\x66\x60", b"\xd6",
+        b"\xce",
         b"\x63" + _modrm(rng, rng.choice(_ANY)), bytes((0x40 | rng.choice((0, 1, 2, 8, 9, 10)),)),
         b"\x62\x53" + bytes((rng.choice((0, 8)),)),
     ))  # fmt: skip
@@ -171,7 +175,7 @@ _MAKERS: dict[str, Make] = {
 
 def _jumps(code: bytes) -> bool:
     """A conditional jump ends a program: what follows it would be executed from its middle."""
-    return code[0] & 0xF0 == 0x70 or code[:1] == b"\x0f" and code[1] & 0xF0 == 0x80
+    return code[0] & 0xF0 == 0x70 or (code[:1] == b"\x0f" and code[1] & 0xF0 == 0x80)
 
 
 def generate(count: int, seed: int = 1) -> Iterator[Task]:

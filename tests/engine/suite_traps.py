@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What ends an instruction: single steps, software interrupts, system calls with prefixes, far branches, RF in frames."""
+"""What ends an instruction: single steps, software interrupts, system calls with prefixes, far branches, RF in
+frames."""
 
 from __future__ import annotations
 
@@ -12,9 +13,10 @@ from tests.engine.records import Task
 
 TF, RF = 0x100, 0x1_0000
 _STEPPED = {
-    "nop": "90", "inc": "48ffc0", "rep movsb": "f3a4", "rep stosq": "f348ab", "mov ss": "8ed2 90 90", "pop fs": "0fa1 90",
-    "popf": "9d 90", "pushf": "9c", "jmp": "eb00", "int 0x80": "cd80", "int3": "cc", "ud2": "0f0b", "div": "48f7f1",
-    "syscall": "0f05", "lahf": "9f", "cmpxchg": "480fb103", "movaps": "0f28c1", "fadd": "d8c1", "load": "488b03",
+    "nop": "90", "inc": "48ffc0", "rep movsb": "f3a4", "rep stosq": "f348ab", "mov ss": "8ed2 90 90",
+    "pop fs": "0fa1 90", "popf": "9d 90", "pushf": "9c", "jmp": "eb00", "int 0x80": "cd80", "int3": "cc",
+    "ud2": "0f0b", "div": "48f7f1", "syscall": "0f05", "lahf": "9f", "cmpxchg": "480fb103", "movaps": "0f28c1",
+    "fadd": "d8c1", "load": "488b03",
 }  # fmt: skip
 _PREFIXED = ["66", "48", "67", "f2", "f3", "2e", "6666666666", "6648", "f366"]
 _ENTRIES = {"syscall": "0f05", "sysenter": "0f34", "int3": "cc", "int 0x80": "cd80", "int 3": "cd03", "int 4": "cd04",

@@ -49,8 +49,10 @@ def _operand(rng: Random) -> bytes:
     elif kind == 2:
         lines = [float80(rng).to_bytes(10, "little") + bytes(6) for _ in range(8)]
     elif kind == 3:  # packed decimal
-        lines = [bytes(rng.randrange(10) | rng.randrange(10) << 4 for _ in range(9)) + rng.choice((b"\0", b"\x80")) + bytes(6)
-                 for _ in range(8)]  # fmt: skip
+        lines = []
+        for _ in range(8):
+            digits = bytes(rng.randrange(10) | rng.randrange(10) << 4 for _ in range(9))
+            lines.append(digits + rng.choice((b"\0", b"\x80")) + bytes(6))
     else:
         lines = [struct.pack("<2Q", integer(rng), integer(rng)) for _ in range(8)]
     return b"".join(lines)

@@ -13,6 +13,8 @@ from itertools import chain
 from tests.engine import descriptors, opcode_map, suite_faults, suite_integer, suite_sse, suite_traps, suite_x87
 from tests.engine.records import Task
 
+Make = Callable[[], Iterator[Task]]
+
 
 def at_ring_1(tasks: Iterable[Task], every: int) -> Iterator[Task]:
     """Each task, and one in `every` at CPL 1 as well."""
@@ -26,7 +28,8 @@ def part_of_map(mode32: bool) -> Iterator[Task]:
     """Every opcode in every form with no prefix and with two (32-bit code: one) of the others, in turn."""
     prefixes = (opcode_map.PREFIXES32 if mode32 else opcode_map.PREFIXES64)[1:]
     for n, (table, opcode, modrm) in enumerate(opcode_map.opcodes(mode32)):
-        for prefix in (b"", prefixes[n * 7 % len(prefixes)], prefixes[(n * 5 + 3) % len(prefixes)])[: 2 if mode32 else 3]:
+        others = prefixes[n * 7 % len(prefixes)], prefixes[(n * 5 + 3) % len(prefixes)]
+        for prefix in (b"", *others)[: 2 if mode32 else 3]:
             yield opcode_map.task(prefix, table, opcode, modrm, mode32)
 
 
@@ -36,7 +39,7 @@ def _selectors() -> Iterator[Task]:
     )
 
 
-GATE: dict[str, Callable[[], Iterator[Task]]] = {
+GATE: dict[str, Make] = {
     "map64": lambda: at_ring_1(part_of_map(False), 2),
     "map32": lambda: at_ring_1(part_of_map(True), 2),
     "selectors": _selectors,
@@ -46,7 +49,7 @@ GATE: dict[str, Callable[[], Iterator[Task]]] = {
     "faults": lambda: at_ring_1(suite_faults.generate(7), 4),
     "traps": lambda: at_ring_1(suite_traps.generate(), 1),
 }
-ALL: dict[str, Callable[[], Iterator[Task]]] = {
+ALL: dict[str, Make] = {
     "map64": lambda: at_ring_1(opcode_map.enumerate_map(False), 1),
     "map32": lambda: at_ring_1(opcode_map.enumerate_map(True), 1),
     "selectors": _selectors,

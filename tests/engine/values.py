@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Operands that are worth trying, and the tasks that are made of them: seeded, so that a suite is the same every time."""
+"""Operands that are worth trying, and the tasks that are made of them: seeded, so that a suite is the same every
+time."""
 
 from __future__ import annotations
 
@@ -34,13 +35,14 @@ DOUBLES = [
     0xFFF8_0000_0000_0000, 0x7FF8_0000_1234_5678, 0x7FF0_0000_0000_0001, 0xFFF4_0000_0000_0000,
 ]  # fmt: skip
 EXTENDED = [
-    0, 1 << 79, 1, 0x7FFF_FFFF_FFFF_FFFF, 1 << 63, (1 << 64) | 1 << 63, 0x3FFF << 64 | 1 << 63, 0xBFFF << 64 | 1 << 63,
-    0x3FFE << 64 | 1 << 63, 0x3FFF << 64 | 3 << 62, 0x4000 << 64 | 5 << 61, 0xC000 << 64 | 5 << 61, 0x3FFF << 64 | MASK64,
-    0x3FFF << 64 | 1 << 63 | 1, 0x3FFF << 64 | 1 << 63 | 1 << 10, 0x3FFF << 64 | 1 << 63 | 1 << 39, 0x401E << 64 | 1 << 63,
-    0xC01E << 64 | 1 << 63, 0x403E << 64 | 1 << 63, 0xC03E << 64 | 1 << 63, 0x403D << 64 | MASK64, 0x43FE << 64 | MASK64,
-    0x3C01 << 64 | 1 << 63, 0x3F6A << 64 | 1 << 63, 0x7FFE << 64 | MASK64, 0xFFFE << 64 | MASK64, 0x7FFF << 64 | 1 << 63,
-    0xFFFF << 64 | 1 << 63, 0x7FFF << 64 | 3 << 62, 0xFFFF << 64 | 3 << 62, 0x7FFF << 64 | 1 << 63 | 12345,
-    0x4000 << 64 | 0xC90F_DAA2_2168_C235, 0x403A << 64 | 0xDE0B_6B3A_763F_FFF0, 0x403A << 64 | 0xDE0B_6B3A_7640_0000,
+    0, 1 << 79, 1, 0x7FFF_FFFF_FFFF_FFFF, 1 << 63, (1 << 64) | 1 << 63, 0x3FFF << 64 | 1 << 63, 0xBFFF << 64 | 1 <<
+    63, 0x3FFE << 64 | 1 << 63, 0x3FFF << 64 | 3 << 62, 0x4000 << 64 | 5 << 61, 0xC000 << 64 | 5 << 61, 0x3FFF << 64
+    | MASK64, 0x3FFF << 64 | 1 << 63 | 1, 0x3FFF << 64 | 1 << 63 | 1 << 10, 0x3FFF << 64 | 1 << 63 | 1 << 39, 0x401E
+    << 64 | 1 << 63, 0xC01E << 64 | 1 << 63, 0x403E << 64 | 1 << 63, 0xC03E << 64 | 1 << 63, 0x403D << 64 | MASK64,
+    0x43FE << 64 | MASK64, 0x3C01 << 64 | 1 << 63, 0x3F6A << 64 | 1 << 63, 0x7FFE << 64 | MASK64, 0xFFFE << 64 |
+    MASK64, 0x7FFF << 64 | 1 << 63, 0xFFFF << 64 | 1 << 63, 0x7FFF << 64 | 3 << 62, 0xFFFF << 64 | 3 << 62, 0x7FFF
+    << 64 | 1 << 63 | 12345, 0x4000 << 64 | 0xC90F_DAA2_2168_C235, 0x403A << 64 | 0xDE0B_6B3A_763F_FFF0, 0x403A <<
+    64 | 0xDE0B_6B3A_7640_0000,
     # forms that no processor makes: unnormal, pseudo-infinity, pseudo-NaN
     0x3FFF << 64 | 1 << 62, 0x7FFF << 64, 0x7FFF << 64 | 1,
 ]  # fmt: skip
@@ -57,11 +59,15 @@ def integer(rng: Random) -> int:
 
 
 def float32(rng: Random) -> int:
-    return rng.choice(FLOATS) if rng.random() < 0.7 else rng.choice((rng.getrandbits(32), 0x3F80_0000 ^ rng.getrandbits(24)))
+    if rng.random() < 0.7:
+        return rng.choice(FLOATS)
+    return rng.choice((rng.getrandbits(32), 0x3F80_0000 ^ rng.getrandbits(24)))
 
 
 def float64(rng: Random) -> int:
-    return rng.choice(DOUBLES) if rng.random() < 0.7 else rng.choice((rng.getrandbits(64), (1023 << 52) ^ rng.getrandbits(54)))
+    if rng.random() < 0.7:
+        return rng.choice(DOUBLES)
+    return rng.choice((rng.getrandbits(64), (1023 << 52) ^ rng.getrandbits(54)))
 
 
 def float80(rng: Random) -> int:
@@ -87,13 +93,15 @@ def mxcsr(rng: Random, masked: bool) -> int:
     return value | (0x1F80 if masked else rng.choice((0, rng.getrandbits(6) << 7)))
 
 
-def disassemble(code: bytes, mode32: bool) -> str:
-    """In words, for the name of a task."""
+def disassemble(code: bytes, mode32: bool, first: bool = False) -> str:
+    """In words, for the name of a task; `first`: only the first instruction."""
     formatter = iced.Formatter(iced.FormatterSyntax.INTEL)
     decoder = iced.Decoder(32 if mode32 else 64, code, ip=r.CODE + r.AT)
     words = []
     for instruction in decoder:
         words.append("(bad)" if instruction.code == iced.Code.INVALID else formatter.format(instruction))
+        if first:
+            break
     return "; ".join(words)
 
 

@@ -22,7 +22,7 @@ from tests.engine.records import DIED, OUTCOME_BYTES, Outcome, Task, unpack, unp
 ROOT = Path(__file__).parents[2]
 PER_CHILD = 4096
 _NONE = Outcome(0, 0, 0, 0, (0,) * 16, 0, (0, 0), (0,) * 6, 0, bytes(416), ())
-_SECONDS = 60  # that one child may take: a task that hangs the engine itself ends by SIGALRM
+_SECONDS = 300  # that one child may take: a task that hangs the engine itself ends by SIGALRM
 
 
 def run(tasks: Sequence[Task], stderr: int | None = subprocess.DEVNULL) -> list[Outcome]:
