@@ -31,7 +31,8 @@ _OUTWARDS = re.compile(r"ret|\b(cf|cb|ca)\b")
 
 def is_stock() -> bool:
     """Whether the engine is the one of the `unicorn` package, rather than the corrected one that our builder makes."""
-    return "_built" not in Path(engine._path).parts
+    path: str = getattr(engine, "path", None) or engine._path
+    return "_built" not in Path(path).parts
 
 
 @dataclass(frozen=True)

@@ -47,8 +47,11 @@ def main() -> None:
         if pid == 0:
             signal.alarm(_SECONDS)
             for n in range(first, min(first + PER_CHILD, count)):
-                outcome = bench.execute(unpack_task(data, n)).pack()
-                shared[8 + n * OUTCOME_BYTES : 8 + (n + 1) * OUTCOME_BYTES] = outcome
+                try:
+                    outcome = bench.execute(unpack_task(data, n))
+                except RuntimeError:  # the engine died and said so: this child has no other
+                    os._exit(1)
+                shared[8 + n * OUTCOME_BYTES : 8 + (n + 1) * OUTCOME_BYTES] = outcome.pack()
                 done[0] = n + 1
             os._exit(0)
         _, status = os.waitpid(pid, 0)
