@@ -129,9 +129,8 @@ def show(code: bytes, mode32: bool, cpl: int) -> int:
 
 def document(check: bool) -> int:
     """The list as a document, or whether it is that."""
-    known = judge.rows(stock=True)
-    text = HEAD + CORRECTED + table([row for row in known if not row.stock])
-    text += STOCK + table([row for row in known if row.stock])
+    text = HEAD + CORRECTED + table(judge.rows(stock=False))
+    text += STOCK + table([row for row in judge.rows(stock=True) if row.only])
     if check:
         if DOCUMENT.exists() and DOCUMENT.read_text("utf-8") == text:
             return 0

@@ -3,7 +3,8 @@
 
 This is how code would change its own privilege. At CPL 3 the processor is asked as well, with the descriptors that
 Linux has; at CPL 1 (where no processor would have us) only the law is looked at: that CPL does not become lower, and
-that nothing else changes which a guest may not change."""
+that nothing else changes which a guest may not change.
+"""
 
 from __future__ import annotations
 

@@ -54,7 +54,9 @@ def hidden_by(op: Opcode, mode32: bool) -> str | None:
     if op.table == 0x0F:
         if o == 0x01:
             return _0F01.get(op.modrm or 0)
-        if o == 0x0F or o == 0x0E:
+        if o in (0x20, 0x22) and reg == 0 and 0xF0 in op.prefixes:
+            return "CR8_LEGACY"  # AMD's MOV CR8 for 32-bit code
+        if o in (0x0F, 0x0E):
             return "3DNOW"
         if (o == 0x2B and p in (0xF2, 0xF3)) or (o in (0x78, 0x79) and p in (0x66, 0xF2)):
             return "SSE4A"

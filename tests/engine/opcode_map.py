@@ -3,7 +3,8 @@
 
 One task each. Registers point into the case's own memory, so that the memory forms reach it, counts are small, RDX
 holds a selector that user code may load, and the stack a return address with everything behind it that a far return
-and an IRET take."""
+and an IRET take.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Generated programs of SSE to SSE4.2: every instruction of the map that has no other prefix than its column's, with
-special values, all rounding modes, FTZ and DAZ, exceptions masked and not, MMX forms among them."""
+special values, all rounding modes, FTZ and DAZ, exceptions masked and not, MMX forms among them.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What ends an instruction: single steps, software interrupts, system calls with prefixes, far branches, RF in
-frames."""
+frames.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Generated programs of the x87: every ESC opcode, with special values, TOP and tags anywhere, all precisions, rounding
-modes and masks; half of them with an FWAIT behind, at which an unmasked exception arrives."""
+modes and masks; half of them with an FWAIT behind, at which an unmasked exception arrives.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Operands that are worth trying, and the tasks that are made of them: seeded, so that a suite is the same every
-time."""
+time.
+"""
 
 from __future__ import annotations
 
