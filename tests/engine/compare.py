@@ -83,9 +83,16 @@ def difference(task: Task, engine: Outcome, processor: Outcome) -> str | None:
         parts += [name for name, a, b in zip(r.SELECTORS, engine.selectors, processor.selectors, strict=True) if a != b]
     parts += [f"{name}.base" for name, a, b in zip(("fs", "gs"), engine.bases, processor.bases, strict=True) if a != b]
     parts += floating(engine.fx, processor.fx)
-    if engine.changes != processor.changes or engine.changed != processor.changed:
+    if memory(task, engine) != memory(task, processor):
         parts.append("memory")
     return f"another {' '.join(parts)}" if parts else None
+
+
+def memory(task: Task, outcome: Outcome) -> tuple[int, list[tuple[int, int]]]:
+    """How many words have changed, and the first of them, but where the task is blind."""
+    low, high = task.blind
+    seen = [(at, value) for at, value in outcome.changed if not low <= at < high]
+    return outcome.changes if low == high else 0, seen
 
 
 def floating(engine: bytes, processor: bytes) -> list[str]:

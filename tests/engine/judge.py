@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """From tasks to verdicts: both sides run, every difference is a line, and every line is looked for in the list.
 
+Where the processor cannot be asked, or is another maker's, only the laws are held up: that the engine lives, that no
+privilege comes without an exit, that what CPUID hides is undefined.
+
 The list (differences.toml) is the only place that excuses a difference. A row is a kind: a pattern of tasks' names and
 one of lines, with what the engine does, what the processor does, and why it stays. Rows with `only = "stock"` are of
 the engine as the package index has it: in ours they are corrected, and there nothing excuses them. The two laws, that
@@ -91,7 +94,7 @@ def _directory() -> tempfile.TemporaryDirectory[str]:
 def outcomes(tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome, Outcome | None]]:
     """Both sides of each; the processor's where it can be asked."""
     asked = [replace(t, code=opcode_map.for_processor(t)) for t in tasks if t.native]
-    natively = iter(processor.run(asked, Path(_directory().name))) if processor.is_native() else None
+    natively = iter(processor.run(asked, Path(_directory().name))) if processor.is_right() else None
     for task, ours in zip(tasks, worker.run(tasks), strict=True):
         yield task, ours, next(natively) if natively and task.native else None
 

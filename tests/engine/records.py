@@ -66,6 +66,7 @@ class Task:
     stack: bytes = bytes(64)
     bases: tuple[int, int] = (0, 0)
     unmasked: int = 0xFFFF_FFFF_FFFF_FFFF  # the bits of RFLAGS that are compared
+    blind: tuple[int, int] = (0, 0)  # from and to where of the data nothing is compared
     native: bool = True  # whether the processor is to be asked: not of what CPUID hides
     tags: frozenset[str] = field(default=frozenset())
 
@@ -146,7 +147,7 @@ def describe(kind: int, error: int = 0) -> str:
         name = names.get(kind, str(kind))
         return f"#{name}({error:#x})" if kind in (8, 10, 11, 12, 13, 14, 17) else f"#{name}"
     if kind & ~0xFF == DIED:
-        return f"died of signal {kind & 0xFF}"
+        return f"died of signal {kind & 0xFF}" if kind & 0xFF else "died and said so"
     words = {SYSCALL: "a system call", INT80: "int 0x80", ENDLESS: "no end", GAVE_UP: "the engine gave up"}
     if kind & ~0xFF == BREACH:
         return f"a breach: {BREACHES[kind - BREACH]}, without an exit"

@@ -6,6 +6,7 @@ special values, all rounding modes, FTZ and DAZ, exceptions masked and not, MMX 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from random import Random
 
 import iced_x86 as iced
@@ -23,7 +24,8 @@ _SSE = {
 _NOT_THESE = {iced.Mnemonic.FXSAVE, iced.Mnemonic.FXRSTOR, iced.Mnemonic.CRC32, iced.Mnemonic.EMMS}
 
 
-def _instructions() -> list[tuple[bytes, int]]:
+@cache
+def instructions() -> list[tuple[bytes, int]]:
     """(prefix and opcode, bytes of immediate) of everything the guest's CPUID names."""
     found = []
     for table, escape in ((0x0F, b"\x0f"), (0x38, b"\x0f\x38"), (0x3A, b"\x0f\x3a")):
@@ -44,33 +46,36 @@ def _instructions() -> list[tuple[bytes, int]]:
     return found
 
 
+def instruction(rng: Random, number: int) -> bytes:
+    """Instruction `number` of them all, with operands in a few registers or in memory."""
+    code, immediate = instructions()[number % len(instructions())]
+    stem, modrm = code[:-1], code[-1]
+    whole_opcode = stem[-1] in (0x71, 0x72, 0x73) and stem[-2] == 0x0F
+    memory = modrm < 0xC0 or (not whole_opcode and rng.random() < 0.4 and _has_memory(stem))
+    reg = modrm >> 3 & 7 if whole_opcode else rng.choice((0, 1, 2))
+    if memory:
+        tail = bytes((0x43 | reg << 3, rng.choice((0, 16, 32))))
+    else:
+        tail = bytes((0xC0 | reg << 3 | rng.choice((0, 1, 2, 3)),))
+    wide = rng.random() < 0.25 and immediate < 4
+    prefixes = stem[: stem.index(0x0F)]
+    body = stem[len(prefixes) :]
+    return prefixes + (b"\x48" if wide else b"") + body + tail + bytes(rng.getrandbits(8) for _ in range(immediate))
+
+
 def generate(count: int, seed: int = 2) -> Iterator[Task]:
     """`count` programs."""
     rng = Random(seed)
-    instructions = _instructions()
     for n in range(count):
-        code, immediate = instructions[n % len(instructions)]
-        stem, modrm = code[:-1], code[-1]
-        whole_opcode = stem[-1] in (0x71, 0x72, 0x73) and stem[-2] == 0x0F
-        memory = modrm < 0xC0 or (not whole_opcode and rng.random() < 0.4 and _has_memory(stem))
-        reg = modrm >> 3 & 7 if whole_opcode else rng.choice((0, 1, 2))
-        if memory:
-            tail = bytes((0x43 | reg << 3, rng.choice((0, 16, 32))))
-        else:
-            tail = bytes((0xC0 | reg << 3 | rng.choice((0, 1, 2, 3)),))
+        code = instruction(rng, n)
         masked = rng.random() < 0.75
-        wide = rng.random() < 0.25 and immediate < 4
-        prefixes = stem[: stem.index(0x0F)]
-        body = stem[len(prefixes) :]
-        full = prefixes + (b"\x48" if wide else b"") + body + tail + bytes(rng.getrandbits(8) for _ in range(immediate))
         regs = registers(rng, rax=_length(rng), rdx=_length(rng))
         x87 = bytearray(r.DEFAULT_FX[:160])
         x87[4] = rng.choice((0, 0xFF))
         for st in range(8):
             x87[32 + 16 * st : 42 + 16 * st] = (integer(rng) | 0xFFFF << 64).to_bytes(10, "little")
         yield task(
-            "sse", n, full, regs, fx=image(rng, control=mxcsr(rng, masked), x87=bytes(x87)), operand=operand(rng),
-            tags=frozenset(("masked",) if masked else ()),
+            "sse", n, code, regs, fx=image(rng, control=mxcsr(rng, masked), x87=bytes(x87)), operand=operand(rng),
         )  # fmt: skip
 
 

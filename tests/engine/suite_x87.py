@@ -12,36 +12,42 @@ from random import Random
 from tests.engine.records import Task
 from tests.engine.values import float32, float64, float80, image, integer, registers, task
 
-# Their results are allowed to be as many units in the last place away: processors differ among themselves.
-TRANSCENDENTAL = {0xF0, 0xF1, 0xF2, 0xF3, 0xF9, 0xFB, 0xFE, 0xFF}
-TAG = "transcendental"
+FORMS = [(esc, modrm) for esc in range(0xD8, 0xE0) for modrm in (*range(3, 0x40, 8), *range(0xC0, 0x100))]
+
+
+def instruction(rng: Random, number: int) -> bytes:
+    """One of the ESC opcodes, in an order that goes through all of them."""
+    esc, modrm = FORMS[number * 37 % len(FORMS)]
+    return bytes((esc, modrm)) if modrm >= 0xC0 else bytes((esc, modrm | 0x40, rng.choice((0, 0, 16, 32))))
+
+
+def state(rng: Random) -> bytes:
+    """What of FXSAVE's area is the x87's."""
+    control = 0x40 | rng.choice((0x300, 0x300, 0x200, 0)) | rng.choice((0, 0, 0x400, 0x800, 0xC00))
+    control |= 0x3F if rng.random() < 0.7 else rng.getrandbits(6)
+    top = rng.randrange(8)
+    # Exceptions that are pending already come rarely, and only masked ones: the load would else trap by itself.
+    flags = rng.choice((0, 0, 0, rng.getrandbits(6) & control & 0x3F)) | rng.choice((0, rng.getrandbits(3) << 8))
+    tags = rng.choice((0xFF, 0xFF, 0xFF, 0, rng.getrandbits(8), 0xFF & ~(1 << top)))
+    x87 = struct.pack("<HHBxHQQII", control, flags | top << 11, tags, 0, 0, 0, 0x1F80, 0)
+    return x87 + b"".join(float80(rng).to_bytes(10, "little") + bytes(6) for _ in range(8))
 
 
 def generate(count: int, seed: int = 3) -> Iterator[Task]:
     """`count` programs."""
     rng = Random(seed)
-    forms = [(esc, modrm) for esc in range(0xD8, 0xE0) for modrm in (*range(3, 0x40, 8), *range(0xC0, 0x100))]
     for n in range(count):
-        esc, modrm = forms[n * 37 % len(forms)]
-        code = bytes((esc, modrm)) if modrm >= 0xC0 else bytes((esc, modrm | 0x40, rng.choice((0, 0, 16, 32))))
+        code = instruction(rng, n)
         if rng.random() < 0.5:
             code += b"\x9b"
-        control = 0x40 | rng.choice((0x300, 0x300, 0x200, 0)) | rng.choice((0, 0, 0x400, 0x800, 0xC00))
-        control |= 0x3F if rng.random() < 0.7 else rng.getrandbits(6)
-        top = rng.randrange(8)
-        # Exceptions that are pending already come rarely, and only masked ones: the load would else trap by itself.
-        flags = rng.choice((0, 0, 0, rng.getrandbits(6) & control & 0x3F)) | rng.choice((0, rng.getrandbits(3) << 8))
-        tags = rng.choice((0xFF, 0xFF, 0xFF, 0, rng.getrandbits(8), 0xFF & ~(1 << top)))
-        x87 = struct.pack("<HHBxHQQII", control, flags | top << 11, tags, 0, 0, 0, 0x1F80, 0)
-        x87 += b"".join(float80(rng).to_bytes(10, "little") + bytes(6) for _ in range(8))
-        tags_of = frozenset((TAG,) if esc == 0xD9 and modrm in TRANSCENDENTAL else ())
         yield task(
-            "x87", n, code, registers(rng, rax=0x1111_2222_3333_4444), fx=image(rng, x87=x87), operand=_operand(rng),
-            rflags=0x202 | rng.choice((0, 0x8D5)), tags=tags_of,
+            "x87", n, code, registers(rng, rax=0x1111_2222_3333_4444), fx=image(rng, x87=state(rng)),
+            operand=operands(rng), rflags=0x202 | rng.choice((0, 0x8D5)),
         )  # fmt: skip
 
 
-def _operand(rng: Random) -> bytes:
+def operands(rng: Random) -> bytes:
+    """Numbers of one format."""
     kind = rng.randrange(5)
     if kind == 0:
         lines = [struct.pack("<4I", *(float32(rng) for _ in range(4))) for _ in range(8)]

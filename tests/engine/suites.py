@@ -10,7 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
-from tests.engine import descriptors, opcode_map, suite_faults, suite_integer, suite_sse, suite_traps, suite_x87
+from tests.engine import (
+    descriptors,
+    opcode_map,
+    suite_faults,
+    suite_integer,
+    suite_runs,
+    suite_sse,
+    suite_traps,
+    suite_x87,
+)
 from tests.engine.records import Task
 
 Make = Callable[[], Iterator[Task]]
@@ -46,6 +55,7 @@ GATE: dict[str, Make] = {
     "integer": lambda: at_ring_1(suite_integer.generate(8000), 8),
     "sse": lambda: at_ring_1(suite_sse.generate(8000), 8),
     "x87": lambda: at_ring_1(suite_x87.generate(8000), 8),
+    "runs": lambda: at_ring_1(suite_runs.generate(4000), 8),
     "faults": lambda: at_ring_1(suite_faults.generate(7), 4),
     "traps": lambda: at_ring_1(suite_traps.generate(), 1),
 }
@@ -56,6 +66,7 @@ ALL: dict[str, Make] = {
     "integer": lambda: at_ring_1(suite_integer.generate(200_000), 8),
     "sse": lambda: at_ring_1(suite_sse.generate(200_000), 8),
     "x87": lambda: at_ring_1(suite_x87.generate(200_000), 8),
+    "runs": lambda: at_ring_1(suite_runs.generate(100_000), 8),
     "faults": lambda: at_ring_1(suite_faults.generate(), 2),
     "traps": lambda: at_ring_1(suite_traps.generate(), 1),
 }
