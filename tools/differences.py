@@ -30,6 +30,7 @@ from tests.engine import judge, opcode_map, suites  # noqa: E402
 from tests.engine.compare import explain  # noqa: E402
 from tests.engine.records import describe  # noqa: E402
 from tests.engine.values import disassemble  # noqa: E402
+from tests.engine.worker import Clock  # noqa: E402
 
 DOCUMENT = ROOT / "docs" / "engine-differences.md"
 SHOWN = 8
@@ -65,6 +66,7 @@ def main() -> int:
     parser.add_argument("--all", action="store_true", help="whole suites")
     parser.add_argument("--suite", action="append", choices=list(suites.ALL), help="only this one")
     parser.add_argument("--group", action="store_true", help="every difference, by kind")
+    parser.add_argument("--clock", choices=("wall", "virtual"), default="wall", help="of the pCPU that executes")
     parser.add_argument("--show", metavar="HEX", help="one piece of code, side by side")
     parser.add_argument("--mode32", action="store_true", help="with --show: 32-bit code")
     parser.add_argument("--cpl", type=int, choices=(1, 3), default=3, help="with --show: the ring")
@@ -78,17 +80,18 @@ def main() -> int:
     chosen = suites.ALL if arguments.all else suites.GATE
     names = arguments.suite or list(chosen)
     if arguments.group:
-        return group({name: chosen[name] for name in names})
-    return compare({name: chosen[name] for name in names}, whole=arguments.all, complete=not arguments.suite)
+        return group({name: chosen[name] for name in names}, arguments.clock)
+    complete = not arguments.suite
+    return compare({name: chosen[name] for name in names}, arguments.clock, whole=arguments.all, complete=complete)
 
 
-def compare(chosen: dict[str, suites.Make], *, whole: bool, complete: bool) -> int:
+def compare(chosen: dict[str, suites.Make], clock: Clock, *, whole: bool, complete: bool) -> int:
     """Run suites and hold them against the list."""
     known = judge.rows()
     failed = False
     for name, make in chosen.items():
         began = time.monotonic()
-        unknown = judge.judge(make(), known)
+        unknown = judge.judge(make(), known, clock)
         took = time.monotonic() - began
         print(f"{name}: {len(unknown)} differences that are not in the list ({took:.0f} s)", flush=True)
         for finding in unknown[:SHOWN]:
@@ -101,11 +104,11 @@ def compare(chosen: dict[str, suites.Make], *, whole: bool, complete: bool) -> i
     return int(failed)
 
 
-def group(chosen: dict[str, suites.Make]) -> int:
+def group(chosen: dict[str, suites.Make], clock: Clock) -> int:
     """Every difference, by what it is and which instructions have it; the most frequent first."""
     kinds: dict[str, dict[str, list[judge.Finding]]] = defaultdict(lambda: defaultdict(list))
     for make in chosen.values():
-        for finding in judge.findings(make()):
+        for finding in judge.findings(make(), clock):
             name = disassemble(finding.task.code + bytes([0xF4] * 8), finding.task.mode32, first=True).split(" ")[0]
             kinds[re.sub(r" \(-?\d+\)", "", finding.line)][name].append(finding)
     for line, names in sorted(kinds.items(), key=lambda kind: -sum(map(len, kind[1].values()))):

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import struct
 import time
-from typing import Final
+from typing import Final, Literal
 
 from pvhv.machine import cpustate as cs
 from pvhv.machine.engine import EngineError
@@ -102,7 +102,7 @@ assert len(r.BREACHES) == 4 + len(WATCHED)
 class Bench:
     """One PCPU that executes tasks."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Literal["wall", "virtual"] = "wall") -> None:
         ram = self.ram = Ram(512)
         words = ram.words
         user = PTE_PRESENT | PTE_USER | PTE_ACCESSED
@@ -117,7 +117,7 @@ class Bench:
         for at, code in ((_RESTORE, 0x0C), (_SAVE, 0x04)):
             stub = bytes((0x48, 0x0F, 0xAE, code, 0x25)) + struct.pack("<I", _FX) + bytes.fromhex("0f05")
             ram.bytes[at : at + len(stub)] = stub
-        pcpu = self.pcpu = PCPU(ram)
+        pcpu = self.pcpu = PCPU(ram, clock)
         self.state, self.aux = pcpu.state, pcpu.aux
         self._saved, self._fpu = pcpu._saved, pcpu._fpu
         pcpu.load_cr3(0x1000)

@@ -91,11 +91,11 @@ def _directory() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="pvhv-proof-")
 
 
-def outcomes(tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome, Outcome | None]]:
+def outcomes(tasks: Sequence[Task], clock: worker.Clock = "wall") -> Iterator[tuple[Task, Outcome, Outcome | None]]:
     """Both sides of each; the processor's where it can be asked."""
     asked = [replace(t, code=opcode_map.for_processor(t)) for t in tasks if t.native]
     natively = iter(processor.run(asked, Path(_directory().name))) if processor.is_right() else None
-    for task, ours in zip(tasks, worker.run(tasks), strict=True):
+    for task, ours in zip(tasks, worker.run(tasks, clock), strict=True):
         yield task, ours, next(natively) if natively and task.native else None
 
 
@@ -114,19 +114,19 @@ def verdict(task: Task, ours: Outcome, right: Outcome | None) -> str | None:
     return difference(task, ours, right)
 
 
-def findings(tasks: Iterable[Task]) -> Iterator[Finding]:
+def findings(tasks: Iterable[Task], clock: worker.Clock = "wall") -> Iterator[Finding]:
     """Every difference there is, in or out of the list."""
     waiting = iter(tasks)
     while batch := list(islice(waiting, BATCH)):
-        for task, ours, right in outcomes(batch):
+        for task, ours, right in outcomes(batch, clock):
             if line := verdict(task, ours, right):
                 yield Finding(task, ours, right, line)
 
 
-def judge(tasks: Iterable[Task], known: Sequence[Row]) -> list[Finding]:
+def judge(tasks: Iterable[Task], known: Sequence[Row], clock: worker.Clock = "wall") -> list[Finding]:
     """The differences that no row excuses; the rows count those that they do."""
     unknown = []
-    for finding in findings(tasks):
+    for finding in findings(tasks, clock):
         excusing = [row for row in known if row.excuses(finding)]
         for row in excusing:
             row.found += 1

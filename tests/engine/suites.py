@@ -48,6 +48,9 @@ def _selectors() -> Iterator[Task]:
     )
 
 
+# In the gate these run on the virtual clock, whose pCPUs have a hook at every block.
+ON_VIRTUAL_CLOCK = ("runs", "faults", "traps")
+
 GATE: dict[str, Make] = {
     "map64": lambda: at_ring_1(part_of_map(False), 2),
     "map32": lambda: at_ring_1(part_of_map(True), 2),
