@@ -80,6 +80,7 @@ debug_registers = _of_engine("pvhv_debug_registers", result=None)
 watch = _of_engine("pvhv_watch", c_uint64, c_uint64, c_int)
 watch_nothing = _of_engine("pvhv_watch_nothing", result=None)
 _watch_hit = _of_engine("pvhv_watch_hit", c_int, POINTER(c_uint64), POINTER(c_uint64), POINTER(c_int))
+return_to_host = _of_engine("pvhv_return_to_host", c_uint32, c_uint64, result=None)
 run = _of_engine("pvhv_run", c_uint64, guest_runs=True)
 reopen = _of_engine("pvhv_reopen")
 fail_here = _of_engine("pvhv_fail")  # as the callback of a hook, with how as its data: a signal, or 0

@@ -59,6 +59,16 @@ UNICORN_EXPORT void pvhv_flush_page(uc_engine *uc, uint64_t address)
     tlb_flush_page(uc->cpu, address);
 }
 
+/* In a hook of a #VMEXIT: leave the guest as the processor does it, its state in the VMCB, the host's from VM_HSAVE_PA.
+ * RFLAGS is whole afterwards, as it is wherever hooks look at it. */
+UNICORN_EXPORT void pvhv_return_to_host(uc_engine *uc, uint32_t exit_code, uint64_t exit_info_1)
+{
+    CPUX86State *env = uc->cpu->env_ptr;
+
+    do_vmexit(env, exit_code, exit_info_1);
+    env->eflags = cpu_compute_eflags(env);
+}
+
 /* What CPUID says of this CPU and the translator obeys: the vendor, and features to take away.
  * `keep` are leaf 1 EDX and ECX, leaf 7 EBX, leaf 0x80000001 EDX and ECX, leaf 0xd EAX. */
 UNICORN_EXPORT void pvhv_keep_features(uc_engine *uc, const uint32_t *vendor, const uint32_t *keep)
