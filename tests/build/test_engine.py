@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The engine's source and our corrections to it: what they promise, and what is said when something is not as it was."""
+"""The engine's source and our corrections to it: what they promise, and what is said of what is not as it was."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_what_does_not_fit_is_told() -> None:
     ):
         with pytest.raises(BuildError, match=said):
             edited(edit)
-    with pytest.raises(BuildError, match="correction some: a.c: 'one.void.' overlaps with correction some"):
+    with pytest.raises(BuildError, match=r"correction some: a\.c: 'one.void.' overlaps with correction some"):
         edited(
             {"file": "a.c", "find": "int one", "replace": ""}, {"file": "a.c", "find": "one(void)", "replace": ""}
         )
@@ -112,7 +112,7 @@ def test_the_source_is_fetched_once(store: Cache, tmp_path: Path, monkeypatch: p
     kept = store.find("source", SHA256)
     assert kept is not None
     kept.write_bytes(content[:-1])
-    with pytest.raises(BuildError, match="PVHV_UNICORN_SOURCE: .*No such file"):
+    with pytest.raises(BuildError, match=r"PVHV_UNICORN_SOURCE: .*No such file"):
         find_source(store)  # what is damaged in the store is fetched again
 
 
@@ -128,7 +128,7 @@ def test_an_altered_source_is_refused(store: Cache, tmp_path: Path, monkeypatch:
     given = tmp_path / "given.tar.gz"
     given.write_bytes(b"something else")
     monkeypatch.setenv("PVHV_UNICORN_SOURCE", str(given))
-    with pytest.raises(BuildError, match="is another than it was: sha256 [0-9a-f]{64}, not 0056"):
+    with pytest.raises(BuildError, match=r"is another than it was: sha256 [0-9a-f]{64}, not 0056"):
         find_source(store)
 
 
