@@ -132,8 +132,8 @@ def show(code: bytes, mode32: bool, cpl: int) -> int:
 
 def document(check: bool) -> int:
     """The list as a document, or whether it is that."""
-    text = HEAD + CORRECTED + table(judge.rows(stock=False))
-    text += STOCK + table([row for row in judge.rows(stock=True) if row.only])
+    text = HEAD + CORRECTED + table(judge.rows(stock=False), "Why")
+    text += STOCK + table([row for row in judge.rows(stock=True) if row.only], "And so")
     if check:
         if DOCUMENT.exists() and DOCUMENT.read_text("utf-8") == text:
             return 0
@@ -143,8 +143,8 @@ def document(check: bool) -> int:
     return 0
 
 
-def table(known: list[judge.Row]) -> str:
-    lines = ["", "| What | The engine | The processor | Why |", "|---|---|---|---|"]
+def table(known: list[judge.Row], why: str) -> str:
+    lines = ["", f"| What | The engine | The processor | {why} |", "|---|---|---|---|"]
     lines += [f"| {row.name} | {row.engine} | {row.processor} | {row.why} |" for row in known]
     return "\n".join(lines) + "\n"
 

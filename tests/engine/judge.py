@@ -66,7 +66,7 @@ class Row:
     differs: re.Pattern[str]
     engine: str
     processor: str
-    why: str
+    why: str = ""  # it stays; or, if it does not, what it means
     only: str = ""
     rare: bool = False  # too rare for the gate's part of a suite: looked for by tools/differences.py --all
     found: int = field(default=0, compare=False)
