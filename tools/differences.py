@@ -100,7 +100,7 @@ def compare(chosen: dict[str, suites.Make], clock: Clock, *, whole: bool, comple
             print(f"    {finding}")
         failed |= bool(unknown)
     for row in known:
-        if not row.found and complete and (whole or not row.rare):
+        if complete and not (row.found or row.host or (row.rare and not whole)):
             print(f"no longer differs: {row.name}")
             failed = True
     return int(failed)
