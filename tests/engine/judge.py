@@ -66,9 +66,10 @@ class Row:
     differs: re.Pattern[str]
     engine: str
     processor: str
-    why: str
+    why: str = ""  # it stays; or, if it does not, what it means
     only: str = ""
     rare: bool = False  # too rare for the gate's part of a suite: looked for by tools/differences.py --all
+    host: bool = False  # not the same on every machine: not missed where it is not
     found: int = field(default=0, compare=False)
 
     def excuses(self, finding: Finding) -> bool:
