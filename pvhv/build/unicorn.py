@@ -14,7 +14,6 @@ import io
 import os
 import subprocess
 import sys
-import tarfile
 import tempfile
 from pathlib import Path
 
@@ -55,6 +54,8 @@ def find_source(store: Cache) -> bytes:
 
 def read_source(distribution: bytes) -> dict[str, str]:
     """The files that matter, by their names below src/."""
+    import tarfile  # not for everybody who imports this package
+
     files: dict[str, str] = {}
     prefix = f"unicorn-{VERSION}/src/"
     try:

@@ -55,7 +55,7 @@ class Coherence:
         domain.timeline.cpu.flush()
 
     def l4_changed(self) -> None:
-        """Some L4 changed: pCPUs compare user and kernel tables anew."""
+        """Some L4 changed: pCPUs compare tables anew."""
         for cpu in self.cpus:
             cpu.l4_changed()
 
@@ -80,8 +80,8 @@ class Coherence:
                 self.unwatch(other)
         watched[mfn] = counts[mfn]
         for cpu in self.cpus:
-            cpu.pcpu.watch.add(mfn)
-            cpu.pcpu.flush_on_entry()
+            if cpu.pcpu.watch.add(mfn):
+                cpu.pcpu.flush_on_entry()
 
     def unwatch(self, mfn: int) -> None:
         """It cannot any more."""

@@ -4,13 +4,12 @@
 A vCPU switch is a copy of the raw CPU state, as on a real machine, and it is lazy: the context of the vCPU that ran
 last stays in the engine until another one is put there.
 
-The user half of a 64-bit PV guest has an L4 of its own. Kernel pages carry no U bit and the guest kernel runs at
-CPL 1, so as long as the user L4 maps in its lower half just what the kernel's maps there, the engine may stay on the
-kernel's table in user mode and a system call costs no TLB flush. `tables_agree` decides that, and forgets its
-decisions whenever any L4 entry changes.
+The user half of a 64-bit PV guest has an L4 of its own, and that is what user code runs on. The engine has a root for
+CPL 3 beside CR3, and knows users' and supervisors' mappings apart, so a system call costs neither a change of tables
+nor a flush. (On the stock engine it costs both, as on real hardware.)
 
-Not modelled: a kernel that gives pages of the upper half, which only its own L4 has, the U bit at all levels (as none
-needs to). Its user code can reach them while the lower halves agree; in Xen it then runs on an L4 without them.
+Invariant: the root that CPL 3 has is the current vCPU's guest_table_user, or one that maps nothing, at any moment; for
+guest kernels get to CPL 3 by themselves, and must not find tables there that have since become something else.
 
 Read beside it: toggle_guest_mode in xen/arch/x86/pv/domain.c, context_switch in xen/arch/x86/domain.c.
 """
@@ -26,6 +25,7 @@ from pvhv.core.vcpu import VCPU
 from pvhv.machine.cpustate import BASE, CR3, CS, GDT, GS, GS_BASE, HF_CS32, HF_CS64, HFLAGS, SS
 from pvhv.machine.pcpu import PCPU
 from pvhv.machine.ram import Ram
+from pvhv.machine.seam import note_running
 
 if TYPE_CHECKING:
     from pvhv.core.debugger import Breakpoints
@@ -56,9 +56,9 @@ class Cpu:
         self.traps: Traps
         self.breakpoints: Breakpoints | None = None  # once a debugger wanted some
         self.pagetables: PageTables | None = None  # whose `stale` a flush of this pCPU answers, if it is the only one
-        self._agreeing: dict[tuple[int, int], bool] = {}
+        self._separate = pcpu.has_user_tables
+        self._users_known = 0  # the only user L4 whose mappings the TLB may know; -1: there may be several
         self._following: dict[tuple[int, int], bool] = {}
-        self.l4_generation = 0
         self._root = 0
 
     # -- page tables -------------------------------------------------------------------------------------------
@@ -75,20 +75,8 @@ class Cpu:
         self.pcpu.flush_page(va)
 
     def l4_changed(self) -> None:
-        """Some L4 entry changed: what tables_agree knew may no longer hold."""
-        self._agreeing.clear()
+        """Some L4 entry changed: what `follows` knew may no longer hold."""
         self._following.clear()
-        self.l4_generation += 1
-
-    def tables_agree(self, kernel: int, user: int) -> bool:
-        """Whether the lower halves of two L4s map the same."""
-        known = self._agreeing.get((kernel, user))
-        if known is None:
-            known = self._same(kernel << 9, user << 9)
-            if len(self._agreeing) > 1000:
-                self._agreeing.clear()
-            self._agreeing[kernel, user] = known
-        return known
 
     def _same(self, one: int, other: int) -> bool:
         """Whether the 256 entries of L4s at two words' indices map the same."""
@@ -129,12 +117,19 @@ class Cpu:
         """Where the page tables of `vcpu`'s present mode are, on which the engine is going to be."""
         self.memory.root = vcpu.guest_table
         root = vcpu.guest_table
-        if not vcpu.kernel_mode and not self.tables_agree(root, vcpu.guest_table_user):
+        if self._separate:
+            self.pcpu.set_user_tables(vcpu.guest_table_user << 12)
+        elif not vcpu.kernel_mode:
             root = vcpu.guest_table_user
         self._root = root
-        vcpu.agreed = -1
         self.memory.clear()
         return root << 12
+
+    def user_tables_changed(self, vcpu: VCPU) -> None:
+        """The user L4 of `vcpu`, which is current and in its kernel, is another one."""
+        self._users_known = -1
+        if self._separate:
+            self.pcpu.set_user_tables(vcpu.guest_table_user << 12)
 
     # -- kernel and user mode ------------------------------------------------------------------------------------
     def to_kernel(self, vcpu: VCPU) -> None:
@@ -144,7 +139,7 @@ class Cpu:
         vcpu.gs_base_user = state[GS_BASE]
         state[GS_BASE] = vcpu.gs_base_kernel
         state[HFLAGS] = state[HFLAGS] & ~3 | KERNEL_CPL
-        if self._root != vcpu.guest_table:
+        if self._root != vcpu.guest_table:  # never where CPL 3 has tables of its own
             self.load_tables(vcpu)
 
     def to_user(self, vcpu: VCPU) -> None:
@@ -154,11 +149,11 @@ class Cpu:
         vcpu.gs_base_kernel = state[GS_BASE]
         state[GS_BASE] = vcpu.gs_base_user
         state[HFLAGS] = state[HFLAGS] | USER_CPL
-        if vcpu.agreed != self.l4_generation:
-            if self.tables_agree(vcpu.guest_table, vcpu.guest_table_user):
-                vcpu.agreed = self.l4_generation
-            else:
-                self.load_tables(vcpu)
+        if self._users_known != vcpu.guest_table_user:
+            self._users_known = vcpu.guest_table_user
+            self.pcpu.flush_on_entry()
+        if not self._separate:
+            self.load_tables(vcpu)
 
     # -- segments ------------------------------------------------------------------------------------------------
     def flat_kernel(self) -> None:
@@ -233,8 +228,10 @@ class Cpu:
         if self.loaded is not vcpu:
             self.unload()
             self.pcpu.load(vcpu.context, self._choose_tables(vcpu))
+            self._users_known = vcpu.guest_table_user
             vcpu.state = self.state
             self.loaded = vcpu
+            note_running(f"{vcpu.domain}, vCPU {vcpu.vcpu_id}")
             if not self.state[GDT + BASE]:  # it never ran
                 self.pcpu.set_gdtr(DescriptorTables.gdt_address(vcpu), GDT_LIMIT)
                 self.load_ldt(vcpu)

@@ -216,8 +216,6 @@ class Exits:
                     if self.descriptor_fault(vcpu, address, code):
                         return
                 code |= PFEC_USER
-                if code & PFEC_PRESENT and not self.mapped_for_user(address):
-                    code &= ~PFEC_PRESENT  # mapped by the kernel's table only, on which user mode does not run
             target, _cs, _dpl, masks_events = vcpu.trap_table[PAGE_FAULT]
             if not target:
                 raise DomainCrash(f"unhandled page fault at {address:#x}, error code {code:#x}")
@@ -251,12 +249,6 @@ class Exits:
                 self.traps.inject(vcpu, GENERAL_PROTECTION, offset & ~3 | 4)
             self.traps.deliver_events(vcpu)
         return True
-
-    def mapped_for_user(self, address: int) -> bool:
-        """Whether the user L4 has an entry for `address` at all."""
-        words = self.cpu.words
-        user = self.cpu.current.guest_table_user
-        return bool(words[(user << 9) + (address >> 39 & 511)] & 1)
 
     def make_exception(self, vector: int) -> Callable[[], None]:
         """An exception that goes straight to the guest."""

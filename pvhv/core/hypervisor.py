@@ -43,6 +43,7 @@ from pvhv.core.vcpu import VCPU
 from pvhv.core.vtimer import stop_all
 from pvhv.core.xenlog import ConsoleRing
 from pvhv.machine.engine import EngineDied
+from pvhv.machine.guard import Escaped
 from pvhv.machine.pcpu import PCPU
 from pvhv.machine.ram import Ram
 
@@ -115,6 +116,7 @@ class Hypervisor:
         cpu = self._cpus.get(virtual)
         if cpu is None:
             pcpu = PCPU(self.ram, "virtual" if virtual else "wall", by_mode=self._by_mode and virtual)
+            pcpu.contain()
             cpu = self._cpus[virtual] = Cpu(pcpu, self.ram)
             cpu.memory.code, cpu.memory.host_wrote = self.frames.code, self.host_wrote
             exits = self._exits[virtual] = Exits(self, cpu)
@@ -278,7 +280,7 @@ class Hypervisor:
         """What escaped from a run of `vcpu`."""
         if isinstance(failure, DomainCrash):
             self.crash(vcpu.domain, failure.reason, vcpu)
-        elif isinstance(failure, EngineDied):
+        elif isinstance(failure, (EngineDied, Escaped)):
             self.crash(vcpu.domain, f"{failure}: {code_at(vcpu)}", vcpu)
         else:
             self.bug(vcpu.domain, failure, vcpu)

@@ -65,7 +65,6 @@ class VCPU:
         # -- memory
         self.guest_table = 0  # mfn of the kernel's L4 (MMUEXT_NEW_BASEPTR)
         self.guest_table_user = 0  # mfn of the user L4 (MMUEXT_NEW_USER_BASEPTR), 0 for none
-        self.agreed = -1  # the pCPU's l4_generation at which the two were found to agree (Cpu.tables_agree)
         self.deferred = Deferred()
         self.gdt_frames: list[int] = []
         self.gdt_ents = 0

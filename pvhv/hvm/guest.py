@@ -36,6 +36,7 @@ from pvhv.hvm import crash
 from pvhv.hvm.counts import Counts
 from pvhv.hvm.cpu.memory import GuestPhysical
 from pvhv.hvm.platform.platform import Platform
+from pvhv.machine.features import WHOLE_MACHINE
 from pvhv.machine.pcpu import PCPU
 from pvhv.machine.ram import PAGE_SIZE, Ram
 
@@ -106,7 +107,12 @@ class HvmGuest:
             hypervisor.destroy(domain)
             raise
         self.pcpu = PCPU(
-            hypervisor.ram, "virtual" if virtual else "wall", block_stops=True, by_mode=virtual, guard_code=True
+            hypervisor.ram,
+            "virtual" if virtual else "wall",
+            block_stops=True,
+            by_mode=virtual,
+            guard_code=True,
+            features=WHOLE_MACHINE,
         )
         cpu = FullCpu(self.pcpu, hypervisor.ram)
         cpu.guest = self

@@ -151,6 +151,12 @@ uc_version = _function(_quick, "uc_version", c_void_p, c_void_p, result=c_uint32
 corrected: Final = hasattr(_quick, "pvhv_seam_version")
 
 
+def description() -> str:
+    """Which engine this is, for people."""
+    numbers = ".".join(map(str, version()))
+    return f"unicorn {numbers} with pvhv's corrections" if corrected else f"unicorn {numbers} as published: not safe"
+
+
 def uncorrected() -> str | None:
     """What to tell people who run on the stock engine, in a sentence; None on ours."""
     if corrected:

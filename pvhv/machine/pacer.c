@@ -111,7 +111,7 @@ EXPORT void pacer_guard_code(void *uc, const struct uc_tb *block, const struct u
     if (!(p->state[HFLAGS] >> 32 & HF2_NPT))
         return;
     for (int n = 0; n < 2; n++) {
-        u64 at = p->state[CR0] >> 31 & 1 ? walk(p, p->state[CR3], ends[n], machine) : (u32)ends[n];
+        u64 at = p->state[CR0] >> 31 & 1 ? walk(p, root(p), ends[n], machine) : (u32)ends[n];
         u64 entry = at == ~0ull ? at : leaf(p, p->state[NESTED_CR3], at);
         if (entry != ~0ull && (p->ram[entry / 8] & (RW | WATCHED)) == RW) {
             ((u64 *)p->ram)[entry / 8] &= ~(u64)RW;

@@ -9,7 +9,7 @@ typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
-#define LAYOUT 12 /* of struct pacer: the number pacer.py has */
+#define LAYOUT 14 /* of struct pacer: the number pacer.py has */
 #define TABLE_BITS 15
 
 #if defined(_WIN32)
@@ -73,12 +73,17 @@ struct pacer {
     u64 corrected;              /* the engine is the corrected one: it says how long a syscall is */
     u64 syscall_rip;            /* where the present one begins */
     u64 in_python;              /* how many of Python's hooks are on the stack */
+    u64 guarded, escaped;       /* whether what follows is compared at exits (guard.py); what was not as it should be */
+    u64 entered_cr0, entered_cr3, entered_cr4, entered_efer; /* as guest code was entered */
+    u64 entered_gdt, entered_gdt_limit, entered_ldt, entered_ldt_limit, entered_idt, entered_idt_limit, entered_tr;
+    u64 user_root;              /* the page tables of code at CPL 3; 0: CR3's */
     struct entry table[1u << TABLE_BITS] __attribute__((aligned(512)));
 };
 
 #define BROKEN (~0ull)
 enum { STEP_WANTED = 1, STEP_BEGUN = 2, STEP_LEFT = 3 }; /* by an exit */
-enum { RCX = 1, R11 = 11, RIP = 16, EFLAGS = 17, CC_SRC = 19, CC_OP_DF = 21, HFLAGS = 22, CR0 = 53, CR3 = 56 };
+enum { RCX = 1, R11 = 11, RIP = 16, EFLAGS = 17, CC_SRC = 19, CC_OP_DF = 21, HFLAGS = 22 };
+enum { LDT_BASE = 42, TR_BASE = 45, GDT_BASE = 48, IDT_BASE = 51, CR0 = 53, CR3 = 56, CR4 = 57, EFER = 74 };
 enum { EXCEPTION_NEXT_RIP = 5392 / 8, NESTED_CR3 = 5544 / 8 };
 enum { TF = 1 << 8, DF = 1 << 10, IF = 1 << 9, RF = 1 << 16, ARITHMETIC_FLAGS = 0x8d5 };
 enum { HF_CPL = 3, HF_INHIBIT_IRQ = 1 << 3, HF_CS64 = 1 << 15, HF2_NPT = 1 << 6 };

@@ -27,7 +27,9 @@ CONTEXT, STATE, RAM, RAM_BYTES, ERROR_CODE_OFFSET, EMU_STOP, CTL, CONTEXT_SAVE, 
 ENGINE, REG_READ, REGISTERS = range(17, 20)
 ON_EXIT, ON_SYSCALL, ON_SYSENTER, ON_INVALID, ON_CPUID, ON_IN, ON_OUT, WINDOW, EXECUTED_USER = range(20, 29)
 SYSCALL_RCX, SYSCALL_R11, BROKEN, STEP, EASED, FLAG, FLUSH, KEEPS_CPL, CPL, BLOCKS = range(29, 39)
-CORRECTED, SYSCALL_RIP, IN_PYTHON = range(39, 42)
+CORRECTED, SYSCALL_RIP, IN_PYTHON, GUARDED, ESCAPED = range(39, 44)
+ENTERED_CR0, ENTERED_CR3, ENTERED_CR4, ENTERED_EFER, ENTERED_GDT, ENTERED_GDT_LIMIT = range(44, 50)
+ENTERED_LDT, ENTERED_LDT_LIMIT, ENTERED_IDT, ENTERED_IDT_LIMIT, ENTERED_TR, USER_ROOT = range(50, 56)
 _TABLE_AT: Final = 512
 _TABLE_BYTES: Final = 24 << 15
 
@@ -36,7 +38,7 @@ IS_BROKEN: Final = (1 << 64) - 1
 STEP_WANTED, STEP_BEGUN, STEP_LEFT = 1, 2, 3
 
 # Changes with struct pacer and the functions' arguments, there and here.
-_LAYOUT: Final = 12
+_LAYOUT: Final = 14
 
 _HOW_TO_BUILD: Final = "From a source tree run: python3 tools/dev.py build"
 _BUILT: Final = Path(__file__).parents[1] / "_built" / "pacer"
@@ -72,7 +74,8 @@ def library() -> Any:
         if loaded.pacer_layout() != _LAYOUT:
             raise PacerMissing(f"{path} is of another version of pvhv. {_HOW_TO_BUILD}")
         loaded.pacer_tsc.restype = c_uint64
-        loaded.pacer_flush_tlb.restype = None
+        loaded.pacer_flush_tlb.restype = loaded.pacer_begin.restype = None
+        loaded.pacer_end.restype = c_uint64
         loaded.pacer_length.restype = c_uint32
         _library = loaded
     return _library
@@ -101,6 +104,8 @@ class Pacer:
     """One pCPU's pacer memory, the hooks that use it, and its calls."""
 
     flush_tlb: Callable[[], object]
+    begin: Callable[[], object]
+    end: Callable[[], int]
 
     def __init__(
         self, engine: uc.Engine, ram: Ram, state: int, error_code_offset: int, context: int | None
@@ -118,7 +123,8 @@ class Pacer:
         words[ENGINE], words[CORRECTED] = engine.handle, uc.corrected
         words[REG_READ] = address(uc.uc_context_reg_read if context else uc.uc_reg_read)
         words[REGISTERS] = context or engine.handle
-        self.flush_tlb = partial(library().pacer_flush_tlb, c_void_p(self.pointer))
+        for name in ("flush_tlb", "begin", "end"):
+            setattr(self, name, partial(library()[f"pacer_{name}"], c_void_p(self.pointer)))
         self._at_blocks = self._block_function = 0  # the hook at blocks, and what it calls: one of
         self._easing = self._stop = 0  # these on the wall clock
 

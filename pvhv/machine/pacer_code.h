@@ -162,9 +162,15 @@ static u64 machine(const struct pacer *p, u64 guest_physical)
     return walk(p, p->state[NESTED_CR3], guest_physical, 0);
 }
 
+/* The page tables that code runs on now. */
+static u64 root(const struct pacer *p)
+{
+    return p->user_root && (p->state[HFLAGS] & HF_CPL) == 3 ? p->user_root : p->state[CR3];
+}
+
 static const u8 *code_page(const struct pacer *p, u64 va)
 {
-    u64 at = p->state[CR0] >> 31 & 1 ? walk(p, p->state[CR3], va, machine) : (u32)va;
+    u64 at = p->state[CR0] >> 31 & 1 ? walk(p, root(p), va, machine) : (u32)va;
     if (at != ~0ull)
         at = machine(p, at);
     return at >= p->ram_bytes ? 0 : (const u8 *)p->ram + (at & ~4095ull);

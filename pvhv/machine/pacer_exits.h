@@ -16,6 +16,57 @@ static void gather_flags(struct pacer *p)
     p->state[EFLAGS] = flags;
 }
 
+/* The second line (guard.py): what no guest changes without an exit, as it is now. */
+static void remember_entry(struct pacer *p)
+{
+    const u64 *state = p->state;
+    p->cpl = state[HFLAGS] & HF_CPL;
+    p->entered_cr0 = state[CR0], p->entered_cr3 = state[CR3], p->entered_cr4 = state[CR4];
+    p->entered_efer = state[EFER], p->entered_tr = state[TR_BASE];
+    p->entered_gdt = state[GDT_BASE], p->entered_gdt_limit = state[GDT_BASE + 1];
+    p->entered_ldt = state[LDT_BASE], p->entered_ldt_limit = state[LDT_BASE + 1];
+    p->entered_idt = state[IDT_BASE], p->entered_idt_limit = state[IDT_BASE + 1];
+}
+
+/* Whether it is so no longer: a bit for each of them, in guard.py's order. */
+static u64 changed_since_entry(const struct pacer *p)
+{
+    const u64 *state = p->state;
+    u64 cpl = state[HFLAGS] & HF_CPL;
+    u64 changed = (cpl != p->cpl && (cpl < p->cpl || cpl != 3)) || !(cpl & 1);
+    changed |= (u64)(state[CR0] != p->entered_cr0) << 1 | (u64)(state[CR3] != p->entered_cr3) << 2;
+    changed |= (u64)(state[CR4] != p->entered_cr4) << 3 | (u64)(state[EFER] != p->entered_efer) << 4;
+    changed |= (u64)(state[GDT_BASE] != p->entered_gdt || state[GDT_BASE + 1] != p->entered_gdt_limit) << 5;
+    changed |= (u64)(state[LDT_BASE] != p->entered_ldt || state[LDT_BASE + 1] != p->entered_ldt_limit) << 6;
+    changed |= (u64)(state[IDT_BASE] != p->entered_idt || state[IDT_BASE + 1] != p->entered_idt_limit) << 7;
+    return changed | (u64)(state[TR_BASE] != p->entered_tr) << 8;
+}
+
+/* At an exit of a guarded guest: if it is where it cannot be, the run ends, and Python is not asked what to do. */
+static int has_escaped(void *uc, struct pacer *p)
+{
+    if (!p->guarded)
+        return 0;
+    p->escaped |= changed_since_entry(p);
+    if (!__builtin_expect(p->escaped != 0, 0))
+        return 0;
+    p->stop = 1;
+    p->limit = 0;
+    p->emu_stop(uc);
+    return 1;
+}
+
+/* A run begins, or ended: the same, where there is no exit. */
+EXPORT void pacer_begin(struct pacer *p)
+{
+    remember_entry(p);
+}
+
+EXPORT u64 pacer_end(struct pacer *p)
+{
+    return p->escaped |= changed_since_entry(p);
+}
+
 /* From here on the CPU state is Python's. */
 static void leave_guest(void *uc, struct pacer *p)
 {
@@ -31,7 +82,7 @@ static void enter_guest(void *uc, struct pacer *p)
     p->state[CC_SRC] = flags & ARITHMETIC_FLAGS;
     p->state[CC_OP_DF] = (flags & DF ? 0xffffffffull : 1) << 32 | CC_OP_EFLAGS;
     p->state[EFLAGS] = (u32)flags & ~(u32)(ARITHMETIC_FLAGS | DF);
-    p->cpl = p->state[HFLAGS] & HF_CPL;
+    remember_entry(p);
     if (p->context)
         p->context_restore(uc, p->context);
     if (p->flush) {
@@ -67,6 +118,8 @@ EXPORT void pacer_exit(void *uc, u32 code, struct pacer *p)
     }
     leave_guest(uc, p);
     settle(p, code);
+    if (has_escaped(uc, p))
+        return;
     IN_PYTHON(p, p->on_exit(code));
     enter_guest(uc, p);
     stop_if_due(uc, p);
@@ -78,6 +131,8 @@ EXPORT void pacer_exit(void *uc, u32 code, struct pacer *p)
 EXPORT void pacer_syscall(void *uc, struct pacer *p)
 {
     leave_guest(uc, p);
+    if (has_escaped(uc, p))
+        return;
     p->syscall_rcx = p->state[RCX], p->syscall_r11 = p->state[R11];
     p->state[EFLAGS] &= ~(u64)RF;
     p->state[R11] = p->state[EFLAGS];
@@ -96,6 +151,8 @@ EXPORT void pacer_syscall(void *uc, struct pacer *p)
 EXPORT void pacer_sysenter(void *uc, struct pacer *p)
 {
     leave_guest(uc, p);
+    if (has_escaped(uc, p))
+        return;
     IN_PYTHON(p, p->on_sysenter());
     p->state[RIP] -= 2;
     enter_guest(uc, p);
@@ -106,6 +163,8 @@ EXPORT void pacer_sysenter(void *uc, struct pacer *p)
 EXPORT u32 pacer_invalid(void *uc, struct pacer *p)
 {
     leave_guest(uc, p);
+    if (has_escaped(uc, p))
+        return 1;
     IN_PYTHON(p, p->on_invalid());
     enter_guest(uc, p);
     return 1; /* handled */
@@ -140,7 +199,8 @@ static void resume_block(void *uc, struct pacer *p, struct pause pause)
 EXPORT u32 pacer_cpuid(void *uc, struct pacer *p)
 {
     struct pause pause = pause_block(uc, p);
-    IN_PYTHON(p, p->on_cpuid());
+    if (!has_escaped(uc, p))
+        IN_PYTHON(p, p->on_cpuid());
     resume_block(uc, p, pause);
     return 1; /* the engine is not to answer as well */
 }
@@ -148,8 +208,9 @@ EXPORT u32 pacer_cpuid(void *uc, struct pacer *p)
 EXPORT u32 pacer_in(void *uc, u32 port, int size, struct pacer *p)
 {
     struct pause pause = pause_block(uc, p);
-    u32 result;
-    IN_PYTHON(p, result = p->on_in(port, size));
+    u32 result = 0;
+    if (!has_escaped(uc, p))
+        IN_PYTHON(p, result = p->on_in(port, size));
     resume_block(uc, p, pause);
     return result;
 }
@@ -157,6 +218,7 @@ EXPORT u32 pacer_in(void *uc, u32 port, int size, struct pacer *p)
 EXPORT void pacer_out(void *uc, u32 port, int size, u32 value, struct pacer *p)
 {
     struct pause pause = pause_block(uc, p);
-    IN_PYTHON(p, p->on_out(port, size, value));
+    if (!has_escaped(uc, p))
+        IN_PYTHON(p, p->on_out(port, size, value));
     resume_block(uc, p, pause);
 }

@@ -28,11 +28,12 @@ resumes as many bytes late; flush_page flushes everything.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from ctypes import CFUNCTYPE, c_int, c_uint32, c_uint64
 from functools import partial
 from typing import Final, Literal
@@ -44,6 +45,8 @@ from pvhv.machine import proof, seam, svm
 from pvhv.machine.cpustate import CR3, EFLAGS, HFLAGS, RIP
 from pvhv.machine.debug import Debug
 from pvhv.machine.exits import DR7_OFF, ExceptionHandlers, Exits, Handler, IntHandler, IOHandler, Unhandled
+from pvhv.machine.features import FEATURES, VENDOR, Features
+from pvhv.machine.guard import Guard
 from pvhv.machine.private import Private
 from pvhv.machine.ram import PAGE_SIZE, Ram
 from pvhv.machine.stops import StopSwitch
@@ -87,19 +90,22 @@ class PCPU:
         block_stops: bool = False,
         by_mode: bool = False,
         guard_code: bool = False,
+        features: Features = FEATURES,
     ) -> None:
         """`block_stops` has the pacer stop the guest on the wall clock too, where an interrupt window (below) is
         wanted; it and `copy_state` are otherwise chosen only where the switch that makes the engine's own stop safe,
         or the live state, cannot be found. `by_mode` counts the instructions at CPL 3 apart (virtual clock).
-        `guard_code` makes a page read-only in the nested page tables when code is translated from it."""
+        `guard_code` makes a page read-only in the nested page tables when code is translated from it.
+        `features` are the instructions there are (the stock engine has all of its own)."""
         if clock not in ("wall", "virtual"):
             raise ValueError(f"a clock is wall or virtual, not {clock!r}")
         self.ram: Final = ram
         self.virtual: Final = clock == "virtual"
-        self._by_mode, self._guard_code = by_mode, guard_code
+        self._by_mode, self._guard_code, self._features = by_mode, guard_code, features
         self._running = False
         self._runner = 0
         self.on_break: Handler = lambda: None
+        self._guard: Guard | None = None
         self._ticker: Ticker | None = None
         self._tick: Callable[[], int | None] | None = None
 
@@ -163,24 +169,31 @@ class PCPU:
         if not seam.present:
             return lambda rip: int(uc.uc_emu_start(handle, rip, 0, 0, 0))
         seam.catch_signals()
-        seam.watch_words(handle, self._pacer.address_of(pace.STOP), self._pacer.address_of(pace.IN_PYTHON))
+        seam.keep_features(handle, (c_uint32 * 3)(*VENDOR), (c_uint32 * len(self._features))(*self._features))
+        seam.watch_words(handle, *map(self._pacer.address_of, (pace.STOP, pace.IN_PYTHON, pace.USER_ROOT)))
         return partial(seam.run, handle)
 
     def _died(self, rip: int) -> uc.EngineDied:
-        """The engine died. It is made anew where it was, with the registers it had, and whoever ran on it is told how."""
+        """The engine died. It is made anew where it was, with the registers it had; who ran on it is told how."""
         death = seam.how_it_died()
         if self._context is not None:
             self._context.save()
-        registers = self.save()
-        uc.check("making the engine anew", seam.reopen(self._handle))
-        self._engine.revived()
-        self._start = self._starter()
-        if self._switch is not None:
-            self._switch.at_blocks(True)
-        self._reset()
-        self._saved[:] = registers
+        with self._registers_kept():
+            uc.check("making the engine anew", seam.reopen(self._handle))
+            self._engine.revived()
+            self._start = self._starter()
+            if self._switch is not None:
+                self._switch.at_blocks(True)
         self._words[pace.LAST] = self._words[pace.STEP] = self._words[pace.BROKEN] = 0
         return uc.EngineDied(f"{death.said()}, while it ran guest code from {rip:#x} on")
+
+    @contextlib.contextmanager
+    def _registers_kept(self) -> Iterator[None]:
+        """All of the CPU is reset but the guest's registers, which somebody may want to look at."""
+        registers = self.save()
+        yield
+        self._reset()
+        self._saved[:] = registers
 
     # ---- the state ------------------------------------------------------------------------------
 
@@ -199,6 +212,8 @@ class PCPU:
         aux[cs.EXCEPTION_IS_INT] = 0
         aux[cs.INTERCEPT_EXCEPTIONS] = 0xFFFF_FFFF
         state[cs.INTERCEPT] = 0
+        if self._guard is not None:
+            self._guard.intercept()
         self.load_flat_segments(0xE030, 0xE028, 1)
         self.set_gdtr(0, 0)
         self.set_ldtr(0, 0, 0)
@@ -266,6 +281,9 @@ class PCPU:
     """Have the TLB flushed before guest code runs again: once, however often it is asked for."""
     load_cr3: Callable[[int], None]
     """Set CR3 (a machine address), and have the TLB flushed on entry."""
+    set_user_tables: Callable[[int], None]
+    """Have code at CPL 3 run on the L4 at a machine address, whatever CR3 is; 0 for one that maps nothing. What the TLB
+    knows of users' mappings is as old as it was. Only where `has_user_tables`."""
     forget_code: Callable[[int], None]
     """Drop what was translated from a frame: its bytes changed other than by a guest's store."""
     _apart: Callable[..., None]
@@ -273,7 +291,7 @@ class PCPU:
 
     def _build_fast_calls(self) -> None:
         state, words, handle, context = self.state, self._words, self._handle, self._context
-        identity = self._private.cr3
+        identity, nothing = self._private.cr3, self._private.nothing
         ctl, remove = uc.uc_ctl, uc.CTL_REMOVE_CACHE
 
         # Word numbers are written out here (and only here): a constant is cheaper than a name.
@@ -318,14 +336,18 @@ class PCPU:
 
         self.set_cpl, self.set_ts = set_cpl, set_ts
         self.flush_tlb, self.flush_on_entry = flush_tlb, flush_on_entry
+        def set_user_tables(maddr: int) -> None:
+            words[55] = maddr or nothing  # USER_ROOT
+
+        self.set_user_tables = set_user_tables
         self.load_cr3, self.forget_code, self._apart = load_cr3, forget_code, apart
         self._tsc = pace.library().pacer_tsc
 
     def forget_blocks(self) -> None:
         """Let the engine begin anew to remember what it translated under a block hook.
 
-        The stock engine remembers of each such block where it is, for as long as the hook is there, in some 80 bytes: a guest that
-        writes ever new code would fill the host's memory. With the hook the engine drops all code it finds at those
+        The stock engine remembers of each such block where it is, for as long as the hook is there, in some 80 bytes: a
+        guest that writes ever new code would fill the host's memory. With the hook it drops all code it finds at those
         addresses. Where nothing is mapped it finds none, which is quick, and right: the new hook is the old one.
         """
         self.flush_tlb()
@@ -425,6 +447,13 @@ class PCPU:
 
         self._engine.add_hook(uc.HOOK_CODE, CFUNCTYPE(None)(here), begin=va, end=va)
 
+    has_user_tables: Final = seam.present
+    """Whether CPL 3 can have page tables of its own beside CR3's."""
+
+    def contain(self) -> None:
+        """Look at every exit whether the guest is where it can be (guard.py): for paravirtual guests."""
+        self._guard = Guard(self)
+
     def keep_kernel_cpl(self) -> None:
         """Have code at CPL 1 stay there, though its own iretq may say otherwise: it is not told by any exit."""
         self._words[pace.KEEPS_CPL] = 1
@@ -492,14 +521,18 @@ class PCPU:
         words[pace.LIMIT] = 0 if words[pace.WINDOW] or words[pace.STEP] else goal
         words[pace.LAST] = 0
         state, aux, start = self.state, self.aux, self._start
-        context, exits = self._context, self._exits
+        context, exits, guard = self._context, self._exits, self._guard
+        begin, end = self._pacer.begin, self._pacer.end
         self._runner = threading.get_ident()
         self._running = True
         try:
             while not words[pace.STOP]:
                 # A fetch that faults while the engine is about to stop is told to nobody, and comes again.
                 aux[cs.OLD_EXCEPTION] = 0xFFFF_FFFF
-                words[pace.CPL] = 0
+                if guard is None:
+                    words[pace.CPL] = 0
+                else:
+                    begin()
                 if words[pace.FLUSH]:
                     words[pace.FLUSH] = 0
                     self.flush_tlb()
@@ -511,8 +544,12 @@ class PCPU:
                 if context is not None:
                     context.save()
                 failure = exits.failure
+                exits.failure = None
+                if guard is not None and end():
+                    failure = guard.found()
+                    with self._registers_kept():
+                        pass
                 if failure is not None:
-                    exits.failure = None
                     raise failure
                 if error:
                     raise uc.EngineError(f"the engine gave up at RIP {state[RIP]:#x}", error)

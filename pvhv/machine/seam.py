@@ -68,7 +68,7 @@ if present:
 
 cpu_state = _of_engine("pvhv_cpu_state", result=c_void_p)
 stop_at_blocks = _of_engine("pvhv_stop_at_blocks", c_int, result=None)
-watch_words = _of_engine("pvhv_watch_words", c_void_p, c_void_p, result=None)
+watch_words = _of_engine("pvhv_watch_words", c_void_p, c_void_p, c_void_p, result=None)
 limit_blocks = _of_engine("pvhv_limit_blocks", c_uint32, result=None)
 flush_page = _of_engine("pvhv_flush_page", c_uint64, result=None)
 keep_features = _of_engine("pvhv_keep_features", POINTER(c_uint32), POINTER(c_uint32), result=None)
@@ -83,6 +83,21 @@ def catch_signals() -> None:
     """Have the signals of a dying engine come to death.c, also where others have put handlers since."""
     if present:
         uc.function("pvhv_catch_signals", result=None)()
+
+
+# What runs on an engine now, in words: death.c's last ones, should the process die.
+_runs = ctypes.create_string_buffer(64)
+
+
+def note_running(what: str) -> None:
+    """Say what runs from now on, for whoever reads the log of a process that died."""
+    _runs.value = what.encode()[:63]
+
+
+def tell_last_words(descriptor: int) -> None:
+    """Have a process that dies by a signal say so in a line there, and what ran on the engine last."""
+    if present:
+        uc.function("pvhv_tell_last_words", c_int, c_void_p, result=None)(descriptor, ctypes.addressof(_runs))
 
 
 def how_it_died() -> Death:

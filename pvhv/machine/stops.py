@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Where translated code looks for a stop: at the start of each block, or in its middle as well.
 
-Stock behaviour is to look behind every memory access. A stop that is seen there leaves an instruction half done, and it is
-done again; so whoever may be stopped from another thread wants the first, and breakpoints need the second.
+Stock behaviour is to look behind every memory access. A stop that is seen there leaves an instruction half done, and it
+is done again; so whoever may be stopped from another thread wants the first, and breakpoints need the second.
 
 On the corrected engine this is a function; on the stock one a bool in its own structure, found by its neighbours.
 

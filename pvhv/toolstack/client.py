@@ -152,13 +152,16 @@ def connect(warn: Warn, start: bool = True) -> Client | None:
     """A client of this user's host process, which is started if need be; None when it may not be."""
     paths = Paths()
     client = _try(paths)
+    started = False
     if client is None:
         report_lost(paths, warn)
         if not start:
             return None
         client = _start(paths)
+        started = True
     hello = _greet(client)
     if hello["same_code"]:
+        _tell_of_engine(started, hello, warn)
         return client
     if hello["domains"]:
         _tell_once(paths, hello, warn)
@@ -169,8 +172,14 @@ def connect(warn: Warn, start: bool = True) -> Client | None:
     if not start:
         return None
     client = _start(paths)
-    _greet(client)
+    _tell_of_engine(True, _greet(client), warn)
     return client
+
+
+def _tell_of_engine(started: bool, hello: dict[str, Any], warn: Warn) -> None:
+    """Say of a host process that was just started if its engine is not one to rely on."""
+    if started and hello.get("warning"):
+        warn(hello["warning"])
 
 
 def _tell_once(paths: Paths, hello: dict[str, Any], warn: Warn) -> None:

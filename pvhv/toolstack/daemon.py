@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import gc
 import json
 import os
@@ -161,6 +162,8 @@ class Daemon:
 
     async def serve(self) -> int:
         """Until stopped; the exit status."""
+        from pvhv.machine.engine import uncorrected
+
         loop = asyncio.get_running_loop()
         self.ending = loop.create_future()
         for name in ("SIGTERM", "SIGINT", "SIGHUP"):
@@ -171,6 +174,8 @@ class Daemon:
         thread.start()
         await self.server.start()
         log(f"pvhvd {os.getpid()} is up")
+        if warning := uncorrected():
+            log(warning)
         reachable = asyncio.create_task(self._stay_reachable())
         status = await self.ending
         reachable.cancel()
@@ -206,6 +211,14 @@ def name_process() -> None:
         ctypes.CDLL(None).prctl(15, b"pvhvd", 0, 0, 0)  # PR_SET_NAME
 
 
+def have_last_words() -> None:
+    """Should the process die by a signal, the log tells which, what ran last, and what each thread was doing."""
+    from pvhv.machine import seam
+
+    faulthandler.enable(1)
+    seam.tell_last_words(1)
+
+
 def main() -> int:
     """The process's life."""
     paths = Paths()
@@ -217,6 +230,7 @@ def main() -> int:
     name_process()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
+        have_last_words()
         paths.domains.unlink(missing_ok=True)
         daemon = Daemon(paths, lock)
         gc.freeze()  # what is there now stays: no collection need look at it

@@ -26,7 +26,7 @@ def fingerprint() -> str:
                 if entry.is_dir():
                     if entry.name not in SKIPPED:
                         waiting.append(entry.path)
-                elif entry.name.endswith(".py"):
+                elif entry.name.endswith((".py", ".toml", ".c", ".h")):  # the latter are what the engine is made of
                     status = entry.stat()
                     found.append(f"{entry.path} {status.st_size} {status.st_mtime_ns}")
     return f"{crc32(chr(10).join(sorted(found)).encode()):08x}"

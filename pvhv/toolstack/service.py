@@ -21,6 +21,7 @@ import pvhv
 from pvhv.core.hypervisor import Hypervisor
 from pvhv.core.runstate import NAMES
 from pvhv.core.timeline import VirtualTimeline
+from pvhv.machine import engine, seam
 from pvhv.observe import counters
 from pvhv.observe.trace import Recorder
 from pvhv.toolstack import resizing
@@ -105,6 +106,7 @@ class Service:
             "pid": os.getpid(),
             "same_code": fingerprint == self.fingerprint,
             "domains": len(self.host.guests),
+            "warning": engine.uncorrected(),
         }
 
     async def stop_everything(self, call: Call) -> None:
@@ -349,6 +351,7 @@ class Service:
             "xen_pagesize": 4096,
             "virt_start": "0xffff800000000000",
             "python": platform.python_version(),
+            "engine": engine.uncorrected() or f"{engine.description()}, build {seam.build_id()}",
             "domains": len(self.host.guests),
             "pvhvd_pid": os.getpid(),
             "pvhvd_uptime": round(time.time() - self.started, 1),

@@ -27,6 +27,7 @@ from pvhv.core.domain import Domain
 from pvhv.core.frames import DOMID_XEN
 from pvhv.core.grant_view import GrantView
 from pvhv.core.pte import ACCESSED, NX, PRESENT, RW
+from pvhv.machine import seam
 from pvhv.machine.cpustate import R9, R12, RIP
 from tests.core import code as asm
 from tests.core.code import Code
@@ -216,7 +217,8 @@ def test_one_frame_more_than_can_be_watched() -> None:
     coherence.watch_code(0, True)
     counts[mfns[DATA - BASE >> 12]] += 1
     assert set(coherence.watched) == set(range(WATCHED))
-    assert set(domain.timeline.cpu.pcpu.watch._hooks) == set(range(WATCHED))
+    hooked = set() if seam.present else set(range(WATCHED))  # the corrected engine sees stores to code by itself
+    assert set(domain.timeline.cpu.pcpu.watch._hooks) == hooked
 
 
 def test_a_frame_of_data_is_watched_no_longer(lab: Lab) -> None:

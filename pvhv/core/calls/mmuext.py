@@ -137,7 +137,7 @@ def new_user_baseptr(vcpu: VCPU, _owner: Domain, mfn: int, _second: int) -> None
     if mfn:
         tables.get_root(mfn, vcpu.domain.domid)
     vcpu.guest_table_user = mfn
-    vcpu.agreed = -1
+    vcpu.domain.timeline.cpu.user_tables_changed(vcpu)
     if old:
         tables.put_root(old)
 

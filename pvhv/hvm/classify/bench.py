@@ -31,6 +31,7 @@ from pvhv.machine import cpustate as cs
 from pvhv.machine import engine as uc
 from pvhv.machine import svm
 from pvhv.machine.cpustate import EFLAGS, RAX, RBX, RCX, RDX, RIP, RSP
+from pvhv.machine.features import WHOLE_MACHINE
 from pvhv.machine.paging import PTE_PRESENT, PTE_RW, PTE_USER
 from pvhv.machine.pcpu import CR0_PV, CR4_PV, CR4_TSD, PCPU
 from pvhv.machine.ram import Ram
@@ -87,7 +88,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.ram = Ram(_MAPPED >> 12)
-        self.pcpu = PCPU(self.ram)
+        self.pcpu = PCPU(self.ram, features=WHOLE_MACHINE)
         self.state, self.aux = self.pcpu.state, self.pcpu.aux
         words = self.ram.words
         for level in range(3):

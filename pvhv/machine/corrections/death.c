@@ -66,6 +66,8 @@ static void leave(void)
     siglongjmp(*out, 1);
 }
 
+static void say_last_words(const char *what);
+
 void pvhv_die(const char *format, ...)
 {
     va_list arguments;
@@ -78,7 +80,7 @@ void pvhv_die(const char *format, ...)
     if (may_leave()) {
         leave();
     }
-    fprintf(stderr, "the engine cannot go on: %s\n", death.text);
+    say_last_words(death.text);
     abort();
 }
 
@@ -98,18 +100,48 @@ void pvhv_assert_fail(const char *what, const char *file, unsigned int line, con
 static const int signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
 static struct sigaction before[ARRAY_SIZE(signals)];
 
+static uint64_t place_of(const void *context)
+{
+#if defined(__x86_64__) && defined(__linux__)
+    return ((const ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
+#else
+    return 0;
+#endif
+}
+
+/* For whoever reads the log of a process that is no more: where to say it, and what ran last. */
+static int last_words_to = -1;
+static const char *ran_last = "";
+
+UNICORN_EXPORT void pvhv_tell_last_words(int descriptor, const char *what_runs)
+{
+    last_words_to = descriptor;
+    ran_last = what_runs;
+}
+
+static void say_last_words(const char *what)
+{
+    char line[400];
+    int length = snprintf(line, sizeof(line), "this process dies: %s; on the engine ran last: %s\n", what, ran_last);
+
+    if (last_words_to >= 0 && length > 0) {
+        (void)!write(last_words_to, line, MIN((size_t)length, sizeof(line) - 1));
+    }
+}
+
 static void caught(int number, siginfo_t *information, void *context)
 {
     if (may_leave()) {
         memset(&death, 0, sizeof(death));
         death.signal = number;
         death.data = (uint64_t)information->si_addr;
-#if defined(__x86_64__) && defined(__linux__)
-        tell_place(((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP]);
-#endif
+        tell_place(place_of(context));
         leave();
     }
     /* Not ours: as it was before us. What the processor raised comes again as soon as we return. */
+    tell_place(place_of(context));
+    snprintf(death.text, sizeof(death.text), "signal %d at %s", number, death.place);
+    say_last_words(death.text);
     for (size_t n = 0; n < ARRAY_SIZE(signals); n++) {
         if (signals[n] == number) {
             sigaction(number, &before[n], NULL);

@@ -38,11 +38,13 @@ UNICORN_EXPORT void pvhv_stop_at_blocks(uc_engine *uc, int wanted)
     uc->no_exit_request = wanted;
 }
 
-/* The words by which we are told of a stop that is asked for, and of handlers on the stack. */
-UNICORN_EXPORT void pvhv_watch_words(uc_engine *uc, const volatile uint64_t *stop, const volatile uint64_t *in_python)
+/* The words by which we are told of a stop that is asked for, of handlers on the stack, and of the users' page tables. */
+UNICORN_EXPORT void pvhv_watch_words(uc_engine *uc, const volatile uint64_t *stop, const volatile uint64_t *in_python,
+                                     const volatile uint64_t *user_root)
 {
     uc->pvhv.stop = stop;
     uc->pvhv.in_python = in_python;
+    uc->pvhv.user_root = user_root;
 }
 
 /* How many instructions a block may have (0: as many as the engine likes, 512). */

@@ -9,6 +9,7 @@
 struct pvhv {
     const volatile uint64_t *stop;      /* not 0: a stop is asked for, and a run that begins ends at once */
     const volatile uint64_t *in_python; /* not 0: a handler of pvhv's is on the stack */
+    const volatile uint64_t *user_root; /* the L4 that CPL 3 runs on; 0: CR3's (user-tables.toml) */
     void *cpu;                          /* where the CPU lies, and will lie if the engine is made anew */
     uint32_t most_instructions;         /* of a translated block; 0: as many as the engine likes */
 };
