@@ -380,11 +380,18 @@ void helper_fincstp(CPUX86State *env)
     x87_begin(env);
 }
 
+/* FST ST(n). There is a form that looks at nothing, and does not copy an empty register: `8`. */
 void helper_fmov_STN_ST0(CPUX86State *env, int n)
 {
-    floatx80 value = x87_value(env, 0);
+    floatx80 value = x87_register(env, 0);
 
     x87_begin(env);
+    if (unlikely(x87_is_empty(env, 0))) {
+        if (n & 8) {
+            return;
+        }
+        value = x87_stack_fault(env, 0);
+    }
     x87_done(env, X87_IE_DE_ZE, GETPC());
     x87_store(env, n, value);
 }
