@@ -13,6 +13,7 @@ from pvhv.machine import cpustate as cs
 from pvhv.machine import engine as uc
 from pvhv.observe.gdb import registers
 from pvhv.observe.gdb.registers import FEATURES, NUMBERS, REGISTERS, Refused
+from tests.machine.lab import DATA, Lab
 
 
 def image_with(*written: tuple[int, tuple[int, ...]]) -> memoryview:
@@ -103,3 +104,15 @@ def test_words_in_a_saved_context_too() -> None:
     struct.pack_into("<Q", context, cs.RIP * 8, 0x1234)
     assert value("rip", memoryview(context)) == 0x1234
     assert value("xmm15", memoryview(context)) == 0
+
+
+def test_what_was_raised_last_is_in_the_status_registers() -> None:
+    lab = Lab()
+    lab.ram.bytes[DATA : DATA + 16] = struct.pack("<dd", 1.0, 3.0)
+    # FNINIT, FLD1, FDIV (rounded up: C1); MOVSD, DIVSD
+    lab.state[cs.RBX] = DATA
+    lab.run(lab.put("dbe3d9e8dc7308f20f1003f20f5e43080f05"))
+    image = lab.state.cast("B")
+    assert value("mxcsr", image) == 0x1FA0
+    assert value("fstat", image) == 0x3A20
+    lab.close()

@@ -16,8 +16,8 @@ enum { NO_PREFIX, PREFIX_66, PREFIX_F3, PREFIX_F2 };
 
 static int sse_map(const DisasContext *s)
 {
-    return s->prefix & PREFIX_DATA ? PREFIX_66 : s->prefix & PREFIX_REPZ ? PREFIX_F3
-         : s->prefix & PREFIX_REPNZ ? PREFIX_F2 : NO_PREFIX;
+    return s->prefix & PREFIX_REPZ ? PREFIX_F3 : s->prefix & PREFIX_REPNZ ? PREFIX_F2
+         : s->prefix & PREFIX_DATA ? PREFIX_66 : NO_PREFIX;
 }
 
 /* `b` is the opcode's last byte but for the maps 38 and 3A, where that is `third`. */
@@ -62,25 +62,48 @@ static bool sse_may_be_unaligned(int b, int map, int third)
     return false;
 }
 
-/* Whether an SSE or MMX instruction has to do with an MMX register. */
-static bool sse_touches_mmx(int b, int map)
+/* Whether an instruction has to do with an MMX register; which is then the x87's, with TOP 0 and all of them valid. */
+static bool sse_touches_mmx(int b, int map, int third, int modrm)
 {
     switch (b) {
-    case 0x2a: case 0x2c: case 0x2d: /* CVT from and to */
-        return map == NO_PREFIX || map == PREFIX_66;
+    case 0x2a: /* CVT from an MMX register, but not from memory */
+        return map < PREFIX_F3 && MODRM_MOD(modrm) == 3;
+    case 0x2c: case 0x2d: /* CVT to one */
+        return map < PREFIX_F3;
+    case 0x38: case 0x3a:
+        return map == NO_PREFIX && third < 0xf0; /* not MOVBE */
     case 0xd6: /* MOVQ2DQ, MOVDQ2Q */
         return map >= PREFIX_F3;
+    case 0x77: /* EMMS */
     case 0xc2: case 0xc6:
         return false;
     }
     return map == NO_PREFIX && b >= 0x60;
 }
 
+/* The MMX register that such an instruction writes, or -1. */
+static int sse_writes_mmx(int b, int map, int modrm)
+{
+    switch (b) {
+    case 0x2a: case 0x7e: case 0xc5: case 0xd7: case 0xe7: case 0xf7: /* to XMM, general registers, memory */
+        return -1;
+    case 0x71: case 0x72: case 0x73: /* shifts by a constant */
+        return modrm & 7;
+    case 0x7f: /* MOVQ */
+        return MODRM_MOD(modrm) == 3 ? modrm & 7 : -1;
+    case 0xd6:
+        return map == PREFIX_F2 ? MODRM_REG(modrm) : -1;
+    }
+    return MODRM_REG(modrm);
+}
+
+#undef gen_helper_enter_mmx /* x87-rules.h */
+
 static void gen_sse(CPUX86State *env, DisasContext *s, int b, target_ulong pc_start, int rex_r)
 {
     TCGContext *tcg_ctx = s->uc->tcg_ctx;
-    int map = sse_map(s), third = translator_ldub(tcg_ctx, env, s->pc), modrm = third, bytes;
-    bool watched;
+    int map = sse_map(s), third = translator_ldub(tcg_ctx, env, s->pc), modrm = third, bytes, written;
+    bool watched, mmx;
 
     b &= 0xff;
     if (b == 0x38 || b == 0x3a) {
@@ -90,15 +113,27 @@ static void gen_sse(CPUX86State *env, DisasContext *s, int b, target_ulong pc_st
     s->sse_short = bytes < 16;
     s->sse_first = bytes == 4 ? MO_LEUL : bytes == 8 || sse_may_be_unaligned(b, map, third) ? MO_LEQ
                  : MO_LEQ | MO_ALIGN_16;
-    if (sse_touches_mmx(b, map)) {
+    mmx = sse_touches_mmx(b, map, third, modrm);
+    watched = (s->flags & HF_SSE_UNMASKED_MASK) && sse_may_raise(b, third);
+    if (mmx || b == 0x77) {
         gen_x87_wait(s);
     }
-    watched = (s->flags & HF_SSE_UNMASKED_MASK) && sse_may_raise(b, third);
     if (watched) {
         gen_helper_sse_begin(tcg_ctx, tcg_ctx->cpu_env, tcg_const_i32(tcg_ctx, MODRM_REG(modrm) | rex_r));
     }
     gen_sse_itself(env, s, b, pc_start, rex_r);
-    if (watched && s->base.is_jmp != DISAS_NORETURN) {
+    if (s->base.is_jmp == DISAS_NORETURN) {
+        return;
+    }
+    if (mmx) {
+        gen_helper_enter_mmx(tcg_ctx, tcg_ctx->cpu_env);
+    }
+    if (watched) {
         gen_helper_sse_end(tcg_ctx, tcg_ctx->cpu_env);
+    }
+    written = mmx ? sse_writes_mmx(b, map, modrm) : -1;
+    if (written >= 0) {
+        tcg_gen_st16_i32(tcg_ctx, tcg_const_i32(tcg_ctx, 0xffff), tcg_ctx->cpu_env,
+                         offsetof(CPUX86State, fpregs[written].d.high));
     }
 }

@@ -9,6 +9,9 @@
 /* What loads looks itself whether there is room, and pushes. */
 #define gen_helper_fpush(tcg_ctx, env) ((void)0)
 
+/* An MMX instruction makes the x87's registers its own when it is done, not before it may fault (sse-rules.h). */
+#define gen_helper_enter_mmx(tcg_ctx, env) ((void)0)
+
 /* FNSTENV, FNSTCW, FNSAVE, FNSTSW; FNCLEX, FNINIT and their like. `op` is two octal digits: opcode and ModRM.reg. */
 static bool x87_waits(int op, int mod, int rm)
 {

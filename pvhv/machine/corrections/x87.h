@@ -96,10 +96,16 @@ static SELDOM void x87_settle(CPUX86State *env, uint32_t forbidding, uintptr_t r
     }
 }
 
-/* An instruction begins, and C1 is clear until it says otherwise. */
-static inline void x87_begin(CPUX86State *env)
+/* C1 is clear until an instruction says otherwise. */
+static inline void x87_clear_c1(CPUX86State *env)
 {
     env->fp_status.float_exception_flags &= ~X87_C1_FLAG;
+}
+
+/* Nor does it matter, where this is said, what kind of operand there was. */
+static inline void x87_begin(CPUX86State *env)
+{
+    env->fp_status.float_exception_flags &= ~(X87_C1_FLAG | float_flag_input_denormal);
 }
 
 /* Everything is calculated, and nothing stored. */
@@ -233,7 +239,6 @@ static inline void x87_load(CPUX86State *env, floatx80 value, uintptr_t ra)
         value = x87_quiet(env, value);
         x87_result(env, value, value, value, false);
     }
-    env->fp_status.float_exception_flags &= ~float_flag_input_denormal;
     x87_push(env, value, ra);
 }
 
@@ -292,10 +297,11 @@ CONSTANT(fldln2, 0x3ffe, 0xb17217f7d1cf79acull, true)
 /* ---- stores -------------------------------------------------------------------------------------------------------- */
 uint32_t helper_fsts_ST0(CPUX86State *env)
 {
+    floatx80 a = x87_quiet(env, x87_operand(env, 0));
     uint32_t val;
 
     x87_begin(env);
-    val = floatx80_to_float32(x87_quiet(env, x87_operand(env, 0)), &env->fp_status);
+    val = floatx80_to_float32(a, &env->fp_status);
 
     x87_done(env, X87_IE_DE_ZE | X87_OE_UE, GETPC());
     return val;
@@ -303,10 +309,11 @@ uint32_t helper_fsts_ST0(CPUX86State *env)
 
 uint64_t helper_fstl_ST0(CPUX86State *env)
 {
+    floatx80 a = x87_quiet(env, x87_operand(env, 0));
     uint64_t val;
 
     x87_begin(env);
-    val = floatx80_to_float64(x87_quiet(env, x87_operand(env, 0)), &env->fp_status);
+    val = floatx80_to_float64(a, &env->fp_status);
 
     x87_done(env, X87_IE_DE_ZE | X87_OE_UE, GETPC());
     return val;
@@ -380,11 +387,18 @@ void helper_fincstp(CPUX86State *env)
     x87_begin(env);
 }
 
+/* FST ST(n). There is a form that looks at nothing, and does not copy an empty register: `8`. */
 void helper_fmov_STN_ST0(CPUX86State *env, int n)
 {
-    floatx80 value = x87_value(env, 0);
+    floatx80 value = x87_register(env, 0);
 
     x87_begin(env);
+    if (unlikely(x87_is_empty(env, 0))) {
+        if (n & 8) {
+            return;
+        }
+        value = x87_stack_fault(env, 0);
+    }
     x87_done(env, X87_IE_DE_ZE, GETPC());
     x87_store(env, n, value);
 }
@@ -453,7 +467,7 @@ static inline __attribute__((always_inline)) int x87_compare(CPUX86State *env, b
 
     x87_result(env, a, b, a, relation == float_relation_unordered);
     if (unlikely(relation == float_relation_unordered) && (IS_REFUSED(a) || IS_REFUSED(b))) {
-        x87_begin(env);
+        x87_clear_c1(env);
     }
     return relation + 1;
 }
@@ -462,7 +476,7 @@ static inline __attribute__((always_inline)) int x87_compare(CPUX86State *env, b
     void helper_##name##_ST0_FT0(CPUX86State *env)                                                          \
     {                                                                                                       \
         static const uint16_t conditions[4] = { 0x0100, 0x4000, 0, 0x4500 };                                \
-        x87_begin(env);                                                                                     \
+        x87_clear_c1(env);                                                                                  \
         env->fpus &= ~X87_CONDITIONS;                                                                       \
         env->fpus |= conditions[x87_compare(env, quiet)];                                                   \
         x87_done(env, X87_IE_DE_ZE, GETPC());                                                               \
@@ -481,7 +495,7 @@ COMPARE_ST0_FT0(fucom, true)
     static inline void do_##name(CPUX86State *env, int to, floatx80 a, floatx80 b, uintptr_t ra)            \
     {                                                                                                       \
         floatx80 first = swapped ? b : a, second = swapped ? a : b, result;                                 \
-        x87_begin(env);                                                                                     \
+        x87_clear_c1(env);                                                                                  \
         result = operation(first, second, &env->fp_status);                                        \
         bool infinite = divides && floatx80_is_zero(second) && !floatx80_is_infinity(first);                \
         result = x87_result(env, a, b, result, infinite);                                                   \
@@ -517,7 +531,7 @@ static floatx80 round_to_integer(floatx80 a, float_status *status)
     void helper_##name(CPUX86State *env)                                                    \
     {                                                                                       \
         floatx80 a = x87_operand(env, 0), result;                                           \
-        x87_begin(env);                                                                     \
+        x87_clear_c1(env);                                                                  \
         result = operation(a, &env->fp_status);                                             \
         x87_result(env, a, a, result, false);                                               \
         x87_done(env, X87_IE_DE_ZE, GETPC());                                               \

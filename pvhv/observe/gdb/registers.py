@@ -27,6 +27,8 @@ from pvhv.machine.paging import is_canonical
 FPU_TOP, FPU_STATUS, FPU_CONTROL, FPU_TAGS, FPU_REGISTERS = 604, 608, 610, 612, 624
 FPU_OPCODE, FPU_CS, FPU_DS, FPU_IP, FPU_DP, MXCSR, XMM, XMM_STRIDE = 752, 754, 756, 760, 768, 816, 824, 64
 FPU_TOP_BITS = 7 << 11
+# What has been raised since the status was last looked at: flags as in MXCSR and the status word, and there C1.
+FPU_RAISED, SSE_RAISED, RAISED, RAISED_C1 = 778, 810, 0x3F, 0x80
 
 GENERAL = {
     "rax": 0, "rbx": 3, "rcx": 1, "rdx": 2, "rsi": 6, "rdi": 7, "rbp": 5, "rsp": 4, **{f"r{n}": n for n in range(8, 16)}
@@ -134,7 +136,8 @@ def _word(at: int) -> Callable[[Image], int]:
 
 def _status(image: Image) -> int:
     status: int = struct.unpack_from("<H", image, FPU_STATUS)[0]
-    return status & ~FPU_TOP_BITS | (image[FPU_TOP] & 7) << 11
+    raised = image[FPU_RAISED]
+    return status & ~FPU_TOP_BITS | (image[FPU_TOP] & 7) << 11 | raised & RAISED | (raised & RAISED_C1) << 2
 
 
 def _tags(image: Image) -> int:
@@ -143,7 +146,8 @@ def _tags(image: Image) -> int:
 
 
 def _mxcsr() -> Register:
-    return _control("mxcsr", _word(MXCSR))._replace(type="i386_mxcsr")
+    value = _word(MXCSR)
+    return _control("mxcsr", lambda image: value(image) | image[SSE_RAISED] & RAISED)._replace(type="i386_mxcsr")
 
 
 FEATURES: dict[str, list[Register]] = {
