@@ -20,10 +20,10 @@ It does not know domains, vCPUs, hypercalls or Xen.  Read beside it: cpustate.py
 pacer.c for exits and counting, proof.py for what is checked before the first guest runs; in Xen,
 xen/arch/x86/x86_64/entry.S is what the handlers' side of this does.
 
-Not modelled: INS has already overwritten its destination when it is refused; a fetch fault on the
-second page of a block that crosses pages is reported at the block's first instruction; icebp (F1) is #UD;
-counts are not exact in 16-bit code, nor where CS has a base. On the stock engine, too: a syscall with prefixes
-resumes as many bytes late; flush_page flushes everything.
+Not modelled: a fetch fault on the second page of a block that crosses pages is reported at the block's first
+instruction; counts are not exact in 16-bit code, nor in 32-bit code where CS has a base. On the stock engine, too: INS
+has already overwritten its destination when it is refused; icebp (F1) is #UD; breakpoints of debug registers never
+fire; a syscall with prefixes resumes as many bytes late; flush_page flushes everything.
 """
 
 from __future__ import annotations

@@ -150,7 +150,8 @@ def test_where_addresses_end(lab: Machine, code: str, fault: int, mapped: bool) 
     end = 0x7FFF_FFFF_FFFC
     if mapped:
         words = lab.ram.words
-        words[1 * 512 + 255], words[2 * 512 + 511], words[3 * 512 + 511] = words[1 * 512], words[2 * 512], words[3 * 512]
+        for table, index in ((1, 255), (2, 511), (3, 511)):
+            words[table * 512 + index] = words[table * 512]
         words[4 * 512 + 511] = USER_DATA | 7
         lab.pcpu.load_cr3(0x1000)
     assert lab.of(code, rbx=end, rbp=end) == (fault, 0)
@@ -176,12 +177,13 @@ def test_a_branch_to_nowhere_does_not_happen(kind: str, cpl: int) -> None:
 
 # ---- page faults ---------------------------------------------------------------------------------------------------
 READS = "8b03 390b 3b0b 833b05 f723 f733 f70301000000 0fa30b 0fba2301 ff33 0a03 030b 0faf03 0fb603 d7 ac"
-RMW = [
-    "010b", "000b", "2903", "1103", "1903", "2103", "3103", "0903", "830b01", "801305", "8733", "8633",
-    "0fb10b", "0fb00b", "0fc70b", "480fc70b", "0fc10b", "ff03", "fe0b", "f713", "f71b", "f61b", "0fab0b", "0fb30b", "0fbb0b", "0fba2b01",
-    "0fba3301", "0fba3b01", "d123", "d323", "c12300", "c02b03", "d11b", "0fa40b01", "0fa50b", "0fac0b00", "0fad0b",
-    "f0010b", "f0ff03", "66010b", "66f0010b", "480fb10b", "f0f71b", "f00fc70b", "2e010b", "64010b",
-]  # fmt: skip
+RMW = """
+    010b 000b 2903 1103 1903 2103 3103 0903 830b01 801305 8733
+    8633 0fb10b 0fb00b 0fc70b 480fc70b 0fc10b ff03 fe0b f713 f71b f61b
+    0fab0b 0fb30b 0fbb0b 0fba2b01 0fba3301 0fba3b01 d123 d323 c12300 c02b03 d11b
+    0fa40b01 0fa50b 0fac0b00 0fad0b f0010b f0ff03 66010b 66f0010b 480fb10b f0f71b f00fc70b
+    2e010b 64010b
+""".split()
 
 
 @pytest.mark.parametrize("cpl", [1, 3])

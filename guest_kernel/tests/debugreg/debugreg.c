@@ -2,6 +2,8 @@
  *
  * Debug registers by hypercall: what is written is read, no breakpoint may lie in the hypervisor, and those elsewhere
  * come to the guest as #DB: behind the access, or at the instruction.
+ *
+ * needs: engine=corrected
  */
 #include "test.h"
 

@@ -7,7 +7,7 @@
 
 #include "tcg/tcg.h"
 
-enum { MOST_KNOWN = 64 }; /* beyond that, the oldest that is no breakpoint now is taken off: code that looks there may stay */
+enum { MOST_KNOWN = 16 }; /* beyond that, the oldest that is no breakpoint now is taken off: code that looks there may stay */
 
 struct place {
     target_ulong pc;
