@@ -124,6 +124,7 @@ class Bench:
         for vector in range(32):
             pcpu.on_exception[vector] = lambda vector=vector: self._exception(vector)  # type: ignore[misc]
         pcpu.on_syscall, pcpu.on_int, pcpu.on_cpuid, pcpu.on_io = self._syscall, self._int, self._cpuid, self._io
+        pcpu.on_may_io = lambda port, size: False
         self._base = pcpu.save()
         self._templates: dict[tuple[bytes, int, bool], bytes] = {}
         self._kind = self._error = self._cr2 = 0

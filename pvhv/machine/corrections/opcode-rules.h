@@ -15,6 +15,8 @@ enum { MEMORY = 1, REGISTER = 2, EITHER = 3, PLAIN = 4 };
 static const struct partial_opcode {
     uint8_t opcode, bits, form;
 } partial_opcodes[] = {
+    {0x13, ANY_REG, MEMORY},          /* MOVLPS, MOVLPD to memory */
+    {0x17, ANY_REG, MEMORY},          /* MOVHPS, MOVHPD to memory */
     {0x18, ANY_REG, EITHER},          /* PREFETCHn: of a register, it does nothing */
     {0x2b, ANY_REG, MEMORY},          /* MOVNTPS, MOVNTPD */
     {0x50, ANY_REG, REGISTER},        /* MOVMSKPS, MOVMSKPD */
@@ -73,7 +75,10 @@ static bool is_undefined_0f(CPUX86State *env, DisasContext *s, int opcode, int r
         }
         return s->prefix & (PREFIX_REPZ | PREFIX_REPNZ)
             && MODRM_MOD(translator_ldub(s->uc->tcg_ctx, env, next)) != 3;
-    case 0x18: case 0x50: case 0x71: case 0x72: case 0x73: case 0x78: case 0x79: case 0xae: case 0xba:
+    case 0x12: case 0x16: /* MOVLPD, MOVHPD from memory; MOVHLPS and the others take registers */
+        return (s->prefix & (PREFIX_DATA | PREFIX_REPZ | PREFIX_REPNZ)) == PREFIX_DATA
+            && MODRM_MOD(translator_ldub(s->uc->tcg_ctx, env, next)) == 3;
+    case 0x13: case 0x17: case 0x18: case 0x50: case 0x71: case 0x72: case 0x73: case 0x78: case 0x79: case 0xae: case 0xba:
     case 0xc3: case 0xc5: case 0xd7: case 0xe7: case 0xf7:
         break;
     default:
@@ -106,6 +111,9 @@ static bool is_undefined(CPUX86State *env, DisasContext *s, int b, int rex_r)
         return is_undefined_0f(env, s, b & 0xff, rex_r, next);
     }
     if (b == 0x8f) { /* POP is /0; the others are XOP, which is not there */
+        return MODRM_REG(translator_ldub(s->uc->tcg_ctx, env, next)) != 0;
+    }
+    if (b == 0xc6 || b == 0xc7) { /* MOV of an immediate is /0; /7 is XABORT, XBEGIN */
         return MODRM_REG(translator_ldub(s->uc->tcg_ctx, env, next)) != 0;
     }
     if (b == 0xff) { /* far CALL and JMP are through memory */
