@@ -79,7 +79,7 @@ class Exits:
             return raise_unhandled
 
         self.failure = None
-        self.on_may_io: MayIO = lambda port, size: True
+        self.on_may_io: MayIO = lambda port, size: on_io is not refuse_all
         self.on_fault: IntHandler = lambda vector: missing(f"exception {vector}, which nobody intercepted,")()
         numbers = range(svm.EXIT_BASE + svm.VMEXIT_WATCH + 1)
         self.table: Final[list[Handler]] = [missing(f"#VMEXIT {n - svm.EXIT_BASE:#x}") for n in numbers]
@@ -89,7 +89,8 @@ class Exits:
         syscall: Handler = missing("syscall")
         on_int: IntHandler = lambda vector: missing(f"int {vector:#x}")()  # noqa: E731
         on_cpuid: Handler = missing("cpuid")
-        on_io: IOHandler = lambda port, size, write, value: None  # noqa: E731
+        refuse_all: IOHandler = lambda port, size, write, value: None  # noqa: E731
+        on_io = refuse_all
 
         def fail(failure: BaseException) -> None:
             if self.failure is None:

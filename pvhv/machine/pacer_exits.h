@@ -87,7 +87,7 @@ static void leave_guest(void *uc, struct pacer *p)
 static void enter_guest(void *uc, struct pacer *p)
 {
     u64 flags = p->state[EFLAGS];
-    if (!(p->state[DR7] & ARMED))
+    if (!(p->state[DR7] & ARMED) && !p->stop)
         flags &= ~(u64)RF; /* it says nothing, and would cost a block of its own */
     p->state[CC_SRC] = flags & ARITHMETIC_FLAGS;
     p->state[CC_OP_DF] = (flags & DF ? 0xffffffffull : 1) << 32 | CC_OP_EFLAGS;

@@ -117,15 +117,23 @@ static bool is_canonical(CPUX86State *env, target_ulong address)
     return sextract64(address, 0, env->cr[4] & CR4_LA57_MASK ? 57 : 48) == address;
 }
 
-/* A memory access faulted, with RIP at its instruction: complete error code and vector. `last` is its last byte. False: see
+/* Whether all of an access lies where there are addresses; behind the last there is none. */
+bool all_canonical(CPUX86State *env, target_ulong address, int size)
+{
+    target_ulong last = address + size - 1;
+
+    return !(env->hflags & HF_CS64_MASK) || (is_canonical(env, address) && is_canonical(env, last) && last >= address);
+}
+
+/* An access of `size` bytes at `addr` faulted, with RIP at its instruction: complete error code and vector. False: see
  * read_instruction. */
-static bool tell_details(CPUX86State *env, target_ulong last, MMUAccessType access)
+static bool tell_details(CPUX86State *env, target_ulong addr, int size, MMUAccessType access)
 {
     CPUState *cs = env_cpu(env);
     struct instruction it;
     int vector = cs->exception_index, code = env->error_code;
 
-    if ((env->hflags & HF_CS64_MASK) && !is_canonical(env, last)) {
+    if (!all_canonical(env, addr, size)) {
         vector = EXCP0D_GPF; /* whatever is there of its beginning */
         code = 0;
     }
