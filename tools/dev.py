@@ -4,7 +4,7 @@
     python3 tools/dev.py run  [ARGUMENTS of pvhv create]    install, build, and boot examples/hello.cfg
     python3 tools/dev.py test [ARGUMENTS of pytest]         install, build, and run the tests
     python3 tools/dev.py lint                               ruff and mypy
-    python3 tools/dev.py build                              only bring the guest kernels up to date
+    python3 tools/dev.py build                              only bring what is compiled up to date
 
 Runs on a bare Python 3.11 with nothing installed.  Each verb makes `.venv` if there is none, installs what
 the verb needs if pyproject.toml changed since, builds what changed, and does its work.  What is done

@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The wheel's build hook: whoever installs pvhv gets its guest kernels and pacer compiled on the way.
+"""The wheel's build hook: whoever installs pvhv gets its guest kernels, engine and pacer compiled on the way.
 
 A wheel is built from products in a directory of this build's own, so that the source tree need not be
 writable and nothing stale can get in.  An editable install builds into the tree (pvhv/_built/, which git
-ignores), where the package looks for them; `tools/dev.py` keeps them fresh from then on.  Wheels hold the
-products of every platform, so they are py3-none-any.
+ignores), where the package looks for them; `tools/dev.py` keeps them fresh from then on.  A wheel holds the
+engine of the platform it is built on, and has that platform's tag; one without an engine (its source could
+not be fetched, or nobody knows how to build it there) is py3-none-any, and runs on the published engine.
 
-Needs only what [build-system] names: hatchling and the pinned ziglang.
+Needs only what [build-system] names: hatchling, the pinned ziglang, and pip, which fetches the engine's source.
 """
 
 from __future__ import annotations
 
 import shutil
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,15 @@ class GuestKernels(BuildHookInterface[Any]):
             sys.exit(f"building the guest kernels failed: {error}")
         if not editable:
             build_data["force_include"][str(out)] = "pvhv/_built"
+            if any(out.glob("engine/*/*")):
+                build_data["pure_python"] = False
+                build_data["tag"] = f"py3-none-{self._platform_tag()}"
+
+    @staticmethod
+    def _platform_tag() -> str:
+        """What the engine asks of a machine: on Linux, a C library as old as the one it is linked for."""
+        tag = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+        return tag.replace("linux_", "manylinux_2_17_", 1) if tag.startswith("linux_") else tag
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         if self.scratch is not None:

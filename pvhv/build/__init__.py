@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The builder: C sources into guest kernels and the pacer, with the compiler that comes as a Python wheel.
+"""The builder: C sources into guest kernels, the engine and the pacer, with the compiler that comes as a wheel.
 
 Three callers, one way of building: the wheel's build hook (tools/hatch_build.py), the developer's verbs
 (tools/dev.py), and `pvhv build DIR` for guests from outside the tree.  Nothing is compiled twice:
@@ -8,6 +8,7 @@ everything is keyed on a hash of what goes into it (objects.py), kept in the use
     zig.py       the compiler     objects.py  compile and link, by key      kernels.py  kernels.toml, the plan
     cache.py     the store        initfs.py   the guest's first files       tree.py     the tree's products
     progress.py  a line about it  pacer.py    a library for every platform  guest.py    a guest of one's own
+    unicorn.py   the engine's source, as published   corrections.py  ours to it   engine.py  both into a library
 
 Imports the standard library only, and of pvhv nothing outside this directory: the hook runs before
 anything else is installed.

@@ -43,7 +43,7 @@ STAMP = "stamp.json"
 
 def build_tree(root: Path, out: Path, *, cache: Path | None = None, progress: Progress | None = None) -> None:
     """Bring `out` up to date with `root`; raises BuildError after building what can be built."""
-    progress = progress or Progress("guest kernels:")
+    progress = progress or Progress("compiling:")
     inputs = _digest_of_inputs(root)
     if _is_current(out, inputs):
         progress.end("up to date")

@@ -86,7 +86,8 @@ def _download() -> bytes:
         wanted.write_text(f"unicorn=={VERSION} --hash=sha256:{SHA256}\n", "utf-8")
         command = [
             sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input",
-            "--no-deps", "--no-binary", "unicorn", "--require-hashes", "--dest", scratch, "-r", str(wanted),
+            "--retries", "1", "--timeout", "15", "--no-deps", "--no-binary", "unicorn", "--require-hashes",
+            "--dest", scratch, "-r", str(wanted),
         ]  # fmt: skip
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         found = sorted(Path(scratch).glob("unicorn-*.tar.gz"))

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pvhv.core.debugregs import DR6_DEFAULT, DR7_ACTIVE, DR7_DEFAULT
 from pvhv.core.descriptors import FIRST_RESERVED_GDT_ENTRY, GDT_LIMIT, RESERVED, DescriptorTables
 from pvhv.core.errors import GuestFault
 from pvhv.core.guestmem import GuestMemory
@@ -56,6 +57,7 @@ class Cpu:
         self.traps: Traps
         self.breakpoints: Breakpoints | None = None  # once a debugger wanted some
         self.pagetables: PageTables | None = None  # whose `stale` a flush of this pCPU answers, if it is the only one
+        self._armed = False  # the pCPU has breakpoints of the vCPU that is loaded
         self._separate = pcpu.has_user_tables
         self._users_known = 0  # the only user L4 whose mappings the TLB may know; -1: there may be several
         self._following: dict[tuple[int, int], bool] = {}
@@ -231,11 +233,19 @@ class Cpu:
             self._users_known = vcpu.guest_table_user
             vcpu.state = self.state
             self.loaded = vcpu
+            self.debug_registers_changed(vcpu)
             note_running(f"{vcpu.domain}, vCPU {vcpu.vcpu_id}")
             if not self.state[GDT + BASE]:  # it never ran
                 self.pcpu.set_gdtr(DescriptorTables.gdt_address(vcpu), GDT_LIMIT)
                 self.load_ldt(vcpu)
         self.current = vcpu
+
+    def debug_registers_changed(self, vcpu: VCPU) -> None:
+        """Have the breakpoints of `vcpu`, if it is on the pCPU, and no others."""
+        armed = bool(vcpu.debugreg[7] & DR7_ACTIVE)
+        if self.loaded is vcpu and (armed or self._armed):
+            self._armed = armed
+            self.pcpu.load_debug_registers((*vcpu.debugreg[:4], 0, 0, DR6_DEFAULT, vcpu.debugreg[7]))
 
     def unload(self) -> None:
         """Save the context the engine holds into its vCPU, and hold none."""
@@ -250,6 +260,9 @@ class Cpu:
         self.memory.clear()
         self.memory.root = 0
         self._root = 0
+        if self._armed:
+            self._armed = False
+            self.pcpu.load_debug_registers((0, 0, 0, 0, 0, 0, DR6_DEFAULT, DR7_DEFAULT))
         self.pcpu.load(self.pcpu.initial)
         self.pcpu.flush_tlb()
 

@@ -6,17 +6,18 @@ A Debugger is made for a domain, which it pauses; `detach` takes everything back
 `on_stop` is told which of them was it and why. What the domain's controller does (pause, unpause, destroy) goes on
 beside it: pauses count.
 
-Nothing of this can be seen by the guest, but for the time that passes. Breakpoints are the pCPU's (machine/debug.py),
-not int3 in memory. A vCPU that steps gets no upcall before its instruction: timers are always due after a stop, and
-every step would lead into their handler. Memory is read through the vCPU's own tables without marking anything, and
-written whatever its page tables say about it, as Xen's gdbsx does, but for page tables and descriptors: those are
-validated once, and must not change behind the hypervisor's back.
+Nothing of this can be seen by the guest, but for the time that passes. Breakpoints and watchpoints are the pCPU's
+(machine/debug.py), not int3 in memory nor the guest's debug registers. A vCPU that steps gets no upcall before its
+instruction: timers are always due after a stop, and every step would lead into their handler. Memory is read through
+the vCPU's own tables without marking anything, and written whatever its page tables say about it, as Xen's gdbsx does,
+but for page tables and descriptors: those are validated once, and must not change behind the hypervisor's back.
 
 A breakpoint that is taken back stays where it is, ignored, until the domain next runs without a step: debuggers take
 all of them out at each stop.
 
 Not modelled: a guest's own int3 and #DB are the guest's (Xen pauses the domain for gdbsx instead); a breakpoint in a
-page that user code has at another place too; watchpoints; fully virtualized domains.
+page that user code has at another place too; watchpoints on the stock engine, and on what the hypervisor writes for the
+guest; fully virtualized domains.
 
 Read beside it: xen/arch/x86/debug.c, XEN_DOMCTL_gdbsx_* in xen/arch/x86/domctl.c, tools/debugger/gdbsx.
 """
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from pvhv.core.cpu import Cpu
     from pvhv.core.domain import Domain
     from pvhv.core.vcpu import VCPU
+    from pvhv.machine.debug import Watched
 
 PAGE = 4096
 
@@ -45,6 +47,7 @@ class Why(Enum):
 
     BREAKPOINT = "breakpoint"
     STEP = "step"
+    WATCHPOINT = "watchpoint"
     INTERRUPT = "interrupt"
 
 
@@ -53,6 +56,7 @@ class Stop(NamedTuple):
 
     vcpu: VCPU
     why: Why
+    reached: Watched | None = None  # a watchpoint, and the instruction before RIP did
 
 
 class Breakpoints:
@@ -62,6 +66,7 @@ class Breakpoints:
         self.cpu = cpu
         self.debuggers: list[Debugger] = []
         self.hooks: dict[int, int] = {}  # address -> hook
+        self.watched: set[Watched] = set()
 
     def join(self, debugger: Debugger) -> None:
         """One debugger more."""
@@ -78,6 +83,7 @@ class Breakpoints:
                 self.cpu.pcpu.debug.remove(hook)
             self.hooks.clear()
             self.cpu.pcpu.debug.allow(False)
+        self.settle_watchpoints()
 
     def settle(self, debugger: Debugger) -> None:
         """Before `debugger`'s domain goes on: have hooks where breakpoints are wanted, and nowhere else."""
@@ -91,11 +97,26 @@ class Breakpoints:
         for mfn in debugger.frames_at(changed):
             self.cpu.pcpu.forget_code(mfn)
 
+    def settle_watchpoints(self) -> None:
+        """Have the pCPU watch what is wanted, and nothing else."""
+        wanted = {place for each in self.debuggers for place in each.watchpoints}
+        if wanted != self.watched:
+            self.cpu.pcpu.debug.watch(wanted)
+            self.watched = wanted
+
     def _broke(self) -> None:
-        """Between two instructions of somebody's: a step, or a breakpoint (which may be another domain's)."""
+        """Between two instructions of somebody's: a step, or a breakpoint or watchpoint (perhaps another domain's)."""
         vcpu = self.cpu.current
         debugger = vcpu.domain.debugger
-        if vcpu.stepping:
+        hit = self.cpu.pcpu.debug.take_hit()
+        reached = next((place for place in hit if debugger is not None and place in debugger.watchpoints), None)
+        if debugger is not None and reached is not None:
+            if vcpu.stepping:
+                self.cpu.pcpu.debug.end_step()
+            debugger.stop(Stop(vcpu, Why.WATCHPOINT, reached))
+        elif hit and not vcpu.stepping:
+            pass
+        elif vcpu.stepping:
             if not self.cpu.pcpu.debug.end_step():
                 self.cpu.pcpu.debug.step()  # it is to be tried again
             elif debugger is not None:
@@ -113,6 +134,7 @@ class Debugger:
         self.domain = domain
         self.on_stop = on_stop
         self.breakpoints: set[int] = set()
+        self.watchpoints: set[Watched] = set()
         self.stopped = True
         self.stepping_within = range(0)  # a step goes on for as long as RIP is in it
         self._held: list[VCPU] = []  # vCPUs that rest while others run
@@ -129,6 +151,7 @@ class Debugger:
         if self.domain.debugger is not self:
             return
         self.breakpoints.clear()
+        self.watchpoints.clear()
         self._end_steps()
         self._shared.leave(self)
         self.domain.debugger = None
@@ -148,6 +171,7 @@ class Debugger:
             if vcpu not in runs:
                 vcpu.paused += 1
                 self._held.append(vcpu)
+        self._shared.settle_watchpoints()
         if stepping is None:
             self._shared.settle(self)
         else:
@@ -184,6 +208,11 @@ class Debugger:
         self._held.clear()
         for vcpu in self.domain.vcpus:
             vcpu.stepping = False
+
+    @property
+    def can_watch(self) -> bool:
+        """Whether there are watchpoints."""
+        return self.domain.timeline.cpu.pcpu.debug.can_watch
 
     # -- memory ------------------------------------------------------------------------------------------------
     def read(self, vcpu: VCPU, va: int, size: int) -> bytes:

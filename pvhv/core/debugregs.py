@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A vCPU's debug registers: the checks Xen makes, and the values read back.
+"""A vCPU's debug registers: the checks Xen makes, and breakpoints that fire while the vCPU runs.
 
-Not modelled: breakpoints. What is written is checked and kept, but nothing fires.
+DR0-3 and DR7 are the pCPU's for as long as they have a breakpoint. DR6 is the vCPU's alone: what the processor says at
+a debug exception is added to it, and stays there until the guest writes it (and so may say more than the last one).
 
-Read beside it: set_debugreg in xen/arch/x86/pv/misc-hypercalls.c, xen/arch/x86/include/asm/debugreg.h.
+Not modelled: breakpoints on the stock engine; those on memory that the hypervisor reads or writes for the guest.
+
+Read beside it: set_debugreg in xen/arch/x86/pv/misc-hypercalls.c, xen/arch/x86/include/asm/debugreg.h, do_debug in
+xen/arch/x86/traps.c, activate_debugregs in xen/arch/x86/debug.c.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from pvhv.core.vcpu import VCPU
 CR4_DE = 1 << 3
 DR6_DEFAULT = 0xFFFF_0FF0
 DR6_ZERO = 0x1000
+DR6_STEP = 1 << 14
 DR7_DEFAULT = 0x400
 DR7_ZERO = 0xD800
 DR7_GENERAL_DETECT = 1 << 13
@@ -46,6 +51,8 @@ def set_register(vcpu: VCPU, number: int, value: int) -> None:
             if any(value >> shift & 3 == IO_BREAKPOINT for shift in range(16, 32, 4)):
                 raise HypercallError(Errno.EPERM)
     vcpu.debugreg[number] = value
+    if number != 6:
+        vcpu.domain.timeline.cpu.debug_registers_changed(vcpu)
 
 
 def get_register(vcpu: VCPU, number: int) -> int:
@@ -57,6 +64,11 @@ def get_register(vcpu: VCPU, number: int) -> int:
     if number > 7:
         raise HypercallError(Errno.ENODEV)
     return vcpu.debugreg[number]
+
+
+def note(vcpu: VCPU, dr6: int) -> None:
+    """A debug exception came, of which the processor says `dr6`. (do_debug)"""
+    vcpu.debugreg[6] = (vcpu.debugreg[6] | dr6 & ~DR6_DEFAULT) & (dr6 | ~DR6_DEFAULT)
 
 
 def breakable(address: int) -> bool:

@@ -148,11 +148,13 @@ class Emulator:
 
     def io_exit(self, port: int, size: int, write: bool, value: int) -> int | None:
         """in/out: all ones where the vCPU's IOPL or bitmap allows it (no domain owns a port), else None for #GP."""
+        self.cpu.current.exits["io"] += 1
+        return (1 << 8 * size) - 1 if self.may_io(port, size) else None
+
+    def may_io(self, port: int, size: int) -> bool:
+        """Whether the vCPU's IOPL or bitmap allows it."""
         vcpu = self.cpu.current
-        vcpu.exits["io"] += 1
-        if not self._iopl_allows(vcpu) and not self._bitmap_allows(vcpu, port, size):
-            return None
-        return (1 << 8 * size) - 1
+        return self._iopl_allows(vcpu) or self._bitmap_allows(vcpu, port, size)
 
     def _bitmap_allows(self, vcpu: VCPU, port: int, size: int) -> bool:
         """The guest's own I/O bitmap (PHYSDEVOP_set_iobitmap); bytes that are not there allow nothing."""

@@ -25,6 +25,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pvhv.core.cpu import KERNEL_CPL, Cpu
+from pvhv.core.debugregs import DR6_DEFAULT, DR6_STEP
+from pvhv.core.debugregs import note as note_debug_status
 from pvhv.core.descriptors import PERDOMAIN_VIRT_START, DescriptorTables
 from pvhv.core.dispatch import MASK64, NEG_EFAULT, NEG_ENOSYS, Continue, continue_by_registers
 from pvhv.core.emulate import Emulator
@@ -32,7 +34,7 @@ from pvhv.core.errors import DomainCrash, GuestFault, HypercallError, Restart
 from pvhv.core.msrs import canonical
 from pvhv.core.ptwr import WRITE_DENIED, WritablePageTables
 from pvhv.core.traps import VCPU_INFO_CR2, Traps
-from pvhv.machine.cpustate import CS, DF, EFLAGS, ERROR_CODE, HF_CS64, HFLAGS, RAX, RIP, SS
+from pvhv.machine.cpustate import CS, DF, DR6, EFLAGS, ERROR_CODE, HF_CS64, HFLAGS, RAX, RIP, SS
 from pvhv.machine.pcpu import FAULT_ADDRESS
 from pvhv.machine.svm import PFEC_PRESENT, PFEC_RESERVED, PFEC_USER
 
@@ -80,6 +82,7 @@ class Exits:
         pcpu.on_int = self.software_interrupt
         pcpu.on_cpuid = self.emulator.cpuid_exit
         pcpu.on_io = self.emulator.io_exit
+        pcpu.on_may_io = self.emulator.may_io
 
     def enter_guest(self, vcpu: VCPU) -> None:
         """Before a vCPU goes on: what became pending while it did not run."""
@@ -261,10 +264,13 @@ class Exits:
         return exception
 
     def debug(self) -> None:
-        """#DB: a step taken; the one the engine makes at the iret itself is not one."""
+        """#DB: a step taken, a breakpoint, icebp; the step the engine takes at the iret itself is none."""
+        state, vcpu = self.state, self.cpu.current
         stepped_from, self.traps.steps_from = self.traps.steps_from, None
-        if stepped_from != self.state[RIP]:
-            self.cpu.current.exits["exception"] += 1
+        dr6, state[DR6] = state[DR6], DR6_DEFAULT
+        if stepped_from != state[RIP] or not dr6 & DR6_STEP:
+            note_debug_status(vcpu, dr6)
+            vcpu.exits["exception"] += 1
             self.give(DEBUG)
 
     def give(self, vector: int, error_code: int = 0) -> None:

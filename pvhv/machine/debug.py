@@ -19,19 +19,35 @@ i386_tr_translate_insn in the engine's translate.c.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pvhv.machine import engine as uc
 from pvhv.machine import pacer as pace
-from pvhv.machine.cpustate import HF_INHIBIT_IRQ, HFLAGS, RIP
+from pvhv.machine import seam, svm
+from pvhv.machine.cpustate import ERROR_CODE, HF_INHIBIT_IRQ, HFLAGS, RIP
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pvhv.machine.pcpu import PCPU
     from pvhv.machine.stops import StopSwitch
 
 
+READS, WRITES = 1, 2
+
+
+class Watched(NamedTuple):
+    """Some bytes, and which accesses to them are looked for: READS, WRITES, or both."""
+
+    address: int
+    size: int
+    accesses: int
+
+
 class Debug:
     """The debugger's side of one pCPU. All of it is for between runs, or for `on_break`."""
+
+    can_watch = seam.present
 
     def __init__(
         self, pcpu: PCPU, engine: uc.Engine, pacer: pace.Pacer, switch: StopSwitch | None
@@ -42,6 +58,8 @@ class Debug:
         self._words = pacer.words
         self._switch = switch
         self._from = 0  # where the last step began
+        self._places: tuple[Watched, ...] = ()
+        self._hit: list[Watched] = []
 
     def allow(self, wanted: bool) -> None:
         """Whether `add` and `step` may be used. All translations are dropped."""
@@ -61,6 +79,33 @@ class Debug:
     def remove(self, hook: int) -> None:
         """Have it called no longer, but for code translated before, until that is forgotten."""
         self._engine.remove_hook(hook)
+
+    def watch(self, places: Iterable[Watched]) -> None:
+        """Have `on_break` called behind each instruction that reaches one of them, whoever executes it, and no others
+        than these. Needs `can_watch`."""
+        self._places = tuple(places)
+        self.watch_again()
+
+    def watch_again(self) -> None:
+        """The same, in an engine that was made anew."""
+        if self.can_watch:
+            seam.watch_nothing(self._engine.handle)
+        for place in self._places:
+            if seam.watch(self._engine.handle, *place):
+                raise ValueError(f"cannot watch {place}")
+
+    def take_hit(self) -> list[Watched]:
+        """In `on_break`: what the last instruction reached of it."""
+        hit, self._hit = self._hit, []
+        return hit
+
+    def watch_exit(self) -> None:
+        """The engine's exit behind such an instruction, which may be a guest's own #DB as well."""
+        hit = tuple(seam.hits(self._engine.handle))
+        if self._pcpu.aux[ERROR_CODE]:
+            self._pcpu.on_exception[svm.DB]()
+        self._hit = [Watched(*each) for each in hit]
+        self._pcpu.pause()
 
     def step(self) -> None:
         """Have `on_break` called behind the instruction at RIP, whatever comes of it. A breakpoint on it is passed."""

@@ -28,6 +28,7 @@ Handler = Callable[[], object]
 IntHandler = Callable[[int], object]
 # (port, size, is_write, value) -> the value read, anything but None for a write; None refuses.
 IOHandler = Callable[[int, int, bool, int], "int | None"]
+MayIO = Callable[[int, int], bool]
 
 EXCEPTION_0: Final = svm.EXIT_BASE + svm.VMEXIT_EXCEPTION
 _DB, _UD, _GP = EXCEPTION_0 + svm.DB, EXCEPTION_0 + svm.UD, EXCEPTION_0 + svm.GP
@@ -64,7 +65,13 @@ class Exits:
 
     failure: BaseException | None
 
-    def __init__(self, state: memoryview, aux: memoryview, end_run: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        state: memoryview,
+        aux: memoryview,
+        end_run: Callable[[], object],
+        refuse_io: Callable[[], object] | None = None,
+    ) -> None:
         def missing(what: str) -> Handler:
             def raise_unhandled() -> None:
                 raise Unhandled(f"no handler for {what} at RIP {state[RIP]:#x}")
@@ -72,8 +79,9 @@ class Exits:
             return raise_unhandled
 
         self.failure = None
+        self.on_may_io: MayIO = lambda port, size: True
         self.on_fault: IntHandler = lambda vector: missing(f"exception {vector}, which nobody intercepted,")()
-        numbers = range(svm.EXIT_BASE + svm.VMEXIT_NPF + 1)
+        numbers = range(svm.EXIT_BASE + svm.VMEXIT_WATCH + 1)
         self.table: Final[list[Handler]] = [missing(f"#VMEXIT {n - svm.EXIT_BASE:#x}") for n in numbers]
         self.on_exception: Final = ExceptionHandlers(self.table)
         table = self.table
@@ -137,8 +145,18 @@ class Exits:
                 fail(failure)
 
         # -- in and out: the engine checks no privilege, so the handler does ---------------------------------
+        def may_io_hook(port: int, size: int) -> int:
+            try:
+                return int(self.on_may_io(port, size))
+            except BaseException as failure:
+                fail(failure)
+            return 1
+
         def refuse(port: int) -> None:
-            # The hook cannot leave the instruction.  But an I/O breakpoint on this very port makes
+            if refuse_io is not None:
+                refuse_io()
+                return
+            # The stock engine: the hook cannot leave the instruction.  But an I/O breakpoint on this very port makes
             # the engine raise #DB right behind it, before anything else of the block runs; there
             # the registers are put back, and the exit becomes #GP(0) at the instruction.
             registers = state[0 : RIP + 1].tolist()
@@ -194,7 +212,7 @@ class Exits:
 
         self.fail = fail
         self.syscall_hook, self.exit_hook, self.sysenter_hook = syscall_hook, exit_hook, sysenter_hook
-        self.in_hook, self.out_hook = in_hook, out_hook
+        self.in_hook, self.out_hook, self.may_io_hook = in_hook, out_hook, may_io_hook
         self.cpuid_hook, self.int_6_hook = cpuid_hook, int_6_hook
         self.handlers = handlers
         self.set_syscall, self.set_int = set_syscall, set_int

@@ -5,7 +5,7 @@ Its kernel runs at CPL 1 and its users at CPL 3, so no privileged instruction of
 through all the same, two things see it:
 
   - the privileged instructions are intercepted by the engine's AMD-V. At CPL 1 and 3 they fault before that is looked
-    at, so it costs nothing; at CPL 0 they leave the guest.
+    at, so it costs nothing; at CPL 0 they leave the guest. (Not RSM and SKINIT: these are #UD, but looked at first.)
   - at every exit, and when a run ends, the pacer compares CPL, CR0, CR3, CR4, EFER and the descriptor-table registers
     with what they were when the guest was entered: no guest changes one of them without an exit. CPL may rise (a kernel
     may IRET to CPL 3); it may not fall, and 0 and 2 are nobody's.
@@ -35,7 +35,6 @@ _PRIVILEGED: Final = {
     svm.VMEXIT_GDTR_WRITE: "LGDT",
     svm.VMEXIT_LDTR_WRITE: "LLDT",
     svm.VMEXIT_TR_WRITE: "LTR",
-    svm.VMEXIT_RSM: "RSM",
     svm.VMEXIT_INVD: "INVD",
     svm.VMEXIT_HLT: "HLT",
     svm.VMEXIT_INVLPG: "INVLPG",
@@ -47,7 +46,6 @@ _PRIVILEGED: Final = {
     svm.VMEXIT_VMSAVE: "VMSAVE",
     svm.VMEXIT_STGI: "STGI",
     svm.VMEXIT_CLGI: "CLGI",
-    svm.VMEXIT_SKINIT: "SKINIT",
     svm.VMEXIT_WBINVD: "WBINVD",
 }
 
@@ -75,7 +73,7 @@ class Guard:
         """Have the privileged instructions leave the guest: again after the machine's registers were reset."""
         state, aux = self._pcpu.state, self._pcpu.aux
         state[cs.INTERCEPT] |= sum(svm.intercept_bit(code) for code in _PRIVILEGED)
-        aux[cs.INTERCEPT_CR] = aux[cs.INTERCEPT_DR] = 0xFFFF_FFFF
+        aux[cs.INTERCEPT_CR], aux[cs.INTERCEPT_DR] = 0xFFFF_FFFE, 0xFFFF_FFFF  # anybody may SMSW, which reads CR0
 
     def _executed(self, name: str) -> None:
         raise Escaped(f"it executed {name} at CPL {self._pcpu.state[cs.HFLAGS] & cs.HF_CPL}")

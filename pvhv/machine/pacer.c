@@ -247,13 +247,23 @@ static void stop_if_due(void *uc, struct pacer *p)
         p->emu_stop(uc);
 }
 
+/* Whether a #DB is that of an execution breakpoint, which comes before its instruction is tried. */
+static int is_at_breakpoint(const struct pacer *p, u32 code)
+{
+    u64 hit = code == EXIT_WATCH ? 0 : p->state[DR6], dr7 = p->state[DR7];
+    for (u32 n = 0; n < 4; n++)
+        if (hit >> n & 1 && dr7 >> 2 * n & 3 && !(dr7 >> (16 + 4 * n) & 3))
+            return 1;
+    return 0;
+}
+
 /* An exit: what was not executed of the block it came from is taken back. */
 static void settle(struct pacer *p, u32 code)
 {
     const u32 *error = (const u32 *)((const u8 *)p->state + p->vmexit_error_code); /* then exception_is_int */
     if (p->last && (code >= 0x100 || (code < 32 && !error[1]))) {
-        if (code == EXIT_DB || code == DB) { /* a trap: RIP is past what was executed */
-            if (p->last->count > 1)
+        if (code == EXIT_DB || code == DB || code == EXIT_WATCH) { /* a trap: RIP is past what was executed */
+            if (p->last->count > 1 || is_at_breakpoint(p, code))
                 count(p, -remainder_of(p, p->state[RIP], 0));
         } else if (!((code == EXIT_PF || code == PF || code == EXIT_NPF) && *error & FETCH)) {
             count(p, -remainder_of(p, p->state[RIP], 1)); /* while a fetch fails between blocks */

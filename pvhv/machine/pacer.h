@@ -77,6 +77,7 @@ struct pacer {
     u64 entered_cr0, entered_cr3, entered_cr4, entered_efer; /* as guest code was entered */
     u64 entered_gdt, entered_gdt_limit, entered_ldt, entered_ldt_limit, entered_idt, entered_idt_limit, entered_tr;
     u64 user_root;              /* the page tables of code at CPL 3; 0: CR3's */
+    u32 (*on_may_io)(u32, int);
     struct entry table[1u << TABLE_BITS] __attribute__((aligned(512)));
 };
 
@@ -84,10 +85,13 @@ struct pacer {
 enum { STEP_WANTED = 1, STEP_BEGUN = 2, STEP_LEFT = 3 }; /* by an exit */
 enum { RCX = 1, R11 = 11, RIP = 16, EFLAGS = 17, CC_SRC = 19, CC_OP_DF = 21, HFLAGS = 22 };
 enum { LDT_BASE = 42, TR_BASE = 45, GDT_BASE = 48, IDT_BASE = 51, CR0 = 53, CR3 = 56, CR4 = 57, EFER = 74 };
-enum { EXCEPTION_NEXT_RIP = 5392 / 8, NESTED_CR3 = 5544 / 8 };
+enum { EXCEPTION_NEXT_RIP = 5392 / 8, NESTED_CR3 = 5544 / 8, DR6 = 5400 / 8 + 6, DR7 };
 enum { TF = 1 << 8, DF = 1 << 10, IF = 1 << 9, RF = 1 << 16, ARITHMETIC_FLAGS = 0x8d5 };
 enum { HF_CPL = 3, HF_INHIBIT_IRQ = 1 << 3, HF_CS64 = 1 << 15, HF2_NPT = 1 << 6 };
+enum { ARMED = 0xff }; /* of DR7: a breakpoint is enabled */
 enum { CC_OP_EFLAGS = 1, REG_RFLAGS = 253 };
 enum { REQUEST_CACHE = (int)(8u | 2u << 26 | 3u << 30), FLUSH_TLB = (int)(11u | 1u << 30) };
 enum { RW = 2, WATCHED = 1 << 9 }; /* of a nested entry: the second says that stores need no guard, watch.py sees them */
-enum { DB = 1, PF = 14, EXIT_DB = 0x141, EXIT_PF = 0x14e, EXIT_NPF = 0x500, USER = 1 << 2, FETCH = 1 << 4 };
+enum { DB = 1, PF = 14, EXIT_EXCEPTION = 0x140, EXIT_DB = 0x141, EXIT_PF = 0x14e, EXIT_NPF = 0x500, EXIT_WATCH };
+enum { USER = 1 << 2, FETCH = 1 << 4 }; /* of a #PF's error code */
+enum { FAULTS = 0xb7ce1 }; /* by vector: all exceptions but #DB, NMI, #BP, #OF, #DF and #MC */

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from pvhv.machine import engine as uc
+from pvhv.machine import seam
 from pvhv.machine.ram import Ram
 
 # Indices of Pacer.words, in the order of struct pacer.
@@ -29,7 +30,7 @@ ON_EXIT, ON_SYSCALL, ON_SYSENTER, ON_INVALID, ON_CPUID, ON_IN, ON_OUT, WINDOW, E
 SYSCALL_RCX, SYSCALL_R11, BROKEN, STEP, EASED, FLAG, FLUSH, KEEPS_CPL, CPL, BLOCKS = range(29, 39)
 CORRECTED, SYSCALL_RIP, IN_PYTHON, GUARDED, ESCAPED = range(39, 44)
 ENTERED_CR0, ENTERED_CR3, ENTERED_CR4, ENTERED_EFER, ENTERED_GDT, ENTERED_GDT_LIMIT = range(44, 50)
-ENTERED_LDT, ENTERED_LDT_LIMIT, ENTERED_IDT, ENTERED_IDT_LIMIT, ENTERED_TR, USER_ROOT = range(50, 56)
+ENTERED_LDT, ENTERED_LDT_LIMIT, ENTERED_IDT, ENTERED_IDT_LIMIT, ENTERED_TR, USER_ROOT, ON_MAY_IO = range(50, 57)
 _TABLE_AT: Final = 512
 _TABLE_BYTES: Final = 24 << 15
 
@@ -89,7 +90,7 @@ def address(function: Any) -> int:
 
 
 class Callbacks(NamedTuple):
-    """What the pacer calls at an exit: ctypes callbacks, in the order of struct pacer."""
+    """What the pacer calls at an exit: ctypes callbacks, in the order of struct pacer (but for the last)."""
 
     exit: Any
     syscall: Any
@@ -98,6 +99,7 @@ class Callbacks(NamedTuple):
     cpuid: Any
     io_in: Any
     io_out: Any
+    may_io: Any
 
 
 class Pacer:
@@ -131,6 +133,10 @@ class Pacer:
     def address_of(self, word: int) -> int:
         """Where one of `words` lies."""
         return self.pointer + 8 * word
+
+    def have_io_asked_for(self) -> None:
+        """Have INS and OUTS ask whether they may. (The corrected engine.)"""
+        seam.ask_before_io(self._engine.handle, address(library().pacer_may_io), self.pointer)
 
     def ease_if_possible(self) -> None:
         """After some blocks were run: where none of them could be eased, try no more."""
@@ -168,8 +174,9 @@ class Pacer:
         engine, lib = self._engine, library()
         self._keep = callbacks
         self._stop = address(lib.pacer_stop)
-        for n, callback in enumerate(callbacks):
+        for n, callback in enumerate(callbacks[:-1]):
             self.words[ON_EXIT + n] = address(callback)
+        self.words[ON_MAY_IO] = address(callbacks.may_io)
         if count:
             self._hook_blocks(address(lib.pacer_block_by_mode if by_mode else lib.pacer_block))
             engine.add_hook(uc.HOOK_EDGE_GENERATED, address(lib.pacer_translated), self.pointer)

@@ -67,6 +67,14 @@ EXPORT u64 pacer_end(struct pacer *p)
     return p->escaped |= changed_since_entry(p);
 }
 
+/* RF is set in what a fault leaves, so that a breakpoint on the instruction, which was met, is not met again. */
+static int is_fault(const struct pacer *p, u32 code)
+{
+    const u32 *error = (const u32 *)((const u8 *)p->state + p->vmexit_error_code); /* then exception_is_int */
+    u32 vector = code >= EXIT_EXCEPTION ? code - EXIT_EXCEPTION : error[1] ? 32 : code;
+    return vector < 32 && FAULTS >> vector & 1;
+}
+
 /* From here on the CPU state is Python's. */
 static void leave_guest(void *uc, struct pacer *p)
 {
@@ -79,6 +87,8 @@ static void leave_guest(void *uc, struct pacer *p)
 static void enter_guest(void *uc, struct pacer *p)
 {
     u64 flags = p->state[EFLAGS];
+    if (!(p->state[DR7] & ARMED))
+        flags &= ~(u64)RF; /* it says nothing, and would cost a block of its own */
     p->state[CC_SRC] = flags & ARITHMETIC_FLAGS;
     p->state[CC_OP_DF] = (flags & DF ? 0xffffffffull : 1) << 32 | CC_OP_EFLAGS;
     p->state[EFLAGS] = (u32)flags & ~(u32)(ARITHMETIC_FLAGS | DF);
@@ -112,6 +122,8 @@ static int put_back(void *uc, u32 code, struct pacer *p)
 /* UC_HOOK_INTR: exceptions, `int n`, and the other #VMEXITs. */
 EXPORT void pacer_exit(void *uc, u32 code, struct pacer *p)
 {
+    u64 rip;
+    int fault;
     if (put_back(uc, code, p)) {
         stop_if_due(uc, p);
         return;
@@ -120,7 +132,12 @@ EXPORT void pacer_exit(void *uc, u32 code, struct pacer *p)
     settle(p, code);
     if (has_escaped(uc, p))
         return;
+    fault = is_fault(p, code), rip = p->state[RIP];
+    if (fault)
+        p->state[EFLAGS] |= RF;
     IN_PYTHON(p, p->on_exit(code));
+    if (fault && p->state[RIP] != rip) /* it was executed, by someone else */
+        p->state[EFLAGS] &= ~(u64)RF;
     enter_guest(uc, p);
     stop_if_due(uc, p);
 }
@@ -221,4 +238,14 @@ EXPORT void pacer_out(void *uc, u32 port, int size, u32 value, struct pacer *p)
     if (!has_escaped(uc, p))
         IN_PYTHON(p, p->on_out(port, size, value));
     resume_block(uc, p, pause);
+}
+
+/* INS or OUTS is about to reach for memory. */
+EXPORT u32 pacer_may_io(void *uc, u32 port, int size, struct pacer *p)
+{
+    struct pause pause = pause_block(uc, p);
+    u32 result;
+    IN_PYTHON(p, result = p->on_may_io(port, size));
+    resume_block(uc, p, pause);
+    return result;
 }

@@ -20,10 +20,10 @@ It does not know domains, vCPUs, hypercalls or Xen.  Read beside it: cpustate.py
 pacer.c for exits and counting, proof.py for what is checked before the first guest runs; in Xen,
 xen/arch/x86/x86_64/entry.S is what the handlers' side of this does.
 
-Not modelled: INS has already overwritten its destination when it is refused; a fetch fault on the
-second page of a block that crosses pages is reported at the block's first instruction; icebp (F1) is #UD;
-counts are not exact in 16-bit code, nor where CS has a base. On the stock engine, too: a syscall with prefixes
-resumes as many bytes late; flush_page flushes everything.
+Not modelled: a fetch fault on the second page of a block that crosses pages is reported at the block's first
+instruction; counts are not exact in 16-bit code, nor in 32-bit code where CS has a base. On the stock engine, too: INS
+has already overwritten its destination when it is refused; icebp (F1) is #UD; breakpoints of debug registers never
+fire; a syscall with prefixes resumes as many bytes late; flush_page flushes everything.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ import ctypes
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from ctypes import CFUNCTYPE, c_int, c_uint32, c_uint64
 from functools import partial
 from typing import Final, Literal
@@ -44,7 +44,7 @@ from pvhv.machine import pacer as pace
 from pvhv.machine import proof, seam, svm
 from pvhv.machine.cpustate import CR3, EFLAGS, HFLAGS, RIP
 from pvhv.machine.debug import Debug
-from pvhv.machine.exits import DR7_OFF, ExceptionHandlers, Exits, Handler, IntHandler, IOHandler, Unhandled
+from pvhv.machine.exits import DR7_OFF, ExceptionHandlers, Exits, Handler, IntHandler, IOHandler, MayIO, Unhandled
 from pvhv.machine.features import FEATURES, VENDOR, Features
 from pvhv.machine.guard import Guard
 from pvhv.machine.private import Private
@@ -157,7 +157,9 @@ class PCPU:
         self._switch = switch
         self._start = self._starter()
         self.debug = Debug(self, engine, self._pacer, switch)
-        self._exits = Exits(self.state, self.aux, self._end_run)
+        refuse_io = partial(seam.refuse_io, engine.handle) if seam.present else None
+        self._exits = Exits(self.state, self.aux, self._end_run, refuse_io)
+        self._exits.table[svm.EXIT_BASE + svm.VMEXIT_WATCH] = self.debug.watch_exit
         self.on_exception: ExceptionHandlers = self._exits.on_exception
         self._build_fast_calls()
         self._register_hooks()
@@ -171,6 +173,8 @@ class PCPU:
         seam.catch_signals()
         seam.keep_features(handle, (c_uint32 * 3)(*VENDOR), (c_uint32 * len(self._features))(*self._features))
         seam.watch_words(handle, *map(self._pacer.address_of, (pace.STOP, pace.IN_PYTHON, pace.USER_ROOT)))
+        self._pacer.have_io_asked_for()
+        seam.check_alignment(handle, bool(self._words[pace.KEEPS_CPL]))
         return partial(seam.run, handle)
 
     def _died(self, rip: int) -> uc.EngineDied:
@@ -184,6 +188,7 @@ class PCPU:
             self._start = self._starter()
             if self._switch is not None:
                 self._switch.at_blocks(True)
+            self.debug.watch_again()
         self._words[pace.LAST] = self._words[pace.STEP] = self._words[pace.BROKEN] = 0
         return uc.EngineDied(f"{death.said()}, while it ran guest code from {rip:#x} on")
 
@@ -270,6 +275,26 @@ class PCPU:
 
     def fpu_load(self, image: bytes) -> None:
         self._fpu[:] = image
+
+    def load_debug_registers(self, registers: Sequence[int]) -> None:
+        """DR0-3, DR6 and DR7 of who runs from now on, out of eight; at #DB, `state[DR6]` says why.
+
+        They are no part of a context. On the stock engine they never fire."""
+        if not seam.present:
+            return
+        for n, value in enumerate(registers):
+            self.state[cs.DR0 + n] = value
+        self._on_engine(seam.debug_registers)
+
+    def _on_engine(self, call: Callable[..., None]) -> None:
+        """Make a call that works on the engine's own state."""
+        context = self._context
+        if context is None:
+            call(self._handle)
+        else:
+            context.restore()
+            call(self._handle)
+            context.save()
 
     # ---- calls of the hot path: closures, without attribute chains ---------------------------------
 
@@ -372,6 +397,7 @@ class PCPU:
             CFUNCTYPE(None)(exits.cpuid_hook),
             CFUNCTYPE(c_uint32, c_uint32, c_int)(exits.in_hook),
             CFUNCTYPE(None, c_uint32, c_int, c_uint32)(exits.out_hook),
+            CFUNCTYPE(c_uint32, c_uint32, c_int)(exits.may_io_hook),
         )
         stop = not self.engine_stops
         self._pacer.hook(callbacks, count=self.virtual, stop=stop, by_mode=self._by_mode, guard=self._guard_code)
@@ -424,6 +450,17 @@ class PCPU:
     def on_io(self, handler: IOHandler) -> None:
         self._exits.set_io(handler)
 
+    @property
+    def on_may_io(self) -> MayIO:
+        """Called as (port, size) before INS or OUTS reaches for memory; False refuses, as `on_io` does.
+
+        Not on the stock engine, where INS has written zeroes when `on_io` refuses."""
+        return self._exits.on_may_io
+
+    @on_may_io.setter
+    def on_may_io(self, handler: MayIO) -> None:
+        self._exits.on_may_io = handler
+
     def undo_syscall(self) -> None:
         """In `on_syscall`: it raises an exception instead. RIP is on it again, RCX and R11 are what they were."""
         state, words = self.state, self._words
@@ -455,8 +492,11 @@ class PCPU:
         self._guard = Guard(self)
 
     def keep_kernel_cpl(self) -> None:
-        """Have code at CPL 1 stay there, though its own iretq may say otherwise: it is not told by any exit."""
+        """Code at CPL 1 stands for code at CPL 3: it stays there, though its own iretq may say otherwise (which no exit
+        tells), and its accesses are checked for alignment."""
         self._words[pace.KEEPS_CPL] = 1
+        if seam.present:
+            seam.check_alignment(self._handle, True)
 
     # ---- breakpoints: for a hypervisor that does some of a deprivileged kernel's instructions itself ---
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import signal
+from collections.abc import Iterator
 from ctypes import POINTER, c_char_p, c_int, c_uint32, c_uint64, c_void_p
 from typing import Any, Final
 
@@ -72,6 +73,14 @@ watch_words = _of_engine("pvhv_watch_words", c_void_p, c_void_p, c_void_p, resul
 limit_blocks = _of_engine("pvhv_limit_blocks", c_uint32, result=None)
 flush_page = _of_engine("pvhv_flush_page", c_uint64, result=None)
 keep_features = _of_engine("pvhv_keep_features", POINTER(c_uint32), POINTER(c_uint32), result=None)
+ask_before_io = _of_engine("pvhv_ask_before_io", c_void_p, c_void_p, result=None)
+refuse_io = _of_engine("pvhv_refuse_io", result=None)
+check_alignment = _of_engine("pvhv_check_alignment", c_int, result=None)
+debug_registers = _of_engine("pvhv_debug_registers", result=None)
+watch = _of_engine("pvhv_watch", c_uint64, c_uint64, c_int)
+watch_nothing = _of_engine("pvhv_watch_nothing", result=None)
+_watch_hit = _of_engine("pvhv_watch_hit", c_int, POINTER(c_uint64), POINTER(c_uint64), POINTER(c_int))
+return_to_host = _of_engine("pvhv_return_to_host", c_uint32, c_uint64, result=None)
 run = _of_engine("pvhv_run", c_uint64, guest_runs=True)
 reopen = _of_engine("pvhv_reopen")
 fail_here = _of_engine("pvhv_fail")  # as the callback of a hook, with how as its data: a signal, or 0
@@ -105,6 +114,15 @@ def how_it_died() -> Death:
     death = Death()
     uc.function("pvhv_how_it_died", POINTER(Death), result=None)(ctypes.byref(death))
     return death
+
+
+def hits(engine: int) -> Iterator[tuple[int, int, int]]:
+    """What was hit of what is watched: address, size, accesses."""
+    address, size, accesses = c_uint64(), c_uint64(), c_int()
+    nth = 0
+    while _watch_hit(engine, nth, ctypes.byref(address), ctypes.byref(size), ctypes.byref(accesses)):
+        yield address.value, size.value, accesses.value
+        nth += 1
 
 
 def build_id() -> str:

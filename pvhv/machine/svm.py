@@ -29,6 +29,7 @@ VMEXIT_VMRUN, VMEXIT_VMMCALL, VMEXIT_VMLOAD, VMEXIT_VMSAVE = 0x80, 0x81, 0x82, 0
 VMEXIT_STGI, VMEXIT_CLGI, VMEXIT_SKINIT = 0x84, 0x85, 0x86
 VMEXIT_RDTSCP, VMEXIT_ICEBP, VMEXIT_WBINVD = 0x87, 0x88, 0x89
 VMEXIT_NPF = 0x400
+VMEXIT_WATCH = 0x401  # the corrected engine's own: behind an instruction that reached what a debugger watches
 
 
 def intercept_bit(code: int) -> int:

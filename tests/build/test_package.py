@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What is published: a wheel for every platform, with everything compiled in it, from the tree or from an
-sdist."""
+"""What is published: a wheel with everything compiled in it, the engine for its platform, from the tree or an sdist."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
 
 import pvhv
+from pvhv.build.engine import this_platform
 from pvhv.build.pacer import PLATFORMS
 from pvhv.build.zig import PINNED
 
@@ -40,7 +41,7 @@ def test_the_compiler_is_pinned_to_one_version_everywhere() -> None:
         assert [r for r in requirements if r.startswith("ziglang")] == [f"ziglang=={PINNED}"]
 
 
-def test_a_wheel_made_from_an_sdist_is_for_everyone_and_holds_everything(tmp_path: Path) -> None:
+def test_a_wheel_made_from_an_sdist_is_for_its_platform_and_holds_everything(tmp_path: Path) -> None:
     sdist = hatchling(ROOT, "sdist", tmp_path / "sdist")
     with tarfile.open(sdist) as archive:
         archive.extractall(tmp_path / "unpacked", filter="data")
@@ -49,7 +50,10 @@ def test_a_wheel_made_from_an_sdist_is_for_everyone_and_holds_everything(tmp_pat
     for name in ("LICENSE", "README.md", "tools/dev.py", "examples/first-guest/first-guest.c"):
         assert (tree / name).is_file()
     wheel = hatchling(tree, "wheel", tmp_path / "wheel")
-    assert wheel.name == f"pvhv-{pvhv.__version__}-py3-none-any.whl"
+    engine = this_platform()
+    tag = "any" if engine is None else sysconfig.get_platform().replace("-", "_").replace(".", "_")
+    tag = tag.replace("linux_", "manylinux_2_17_", 1) if tag.startswith("linux_") else tag
+    assert wheel.name == f"pvhv-{pvhv.__version__}-py3-none-{tag}.whl"
     assert not (tree / "pvhv" / "_built").exists(), "a wheel's products are its own, not the tree's"
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
@@ -58,5 +62,7 @@ def test_a_wheel_made_from_an_sdist_is_for_everyone_and_holds_everything(tmp_pat
     expected |= {"pvhv/_built/kernels/test-hello", "pvhv/_built/include/xen/xen_abi.h"}
     expected |= {"pvhv/build/guest.lds", "pvhv/py.typed"}
     expected |= {f"pvhv/machine/{name}" for name in PACER}
+    expected |= {f"pvhv/machine/corrections/{name}" for name in ("seam.toml", "seam.c", "seam.h")}
+    expected |= set() if engine is None else {f"pvhv/_built/{engine.product}"}
     assert expected <= set(names)
     assert {name.split("/")[0] for name in names} == {"pvhv", f"pvhv-{pvhv.__version__}.dist-info"}

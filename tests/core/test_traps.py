@@ -147,7 +147,7 @@ def test_flags_are_shown_and_what_a_handler_must_not_have_is_cleared(lab: Lab) -
     seen = Code(CODE + PAGE).raw("9c").pop(asm.R8).jmp(Lab.handler(UD))  # pushfq
     domain = lab.domain(code.raw(bytes(seen.at - code.here)).raw(bytes(seen.bytes)), handlers={UD: seen.at})
     lab.run(domain)
-    assert lab.frame(domain.vcpus[0]).rflags == shown | 2
+    assert lab.frame(domain.vcpus[0]).rflags == shown | RF | 2  # RF: it is a fault
     assert domain.vcpus[0].state[R8] == CF | ZF | DF | ID | IF | 2
 
 
@@ -180,7 +180,7 @@ def test_frames_of_user_exceptions(lab: Lab) -> None:
     ):
         frame = lab.trap(user(at_user().raw(instruction), rcx=7, r11=8))
         assert frame == Frame(
-            vector, 7, 8, error_code, USER_CODE, USER_CS64, 0, 2 | IF, USER_STACK, USER_SS
+            vector, 7, 8, error_code, USER_CODE, USER_CS64, 0, 2 | IF | RF, USER_STACK, USER_SS
         )  # fmt: skip
     domain = lab.domain(user(at_user().raw("f4")))
     lab.run(domain)
@@ -348,8 +348,8 @@ def test_a_hypercall_leaves_rcx_and_r11_as_sysret_wants_them(lab: Lab, number: i
     behind = code.here
     frame = lab.trap(code.ud2())
     # Real IF is set whatever the upcall mask makes the frame say.
-    assert (frame.vector, frame.rcx, frame.r11) == (UD, behind, frame.rflags | IF)
-    assert frame.rflags == 2 | DF | CF
+    assert (frame.vector, frame.rcx, frame.r11) == (UD, behind, frame.rflags & ~RF | IF)
+    assert frame.rflags & ~RF == 2 | DF | CF
 
 
 def test_iret_restores_everything(lab: Lab) -> None:
@@ -410,7 +410,7 @@ def test_iret_within_the_kernel(lab: Lab) -> None:
 @pytest.mark.parametrize("interrupts", [0, IF])
 def test_iret_sets_the_mask_by_the_flags(lab: Lab, interrupts: int) -> None:
     frame = lab.trap(user(at_user().ud2(), rflags=2 | interrupts))
-    assert (frame.mask, frame.rflags) == (0 if interrupts else 1, 2 | interrupts)
+    assert (frame.mask, frame.rflags) == (0 if interrupts else 1, 2 | interrupts | RF)
 
 
 def test_iret_delivers_what_was_masked(lab: Lab) -> None:

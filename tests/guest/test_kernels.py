@@ -2,7 +2,7 @@
 """Every test kernel of guest_kernel/tests, booted, and its verdict believed.
 
 A test kernel argues one rule of the ABI and says PASS or FAIL in its last line. Its source tells in its opening comment
-what it needs ("needs: vcpus=2") and how the domain ends if that is not by powering off ("ends: crash").
+what it needs ("needs: vcpus=2", or an engine) and how the domain ends if that is not by powering off ("ends: crash").
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pvhv.machine import seam
 from pvhv.testing import boot
 
 SOURCES = Path(__file__).parents[2] / "guest_kernel" / "tests"
@@ -35,6 +36,8 @@ def test_there_are_test_kernels() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_kernel(name: str, clock: str) -> None:
     needs = dict(pair.split("=") for pair in said(name, "needs").split())
+    if needs.get("engine") == "corrected" and not seam.present:
+        pytest.skip("the stock engine is known to be wrong here")
     result = boot(f"test-{name}", clock=clock, timeout=30, vcpus=int(needs.get("vcpus", "1")))
     assert result.last_line == f"PASS {name}", result.output + result.report
     assert result.ending == (said(name, "ends") or "poweroff")

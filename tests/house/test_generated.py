@@ -13,7 +13,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
-    "generator", ["gen_header.py", "gen_hypercalls.py", "gen_syscalls.py", "gen_session.py", "gen_chapter.py"]
+    "generator",
+    ["gen_header.py", "gen_hypercalls.py", "gen_syscalls.py", "gen_session.py", "gen_chapter.py", "gen_engine.py",
+     "differences.py"],
 )
 def test_it_is_not_stale(generator: str) -> None:
     command = [sys.executable, str(ROOT / "tools" / generator), "--check"]

@@ -131,5 +131,9 @@ def test_a_system_call_is_met(session: Session) -> None:
     below = frames[frames.index("schedule ()") :]
     assert len(below) > 2 and below[-1] in ("ret_from_fork ()", "<signal handler called>"), said
     assert re.search(r"^vCPU 0: (stopped|blocked), kernel mode", said, re.MULTILINE), said
+    # The clock's tick writes it. Watched as GDB does by default, by the processor.
+    said = session.gdb("watch *(long *)&jiffies", "continue", "continue", "delete", "detach")
+    values = [int(value) for value in re.findall(r"^(?:Old|New) value = (\d+)", said, re.MULTILINE)]
+    assert "Hardware watchpoint" in said and values[0] < values[1] == values[2] < values[3], said
     output = session.power_off()
     assert "\n0\nerrors above" in output, output

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pvhv.machine import seam
 from pvhv.machine.cpustate import RIP
 from pvhv.observe.gdb.packets import PACKET_SIZE, packet
 from tests.observe.gdb_lab import CODE, DATA, INSTRUCTIONS, LOOP, LOOPING, POWEROFF, Lab
@@ -54,7 +55,7 @@ def test_it_says_what_it_can(lab: Lab) -> None:
         "OK", "E03", "OK", "OK", "OK", "E03",
     ]  # fmt: skip
     assert bytes.fromhex(lab.ask("qThreadExtraInfo,1")) == b"vCPU 0, kernel mode, stopped"
-    for unknown in ("vMustReplyEmpty", "qTStatus", "qOffsets", "!", "", "Z2,1000,8", "\x7f\x00", "qC3"):
+    for unknown in ("vMustReplyEmpty", "qTStatus", "qOffsets", "!", "", "Z5,1000,8", "\x7f\x00", "qC3"):
         assert lab.ask(unknown) == ""
 
 
@@ -101,6 +102,42 @@ def test_breakpoints(lab: Lab) -> None:
     lab.goes_on()
     assert not lab.sent
     assert lab.answer(b"\x03") == INTERRUPTED
+
+
+# LOOP: incq DATA(%rip); mov DATA(%rip), %rcx; nop; mov %rcx, DATA+8(%rip); jmp LOOP
+COUNTING = bytes.fromhex("31c0 48ff05f7100000 488b0df0100000 90 48890df0100000 ebe8")
+
+
+def test_watchpoints(make: Made) -> None:
+    if not seam.present:
+        assert make().ask(f"Z2,{DATA:x},8") == ""  # GDB steps then
+        return
+    for clock in ("virtual", "wall"):
+        lab = make(COUNTING, clock)
+        for kind, name, places in (("2", "watch", (7,)), ("3", "rwatch", (7, 14)), ("4", "awatch", (7, 14))):
+            assert lab.ask(f"Z{kind},{DATA:x},8") == "OK" and lab.set_register("rip", LOOP) == "OK"
+            for _turn in range(2):
+                for place in places:
+                    value = int.from_bytes(bytes.fromhex(lab.ask(f"m{DATA:x},8")), "little")
+                    assert lab.ask("c") == f"T05{name}:{DATA:x};thread:1;"
+                    assert lab.register("rip") == LOOP + place
+                    after = int.from_bytes(bytes.fromhex(lab.ask(f"m{DATA:x},8")), "little")
+                    assert after == value + (place == 7)
+            assert lab.ask(f"z{kind},{DATA:x},8") == "OK"
+        # Beside a breakpoint, and while it steps.
+        assert lab.ask(f"Z2,{DATA + 12:x},1") == "OK" and lab.ask(f"Z1,{LOOP + 14:x},1") == "OK"
+        lab.set_register("rip", LOOP)
+        assert lab.ask("c") == "T05thread:1;" and lab.register("rip") == LOOP + 14
+        assert lab.ask("s") == STOPPED and lab.register("rip") == LOOP + 15
+        assert lab.ask("s") == f"T05watch:{DATA + 12:x};thread:1;" and lab.register("rip") == LOOP + 22
+        assert lab.ask("s") == STOPPED and lab.register("rip") == LOOP
+        assert lab.ask(f"z2,{DATA + 12:x},1") == "OK" and lab.ask(f"z1,{LOOP + 14:x},1") == "OK"
+        lab.tell("c")
+        lab.run()
+        assert not lab.sent
+        assert lab.answer(b"\x03") == INTERRUPTED
+        for nonsense in ("Z2,1000,0", "Z2,1000,fffff", "Z2,7fffffffffff,2", "Z2,1000", "Z2,,8"):
+            assert lab.ask(nonsense) == "E16"
 
 
 def test_an_interrupt_stops_it_and_another_changes_nothing(lab: Lab) -> None:

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The yardsticks: the same guest code in an engine without a hypervisor, and the cost of an empty callback.
 
-A `Bare` is a fresh engine over the same RAM, with the page tables the domain builder made for a benchmark kernel,
+A `Bare` is a fresh engine of the published kind (unicorn as its authors build it: a yardstick must not change with what
+is measured) over the same RAM, with the page tables the domain builder made for a benchmark kernel,
 CPL 1 and the same `no_exit_request` as the hypervisor's engines, but no AMD-V and no hooks. It enters the kernel at
 `bare_entry(loop, count)`, which times the loop with rdtsc, as the kernel itself does when it runs as a guest, and
 ends at a ud2, which stops an engine that has no hook for it.
 
-An *eased* one has its blocks eased, too, as the hypervisor's engines have them on the wall clock (pacer_ease.h): that
-is the same engine made faster, with no hypervisor behind it.
+An *eased* one looks for a stop as cheaply as the hypervisor's engines do on the wall clock (pacer_ease.h): that is the
+same engine made faster, with no hypervisor behind it.
 
 A *callback* is one round of the loop `int 0x20; dec; jnz` in such an engine with one hook: an empty ctypes function
 for UC_HOOK_INTR, registered through the C API. It is whole, from guest instruction to guest instruction, just as
@@ -18,15 +19,36 @@ back. `callback_in_c` is the same with a C function that does nothing; the diffe
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import os
 import threading
 from ctypes import CFUNCTYPE, c_int
+from typing import Any
 
 from pvhv.machine import cpustate as cs
-from pvhv.machine import engine as uc
+from pvhv.machine import engine as ours
 from pvhv.machine import pacer
 from pvhv.machine.ram import Ram
 
+
+
+def _published() -> Any:
+    """engine.py once more, on the library that the `unicorn` package carries."""
+    spec = importlib.util.spec_from_file_location("published_engine", ours.__file__)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    chosen = os.environ.get("PVHV_ENGINE")
+    os.environ["PVHV_ENGINE"] = "stock"
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        del os.environ["PVHV_ENGINE"]
+        if chosen is not None:
+            os.environ["PVHV_ENGINE"] = chosen
+    return module
+
+
+uc = _published()
 STOPPED_AT_UD2 = 10  # UC_ERR_INSN_INVALID
 
 
@@ -50,6 +72,22 @@ def without(lost: float, took: float) -> float:
     return took - lost if lost < took / 2 else took
 
 
+class Context:
+    """A saved copy of a published engine's CPU state, seen at `data`."""
+
+    def __init__(self, engine: Any) -> None:
+        pointer = ctypes.c_void_p()
+        uc.check("uc_context_alloc", uc.uc_context_alloc(engine.handle, ctypes.byref(pointer)))
+        self._engine, self._pointer = engine, pointer
+        self.data = (pointer.value or 0) + uc.uc_context_size(engine.handle) - cs.STATE_BYTES
+
+    def save(self) -> None:
+        uc.check("uc_context_save", uc.uc_context_save(self._engine.handle, self._pointer))
+
+    def restore(self) -> None:
+        uc.check("uc_context_restore", uc.uc_context_restore(self._engine.handle, self._pointer))
+
+
 class Bare:
     """A fresh engine on `ram` with the page tables at `cr3`; `initial` is a pCPU's saved context to begin with."""
 
@@ -57,11 +95,10 @@ class Bare:
         self.entry = entry
         self.engine = uc.Engine()
         self.engine.map(0, ram.size, ram.address)
-        cs.check_layout(self.engine)
         switch = cs.find_no_exit_request(self.engine)
         if switch is not None:
             ctypes.c_uint8.from_address(switch).value = 1
-        self.context = cs.Context(self.engine)
+        self.context = Context(self.engine)
         self.context.save()
         ctypes.memmove(self.context.data, initial, len(initial))
         words = (ctypes.c_uint64 * (cs.STATE_BYTES // 8)).from_address(self.context.data)
@@ -76,6 +113,8 @@ class Bare:
         if live is None:
             return False
         self._pacer = pacer.Pacer(self.engine, ram, live, cs.ERROR_CODE * 4, None)
+        words = self._pacer.words
+        words[pacer.EMU_STOP], words[pacer.CTL] = pacer.address(uc.uc_emu_stop), pacer.address(uc.uc_ctl)
         self.engine.add_hook(uc.HOOK_BLOCK, pacer.address(pacer.library().pacer_ease), self._pacer.pointer)
         return True
 

@@ -195,7 +195,7 @@ def fpu_taskswitch(vcpu: VCPU, set_ts: int) -> int:
 
 @hypercall(SET_DEBUGREG)
 def set_debugreg(vcpu: VCPU, reg: int, value: int) -> int:
-    """Set a debug register (they are kept, but no breakpoint fires: Not modelled)."""
+    """Set a debug register."""
     set_register(vcpu, reg & 0xFFFF_FFFF, value)
     return 0
 

@@ -93,6 +93,7 @@ class SoftwareMonitor(Technique):
         pcpu.on_syscall = self._syscall
         pcpu.on_cpuid = self._cpuid
         pcpu.on_io = self._io
+        pcpu.on_may_io = lambda port, size: False
         pcpu.on_exit(svm.VMEXIT_NPF, self._nested_fault)
 
     def reset(self, entry: int, rbx: int) -> None:

@@ -81,6 +81,7 @@ class NativeTechnique(Technique):
         pcpu.on_syscall = self.guarded(self._syscall)
         pcpu.on_cpuid = self._cpuid_for_the_cpu
         pcpu.on_io = self._io
+        pcpu.on_may_io = self._may_io
         intercepts = 0
         for code in UNDEFINED:
             intercepts |= svm.intercept_bit(code)
@@ -246,10 +247,7 @@ class NativeTechnique(Technique):
 
     # -- I/O, HLT, interrupts --------------------------------------------------------------------------------------
     def _io(self, port: int, size: int, write: bool, value: int) -> int | None:
-        try:
-            if not arch.may_do_io(self.cpu, port, size):
-                return None
-        except GuestException:
+        if not self._may_io(port, size):
             return None
         self.io_exit(port, size, write, value)
         bus = self.guest.platform.bus
@@ -257,6 +255,12 @@ class NativeTechnique(Technique):
             bus.write(port, size, value)
             return 0
         return bus.read(port, size)
+
+    def _may_io(self, port: int, size: int) -> bool:
+        try:
+            return arch.may_do_io(self.cpu, port, size)
+        except GuestException:
+            return False
 
     def io_exit(self, port: int, size: int, write: bool, value: int) -> None:
         """A permitted access is about to be done: by whom?"""

@@ -59,6 +59,16 @@ UNICORN_EXPORT void pvhv_flush_page(uc_engine *uc, uint64_t address)
     tlb_flush_page(uc->cpu, address);
 }
 
+/* In a hook of a #VMEXIT: leave the guest as the processor does it, its state in the VMCB, the host's from VM_HSAVE_PA.
+ * RFLAGS is whole afterwards, as it is wherever hooks look at it. */
+UNICORN_EXPORT void pvhv_return_to_host(uc_engine *uc, uint32_t exit_code, uint64_t exit_info_1)
+{
+    CPUX86State *env = uc->cpu->env_ptr;
+
+    do_vmexit(env, exit_code, exit_info_1);
+    env->eflags = cpu_compute_eflags(env);
+}
+
 /* What CPUID says of this CPU and the translator obeys: the vendor, and features to take away.
  * `keep` are leaf 1 EDX and ECX, leaf 7 EBX, leaf 0x80000001 EDX and ECX, leaf 0xd EAX. */
 UNICORN_EXPORT void pvhv_keep_features(uc_engine *uc, const uint32_t *vendor, const uint32_t *keep)
@@ -74,4 +84,67 @@ UNICORN_EXPORT void pvhv_keep_features(uc_engine *uc, const uint32_t *vendor, co
     for (size_t n = 0; n < ARRAY_SIZE(words); n++) {
         env->features[words[n]] &= keep[n];
     }
+}
+
+/* Who says whether INS and OUTS may be executed. */
+UNICORN_EXPORT void pvhv_ask_before_io(uc_engine *uc, int (*may_io)(void *, uint32_t, int, void *), void *data)
+{
+    uc->pvhv.may_io = may_io;
+    uc->pvhv.may_io_data = data;
+}
+
+/* In a hook of IN or OUT: it ends in #GP(0) instead. */
+UNICORN_EXPORT void pvhv_refuse_io(uc_engine *uc)
+{
+    uc->pvhv.io_refused = true;
+}
+
+/* Have code at CPL 1 checked for alignment, as code at CPL 3 is. */
+UNICORN_EXPORT void pvhv_check_alignment(uc_engine *uc, int at_cpl_1)
+{
+    uc->pvhv.cpl_1_is_3 = at_cpl_1;
+}
+
+/* Breakpoints are those of DR0-3 and DR7 as they are in the CPU state, which was written there. */
+UNICORN_EXPORT void pvhv_debug_registers(uc_engine *uc)
+{
+    CPUX86State *env = uc->cpu->env_ptr;
+    uint32_t looks_at_io = env->hflags & HF_IOBPT_MASK;
+    uint32_t dr7 = env->dr[7];
+
+    for (int i = 0; i < DR7_MAX_BP; i++) {
+        env->cpu_breakpoint[i] = NULL;
+    }
+    cpu_watchpoint_remove_all(uc->cpu, BP_CPU);
+    env->dr[7] = DR7_FIXED_1;
+    cpu_x86_update_dr7(env, dr7);
+    env->hflags |= looks_at_io;
+}
+
+/* A debugger watches `size` bytes: its #VMEXIT (watchpoints.h) comes behind whatever reads (1) or writes (2) one of them. */
+UNICORN_EXPORT int pvhv_watch(uc_engine *uc, uint64_t address, uint64_t size, int accesses)
+{
+    return cpu_watchpoint_insert(uc->cpu, address, size, BP_GDB | (accesses & BP_MEM_ACCESS), NULL);
+}
+
+/* It watches nothing any more. */
+UNICORN_EXPORT void pvhv_watch_nothing(uc_engine *uc)
+{
+    cpu_watchpoint_remove_all(uc->cpu, BP_GDB);
+}
+
+/* In that #VMEXIT: the nth (from 0) of those that were hit, as it was given to pvhv_watch; 0: there are no more. */
+UNICORN_EXPORT int pvhv_watch_hit(uc_engine *uc, int nth, uint64_t *address, uint64_t *size, int *accesses)
+{
+    CPUWatchpoint *wp;
+
+    QTAILQ_FOREACH(wp, &uc->cpu->watchpoints, entry) {
+        if ((wp->flags & BP_GDB) && (wp->flags & BP_WATCHPOINT_HIT) && !nth--) {
+            *address = wp->vaddr;
+            *size = wp->len;
+            *accesses = wp->flags & BP_MEM_ACCESS;
+            return 1;
+        }
+    }
+    return 0;
 }

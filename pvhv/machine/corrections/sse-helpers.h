@@ -66,7 +66,13 @@ void helper_sse_end(CPUX86State *env)
 /* An operand that is not aligned, of an instruction that wants it so. */
 void x86_cpu_do_unaligned_access(CPUState *cs, vaddr address, MMUAccessType type, int mmu_index, uintptr_t ra)
 {
-    raise_exception_ra(cs->env_ptr, EXCP0D_GPF, ra);
+    CPUX86State *env = cs->env_ptr;
+
+    if (env->uc->pvhv.alignment >= 4) { /* log2 of what was wanted: 16 bytes are SSE's operands */
+        raise_exception_err_ra(env, EXCP0D_GPF, 0, ra);
+    } else if (env->cr[0] & CR0_AM_MASK) { /* alignment.toml */
+        raise_exception_err_ra(env, EXCP11_ALGN, 0, ra);
+    }
 }
 
 /* The comparisons that ops_sse.h uses, by the one that notes denormal operands. */

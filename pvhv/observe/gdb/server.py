@@ -15,10 +15,12 @@ of GDB's manual; tools/debugger/gdbsx/gx/gx_main.c in Xen.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from pvhv.core.debugger import Debugger, Stop, Why
 from pvhv.core.errors import GuestFault
 from pvhv.core.vcpu import VCPU
+from pvhv.machine.debug import READS, WRITES, Watched
 from pvhv.machine.paging import is_canonical
 from pvhv.observe.gdb import monitor, registers
 from pvhv.observe.gdb.packets import PACKET_SIZE, Reader, Sign, packet
@@ -31,6 +33,9 @@ MOST_READ = PACKET_SIZE // 2
 MOST_SHOWN = PACKET_SIZE // 2 - 16
 SIGINT, SIGABRT, SIGKILL, SIGTRAP = 2, 6, 9, 5
 SOFTWARE, HARDWARE = b"0", b"1"
+# What a watchpoint looks for, and how GDB is told of it.
+WATCHPOINTS = {b"2": (WRITES, "watch"), b"3": (READS, "rwatch"), b"4": (READS | WRITES, "awatch")}
+MOST_WATCHED = 1 << 16  # bytes
 NO_SUCH, WRONG, FAULT = "E03", "E16", "E0e"  # ESRCH, EINVAL, EFAULT
 
 Answer = bytes | str | None  # None: later, or never
@@ -223,20 +228,24 @@ class Server:
 
     # -- breakpoints -------------------------------------------------------------------------------------------
     def _insert(self, rest: bytes) -> Answer:
-        return self._breakpoint(rest, set.add)
+        return self._change(rest, set.add)
 
     def _remove(self, rest: bytes) -> Answer:
-        return self._breakpoint(rest, set.discard)
+        return self._change(rest, set.discard)
 
-    def _breakpoint(self, rest: bytes, change: Callable[[set[int], int], None]) -> Answer:
-        of_kind = self._breakpoints.get(rest[:1])
-        if of_kind is None:
-            return ""  # watchpoints: GDB steps then
-        address = _number(rest[2:].split(b",")[0])
+    def _change(self, rest: bytes, change: Callable[[set[Any], Any], None]) -> Answer:
+        kind, (address, size) = rest[:1], _numbers(rest[2:].split(b";")[0])
         if not is_canonical(address):
             return WRONG
-        change(of_kind, address)
-        self.debugger.breakpoints = set().union(*self._breakpoints.values())
+        if kind in self._breakpoints:
+            change(self._breakpoints[kind], address)
+            self.debugger.breakpoints = set().union(*self._breakpoints.values())
+        elif kind in WATCHPOINTS and self.debugger.can_watch:
+            if not 0 < size <= MOST_WATCHED or not is_canonical(address + size - 1):
+                return WRONG
+            change(self.debugger.watchpoints, Watched(address, size, WATCHPOINTS[kind][0]))
+        else:
+            return ""  # GDB steps then
         return "OK"
 
     # -- running -----------------------------------------------------------------------------------------------
@@ -292,6 +301,9 @@ class Server:
             address = int.from_bytes(REGISTERS[registers.NUMBERS["rip"]].get(registers.image_of(stop.vcpu)), "little")
             kind = "swbreak" if address in self._breakpoints[SOFTWARE] else "hwbreak"
             self._reason += f"{kind}:;" if kind in self._told_of else ""
+        elif stop.reached is not None:
+            kind = next(name for accesses, name in WATCHPOINTS.values() if accesses == stop.reached.accesses)
+            self._reason += f"{kind}:{stop.reached.address:x};"
         if self._waits:
             self._waits = False
             self._reply(self._stop_reply())
