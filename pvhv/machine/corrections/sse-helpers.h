@@ -89,6 +89,29 @@ void x86_cpu_do_unaligned_access(CPUState *cs, vaddr address, MMUAccessType type
 #define float32_unordered_quiet(a, b, s) (float32_compare_quiet(a, b, s) == float_relation_unordered)
 #define float64_unordered_quiet(a, b, s) (float64_compare_quiet(a, b, s) == float_relation_unordered)
 
+/* This is exact, whatever the mode. */
+static inline float64 double_of(int32_t value)
+{
+    union { double value; float64 bits; } exact = { .value = value };
+
+    return exact.bits;
+}
+#define int32_to_float64(a, s) double_of(a)
+
+/* As the library does it for additions: by the host, where PE is set already and the result is plainly a normal one. */
+static inline float32 float_of(float64 a, float_status *s)
+{
+    union { double value; float64 bits; } from = { .bits = a };
+    union { float value; float32 bits; } to = { .value = (float)from.value };
+
+    if (likely(s->float_exception_flags & float_flag_inexact && s->float_rounding_mode == float_round_nearest_even) &&
+        (to.bits & 0x7fffffff) - 0x00800001 < 0x7f800000 - 0x00800001) {
+        return to.bits;
+    }
+    return (float64_to_float32)(a, s);
+}
+#define float64_to_float32(a, s) float_of(a, s)
+
 /* MIN and MAX give one of their operands, as DAZ makes it. */
 #define SSE_OPERAND(size, a) \
     (unlikely(env->sse_status.flush_inputs_to_zero) && float##size##_is_denormal(a) ? (a) & 1ull << (size - 1) : (a))
