@@ -52,7 +52,8 @@ def main() -> int:
                 told = now
                 print(f"\r{instructions:,} instructions, {streams:,} streams, {now - began:.0f} s", end="", flush=True)
         if instructions >= options.instructions:
-            print(f"\r{instructions:,} instructions in {streams:,} streams, seeds {options.seed} to {seed}: nothing found")
+            seeds = f"seeds {options.seed} to {seed}"
+            print(f"\r{instructions:,} instructions in {streams:,} streams, {seeds}: nothing found")
             return 0
     return 0
 

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Streams of instructions for an engine to choke on: real code, mutated; long straight runs; code across pages; code that
-overwrites itself.
+"""Streams of instructions for an engine to choke on: real code, mutated; long straight runs; code across pages; code
+that overwrites itself.
 
-A stream is some hundred bytes in pages a guest may read, write and execute, with registers that point into data, into the
-code, to the ends of pages and to nowhere. It is executed on a guarded pCPU; where it faults, calls or asks for anything,
-it goes on a few bytes further, until it has used up its budget. What is asserted is what holds for every guest: the
-engine lives, the guest stays where it can be (CPL, control registers, tables), nothing outside its pages changes, and it
-is stopped when it is to stop. What the instructions calculate is for differences.py.
+A stream is some hundred bytes in pages a guest may read, write and execute, with registers that point into data, into
+the code, to the ends of pages and to nowhere. It is executed on a guarded pCPU; where it faults, calls or asks for
+anything, it goes on a few bytes further, until it has used up its budget. What is asserted is what holds for every
+guest: the engine lives, the guest stays where it can be (CPL, control registers, tables), nothing outside its pages
+changes, and it is stopped when it is to stop. What the instructions calculate is for differences.py.
 
 Everything follows from a seed: the same streams everywhere, every time.
 """
@@ -35,8 +35,8 @@ FRAMES, CANARY = 256, 0xA5
 TABLES, GDT, CODE_FRAME, DATA_FRAME = 8, 16, 32, 64
 # 64-bit code, data, 64- and 32-bit user code, user data: for CPL 1 and for CPL 3.
 DESCRIPTORS = (
-    0, 0x00AF_BB00_0000_FFFF, 0x00CF_B300_0000_FFFF, 0x00AF_FB00_0000_FFFF, 0x00CF_F300_0000_FFFF, 0x00CF_FB00_0000_FFFF,
-    0x00CF_BB00_0000_FFFF,
+    0, 0x00AF_BB00_0000_FFFF, 0x00CF_B300_0000_FFFF, 0x00AF_FB00_0000_FFFF, 0x00CF_F300_0000_FFFF,
+    0x00CF_FB00_0000_FFFF, 0x00CF_BB00_0000_FFFF,
 )  # fmt: skip
 SEGMENTS = {1: (0x09, 0x11), 3: (0x1B, 0x23)}
 BUDGET = 400  # exits of a stream
@@ -125,7 +125,7 @@ class Streams:
 
 
 PREFIXES = (0x66, 0x67, 0xF0, 0xF2, 0xF3, 0x2E, 0x64, 0x65, 0x48, 0x41, 0x4C, 0x40, 0x4F)
-# fld m80; fld1; fadd; fstp m80; fxch; fptan; pshufd; shufps; palignr; pcmpistri; pmulld; divpd; cvttsd2si; mov fs; lgs-like;
+# fld m80; fld1; fadd; fstp m80; fxch; fptan; pshufd; shufps; palignr; pcmpistri; pmulld; divpd; cvttsd2si; mov fs, eax;
 # lock xadd; cmpxchg16b; rcl; div; bts m,r; push; pushf; stosb; movsq; cpuid; fxsave; ldmxcsr; maskmovdqu; pinsrw; crc32
 STRAIGHT = (
     "db2b d9e8 dcc1 db3b d9c9 d9f2 660f70c14e 0fc6c1b1 660f3a0fc103 660f3a63c10c 660f3840c1 660f5ec1 f2480f2cc0 8ee0 "
@@ -246,12 +246,12 @@ class Ground:
 
     def untouched(self) -> bool:
         """Whether nothing was written outside of the guest's pages (but A and D bits of its tables)."""
-        ours = [(TABLES, TABLES + 6), (GDT, GDT + 1), (CODE_FRAME, CODE_FRAME + CODE_PAGES), (DATA_FRAME, DATA_FRAME + 20)]
+        ours = ((TABLES, 6), (GDT, 1), (CODE_FRAME, CODE_PAGES), (DATA_FRAME, 20), (FRAMES, 0))
         at, ram = 0, self.ram.bytes
-        for begin, end in [*ours, (FRAMES, FRAMES)]:
+        for begin, frames in ours:
             if bytes(ram[at << 12 : begin << 12]).strip(bytes((CANARY,))):
                 return False
-            at = end
+            at = begin + frames
         return True
 
     def close(self) -> None:
@@ -268,7 +268,8 @@ def fuzz(kind: str, seed: int, enough: Callable[[Ground], bool]) -> Ground:
             if number % 64 == 63:
                 assert ground.untouched(), "memory outside of the guest's pages changed"
         except (uc.EngineDied, RuntimeError, AssertionError) as failure:
-            raise AssertionError(f"{kind}, seed {seed}, stream {number} at CPL {cpl}: {failure}\n{code.hex()}") from failure
+            where = f"{kind}, seed {seed}, stream {number} at CPL {cpl}"
+            raise AssertionError(f"{where}: {failure}\n{code.hex()}") from failure
         if enough(ground):
             break
     assert ground.untouched()

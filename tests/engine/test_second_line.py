@@ -147,6 +147,7 @@ def test_what_is_allowed_is_not_seen(lab: Lab) -> None:
 HOW = [0, signal.SIGSEGV, signal.SIGFPE, signal.SIGILL, signal.SIGBUS, signal.SIGABRT]
 
 
+@pytest.mark.skipif(not seam.present, reason="only the corrected engine ends its run and not the process")
 def test_ten_domains_go_on_while_engines_die_under_another() -> None:
     with Machine(1024) as machine:
         typed = ["".join(f"echo {n} {i}\n" for i in range(40)) for n in range(10)]

@@ -31,7 +31,6 @@ from pvhv.machine import pacer
 from pvhv.machine.ram import Ram
 
 
-
 def _published() -> Any:
     """engine.py once more, on the library that the `unicorn` package carries."""
     spec = importlib.util.spec_from_file_location("published_engine", ours.__file__)
