@@ -15,7 +15,8 @@ enum { LONGEST_INSTRUCTION = 15 };
 /* An instruction as far as it matters here. `opcode` has 0x100 for the 0F map, 0x200 for 0F 38 and 0F 3A. */
 struct instruction {
     int opcode, modrm, sib, next; /* next: the byte behind opcode */
-    bool rex_b, based_elsewhere;  /* by a prefix, in a segment that is not SS */
+    bool rex_b;
+    int segment;                  /* R_ES.. that a prefix names, or -1 */
     uint8_t bytes[LONGEST_INSTRUCTION + 3];
 };
 
@@ -28,6 +29,7 @@ static bool read_instruction(CPUX86State *env, struct instruction *it)
     int n, rex = 0;
 
     memset(it, 0, sizeof(*it));
+    it->segment = -1;
     for (n = 0; n < LONGEST_INSTRUCTION; n++, pc++) {
         if (!page || !(pc & ~TARGET_PAGE_MASK)) {
             page = tlb_vaddr_to_host(env, pc, MMU_INST_FETCH, cpu_mmu_index(env, true));
@@ -41,8 +43,10 @@ static bool read_instruction(CPUX86State *env, struct instruction *it)
     for (;; at++) {
         if (at == it->bytes + LONGEST_INSTRUCTION) {
             return all;
-        } else if (*at == 0x64 || *at == 0x65 || (!long_mode && (*at & 0xe7) == 0x26)) { /* 64-bit code knows FS and GS */
-            it->based_elsewhere = *at != 0x36;
+        } else if (*at == 0x64 || *at == 0x65) {
+            it->segment = *at - 0x64 + R_FS;
+        } else if (!long_mode && (*at & 0xe7) == 0x26) { /* 64-bit code knows only those two */
+            it->segment = *at >> 3 & 3;
         } else if (long_mode && (*at & 0xf0) == 0x40) {
             rex = *at++;
             break;
@@ -80,8 +84,11 @@ static bool is_based_on_stack(const struct instruction *it)
 {
     int mod = MODRM_MOD(it->modrm), base = it->modrm & 7;
 
-    if (!has_modrm(it->opcode) || mod == 3 || it->based_elsewhere || it->rex_b) {
+    if (!has_modrm(it->opcode) || mod == 3 || it->rex_b) {
         return false;
+    }
+    if (it->segment >= 0) {
+        return it->segment == R_SS;
     }
     if (base == R_ESP) {
         base = it->sib & 7;
