@@ -209,6 +209,14 @@ def cs_nx() -> int:
     return 1 << 63
 
 
+def test_where_addresses_of_32_bit_code_end(lab: Machine) -> None:
+    lab.pcpu.set_segment(cs.CS, 0xE023, 0, 0xFFFF_FFFF, 0x00CF_FB00)
+    lab.state[cs.HFLAGS] &= ~cs.HF_CS64
+    for code, fault in (("c9", svm.SS), ("8b4500", svm.SS), ("8b03", svm.GP), ("3e8b4500", svm.GP), ("368b03", svm.SS)):
+        assert lab.of(code, rbx=0xFFFF_FFFE, rbp=0xFFFF_FFFE) == (fault, 0), code
+    assert lab.of("8b03", rbx=0xFFFF_FFFC) == (svm.PF, 4)
+
+
 def test_enter_tries_its_new_stack(lab: Machine) -> None:
     assert lab.of("c8000100", rsp=USER_DATA + 0x108) is None
     for code, rsp, address in (("c8000100", 0x100, -8), ("c8000201", 0x100, -0x110), ("c8010000", 8, -1)):

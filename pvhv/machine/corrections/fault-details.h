@@ -15,7 +15,8 @@ enum { LONGEST_INSTRUCTION = 15 };
 /* An instruction as far as it matters here. `opcode` has 0x100 for the 0F map, 0x200 for 0F 38 and 0F 3A. */
 struct instruction {
     int opcode, modrm, sib, next; /* next: the byte behind opcode */
-    bool rex_b, based_elsewhere;  /* FS or GS */
+    bool rex_b;
+    int segment;                  /* R_ES.. that a prefix names, or -1 */
     uint8_t bytes[LONGEST_INSTRUCTION + 3];
 };
 
@@ -28,6 +29,7 @@ static bool read_instruction(CPUX86State *env, struct instruction *it)
     int n, rex = 0;
 
     memset(it, 0, sizeof(*it));
+    it->segment = -1;
     for (n = 0; n < LONGEST_INSTRUCTION; n++, pc++) {
         if (!page || !(pc & ~TARGET_PAGE_MASK)) {
             page = tlb_vaddr_to_host(env, pc, MMU_INST_FETCH, cpu_mmu_index(env, true));
@@ -42,7 +44,9 @@ static bool read_instruction(CPUX86State *env, struct instruction *it)
         if (at == it->bytes + LONGEST_INSTRUCTION) {
             return all;
         } else if (*at == 0x64 || *at == 0x65) {
-            it->based_elsewhere = true;
+            it->segment = *at - 0x64 + R_FS;
+        } else if (!long_mode && (*at & 0xe7) == 0x26) { /* 64-bit code knows only those two */
+            it->segment = *at >> 3 & 3;
         } else if (long_mode && (*at & 0xf0) == 0x40) {
             rex = *at++;
             break;
@@ -75,13 +79,16 @@ static bool has_modrm(int b)
     return b >= 0x200 || (b & 0xf8) != 0x1a0 || b == 0x1a3 || b == 0x1a4 || b == 0x1a5;
 }
 
-/* Whether its ModRM names memory whose segment is SS, unless a prefix says FS or GS (no other counts in 64-bit code). */
+/* Whether its ModRM names memory whose segment is SS. */
 static bool is_based_on_stack(const struct instruction *it)
 {
     int mod = MODRM_MOD(it->modrm), base = it->modrm & 7;
 
-    if (!has_modrm(it->opcode) || mod == 3 || it->based_elsewhere || it->rex_b) {
+    if (!has_modrm(it->opcode) || mod == 3 || it->rex_b) {
         return false;
+    }
+    if (it->segment >= 0) {
+        return it->segment == R_SS;
     }
     if (base == R_ESP) {
         base = it->sib & 7;
@@ -117,12 +124,12 @@ static bool is_canonical(CPUX86State *env, target_ulong address)
     return sextract64(address, 0, env->cr[4] & CR4_LA57_MASK ? 57 : 48) == address;
 }
 
-/* Whether all of an access lies where there are addresses; behind the last there is none. */
-bool all_canonical(CPUX86State *env, target_ulong address, int size)
+/* Whether all of an access lies where there are addresses: in 32-bit code they end at 4 GiB. */
+bool is_within(CPUX86State *env, target_ulong address, int size)
 {
     target_ulong last = address + size - 1;
 
-    return !(env->hflags & HF_CS64_MASK) || (is_canonical(env, address) && is_canonical(env, last) && last >= address);
+    return env->hflags & HF_CS64_MASK ? is_canonical(env, address) && is_canonical(env, last) : last <= UINT32_MAX;
 }
 
 /* An access of `size` bytes at `addr` faulted, with RIP at its instruction: complete error code and vector. False: see
@@ -132,21 +139,21 @@ static bool tell_details(CPUX86State *env, target_ulong addr, int size, MMUAcces
     CPUState *cs = env_cpu(env);
     struct instruction it;
     int vector = cs->exception_index, code = env->error_code;
+    bool beyond = !is_within(env, addr, size);
 
-    if (!all_canonical(env, addr, size)) {
+    if (beyond) {
         vector = EXCP0D_GPF; /* whatever is there of its beginning */
         code = 0;
     }
-    if (vector == EXCP0E_PAGE ? access != MMU_DATA_STORE : env->hflags & HF_CS64_MASK) {
-        if (!read_instruction(env, &it)) {
-            return false;
-        }
-    } else {
+    if (!beyond && (vector != EXCP0E_PAGE || access == MMU_DATA_STORE)) {
         return true; /* there is nothing to add */
+    }
+    if (!read_instruction(env, &it)) {
+        return false;
     }
     if (vector == EXCP0E_PAGE && changes_memory(it.opcode) >> MODRM_REG(it.modrm) & 1) {
         code |= PG_ERROR_W_MASK;
-    } else if (vector == EXCP0D_GPF && wants_stack(&it, access)) {
+    } else if (beyond && wants_stack(&it, access)) {
         vector = EXCP0C_STACK;
     }
     cs->exception_index = vector;

@@ -63,7 +63,7 @@ void helper_sse_end(CPUX86State *env)
     }
 }
 
-bool all_canonical(CPUX86State *env, target_ulong address, int size); /* fault-details.h */
+bool is_within(CPUX86State *env, target_ulong address, int size); /* fault-details.h */
 
 /* An operand that is not aligned, of an instruction that wants it so. */
 void x86_cpu_do_unaligned_access(CPUState *cs, vaddr address, MMUAccessType type, int mmu_index, uintptr_t ra)
@@ -74,7 +74,7 @@ void x86_cpu_do_unaligned_access(CPUState *cs, vaddr address, MMUAccessType type
 
     if (size >= 16) { /* SSE's operands */
         raise_exception_err_ra(env, EXCP0D_GPF, 0, ra);
-    } else if (env->cr[0] & CR0_AM_MASK && all_canonical(env, address, size)) { /* alignment.toml */
+    } else if (env->cr[0] & CR0_AM_MASK && is_within(env, address, size)) { /* alignment.toml */
         raise_exception_err_ra(env, EXCP11_ALGN, 0, ra);
     }
 }
