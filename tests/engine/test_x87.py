@@ -242,6 +242,13 @@ def test_nine_loads_are_one_too_many(lab: Lab) -> None:
     assert (after.status, after.tags, after.st0) == (0x3A41, 0xFF, 0xFFFF_C000000000000000)
 
 
+@pytest.mark.parametrize("prefix", ["", "48"])
+def test_an_image_is_written_and_read_in_one_format(lab: Lab, prefix: str) -> None:
+    after = After(lab, "dbe3d9e8d9eb" + prefix + "dd33" + prefix + "dd23", 0x37F)  # FNSAVE, FRSTOR
+    assert (after.status, after.tags, after.st0) == (0x3000, 0xC0, 0x4000_C90FDAA22168C235)
+    assert struct.unpack_from("<QH", lab.ram.bytes, OPERAND + 38) == (1 << 63, 0x3FFF)
+
+
 def test_mmx_makes_the_registers_its_own(lab: Lab) -> None:
     after = After(lab, "d9e8" + "0f3800c1", 0x37F)  # FLD1, PSHUFB mm0, mm1: SSSE3's too
     assert (after.status, after.tags, after.st0 >> 64) == (0, 0xFF, 0xFFFF)

@@ -34,6 +34,18 @@ static void gen_x87_wait(DisasContext *s)
     }
 }
 
+/* A store is done. */
+static void gen_x87_stored(DisasContext *s)
+{
+    TCGContext *tcg_ctx = s->uc->tcg_ctx;
+
+    tcg_gen_ld8u_i32(tcg_ctx, s->tmp2_i32, tcg_ctx->cpu_env, offsetof(CPUX86State, fp_stored));
+    tcg_gen_st8_i32(tcg_ctx, s->tmp2_i32, tcg_ctx->cpu_env, offsetof(CPUX86State, fp_status.float_exception_flags));
+    if (x87_is_watched(s)) {
+        gen_helper_fst_done(tcg_ctx, tcg_ctx->cpu_env);
+    }
+}
+
 /* Behind an instruction after which others may have to be translated otherwise, by what is unmasked then. */
 static void gen_end_by_masks(DisasContext *s)
 {

@@ -294,33 +294,48 @@ CONSTANT(fldpi, 0x4000, 0xc90fdaa22168c235ull, true)
 CONSTANT(fldlg2, 0x3ffd, 0x9a209a84fbcff799ull, true)
 CONSTANT(fldln2, 0x3ffe, 0xb17217f7d1cf79acull, true)
 
-/* ---- stores -------------------------------------------------------------------------------------------------------- */
-uint32_t helper_fsts_ST0(CPUX86State *env)
+/* ---- stores: they may fault, and then have raised nothing ----------------------------------------------------------- */
+
+/* What is raised when the store is done (gen_x87_stored); but what forbids it is raised now, and the instruction left. */
+static inline void x87_storing(CPUX86State *env, uint32_t flags, uint32_t forbidding, uintptr_t ra)
 {
-    floatx80 a = x87_quiet(env, x87_operand(env, 0));
-    uint32_t val;
-
-    x87_begin(env);
-    val = floatx80_to_float32(a, &env->fp_status);
-
-    x87_done(env, X87_IE_DE_ZE | X87_OE_UE, GETPC());
-    return val;
+    if (unlikely(env->fp_unmasked & HF_X87_UNMASKED_MASK) && flags & ~env->fpuc & X87_FLAGS & forbidding) {
+        env->fp_status.float_exception_flags = flags;
+        x87_settle(env, forbidding, ra);
+    }
+    env->fp_stored = flags;
 }
 
-uint64_t helper_fstl_ST0(CPUX86State *env)
+void helper_fst_done(CPUX86State *env)
 {
-    floatx80 a = x87_quiet(env, x87_operand(env, 0));
-    uint64_t val;
-
-    x87_begin(env);
-    val = floatx80_to_float64(a, &env->fp_status);
-
-    x87_done(env, X87_IE_DE_ZE | X87_OE_UE, GETPC());
-    return val;
+    x87_settle(env, 0, GETPC());
 }
+
+/* What is exact costs nothing more: most that is stored was loaded as such a number. */
+#define NARROW(name, bits, type, fraction_bits, bias)                                                       \
+    type helper_##name##_ST0(CPUX86State *env)                                                              \
+    {                                                                                                       \
+        const int most = (1 << (bits - 1 - fraction_bits)) - 1;                                             \
+        floatx80 a = x87_quiet(env, x87_operand(env, 0));                                                   \
+        int exponent = (a.high & 0x7fff) - (0x3fff - bias);                                                 \
+        float_status status;                                                                                \
+        type val;                                                                                           \
+        x87_begin(env);                                                                                     \
+        if (likely((unsigned)(exponent - 1) < (unsigned)most - 1 && a.low >> 63 && !(a.low << (fraction_bits + 1)))) {  \
+            env->fp_stored = env->fp_status.float_exception_flags;                                          \
+            val = (type)(a.high >> 15) << (bits - 1);                                                       \
+            return val | (type)exponent << fraction_bits | (type)(a.low << 1 >> (64 - fraction_bits));      \
+        }                                                                                                   \
+        status = env->fp_status;                                                                            \
+        val = floatx80_to_float##bits(a, &status);                                                          \
+        x87_storing(env, status.float_exception_flags, X87_IE_DE_ZE | X87_OE_UE, GETPC());                  \
+        return val;                                                                                         \
+    }
+NARROW(fsts, 32, uint32_t, 23, 127)
+NARROW(fstl, 64, uint64_t, 52, 1023)
 
 /* ST0 as an integer whose magnitude is `most` (or by one more, where it is negative and not `decimal`). */
-static int64_t x87_to_integer(CPUX86State *env, int64_t most, bool decimal, bool truncate, bool *valid)
+static int64_t x87_to_integer(CPUX86State *env, int64_t most, bool decimal, bool truncate, bool *valid, uintptr_t ra)
 {
     floatx80 a = x87_operand(env, 0);
     float_status status = env->fp_status;
@@ -336,7 +351,7 @@ static int64_t x87_to_integer(CPUX86State *env, int64_t most, bool decimal, bool
         cut = floatx80_to_int64_round_to_zero(a, &status);
         status.float_exception_flags |= val != cut ? X87_C1_FLAG : 0;
     }
-    x87_raise(env, status.float_exception_flags);
+    x87_storing(env, env->fp_status.float_exception_flags | status.float_exception_flags, X87_IE_DE_ZE, ra);
     return val;
 }
 
@@ -344,9 +359,8 @@ static int64_t x87_store_integer(CPUX86State *env, int bits, bool truncate, uint
 {
     int64_t most = INT64_MAX >> (64 - bits);
     bool valid;
-    int64_t val = x87_to_integer(env, most, false, truncate, &valid);
+    int64_t val = x87_to_integer(env, most, false, truncate, &valid, ra);
 
-    x87_done(env, X87_IE_DE_ZE, ra);
     return valid ? val : -most - 1;
 }
 
@@ -559,7 +573,7 @@ void helper_fbst_ST0(CPUX86State *env, target_ulong ptr)
 {
     uint8_t bytes[10] = { [7] = 0xc0, 0xff, 0xff }; /* the indefinite value */
     bool valid;
-    int64_t val = x87_to_integer(env, 999999999999999999, true, false, &valid);
+    int64_t val = x87_to_integer(env, 999999999999999999, true, false, &valid, GETPC());
 
     if (valid) {
         uint64_t left = val < 0 ? -val : val;
@@ -568,10 +582,11 @@ void helper_fbst_ST0(CPUX86State *env, target_ulong ptr)
         }
         bytes[9] = ST0.high >> 15 ? 0x80 : 0;
     }
-    x87_done(env, X87_IE_DE_ZE, GETPC());
-    for (int i = 0; i < 10; i++) {
+    for (int i = 9; i >= 0; i--) {
         cpu_stb_data_ra(env, ptr + i, bytes[i], GETPC());
     }
+    env->fp_status.float_exception_flags = env->fp_stored;
+    x87_done(env, 0, GETPC());
 }
 
 /* ---- what only the processor knows exactly ------------------------------------------------------------------------- */
