@@ -26,6 +26,7 @@
 
 /* What is called so leaves its caller's registers alone: that need not keep any for the case that it is called. */
 #define SELDOM __attribute__((noinline, cold, preserve_most))
+#define ALWAYS_INLINE inline __attribute__((always_inline))
 
 #define IS_SMALL(a) (!((a).high & 0x7fff)) /* zero or a denormal */
 #define IS_DENORMAL(a) (IS_SMALL(a) && (a).low)
@@ -335,7 +336,8 @@ NARROW(fsts, 32, uint32_t, 23, 127)
 NARROW(fstl, 64, uint64_t, 52, 1023)
 
 /* ST0 as an integer whose magnitude is `most` (or by one more, where it is negative and not `decimal`). */
-static int64_t x87_to_integer(CPUX86State *env, int64_t most, bool decimal, bool truncate, bool *valid, uintptr_t ra)
+static ALWAYS_INLINE int64_t x87_to_integer(CPUX86State *env, int64_t most, bool decimal, bool truncate, bool *valid,
+                                            uintptr_t ra)
 {
     floatx80 a = x87_operand(env, 0);
     float_status status = env->fp_status;
@@ -345,7 +347,7 @@ static int64_t x87_to_integer(CPUX86State *env, int64_t most, bool decimal, bool
     val = truncate ? floatx80_to_int64_round_to_zero(a, &status) : floatx80_to_int64(a, &status);
     x87_begin(env);
     *valid = !(status.float_exception_flags & float_flag_invalid) && val <= most && val >= (decimal ? -most : -most - 1);
-    if (!*valid) {
+    if (unlikely(!*valid)) {
         status.float_exception_flags = float_flag_invalid;
     } else if (status.float_exception_flags && !truncate) {
         cut = floatx80_to_int64_round_to_zero(a, &status);
@@ -355,7 +357,7 @@ static int64_t x87_to_integer(CPUX86State *env, int64_t most, bool decimal, bool
     return val;
 }
 
-static int64_t x87_store_integer(CPUX86State *env, int bits, bool truncate, uintptr_t ra)
+static ALWAYS_INLINE int64_t x87_store_integer(CPUX86State *env, int bits, bool truncate, uintptr_t ra)
 {
     int64_t most = INT64_MAX >> (64 - bits);
     bool valid;
@@ -473,7 +475,7 @@ void helper_fxam_ST0(CPUX86State *env)
 }
 
 /* ---- comparisons: what they say is said whatever is unmasked ---------------------------------------------------------- */
-static inline __attribute__((always_inline)) int x87_compare(CPUX86State *env, bool quiet)
+static ALWAYS_INLINE int x87_compare(CPUX86State *env, bool quiet)
 {
     floatx80 a = x87_operand(env, 0);
     floatx80 b = x87_get(&FT0);
