@@ -116,19 +116,8 @@ static inline float32 float_of(float64 a, float_status *s)
 #define SSE_OPERAND(size, a) \
     (unlikely(env->sse_status.flush_inputs_to_zero) && float##size##_is_denormal(a) ? (a) & 1ull << (size - 1) : (a))
 
-/* ---- RCP and RSQRT: nothing is raised, denormals are zeroes; how exact they are is the processor's affair ------------- */
-#if defined(__x86_64__)
-#define BY_THE_HOST_32(name)                                            \
-    static float32 name##32(float32 a)                                  \
-    {                                                                   \
-        union_of_float from = { .bits = a }, to;                        \
-        __asm__(#name "ss %1, %0" : "=x"(to.value) : "x"(from.value));  \
-        return to.bits;                                                 \
-    }
-typedef union { float32 bits; float value; } union_of_float;
-BY_THE_HOST_32(rcp)
-BY_THE_HOST_32(rsqrt)
-#else
+/* ---- RCP and RSQRT: nothing is raised, denormals are zeroes. How exact they are is each processor's affair: here, quite,
+ * so that they are the same on every host. ---- */
 static float32 flush32(float32 a)
 {
     return float32_is_denormal(a) ? a & 0x80000000u : a;
@@ -147,7 +136,6 @@ static float32 rsqrt32(float32 a)
 
     return float32_div(float32_one, float32_sqrt(flush32(a), &quiet), &quiet);
 }
-#endif
 
 #define EACH_OF_FOUR(name)                                          \
     void helper_##name##ps(CPUX86State *env, ZMMReg *d, ZMMReg *s)  \
