@@ -116,7 +116,7 @@ def engine_inputs(root: Path) -> list[Path]:
 def build_engine(root: Path, zig: Zig, store: Cache, progress: Progress, target: Platform) -> tuple[str, Path, int]:
     """The product's name under the built products, its image in the store, and how many files were compiled."""
     key = _key(root, zig, target)
-    found = store.find("engine", key)
+    found = _whole(store, key)
     if found is not None:
         return target.product, found, 0
     files = read_source(find_source(store))
@@ -135,7 +135,17 @@ def build_engine(root: Path, zig: Zig, store: Cache, progress: Progress, target:
         image = _image(target, workshop.root, sorted(f"qemu/pvhv/{name}" for name in ours if name.endswith(".c")))
         linked = workshop.link([image], workshop.compile(image.sources))
         workshop.check()
-        return target.product, store.keep("engine", key, linked[image].read_bytes()), workshop.compiled
+        library = linked[image].read_bytes()
+        store.keep("engine-sum", key, hashlib.sha256(library).hexdigest().encode())
+        return target.product, store.keep("engine", key, library), workshop.compiled
+
+
+def _whole(store: Cache, key: str) -> Path | None:
+    """The library from the store, if it is there and was not damaged since."""
+    library, known = store.find("engine", key), store.find("engine-sum", key)
+    if library is None or known is None:
+        return None
+    return library if hashlib.sha256(library.read_bytes()).hexdigest() == known.read_text() else None
 
 
 def _key(root: Path, zig: Zig, target: Platform) -> str:

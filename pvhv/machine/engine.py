@@ -108,8 +108,11 @@ def library_path() -> Path:
 
 path: Final = str(library_path())
 # CDLL drops the GIL around a call: right for a run, wasteful for the rest.
-_running = ctypes.CDLL(path)
-_quick = ctypes.PyDLL(path)
+try:
+    _running = ctypes.CDLL(path)
+    _quick = ctypes.PyDLL(path)
+except OSError as error:
+    raise ImportError(f"the engine cannot be loaded ({error}): build it again (python3 tools/dev.py build)") from error
 
 
 def _function(library: Any, name: str, *arguments: Any, result: Any = c_int) -> Any:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 from pvhv.build import BuildError, build_tree, unicorn
 from pvhv.build.cache import Cache
 from pvhv.build.corrections import Correction, apply, read_corrections
-from pvhv.build.engine import CORRECTIONS, PLATFORMS, this_platform
+from pvhv.build.engine import CORRECTIONS, PLATFORMS, _whole, this_platform
 from pvhv.build.progress import Progress
 from pvhv.build.unicorn import SHA256, SourceMissing, find_source, read_source
 from tests.build.small_tree import SmallTree
@@ -211,6 +212,16 @@ def test_a_correction_that_does_not_fit_fails_the_build_and_not_the_rest(
     assert (tree.out / "kernels/small").is_file()
 
 
+def test_a_library_that_was_damaged_in_the_store_is_not_taken(store: Cache) -> None:
+    store.keep("engine", "ab", b"a library")
+    assert _whole(store, "ab") is None  # whose sum was never written
+    store.keep("engine-sum", "ab", hashlib.sha256(b"a library").hexdigest().encode())
+    whole = _whole(store, "ab")
+    assert whole is not None
+    whole.write_bytes(b"a lib")
+    assert _whole(store, "ab") is None
+
+
 # -- what is loaded --------------------------------------------------------------------------------------------------
 
 
@@ -225,6 +236,18 @@ def test_the_corrected_engine_is_loaded_unless_the_stock_one_is_asked_for() -> N
     stock = load(PVHV_ENGINE="stock").stdout
     assert "_built" not in stock and "as published: not safe" in stock and stock.endswith(" stock\n")
     assert "PVHV_ENGINE is 'stock' or 'corrected', not 'best'" in load(PVHV_ENGINE="best").stderr
+
+
+def test_a_library_that_cannot_be_loaded_is_told(tmp_path: Path) -> None:
+    place = tmp_path / "pvhv" / "machine"
+    place.mkdir(parents=True)
+    (place / "engine.py").write_text((ROOT / "pvhv/machine/engine.py").read_text())
+    name = load().stdout.split()[0].split("/_built/")[1]
+    library = tmp_path / "pvhv/_built" / name
+    library.parent.mkdir(parents=True)
+    library.write_bytes(b"\x7fELF")
+    done = subprocess.run([sys.executable, str(place / "engine.py")], capture_output=True, text=True)
+    assert "the engine cannot be loaded (" in done.stderr and "tools/dev.py build" in done.stderr
 
 
 def test_an_engine_of_another_version_of_pvhv_is_told() -> None:
