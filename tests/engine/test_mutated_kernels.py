@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Whole kernels with a few bytes of their code changed, as domains of every kind: they may do what they like, but only to
-themselves. No bug of the hypervisor is met, no engine dies, and a domain beside them is served."""
+"""Whole kernels with a few bytes of their code changed, as domains of every kind: they may do what they like, but only
+to themselves. No bug of the hypervisor is met, no engine dies, and a domain beside them is served."""
 
 from __future__ import annotations
 
