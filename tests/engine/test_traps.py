@@ -209,6 +209,13 @@ def cs_nx() -> int:
     return 1 << 63
 
 
+@pytest.mark.parametrize("code", ["d313", "d31b", "d113", "48d31b", "d213", "c11b03"])
+def test_rotates_through_cf_fault_before_they_change_it(lab: Machine, code: str) -> None:
+    for flags in (2, 2 | cs.CF):
+        assert lab.of(code, rbx=USER_CODE + 0x1000, rcx=5, eflags=flags) == (svm.PF, 7)
+        assert lab.state[EFLAGS] & cs.CF == flags & cs.CF
+
+
 def test_where_addresses_of_32_bit_code_end(lab: Machine) -> None:
     lab.pcpu.set_segment(cs.CS, 0xE023, 0, 0xFFFF_FFFF, 0x00CF_FB00)
     lab.state[cs.HFLAGS] &= ~cs.HF_CS64

@@ -99,8 +99,13 @@ static bool is_based_on_stack(const struct instruction *it)
     return base == R_EBP && mod != 0;
 }
 
+static bool is_canonical(CPUX86State *env, target_ulong address)
+{
+    return sextract64(address, 0, env->cr[4] & CR4_LA57_MASK ? 57 : 48) == address;
+}
+
 /* Whether it reached for the stack, or for memory by way of RSP or RBP. */
-static bool wants_stack(const struct instruction *it, MMUAccessType access)
+static bool wants_stack(CPUX86State *env, const struct instruction *it, MMUAccessType access)
 {
     int b = it->opcode, reg = MODRM_REG(it->modrm);
 
@@ -113,15 +118,13 @@ static bool wants_stack(const struct instruction *it, MMUAccessType access)
         return true;
     case 0x8f: /* POP: the stack is read, the operand written */
         return access == MMU_DATA_LOAD || is_based_on_stack(it);
-    case 0xff: /* CALL and PUSH: the other way about */
-        return ((reg == 2 || reg == 3 || reg == 6) && access == MMU_DATA_STORE) || is_based_on_stack(it);
+    case 0xff: /* CALL and PUSH: the other way about; and a CALL's store may stand for where it would go */
+        if (reg == 2 && access == MMU_DATA_STORE) {
+            return !is_canonical(env, env->regs[R_ESP] - 8);
+        }
+        return ((reg == 3 || reg == 6) && access == MMU_DATA_STORE) || is_based_on_stack(it);
     }
     return is_based_on_stack(it);
-}
-
-static bool is_canonical(CPUX86State *env, target_ulong address)
-{
-    return sextract64(address, 0, env->cr[4] & CR4_LA57_MASK ? 57 : 48) == address;
 }
 
 /* Whether all of an access lies where there are addresses: in 32-bit code they end at 4 GiB. */
@@ -153,7 +156,7 @@ static bool tell_details(CPUX86State *env, target_ulong addr, int size, MMUAcces
     }
     if (vector == EXCP0E_PAGE && changes_memory(it.opcode) >> MODRM_REG(it.modrm) & 1) {
         code |= PG_ERROR_W_MASK;
-    } else if (beyond && wants_stack(&it, access)) {
+    } else if (beyond && wants_stack(env, &it, access)) {
         vector = EXCP0C_STACK;
     }
     cs->exception_index = vector;
@@ -178,8 +181,6 @@ void check_branch(CPUX86State *env, uintptr_t ra)
         env->regs[R_ESP] -= 8;
     } else if (it.opcode == 0xc2) {
         env->regs[R_ESP] -= 8 + lduw_le_p(it.bytes + it.next);
-    } else if (it.opcode == 0xff && MODRM_REG(it.modrm) == 2) {
-        env->regs[R_ESP] += 8;
     }
     raise_exception_err(env, EXCP0D_GPF, 0);
 }
