@@ -260,6 +260,8 @@ class Cpu:
         self.memory.clear()
         self.memory.root = 0
         self._root = 0
+        if self._separate:
+            self.pcpu.set_user_tables(0)
         if self._armed:
             self._armed = False
             self.pcpu.load_debug_registers((0, 0, 0, 0, 0, 0, DR6_DEFAULT, DR7_DEFAULT))

@@ -359,12 +359,11 @@ class PCPU:
             state[56] = maddr
             words[35] = 1
 
-        self.set_cpl, self.set_ts = set_cpl, set_ts
-        self.flush_tlb, self.flush_on_entry = flush_tlb, flush_on_entry
         def set_user_tables(maddr: int) -> None:
             words[55] = maddr or nothing  # USER_ROOT
 
-        self.set_user_tables = set_user_tables
+        self.set_cpl, self.set_ts, self.set_user_tables = set_cpl, set_ts, set_user_tables
+        self.flush_tlb, self.flush_on_entry = flush_tlb, flush_on_entry
         self.load_cr3, self.forget_code, self._apart = load_cr3, forget_code, apart
         self._tsc = pace.library().pacer_tsc
 

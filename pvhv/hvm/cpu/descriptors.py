@@ -204,7 +204,7 @@ def _visible(cpu: GuestCpu, selector: int, kinds: frozenset[int]) -> tuple[int, 
 def access_rights(cpu: GuestCpu, selector: int) -> int | None:
     """LAR."""
     found = _visible(cpu, selector, LAR_LONG if cpu.long_mode else LAR_LEGACY)
-    return None if found is None else found[0] >> 32 & 0x00F0_FF00
+    return None if found is None else found[0] >> 32 & 0x00FF_FF00
 
 
 def limit(cpu: GuestCpu, selector: int) -> int | None:
