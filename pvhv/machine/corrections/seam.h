@@ -13,6 +13,7 @@ struct pvhv {
     const volatile uint64_t *user_root; /* the L4 that CPL 3 runs on; 0: CR3's (user-tables.toml) */
     void *cpu;                          /* where the CPU lies, and will lie if the engine is made anew */
     uint32_t alignment;                 /* log2 of the one that an access wanted and had not (alignment.toml) */
+    int64_t flushes;                    /* of the TLB: its clock (tlb-size.toml) */
     uint32_t most_instructions;         /* of a translated block; 0: as many as the engine likes */
     int (*may_io)(void *uc, uint32_t port, int size, void *data); /* asked before INS and OUTS reach for memory */
     void *may_io_data;
