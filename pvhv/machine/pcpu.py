@@ -69,6 +69,8 @@ _HFLAGS_PV: Final = (
     | cs.HF_OSFXSR | cs.HF_IOBPT
 )  # fmt: skip
 
+_ARMED: Final = 0xFF  # in DR7: some breakpoint is enabled
+
 # Descriptor flags (high word's layout) of flat 64-bit segments: present, DPL in bits 13-14.
 _CODE64: Final = 0x00AF_9B00
 _DATA: Final = 0x00CF_9300
@@ -568,6 +570,8 @@ class PCPU:
             while not words[pace.STOP]:
                 # A fetch that faults while the engine is about to stop is told to nobody, and comes again.
                 aux[cs.OLD_EXCEPTION] = 0xFFFF_FFFF
+                if state[EFLAGS] & cs.RF and not state[cs.DR7] & _ARMED:
+                    state[EFLAGS] ^= cs.RF  # as where a run goes on: it says nothing, and would cost a block of its own
                 if guard is None:
                     words[pace.CPL] = 0
                 else:

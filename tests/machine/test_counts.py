@@ -12,7 +12,7 @@ import pytest
 from pvhv.machine import cpustate as cs
 from pvhv.machine import pacer, svm
 from pvhv.machine.paging import PTE_NX, PTE_PRESENT, PTE_RW
-from tests.machine.lab import CODE, DATA, HOLE, STACK, Done, Lab, count_each_instruction
+from tests.machine.lab import CODE, DATA, HOLE, KINDS, STACK, Done, Lab, count_each_instruction
 
 PROGRAMS = {
     # mov ecx,5; 1: inc rax; dec ecx; jnz 1b; syscall
@@ -166,6 +166,33 @@ def stray(lab: Lab, executed: Callable[[], int]) -> list[tuple[str, int, int, in
     except Done:
         pass
     return trail
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.startswith("virtual")])
+@pytest.mark.parametrize("broken_off", [False, True])
+def test_a_run_that_is_broken_off_at_a_fault_counts_as_one_that_is_not(kind: str, broken_off: bool) -> None:
+    """What a fault leaves in RFLAGS (RF) must not make of the retried instruction another one than it is."""
+    lab = Lab(kind)
+    faults = 0
+
+    def fault() -> None:
+        nonlocal faults
+        faults += 1
+        lab.map(HOLE, PTE_PRESENT | PTE_RW | PTE_NX)
+        lab.pcpu.flush_tlb()
+        if broken_off:
+            lab.pcpu.stop()
+
+    lab.pcpu.on_exception[svm.PF] = fault
+    lab.pcpu.on_syscall = lab.finish
+    lab.state[cs.RDI], lab.state[cs.RCX] = HOLE, 3
+    before = lab.pcpu.executed
+    lab.run(lab.put("f3aa 0f05"))  # rep stosb
+    if broken_off:
+        lab.resume()
+    # The try that faulted, three times, the look that finds it done, and the system call.
+    assert faults == 1 and lab.pcpu.executed - before == 6
+    lab.close()
 
 
 def test_instruction_lengths_agree_with_a_disassembler() -> None:
