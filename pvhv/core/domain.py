@@ -87,6 +87,7 @@ class Domain:
         self.shutdown_code: int | None = None  # SHUTDOWN_* once it shut down
         self.announced_code: int | None = None  # what SCHEDOP_shutdown_code said it will be
         self.crash_report: str | None = None
+        self.engine_died = False  # under it, and what that engine had allocated is lost
         self.dying = False
         self.dead = False
         self.is_shutting_down = False

@@ -281,6 +281,7 @@ class Hypervisor:
         if isinstance(failure, DomainCrash):
             self.crash(vcpu.domain, failure.reason, vcpu)
         elif isinstance(failure, (EngineDied, Escaped)):
+            vcpu.domain.engine_died |= isinstance(failure, EngineDied)
             self.crash(vcpu.domain, f"{failure}: {code_at(vcpu)}", vcpu)
         else:
             self.bug(vcpu.domain, failure, vcpu)

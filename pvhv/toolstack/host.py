@@ -32,11 +32,11 @@ from pvhv.toolstack.guest import Guest, Prepared, prepare
 from pvhv.toolstack.lifecycle import (
     DESTROYED,
     QUICK_LIFE_S,
-    QUICK_RESTARTS,
     Ending,
     State,
     action,
     ending,
+    why_not_again,
 )
 
 Listener = Callable[[Guest, str], None]
@@ -131,10 +131,11 @@ class Host:
         guest.stopped(end)
         lived = time.monotonic() - guest.born
         guest.quick_lives = guest.quick_lives + 1 if lived < QUICK_LIFE_S else 0
-        follows = action(guest.config, end, guest.quick_lives)
+        not_again = why_not_again(guest.quick_lives, guest.domain.engine_died)
+        follows = action(guest.config, end, not_again)
         guest.kept = not follows.destroy
-        if guest.quick_lives >= QUICK_RESTARTS and not follows.restart:
-            self.hypervisor.console.log(f"{guest.name} restarts too quickly; it is kept as it is")
+        if action(guest.config, end).restart and not follows.restart:
+            self.hypervisor.console.log(f"{guest.name} is kept as it is and not started again: {not_again}")
         if follows.destroy:
             guest.restarts = follows.restart
             if not follows.restart:

@@ -118,10 +118,19 @@ QUICK_LIFE_S = 1.0
 QUICK_RESTARTS = 5
 
 
-def action(config: DomainConfig, end: Ending, quick_lives: int = 0) -> Action:
-    """What the domain file says follows; `quick_lives` lives in a row were hardly lived."""
+def why_not_again(quick_lives: int, engine_died: bool) -> str | None:
+    """Why pvhv does not start a domain again by itself, whatever its file says."""
+    if engine_died:
+        return "the engine died under it, which costs this process memory each time"
+    if quick_lives >= QUICK_RESTARTS:
+        return "it restarts too quickly"
+    return None
+
+
+def action(config: DomainConfig, end: Ending, not_again: str | None = None) -> Action:
+    """What the domain file says follows; `not_again`: but it is not to be started again."""
     chosen = ACTIONS[getattr(config, end.key)]
-    if chosen.restart and quick_lives >= QUICK_RESTARTS:
+    if chosen.restart and not_again is not None:
         return ACTIONS["preserve"]
     return chosen
 

@@ -175,6 +175,21 @@ def test_ten_domains_go_on_while_engines_die_under_another() -> None:
             assert [line for line in result.lines if re.fullmatch(r"\d+ \d+", line)] == [f"{n} {i}" for i in range(40)]
 
 
+@pytest.mark.skipif(not seam.present, reason="only the corrected engine ends its run and not the process")
+def test_a_domain_whose_engine_died_is_not_started_again_by_itself() -> None:
+    """Each death costs the process what that engine had allocated: no domain file makes a loop of it."""
+    with Machine() as machine:
+        victim = machine.create("test-hello", name="victim", clock="wall", paused=True)
+        victim.config.on_crash = "restart"
+        entry = victim.domain.vcpus[0].state[cs.RIP]
+        engine = victim.domain.timeline.cpu.pcpu._engine
+        engine.add_hook(uc.HOOK_CODE, pacer.address(seam.fail_here), signal.SIGSEGV, begin=entry, end=entry)
+        victim.start()
+        assert machine.run(victim, timeout=30)
+        assert victim.kept and victim.ended is not None and victim.ended.name == "crash"
+        assert "victim is kept as it is and not started again: the engine died" in machine.hypervisor.console.read()
+
+
 def test_a_domain_that_escapes_is_crashed_with_a_reason() -> None:
     with Machine() as machine:
         other = machine.create("guest-pv", name="other", stdin="echo here\npoweroff\n", clock="wall")

@@ -22,6 +22,7 @@ from pvhv.toolstack.lifecycle import (
     after,
     ending,
     for_one_run,
+    why_not_again,
 )
 from tests.toolstack.recipes import SPIN, UD2, YIELD_FOREVER, Recipe, shutdown
 
@@ -101,8 +102,10 @@ def test_one_run_keeps_only_what_the_file_asks_to_keep() -> None:
 @pytest.mark.parametrize("chosen", ACTIONS)
 def test_a_guest_that_hardly_lives_is_kept_after_a_while(chosen: str) -> None:
     config = DomainConfig("x", Path("k"), on_reboot=chosen)
-    assert action(config, ENDINGS[1], QUICK_RESTARTS - 1).restart == ("restart" in chosen)
-    assert not action(config, ENDINGS[1], QUICK_RESTARTS).restart
+    again = why_not_again(QUICK_RESTARTS - 1, engine_died=False)
+    assert again is None and action(config, ENDINGS[1], again).restart == ("restart" in chosen)
+    for reason in (why_not_again(QUICK_RESTARTS, engine_died=False), why_not_again(0, engine_died=True)):
+        assert reason is not None and not action(config, ENDINGS[1], reason).restart
 
 
 # -- in a real hypervisor ------------------------------------------------------------------------------------
