@@ -82,7 +82,8 @@ class Session:
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, cwd=ROOT, env=self.environment,
         )  # fmt: skip
         _, told = serving.communicate(timeout=60)
-        assert told == "pvhv: gdb has left; linux goes on\n", told + done.stdout + done.stderr
+        # On a slow machine it says before that it reads the symbols.
+        assert told.endswith("pvhv: gdb has left; linux goes on\n"), told + done.stdout + done.stderr
         said = done.stdout + done.stderr
         assert "Cannot" not in said and "rror" not in said, said
         return said

@@ -41,7 +41,7 @@ from pvhv.core.ptwr import WritablePageTables
 from pvhv.core.scheduler import Scheduler
 from pvhv.core.timeline import Timeline
 from pvhv.core.traps import Traps
-from pvhv.machine import engine
+from pvhv.machine import engine, seam
 from pvhv.machine.cpustate import RAX
 from pvhv.testing import Machine
 from pvhv.toolstack import guest as toolstack_guest
@@ -78,7 +78,8 @@ def profiled(ledger: Ledger) -> Iterator[None]:
     with ExitStack() as stack:
         for owner, name, account in METHODS:
             stack.enter_context(patch.object(owner, name, ledger.charging(account, getattr(owner, name))))
-        stack.enter_context(patch.object(engine, "uc_emu_start", ledger.charging(ENGINE, engine.uc_emu_start)))
+        for owner, run in ((engine, "uc_emu_start"), (seam, "run")):  # the published engine's, and ours
+            stack.enter_context(patch.object(owner, run, ledger.charging(ENGINE, getattr(owner, run))))
         stack.enter_context(_after(Exits, "install", lambda exits: wrap_exits(ledger, exits)))
         stack.enter_context(_after(Hypervisor, "__init__", lambda hypervisor: wrap_calls(ledger, hypervisor)))
         stack.enter_context(patch.object(Traps, "_make_deliver_events", _charged_factory(ledger, "upcalls")))
