@@ -7,10 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from pvhv.machine import cpustate as cs
 from pvhv.machine import svm
 from pvhv.machine.cpustate import DR6, EFLAGS, RAX, RBX, RCX, RDI, RF, RIP, RSI, TF
 from pvhv.machine.debug import READS, WRITES, Watched
-from tests.machine.lab import CODE, DATA, KINDS, USER_CODE, USER_DATA, Lab, count_each_instruction
+from pvhv.machine.paging import PTE_PRESENT
+from tests.machine.lab import CODE, DATA, HOLE, KINDS, USER_CODE, USER_DATA, Lab, count_each_instruction
 
 EXECUTE, WRITE, IO, ACCESS = range(4)
 LENGTH = {1: 0, 2: 1, 4: 3, 8: 2}
@@ -129,6 +131,36 @@ def test_an_instruction_is_stopped_at(kind: str) -> None:
     assert lab.state[RAX] == 3
     lab.arm(2, USER_CODE + 2, 0)
     assert lab.go("31c0 90 ffc0 83f803 75f9", 3) == [(2, 4)]
+    lab.close()
+
+
+def test_the_base_of_a_64_bit_code_segment_does_not_count(lab: Fixture) -> None:
+    lab.pcpu.set_segment(cs.CS, 0xE030, 0x1000, 0xFFFF_FFFF, 0x00AF_BB00)
+    lab.arm(0, CODE + 1, dr7(0, EXECUTE))
+    assert lab.go("90 90") == [(1, 1)]
+
+
+def test_all_blocks_over_an_address_are_forgotten() -> None:
+    """However many there are: from 400 places of each of four frames to the instruction that gets a breakpoint."""
+    lab = Fixture()
+    lab.at = HOLE
+    for frame in range(DATA, DATA + 0x4000, 4096):
+        lab.ram.bytes[frame : frame + 502] = b"\x90" * 500 + b"\x0f\x05"
+
+    def execute(step: int) -> int:
+        runs = 0
+        for frame in range(DATA, DATA + 0x4000, 4096):
+            lab.ram.words[4 * 512 + (HOLE >> 12)] = frame | PTE_PRESENT
+            lab.pcpu.flush_tlb()
+            for begin in range(HOLE, HOLE + 400, step):
+                lab.run(begin)
+                runs += 1
+        return runs
+
+    assert execute(1) == 1600
+    lab.arm(0, HOLE + 499, dr7(0, EXECUTE))
+    assert lab.hits == []
+    assert [(499, 1)] * execute(7) == lab.hits
     lab.close()
 
 

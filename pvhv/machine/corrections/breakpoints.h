@@ -9,34 +9,39 @@
 
 enum { MOST_KNOWN = 16 }; /* beyond that, the oldest that is no breakpoint now is taken off: code that looks there may stay */
 
-struct place {
+enum { MOST_FOUND = 1024 };
+
+struct search {
     target_ulong pc;
-    TranslationBlock *block;
+    int found;
+    TranslationBlock *blocks[MOST_FOUND];
 };
 
 static gboolean find_block_at(gpointer key, gpointer value, gpointer data)
 {
     TranslationBlock *tb = value;
-    struct place *place = data;
+    struct search *search = data;
 
-    if (place->pc - tb->pc < tb->size && !(tb_cflags(tb) & CF_INVALID)) {
-        place->block = tb;
+    if (search->pc - tb->pc < tb->size && !(tb_cflags(tb) & CF_INVALID)) {
+        search->blocks[search->found++] = tb;
     }
-    return place->block != NULL; /* ends the search */
+    return search->found == MOST_FOUND; /* ends the search */
 }
 
-/* Whoever has something mapped there, or will. */
+/* Whoever has something mapped there, or will. A guest can have a hundred thousand blocks over one address, and to go
+ * through all blocks for each of them would take minutes: so for a thousand at a time. */
 static void forget_blocks_at(CPUState *cpu, target_ulong pc)
 {
     TCGContext *tcg_ctx = cpu->uc->tcg_ctx;
-    struct place place = { pc, NULL };
+    struct search search = { .pc = pc };
 
-    tcg_tb_foreach(tcg_ctx, find_block_at, &place);
-    while (place.block) {
-        tb_phys_invalidate(tcg_ctx, place.block, -1);
-        place.block = NULL;
-        tcg_tb_foreach(tcg_ctx, find_block_at, &place);
-    }
+    do {
+        search.found = 0;
+        tcg_tb_foreach(tcg_ctx, find_block_at, &search);
+        for (int n = 0; n < search.found; n++) {
+            tb_phys_invalidate(tcg_ctx, search.blocks[n], -1);
+        }
+    } while (search.found == MOST_FOUND);
 }
 
 static bool is_armed(CPUState *cpu, const CPUBreakpoint *bp)
