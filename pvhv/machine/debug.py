@@ -57,12 +57,14 @@ class Debug:
         self._pacer = pacer
         self._words = pacer.words
         self._switch = switch
+        self._allowed = False
         self._from = 0  # where the last step began
         self._places: tuple[Watched, ...] = ()
         self._hit: list[Watched] = []
 
     def allow(self, wanted: bool) -> None:
         """Whether `add` and `step` may be used. All translations are dropped."""
+        self._allowed = wanted
         uc.uc_ctl(self._engine.handle, uc.CTL_FLUSH_CODE)
         if self._switch is not None:
             self._switch.at_blocks(not wanted)
@@ -84,10 +86,15 @@ class Debug:
         """Have `on_break` called behind each instruction that reaches one of them, whoever executes it, and no others
         than these. Needs `can_watch`."""
         self._places = tuple(places)
-        self.watch_again()
+        self._watch_places()
 
-    def watch_again(self) -> None:
-        """The same, in an engine that was made anew."""
+    def made_anew(self) -> None:
+        """The engine is a new one: what was asked of the old one holds of it as well."""
+        if self._switch is not None:
+            self._switch.at_blocks(not self._allowed)
+        self._watch_places()
+
+    def _watch_places(self) -> None:
         if self.can_watch:
             seam.watch_nothing(self._engine.handle)
         for place in self._places:

@@ -28,12 +28,11 @@ fire; a syscall with prefixes resumes as many bytes late; flush_page flushes eve
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from ctypes import CFUNCTYPE, c_int, c_uint32, c_uint64
 from functools import partial
 from typing import Final, Literal
@@ -180,25 +179,26 @@ class PCPU:
         return partial(seam.run, handle)
 
     def _died(self, rip: int) -> uc.EngineDied:
-        """The engine died. It is made anew where it was, with the registers it had; who ran on it is told how."""
+        """The engine died. It is made anew where it was, with the registers it had; who ran on it is told how.
+
+        What else was to be told of this run is not the next one's."""
         death = seam.how_it_died()
+        self._running = False  # nobody stops an engine that is half made
         if self._context is not None:
             self._context.save()
-        with self._registers_kept():
-            uc.check("making the engine anew", seam.reopen(self._handle))
-            self._engine.revived()
-            self._start = self._starter()
-            if self._switch is not None:
-                self._switch.at_blocks(True)
-            self.debug.watch_again()
-        self._words[pace.LAST] = self._words[pace.STEP] = self._words[pace.BROKEN] = 0
+        registers = self.save()
+        uc.check("making the engine anew", seam.reopen(self._handle))
+        self._engine.revived()
+        self._start = self._starter()
+        self.debug.made_anew()
+        self._reset_to(registers)
+        words = self._words
+        words[pace.LAST] = words[pace.STEP] = words[pace.BROKEN] = words[pace.ESCAPED] = 0
+        self._exits.failure = None
         return uc.EngineDied(f"{death.said()}, while it ran guest code from {rip:#x} on")
 
-    @contextlib.contextmanager
-    def _registers_kept(self) -> Iterator[None]:
+    def _reset_to(self, registers: bytes) -> None:
         """All of the CPU is reset but the guest's registers, which somebody may want to look at."""
-        registers = self.save()
-        yield
         self._reset()
         self._saved[:] = registers
 
@@ -480,7 +480,10 @@ class PCPU:
 
         def here() -> None:
             words[pace.IN_PYTHON] += 1
-            handler()
+            try:
+                handler()
+            except BaseException as failure:
+                self._exits.fail(failure)
             words[pace.IN_PYTHON] -= 1
 
         self._engine.add_hook(uc.HOOK_CODE, CFUNCTYPE(None)(here), begin=va, end=va)
@@ -590,8 +593,7 @@ class PCPU:
                 exits.failure = None
                 if guard is not None and end():
                     failure = guard.found()
-                    with self._registers_kept():
-                        pass
+                    self._reset_to(self.save())
                 if failure is not None:
                     raise failure
                 if error:
