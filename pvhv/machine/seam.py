@@ -41,7 +41,6 @@ class Death(ctypes.Structure):
 
     _fields_ = [
         ("signal", c_uint32),
-        ("size", c_uint32),
         ("address", c_uint64),
         ("data", c_uint64),
         ("place", ctypes.c_char * 64),

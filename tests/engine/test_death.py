@@ -14,7 +14,7 @@ import pytest
 
 from pvhv.machine import engine as uc
 from pvhv.machine import pacer, seam
-from pvhv.machine.cpustate import R15, RAX, RIP
+from pvhv.machine.cpustate import R15, RAX, RBX, RIP
 from pvhv.machine.engine import EngineDied
 from tests.machine.lab import CODE, DATA, KINDS, Lab
 
@@ -72,6 +72,55 @@ def test_what_the_machine_had_asked_of_the_old_engine_holds_of_the_new_one() -> 
     lab.close()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_run_had_to_tell_is_not_told_of_the_next_one(kind: str) -> None:
+    """A handler failed in mid-block, or a guest had escaped, and then the engine died of the same block."""
+
+    def bad() -> None:
+        if guilty:
+            raise ValueError
+
+    lab = Lab(kind)
+    lab.pcpu.contain()
+    lab.pcpu.on_cpuid = bad
+    for what in ("a failure", "an escape"):
+        guilty = what == "a failure"
+        at = lab.put("90 0fa2 90 0f05")  # nop; cpuid; nop; syscall
+        hook = plant(lab, at + 3, signal.SIGSEGV)
+        if not guilty:
+            lab.pcpu._words[pacer.ESCAPED] = 1  # as the pacer would have noted at the CPUID
+        with pytest.raises(EngineDied):
+            lab.run(at)
+        lab.pcpu._engine.remove_hook(hook)
+        lab.pcpu.load(lab.pcpu.initial, 0x1000)
+        lab.run(lab.put("90 0f05"))
+    lab.close()
+
+
+@pytest.mark.parametrize("kind", ["wall", "virtual"])
+def test_a_debuggers_breakpoints_are_as_exact_on_the_new_engine(kind: str) -> None:
+    lab = Lab(kind)
+    at = lab.put("48ffc0 90 48ffc3 48ffc3 0f05")  # inc rax; nop; inc rbx; inc rbx; syscall
+    lab.pcpu.debug.allow(True)
+    hook = plant(lab, at + 3, signal.SIGSEGV)
+    with pytest.raises(EngineDied):
+        lab.run(at)
+    lab.pcpu._engine.remove_hook(hook)
+    lab.pcpu.load(lab.pcpu.initial, 0x1000)
+    seen: list[int] = []
+
+    def broke() -> None:
+        seen.append(lab.state[RBX])
+        lab.pcpu.pass_once()
+
+    lab.pcpu.on_break = broke
+    lab.pcpu.debug.add(at + 7)
+    lab.pcpu.forget_code(at >> 12)
+    lab.run(at)
+    assert seen == [1] and lab.state[RBX] == 2
+    lab.close()
+
+
 def test_engines_of_several_threads_die_without_harm_to_each_other() -> None:
     def live_and_die(lab: Lab) -> None:
         at = lab.put("48ffc0 90 0f05")
@@ -115,6 +164,26 @@ def test_the_last_words_of_faulthandler_are_heard_if_it_is_not_the_engine(when: 
     lines = order if when == "before" else order[::-1]
     done = run_script("\n".join(lines) + "\nctypes.string_at(8)")
     assert done.returncode == -signal.SIGSEGV and "Fatal Python error: Segmentation fault" in done.stderr
+
+
+@pytest.mark.parametrize("how", ["ctypes.string_at(8)", "os.abort()"])
+def test_handlers_that_call_each_other_end(how: str) -> None:
+    """faulthandler has us for the one before it, and we have it for the one before us."""
+    done = run_script(f"import os\nfirst = Lab()\nfaulthandler.enable()\nsecond = Lab()\n{how}")
+    assert done.returncode in (-signal.SIGSEGV, -signal.SIGABRT)
+    assert done.stderr.count("Fatal Python error") == 1
+
+
+def test_a_signal_that_another_process_sends_means_the_process() -> None:
+    script = """
+import os, subprocess
+lab = Lab()
+lab.state[RIP] = lab.put("ebfe")
+subprocess.Popen(["sh", "-c", f"sleep 0.3; kill -ABRT {os.getpid()}"])
+lab.pcpu.run()
+"""
+    done = run_script(script)
+    assert done.returncode == -signal.SIGABRT and "EngineDied" not in done.stderr
 
 
 def test_where_guest_code_was_is_in_the_reason() -> None:

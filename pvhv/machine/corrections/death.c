@@ -28,7 +28,6 @@ enum { PVHV_DIED = 1000 }; /* beside unicorn's uc_err */
 
 struct death {
     uint32_t signal; /* 0: by an assertion */
-    uint32_t size;
     uint64_t address; /* of the instruction of the engine's, 0 if not known */
     uint64_t data;    /* what it accessed */
     char place[64]; /* the same, within its library */
@@ -129,22 +128,36 @@ static void say_last_words(const char *what)
     }
 }
 
+/* Whether it was raised in this process, and not sent by another (a watchdog, `kill -ABRT`), which means the process. */
+static bool is_from_here(const siginfo_t *information)
+{
+    return information->si_code > 0 || information->si_pid == getpid();
+}
+
 static void caught(int number, siginfo_t *information, void *context)
 {
-    if (may_leave()) {
+    static volatile sig_atomic_t dying;
+
+    if (may_leave() && is_from_here(information)) {
         memset(&death, 0, sizeof(death));
         death.signal = number;
         death.data = (uint64_t)information->si_addr;
         tell_place(place_of(context));
         leave();
     }
-    /* Not ours: as it was before us. What the processor raised comes again as soon as we return. */
-    tell_place(place_of(context));
-    snprintf(death.text, sizeof(death.text), "signal %d at %s", number, death.place);
-    say_last_words(death.text);
-    for (size_t n = 0; n < ARRAY_SIZE(signals); n++) {
-        if (signals[n] == number) {
-            sigaction(number, &before[n], NULL);
+    /* Not ours: as it was before us. What the processor raised comes again as soon as we return. Who was there before may
+     * hand it back to us (faulthandler does, where it was enabled between two calls of pvhv_catch_signals): once is enough. */
+    if (dying) {
+        signal(number, SIG_DFL);
+    } else {
+        dying = 1;
+        tell_place(place_of(context));
+        snprintf(death.text, sizeof(death.text), "signal %d at %s", number, death.place);
+        say_last_words(death.text);
+        for (size_t n = 0; n < ARRAY_SIZE(signals); n++) {
+            if (signals[n] == number) {
+                sigaction(number, &before[n], NULL);
+            }
         }
     }
     if (number == SIGABRT || information->si_code <= 0) {
@@ -174,7 +187,7 @@ static void stand_on_own_stack(void)
     stack_t stack = {.ss_size = 64 << 10};
 
     if (!done) {
-        stack.ss_sp = malloc(stack.ss_size); /* for as long as the thread lives */
+        stack.ss_sp = malloc(stack.ss_size); /* never given back: there are few threads that run guests */
         done = stack.ss_sp && sigaltstack(&stack, NULL) == 0;
     }
 }
