@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The engine: unicorn for x86 guests, with our corrections, as a shared library for this machine.
 
-Some sixty files of C, compiled straight by zig: what unicorn's own cmake and configure find out in forty seconds is,
+Some seventy files of C, compiled straight by zig: what unicorn's own cmake and configure find out in forty seconds is,
 for the platforms below, a dozen lines (_HOST_FACTS). The product is `engine/<os>-<arch>/libunicorn.so` under the built
 products; `pvhv/machine/engine.py` loads it from there.
 

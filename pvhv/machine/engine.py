@@ -3,8 +3,8 @@
 
 The high-level `unicorn.Uc` class costs 0.3 to 2 us a callback and about 1 us a register; the
 C functions behind it cost a tenth of that when called with converted arguments.  So this room
-loads the library that the installed `unicorn` package carries and names the dozen functions
-the machine uses.  An `Engine` is one x86-64 CPU without memory, hooks or policy.
+loads the library (the one that pvhv/build made, else the one that the installed `unicorn` package
+carries) and names the functions the machine uses.  An `Engine` is one x86-64 CPU without policy.
 
 Invariant: callbacks handed to `add_hook` live as long as the Engine (ctypes would otherwise
 free the trampoline that the engine still calls).

@@ -35,8 +35,7 @@ _OUTWARDS = re.compile(r"ret|\b(cf|cb|ca)\b")
 
 def is_stock() -> bool:
     """Whether the engine is the one of the `unicorn` package, rather than the corrected one that our builder makes."""
-    path: str = getattr(uc, "path", None) or uc._path
-    return "_built" not in Path(path).parts
+    return not uc.corrected
 
 
 @dataclass(frozen=True)
