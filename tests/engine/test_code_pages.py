@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -65,3 +66,25 @@ def test_a_store_across_a_boundary_is_seen_on_both_sides(lab: Lab, code: int, be
         lab.state[RCX] = int.from_bytes(wanted[:8], "little")
         lab.run(lab.put("ffd6 48890b ffd6 0f05"))  # call rsi; mov [rbx], rcx; call rsi
         assert lab.state[RAX] == value
+
+
+@pytest.mark.skipif(not seam.present, reason="there it takes two seconds")
+def test_a_store_to_a_page_of_very_many_blocks_is_no_pause() -> None:
+    """The frame is executed at 40 addresses, at each from twice 398 places. The half of its blocks that the store hits
+    are the older ones, so the others stand before them in its list."""
+    lab = Lab()
+    lab.ram.bytes[FRAME : FRAME + 4096] = b"\x90" * 4096
+    places = range(HOLE, HOLE + 40 * 4096, 4096)
+    for va in places:
+        see(lab, va, RWX)
+    for end in (1000, 4000):
+        lab.ram.bytes[FRAME + end : FRAME + end + 2] = b"\x0f\x05"
+        for va in places:
+            for begin in range(va + end - 400, va + end - 2):
+                lab.run(begin)
+    lab.state[RBX] = HOLE + 998
+    store = lab.put("c60390 0f05")  # movb $0x90, (%rbx)
+    began = time.process_time()
+    lab.run(store)
+    assert time.process_time() - began < 0.5
+    lab.close()
