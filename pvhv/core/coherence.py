@@ -2,14 +2,16 @@
 """What pCPUs remember of memory, and when they have to forget it.
 
 A TLB may hold entries the guest has removed and not flushed: that is the guest's business, until the frame changes
-hands or type (`flush_if_stale`). Translated code survives writes the engine does not see as such: those made by the
-hypervisor, and those made through a mapping that is not executable. `FrameTable.code` knows which frames may be written
-so, and they are forgotten when they are made executable again; frames that can be written while they are executable are
-watched (pvhv.machine.watch), but for what executable.made_executable takes for a kernel's view of all its memory.
+hands or type (`flush_if_stale`). Translated code survives writes the engine does not see: those made by the
+hypervisor, by another engine's guests and, on the published engine, through a mapping that is not executable.
+`FrameTable.code` knows which frames may be written so, and they are forgotten when they are made executable again.
+Frames that can be written while they are executable are watched for the published engine (pvhv.machine.watch), but for
+what executable.made_executable takes for a kernel's view of all its memory.
 
-Not modelled: more than WATCHED such frames at a time (the oldest is watched no longer); domains on different clocks,
-which have a pCPU each, where one writes what the other executes after both have mapped it; what the hypervisor says
-by way of memory (in shared_info, rings, clock pages, bounce frames, results of a multicall) when it is run as code.
+Not modelled: domains on different clocks, which have a pCPU each, where one writes what the other executes after both
+have mapped it; what the hypervisor says by way of memory (in shared_info, rings, clock pages, bounce frames, results
+of a multicall) when it is run as code; on the published engine, more than WATCHED such frames at a time (the oldest is
+watched no longer).
 
 Read beside it: tlbflush_timestamp in xen/arch/x86/flushtlb.c.
 """

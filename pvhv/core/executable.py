@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Frames that may hold code: what the engine translated from them must go when their bytes change.
 
-The engine sees only some of a guest's stores. So `code[mfn]` of the frame table says whether translations may exist,
-and every L1 entry that makes a frame executable, or one with code in it writable, comes by here.
+The engine sees the stores of its own guests, but not what the hypervisor writes, nor what another engine's guests do.
+So `code[mfn]` of the frame table says whether translations may exist, and every L1 entry that makes a frame executable
+comes by here. The published engine sees only some of its guests' stores (`sees_stores` is false): there, every entry
+that makes a frame with code in it writable comes by, too.
 
-Not modelled: code that is changed through the one writable mapping its frame had before it was made executable (see
-`made_executable`): of such stores the engine sees the first after a TLB flush, so that mapping has to be closed, or
-flushed, before what was written is run; and bytes that were others for a while, were run so, and are the old ones again
-when they are mapped.
+Not modelled there: code that is changed through the one writable mapping its frame had before it was made executable
+(see `made_executable`): of such stores the engine sees the first after a TLB flush, so that mapping has to be closed,
+or flushed, before what was written is run; and bytes that were others for a while, were run so, and are the old ones
+again when they are mapped.
 
 The other side of it, what the hypervisor itself writes and which frames are watched, is pvhv.core.coherence.
 """
@@ -19,6 +21,7 @@ from collections.abc import Callable
 from pvhv.core.frames import CODE_MAPPED, CODE_NONE, CODE_STALE, L1, L4, TYPE_MASK, WRITABLE, FrameTable
 from pvhv.core.linear import LinearTables
 from pvhv.core.pte import ADDRESS, NX, PRESENT, RW
+from pvhv.machine import seam
 
 
 class Executable:
@@ -27,6 +30,7 @@ class Executable:
     def __init__(self, frames: FrameTable, linear: LinearTables) -> None:
         self.frames = frames
         self.linear = linear
+        self.sees_stores = seam.present  # the engine, those of its own guests
         self.digests: dict[int, int] = {}  # mfn -> hash of its bytes when it was last made executable
         self.forget_code: Callable[[int], None] = lambda mfn: None
         self.watch_code: Callable[[int, bool], None] = lambda mfn, wanted: None
@@ -43,6 +47,9 @@ class Executable:
         code = frames.code
         if code[mfn] == CODE_STALE and self._changed(mfn):
             self.forget_code(mfn)
+        if self.sees_stores:
+            code[mfn] = CODE_MAPPED
+            return
         writers = frames.type_counts[mfn] if frames.types[mfn] & TYPE_MASK == WRITABLE else 0
         code[mfn] = CODE_STALE if writers else CODE_MAPPED
         if writers > 1:

@@ -57,7 +57,7 @@ class L1Tables:
             except HypercallError:
                 frames.put_page(mfn)
                 raise HypercallError(Errno.EBUSY) from None
-            if frames.code[mfn]:
+            if frames.code[mfn] and not self.executable.sees_stores:
                 self.executable.made_writable(mfn, entry, old)
         if not entry & NX:
             self.executable.made_executable(mfn, entry, old)
@@ -83,6 +83,7 @@ class L1Tables:
         frames, words = self.frames, self.words
         owner, owners, limit = frames.owner[mfn], frames.owner, frames.count
         refs, types, type_counts, code = frames.refs, frames.types, frames.type_counts, frames.code
+        sees_stores = self.executable.sees_stores
         taken: list[int] = []
         try:
             for slot in self._filled(mfn):
@@ -95,7 +96,7 @@ class L1Tables:
                     or entry & L1_DISALLOW
                     or target >= limit
                     or owners[target] != owner
-                    or (entry & RW and (types[target] != WRITABLE | VALIDATED or code[target]))
+                    or (entry & RW and (types[target] != WRITABLE | VALIDATED or (code[target] and not sees_stores)))
                 ):
                     self.get_l1_entry(entry, owner, owner)
                 else:  # the same, for what most entries are

@@ -348,9 +348,14 @@ class PCPU:
             if context is not None:
                 context.restore()
 
+        forget = seam.forget_code
+
         def forget_code(mfn: int) -> None:
             address = mfn << 12
-            apart(identity, ctl, handle, remove, c_uint64(address), c_uint64(address + PAGE_SIZE))
+            if forget is not None:
+                forget(handle, address)
+            else:
+                apart(identity, ctl, handle, remove, c_uint64(address), c_uint64(address + PAGE_SIZE))
 
         flush_tlb = self._pacer.flush_tlb
 

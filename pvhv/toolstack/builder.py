@@ -2,17 +2,13 @@
 """The domain builder: a planned layout, put into a new domain's frames.
 
 What a PV guest finds when its first instruction runs: itself in memory, page tables that map the beginning of
-it (kernel pages executable only where they hold instructions, page tables read-only, everything else writable
-and no-execute), the list of its frames, a start_info page in RSI, a stack in RSP, rings to the console and to
-xenstore with an event channel each, and two grants (references 0 and 1) by which domain 0 may map those
-rings.
+it (executable, and writable but for the page tables), the list of its frames, a start_info page in RSI, a stack
+in RSP, rings to the console and to xenstore with an event channel each, and two grants (references 0 and 1) by
+which domain 0 may map those rings.
 
 The builder is dom0's code: it writes frames the domain owns and asks the hypervisor for everything else. The
 tables it leaves are checked like any guest's when the first vCPU gets its context, so a mistake here cannot
 become a hole.
-
-Differs from Xen: libxenguest maps all of it executable. Guests that run code from pages of no executable
-section must map those executable first.
 
 Read beside it: tools/libs/guest/xg_dom_x86.c (setup_pgtables_x86_64, start_info_x86_64, vcpu_x86_64).
 """
@@ -20,8 +16,7 @@ Read beside it: tools/libs/guest/xg_dom_x86.c (setup_pgtables_x86_64, start_info
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from pvhv.abi.arch_x86 import (
@@ -35,7 +30,7 @@ from pvhv.abi.arch_x86 import (
 )
 from pvhv.abi.grant_table import GNTTAB_RESERVED_CONSOLE, GNTTAB_RESERVED_XENSTORE
 from pvhv.abi.xen import SIF_MOD_START_PFN, SIF_VIRT_P2M_4TOOLS, StartInfo, VcpuInfo
-from pvhv.machine.paging import PTE_ACCESSED, PTE_DIRTY, PTE_NX, PTE_PRESENT, PTE_RW, PTE_USER
+from pvhv.machine.paging import PTE_ACCESSED, PTE_DIRTY, PTE_PRESENT, PTE_RW, PTE_USER
 from pvhv.machine.ram import Ram
 from pvhv.toolstack.config import as_bytes
 from pvhv.toolstack.elf import PAGE, Kernel
@@ -96,10 +91,10 @@ def load(pages: Pages, kernel: Kernel, layout: Layout, ramdisk: bytes = b"") -> 
     if ramdisk:
         pages.write(layout.areas["ramdisk"].pfn * PAGE, ramdisk)
     pages.write(layout.areas["p2m"].pfn * PAGE, memoryview(pages.mfns).cast("B"))
-    _write_tables(pages, kernel, layout)
+    _write_tables(pages, layout)
 
 
-def _write_tables(pages: Pages, kernel: Kernel, layout: Layout) -> None:
+def _write_tables(pages: Pages, layout: Layout) -> None:
     tables = {table: pages.words(pfn) for table, pfn in layout.tables.items()}
     mfns = pages.mfns
     for (level, number), pfn in layout.tables.items():
@@ -107,7 +102,6 @@ def _write_tables(pages: Pages, kernel: Kernel, layout: Layout) -> None:
             # An L1's entry stands in the L2 that covers it, and so on up; the L4 covers everything.
             parent = (level + 1, number >> 9 if level < 3 else 0)
             tables[parent][number & 511] = mfns[pfn] << 12 | TABLE_ENTRY
-    executable = _Ranges(kernel.executable)
     table_pfns = set(layout.tables.values())
     for mapping in layout.mappings:
         for index in range(mapping.pages):
@@ -115,28 +109,8 @@ def _write_tables(pages: Pages, kernel: Kernel, layout: Layout) -> None:
             entry = mfns[pfn] << 12 | PAGE_ENTRY
             if pfn not in table_pfns:
                 entry |= PTE_RW
-            if not executable.touch(va, va + PAGE):
-                entry |= PTE_NX
             linear = va & 0xFFFF_FFFF_FFFF
             tables[1, linear >> 21][linear >> 12 & 511] = entry
-
-
-class _Ranges:
-    """Address ranges, merged, to ask whether a page has part in one."""
-
-    def __init__(self, ranges: Sequence[tuple[int, int]]) -> None:
-        merged: list[tuple[int, int]] = []
-        for start, end in sorted(ranges):
-            if merged and start <= merged[-1][1]:
-                merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-            else:
-                merged.append((start, end))
-        self.starts = [start for start, _end in merged]
-        self.ends = [end for _start, end in merged]
-
-    def touch(self, start: int, end: int) -> bool:
-        at = bisect_right(self.starts, end - 1) - 1
-        return at >= 0 and self.ends[at] > start
 
 
 def write_start_info(

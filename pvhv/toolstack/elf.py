@@ -5,9 +5,8 @@ A PV kernel is an ELF whose notes (name "Xen") say at which virtual address its 
 (VIRT_BASE), where the first vCPU starts (ENTRY) and what else it wants. Whatever is wrong with the file is
 found here, before a domain exists, and said as one sentence with what to do about it.
 
-Pages of sections that hold instructions are listed in `executable`: the builder maps everything else
-no-execute. (Program headers are too coarse for that: a kernel's last one is often one blob that may do
-everything.)
+Sections that hold instructions are listed in `executable`: where a crash report looks for return addresses.
+(Program headers are too coarse for that: a kernel's last one is often one blob that may do everything.)
 
 Not modelled: the older __xen_guest section, 32-bit kernels, a BSD symbol table kept in guest memory.
 

@@ -224,6 +224,7 @@ def test_one_frame_more_than_can_be_watched() -> None:
 def test_a_frame_of_data_is_watched_no_longer(lab: Lab) -> None:
     """Code that was written through an alias, and is given up: its page becomes a program's data."""
     machine = lab.hv
+    machine.pagetables.executable.sees_stores = False  # as the published engine
     domain = aliased(lab, "virtual", {FUNCTION: 0, WINDOW: RW | NX}, WINDOW)
     mfn, l1 = lab.mfn(domain, FUNCTION), lab.mfns[domain.domid][L1]
 
@@ -247,6 +248,7 @@ def test_a_frame_of_data_is_watched_no_longer(lab: Lab) -> None:
 
 
 def test_a_frame_that_is_free_is_watched_no_longer(lab: Lab) -> None:
+    lab.hv.pagetables.executable.sees_stores = False
     domain = aliased(lab, "virtual", {FUNCTION: 0, WINDOW: RW | NX}, WINDOW)
     mfn = lab.mfn(domain, FUNCTION)
     assert mfn in lab.hv.coherence.watched
@@ -346,6 +348,7 @@ def test_bytes_that_did_not_change_are_not_translated_anew() -> None:
     machine = Machine()
     domain = machine.guest()
     tables = machine.hv.pagetables
+    tables.executable.sees_stores = False
     forgotten: list[int] = []
     tables.executable.forget_code = forgotten.append
     view, program = 20, 21  # two pages' entries: the kernel's own, and one to map `view`'s frame by, executable

@@ -8,6 +8,7 @@
 #include "qemu/osdep.h"
 #include "cpu.h"
 #include "exec/exec-all.h"
+#include "exec/ram_addr.h"
 #include "uc_priv.h"
 #include "build_id.h"
 
@@ -57,6 +58,17 @@ UNICORN_EXPORT void pvhv_limit_blocks(uc_engine *uc, uint32_t instructions)
 UNICORN_EXPORT void pvhv_flush_page(uc_engine *uc, uint64_t address)
 {
     tlb_flush_page(uc->cpu, address);
+}
+
+/* Drop what was translated from one page of memory, by its physical address. */
+UNICORN_EXPORT void pvhv_forget_code(uc_engine *uc, uint64_t page)
+{
+    const MemoryRegion *region = uc->memory_mapping(uc, page);
+    ram_addr_t address = region->ram_block->offset + page - region->addr;
+
+    if (pvhv_page_has_code(uc, address)) {
+        tb_invalidate_phys_range(uc, address, address + TARGET_PAGE_SIZE);
+    }
 }
 
 /* In a hook of a #VMEXIT: leave the guest as the processor does it, its state in the VMCB, the host's from VM_HSAVE_PA.
