@@ -2,13 +2,14 @@
 """A kernel file, read: what is loaded where, and what its Xen notes ask for.
 
 A PV kernel is an ELF whose notes (name "Xen") say at which virtual address its pseudo-physical memory begins
-(VIRT_BASE), where the first vCPU starts (ENTRY) and what else it wants. Whatever is wrong with the file is
+(VIRT_BASE), where the first vCPU starts (ENTRY) and what else it wants. Kernels from before there were such notes
+(Mini-OS until Xen 4.5) say the same in a string, in a section __xen_guest. Whatever is wrong with the file is
 found here, before a domain exists, and said as one sentence with what to do about it.
 
 Sections that hold instructions are listed in `executable`: where a crash report looks for return addresses.
 (Program headers are too coarse for that: a kernel's last one is often one blob that may do everything.)
 
-Not modelled: the older __xen_guest section, 32-bit kernels, a BSD symbol table kept in guest memory.
+Not modelled: 32-bit kernels, a BSD symbol table kept in guest memory.
 
 Read beside it: xen/common/libelf/libelf-dominfo.c, tools/libs/guest/xg_dom_elfloader.c.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -142,7 +144,7 @@ def parse(data: bytes, path: Path) -> Kernel:
     try:
         elf = ELFFile(io.BytesIO(data))
         part = "notes"
-        notes = dict(_notes(elf, view))
+        notes = dict(_notes(elf, view)) or _guest_section(elf)
         part = "segments or sections"
         kernel = _kernel(elf, view, notes, path)
     except DAMAGE:
@@ -223,7 +225,7 @@ def _kernel(elf: Any, view: memoryview, notes: dict[int, bytes], path: Path) -> 
         raise ToolstackError(f"{path} has nothing to load: no PT_LOAD segment")
     if not notes:
         raise ToolstackError(
-            f"{path} has no Xen notes, so it is no paravirtual kernel",
+            f"{path} has no Xen notes, and no __xen_guest section, so it is no paravirtual kernel",
             'its notes (section .note.Xen, name "Xen") tell where it wants to be; see examples/first-guest',
         )
     strings = {kind: _string(value) for kind, value in notes.items() if kind in STRING_NOTES}
@@ -319,6 +321,48 @@ def _in_places(places: Iterator[tuple[int, int]], view: memoryview) -> Iterator[
                 break
             if bytes(view[name_at : name_at + name_size]) == b"Xen\0" and kind <= elfnote.XEN_ELFNOTE_MAX:
                 yield kind, bytes(view[value_at : value_at + size])
+
+
+GUEST_SECTION_KEYS = {
+    "GUEST_OS": elfnote.XEN_ELFNOTE_GUEST_OS,
+    "GUEST_VER": elfnote.XEN_ELFNOTE_GUEST_VERSION,
+    "XEN_VER": elfnote.XEN_ELFNOTE_XEN_VERSION,
+    "LOADER": elfnote.XEN_ELFNOTE_LOADER,
+    "FEATURES": elfnote.XEN_ELFNOTE_FEATURES,
+    "VIRT_BASE": elfnote.XEN_ELFNOTE_VIRT_BASE,
+    "VIRT_ENTRY": elfnote.XEN_ELFNOTE_ENTRY,
+    "ELF_PADDR_OFFSET": elfnote.XEN_ELFNOTE_PADDR_OFFSET,
+    "HYPERCALL_PAGE": elfnote.XEN_ELFNOTE_HYPERCALL_PAGE,
+}
+
+
+def _guest_section(elf: Any) -> dict[int, bytes]:
+    """What a section __xen_guest says, as notes would: "KEY=VALUE,KEY=VALUE". (libelf's elf_xen_parse_guest_info)"""
+    section = elf.get_section_by_name("__xen_guest")
+    if section is None:
+        return {}
+    words = (word.partition("=") for word in _string(section.data()).split(","))
+    said = {GUEST_SECTION_KEYS[key]: value for key, _, value in words if key in GUEST_SECTION_KEYS}
+    base = _c_number(said.get(elfnote.XEN_ELFNOTE_VIRT_BASE, "0"))
+    if elfnote.XEN_ELFNOTE_VIRT_BASE in said:
+        # Where such a kernel does not say it, its load addresses are virtual ones.
+        said.setdefault(elfnote.XEN_ELFNOTE_PADDR_OFFSET, str(base))
+    notes = {}
+    for kind, value in said.items():
+        number = _c_number(value)
+        if kind == elfnote.XEN_ELFNOTE_HYPERCALL_PAGE:  # a page, counted from VIRT_BASE
+            number = base + number * PAGE
+        notes[kind] = value.encode() if kind in STRING_NOTES else (number & (1 << 64) - 1).to_bytes(8, "little")
+    return notes
+
+
+def _c_number(text: str) -> int:
+    """As strtoull(text, NULL, 0) reads it: hexadecimal, octal or decimal, as far as it goes."""
+    found = re.match(r"\s*(?:0[xX]([0-9a-fA-F]+)|0([0-7]*)|([1-9][0-9]*))", text)
+    if found is None:
+        return 0
+    hexadecimal, octal, decimal = found.groups()
+    return int(hexadecimal, 16) if hexadecimal else int(decimal) if decimal else int(octal or "0", 8)
 
 
 def _string(value: bytes) -> str:

@@ -23,6 +23,7 @@ class Recipe:
     """A kernel: a page of code at 1 MiB, a page of data after it, then `bss` more bytes."""
 
     notes: dict[int, int | str] = field(default_factory=dict)
+    guest_section: str = ""  # what a section __xen_guest says, if there is one
     bss: int = 0x1000
     code: bytes = b"\x90" * 16
     data: bytes = b"data"
@@ -36,7 +37,7 @@ class Recipe:
         noted = b"".join(_note(kind, value) for kind, value in notes.items())
         code, data = self.code.ljust(0x1000, b"\xcc"), self.data.ljust(0x1000, b"\0")
         paddr = 0x10_0000
-        names = b"\0.text\0.data\0.symtab\0.strtab\0.shstrtab\0"
+        names = b"\0.text\0.data\0.symtab\0.strtab\0.shstrtab\0__xen_guest\0"
         strings = b"\0start\0end_of_it\0table\0"
         symbols = b"\0" * 24 + b"".join(
             struct.pack("<IBBHQQ", strings.index(name), kind, 0, 1, BASE + paddr + offset, size)
@@ -47,6 +48,7 @@ class Recipe:
             )
         )
         note_at = 64 + 56 * 3
+        guest_at = note_at + len(noted)
         code_at = 0x1000
         tail_at = code_at + len(code) + len(data)
         symbol_at, string_at = tail_at, tail_at + len(symbols)
@@ -60,6 +62,8 @@ class Recipe:
             _section(names.index(b".strtab"), 3, 0, 0, string_at, len(strings)),
             _section(names.index(b".shstrtab"), 3, 0, 0, names_at, len(names)),
         ]
+        if self.guest_section:
+            sections.append(_section(names.index(b"__xen_guest"), 1, 0, 0, guest_at, len(self.guest_section)))
         count = len(sections) if self.sections else 0
         header = struct.pack(
             "<4sBBBB8xHHIQQQIHHHHHH",
@@ -97,7 +101,7 @@ class Recipe:
             ),
             struct.pack("<IIQQQQQQ", 4, 4, note_at, 0, 0, len(noted), len(noted), 4),
         ]
-        front = (header + b"".join(programs) + noted).ljust(code_at, b"\0")
+        front = (header + b"".join(programs) + noted + self.guest_section.encode()).ljust(code_at, b"\0")
         whole = front + code + data + symbols + strings + names
         return whole + b"".join(sections) if count else whole
 

@@ -65,13 +65,41 @@ def test_a_zipped_kernel(make_kernel: Maker) -> None:
     assert "cut short" in complaint(whole[:-100])
 
 
+NO_NOTES: dict[int, str] = dict.fromkeys(range(19), "absent")
+OLD = "GUEST_OS=Mini-OS,XEN_VER=xen-3.0,LOADER=generic,PAE=yes[extended-cr3]"
+
+
+def test_a_kernel_with_the_section_that_was_before_notes(make_kernel: Maker) -> None:
+    def parse(said: str) -> elf.Kernel:
+        return elf.parse(make_kernel(notes=NO_NOTES, guest_section=f"{OLD},{said}"), HERE)
+
+    said = f"VIRT_BASE={BASE:#x},ELF_PADDR_OFFSET=0x0,HYPERCALL_PAGE=0x101,FEATURES=writable_page_tables"
+    kernel = parse(said)
+    assert (kernel.virt_base, kernel.paddr_offset, kernel.entry) == (BASE, 0, BASE + 0x10_0000)
+    assert (kernel.start, kernel.end) == (BASE + 0x10_0000, BASE + 0x10_3000)
+    assert kernel.hypercall_page == BASE + 0x10_1000
+    assert (kernel.guest_os, kernel.features) == ("Mini-OS", ["writable_page_tables"])
+    assert parse(f"{said},VIRT_ENTRY={BASE + 0x10_0008}").entry == BASE + 0x10_0008
+    # Without VIRT_BASE it is loaded where it says; without ELF_PADDR_OFFSET that is counted from VIRT_BASE.
+    assert parse("VIRT_ENTRY=0x100000").start == 0x10_0000
+    kernel = parse("VIRT_BASE=0400000,VIRT_ENTRY=0x100000")
+    assert (kernel.virt_base, kernel.paddr_offset, kernel.start) == (0x2_0000, 0x2_0000, 0x10_0000)
+
+
+def test_notes_count_more_than_that_section(make_kernel: Maker) -> None:
+    kernel = elf.parse(make_kernel(guest_section=f"{OLD},VIRT_BASE=0"), HERE)
+    assert (kernel.guest_os, kernel.virt_base) == ("test", BASE)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"machine": 183}, "another machine (64-bit ARM)"),
         ({"machine": 3, "bits": 1}, "another machine (32-bit x86)"),
         ({"type": 1}, "not linked yet"),
-        ({"notes": dict.fromkeys(range(19), "absent")}, "no Xen notes"),
+        ({"notes": NO_NOTES}, "no Xen notes, and no __xen_guest section"),
+        ({"notes": NO_NOTES, "guest_section": "XEN_VER=xen-3.0,nonsense,=,VIRT_BASE=x"}, 'LOADER note says ""'),
+        ({"notes": NO_NOTES, "guest_section": f"{OLD},ELF_PADDR_OFFSET=0"}, "PADDR_OFFSET but no VIRT_BASE"),
         ({"notes": {elfnote.XEN_ELFNOTE_VIRT_BASE: "absent"}}, "PADDR_OFFSET but no VIRT_BASE"),
         ({"notes": {elfnote.XEN_ELFNOTE_ENTRY: 0x1234}}, "entry point 0x1234 lies outside"),
         ({"notes": {elfnote.XEN_ELFNOTE_LOADER: "mine"}}, 'LOADER note says "mine"'),

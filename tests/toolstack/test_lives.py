@@ -24,7 +24,7 @@ from pvhv.toolstack.lifecycle import (
     for_one_run,
     why_not_again,
 )
-from tests.toolstack.recipes import SPIN, UD2, YIELD_FOREVER, Recipe, shutdown
+from tests.toolstack.recipes import BASE, SPIN, UD2, YIELD_FOREVER, Recipe, shutdown
 
 Maker = Callable[..., Guest]
 
@@ -130,6 +130,17 @@ def test_endings(machine: Machine, create: Maker, code: bytes, name: str, status
     assert guest.state is State.SHUT_DOWN and guest.kept
     assert machine.host.describe(guest)["state"] == ("---sc-" if name in ("crash", "watchdog") else "---s--")
     assert bool(guest.report) == (name in ("crash", "watchdog"))
+
+
+def test_a_kernel_without_notes_runs(machine: Machine, tmp_path: Path) -> None:
+    """What it says in a section __xen_guest will do, as of Mini-OS until Xen 4.5."""
+    said = f"GUEST_OS=Mini-OS,XEN_VER=xen-3.0,VIRT_BASE={BASE:#x},ELF_PADDR_OFFSET=0x0,LOADER=generic"
+    kernel = tmp_path / "kernel.elf"
+    notes = dict.fromkeys(range(19), "absent")
+    kernel.write_bytes(Recipe(code=shutdown(0), notes=notes, guest_section=said).build())  # type: ignore[arg-type]
+    guest = machine.host.create(prepare(DomainConfig("old", kernel, memory=8, on_poweroff="preserve")))
+    assert machine.run(guest)
+    assert guest.ended is not None and guest.ended.name == "poweroff"
 
 
 def test_a_crash_report_says_where(machine: Machine, create: Maker) -> None:
