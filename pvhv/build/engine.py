@@ -21,6 +21,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pvhv.build.cache import Cache
 from pvhv.build.corrections import apply, read_corrections
@@ -113,12 +114,27 @@ def engine_inputs(root: Path) -> list[Path]:
     return sorted(path for path in (root / CORRECTIONS).glob("*") if path.is_file())
 
 
-def build_engine(root: Path, zig: Zig, store: Cache, progress: Progress, target: Platform) -> tuple[str, Path, int]:
-    """The product's name under the built products, its image in the store, and how many files were compiled."""
-    key = _key(root, zig, target)
+class Built(NamedTuple):
+    """The product's name under the built products, its image, and what there was to do for it."""
+
+    product: str
+    image: Path
+    compiled: int
+    linked: int
+
+
+def is_made_of(library: bytes, key: str) -> bool:
+    """Whether a library was built from what `key` stands for."""
+    return key[:16].encode() in library
+
+
+def build_engine(root: Path, zig: Zig, store: Cache, progress: Progress, target: Platform) -> Built:
+    """The engine, from the store or compiled."""
+    key = engine_key(root, zig, target)
     found = _whole(store, key)
     if found is not None:
-        return target.product, found, 0
+        store.find("source", SHA256)  # which keeps it in the store, for the next correction
+        return Built(target.product, found, 0, 0)
     files = read_source(find_source(store))
     files |= apply(read_corrections(root / CORRECTIONS), files)
     files |= _configuration(target)
@@ -137,7 +153,7 @@ def build_engine(root: Path, zig: Zig, store: Cache, progress: Progress, target:
         workshop.check()
         library = linked[image].read_bytes()
         store.keep("engine-sum", key, hashlib.sha256(library).hexdigest().encode())
-        return target.product, store.keep("engine", key, library), workshop.compiled
+        return Built(target.product, store.keep("engine", key, library), workshop.compiled, workshop.linked)
 
 
 def _whole(store: Cache, key: str) -> Path | None:
@@ -148,7 +164,7 @@ def _whole(store: Cache, key: str) -> Path | None:
     return library if hashlib.sha256(library.read_bytes()).hexdigest() == known.read_text() else None
 
 
-def _key(root: Path, zig: Zig, target: Platform) -> str:
+def engine_key(root: Path, zig: Zig, target: Platform) -> str:
     digest = hashlib.sha256(repr((VERSION, SHA256, zig.version, target)).encode())
     for path in (*engine_inputs(root), *sorted(Path(__file__).parent.glob("*.py"))):
         digest.update(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())

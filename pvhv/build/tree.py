@@ -29,7 +29,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pvhv.build.cache import HALF_WRITTEN, Cache, open_cache, write_whole
-from pvhv.build.engine import CORRECTIONS, build_engine, engine_inputs, this_platform
+from pvhv.build.engine import CORRECTIONS, build_engine, engine_inputs, engine_key, is_made_of, this_platform
 from pvhv.build.kernels import build_kernels, read_descriptions
 from pvhv.build.objects import Workshop
 from pvhv.build.pacer import SOURCE as PACER_SOURCE
@@ -54,7 +54,7 @@ def build_tree(root: Path, out: Path, *, cache: Path | None = None, progress: Pr
         kernels = Workshop(root / "guest_kernel", zig, store, progress, {generated: "/generated"})
         machine = Workshop(root, zig, store, progress)
         images = build_pacers(machine)
-        engine, without = _engine(machine, zig, store, progress)
+        engine, without = _engine(machine, zig, store, progress, out)
         images |= engine
         built = build_kernels(kernels, read_descriptions(kernels.root), generated)
         images |= {f"kernels/{name}": image for name, image in built.items()}
@@ -74,21 +74,35 @@ def build_tree(root: Path, out: Path, *, cache: Path | None = None, progress: Pr
     progress.end(f"{len(products)} products, {compiled} files compiled, {linked} linked")
 
 
-def _engine(machine: Workshop, zig: Zig, store: Cache, progress: Progress) -> tuple[dict[str, Path], str | None]:
+def _engine(
+    machine: Workshop, zig: Zig, store: Cache, progress: Progress, out: Path
+) -> tuple[dict[str, Path], str | None]:
     """The engine for this machine, if there is one; what is to be said where it must do without."""
     target = this_platform()
     if target is None or not (machine.root / CORRECTIONS).is_dir():  # a tree of kernels only
         return {}, None
     try:
-        name, image, compiled = build_engine(machine.root, zig, store, progress, target)
+        built = build_engine(machine.root, zig, store, progress, target)
     except SourceMissing as missing:
+        if _is_whole(out, target.product, engine_key(machine.root, zig, target)):
+            return {target.product: out / target.product}, None  # only the store has lost it
         progress.say(f"{missing}. Until then pvhv runs on the published engine, which is not safe against its guests.")
         return {}, str(missing)
     except BuildError as error:
         machine.fail(str(error))
         return {}, None
-    machine.compiled += compiled
-    return {name: image}, None
+    machine.compiled += built.compiled
+    machine.linked += built.linked
+    return {built.product: built.image}, None
+
+
+def _is_whole(out: Path, product: str, key: str) -> bool:
+    """Whether the engine that an earlier build left is the one we would build, and undamaged."""
+    try:
+        known, library = json.loads((out / STAMP).read_bytes())["products"][product], (out / product).read_bytes()
+    except (OSError, ValueError, KeyError):
+        return False
+    return bool(hashlib.sha256(library).hexdigest() == known) and is_made_of(library, key)
 
 
 def _digest_of_inputs(root: Path) -> str:

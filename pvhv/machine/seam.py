@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from pvhv.machine import engine as uc
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 
 
 class SeamMismatch(ImportError):

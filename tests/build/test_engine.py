@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import subprocess
 import sys
@@ -16,9 +17,11 @@ import pytest
 from pvhv.build import BuildError, build_tree, unicorn
 from pvhv.build.cache import Cache
 from pvhv.build.corrections import Correction, apply, read_corrections
-from pvhv.build.engine import CORRECTIONS, PLATFORMS, _whole, this_platform
+from pvhv.build.engine import CORRECTIONS, PLATFORMS, _whole, engine_key, this_platform
 from pvhv.build.progress import Progress
+from pvhv.build.tree import STAMP
 from pvhv.build.unicorn import SHA256, SourceMissing, find_source, read_source
+from pvhv.build.zig import find_zig
 from tests.build.small_tree import SmallTree
 
 ROOT = Path(__file__).parents[2]
@@ -193,6 +196,23 @@ def test_a_build_without_the_source_builds_the_rest_and_tries_again(
     again = io.StringIO()
     build(tree, again)
     assert "no network" in again.getvalue()
+
+
+def test_an_engine_that_only_the_store_has_lost_is_kept(tree: SmallTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unicorn, "_download", _raise(SourceMissing("no network")))
+    target = this_platform()
+    assert target is not None
+    library = tree.out / target.product
+    library.parent.mkdir(parents=True)
+    library.write_bytes(f"made of {engine_key(tree.root, find_zig(), target)}".encode())
+    known = hashlib.sha256(library.read_bytes()).hexdigest()
+    (tree.out / STAMP).write_text(json.dumps({"products": {target.product: known}}))
+    said = io.StringIO()
+    build(tree, said)
+    assert "no network" not in said.getvalue() and library.is_file()
+    library.write_bytes(library.read_bytes() + b"damaged")
+    build(tree, said)
+    assert "no network. Until then" in said.getvalue() and not library.exists()
 
 
 def _raise(error: Exception) -> object:

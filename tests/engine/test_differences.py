@@ -31,7 +31,9 @@ def test_nothing_differs_but_what_is_listed(name: str, known: list[judge.Row]) -
 
 def test_every_row_of_the_list_still_differs(known: list[judge.Row]) -> None:
     """Runs behind the others, which count; where one of them was left out (-k), it cannot say."""
-    if _ran != set(suites.GATE) or not processor.is_right():
+    if not processor.is_right():
         return
+    if _ran != set(suites.GATE):
+        pytest.skip("a suite was left out")
     stale = [row.name for row in known if not (row.found or row.rare or row.host)]
     assert not stale, f"these no longer differ; take them out of differences.toml: {stale}"

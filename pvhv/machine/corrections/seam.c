@@ -12,7 +12,7 @@
 #include "uc_priv.h"
 #include "build_id.h"
 
-#define SEAM_VERSION 1 /* changes with what a function here takes or means */
+#define SEAM_VERSION 2 /* changes with which functions there are, and what they take and mean */
 
 UNICORN_EXPORT uint32_t pvhv_seam_version(void)
 {
