@@ -6,10 +6,19 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Iterator
 
 import pytest
 
 from pvhv.machine import ctrl_c
+
+
+@pytest.fixture(autouse=True)
+def interrupts() -> Iterator[None]:
+    """Also where the tests run in the background, and were told by the shell to ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def test_it_is_raised_at_the_end() -> None:
