@@ -116,9 +116,9 @@ static bool is_undefined(CPUX86State *env, DisasContext *s, int b, int rex_r)
     if (b == 0xc6 || b == 0xc7) { /* MOV of an immediate is /0; /7 is XABORT, XBEGIN */
         return MODRM_REG(translator_ldub(s->uc->tcg_ctx, env, next)) != 0;
     }
-    if (b == 0xff) { /* far CALL and JMP are through memory */
+    if (b == 0xff) { /* far CALL and JMP are through memory; there is no /7, whatever its operand */
         modrm = translator_ldub(s->uc->tcg_ctx, env, next);
-        return MODRM_MOD(modrm) == 3 && (MODRM_REG(modrm) == 3 || MODRM_REG(modrm) == 5);
+        return MODRM_REG(modrm) == 7 || (MODRM_MOD(modrm) == 3 && (MODRM_REG(modrm) == 3 || MODRM_REG(modrm) == 5));
     }
     return false;
 }
