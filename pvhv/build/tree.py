@@ -43,7 +43,14 @@ STAMP = "stamp.json"
 
 def build_tree(root: Path, out: Path, *, cache: Path | None = None, progress: Progress | None = None) -> None:
     """Bring `out` up to date with `root`; raises BuildError after building what can be built."""
-    progress = progress or Progress("compiling:")
+    try:
+        _build_tree(root, out, cache, progress or Progress("compiling:"))
+    except OSError as error:  # a full disk, a directory that others own
+        what = f"{error.filename}: {error.strerror}" if error.filename else f"{error.strerror}"
+        raise BuildError(f"{what} (products go to {out}, what is kept between builds to PVHV_CACHE_DIR)") from error
+
+
+def _build_tree(root: Path, out: Path, cache: Path | None, progress: Progress) -> None:
     inputs = _digest_of_inputs(root)
     if _is_current(out, inputs):
         progress.end("up to date")

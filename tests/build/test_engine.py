@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -198,6 +199,12 @@ def test_a_build_without_the_source_builds_the_rest_and_tries_again(
     assert "no network" in again.getvalue()
 
 
+def test_a_full_disk_is_told_in_a_sentence(tree: SmallTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Cache, "keep", _raise(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
+    with pytest.raises(BuildError, match=r"^No space left on device .*PVHV_CACHE_DIR"):
+        build(tree, io.StringIO())
+
+
 def test_an_engine_that_only_the_store_has_lost_is_kept(tree: SmallTree, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unicorn, "_download", _raise(SourceMissing("no network")))
     target = this_platform()
@@ -216,7 +223,7 @@ def test_an_engine_that_only_the_store_has_lost_is_kept(tree: SmallTree, monkeyp
 
 
 def _raise(error: Exception) -> object:
-    def fail() -> bytes:
+    def fail(*_: object) -> bytes:
         raise error
 
     return fail
