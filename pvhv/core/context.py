@@ -53,6 +53,7 @@ from pvhv.machine.cpustate import (
     RSP,
     SS,
 )
+from pvhv.machine.rings import KERNEL, MODE, USER
 
 if TYPE_CHECKING:
     from pvhv.core.hypervisor import Hypervisor
@@ -178,4 +179,4 @@ def load_registers(hypervisor: Hypervisor, vcpu: VCPU, context: Any) -> None:
     vcpu.segments_due = (registers.cs | 3, registers.ss | 3) != (FLAT_KERNEL_CS, FLAT_KERNEL_SS)
     state[FS_BASE] = context.fs_base
     state[GS_BASE] = context.gs_base_kernel if vcpu.kernel_mode else context.gs_base_user
-    state[HFLAGS] = state[HFLAGS] & ~3 | (1 if vcpu.kernel_mode else 3)
+    state[HFLAGS] = state[HFLAGS] & ~MODE | (KERNEL if vcpu.kernel_mode else USER)

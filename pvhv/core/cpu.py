@@ -5,11 +5,12 @@ A vCPU switch is a copy of the raw CPU state, as on a real machine, and it is la
 last stays in the engine until another one is put there.
 
 The user half of a 64-bit PV guest has an L4 of its own, and that is what user code runs on. The engine has a root for
-CPL 3 beside CR3, and knows users' and supervisors' mappings apart, so a system call costs neither a change of tables
+users beside CR3, and knows their mappings and the kernel's apart, so a system call costs neither a change of tables
 nor a flush. (On the stock engine it costs both, as on real hardware.)
 
-Invariant: the root that CPL 3 has is the current vCPU's guest_table_user, or one that maps nothing, at any moment; for
-guest kernels get to CPL 3 by themselves, and must not find tables there that have since become something else.
+Invariant: the users' root is the current vCPU's guest_table_user, or one that maps nothing, at any moment; for on the
+stock engine guest kernels get to where users are by themselves, and must not find tables there that have since become
+something else.
 
 Read beside it: toggle_guest_mode in xen/arch/x86/pv/domain.c, context_switch in xen/arch/x86/domain.c.
 """
@@ -26,6 +27,7 @@ from pvhv.core.vcpu import VCPU
 from pvhv.machine.cpustate import BASE, CR3, CS, GDT, GS, GS_BASE, HF_CS32, HF_CS64, HFLAGS, SS
 from pvhv.machine.pcpu import PCPU
 from pvhv.machine.ram import Ram
+from pvhv.machine.rings import KERNEL, MODE, USER
 from pvhv.machine.seam import note_running
 
 if TYPE_CHECKING:
@@ -33,8 +35,6 @@ if TYPE_CHECKING:
     from pvhv.core.pagetables import PageTables
     from pvhv.core.traps import Traps
 
-KERNEL_CPL = 1
-USER_CPL = 3
 NOT_ACCESSED_OR_DIRTY = ~0x60
 
 NOT_PRESENT, STACK_FAULT, GENERAL_PROTECTION = 11, 12, 13
@@ -135,22 +135,22 @@ class Cpu:
 
     # -- kernel and user mode ------------------------------------------------------------------------------------
     def to_kernel(self, vcpu: VCPU) -> None:
-        """The vCPU enters its kernel: CPL 1, the kernel's GS base, the kernel's tables."""
+        """The vCPU enters its kernel: the kernel's GS base, the kernel's tables."""
         state = self.state
         vcpu.kernel_mode = True
         vcpu.gs_base_user = state[GS_BASE]
         state[GS_BASE] = vcpu.gs_base_kernel
-        state[HFLAGS] = state[HFLAGS] & ~3 | KERNEL_CPL
-        if self._root != vcpu.guest_table:  # never where CPL 3 has tables of its own
+        state[HFLAGS] = state[HFLAGS] & ~MODE | KERNEL
+        if self._root != vcpu.guest_table:  # never where users have tables of their own
             self.load_tables(vcpu)
 
     def to_user(self, vcpu: VCPU) -> None:
-        """The vCPU leaves its kernel: CPL 3, the user's GS base, the user's tables."""
+        """The vCPU leaves its kernel: the user's GS base, the user's tables."""
         state = self.state
         vcpu.kernel_mode = False
         vcpu.gs_base_kernel = state[GS_BASE]
         state[GS_BASE] = vcpu.gs_base_user
-        state[HFLAGS] = state[HFLAGS] | USER_CPL
+        state[HFLAGS] = state[HFLAGS] & ~MODE | USER
         if self._users_known != vcpu.guest_table_user:
             self._users_known = vcpu.guest_table_user
             self.pcpu.flush_on_entry()

@@ -6,8 +6,9 @@ ordinary segment of DPL 3 or a call gate made harmless. The frames of a vCPU's G
 slot 260 at the addresses Xen uses; page 14 of each GDT is Xen's and holds the flat segments 0xe000 and up. The
 LDT follows the GDT and is mapped page by page as segment loads fault on it.
 
-The mapping is read-only because our guest kernel, at CPL 1, could reach it; so that the CPU never wants to set an
-accessed bit in it, descriptors get that bit when they are accepted.
+The mapping is the CPU's only, and read-only as well, because a guest kernel on the stock engine could reach it
+(pvhv.machine.rings); so that the CPU never wants to set an accessed bit in it, descriptors get that bit when they are
+accepted.
 
 Read beside it: xen/arch/x86/pv/descriptor-tables.c, xen/arch/x86/desc.c.
 """

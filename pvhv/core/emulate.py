@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The privileged instructions a PV kernel may still execute.
 
-At CPL 1 and 3 they raise #GP, and here they are done for the guest as far as Xen does them: reading and writing control
+They raise #GP, and here they are done for the guest as far as Xen does them: reading and writing control
 and debug registers, some MSRs (pvhv.core.msrs), clts, hlt's relatives, port I/O and cli/sti where the vCPU's IOPL
 allows it, rdtsc where the clock is virtual. What Xen does not do stays the #GP it was. CPUID comes natively (the
 engine's AMD-V intercepts it) or by Xen's forced-emulation prefix, `ud2; .ascii "xen"; cpuid`.

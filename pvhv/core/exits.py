@@ -24,7 +24,7 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from pvhv.core.cpu import KERNEL_CPL, Cpu
+from pvhv.core.cpu import Cpu
 from pvhv.core.debugregs import DR6_DEFAULT, DR6_STEP
 from pvhv.core.debugregs import note as note_debug_status
 from pvhv.core.descriptors import PERDOMAIN_VIRT_START, DescriptorTables
@@ -36,6 +36,7 @@ from pvhv.core.ptwr import WRITE_DENIED, WritablePageTables
 from pvhv.core.traps import VCPU_INFO_CR2, Traps
 from pvhv.machine.cpustate import CS, DF, DR6, EFLAGS, ERROR_CODE, HF_CS64, HFLAGS, RAX, RIP, SS
 from pvhv.machine.pcpu import FAULT_ADDRESS
+from pvhv.machine.rings import KERNEL, KERNEL_CPL, MODE
 from pvhv.machine.svm import PFEC_PRESENT, PFEC_RESERVED, PFEC_USER
 
 if TYPE_CHECKING:
@@ -202,22 +203,22 @@ class Exits:
             address = vmcb[FAULT_ADDRESS]
             code = aux[ERROR_CODE]
             vcpu.exits["page_fault"] += 1
+            if not code & PFEC_USER and address >> 39 == PERDOMAIN_SLOT:
+                # The access is the CPU's own: a selector of the LDT was loaded.
+                if self.descriptor_fault(vcpu, address, code):
+                    return
             if vcpu.kernel_mode:
                 if code & PFEC_USER:
-                    # The kernel lowered its own CPL with a native iretq (Linux's sync_core does), as the run began: put
-                    # it back, retry. (Otherwise pacer_exits.h has done so.)
-                    state[HFLAGS] = state[HFLAGS] & ~3 | KERNEL_CPL
-                    return
-                if address >> 39 == PERDOMAIN_SLOT and self.descriptor_fault(vcpu, address, code):
-                    return
+                    if KERNEL_CPL != 3:
+                        # The kernel lowered its own CPL with a native iretq (Linux's sync_core does), as the run began:
+                        # put it back, retry. (Otherwise pacer_exits.h has done so.)
+                        state[HFLAGS] = state[HFLAGS] & ~MODE | KERNEL
+                        return
+                    code ^= PFEC_USER
                 if code & WRITE_DENIED == WRITE_DENIED and store_to_table(vcpu, address, code):
                     deliver(vcpu)
                     return
             else:
-                if not code & PFEC_USER and address >> 39 == PERDOMAIN_SLOT:
-                    # User code loaded a selector of the LDT: the access is the CPU's own.
-                    if self.descriptor_fault(vcpu, address, code):
-                        return
                 code |= PFEC_USER
             target, _cs, _dpl, masks_events = vcpu.trap_table[PAGE_FAULT]
             if not target:

@@ -32,7 +32,7 @@ from pvhv.abi.grant_table import (
 from pvhv.core.errors import DomainCrash, GuestFault
 from pvhv.core.frames import L1, TYPE_MASK, VALIDATED
 from pvhv.core.grants import DEVICE_READ, DEVICE_WRITE, HOST_READ, HOST_WRITE, GrantError, GrantTable
-from pvhv.core.pte import ACCESSED, ADDRESS, DIRTY, GLOBAL, NX, PRESENT, RW, USER
+from pvhv.core.pte import ACCESSED, ADDRESS, DIRTY, NX, PRESENT, RW, USER, adjust
 
 if TYPE_CHECKING:
     from pvhv.core.vcpu import VCPU
@@ -56,10 +56,10 @@ def grant_entry(mfn: int, flags: int) -> int:
     """The L1 entry that maps `mfn` as the GNTMAP_* flags ask."""
     entry = mfn << 12 | PRESENT | ACCESSED | DIRTY | NX
     if flags & GNTMAP_application_map:
-        entry |= USER | GLOBAL
+        entry |= USER
     if not flags & GNTMAP_readonly:
         entry |= RW
-    return entry | (flags >> GUEST_AVAILABLE_SHIFT) << 9 & GUEST_AVAILABLE
+    return adjust(entry | (flags >> GUEST_AVAILABLE_SHIFT) << 9 & GUEST_AVAILABLE)
 
 
 def find_slot(vcpu: VCPU, address: int, contains_pte: bool) -> int:

@@ -5,7 +5,7 @@ A present entry holds a reference on the frame it names, and a use of it as writ
 taken and dropped in one piece, as many as a guest that forks has of them; so what most entries are (memory of the
 owner's, not executable) is done there without a call for each.
 
-As in Xen an entry for user code gets the G bit when it is accepted (adjust_guest_l1e), which the guest can see.
+As in Xen an entry gets some bits when it is accepted (pvhv.core.pte.adjust), which the guest can see.
 
 Read beside it: get_page_from_l1e, put_page_from_l1e, promote_l1_table and mod_l1_entry in xen/arch/x86/mm.c.
 """
@@ -20,7 +20,20 @@ from pvhv.core.errors import HypercallError
 from pvhv.core.executable import Executable
 from pvhv.core.frames import VALIDATED, WRITABLE, FrameTable
 from pvhv.core.linear import LinearTables
-from pvhv.core.pte import ACCESSED, ADDRESS, DIRTY, GLOBAL, L1_DISALLOW, NX, PRESENT, REVALIDATED, RW, USER
+from pvhv.core.pte import (
+    ACCESSED,
+    ADDRESS,
+    DIRTY,
+    GLOBAL,
+    GUEST_KERNEL,
+    L1_DISALLOW,
+    NX,
+    PRESENT,
+    REVALIDATED,
+    RW,
+    USER,
+    adjust,
+)
 
 LOOK_COST = 32  # of looking for the entries of an L1, in units of work (about an entry each)
 
@@ -104,8 +117,8 @@ class L1Tables:
                         type_counts[target] += 1
                     refs[target] += 1
                 taken.append(entry)
-                if entry & (USER | GLOBAL) == USER:
-                    words[slot] = entry | GLOBAL
+                if not entry & USER or not entry & (GLOBAL | GUEST_KERNEL):
+                    words[slot] = adjust(entry)
         except HypercallError:
             for entry in reversed(taken):
                 self.put_l1_entry(entry, owner)
@@ -142,8 +155,7 @@ class L1Tables:
         """Change the entry at word `slot`. Raises HypercallError with nothing changed. (mod_l1_entry)"""
         old = self.words[slot]
         if new & PRESENT:
-            if new & USER:
-                new |= GLOBAL
+            new = adjust(new)
             if new & L1_DISALLOW:
                 raise HypercallError(Errno.EINVAL)
             if old & PRESENT and not (old ^ new) & REVALIDATED:
@@ -164,8 +176,7 @@ class L1Tables:
         """
         old = self.words[slot]
         if new & PRESENT:
-            if new & USER:
-                new |= GLOBAL
+            new = adjust(new)
             self.get_l1_entry(new, owner, owner, old)
         self.words[slot] = new
         if old & PRESENT:

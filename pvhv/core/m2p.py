@@ -10,7 +10,7 @@ Read beside it: xen/arch/x86/x86_64/mm.c (subarch_init_memory, m2p), MACH2PHYS_V
 from __future__ import annotations
 
 from pvhv.core.frames import DOMID_XEN, FrameTable
-from pvhv.core.pte import NX, PRESENT
+from pvhv.core.pte import NX, PRESENT, USER
 
 PSE = 1 << 7
 FRAMES_PER_GIB = 1 << 18
@@ -29,10 +29,10 @@ class MachineToPhysical:
         l3 = frames.allocate(DOMID_XEN)
         for gib in range((size + FRAMES_PER_GIB - 1) // FRAMES_PER_GIB):
             l2 = frames.allocate(DOMID_XEN)
-            words[(l3 << 9) + gib] = l2 << 12 | PRESENT
+            words[(l3 << 9) + gib] = l2 << 12 | PRESENT | USER
             for index in range(512):
                 mfn = first + gib * FRAMES_PER_GIB + index * 512
                 if mfn < first + size:
-                    words[(l2 << 9) + index] = mfn << 12 | PRESENT | PSE | NX
+                    words[(l2 << 9) + index] = mfn << 12 | PRESENT | USER | PSE | NX
         self.l3 = l3
-        self.l4_entry = l3 << 12 | PRESENT
+        self.l4_entry = l3 << 12 | PRESENT | USER

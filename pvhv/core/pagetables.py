@@ -17,8 +17,7 @@ An entry may also name a table of its own level, under the rules of pvhv.core.li
 
 The lowest level, of which there is most by far, is pvhv.core.l1tables; what may be code, pvhv.core.executable.
 
-Not modelled: superpages, which Xen denies PV guests too; the U bit Xen adds to kernel entries, and to those of upper
-tables, because our guest kernels run at CPL 1.
+Not modelled: superpages, which Xen denies PV guests too.
 
 Read beside it: xen/arch/x86/mm.c, promote_*_table, demote_*_table, mod_*_entry, get_page_from_*.
 """
@@ -43,7 +42,7 @@ from pvhv.core.frames import (
     FrameTable,
 )
 from pvhv.core.l1tables import L1Tables
-from pvhv.core.pte import ACCESSED, ADDRESS, DIRTY, PRESENT, REVALIDATED, UPPER_DISALLOW
+from pvhv.core.pte import ACCESSED, ADDRESS, DIRTY, L4_GETS, PRESENT, REVALIDATED, UPPER_DISALLOW, UPPER_GETS
 
 L4_IN_USE = L4 | VALIDATED
 FIRST_XEN_SLOT = 256
@@ -167,6 +166,7 @@ class PageTables(L1Tables):
 
     def _promote(self, table: int, level: int, preemptible: bool) -> None:
         words, base = self.words, table << 9
+        gets = L4_GETS if level == L4 else UPPER_GETS
         start, resumed = self.partial.pop(table, (0, False))
         index = start
         try:
@@ -177,6 +177,8 @@ class PageTables(L1Tables):
                     raise Interrupted
                 self.get_upper_entry(entry, table, level, preemptible and level > L2, resumed, retain=True)
                 resumed = False
+                if entry & gets != gets:
+                    words[base + index] = entry | gets
         except Restart:
             self.partial[table] = (index, True)
             raise
@@ -252,6 +254,7 @@ class PageTables(L1Tables):
             unchanged = old & PRESENT and not (old ^ new) & REVALIDATED
             if not unchanged:
                 self.get_upper_entry(new, table, level, preemptible=level > L2)
+            new |= L4_GETS if level == L4 else UPPER_GETS
         else:
             unchanged = False
         self.words[slot] = new | old & (ACCESSED | DIRTY) if preserve_ad else new

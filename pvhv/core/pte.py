@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A page-table entry's bits, and which of them a guest may set.
+"""A page-table entry's bits, which of them a guest may set, and which of them it gets.
+
+All of a 64-bit PV guest runs at CPL 3, so its kernel reaches only what has the U bit: Xen gives it to every entry, and
+notes in those of an L1 that came without it that they were meant for the kernel. What is meant for users is made
+global, as Xen's own switch between the two halves of a guest keeps global mappings in the TLB.
 
 Read beside it: L1_DISALLOW_MASK and base_disallow_mask in xen/arch/x86/mm.c, FASTPATH_FLAG_WHITELIST in
-xen/arch/x86/include/asm/mm.h.
+xen/arch/x86/include/asm/mm.h, adjust_guest_l1e and its kin in xen/arch/x86/pv/mm.h.
 """
 
 from __future__ import annotations
 
 PRESENT, RW, USER, PWT, PCD, ACCESSED, DIRTY, PAT_PSE, GLOBAL = (1 << bit for bit in range(9))
 NX = 1 << 63
+GUEST_KERNEL = 1 << 52  # of those that are free for software: Xen's own note in a guest's L1 entries
 ADDRESS = 0x000F_FFFF_FFFF_F000
 
 # Xen's L1_DISALLOW_MASK for a domain without device memory, and base_disallow_mask for the levels above.
@@ -18,3 +23,13 @@ UPPER_DISALLOW = PWT | PCD | PAT_PSE | GLOBAL
 AVAILABLE = 0xE00 | 0x7FF0_0000_0000_0000
 FREELY_CHANGED = NX | AVAILABLE | GLOBAL | DIRTY | ACCESSED | USER
 REVALIDATED = ~FREELY_CHANGED & 0xFFFF_FFFF_FFFF_FFFF
+
+L4_GETS = USER | ACCESSED  # every present entry (adjust_guest_l4e)
+UPPER_GETS = USER  # and of an L2 or L3
+
+
+def adjust(entry: int) -> int:
+    """A present L1 entry as it is put into a guest's table. (adjust_guest_l1e)"""
+    if not entry & USER:
+        return entry | USER | GUEST_KERNEL
+    return entry if entry & GUEST_KERNEL else entry | GLOBAL

@@ -3,7 +3,7 @@
 
 While the vCPU runs, `state` is the live CPU state of the pCPU; otherwise it is the saved copy, seen through the same
 indices (pvhv.machine.cpustate). `kernel_mode` is the vCPU's own flag, changed by bounces and returns only, never read
-from CPL: the guest kernel runs at CPL 1 and may lower that itself.
+from CPL: kernel and users are at the same one (pvhv.machine.rings).
 
 Read beside it: struct arch_vcpu and struct pv_vcpu in xen/include/asm-x86/domain.h.
 """

@@ -79,6 +79,7 @@ HF_MP, HF_EM, HF_TS = 1 << 9, 1 << 10, 1 << 11
 HF_LMA, HF_CS64 = 1 << 14, 1 << 15
 HF_SVME, HF_GUEST, HF_OSFXSR, HF_SMAP, HF_IOBPT = 1 << 20, 1 << 21, 1 << 22, 1 << 23, 1 << 24
 HF_INHIBIT_IRQ: Final = 1 << 3
+HF_PV_KERNEL: Final = 1 << 29  # of the corrected engine: rings.py
 HF2_NPT: Final = 1 << 38  # nested paging: bit 6 of hflags2
 
 CC_OP_EFLAGS: Final = 1  # "the arithmetic flags are those in cc_src"

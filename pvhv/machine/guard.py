@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The second line: a paravirtual guest that got where the engine should never let it get is found, and stopped.
 
-Its kernel runs at CPL 1 and its users at CPL 3, so no privileged instruction of theirs runs. Should the engine let one
+Its kernel and its users run at CPL 3 (rings.py), so no privileged instruction of theirs runs. Should the engine let one
 through all the same, two things see it:
 
-  - the privileged instructions are intercepted by the engine's AMD-V. At CPL 1 and 3 they fault before that is looked
-    at, so it costs nothing; at CPL 0 they leave the guest. (Not RSM and SKINIT: these are #UD, but looked at first.)
+  - the privileged instructions are intercepted by the engine's AMD-V. At CPL 3 they fault before that is looked at,
+    so it costs nothing; at CPL 0 they leave the guest. (Not RSM and SKINIT: these are #UD, but looked at first.)
   - at every exit, and when a run ends, the pacer compares CPL, CR0, CR3, CR4, EFER and the descriptor-table registers
-    with what they were when the guest was entered: no guest changes one of them without an exit. CPL may rise (a kernel
-    may IRET to CPL 3); it may not fall, and 0 and 2 are nobody's.
+    with what they were when the guest was entered: no guest changes one of them without an exit. With
+    CPL goes the flag that tells its kernel from its users. (On the stock engine the kernel is at CPL 1, and may IRET to
+    CPL 3; 0 and 2 are nobody's.)
 
 Invariant: of a guarded pCPU, no handler sees a state that the guest came to in such a way. The run ends with Escaped,
 the machine's registers are put right, and whoever ran the guest knows why.
@@ -86,5 +87,9 @@ class Guard:
             return None
         words[pace.ESCAPED] = 0
         names = ", ".join(name for n, name in enumerate(_CHANGED) if changed >> n & 1)
-        cpl = self._pcpu.state[cs.HFLAGS] & cs.HF_CPL
-        return Escaped(f"it changed {names} without leaving guest code (CPL {cpl}, entered at {words[pace.CPL]})")
+        now, before = _ring(self._pcpu.state[cs.HFLAGS]), _ring(words[pace.ENTERED_MODE])
+        return Escaped(f"it changed {names} without leaving guest code ({now}, entered at {before})")
+
+
+def _ring(hflags: int) -> str:
+    return f"CPL {hflags & cs.HF_CPL}" + (" as the kernel" if hflags & cs.HF_PV_KERNEL else "")

@@ -44,7 +44,7 @@ static struct entry *entry_of(struct pacer *p, u64 place)
 static void count(struct pacer *p, u64 instructions)
 {
     p->executed += instructions;
-    if ((p->state[HFLAGS] & HF_CPL) == 3)
+    if ((p->state[HFLAGS] & MODE) == USERS)
         p->executed_user += instructions;
 }
 

@@ -9,7 +9,7 @@ typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
-#define LAYOUT 14 /* of struct pacer: the number pacer.py has */
+#define LAYOUT 15 /* of struct pacer: the number pacer.py has */
 #define TABLE_BITS 15
 
 #if defined(_WIN32)
@@ -62,13 +62,13 @@ struct pacer {
     u32 (*on_in)(u32, int);
     void (*on_out)(u32, int, u32);
     u64 window;                 /* stop, too, where the guest can take an interrupt */
-    u64 executed_user;          /* of `executed`, those at CPL 3; kept if asked for */
+    u64 executed_user;          /* of `executed`, those of users at CPL 3; kept if asked for */
     u64 syscall_rcx, syscall_r11; /* as they were before the present syscall */
     u64 broken;                 /* BROKEN: a breakpoint stopped the guest; else the address of one to pass, once */
     u64 step;                   /* STEP_WANTED: stop behind the next block, which is under way (BEGUN), or was LEFT */
     u64 eased, flag;            /* how many blocks pacer_ease has eased; what they look at (0: not known) */
     u64 flush;                  /* the TLB is to be flushed before guest code runs again */
-    u64 keeps_cpl, cpl;         /* whether code at CPL 1 is to stay there; the CPL guest code was entered at, if known */
+    u64 keeps_cpl, entered_mode;    /* whether CPL 1 is to stay so; the mode guest code was entered in, if known */
     u64 blocks;                 /* translated under one of our block hooks, since pacer.py last began to count */
     u64 corrected;              /* the engine is the corrected one: it says how long a syscall is */
     u64 syscall_rip;            /* where the present one begins */
@@ -76,7 +76,7 @@ struct pacer {
     u64 guarded, escaped;       /* whether what follows is compared at exits (guard.py); what was not as it should be */
     u64 entered_cr0, entered_cr3, entered_cr4, entered_efer; /* as guest code was entered */
     u64 entered_gdt, entered_gdt_limit, entered_ldt, entered_ldt_limit, entered_idt, entered_idt_limit, entered_tr;
-    u64 user_root;              /* the page tables of code at CPL 3; 0: CR3's */
+    u64 user_root;              /* the page tables of users at CPL 3; 0: CR3's */
     u32 (*on_may_io)(u32, int);
     struct entry table[1u << TABLE_BITS] __attribute__((aligned(512)));
 };
@@ -87,7 +87,8 @@ enum { RCX = 1, R11 = 11, RIP = 16, EFLAGS = 17, CC_SRC = 19, CC_OP_DF = 21, HFL
 enum { LDT_BASE = 42, TR_BASE = 45, GDT_BASE = 48, IDT_BASE = 51, CR0 = 53, CR3 = 56, CR4 = 57, EFER = 74 };
 enum { EXCEPTION_NEXT_RIP = 5392 / 8, NESTED_CR3 = 5544 / 8, DR6 = 5400 / 8 + 6, DR7 };
 enum { TF = 1 << 8, DF = 1 << 10, IF = 1 << 9, RF = 1 << 16, ARITHMETIC_FLAGS = 0x8d5 };
-enum { HF_CPL = 3, HF_INHIBIT_IRQ = 1 << 3, HF_CS64 = 1 << 15, HF2_NPT = 1 << 6 };
+enum { HF_CPL = 3, HF_PV_KERNEL = 1 << 29, MODE = HF_CPL | HF_PV_KERNEL, USERS = 3 }; /* rings.py */
+enum { HF_INHIBIT_IRQ = 1 << 3, HF_CS64 = 1 << 15, HF2_NPT = 1 << 6 };
 enum { ARMED = 0xff }; /* of DR7: a breakpoint is enabled */
 enum { CC_OP_EFLAGS = 1, REG_RFLAGS = 253 };
 enum { REQUEST_CACHE = (int)(8u | 2u << 26 | 3u << 30), FLUSH_TLB = (int)(11u | 1u << 30) };

@@ -27,7 +27,7 @@ EXECUTED, LIMIT, STOP, GOAL, LAST, NEW_PC, NEW_SIZE, NEW_COUNT = range(8)
 CONTEXT, STATE, RAM, RAM_BYTES, ERROR_CODE_OFFSET, EMU_STOP, CTL, CONTEXT_SAVE, CONTEXT_RESTORE = range(8, 17)
 ENGINE, REG_READ, REGISTERS = range(17, 20)
 ON_EXIT, ON_SYSCALL, ON_SYSENTER, ON_INVALID, ON_CPUID, ON_IN, ON_OUT, WINDOW, EXECUTED_USER = range(20, 29)
-SYSCALL_RCX, SYSCALL_R11, BROKEN, STEP, EASED, FLAG, FLUSH, KEEPS_CPL, CPL, BLOCKS = range(29, 39)
+SYSCALL_RCX, SYSCALL_R11, BROKEN, STEP, EASED, FLAG, FLUSH, KEEPS_CPL, ENTERED_MODE, BLOCKS = range(29, 39)
 CORRECTED, SYSCALL_RIP, IN_PYTHON, GUARDED, ESCAPED = range(39, 44)
 ENTERED_CR0, ENTERED_CR3, ENTERED_CR4, ENTERED_EFER, ENTERED_GDT, ENTERED_GDT_LIMIT = range(44, 50)
 ENTERED_LDT, ENTERED_LDT_LIMIT, ENTERED_IDT, ENTERED_IDT_LIMIT, ENTERED_TR, USER_ROOT, ON_MAY_IO = range(50, 57)
@@ -39,7 +39,7 @@ IS_BROKEN: Final = (1 << 64) - 1
 STEP_WANTED, STEP_BEGUN, STEP_LEFT = 1, 2, 3
 
 # Changes with struct pacer and the functions' arguments, there and here.
-_LAYOUT: Final = 14
+_LAYOUT: Final = 15
 
 _HOW_TO_BUILD: Final = "From a source tree run: python3 tools/dev.py build"
 _BUILT: Final = Path(__file__).parents[1] / "_built" / "pacer"
@@ -166,7 +166,7 @@ class Pacer:
 
     def hook(self, callbacks: Callbacks, *, count: bool, stop: bool, by_mode: bool, guard: bool) -> None:
         """Have the engine's exits come to `callbacks`, and its blocks counted, or at least stopped, if asked;
-        `by_mode` counts those at CPL 3 apart as well; `guard` write-protects what was translated, in nested tables.
+        `by_mode` counts those of users apart as well; `guard` write-protects what was translated, in nested tables.
         Where the stock engine stops by itself, its looking for that is eased.
 
         (A stop is `words[STOP] = 1`, then `words[LIMIT] = 0`.)

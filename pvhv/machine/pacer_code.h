@@ -165,7 +165,7 @@ static u64 machine(const struct pacer *p, u64 guest_physical)
 /* The page tables that code runs on now. */
 static u64 root(const struct pacer *p)
 {
-    return p->user_root && (p->state[HFLAGS] & HF_CPL) == 3 ? p->user_root : p->state[CR3];
+    return p->user_root && (p->state[HFLAGS] & MODE) == USERS ? p->user_root : p->state[CR3];
 }
 
 static const u8 *code_page(const struct pacer *p, u64 va)

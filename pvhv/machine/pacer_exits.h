@@ -20,7 +20,7 @@ static void gather_flags(struct pacer *p)
 static void remember_entry(struct pacer *p)
 {
     const u64 *state = p->state;
-    p->cpl = state[HFLAGS] & HF_CPL;
+    p->entered_mode = state[HFLAGS] & MODE;
     p->entered_cr0 = state[CR0], p->entered_cr3 = state[CR3], p->entered_cr4 = state[CR4];
     p->entered_efer = state[EFER], p->entered_tr = state[TR_BASE];
     p->entered_gdt = state[GDT_BASE], p->entered_gdt_limit = state[GDT_BASE + 1];
@@ -32,8 +32,8 @@ static void remember_entry(struct pacer *p)
 static u64 changed_since_entry(const struct pacer *p)
 {
     const u64 *state = p->state;
-    u64 cpl = state[HFLAGS] & HF_CPL;
-    u64 changed = (cpl != p->cpl && (cpl < p->cpl || cpl != 3)) || !(cpl & 1);
+    u64 mode = state[HFLAGS] & MODE;
+    u64 changed = (mode != p->entered_mode && !(mode == 3 && p->entered_mode == 1)) || !(mode & 1);
     changed |= (u64)(state[CR0] != p->entered_cr0) << 1 | (u64)(state[CR3] != p->entered_cr3) << 2;
     changed |= (u64)(state[CR4] != p->entered_cr4) << 3 | (u64)(state[EFER] != p->entered_efer) << 4;
     changed |= (u64)(state[GDT_BASE] != p->entered_gdt || state[GDT_BASE + 1] != p->entered_gdt_limit) << 5;
@@ -101,12 +101,12 @@ static void enter_guest(void *uc, struct pacer *p)
     }
 }
 
-/* A kernel at CPL 1 took an iretq to itself (a Linux does so to serialize, 100 000 times as it boots), which leaves it at
- * CPL 3 and in a page fault.  It is put back, and nobody else need know. */
+/* A kernel that the stock engine has at CPL 1 took an iretq to itself (a Linux does so to serialize, 100 000 times as it
+ * boots), which leaves it at CPL 3 and in a page fault.  It is put back, and nobody else need know. */
 static int put_back(void *uc, u32 code, struct pacer *p)
 {
     const u32 *error = (const u32 *)((const u8 *)p->state + p->vmexit_error_code);
-    if (code != EXIT_PF || p->cpl != 1 || !p->keeps_cpl)
+    if (code != EXIT_PF || p->entered_mode != 1 || !p->keeps_cpl)
         return 0;
     if (p->context)
         p->context_save(uc, p->context);

@@ -6,9 +6,9 @@ The hypervisor is not called back through layers: the function it puts into `on_
 state.  `state[RIP]` there *is* the guest's RIP.  An exit costs one ctypes callback and one call
 (behind pacer.c, through which all pass).
 
-PV guests run under the engine's AMD-V with all exception intercepts on (svm.py), the kernel at
-CPL 1 and users at CPL 3, so every exception is a #VMEXIT with RIP at the instruction, the error
-code in `aux[ERROR_CODE]` and, for #PF, the address in `vmcb[FAULT_ADDRESS]` (CR2 is the hypervisor's).
+PV guests run under the engine's AMD-V with all exception intercepts on (svm.py), kernel and users at
+CPL 3 (rings.py), so every exception is a #VMEXIT with RIP at the instruction, the error code in
+`aux[ERROR_CODE]` and, for #PF, the address in `vmcb[FAULT_ADDRESS]` (CR2 is the hypervisor's).
 
 Invariants: a run ends only between two guest instructions.  What a handler raises ends the run
 and comes out of `run`.  Whenever no guest code runs, `state[EFLAGS]` is RFLAGS, whole: in handlers,
@@ -95,7 +95,7 @@ class PCPU:
     ) -> None:
         """`block_stops` has the pacer stop the guest on the wall clock too, where an interrupt window (below) is
         wanted; it and `copy_state` are otherwise chosen only where the switch that makes the engine's own stop safe,
-        or the live state, cannot be found. `by_mode` counts the instructions at CPL 3 apart (virtual clock).
+        or the live state, cannot be found. `by_mode` counts those of users, at CPL 3, apart (virtual clock).
         `guard_code` makes a page read-only in the nested page tables when code is translated from it.
         `features` are the instructions there are (the stock engine has all of its own)."""
         if clock not in ("wall", "virtual"):
@@ -175,7 +175,6 @@ class PCPU:
         seam.keep_features(handle, (c_uint32 * 3)(*VENDOR), (c_uint32 * len(self._features))(*self._features))
         seam.watch_words(handle, *map(self._pacer.address_of, (pace.STOP, pace.IN_PYTHON, pace.USER_ROOT)))
         self._pacer.have_io_asked_for()
-        seam.check_alignment(handle, bool(self._words[pace.KEEPS_CPL]))
         return partial(seam.run, handle)
 
     def _died(self, rip: int) -> uc.EngineDied:
@@ -309,8 +308,8 @@ class PCPU:
     load_cr3: Callable[[int], None]
     """Set CR3 (a machine address), and have the TLB flushed on entry."""
     set_user_tables: Callable[[int], None]
-    """Have code at CPL 3 run on the L4 at a machine address, whatever CR3 is; 0 for one that maps nothing. What the TLB
-    knows of users' mappings is as old as it was. Only where `has_user_tables`."""
+    """Have users at CPL 3 run on the L4 at a machine address, whatever CR3 is; 0 for one that maps nothing. What the
+    TLB knows of users' mappings is as old as it was. Only where `has_user_tables`."""
     forget_code: Callable[[int], None]
     """Drop what was translated from a frame: its bytes changed other than by a guest's store."""
     _apart: Callable[..., None]
@@ -494,18 +493,16 @@ class PCPU:
         self._engine.add_hook(uc.HOOK_CODE, CFUNCTYPE(None)(here), begin=va, end=va)
 
     has_user_tables: Final = seam.present
-    """Whether CPL 3 can have page tables of its own beside CR3's."""
+    """Whether users, at CPL 3, can have page tables of their own beside CR3's."""
 
     def contain(self) -> None:
         """Look at every exit whether the guest is where it can be (guard.py): for paravirtual guests."""
         self._guard = Guard(self)
 
     def keep_kernel_cpl(self) -> None:
-        """Code at CPL 1 stands for code at CPL 3: it stays there, though its own iretq may say otherwise (which no exit
-        tells), and its accesses are checked for alignment."""
-        self._words[pace.KEEPS_CPL] = 1
-        if seam.present:
-            seam.check_alignment(self._handle, True)
+        """A guest kernel that the stock engine has at CPL 1 stays there, though its own iretq may say otherwise (which
+        no exit tells)."""
+        self._words[pace.KEEPS_CPL] = not seam.present
 
     # ---- breakpoints: for a hypervisor that does some of a deprivileged kernel's instructions itself ---
 
@@ -581,7 +578,7 @@ class PCPU:
                 if state[EFLAGS] & cs.RF and not state[cs.DR7] & _ARMED:
                     state[EFLAGS] ^= cs.RF  # as where a run goes on: it says nothing, and would cost a block of its own
                 if guard is None:
-                    words[pace.CPL] = 0
+                    words[pace.ENTERED_MODE] = 0
                 else:
                     begin()
                 if words[pace.FLUSH]:
@@ -667,7 +664,7 @@ class PCPU:
 
     @property
     def executed_user(self) -> int:
-        """Those of them at CPL 3, if the pCPU counts by mode."""
+        """Those of them that users executed, at CPL 3, if the pCPU counts by mode."""
         return self._words[pace.EXECUTED_USER]
 
     # ---- time ------------------------------------------------------------------------------------

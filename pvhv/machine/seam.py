@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from pvhv.machine import engine as uc
 
-_VERSION: Final = 2
+_VERSION: Final = 3
 
 
 class SeamMismatch(ImportError):
@@ -75,7 +75,6 @@ forget_code = _of_engine("pvhv_forget_code", c_uint64, result=None)
 keep_features = _of_engine("pvhv_keep_features", POINTER(c_uint32), POINTER(c_uint32), result=None)
 ask_before_io = _of_engine("pvhv_ask_before_io", c_void_p, c_void_p, result=None)
 refuse_io = _of_engine("pvhv_refuse_io", result=None)
-check_alignment = _of_engine("pvhv_check_alignment", c_int, result=None)
 debug_registers = _of_engine("pvhv_debug_registers", result=None)
 watch = _of_engine("pvhv_watch", c_uint64, c_uint64, c_int)
 watch_nothing = _of_engine("pvhv_watch_nothing", result=None)

@@ -144,8 +144,12 @@ def link(mfn: int, flags: int = LINK) -> int:
 
 
 def fixed_up(entry: int) -> int:
-    """What an accepted L1 entry reads as: one for user code is global."""
-    return entry | GLOBAL if entry & (PRESENT | USER) == PRESENT | USER else entry
+    """What an accepted L1 entry reads as: anybody may, and it is global or noted as the kernel's."""
+    if not entry & PRESENT:
+        return entry
+    if not entry & USER:
+        return entry | USER | 1 << 52
+    return entry if entry >> 52 & 1 else entry | GLOBAL
 
 
 def page(mfn: int, flags: int = DATA) -> int:

@@ -39,7 +39,7 @@ from pvhv.core.errors import DomainCrash, GuestFault, HypercallError
 from pvhv.core.frames import CODE_MAPPED, L1, TYPE_MASK, WRITABLE
 from pvhv.core.grant_view import GrantView
 from pvhv.core.grants import GrantError
-from pvhv.core.pte import NX, PRESENT, RW, USER
+from pvhv.core.pte import GUEST_KERNEL, NX, PRESENT, RW, USER
 from tests.core.guests import BASE, Machine, write_entry
 
 HOST, READONLY = abi.GNTMAP_host_map, abi.GNTMAP_readonly
@@ -138,7 +138,7 @@ def test_map_shows_the_frame_and_unmap_takes_it_back(world: World) -> None:
     op = world.map()
     assert (op.status, op.dev_bus_addr) == (0, mfn << 12)
     assert world.entry() & 0xFF_FFFF_F000 == mfn << 12
-    assert world.entry() & (PRESENT | RW | USER | NX) == PRESENT | RW | NX
+    assert world.entry() & (PRESENT | RW | USER | GUEST_KERNEL | NX) == PRESENT | RW | USER | GUEST_KERNEL | NX
     assert world.flags() == GTF_permit_access | GTF_reading | GTF_writing
     assert world.vcpu.memory.read(BASE + HOLE * 4096, 5) == b"hello"
     world.vcpu.memory.write(BASE + HOLE * 4096, b"world")

@@ -86,7 +86,7 @@ def b() -> Iterator[Bench]:
 def test_an_entry_holds_a_reference_and_a_writable_one_a_use(b: Bench) -> None:
     mfn = b.spare[0]
     assert b.update(b.l1, FREE_SLOT, page(mfn)) == 0
-    assert b.word(b.l1, FREE_SLOT) == page(mfn)
+    assert b.word(b.l1, FREE_SLOT) == fixed_up(page(mfn))
     assert (b.frames.refs[mfn], b.type(mfn)) == (2, NONE)
     assert b.update(b.l1, FREE_SLOT + 1, page(mfn, DATA | RW)) == 0
     assert (b.frames.refs[mfn], b.type(mfn), b.frames.type_counts[mfn]) == (3, WRITABLE, 1)
@@ -169,11 +169,11 @@ def test_accessed_and_dirty_bits_are_kept_when_asked(b: Bench) -> None:
     mfn = b.spare[0]
     assert b.update(b.l1, FREE_SLOT, page(mfn, PRESENT | ACCESSED | DIRTY)) == 0
     assert b.update(b.l1, FREE_SLOT, page(mfn, PRESENT), PRESERVE_AD) == 0
-    assert b.word(b.l1, FREE_SLOT) == page(mfn, PRESENT | ACCESSED | DIRTY)
+    assert b.word(b.l1, FREE_SLOT) == fixed_up(page(mfn, PRESENT | ACCESSED | DIRTY))
     assert b.update(b.l1, FREE_SLOT, page(b.spare[1], PRESENT), PRESERVE_AD) == 0
-    assert b.word(b.l1, FREE_SLOT) == page(b.spare[1], PRESENT | ACCESSED | DIRTY)
+    assert b.word(b.l1, FREE_SLOT) == fixed_up(page(b.spare[1], PRESENT | ACCESSED | DIRTY))
     assert b.update(b.l1, FREE_SLOT, page(mfn, PRESENT), NO_TRANSLATE) == 0
-    assert b.word(b.l1, FREE_SLOT) == page(mfn, PRESENT)
+    assert b.word(b.l1, FREE_SLOT) == fixed_up(page(mfn, PRESENT))
 
 
 # -- upper entries -----------------------------------------------------------------------------------------------------
@@ -222,11 +222,11 @@ def test_rights_of_an_upper_entry_change_without_validation(b: Bench) -> None:
     l1 = b.table()
     assert b.update(b.l2, 77, link(l1, PRESENT | RW | USER)) == 0
     assert b.update(b.l2, 77, link(l1, PRESENT)) == 0
-    assert b.word(b.l2, 77) == link(l1, PRESENT)
+    assert b.word(b.l2, 77) == link(l1, PRESENT | USER)
     assert b.update(b.l2, 77, link(l1, LINK | NX | DIRTY)) == 0
     assert b.frames.type_counts[l1] == 1
     assert b.update(b.l2, 77, link(l1, PRESENT), PRESERVE_AD) == 0
-    assert b.word(b.l2, 77) == link(l1, PRESENT | ACCESSED | DIRTY)
+    assert b.word(b.l2, 77) == link(l1, PRESENT | USER | ACCESSED | DIRTY)
 
 
 def test_the_hypervisors_slots(b: Bench) -> None:
@@ -245,7 +245,7 @@ def test_what_a_guest_wrote_into_the_hypervisors_slots_is_lost(b: Bench) -> None
     evil = {slot: link(b.spare[0]) for slot in range(FIRST_XEN_SLOT, LAST_XEN_SLOT + 1)}
     table = b.table({**evil, 5: link(b.l3)})
     assert b.ext(PIN_L4, table) == 0
-    assert b.word(table, FIRST_XEN_SLOT) == b.hv.m2p_l3 << 12 | PRESENT  # the M2P, read-only and not for user code
+    assert b.word(table, FIRST_XEN_SLOT) == b.hv.m2p_l3 << 12 | PRESENT | USER  # the M2P, read-only
     assert b.word(table, 260) == b.g.perdomain_l3 << 12 | PRESENT | RW
     assert not any(b.word(table, slot) for slot in range(257, 272) if slot != 260)
     assert b.ext(UNPIN, table) == 0
@@ -260,15 +260,15 @@ def test_the_m2p_and_the_descriptor_tables_cannot_be_written(b: Bench) -> None:
         assert b.update(mfn, 0, 0) == EINVAL
         assert b.update(b.l1, FREE_SLOT, page(mfn)) == EBUSY
     words = b.ram.words
-    for l3 in (b.hv.m2p_l3, b.g.perdomain_l3):
+    for l3, kept in ((b.hv.m2p_l3, RW), (b.g.perdomain_l3, RW | USER)):
         for l2 in filter(None, words[l3 << 9 : (l3 + 1) << 9].tolist()):
             base = (l2 & ADDRESS) >> 3
             for entry in filter(None, words[base : base + 512].tolist()):
                 if not entry & PAT_PSE:
                     base = (entry & ADDRESS) >> 3
-                    assert not any(each & (RW | USER) for each in words[base : base + 512].tolist())
+                    assert not any(each & kept for each in words[base : base + 512].tolist())
                 else:
-                    assert not entry & (RW | USER)
+                    assert not entry & kept
 
 
 # -- what else mmu_update does -----------------------------------------------------------------------------------------
@@ -361,7 +361,7 @@ def test_foreign_domains(b: Bench) -> None:
 def test_update_va_mapping(b: Bench) -> None:
     va = BASE + FREE_SLOT * 4096
     assert b.do(HYPERVISOR_update_va_mapping, va, page(b.spare[0]), UVMF_INVLPG) == 0
-    assert b.word(b.l1, FREE_SLOT) == page(b.spare[0])
+    assert b.word(b.l1, FREE_SLOT) == fixed_up(page(b.spare[0]))
     assert b.do(HYPERVISOR_update_va_mapping, va, page(b.l1, DATA | RW), UVMF_INVLPG) == EBUSY
     assert b.do(HYPERVISOR_update_va_mapping, va, page(NO_RAM), 0) == EPERM
     assert b.do(HYPERVISOR_update_va_mapping, va, page(b.spare[0], DATA | PWT), 0) == EINVAL
@@ -373,7 +373,7 @@ def test_update_va_mapping_tells_of_a_bad_bitmap_after_the_deed(b: Bench) -> Non
     va = BASE + FREE_SLOT * 4096
     for kind in (UVMF_TLB_FLUSH, UVMF_INVLPG):
         assert b.do(HYPERVISOR_update_va_mapping, va, page(b.spare[0]), kind | 0x10000) == EFAULT
-        assert b.word(b.l1, FREE_SLOT) == page(b.spare[0])
+        assert b.word(b.l1, FREE_SLOT) == fixed_up(page(b.spare[0]))
     assert b.do(HYPERVISOR_update_va_mapping, va, 0, 0x10000) == 0  # nobody looks at it without a kind of flush
 
 

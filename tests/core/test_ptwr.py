@@ -199,7 +199,7 @@ def some_flags(those: int = CF | PF | AF | ZF | SF | OF) -> int:
 def unchecked(bench: Stores, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stores]:
     """Entries of any kind are accepted as they are, and hold nothing; the random numbers are the same every time."""
     randomly.seed(20)
-    monkeypatch.setattr("pvhv.core.l1tables.GLOBAL", 0)
+    monkeypatch.setattr("pvhv.core.l1tables.adjust", lambda entry: entry)
     for name in ("get_l1_entry", "put_l1_entry"):
         monkeypatch.setattr(bench.hv.pagetables, name, lambda *arguments: None)
     monkeypatch.setattr(bench, "set_entry", lambda *arguments: remap(bench, *arguments))
@@ -211,7 +211,7 @@ def unchecked(bench: Stores, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stores
 
 def remap(bench: Stores, _domain: object, pfn: int, entry: int) -> None:
     """Change one mapping behind the hypervisor's back."""
-    bench.ram.words[bench.entry_address(bench.g, pfn) >> 3] = entry
+    bench.ram.words[bench.entry_address(bench.g, pfn) >> 3] = entry | USER
     bench.cpu.flush()
 
 
@@ -304,7 +304,7 @@ def test_an_entry_holds_its_frame(bench: Stores) -> None:
     first, second = bench.unmap(30), bench.unmap(31)
     refs = bench.frames.refs[first]
     assert bench.store(page(first, DATA | RW)) is None
-    assert bench.word(bench.l1_table, 0) == page(first, DATA | RW)
+    assert bench.word(bench.l1_table, 0) == fixed_up(page(first, DATA | RW))
     assert (bench.type(first), bench.frames.refs[first]) == (WRITABLE, refs + 1)
     assert bench.execute("480fba3701", {RDI: TARGET}) is None  # btr $1: read-only
     assert (bench.type(first), bench.frames.refs[first]) == (NONE, refs + 1)
@@ -357,7 +357,7 @@ def test_a_frame_of_another_domain(bench: Stores) -> None:
 
 def test_parts_of_entries(bench: Stores) -> None:
     mfn = bench.mfn(bench.g, 30)
-    entry = page(mfn)
+    entry = fixed_up(page(mfn))
     assert bench.execute("8937", {RDI: TARGET + 4, RSI: entry >> 32}) is None
     assert bench.execute("8937", {RDI: TARGET, RSI: entry & 0xFFFF_FFFF}) is None
     assert bench.word(bench.l1_table, 0) == entry

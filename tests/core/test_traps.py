@@ -29,6 +29,7 @@ from pvhv.abi.xen import (
     HYPERVISOR_xen_version,
 )
 from pvhv.core.domain import Domain
+from pvhv.machine import seam
 from pvhv.machine.cpustate import (
     R8,
     R9,
@@ -171,11 +172,34 @@ def test_page_faults_of_the_kernel(lab: Lab, instruction: str, error_code: int) 
         assert frame.rip == (address if error_code == 0x10 else CODE + 10)
 
 
+# What a kernel can find out about its ring: instruction, %eax, the exception under Xen (which has it at CPL 3, as the
+# corrected engine has) and on the stock engine, where it is at CPL 1.
+RING: dict[str, tuple[str, int, object, object]] = {
+    "mov %eax, %ss, of RPL 3": ("8e d0", 0xE02B, None, (GP, 0xE028)),
+    "mov %eax, %ss, of RPL 1": ("8e d0", 0xE029, (GP, 0xE028), (GP, 0xE028)),
+    "mov %eax, %ds": ("8e d8", 0xE02B, None, None),
+    "lretq to what is behind it": ("50 48 8d 0d 03 00 00 00 51 48 cb", 0xE033, None, (GP, 0)),
+    "iretq to what is behind it": (
+        "89 c2 48 89 e0 68 2b e0 00 00 50 9c 52 48 8d 0d 03 00 00 00 51 48 cf", 0xE033, None, None,
+    ),
+    "a look at the GDT": ("48 b9 00 00 00 00 00 82 ff ff 8b 01", 0, (PF, 1), None),
+    "a misaligned access under AC": ("9c 81 0c 24 00 00 04 00 9d 8b 44 24 01", 0, (17, 0), None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", RING)
+def test_a_kernel_finds_itself_at_cpl_3(lab: Lab, what: str) -> None:
+    instruction, eax, corrected, stock = RING[what]
+    frame = lab.trap(kernel().mov(asm.RAX, eax).mov(asm.RSP, STACK_TOP - 64).raw(instruction).ud2())
+    found = None if frame.vector == UD else (frame.vector, frame.error_code)
+    assert found == (corrected if seam.present else stock)
+
+
 def test_frames_of_user_exceptions(lab: Lab) -> None:
     for instruction, vector, error_code in (
         ("0f 0b", UD, None),
         ("f4", GP, 0),
-        ("a1 00 00 00 00 40 00 00 00", PF, 5),  # mov 0x4000000000, %eax: the kernel's
+        ("a1 00 00 00 00 00 82 ff ff", PF, 5),  # mov 0xffff820000000000, %eax: the hypervisor's
         ("a1 00 10 00 00 41 00 00 00", PF, 4),  # mov 0x4100001000, %eax: nobody's
     ):
         frame = lab.trap(user(at_user().raw(instruction), rcx=7, r11=8))

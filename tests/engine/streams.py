@@ -26,6 +26,7 @@ from pvhv.machine.cpustate import EFLAGS, HFLAGS, RIP
 from pvhv.machine.paging import PTE_PRESENT, PTE_RW, PTE_USER
 from pvhv.machine.pcpu import CR0_TS, PCPU
 from pvhv.machine.ram import Ram
+from pvhv.machine.rings import KERNEL, MODE, USER
 from pvhv.toolstack.config import KERNELS
 
 CODE, CODE_PAGES = 0x40_0000, 4  # read, written and executed; a hole behind them
@@ -198,17 +199,18 @@ class Ground:
 
     def settle(self) -> None:
         """As a hypervisor leaves a guest: in its ring, on its segments, without a step to take."""
-        cpl = self.cpl
+        cpl = self.mode & 3
         code, stack = SEGMENTS[cpl]
         self.pcpu.load_flat_segments(code, stack, cpl)
+        self.state[HFLAGS] = self.state[HFLAGS] & ~MODE | self.mode
         self.state[EFLAGS] = self.state[EFLAGS] & 0x4_0CD7 | 0x202
         if self.exits > BUDGET:
             self.pcpu.stop()
 
-    def run(self, code: bytes, cpl: int) -> None:
+    def run(self, code: bytes, mode: int) -> None:
         """One stream. Raises what the machine does: EngineDied, Escaped."""
         dice, state = self.dice, self.state
-        self.cpl, self.length = cpl, len(code)
+        self.mode, self.length = mode, len(code)
         # At the beginning, across a page, or up against the hole.
         room = CODE_PAGES * 4096 - len(code)
         self.start = CODE + dice.choice((0, 4096 - min(len(code) // 2, 4000), dice.randrange(room), room))
@@ -237,7 +239,8 @@ class Ground:
         self.streams += 1
         # Where nobody counts: at least as many as there were exits.
         self.instructions += min(self.pcpu.executed - before, 300) if self.pcpu.virtual else self.exits
-        assert state[HFLAGS] & 3 in (cpl, 3), hex(state[HFLAGS])
+        now = state[HFLAGS] & MODE
+        assert now == mode or (mode, now) == (1, 3), hex(state[HFLAGS])
         assert state[cs.CR0] | CR0_TS == self.pcpu_cr0 | CR0_TS
 
     @property
@@ -259,16 +262,16 @@ class Ground:
 
 
 def fuzz(kind: str, seed: int, enough: Callable[[Ground], bool]) -> Ground:
-    """Streams until it is enough, at CPL 1 and 3 by turns. What is found has the seed and the bytes with it."""
+    """Streams until it is enough, as kernel, as user, and at CPL 1 by turns. What is found has its seed and bytes."""
     ground = Ground(kind, seed)
     for number, code in enumerate(Streams(seed)):
-        cpl = (1, 3)[number & 1]
+        mode = (KERNEL, USER, 1)[number % 3]
         try:
-            ground.run(code, cpl)
+            ground.run(code, mode)
             if number % 64 == 63:
                 assert ground.untouched(), "memory outside of the guest's pages changed"
         except (uc.EngineDied, RuntimeError, AssertionError) as failure:
-            where = f"{kind}, seed {seed}, stream {number} at CPL {cpl}"
+            where = f"{kind}, seed {seed}, stream {number} in mode {mode:#x}"
             raise AssertionError(f"{where}: {failure}\n{code.hex()}") from failure
         if enough(ground):
             break

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The suites by name, and how much of each the gate runs: all of it, or a part that has every kind in it.
 
-`at_ring_1` repeats some tasks at CPL 1, where a PV guest's kernel runs; the processor is asked at CPL 3 all the same,
-which is where it would have such a kernel.
+`at_ring_1` repeats some tasks at CPL 1, where a monitor has the kernel of a whole machine (and the stock engine a PV
+guest's); the processor is asked at CPL 3 all the same.
 """
 
 from __future__ import annotations

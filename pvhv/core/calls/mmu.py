@@ -30,7 +30,7 @@ from pvhv.core.dispatch import Continue, hypercall
 from pvhv.core.domain import DOMID_SELF, Domain
 from pvhv.core.errors import GuestFault, HypercallError, Interrupted, Restart
 from pvhv.core.frames import L1, SEG_DESC, TYPE_MASK, VALIDATED, WRITABLE
-from pvhv.core.pte import ADDRESS, GLOBAL, L1_DISALLOW, NX, PRESENT, REVALIDATED, RW, USER
+from pvhv.core.pte import ADDRESS, GLOBAL, GUEST_KERNEL, L1_DISALLOW, NX, PRESENT, REVALIDATED, RW, USER
 from pvhv.core.vcpu import VCPU
 
 NORMAL, MACHPHYS, PRESERVE_AD, NO_TRANSLATE = range(4)
@@ -154,7 +154,9 @@ def apply(
             slot = address >> 3
             old = words[slot]
             if new & PRESENT:
-                if new & USER:
+                if not new & USER:
+                    new |= USER | GUEST_KERNEL
+                elif not new & GUEST_KERNEL:
                     new |= GLOBAL
                 target = (new & ADDRESS) >> 12
                 if (

@@ -12,7 +12,7 @@
 #include "uc_priv.h"
 #include "build_id.h"
 
-#define SEAM_VERSION 2 /* changes with which functions there are, and what they take and mean */
+#define SEAM_VERSION 3 /* changes with which functions there are, and what they take and mean */
 
 UNICORN_EXPORT uint32_t pvhv_seam_version(void)
 {
@@ -109,12 +109,6 @@ UNICORN_EXPORT void pvhv_ask_before_io(uc_engine *uc, int (*may_io)(void *, uint
 UNICORN_EXPORT void pvhv_refuse_io(uc_engine *uc)
 {
     uc->pvhv.io_refused = true;
-}
-
-/* Have code at CPL 1 checked for alignment, as code at CPL 3 is. */
-UNICORN_EXPORT void pvhv_check_alignment(uc_engine *uc, int at_cpl_1)
-{
-    uc->pvhv.cpl_1_is_3 = at_cpl_1;
 }
 
 /* Breakpoints are those of DR0-3 and DR7 as they are in the CPU state, which was written there. */

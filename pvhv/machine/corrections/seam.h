@@ -10,7 +10,7 @@
 struct pvhv {
     const volatile uint64_t *stop;      /* not 0: a stop is asked for, and a run that begins ends at once */
     const volatile uint64_t *in_python; /* not 0: a handler of pvhv's is on the stack */
-    const volatile uint64_t *user_root; /* the L4 that CPL 3 runs on; 0: CR3's (user-tables.toml) */
+    const volatile uint64_t *user_root; /* the L4 that users at CPL 3 run on; 0: CR3's (user-tables.toml) */
     void *cpu;                          /* where the CPU lies, and will lie if the engine is made anew */
     uint32_t alignment;                 /* log2 of the one that an access wanted and had not (alignment.toml) */
     int64_t flushes;                    /* of the TLB: its clock (tlb-size.toml) */
@@ -18,7 +18,6 @@ struct pvhv {
     int (*may_io)(void *uc, uint32_t port, int size, void *data); /* asked before INS and OUTS reach for memory */
     void *may_io_data;
     bool io_refused;                    /* by the hook of IN or OUT that was just called */
-    bool cpl_1_is_3;                    /* where the processor asks for CPL 3, CPL 1 will do: a PV guest's kernel */
 };
 
 /* The engine cannot go on: what `pvhv_run` is in ends, with this text. Does not return. */
