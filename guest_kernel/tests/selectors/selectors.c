@@ -181,7 +181,8 @@ static void far_transfers(void)
         asm volatile(instruction "; setz %0" : "=q"(said_), "+r"(answer_) : "r"((unsigned)(selector)) : "cc"); \
         said_ ? (long)(answer_ & 0xffffffff) : -1L; \
     })
-#define LAR(selector) ASK("larl %k2, %k1", selector)
+#define LAR(selector) (ASK("larl %k2, %k1", selector) & ~0xf0000L) /* those four bits are undefined */
+#define REFUSED (-1L & ~0xf0000L)
 #define LSL(selector) ASK("lsll %k2, %k1", selector)
 #define VERR(selector) ASK("verr %w2", selector)
 #define VERW(selector) ASK("verw %w2", selector)
@@ -189,9 +190,9 @@ static void far_transfers(void)
 static void questions(void)
 {
     for (unsigned rpl = 0; rpl < 4; rpl++) {
-        check_is(LAR((FLAT_KERNEL_CS & ~3) | rpl), 0xaffb00);
-        check_is(LAR((FLAT_KERNEL_SS & ~3) | rpl), 0xcff300);
-        check_is(LAR(SELECTOR(OWN_CONFORMING, rpl)), 0xafff00);
+        check_is(LAR((FLAT_KERNEL_CS & ~3) | rpl), 0xa0fb00);
+        check_is(LAR((FLAT_KERNEL_SS & ~3) | rpl), 0xc0f300);
+        check_is(LAR(SELECTOR(OWN_CONFORMING, rpl)), 0xa0ff00);
         check_is(LSL((FLAT_KERNEL_SS & ~3) | rpl), 0xffffffff);
         check_is(LSL(SELECTOR(OWN_EXPAND_DOWN, rpl)), 0xffffff);
         check_is(VERR((FLAT_KERNEL_CS & ~3) | rpl), 0);
@@ -200,13 +201,13 @@ static void questions(void)
         check_is(VERW(SELECTOR(OWN_READ_ONLY, rpl)), -1);
         check_is(VERW(SELECTOR(OWN_DATA, rpl)), 0);
         for (unsigned own = 0xe008; own <= 0xe010; own += 8) { /* Xen's */
-            check_is(LAR(own | rpl), -1);
+            check_is(LAR(own | rpl), REFUSED);
             check_is(LSL(own | rpl), -1);
             check_is(VERR(own | rpl), -1);
             check_is(VERW(own | rpl), -1);
         }
-        check_is(LAR(SELECTOR(OWN_NOTHING, rpl)), -1);
-        check_is(LAR(rpl), -1);
+        check_is(LAR(SELECTOR(OWN_NOTHING, rpl)), REFUSED);
+        check_is(LAR(rpl), REFUSED);
     }
 }
 
