@@ -5,8 +5,8 @@
 in the state is what the guest goes on with. The two hot ones are written flat:
 
 - `syscall`: from the guest kernel it is a hypercall, from user code it bounces to the kernel's syscall entry. Either
-  way RCX and R11 are then RIP and RFLAGS, as the instruction leaves them; Xen goes back from a hypercall by sysret,
-  which wants them there;
+  way RCX and R11 are then RIP and RFLAGS, as the instruction leaves them, and CS and SS are the flat ones; Xen goes
+  back from a hypercall by sysret, which wants them there;
 - page faults, which bounce with their address.
 
 Everything else is looked at in turn: the privileged instructions a PV kernel may still execute are emulated
@@ -72,6 +72,7 @@ class Exits:
         """Give the pCPU its callables."""
         pcpu = self.cpu.pcpu
         pcpu.keep_kernel_cpl()
+        pcpu.syscall_leaves(FLAT_USER_CS64, FLAT_USER_SS)
         pcpu.on_syscall = self.make_syscall()
         for vector in range(32):
             pcpu.on_exception[vector] = self.make_exception(vector)
@@ -179,9 +180,8 @@ class Exits:
             entry, code_selector = vcpu.syscall_callback_eip, FLAT_USER_CS64
         else:
             entry, code_selector = vcpu.syscall32_callback_eip, FLAT_USER_CS32
+        state[CS] = code_selector  # the frame shows a flat one, whatever user code ran on, and DF, clear for the kernel
         if entry:
-            # The frame shows flat selectors whatever user code ran on, and DF, which is clear for the kernel.
-            state[CS], state[SS] = code_selector, FLAT_USER_SS
             self.traps.bounce(vcpu, entry, None, vcpu.syscall_disables_events)
             state[EFLAGS] &= ~DF
         else:

@@ -9,7 +9,7 @@ typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
-#define LAYOUT 15 /* of struct pacer: the number pacer.py has */
+#define LAYOUT 16 /* of struct pacer: the number pacer.py has */
 #define TABLE_BITS 15
 
 #if defined(_WIN32)
@@ -78,6 +78,7 @@ struct pacer {
     u64 entered_gdt, entered_gdt_limit, entered_ldt, entered_ldt_limit, entered_idt, entered_idt_limit, entered_tr;
     u64 user_root;              /* the page tables of users at CPL 3; 0: CR3's */
     u32 (*on_may_io)(u32, int);
+    u64 leaves_cs, leaves_ss;   /* the selectors that a syscall leaves; 0: those there were */
     struct entry table[1u << TABLE_BITS] __attribute__((aligned(512)));
 };
 
@@ -86,6 +87,7 @@ enum { STEP_WANTED = 1, STEP_BEGUN = 2, STEP_LEFT = 3 }; /* by an exit */
 enum { RCX = 1, R11 = 11, RIP = 16, EFLAGS = 17, CC_SRC = 19, CC_OP_DF = 21, HFLAGS = 22 };
 enum { LDT_BASE = 42, TR_BASE = 45, GDT_BASE = 48, IDT_BASE = 51, CR0 = 53, CR3 = 56, CR4 = 57, EFER = 74 };
 enum { EXCEPTION_NEXT_RIP = 5392 / 8, NESTED_CR3 = 5544 / 8, DR6 = 5400 / 8 + 6, DR7 };
+enum { CS = 26, SS = 29 };
 enum { TF = 1 << 8, DF = 1 << 10, IF = 1 << 9, RF = 1 << 16, ARITHMETIC_FLAGS = 0x8d5 };
 enum { HF_CPL = 3, HF_PV_KERNEL = 1 << 29, MODE = HF_CPL | HF_PV_KERNEL, USERS = 3 }; /* rings.py */
 enum { HF_INHIBIT_IRQ = 1 << 3, HF_CS64 = 1 << 15, HF2_NPT = 1 << 6 };

@@ -31,6 +31,7 @@ SYSCALL_RCX, SYSCALL_R11, BROKEN, STEP, EASED, FLAG, FLUSH, KEEPS_CPL, ENTERED_M
 CORRECTED, SYSCALL_RIP, IN_PYTHON, GUARDED, ESCAPED = range(39, 44)
 ENTERED_CR0, ENTERED_CR3, ENTERED_CR4, ENTERED_EFER, ENTERED_GDT, ENTERED_GDT_LIMIT = range(44, 50)
 ENTERED_LDT, ENTERED_LDT_LIMIT, ENTERED_IDT, ENTERED_IDT_LIMIT, ENTERED_TR, USER_ROOT, ON_MAY_IO = range(50, 57)
+LEAVES_CS, LEAVES_SS = range(57, 59)
 _TABLE_AT: Final = 512
 _TABLE_BYTES: Final = 24 << 15
 
@@ -39,7 +40,7 @@ IS_BROKEN: Final = (1 << 64) - 1
 STEP_WANTED, STEP_BEGUN, STEP_LEFT = 1, 2, 3
 
 # Changes with struct pacer and the functions' arguments, there and here.
-_LAYOUT: Final = 15
+_LAYOUT: Final = 16
 
 _HOW_TO_BUILD: Final = "From a source tree run: python3 tools/dev.py build"
 _BUILT: Final = Path(__file__).parents[1] / "_built" / "pacer"

@@ -157,6 +157,8 @@ EXPORT void pacer_syscall(void *uc, struct pacer *p)
     if (!p->corrected)
         p->state[RIP] += 2;
     p->state[RCX] = p->state[RIP];
+    if (p->leaves_cs)
+        p->state[CS] = p->leaves_cs, p->state[SS] = p->leaves_ss;
     IN_PYTHON(p, p->on_syscall());
     if (!p->corrected)
         p->state[RIP] -= 2;

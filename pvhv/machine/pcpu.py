@@ -466,6 +466,11 @@ class PCPU:
     def on_may_io(self, handler: MayIO) -> None:
         self._exits.on_may_io = handler
 
+    def syscall_leaves(self, code: int, stack: int) -> None:
+        """Have CS and SS say these two selectors behind every syscall, as the hypervisor goes back by a sysret: all
+        else of the two segments is as it was."""
+        self._words[pace.LEAVES_CS], self._words[pace.LEAVES_SS] = code, stack
+
     def undo_syscall(self) -> None:
         """In `on_syscall`: it raises an exception instead. RIP is on it again, RCX and R11 are what they were."""
         state, words = self.state, self._words

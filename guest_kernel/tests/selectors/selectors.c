@@ -211,6 +211,19 @@ static void questions(void)
     }
 }
 
+/* A hypercall comes back by sysret, with the flat selectors. */
+static void hypercalls(void)
+{
+    unsigned cs;
+
+    check_is(lret_to(SELECTOR(OWN_CODE, 3), &cs), PROBE_NONE);
+    check_is(LOAD("ss", SELECTOR(OWN_DATA, 3)), PROBE_NONE);
+    check_is(selector_of_cs(), SELECTOR(OWN_CODE, 3));
+    check(HYPERVISOR_xen_version(XENVER_version, 0) > 0);
+    check_is(selector_of_cs(), FLAT_KERNEL_CS);
+    check_is(selector_of_ss(), FLAT_KERNEL_SS);
+}
+
 void test_main(void)
 {
     unsigned long frame = mfn_of(gdt), pushed;
@@ -224,6 +237,7 @@ void test_main(void)
     data_segments();
     far_transfers();
     questions();
+    hypercalls();
 
     /* fs and gs are pushed as they are. */
     asm volatile("movl %1, %%fs; pushq %%fs; popq %0; movl %2, %%fs" : "=&r"(pushed) : "r"(SELECTOR(OWN_DATA, 1)), "r"(0));
