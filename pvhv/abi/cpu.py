@@ -97,7 +97,8 @@ VM_ASSIST = Hypercall(
     (Arg("cmd", "unsigned int", "VMASST_CMD_*", role="cmd"), Arg("type", "unsigned int", "VMASST_TYPE_*")),
     doc="Switch one of the hypervisor's helping hands on or off: writable_pagetables (stores to L1 page "
         "tables are checked and carried out), architectural_iopl (IOPL is taken from the flags of iret), "
-        "runstate_update_flag, m2p_strict, and some that mean nothing to 64-bit guests.",
+        "runstate_update_flag, m2p_strict (the M2P is in all L4s from the beginning but those that users run on; "
+        "else it comes to an L4 when a kernel runs on it), and some that mean nothing to 64-bit guests.",
     errors={
         Errno.EINVAL: "`type` is no such hand (looked at before `cmd`)",
         Errno.ENOSYS: "`cmd` neither enables nor disables",

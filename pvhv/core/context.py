@@ -94,13 +94,13 @@ def set_context(hypervisor: Hypervisor, vcpu: VCPU, context: Any) -> None:
         raise HypercallError(Errno.EINVAL)
     if vcpu.vcpu_id == 0 and context.vm_assist & ~sum(1 << kind for kind in ASSISTS):
         raise HypercallError(Errno.EINVAL)
+    if vcpu.vcpu_id == 0:
+        vcpu.domain.set_assists(context.vm_assist)
     hypervisor.pagetables.settle()
     entries = context.gdt_ents
     hypervisor.descriptors.set_gdt(vcpu, list(context.gdt_frames)[: (entries + 511) // 512], entries)
     take_roots(hypervisor, vcpu, kernel_mfn, user_mfn)
 
-    if vcpu.vcpu_id == 0:
-        vcpu.domain.set_assists(context.vm_assist)
     vcpu.ldt_ents = context.ldt_ents
     vcpu.ldt_base = context.ldt_base if context.ldt_ents else 0
     vcpu.trap_table = [trap_of(trap) if trap.address else NO_TRAP for trap in traps]
@@ -132,8 +132,11 @@ def take_roots(hypervisor: Hypervisor, vcpu: VCPU, kernel_mfn: int, user_mfn: in
 
     Raises HypercallError(EINVAL), or Restart.
     """
-    tables, domid = hypervisor.pagetables, vcpu.domain.domid
-    for name, mfn, wanted in (("guest_table", kernel_mfn, True), ("guest_table_user", user_mfn, bool(user_mfn))):
+    tables, domid, strict = hypervisor.pagetables, vcpu.domain.domid, vcpu.domain.m2p_strict
+    for name, mfn, wanted, m2p in (
+        ("guest_table", kernel_mfn, True, True),
+        ("guest_table_user", user_mfn, bool(user_mfn), False),
+    ):
         have = getattr(vcpu, name)
         if have and have == mfn:
             continue
@@ -143,6 +146,8 @@ def take_roots(hypervisor: Hypervisor, vcpu: VCPU, kernel_mfn: int, user_mfn: in
         if wanted:
             tables.get_root(mfn, domid)
             setattr(vcpu, name, mfn)
+            if m2p != strict:  # else it is as it should be from the beginning
+                tables.show_m2p(mfn, m2p)
 
 
 def check(context: Any) -> None:

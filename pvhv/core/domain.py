@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 DOMID_SELF = 0x7FF0
 DOMID_FIRST_RESERVED = 0x7FF0
-ARCHITECTURAL_IOPL = 1 << 4  # VMASST_TYPE_architectural_iopl
+ARCHITECTURAL_IOPL, M2P_STRICT = 1 << 4, 1 << 32  # VMASST_TYPE_*
 
 # What brings a vCPU into the hypervisor, other than a hypercall (counted by number in hypercall_counts).
 EXIT_KINDS = (
@@ -79,6 +79,7 @@ class Domain:
         self.perdomain_l1s: list[int] = []
         self.hypervisor_frames: list[int] = []  # frames Xen keeps for this domain (shared_info, descriptor tables, ...)
         self.vm_assist = 0
+        self.m2p_strict = False  # one of them
         self.memory_map = b""  # the e820 entries XENMEM_memory_map tells, packed
         self.events: EventChannels
         self.grants: GrantTable
@@ -110,6 +111,7 @@ class Domain:
     def set_assists(self, bits: int) -> None:
         """Change vm_assist; vCPUs keep the one that every exit asks for."""
         self.vm_assist = bits
+        self.m2p_strict = bool(bits & M2P_STRICT)
         for vcpu in self.vcpus:
             vcpu.architectural_iopl = bool(bits & ARCHITECTURAL_IOPL)
 

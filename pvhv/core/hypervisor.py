@@ -105,11 +105,15 @@ class Hypervisor:
         tables.domain_freed_frames = self._frames_freed
         tables.descriptors_acceptable = self.descriptors.contents_acceptable
         tables.xen_slots = self._xen_slots
+        tables.m2p_entry = self._m2p.l4_entry
 
     def _xen_slots(self, domid: int) -> dict[int, int]:
-        """The hypervisor's entries of a domain's L4s."""
-        perdomain = self.domains[domid].perdomain_l3 << 12 | PRESENT | RW
-        return {m2p.L4_SLOT: self._m2p.l4_entry, PERDOMAIN_L4_SLOT: perdomain}
+        """The hypervisor's entries of a domain's new L4s."""
+        domain = self.domains[domid]
+        slots = {PERDOMAIN_L4_SLOT: domain.perdomain_l3 << 12 | PRESENT | RW}
+        if domain.m2p_strict:
+            slots[m2p.L4_SLOT] = self._m2p.l4_entry
+        return slots
 
     def cpu(self, virtual: bool) -> Cpu:
         """The pCPU of one kind of clock, made on first use."""
@@ -333,6 +337,8 @@ class Hypervisor:
         tables.get_root(mfn, vcpu.domain.domid)
         if vcpu.ldt_ents and self.descriptors.destroy_ldt(vcpu):
             tables.stale = True
+        if not vcpu.domain.m2p_strict:
+            tables.show_m2p(mfn, True)
         vcpu.guest_table = mfn
         cpu.load_tables(vcpu)
         if old:

@@ -80,6 +80,7 @@ class PageTables(L1Tables):
         self.domain_freed_frames: Callable[[int, int, int], None] = lambda domid, mfn, count: None
         self.descriptors_acceptable: Callable[[int], bool] = lambda mfn: False
         self.xen_slots: Callable[[int], dict[int, int]] = lambda domid: {}
+        self.m2p_entry = 0  # what an L4 has in slot 256 if it has the M2P
         frames.contents = self
 
     # -- FrameTable's call-backs -------------------------------------------------------------------------------
@@ -303,6 +304,13 @@ class PageTables(L1Tables):
             if isinstance(failure, Interrupted):
                 raise Restart from None
             raise
+
+    def show_m2p(self, mfn: int, shown: bool) -> None:
+        """Put the M2P into an L4, or take it out. (fill_ro_mpt, zap_ro_mpt)"""
+        slot = (mfn << 9) + FIRST_XEN_SLOT
+        if bool(self.words[slot]) != shown:
+            self.words[slot] = self.m2p_entry if shown else 0
+            self.l4_changed()
 
     def put_root(self, mfn: int) -> None:
         """Drop a CR3's hold on an L4, later if it takes long: raises Restart then."""

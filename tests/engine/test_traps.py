@@ -34,7 +34,6 @@ class Machine(Lab):
         self.resumes = False  # RF, at the last one
         for vector in range(32):
             self.pcpu.on_exception[vector] = lambda vector=vector: self.note(vector)  # type: ignore[misc]
-        self.pcpu.keep_kernel_cpl()
 
     def note(self, vector: int) -> None:
         self.seen.append(Fault(vector, self.aux[ERROR_CODE]))
@@ -238,10 +237,8 @@ MISALIGNED = (
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("cpl", [1, 3])
-def test_ac_has_alignment_checked(kind: str, cpl: int) -> None:
-    lab = Machine(kind)
-    data = DATA if cpl == 1 else USER_DATA
+def test_ac_has_alignment_checked(kind: str) -> None:
+    lab, cpl, data = Machine(kind), 3, USER_DATA
     for code in MISALIGNED.split():
         registers = {"rsi": data + 1, "rdi": data + 0x100}
         assert lab.of(code, cpl, eflags=2 | cs.AC, **registers) == (svm.AC, 0), code

@@ -136,6 +136,8 @@ def new_user_baseptr(vcpu: VCPU, _owner: Domain, mfn: int, _second: int) -> None
     tables = vcpu.domain.hypervisor.pagetables
     if mfn:
         tables.get_root(mfn, vcpu.domain.domid)
+        if vcpu.domain.m2p_strict:
+            tables.show_m2p(mfn, False)
     vcpu.guest_table_user = mfn
     vcpu.domain.timeline.cpu.user_tables_changed(vcpu)
     if old:
