@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Event channels: numbered ports by which domains, the hypervisor and a vCPU's own timers signal one another.
 
-A port is one bit pending, one bit masked, in the shared_info page; binding decides who may set it.  This is
-the 2-level ABI: EVTCHN_2L_NR_CHANNELS ports, and a per-vCPU selector word that says which words of bits to
-look at.
+A port is pending or not, and masked or not; binding decides who may signal it.  A guest finds its ports in one
+of two ways, which it chooses for all of them:
 
-Not modelled: the FIFO ABI (init_control, expand_array, set_priority), and physical interrupts, which no guest
-here is given.
+- the 2-level ABI, which it begins with: EVTCHN_2L_NR_CHANNELS bits pending and as many masked, in the
+  shared_info page, and a selector word for each vCPU that says which words of bits to look at;
+- the FIFO ABI: EVTCHN_FIFO_NR_CHANNELS words in pages of its own (expand_array), linked into sixteen queues for
+  each vCPU, one for each priority, whose heads are in that vCPU's control block (init_control).
 
-Read beside it: xen/include/public/event_channel.h, xen/common/event_channel.c.
+Not modelled: physical interrupts, which no guest here is given.
+
+Read beside it: xen/include/public/event_channel.h, xen/common/event_channel.c, xen/common/event_fifo.c.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ EVTCHNOP_reset = 10
 EVTCHNOP_init_control = 11
 EVTCHNOP_expand_array = 12
 EVTCHNOP_set_priority = 13
+EVTCHNOP_reset_cont = 14
 
 BIND_PIRQ__WILL_SHARE = 1
 
@@ -154,11 +158,19 @@ evtchn_fifo_control_block = cstruct(
     "head" / uint32_t[EVTCHN_FIFO_MAX_QUEUES],
 )
 
-_NO_FIFO = "the FIFO ABI is not modelled; a guest stays on the 2-level ABI, as on a Xen without it"
+EvtchnFifoControlBlock = record(evtchn_fifo_control_block)
+
 _NO_PORT = "every port of the domain is taken, or the limit its configuration sets is reached"
 _BAD_PORT = "`port` is beyond the domain's ports"
 _NO_BUCKET = {Errno.ENOMEM: "no memory for the port's bookkeeping"}
 _HAS_BUCKET = {Errno.ENOMEM: "the bookkeeping's memory is the host's, and never refused"}
+_RESETTING = {
+    Errno.ESRCH: "`dom` names no domain",
+    Errno.EPERM: "`dom` is another domain and the caller does not control it",
+    Errno.EINVAL: "`dom` is another domain and has not been paused by the toolstack",
+    Errno.EAGAIN: "a port was bound meanwhile that had been closed already",
+}
+_ONLY_DOM0 = {Errno.EINVAL: "only dom0 gets past the permission check, and it asks through the core"}
 
 EVTCHNOP = Commands(
     "EVTCHNOP",
@@ -257,26 +269,52 @@ EVTCHNOP = Commands(
     ),
     Command(
         "reset", EVTCHNOP_reset, EvtchnReset, "in",
-        doc="Close every port of a domain, as a new kernel taking over a running domain needs.",
+        doc="Close every port of a domain, and go back to the 2-level ABI, as a new kernel taking over a running "
+            "domain needs. After a share of work it continues, as `reset_cont`.",
+        errors={**_RESETTING, Errno.EBUSY: "a reset of this domain is under way, put aside"},
+        unreachable=_ONLY_DOM0,
+    ),
+    Command(
+        "init_control", EVTCHNOP_init_control, EvtchnInitControl, "inout", out=("link_bits",),
+        doc="Give a vCPU its control block, at `offset` in the frame `control_gfn` (a machine frame); all its "
+            "events are lost until it has one. The first one changes the domain over to the FIFO ABI: priorities "
+            "become the default, and what is pending then is told when its word is there. `link_bits` is 17.",
         errors={
-            Errno.ESRCH: "`dom` names no domain",
-            Errno.EPERM: "`dom` is another domain and the caller does not control it",
-            Errno.EINVAL: "`dom` is another domain and has not been paused by the toolstack",
-            Errno.EBUSY: "a reset of this domain is under way",
-            Errno.EAGAIN: "a port could not be closed",
+            Errno.ENOENT: "`vcpu` names no vCPU",
+            Errno.EINVAL: "`offset` is not a multiple of 8, or the block would cross the end of the page; the vCPU "
+                          "has a control block; or the frame is not the caller's, or no ordinary memory",
+            Errno.ENOMEM: "no memory for the queues' bookkeeping",
         },
-        unreachable={
-            Errno.EINVAL: "only dom0 gets past the permission check, and it asks through the core",
-            Errno.EBUSY: "a reset is not interleaved with another",
-            Errno.EAGAIN: "no port is bound behind a reset's back",
+        unreachable={Errno.ENOMEM: "the bookkeeping's memory is the host's, and never refused"},
+    ),
+    Command(
+        "expand_array", EVTCHNOP_expand_array, EvtchnExpandArray, "in",
+        doc="Add a page of 1024 event words, for the ports that follow those that have one; `array_gfn` is a machine "
+            "frame. The domain refers to it until its ports are reset.",
+        errors={
+            Errno.EOPNOTSUPP: "no vCPU was given a control block yet",
+            Errno.ENOSPC: "every port has a word",
+            Errno.EINVAL: "the frame is not the caller's, or no ordinary memory",
+            Errno.ENOMEM: "no address space to map it",
+        },
+        unreachable={Errno.ENOMEM: "all memory is mapped"},
+    ),
+    Command(
+        "set_priority", EVTCHNOP_set_priority, EvtchnSetPriority, "in",
+        doc="Choose the queue for a port's signals to come, 0 (highest) to 15. A port begins at 7 each time it is "
+            "bound.",
+        errors={
+            Errno.EINVAL: f"{_BAD_PORT}; or `priority` is above 15",
+            Errno.ENOSYS: "the domain has the 2-level ABI, which knows no priorities",
+            Errno.EACCES: "the port is closed",
         },
     ),
-    Command("init_control", EVTCHNOP_init_control, EvtchnInitControl, "inout", out=("link_bits",),
-            doc="FIFO ABI: give a vCPU its control block.", status=_NO_FIFO),
-    Command("expand_array", EVTCHNOP_expand_array, EvtchnExpandArray, "in",
-            doc="FIFO ABI: add a page of event words.", status=_NO_FIFO),
-    Command("set_priority", EVTCHNOP_set_priority, EvtchnSetPriority, "in",
-            doc="Set a port's priority, which the 2-level ABI has not.", status=_NO_FIFO),
+    Command(
+        "reset_cont", EVTCHNOP_reset_cont, EvtchnReset, "in",
+        doc="What a `reset` that was put aside goes on as. Xen's own, but anybody may call it.",
+        errors={**_RESETTING, Errno.EBUSY: "no reset of this domain is under way"},
+        unreachable=_ONLY_DOM0,
+    ),
 )
 
 EVENT_CHANNEL_OP = Hypercall(
@@ -287,7 +325,7 @@ EVENT_CHANNEL_OP = Hypercall(
     test="tests/core/test_events.py",
     errors={
         Errno.EFAULT: "`arg` cannot be read, or not be written where the command answers in it",
-        Errno.ENOSYS: "`cmd` is not one of these, or is one of the FIFO ABI's",
+        Errno.ENOSYS: "`cmd` is not one of these",
     },
 )
 

@@ -4,7 +4,8 @@
 A vCPU is runnable unless it is down, paused, blocked or polling (VCPU.runnable); whatever changes one of these goes
 through here, so that the scheduler hears of it and the runstate the guest reads stays true.
 
-Read beside it: vcpu_block, do_poll, vcpu_wake, vcpu_yield in xen/common/sched/core.c.
+Read beside it: vcpu_block, do_poll, vcpu_wake, vcpu_yield in xen/common/sched/core.c; evtchn_check_pollers in
+xen/common/event_channel.c.
 """
 
 from __future__ import annotations
@@ -69,6 +70,20 @@ class Activity:
                 vcpu.poll_timer.cancel()
                 vcpu.poll_timer = None
             self._runs_again(vcpu)
+
+    def mark_events_pending(self, vcpu: VCPU) -> None:
+        """It has an upcall to take. (vcpu_mark_events_pending)"""
+        info = vcpu.vcpu_info
+        # Without one (not among shared_info's 32, none registered) Xen's dummy_vcpu_info would take it.
+        if info and not self.ram[info]:
+            self.ram[info] = 1
+            self.wake(vcpu)
+
+    def check_pollers(self, domain: Domain, port: int) -> None:
+        """A port became pending: wake who polls for it. (evtchn_check_pollers)"""
+        for vcpu in domain.vcpus:
+            if vcpu.polling and (len(vcpu.poll_ports) != 1 or vcpu.poll_ports[0] == port):
+                self.wake(vcpu)
 
     def _runs_again(self, vcpu: VCPU) -> None:
         if vcpu.runnable:

@@ -9,9 +9,9 @@ Frames that can be written while they are executable are watched for the publish
 what executable.made_executable takes for a kernel's view of all its memory.
 
 Not modelled: domains on different clocks, which have a pCPU each, where one writes what the other executes after both
-have mapped it; what the hypervisor says by way of memory (in shared_info, rings, clock pages, bounce frames, results
-of a multicall) when it is run as code; on the published engine, more than WATCHED such frames at a time (the oldest is
-watched no longer).
+have mapped it; what the hypervisor says by way of memory (in shared_info, event words, rings, clock pages, bounce
+frames, results of a multicall) when it is run as code; on the published engine, more than WATCHED such frames at a time
+(the oldest is watched no longer).
 
 Read beside it: tlbflush_timestamp in xen/arch/x86/flushtlb.c.
 """

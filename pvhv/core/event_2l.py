@@ -7,8 +7,8 @@ level one first. The order of the steps is the contract: pending bit, then (if t
 selector bit, then `evtchn_upcall_pending`; whichever bit was set already ends it, because whoever set it did
 the rest.
 
-These five operations are all that differs between this ABI and any other (`EventChannels.ops`); they know
-words in machine memory and nothing of what a port is bound to.
+It knows words in machine memory and nothing of what a port is bound to; pvhv.core.event_ports has what it shares with
+the other ABIs.
 
 Not modelled: guests that change these words while we do. Guest code stands still while the hypervisor works,
 so plain reads and writes stand for Xen's locked ones.
@@ -20,17 +20,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pvhv.abi.errno import Errno
 from pvhv.abi.event_channel import EVTCHN_2L_NR_CHANNELS
 from pvhv.abi.xen import SharedInfo, VcpuInfo
+from pvhv.core.errors import HypercallError
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain
-    from pvhv.core.events import Channel
+    from pvhv.core.event_ports import Channel
     from pvhv.core.vcpu import VCPU
 
 PENDING_WORD = SharedInfo.evtchn_pending.offset // 8
 MASK_WORD = SharedInfo.evtchn_mask.offset // 8
-UPCALL_PENDING = VcpuInfo.evtchn_upcall_pending.offset
 SELECTOR = VcpuInfo.evtchn_pending_sel.offset
 
 
@@ -43,10 +44,10 @@ class TwoLevel:
         self.domain = domain
         ram = domain.hypervisor.ram
         self.words = ram.words
-        self.bytes = ram.bytes
         self.pending = (domain.shared_info << 9) + PENDING_WORD
         self.to_mask = MASK_WORD - PENDING_WORD
-        self.wake = domain.hypervisor.wake
+        self.mark_events_pending = domain.hypervisor.activity.mark_events_pending
+        self.check_pollers = domain.hypervisor.activity.check_pollers
 
     def set_pending(self, channel: Channel) -> None:
         """Signal the port to the vCPU it notifies."""
@@ -58,26 +59,21 @@ class TwoLevel:
         if word & bit:
             return
         words[at] = word | bit
-        vcpus = self.domain.vcpus
         if not words[at + self.to_mask] & bit:
-            self.select(vcpus[channel.vcpu_id], port)
-        for vcpu in vcpus:
-            if vcpu.polling and (len(vcpu.poll_ports) != 1 or vcpu.poll_ports[0] == port):
-                self.wake(vcpu)
+            self.select(self.domain.vcpus[channel.vcpu_id], port)
+        self.check_pollers(self.domain, port)
 
     def select(self, vcpu: VCPU, port: int) -> None:
         """Point `vcpu` at the word of a port that is pending and not masked."""
         info = vcpu.vcpu_info
-        if not info:  # not one of shared_info's 32, none registered: Xen's dummy_vcpu_info would take it
+        if not info:  # as in mark_events_pending
             return
         at = info + SELECTOR >> 3
         selector = self.words[at]
         bit = 1 << (port >> 6)
         if not selector & bit:
             self.words[at] = selector | bit
-            if not self.bytes[info + UPCALL_PENDING]:
-                self.bytes[info + UPCALL_PENDING] = 1
-                self.wake(vcpu)
+            self.mark_events_pending(vcpu)
 
     def clear_pending(self, channel: Channel) -> None:
         """Forget a signal the guest has not taken."""
@@ -101,3 +97,22 @@ class TwoLevel:
     def is_masked(self, channel: Channel) -> bool:
         """Whether the guest wants no upcall for it."""
         return bool(self.words[self.pending + self.to_mask + (channel.port >> 6)] >> (channel.port & 63) & 1)
+
+    def all_pending(self) -> list[int]:
+        """Every port whose bit is set, in use or not."""
+        words = self.words[self.pending : self.pending + EVTCHN_2L_NR_CHANNELS // 64].tolist()
+        return [index << 6 | bit for index, word in enumerate(words) if word for bit in range(64) if word >> bit & 1]
+
+    def first_free(self, free: bytearray) -> int:
+        """Any that is."""
+        return free.find(1)
+
+    def bound(self, channel: Channel) -> None:
+        """Nothing to prepare."""
+
+    def set_priority(self, channel: Channel, priority: int) -> None:
+        """There are none."""
+        raise HypercallError(Errno.ENOSYS)
+
+    def release(self) -> None:
+        """shared_info is the hypervisor's own."""

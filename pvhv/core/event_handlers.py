@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """How a port's state looks to domain 0, whose kernel is Python: a pending set, and functions to call.
 
-It stands beside pvhv.core.event_2l with the same five operations. A function bound to a port plays the
+It stands beside pvhv.core.event_2l with the same operations. A function bound to a port plays the
 guest's upcall handler: it is called once for however many signals came since it was called last, never from
 inside the hypercall that signalled but at the hypervisor's next safe point. A port without a function is like
 one that is masked: the signal waits.
@@ -14,11 +14,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from pvhv.abi.errno import Errno
 from pvhv.abi.event_channel import EVTCHN_2L_NR_CHANNELS
+from pvhv.core.errors import HypercallError
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain
-    from pvhv.core.events import Channel
+    from pvhv.core.event_ports import Channel
 
 Handler = Callable[[], None]
 
@@ -71,3 +73,17 @@ class Handlers:
     def is_masked(self, channel: Channel) -> bool:
         """Whether nobody would be called."""
         return channel.port not in self.functions
+
+    def first_free(self, free: bytearray) -> int:
+        """Any that is."""
+        return free.find(1)
+
+    def bound(self, channel: Channel) -> None:
+        """Nothing to prepare."""
+
+    def set_priority(self, channel: Channel, priority: int) -> None:
+        """There are none."""
+        raise HypercallError(Errno.ENOSYS)
+
+    def release(self) -> None:
+        """Nothing is the guest's."""

@@ -1,119 +1,52 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Event channels: who may signal whom, by which port.
 
-A port is an entry in its domain's table, in one of a few states; `TRANSITIONS` is the whole machine, and an
-operation that has no row there for a port's state is EINVAL. An interdomain channel is a pair of ports, each
-naming the other: closing one end leaves the other unbound, offered to the domain that closed, so that it may
-bind again. No port ever names a port that does not name it back, and that is what conservation rests on when
-a domain dies.
+A domain's ports are a table (pvhv.core.event_ports has an entry and its states). An interdomain channel is a pair of
+ports, each naming the other: closing one end leaves the other unbound, offered to the domain that closed, so that it
+may bind again. No port ever names a port that does not name it back, and that is what conservation rests on when a
+domain dies.
 
-What a signal looks like to the one who gets it is behind `ops` (pvhv.core.event_2l for guests,
-pvhv.core.event_handlers for domain 0). Who may ask for what is the hypercall's business (pvhv.core.calls),
-but for the rule that one end of a channel must have been offered to the other's domain.
+What a signal looks like to the one who gets it is behind `ops`. A guest begins with the 2-level ABI, changes over to
+the FIFO ABI with its first control block, for all its ports and vCPUs, and goes back when they are reset. Who may ask
+for what is the hypercall's business (pvhv.core.calls), but for the rule that one end of a channel must have been
+offered to the other's domain.
 
-Closing all ports of a domain (`reset`, `destroy`) is not put aside half-way: 4095 closes take a few
-milliseconds.
-
-Not modelled: the FIFO ABI; physical interrupts; ports whose consumer is Xen itself (vm_event, ioreq servers).
+Not modelled: physical interrupts; ports whose consumer is Xen itself (vm_event, ioreq servers).
 
 Read beside it: xen/common/event_channel.c, xen/common/event_channel.h.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from heapq import heappop, heappush
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from pvhv.abi.errno import Errno
-from pvhv.abi.event_channel import (
-    EVTCHNSTAT_closed,
-    EVTCHNSTAT_interdomain,
-    EVTCHNSTAT_ipi,
-    EVTCHNSTAT_unbound,
-    EVTCHNSTAT_virq,
-)
+from pvhv.abi.event_channel import EVTCHN_2L_NR_CHANNELS, EVTCHN_FIFO_PRIORITY_DEFAULT
 from pvhv.abi.xen import NR_VIRQS, VIRQ_DEBUG, VIRQ_TIMER, VIRQ_XENOPROF, VIRQ_XENPMU
 from pvhv.core.errors import HypercallError
 from pvhv.core.event_2l import TwoLevel
+from pvhv.core.event_fifo import Fifo
 from pvhv.core.event_handlers import Handlers
+from pvhv.core.event_ports import (
+    INTERDOMAIN,
+    RESERVED,
+    STATUS,
+    TRANSITIONS,
+    UNBOUND,
+    VIRQ,
+    Channel,
+    PortOps,
+    Status,
+)
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain
     from pvhv.core.vcpu import VCPU
 
-FREE, RESERVED, UNBOUND, INTERDOMAIN, VIRQ, IPI = range(6)
-STATE_NAMES = ("free", "reserved", "unbound", "interdomain", "virq", "ipi")
-
-# (state, what happens) -> state
-TRANSITIONS: dict[tuple[int, str], int] = {
-    (FREE, "alloc_unbound"): UNBOUND,
-    (FREE, "bind_interdomain"): INTERDOMAIN,
-    (UNBOUND, "joined"): INTERDOMAIN,  # the other end was bound to this one
-    (FREE, "bind_virq"): VIRQ,
-    (FREE, "bind_ipi"): IPI,
-    (UNBOUND, "close"): FREE,
-    (INTERDOMAIN, "close"): FREE,
-    (INTERDOMAIN, "left"): UNBOUND,  # the other end was closed
-    (VIRQ, "close"): FREE,
-    (IPI, "close"): FREE,
-}
-
-STATUS = {
-    FREE: EVTCHNSTAT_closed,
-    RESERVED: EVTCHNSTAT_closed,
-    UNBOUND: EVTCHNSTAT_unbound,
-    INTERDOMAIN: EVTCHNSTAT_interdomain,
-    VIRQ: EVTCHNSTAT_virq,
-    IPI: EVTCHNSTAT_ipi,
-}
-
 PER_VCPU_VIRQS = frozenset((VIRQ_TIMER, VIRQ_DEBUG, VIRQ_XENOPROF, VIRQ_XENPMU))
 PORTS_PER_BUCKET = 64  # the table grows by so many; a port in an existing bucket is valid though closed
-
-
-class Channel:
-    """One port. `target` is whom a send signals: the other end, itself for an IPI, else nobody."""
-
-    __slots__ = ("events", "port", "remote_domid", "state", "target", "vcpu_id", "virq")
-
-    def __init__(self, events: EventChannels, port: int) -> None:
-        self.events = events
-        self.port = port
-        self.state = FREE
-        self.vcpu_id = 0
-        self.target: Channel | None = None
-        self.remote_domid = 0  # UNBOUND: whom it is offered to
-        self.virq = 0  # VIRQ
-
-    def happen(self, what: str) -> None:
-        """Change state as the table says. Raises HypercallError(EINVAL) when it says nothing."""
-        state = TRANSITIONS.get((self.state, what))
-        if state is None:
-            raise HypercallError(Errno.EINVAL)
-        self.state = state
-
-
-class PortOps(Protocol):
-    """What an ABI does with a port's pending and mask state."""
-
-    max_ports: int
-
-    def set_pending(self, channel: Channel) -> None: ...
-    def clear_pending(self, channel: Channel) -> None: ...
-    def unmask(self, channel: Channel) -> None: ...
-    def is_pending(self, channel: Channel) -> bool: ...
-    def is_masked(self, channel: Channel) -> bool: ...
-
-
-class Status(NamedTuple):
-    """What EVTCHNOP_status tells."""
-
-    status: int
-    vcpu_id: int
-    domid: int = 0
-    port: int = 0
-    virq: int = 0
+CLOSE_COST = 2
 
 
 class EventChannels:
@@ -122,26 +55,34 @@ class EventChannels:
     def __init__(self, domain: Domain, max_port: int | None = None) -> None:
         self.domain = domain
         self.handlers = Handlers(domain) if domain.domid == 0 else None
-        self.ops: PortOps = self.handlers or TwoLevel(domain)
-        self.set_pending = self.ops.set_pending
-        self.max_port = 0
+        self.two_level = TwoLevel(domain)
+        self.fifo: Fifo | None = None  # once the guest asked for it
+        self.ops: PortOps = self.handlers or self.two_level
         self.limit(max_port)
         self.channels: list[Channel] = []
-        self._free: list[int] = []  # a heap of the ports that are free
+        self._free = bytearray()  # 1 for each port that is free
         self._grow()
-        self.channels[heappop(self._free)].state = RESERVED
+        self.channels[0].state = RESERVED
+        self._free[0] = 0
+        self.active = 0  # ports in use
+        self.next_to_reset = 0  # where a reset that was put aside goes on; 0 when none is under way
         self._own_virqs: dict[int, int] = {}  # of a domain without vCPUs
 
     # -- the table -------------------------------------------------------------------------------------------
     def _grow(self) -> None:
         ports = range(len(self.channels), len(self.channels) + PORTS_PER_BUCKET)
         self.channels += [Channel(self, port) for port in ports]
-        self._free += ports  # they are higher than all others: still a heap
+        self._free += bytes([1]) * PORTS_PER_BUCKET
 
     def limit(self, max_port: int | None) -> None:
         """Set the highest port the domain may use (xl's max_event_channels); None is what the ABI has."""
+        self._configured = max_port
+
+    @property
+    def max_port(self) -> int:
+        """The highest port it may use now."""
         most = self.ops.max_ports - 1
-        self.max_port = most if max_port is None else min(max_port, most)
+        return most if self._configured is None else min(self._configured, most)
 
     def channel(self, port: int) -> Channel:
         """The entry of a port, in use or not. Raises HypercallError(EINVAL) beyond the table."""
@@ -153,20 +94,67 @@ class EventChannels:
         """The lowest free port, not taken yet. Raises EINVAL when dying, ENOSPC without one."""
         if self.domain.dying:
             raise HypercallError(Errno.EINVAL)
-        if not self._free and len(self.channels) <= self.max_port:
-            self._grow()
-        if not self._free or self._free[0] > self.max_port:
+        port = self.ops.first_free(self._free)
+        if port < 0:
+            port = len(self.channels)
+        if port > self.max_port:
             raise HypercallError(Errno.ENOSPC)
-        return self.channels[self._free[0]]
+        if port == len(self.channels):
+            self._grow()
+        return self.channels[port]
 
     def _take(self, channel: Channel, what: str) -> None:
         """Make what `free_port` found a bound port."""
-        heappop(self._free)
         channel.happen(what)
+        self._free[channel.port] = 0
+        self.active += 1
+        self.ops.bound(channel)
 
     def in_use(self) -> list[Channel]:
         """The ports that are not free, in order."""
         return [channel for channel in self.channels if channel.state > RESERVED]
+
+    # -- the ABI ---------------------------------------------------------------------------------------------
+    def init_control(self, vcpu_id: int, mfn: int, offset: int) -> None:
+        """Give a vCPU its control block; the first one changes over to the FIFO ABI. Raises HypercallError(EINVAL).
+
+        What is pending then is told again when the guest gives the page that has the port's word.
+        """
+        if self.fifo is not None:
+            self.fifo.map_control_block(vcpu_id, mfn, offset)
+            return
+        fifo = Fifo(self.domain)
+        fifo.map_control_block(vcpu_id, mfn, offset)
+        self.ops = self.fifo = fifo
+        known = self.channels[:EVTCHN_2L_NR_CHANNELS]
+        for channel in known:
+            channel.priority = EVTCHN_FIFO_PRIORITY_DEFAULT
+        for port in self.two_level.all_pending():
+            if 0 < port < len(known):
+                known[port].pending = True
+
+    def expand_array(self, mfn: int) -> None:
+        """Add a page of event words. Raises HypercallError: EOPNOTSUPP in the 2-level ABI, ENOSPC, EINVAL."""
+        if self.fifo is None:
+            raise HypercallError(Errno.EOPNOTSUPP)
+        ports = self.fifo.add_page(mfn)
+        for channel in self.channels[ports.start : ports.stop]:
+            if channel.pending:  # for good: as in Xen it is told again after another change of ABI, be it bound or not
+                self.fifo.set_pending(channel)
+
+    def set_priority(self, port: int, priority: int) -> None:
+        """Raises HypercallError: EINVAL, ENOSYS in the 2-level ABI, EACCES for a port that is closed."""
+        channel = self.channel(port)
+        if self.fifo is not None and channel.state <= RESERVED:
+            raise HypercallError(Errno.EACCES)
+        self.ops.set_priority(channel, priority)
+
+    def _leave_fifo(self) -> None:
+        """Back to the 2-level ABI; what the guest gave of its memory is its own again."""
+        if self.fifo is not None:
+            fifo, self.fifo = self.fifo, None
+            self.ops = self.two_level
+            fifo.release()
 
     # -- bind and close --------------------------------------------------------------------------------------
     def alloc_unbound(self, remote_domid: int) -> int:
@@ -241,19 +229,51 @@ class EventChannels:
         channel.happen("close")
         channel.target = None
         channel.vcpu_id = 0
-        heappush(self._free, port)
+        self._free[port] = 1
+        self.active -= 1
 
-    def reset(self) -> None:
-        """Close every port."""
-        for channel in self.in_use():
-            self.close(channel.port)
+    def reset(self, resuming: bool = False) -> bool:
+        """Close every port, a share of work at a time, and go back to the 2-level ABI; whether it is done.
 
-    def destroy(self) -> None:
-        """The domain is dying: close every port; none can be made any more."""
+        Raises HypercallError: EBUSY when one is under way already, or there is none to be resumed; EAGAIN when a port
+        was bound meanwhile that it had passed.
+        """
+        if bool(self.next_to_reset) is not resuming:
+            raise HypercallError(Errno.EBUSY)
+        self.next_to_reset = self._close_from(self.next_to_reset or 1)
+        if self.next_to_reset:
+            return False
+        if self.active:
+            raise HypercallError(Errno.EAGAIN)
+        self._leave_fifo()
+        return True
+
+    def destroy(self) -> Iterator[None]:
+        """The domain is dying: close every port, step by step; none can be made any more."""
         assert self.domain.dying
-        self.reset()
+        port = 1
+        while port := self._close_from(port):
+            yield
+        self._leave_fifo()
+
+    def _close_from(self, first: int) -> int:
+        """Close ports from `first` on, until none is in use; 0, or the last one when a share of work is used up."""
+        must_yield = self.domain.hypervisor.must_yield
+        for port in range(first, len(self.channels)):
+            if not self.active:
+                break
+            if self.channels[port].state > RESERVED:
+                self.close(port)
+            if not port & 63 and must_yield(CLOSE_COST * 64) and port > first:
+                return port
+        must_yield(CLOSE_COST * 64)
+        return 0
 
     # -- signals ---------------------------------------------------------------------------------------------
+    def set_pending(self, channel: Channel) -> None:
+        """One of its ports is signalled; all signals come by here, where observers look on."""
+        self.ops.set_pending(channel)
+
     def send(self, port: int) -> None:
         """Signal the other end of `port`."""
         channels = self.channels

@@ -44,8 +44,7 @@ from pvhv.abi.grant_table import (
     GTF_writing,
 )
 from pvhv.core.errors import HypercallError
-from pvhv.core.frames import WRITABLE
-from pvhv.core.pte import NX
+from pvhv.core.kept_pages import use_writable
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain
@@ -206,13 +205,10 @@ class GrantTable:
 
     def get_writable(self, mfn: int) -> None:
         """A writable use of a frame of ours, for another domain. Raises GrantError(general_error)."""
-        table = self.table
         try:
-            table.get_page_type(mfn, WRITABLE)
+            use_writable(self.domain, mfn)
         except HypercallError:
             raise GrantError(GNTST_general_error) from None
-        if table.code[mfn]:
-            self.domain.hypervisor.pagetables.executable.made_writable(mfn, NX, 0)
 
     # -- mappings of others' grants --------------------------------------------------------------------------
     def new_handle(self) -> int:

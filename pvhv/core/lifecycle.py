@@ -68,7 +68,7 @@ class Lifecycle:
         for timer in domain.watchdogs:
             if timer is not None:
                 timer.cancel()
-        domain.events.destroy()
+        yield from domain.events.destroy()
         yield
         while not domain.grants.release_mappings():
             yield

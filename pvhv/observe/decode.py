@@ -13,7 +13,7 @@ from typing import Any
 
 from pvhv.abi.errno import Errno
 from pvhv.abi.hypercalls import HYPERCALLS
-from pvhv.core.events import STATE_NAMES, Status
+from pvhv.core.event_ports import STATE_NAMES, Status
 from pvhv.core.runstate import NAMES as RUNSTATES
 from pvhv.observe.naming import exception_name, hypercall_name
 from pvhv.observe.record import HypercallRecord, Record, Structure, SystemCall

@@ -25,7 +25,8 @@ from pvhv.observe.record import AMD64, I386, HypercallRecord, Landed, Record, Si
 if TYPE_CHECKING:
     from pvhv.core.cpu import Cpu
     from pvhv.core.domain import Domain
-    from pvhv.core.events import Channel, EventChannels
+    from pvhv.core.event_ports import Channel
+    from pvhv.core.events import EventChannels
     from pvhv.core.hypervisor import Hypervisor
     from pvhv.core.vcpu import VCPU
 
@@ -69,7 +70,7 @@ class Probes:
             self._around_method(activity, "leaving", self._leaving(activity.leaving))
         if "event" in kinds:
             for domain in watched:
-                self._around(domain.events, "set_pending", self._pending(domain, domain.events))
+                self._around_method(domain.events, "set_pending", self._pending(domain, domain.events))
 
     def remove(self) -> None:
         """Take them away again."""

@@ -2,7 +2,8 @@
 """The frame table counted again from scratch.
 
 Every reference and every use of a frame has a holder that can be found: the owner's own claim, a page-table entry, a
-pin, a vCPU's root, descriptor table or vcpu_info, work put aside half done, a grant's mapping, a view of domain 0's.
+pin, a vCPU's root, descriptor table or vcpu_info, event queues, work put aside half done, a grant's mapping, a view of
+domain 0's.
 `problems` goes through all holders there are, adds up what they hold, and compares that with the columns of the frame
 table; and it looks at every live page table for an entry that must not be there. Whatever a test did to a hypervisor,
 nothing may be found afterwards:
@@ -75,6 +76,8 @@ class Count:
                     self.hold(mfn, f"{domain}'s hypervisor", WRITABLE)
             self._vcpus(domain)
             self._grants(domain)
+            for mfn in domain.events.fifo.kept if domain.events.fifo is not None else ():
+                self.hold(mfn, f"{domain}'s event queues", WRITABLE)
 
     def _claims(self) -> None:
         frames = self.frames

@@ -21,16 +21,8 @@ from pvhv.abi.xen import VIRQ_CONSOLE, VIRQ_DEBUG, VIRQ_DOM_EXC, VIRQ_TIMER, Sha
 from pvhv.core.dispatch import HANDLERS
 from pvhv.core.domain import DOMID_SELF, Domain
 from pvhv.core.errors import HypercallError
-from pvhv.core.events import (
-    FREE,
-    INTERDOMAIN,
-    RESERVED,
-    STATE_NAMES,
-    TRANSITIONS,
-    UNBOUND,
-    send_guest_global_virq,
-    send_virq,
-)
+from pvhv.core.event_ports import FREE, INTERDOMAIN, RESERVED, STATE_NAMES, TRANSITIONS, UNBOUND
+from pvhv.core.events import send_guest_global_virq, send_virq
 from tests.core.guests import Machine, asleep
 
 
@@ -121,7 +113,7 @@ def test_a_domain_has_4095_ports_and_not_one_more(world: World) -> None:
 
 
 def test_the_configured_limit_is_the_highest_port(world: World) -> None:
-    world.a.events.max_port = 3
+    world.a.events.limit(3)
     assert [world.a.events.alloc_unbound(2) for _ in range(3)] == [1, 2, 3]
     assert errno_of(world.a.events.bind_ipi, 0) == Errno.ENOSPC
 
@@ -364,7 +356,7 @@ def test_a_dead_domain_leaves_no_port_naming_it(world: World) -> None:
     mine = world.b.events.alloc_unbound(1)
     world.a.events.bind_interdomain(world.b.events, mine)
     world.a.dying = True
-    world.a.events.destroy()
+    list(world.a.events.destroy())
     assert world.a.events.in_use() == []
     assert world.a.vcpus[1].virq_ports == {}
     assert all(channel.target is None for channel in world.b.events.channels)
@@ -389,7 +381,7 @@ def test_alloc_unbound_for_oneself_and_others(world: World) -> None:
     assert errno_of(lambda: perform(EVTCHNOP.alloc_unbound, world.a, dom=9, remote_dom=1)) == Errno.ESRCH
     world.a.target = 2
     assert perform(EVTCHNOP.alloc_unbound, world.a, dom=2, remote_dom=DOMID_SELF).port == 1
-    world.b.events.max_port = 0
+    world.b.events.limit(0)
     world.a.target = None  # Xen finds no room before it finds no right
     world.b.events.close(1)
     assert errno_of(lambda: perform(EVTCHNOP.alloc_unbound, world.a, dom=2, remote_dom=1)) == Errno.ENOSPC

@@ -677,6 +677,7 @@ DEFINE_XEN_GUEST_HANDLE(dom0_vga_console_info_t);
 #define EVTCHNOP_init_control 11
 #define EVTCHNOP_expand_array 12
 #define EVTCHNOP_set_priority 13
+#define EVTCHNOP_reset_cont 14
 #define BIND_PIRQ__WILL_SHARE 1
 #define EVTCHNSTAT_closed 0
 #define EVTCHNSTAT_unbound 1

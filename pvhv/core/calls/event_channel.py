@@ -2,7 +2,7 @@
 """event_channel_op: the commands, and the older call that carried command and structure together.
 
 Each handler finds the domain it is about, asks whether the caller may, and leaves the rest to
-pvhv.core.events.
+pvhv.core.events. Its structure is read before anything is asked, and written only when all went well.
 
 Read beside it: do_event_channel_op in xen/common/event_channel.c, xen/arch/x86/compat.c.
 """
@@ -16,15 +16,18 @@ from pvhv.abi.errno import Errno
 from pvhv.abi.event_channel import (
     EVENT_CHANNEL_OP,
     EVENT_CHANNEL_OP_COMPAT,
+    EVTCHN_FIFO_LINK_BITS,
     EVTCHNOP,
+    EvtchnFifoControlBlock,
     EvtchnOp,
+    EVTCHNOP_reset_cont,
     EVTCHNOP_send,
     EVTCHNOP_unmask,
     EVTCHNSTAT_interdomain,
     EVTCHNSTAT_unbound,
     EVTCHNSTAT_virq,
 )
-from pvhv.core.dispatch import command_row, handles, hypercall, multiplexer
+from pvhv.core.dispatch import Continue, command_row, handles, hypercall, multiplexer
 from pvhv.core.domain import DOMID_SELF
 from pvhv.core.errors import HypercallError
 from pvhv.core.privilege import require_control
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from pvhv.core.domain import Domain
     from pvhv.core.vcpu import VCPU
 
+SWITCH_COST = 512  # of looking through the ports for signals that wait
 NR_PIRQS = 32  # extra_domU_irqs: what Xen lets a guest without devices number its interrupts up to
 
 
@@ -111,14 +115,49 @@ def status(vcpu: VCPU, op: Any) -> None:
 
 @handles(EVTCHNOP.reset)
 def reset(vcpu: VCPU, op: Any) -> None:
+    close_all(vcpu, op, resuming=False)
+
+
+@handles(EVTCHNOP.reset_cont)
+def reset_cont(vcpu: VCPU, op: Any) -> None:
+    close_all(vcpu, op, resuming=True)
+
+
+def close_all(vcpu: VCPU, op: Any, resuming: bool) -> None:
+    """Go on with a reset, and be called again (with the same structure) if that was not the end of it."""
     domain = find(vcpu, op.dom)
     require_control(vcpu.domain, domain)
     if domain is not vcpu.domain and not domain.controller_paused:
         raise HypercallError(Errno.EINVAL)
-    vcpu.domain.hypervisor.must_yield(2 * len(domain.events.channels))
-    domain.events.reset()
+    if not domain.events.reset(resuming):
+        raise Continue(EVTCHNOP_reset_cont)
 
 
+# -- the FIFO ABI --------------------------------------------------------------------------------------------
+@handles(EVTCHNOP.init_control)
+def init_control(vcpu: VCPU, op: Any) -> None:
+    domain = vcpu.domain
+    op.link_bits = EVTCHN_FIFO_LINK_BITS
+    if domain.vcpu(op.vcpu) is None:
+        raise HypercallError(Errno.ENOENT)
+    if op.offset > 0x1000 - sizeof(EvtchnFifoControlBlock) or op.offset & 7:
+        raise HypercallError(Errno.EINVAL)
+    domain.hypervisor.must_yield(SWITCH_COST)
+    domain.events.init_control(op.vcpu, op.control_gfn, op.offset)
+
+
+@handles(EVTCHNOP.expand_array)
+def expand_array(vcpu: VCPU, op: Any) -> None:
+    vcpu.domain.hypervisor.must_yield(SWITCH_COST)
+    vcpu.domain.events.expand_array(op.array_gfn)
+
+
+@handles(EVTCHNOP.set_priority)
+def set_priority(vcpu: VCPU, op: Any) -> None:
+    vcpu.domain.events.set_priority(op.port, op.priority)
+
+
+# -- the calls -----------------------------------------------------------------------------------------------
 @hypercall(EVENT_CHANNEL_OP)
 def event_channel_op(vcpu: VCPU, cmd: int, address: int) -> int:
     """Choose the command. A send is most of what comes, and has no structure worth the name: one port."""

@@ -19,7 +19,7 @@ from pvhv.core.context import set_context
 from pvhv.core.dispatch import NEG_ENOSYS, command_row, handles, hypercall
 from pvhv.core.errors import HypercallError
 from pvhv.core.events import send_virq
-from pvhv.core.frames import WRITABLE
+from pvhv.core.kept_pages import keep_page
 from pvhv.core.vcpu import VCPU
 from pvhv.core.vtimer import set_periodic, set_singleshot, stop_singleshot
 
@@ -152,15 +152,8 @@ def register_vcpu_info(vcpu: VCPU, target: VCPU, op: Any) -> None:
         raise HypercallError(Errno.ENXIO)
     if target.vcpu_info_mfn or (target is not vcpu and not target.down):
         raise HypercallError(Errno.EINVAL)
-    hypervisor = vcpu.domain.hypervisor
-    frames, mfn = hypervisor.frames, op.mfn
-    if not frames.get_page(mfn, vcpu.domain.domid):
-        raise HypercallError(Errno.EINVAL)
-    try:
-        frames.get_page_type(mfn, WRITABLE)
-    except HypercallError:
-        frames.put_page(mfn)
-        raise HypercallError(Errno.EINVAL) from None
+    hypervisor, mfn = vcpu.domain.hypervisor, op.mfn
+    keep_page(vcpu.domain, mfn)
     ram = hypervisor.ram.bytes
     new = (mfn << 12) + op.offset
     if target.vcpu_info:
