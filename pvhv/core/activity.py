@@ -57,6 +57,7 @@ class Activity:
         """SCHEDOP_poll: sleep until a port is pending, or until `timeout` (0: for ever)."""
         vcpu.polling = True
         vcpu.poll_ports = ports
+        vcpu.domain.pollers += 1
         if timeout:
             vcpu.poll_timer = vcpu.domain.timeline.after(timeout, lambda: self.wake(vcpu))
         self.scheduler.end_turn()
@@ -64,6 +65,7 @@ class Activity:
     def wake(self, vcpu: VCPU) -> None:
         """Something happened for it: no more sleeping."""
         if vcpu.blocked or vcpu.polling:
+            vcpu.domain.pollers -= vcpu.polling
             vcpu.blocked = vcpu.polling = False
             vcpu.poll_ports = ()
             if vcpu.poll_timer is not None:

@@ -83,6 +83,7 @@ class Domain:
         self.memory_map = b""  # the e820 entries XENMEM_memory_map tells, packed
         self.events: EventChannels
         self.grants: GrantTable
+        self.pollers = 0  # how many of its vCPUs poll: every event asks
         self.paused = 0  # pause count: domctl and debugger
         self.controller_paused = 0  # ... of which the toolstack's
         self.shutdown_code: int | None = None  # SHUTDOWN_* once it shut down

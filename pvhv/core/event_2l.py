@@ -51,7 +51,7 @@ class TwoLevel:
 
     def set_pending(self, channel: Channel) -> None:
         """Signal the port to the vCPU it notifies."""
-        words = self.words
+        domain, words = self.domain, self.words
         port = channel.port
         at = self.pending + (port >> 6)
         bit = 1 << (port & 63)
@@ -60,8 +60,9 @@ class TwoLevel:
             return
         words[at] = word | bit
         if not words[at + self.to_mask] & bit:
-            self.select(self.domain.vcpus[channel.vcpu_id], port)
-        self.check_pollers(self.domain, port)
+            self.select(domain.vcpus[channel.vcpu_id], port)
+        if domain.pollers:
+            self.check_pollers(domain, port)
 
     def select(self, vcpu: VCPU, port: int) -> None:
         """Point `vcpu` at the word of a port that is pending and not masked."""

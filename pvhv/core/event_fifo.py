@@ -162,7 +162,8 @@ class Fifo:
                     self.mark_events_pending(self.domain.vcpus[channel.vcpu_id])
             if word & PENDING:
                 return
-        self.check_pollers(self.domain, port)
+        if self.domain.pollers:
+            self.check_pollers(self.domain, port)
 
     def unmask(self, channel: Channel) -> None:
         """Clear the mask bit, and signal what was held back by it."""

@@ -59,6 +59,7 @@ class Hostile:
         self.bystanders: list[Domain] = []
         self.log: deque[str] = deque(maxlen=12)
         self.alive = True
+        self.meanwhile: Callable[[], object] = lambda: None  # what another of its vCPUs does while a call is put aside
         self.mapped: list[tuple[int, int, int]] = []  # grants it mapped: handle, address, flags
         self.first_l4 = self.vcpu.guest_table
         # Nobody takes the frames of judged lists for anything else, or they would change under the judge.
@@ -105,6 +106,7 @@ class Hostile:
             state[RIP] = ENTRY
             if rng.random() < 0.05:
                 return self._interrupted()
+            self.meanwhile()
             share = min(share * 2, WORK_SHARE)
         else:
             return None

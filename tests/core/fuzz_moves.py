@@ -15,21 +15,12 @@ from typing import Any
 from pvhv.abi import memory, xen
 from pvhv.abi.callback import CallbackRegister, XennmiCallback
 from pvhv.abi.control import XEN_DOMCTL_INTERFACE_VERSION, XenDomctl
-from pvhv.abi.event_channel import (
-    EVTCHNOP,
-    EvtchnAllocUnbound,
-    EvtchnBindInterdomain,
-    EvtchnBindVirq,
-    EvtchnOp,
-    EvtchnSend,
-)
-from pvhv.abi.physdev import PHYSDEVOP, PhysdevOp
 from pvhv.abi.sched import SCHEDOP_watchdog, SchedWatchdog
-from pvhv.abi.spec import Command
 from pvhv.abi.vcpu import VCPUOP_register_vcpu_info, VCPUOP_up, VcpuRegisterVcpuInfo
 from pvhv.core.domain import DOMID_SELF
 from pvhv.core.frames import L4
 from pvhv.core.pte import ADDRESS
+from tests.core import fuzz_events as events
 from tests.core import fuzz_grants as grants
 from tests.core import fuzz_mmu as mmu
 from tests.core.fuzz import LIST_PAGE, NON_CANONICAL, PAGES, ROOM, XENS, Hostile
@@ -111,53 +102,6 @@ def ask_as_dom0(it: Hostile) -> None:
     it.call(xen.HYPERVISOR_domctl, it.request(op))
 
 
-# -- events ----------------------------------------------------------------------------------------------------
-def event(it: Hostile, command: Command, record: Any) -> None:
-    it.call(xen.HYPERVISOR_event_channel_op, command.number, it.request(record))
-
-
-def connect(it: Hostile) -> None:
-    """Offer a port and bind it from the other side, or bind what was offered."""
-    peer = it.rng.choice(it.peers) if it.peers else it.domain
-    if it.rng.random() < 0.5:
-        where = DOMID_SELF if it.rng.random() < 0.8 else peer.domid  # who may be dying
-        event(it, EVTCHNOP.alloc_unbound, EvtchnAllocUnbound(where, peer.domid))
-    else:
-        offered = [channel.port for channel in peer.events.in_use() if channel.remote_domid == it.domain.domid]
-        port = it.rng.choice(offered) if offered else it.port()
-        event(it, EVTCHNOP.bind_interdomain, EvtchnBindInterdomain(peer.domid, port))
-
-
-def send_some(it: Hostile) -> None:
-    for _ in range(it.rng.randrange(1, 5)):
-        if it.alive:
-            event(it, EVTCHNOP.send, EvtchnSend(it.port()))
-
-
-def older_calls(it: Hostile) -> None:
-    """Command and structure together, as before interface 0x00030202."""
-    record: Any = it.rng.choice((EvtchnOp, PhysdevOp))()
-    commands = EVTCHNOP if isinstance(record, EvtchnOp) else PHYSDEVOP
-    command = it.rng.choice(list(commands))
-    record.cmd = command.number
-    if command.arg is not None and hasattr(record.u, command.name):
-        setattr(record.u, command.name, it.fill(command.arg))
-    number = xen.HYPERVISOR_event_channel_op_compat if commands is EVTCHNOP else xen.HYPERVISOR_physdev_op_compat
-    it.call(number, it.request(record))
-    if command is EVTCHNOP.bind_virq and it.alive:
-        it.call(number, it.request(record))
-
-
-def run_out_of_ports(it: Hostile) -> None:
-    """Everything that wants a port, again and again."""
-    for _ in range(3):
-        connect(it)
-        if it.alive:
-            event(it, EVTCHNOP.bind_virq, EvtchnBindVirq(it.rng.randrange(24), 0))
-        if it.alive:
-            event(it, EVTCHNOP.bind_ipi, struct.pack("<LL", it.rng.randrange(2), 0))
-
-
 # -- memory ----------------------------------------------------------------------------------------------------
 def reservation(it: Hostile) -> None:
     rng = it.rng
@@ -232,10 +176,18 @@ MOVES: tuple[tuple[float, Callable[[Hostile], object]], ...] = (
     (1, debug_registers),
     (1, ask_as_dom0),
     (1, entry_points),
-    (3, connect),
-    (3, send_some),
-    (0.3, run_out_of_ports),
-    (3, older_calls),
+    (3, events.connect),
+    (3, events.send_some),
+    (0.3, events.run_out_of_ports),
+    (3, events.older_calls),
+    (2, events.give_control_block),
+    (2, events.give_words),
+    (2, events.garble),
+    (2, events.priorities),
+    (0.3, events.whole_array),
+    (0.3, events.reset),
+    (0.2, events.reset_beside_others),
+    (0.3, events.reset_under_way),
     (6, grants.grant),
     (6, grants.map_grants),
     (5, grants.unmap_grants),

@@ -291,12 +291,13 @@ def test_pollers_are_woken(world: World) -> None:
     world.queues.mask(port)
     asleep(world.a)
     poller = world.a.vcpus[1]
-    poller.blocked, poller.polling, poller.poll_ports = False, True, (port,)
+    poller.blocked = False
+    world.hv.poll(poller, (port,), 0)
     world.signal(other)
     assert poller.polling
     world.signal(port)
     assert not poller.polling
-    poller.polling, poller.poll_ports = True, (port,)
+    world.hv.poll(poller, (port,), 0)
     world.signal(port)  # pending already
     assert poller.polling
     world.queues.set(port, PENDING)  # the guest unmasked it itself: it goes on its queue, but is nothing new

@@ -283,7 +283,7 @@ def test_a_port_becoming_pending_wakes_who_polls(world: World, ports: tuple[str,
     numbers = {"it": offered, "other": 50, "another": 51}
     poller = world.a.vcpus[1]
     poller.blocked = False
-    poller.polling, poller.poll_ports = True, tuple(numbers[name] for name in ports)
+    world.hv.poll(poller, tuple(numbers[name] for name in ports), 0)
     world.b.events.send(bound)
     assert poller.polling is not wakes
     assert world.woken() == [poller]  # the other sleeps on

@@ -118,7 +118,7 @@ def test_hostile_kernel(scene: Scene, name: str) -> None:
     assert said(name, "because") in result.report
 
 
-SEEDS = {"hostile-dice": range(2, 9), "hostile-grants-dice": range(2, 7)}
+SEEDS = {"hostile-dice": range(2, 9), "hostile-grants-dice": range(2, 7), "hostile-fifo-dice": range(2, 7)}
 
 
 @pytest.mark.parametrize(("name", "seed"), [(name, seed) for name, seeds in SEEDS.items() for seed in seeds])

@@ -95,16 +95,18 @@ def test_the_example_boots_to_a_shell(linux: Linux, home: dict[str, str]) -> Non
     before, after = map(float, said["slept"].split())
     assert 0.98 < after - before < 4.0  # of a machine with others on it
     assert said["piped"] == "1000" and said["hypervisor"].split() == ["xen", "4", "17"] and said["clock"] == "xen"
-    assert not UNWELL.findall(said["log"])
+    assert "xen:events: Using FIFO-based ABI" in said["log"] and not UNWELL.findall(said["log"])
 
 
-@pytest.mark.parametrize("vcpus", [1, 4])
-def test_the_newest_of_the_backports(backports: Linux, vcpus: int) -> None:
+@pytest.mark.parametrize(("vcpus", "events"), [(1, "FIFO-based"), (4, "2-level")])
+def test_the_newest_of_the_backports(backports: Linux, vcpus: int, events: str) -> None:
     done = start(
         backports, QUIET, marked("kernel", "uname -r; nproc"), marked("sums", "seq 3000 | md5sum"),
         marked("log", "dmesg"), "poweroff -f", vcpus=vcpus,
+        cmdline=CMDLINE if events == "FIFO-based" else f"{CMDLINE} xen.fifo_events=0",
     )  # fmt: skip
     assert done.exit_status == 0, done.output
+    assert f"Using {events} ABI" in done.output
     release, count = section(done.output, "kernel").split()
     assert re.fullmatch(r"\d+\.\d+\S*-amd64", release) and int(release.split(".")[0]) >= 6 and int(count) == vcpus
     numbers = "".join(f"{n + 1}\n" for n in range(3000)).encode()

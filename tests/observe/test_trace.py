@@ -24,10 +24,10 @@ def machine() -> Iterator[Machine]:
 
 
 def traced(
-    machine: Machine, kernel: str | Path, clock: str = "virtual", name: str = "guest"
+    machine: Machine, kernel: str | Path, clock: str = "virtual", name: str = "guest", vcpus: int = 1
 ) -> tuple[Guest, list[Record]]:
     """Run a kernel to its end with a trace on it."""
-    guest = machine.create(kernel, paused=True, clock=clock, name=name)
+    guest = machine.create(kernel, paused=True, clock=clock, name=name, vcpus=vcpus)
     recorder, records = Recorder(machine.hypervisor), list[Record]()
     sink = records.append
     recorder.start(guest.domain, sink)
@@ -42,6 +42,19 @@ def kernel_of(tmp_path: Path, code: bytes) -> Path:
     path = tmp_path / "kernel.elf"
     path.write_bytes(Recipe(code=code).build())
     return path
+
+
+def test_events_are_told_of_whatever_the_abi(machine: Machine) -> None:
+    """A guest changes over to queues and back, twice: each signal before, between and after is on record."""
+    guest, records = traced(machine, "test-event-fifo", vcpus=2)
+    plain = [decode.plain(record, guest.symbols) for record in records]
+    rings = [call for call in plain if call.get("command") == "send" and call["result"] == 0]
+    ipis = [event for event in plain if event["kind"] == "event" and event["type"] == "ipi"]
+    changes = [call for call in plain if call.get("command") == "init_control" and call["result"] == 0]
+    assert [change["out"][0]["link_bits"] for change in changes] == [17] * 3
+    assert len(ipis) > 20 and len(rings) > 20
+    assert ipis[0]["time"] < changes[0]["time"] < ipis[-1]["time"]
+    assert "set_pending" not in vars(guest.domain.events)
 
 
 def test_a_hypercall_is_told_by_its_spec(machine: Machine, tmp_path: Path) -> None:

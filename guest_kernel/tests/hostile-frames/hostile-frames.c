@@ -57,6 +57,9 @@ static void refused(unsigned long mfn)
     check_is(mmuext(MMUEXT_CLEAR_PAGE, mfn, 0), -XEN_EINVAL);
     check_is(mmuext(MMUEXT_COPY_PAGE, mfn, mfn_of(page)), -XEN_EINVAL);
     check_is(mmuext(MMUEXT_COPY_PAGE, mfn_of(page), mfn), -XEN_EINVAL);
+    struct evtchn_init_control control = { .control_gfn = mfn };
+
+    check_is(evtchn(EVTCHNOP_init_control, &control), -XEN_EINVAL);
     /* Pinned, unpinned, walked by the CPU, taken for a GDT. */
     check_is(mmuext(MMUEXT_PIN_L1_TABLE, mfn, 0), -XEN_EINVAL);
     check_is(mmuext(MMUEXT_PIN_L4_TABLE, mfn, 0), -XEN_EINVAL);
