@@ -7,8 +7,8 @@ descriptors. The type may change only while its count is zero, and that single r
 editing its own page tables behind our back: a frame with a writable mapping cannot become a page table, and a
 page table cannot be mapped writable.
 
-A frame is allocated to a domain with one reference (`allocated`, Xen's PGC_allocated); it returns to the free
-list when its last reference goes.
+A frame is allocated to a domain with one reference (`allocated`, Xen's PGC_allocated); it returns to those that are
+free (pvhv.core.free_frames) when its last reference goes.
 
 The columns are flat arrays because the hot path (pvhv.core.calls.mmu_update) reads them directly. This room knows
 nothing of page-table entries: `pvhv.core.pagetables` validates contents and is called back through `contents`.
@@ -23,6 +23,7 @@ from typing import Protocol
 
 from pvhv.abi.errno import Errno
 from pvhv.core.errors import HypercallError, Interrupted, Restart, ValidationFailed
+from pvhv.core.free_frames import NOBODY, FreeFrames
 from pvhv.machine.ram import Ram
 
 # -- types[mfn]: what the frame is used as (three bits), and the state of that use ---------------------------
@@ -43,7 +44,6 @@ DOMID_FREE = 0x7FFF
 
 COUNT_LIMIT = 0x7FFF_FFFF
 SEARCH_STEP = 2048
-LONGEST_TIDYING = 1 << 14  # pieces of free memory: some milliseconds
 
 # -- code[mfn]: what the engine may have translated from the frame (see cpu-engine notes in machine.pcpu) -----
 CODE_NONE = 0
@@ -81,17 +81,22 @@ class FrameTable:
         self.allocated = bytearray(count)
         self.code = bytearray(count)
         self.contents: Contents
-        self._free_runs: list[tuple[int, int]] = [(1, count - 1)]  # frame 0 is never given out: mfn 0 means "none"
-        self._free_singles: list[int] = []
-        self.free_frames = count - 1
+        self.free = FreeFrames(1, count)  # frame 0 is never given out: mfn 0 means "none"
 
     # -- allocation --------------------------------------------------------------------------------------------
+    @property
+    def free_frames(self) -> int:
+        """How many frames nobody has."""
+        return self.free.count
+
     def allocate_run(self, domid: int, count: int) -> int:
         """Give `count` contiguous frames to `domid`, each with its allocation reference; their first mfn.
 
-        Raises HypercallError(ENOMEM) when no run is long enough. The frames read as zero.
+        Raises HypercallError(ENOMEM) when there is no block of so many, rounded up. The frames read as zero.
         """
-        mfn = self._take_run(count)
+        mfn = self.free.take(count)
+        if mfn == NOBODY:
+            raise HypercallError(Errno.ENOMEM)
         end = mfn + count
         self.owner[mfn:end] = array("H", [domid]) * count
         self.refs[mfn:end] = array("I", [1]) * count
@@ -101,48 +106,14 @@ class FrameTable:
 
     def allocate(self, domid: int) -> int:
         """Give one frame to `domid`; its mfn. Raises HypercallError(ENOMEM)."""
-        if not self._free_singles:
-            return self.allocate_run(domid, 1)
-        mfn = self._free_singles.pop()
-        self.free_frames -= 1
+        mfn = self.free.take(1)
+        if mfn == NOBODY:
+            raise HypercallError(Errno.ENOMEM)
         self.owner[mfn] = domid
         self.refs[mfn] = 1
         self.types[mfn] = NONE
         self.allocated[mfn] = 1
         return mfn
-
-    def _take_run(self, count: int) -> int:
-        for _attempt in range(2):
-            for index in range(len(self._free_runs) - 1, -1, -1):
-                start, length = self._free_runs[index]
-                if length >= count:
-                    if length == count:
-                        del self._free_runs[index]
-                    else:
-                        self._free_runs[index] = (start + count, length - count)
-                    self.free_frames -= count
-                    return start
-            self._coalesce()
-        raise HypercallError(Errno.ENOMEM)
-
-    def _coalesce(self) -> None:
-        """Merge freed single frames and neighbouring runs back into long runs."""
-        pieces = sorted(self._free_runs + [(mfn, 1) for mfn in self._free_singles])
-        self._free_singles.clear()
-        runs: list[tuple[int, int]] = []
-        for start, length in pieces:
-            if runs and runs[-1][0] + runs[-1][1] == start:
-                runs[-1] = (runs[-1][0], runs[-1][1] + length)
-            else:
-                runs.append((start, length))
-        # The longest run last: it is looked at first, which keeps domains in one piece.
-        self._free_runs = sorted(runs, key=lambda run: run[1])
-
-    def tidy(self) -> None:
-        """After a domain is gone, unless it is long work: the next one gets its frames, not ever others of the machine,
-        of which the engine keeps a record each once they held code."""
-        if len(self._free_runs) + len(self._free_singles) <= LONGEST_TIDYING:
-            self._coalesce()
 
     def release_allocation(self, mfn: int) -> bool:
         """Drop the owner's allocation reference (decrease_reservation, destruction); False when it was gone."""
@@ -167,8 +138,7 @@ class FrameTable:
         self.refs[mfn:end] = array("I", [0]) * count
         self.owner[mfn:end] = array("H", [DOMID_FREE]) * count
         self.types[mfn:end] = self.allocated[mfn:end] = bytes(count)
-        self._free_runs.append((mfn, count))
-        self.free_frames += count
+        self.free.give_run(mfn, count)
         return True
 
     def owned_by(self, domid: int, start: int = 0, end: int | None = None) -> list[int]:
@@ -206,8 +176,7 @@ class FrameTable:
         self.owner[mfn] = DOMID_FREE
         self.types[mfn] = NONE
         self.allocated[mfn] = 0
-        self._free_singles.append(mfn)
-        self.free_frames += 1
+        self.free.give(mfn)
 
     # -- types -------------------------------------------------------------------------------------------------
     def get_page_type(self, mfn: int, wanted: int, preemptible: bool = False) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+from pvhv.abi.errno import Errno
 from pvhv.abi.hypercalls import HYPERCALLS
 from pvhv.abi.sched import SHUTDOWN_crash
 from pvhv.core import calls as _calls  # noqa: F401  # importing it registers the handlers
@@ -28,7 +29,7 @@ from pvhv.core.crash import code_at, describe
 from pvhv.core.descriptors import DescriptorTables
 from pvhv.core.dispatch import build_calls
 from pvhv.core.domain import DOMID_FIRST_RESERVED, DOMID_SELF, Domain
-from pvhv.core.errors import DomainCrash, Restart
+from pvhv.core.errors import DomainCrash, HypercallError, Restart
 from pvhv.core.events import EventChannels
 from pvhv.core.exits import Exits
 from pvhv.core.frames import VALIDATED, WRITABLE, FrameTable
@@ -237,20 +238,13 @@ class Hypervisor:
 
     def allocate(self, domain: Domain, count: int) -> array[int]:
         """Give a domain `count` frames; their mfns, in runs as long as can be. Raises HypercallError(ENOMEM)."""
-        if count > self.frames.free_frames:
-            self.frames.allocate_run(domain.domid, self.frames.count)  # raises ENOMEM
         mfns = array("Q")  # no list: of 4 GiB that would be 40 MiB
-        step = count
+        if count > self.frames.free_frames:
+            raise HypercallError(Errno.ENOMEM)
         while len(mfns) < count:
-            step = min(step, count - len(mfns))
-            try:
-                first = self.frames.allocate_run(domain.domid, step)
-            except Exception:
-                if step == 1:
-                    raise
-                step = (step + 1) // 2
-                continue
-            mfns.extend(range(first, first + step))
+            run = self.frames.free.largest(count - len(mfns))
+            first = self.frames.allocate_run(domain.domid, run)
+            mfns.extend(range(first, first + run))
         domain.tot_pages += count
         return mfns
 

@@ -132,7 +132,6 @@ class Lifecycle:
                     yield
             if mfns:
                 yield
-        frames.tidy()
         tables.linear.owners.discard(domid)
         tables.partial = {mfn: state for mfn, state in tables.partial.items() if frames.owner[mfn] != domid}
 

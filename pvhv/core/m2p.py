@@ -26,8 +26,7 @@ class MachineToPhysical:
     def __init__(self, frames: FrameTable) -> None:
         words = frames.ram.words
         size = (frames.count + 511) // 512
-        first = frames.allocate_run(DOMID_XEN, size + 512)
-        first += -first % 512  # 2 MiB mappings want it aligned
+        first = frames.allocate_run(DOMID_XEN, size + -size % 512)  # 2 MiB mappings want it aligned, as so many are
         self.table = words[first << 9 : (first << 9) + frames.count]
         l3 = frames.allocate(DOMID_XEN)
         for gib in range((size + FRAMES_PER_GIB - 1) // FRAMES_PER_GIB):

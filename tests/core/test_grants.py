@@ -36,7 +36,7 @@ from pvhv.abi.xen import HYPERVISOR_grant_table_op
 from pvhv.core import grants
 from pvhv.core.domain import DOMID_SELF, Domain
 from pvhv.core.errors import DomainCrash, GuestFault, HypercallError
-from pvhv.core.frames import CODE_MAPPED, L1, TYPE_MASK, WRITABLE
+from pvhv.core.frames import CODE_MAPPED, DOMID_XEN, L1, TYPE_MASK, WRITABLE
 from pvhv.core.grant_view import GrantView
 from pvhv.core.grants import GrantError
 from pvhv.core.pte import GUEST_KERNEL, NX, PRESENT, RW, USER
@@ -510,8 +510,8 @@ def test_what_setup_refuses(world: World) -> None:
     assert setup(frame_list=0xFFFF_8000_0000_0000) == -Errno.EFAULT
     assert setup(nr_frames=64) == 0
     assert world.op(calls.GNTTABOP.setup_table, GnttabSetupTable(DOMID_SELF), count=2) == -Errno.EINVAL
-    world.hv.frames._free_runs.clear()
-    world.hv.frames._free_singles.clear()
+    while world.hv.frames.free_frames:
+        world.hv.frames.allocate(DOMID_XEN)
     world.b.grants.max_frames = 66
     assert setup(nr_frames=66) == abi.GNTST_general_error
     assert len(world.b.grants.frames) == 64

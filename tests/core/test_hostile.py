@@ -47,6 +47,7 @@ from pvhv.abi.xen import (
     HYPERVISOR_xen_version,
 )
 from pvhv.core.domain import Domain
+from pvhv.core.frames import DOMID_XEN
 from pvhv.core.pte import ACCESSED, NX, PRESENT, RW, USER
 from tests.core.code import RAX, RBX, Code
 from tests.core.lab import BASE, CODE, DATA, L1, L4, PAGE, Lab
@@ -196,6 +197,34 @@ def test_nobody_waits_for_a_list_without_end(attack: str) -> None:
     assert longest_turn(lab) < LIMIT
     assert hostile.runs and victim.runs
     assert victim.vcpus[0].state[RBX] > 5  # it ticked all the while
+
+
+@pytest.mark.parametrize("command", [XENMEM_increase_reservation, XENMEM_populate_physmap, XENMEM_exchange])
+def test_nobody_waits_for_extents_of_scattered_memory(command: int) -> None:
+    """Every second frame is free, so there is no extent of 512: to find that out is no search, either."""
+    lab = Lab(frames=1 << 18)
+    frames = lab.hv.frames
+    scattered = lab.hv.allocate(lab.hv.create_domain(), (1 << 18) - (1 << 14))
+    code = Code(CODE)
+    again = code.here
+    code.hypercall(HYPERVISOR_memory_op, command, DATA).jmp(again)
+    wanted = struct.pack("<QQIIH6x", DATA + 2 * PAGE, 1, 9, 0, DOMID_SELF)
+
+    def prepare(domain: Domain) -> None:
+        given = lab.hv.allocate(domain, 512)
+        lab.write(domain, DATA + PAGE, given.tobytes())
+        exchange = struct.pack("<QQIIH6x", DATA + PAGE, 512, 0, 0, DOMID_SELF) + wanted + bytes(8)
+        lab.write(domain, DATA, exchange if command == XENMEM_exchange else wanted)
+
+    hostile = lab.domain(code, lab.hv.wall, room=1 << 18, prepare=prepare)
+    victim = lab.domain(ticker(), timeline=lab.hv.wall)
+    while frames.free.largest(512):
+        frames.allocate_run(DOMID_XEN, frames.free.largest(512))
+    for mfn in scattered[::2]:
+        frames.release_allocation(mfn)
+    lab.poke(victim, DATA + 16, lab.hv.wall.now())
+    assert longest_turn(lab) < LIMIT
+    assert hostile.runs and victim.vcpus[0].state[RBX] > 5
 
 
 def test_nobody_waits_for_a_virtual_guest_that_exits_all_the_time() -> None:

@@ -29,7 +29,7 @@ class Built:
     """A domain of `pages` pages in frames that are not all in one piece."""
 
     def __init__(self, data: bytes, pages: int, ramdisk: bytes = b"", cmdline: str = "") -> None:
-        self.ram = Ram(pages + 64)
+        self.ram = Ram(4 * pages + 64)
         self.frames = FrameTable(self.ram)
         PageTables(self.frames)
         self.kernel = elf.parse(data, Path("kernel.elf"))
