@@ -17,7 +17,9 @@ import shutil
 import subprocess
 import tarfile
 import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 AR_MAGIC = b"!<arch>\n"
 AR_HEADER = 60
@@ -26,6 +28,15 @@ PIECE = 1 << 20
 
 class BadPackage(Exception):
     """The file is no package, or not what was looked for; the text says so in one sentence."""
+
+
+class Member(NamedTuple):
+    """A file of a package, or a symbolic link to where `link` says."""
+
+    name: str
+    mode: int
+    data: bytes = b""
+    link: str = ""
 
 
 def is_deb(path: Path) -> bool:
@@ -53,6 +64,22 @@ def extract(path: Path, *patterns: str, whole: bool = False) -> tuple[str, bytes
     except (tarfile.TarError, EOFError, OSError, lzma.LZMAError, zlib.error) as error:
         raise BadPackage(f"{path} is damaged: {error}") from None
     raise BadPackage(f"{path} has no {' or '.join(patterns)} in it")
+
+
+def members(path: Path, wanted: Callable[[str], bool]) -> Iterator[Member]:
+    """All files and symbolic links whose path (without a leading "./") is wanted."""
+    try:
+        with tarfile.open(fileobj=_data(path), mode="r:*") as tar:
+            for member in tar:
+                name = member.name.removeprefix("./")
+                if member.issym() and wanted(name):
+                    yield Member(name, member.mode, link=member.linkname)
+                elif (member.isfile() or member.islnk()) and wanted(name):  # a second name is read as the first
+                    file = tar.extractfile(member)
+                    assert file is not None
+                    yield Member(name, member.mode, file.read())
+    except (tarfile.TarError, EOFError, OSError, lzma.LZMAError, zlib.error) as error:
+        raise BadPackage(f"{path} is damaged: {error}") from None
 
 
 def _data(path: Path) -> io.BytesIO:

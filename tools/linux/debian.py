@@ -63,16 +63,16 @@ class Apt:
         """The candidate of a package; of the one with the kernel, where `name` leads to one."""
         if name.startswith("linux-image"):
             name = self._kernel(name)
-        return parse_uri(self._ask("apt-get", "download", "--print-uris", name), name)
+        return parse_uri(self.ask("apt-get", "download", "--print-uris", name), name)
 
     def _kernel(self, name: str) -> str:
-        while (leads_to := kernel_of(self._ask("apt-cache", "show", "--no-all-versions", name), name)) != name:
+        while (leads_to := kernel_of(self.ask("apt-cache", "show", "--no-all-versions", name), name)) != name:
             name = leads_to
         return name
 
     def download(self, package: Package, directory: Path, say: Say) -> Path:
         """Fetch it into `directory`; where it is then."""
-        command = ["apt-get", *self.options, *_unsandboxed(), "-q=2", "download", package.name]
+        command = ["apt-get", *self.options, *unsandboxed(), "-q=2", "download", package.name]
         if shutil.disk_usage(directory).free < package.size:
             what = f"no room for the {package.size >> 20} MiB of {package.name} (PVHV_CACHE_DIR may name another place)"
             raise OSError(errno.ENOSPC, what, str(directory.parent))
@@ -100,9 +100,10 @@ class Apt:
 
     def update(self) -> None:
         """Have apt fetch its lists. Raises BadPackage where it cannot, or not all of them."""
-        self._ask("apt-get", *_unsandboxed(), "-q=2", "-o", "APT::Update::Error-Mode=any", "update")
+        self.ask("apt-get", *unsandboxed(), "-q=2", "-o", "APT::Update::Error-Mode=any", "update")
 
-    def _ask(self, program: str, *words: str) -> str:
+    def ask(self, program: str, *words: str) -> str:
+        """What a program of apt's prints, called with these options. Raises BadPackage."""
         command = [program, *self.options, *words]
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=False, env=_environment())
@@ -182,7 +183,7 @@ def releases() -> list[Release]:
     """Those of the system's apt; none where it has no lists yet."""
     wanted = "$(REPO_URI)|$(SUITE)|$(CODENAME)|$(ORIGIN)"
     try:
-        said = Apt()._ask("apt-get", "indextargets", "--format", wanted, "Created-By: Packages")
+        said = Apt().ask("apt-get", "indextargets", "--format", wanted, "Created-By: Packages")
     except BadPackage:
         return []
     return [Release(*line.split("|")) for line in said.splitlines() if line.count("|") == 3]
@@ -213,11 +214,16 @@ def kernel_of(shown: str, name: str) -> str:
 
 def parse_uri(said: str, name: str) -> Package:
     """'URI' FILE SIZE HASH, as apt prints it."""
-    for line in said.splitlines():
-        words = line.split()
-        if len(words) >= 3 and words[0].startswith("'") and words[2].isdigit():
-            return Package(name, words[1], int(words[2]))
+    for package in parse_uris(said):
+        return package._replace(name=name)
     raise BadPackage(f"apt does not say where {name} would come from")
+
+
+def parse_uris(said: str) -> list[Package]:
+    """A list of such lines; a package goes by the name in that of its file."""
+    lines = (line.split() for line in said.splitlines())
+    found = [words for words in lines if len(words) >= 3 and words[0].startswith("'") and words[2].isdigit()]
+    return [Package(words[1].partition("_")[0], words[1], int(words[2])) for words in found]
 
 
 def _files(directory: Path) -> list[Path]:
@@ -225,7 +231,7 @@ def _files(directory: Path) -> list[Path]:
     return [path for path in directory.rglob("*") if path.is_file()]
 
 
-def _unsandboxed() -> list[str]:
+def unsandboxed() -> list[str]:
     """root's apt would hand the download to a user who may not write where we do, and complain about it."""
     getuid = getattr(os, "getuid", None)
     return ["-o", "APT::Sandbox::User=root"] if getuid and getuid() == 0 else []

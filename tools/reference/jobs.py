@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What dom0 is to do: its `init` (dom0/init.sh), and a domain file and a kernel for each job, in an archive.
+
+A job is one domain. Its file is one for xl; whatever it says, name, kernel and what follows on its end are ours, since
+they stand last. A kernel that several jobs run is in there once.
+
+It does not know how a job fares (machine.py) nor what ought to come of it (verdicts.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.linux.cpio import Archive
+
+NAME = re.compile(r"[a-zA-Z0-9][\w.+~-]*", re.ASCII)
+VICTIM = "victim"
+INIT = Path(__file__).parent / "dom0" / "init.sh"
+ENDS = "".join(f'on_{end}="preserve"\n' for end in ("poweroff", "reboot", "crash", "watchdog", "soft_reset"))
+
+
+@dataclass(frozen=True)
+class Job:
+    """One domain to be run. With `beside`, a victim is there, and what it tells is on the command line as well."""
+
+    name: str
+    kernel: Path
+    vcpus: int = 1
+    memory: int = 16
+    cmdline: str = ""
+    ramdisk: Path | None = None
+    keys: str = ""  # more lines of a domain file
+    beside: bool = False
+    seconds: int = 60
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name) or self.name == VICTIM:
+            raise ValueError(f"{self.name!a} is no name for a job")
+        if set(self.cmdline) & set("'\"\\\n"):
+            raise ValueError(f"{self.name}: a command line with quotes in it cannot be handed to xl")
+
+
+def archive(jobs: Sequence[Job], victim: Path | None) -> bytes:
+    """The files of all jobs. Raises OSError."""
+    if len({job.name for job in jobs}) != len(jobs):
+        raise ValueError("two jobs have one name")
+    made = Archive()
+    made.file("init", INIT.read_bytes(), 0o755)
+    places: dict[Path, str] = {}
+
+    def kept(path: Path) -> str:
+        if path not in places:
+            places[path] = f"jobs/files/{len(places)}"
+            made.file(places[path], path.read_bytes())
+        return f"/{places[path]}"
+
+    def domain_file(name: str, kernel: Path, keys: str) -> None:
+        made.file(f"jobs/{name}.cfg", f'{keys}\nname="{name}"\ntype="pv"\nkernel="{kept(kernel)}"\n{ENDS}'.encode())
+
+    if victim is not None:
+        domain_file(VICTIM, victim, "memory=16")
+    for job in jobs:
+        keys = f"memory={job.memory}\nvcpus={job.vcpus}\n{job.keys}"
+        if job.cmdline and not job.beside:
+            keys += f'\ncmdline="{job.cmdline}"'
+        if job.ramdisk is not None:
+            keys += f'\nramdisk="{kept(job.ramdisk)}"'
+        domain_file(job.name, job.kernel, keys)
+        made.file(f"jobs/{job.name}.extra", job.cmdline.encode())
+    lines = (f"{job.name} {'beside' if job.beside else 'plain'} {job.seconds}\n" for job in jobs)
+    made.file("jobs/list", "".join(lines).encode())
+    return made.to_bytes()

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Ask a real Xen: run kernels as PV domains of Debian's Xen 4.17, on a QEMU without acceleration.
+
+    .venv/bin/python tools/xen_reference.py run hello test-iret build/my-kernel
+    .venv/bin/python tools/xen_reference.py run --vcpus 2 --memory 128 --cmdline "seed=3 dice=1" hostile-dice
+    .venv/bin/python tools/xen_reference.py run my.cfg
+    .venv/bin/python tools/xen_reference.py compare hello build/my-kernel      and what differs from it on pvhv
+
+A kernel is a file, a directory's name under guest_kernel/tests, or a domain file for xl. All run one after the other
+in one boot of the machine (15 s, then about 3 s for each); printed is each one's console as it ends, how it ended, and
+what Xen itself had to say. The exit status is 0 when every one of them powered off with no "FAIL" in its last line.
+
+A kernel called hostile-… runs beside the domain `hostile-victim`, as in tests/guest/test_hostile_kernels.py, and
+is told the same facts; but for `xen` and `m2p`, which nobody tells there.
+
+What it takes is fetched once by apt (120 MB; neither root nor the system's own packages are touched) into the user's
+cache; `fetch` looks for newer. Needs Debian or what is made of it, and the project's .venv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import itertools
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from pvhv.toolstack.errors import ToolstackError  # noqa: E402
+from tools.linux.deb import BadPackage  # noqa: E402
+from tools.reference import cases, machine, ours, parts  # noqa: E402
+from tools.reference.jobs import Job  # noqa: E402
+from tools.reference.machine import Outcome  # noqa: E402
+
+INTERRUPTED = 130
+MOST_LINES = 40  # of Xen's, for one domain
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    run = verbs.add_parser("run", help="run kernels, and print what became of them")
+    compare = verbs.add_parser("compare", help="run kernels on pvhv as well, and print what differs")
+    for verb in (run, compare):
+        verb.add_argument("kernels", nargs="+", metavar="KERNEL")
+        verb.add_argument("--vcpus", type=int, metavar="N", help="of each domain (what a test kernel says, else 1)")
+        verb.add_argument("--memory", type=int, default=16, metavar="MIB", help="of each domain (16)")
+        verb.add_argument("--cmdline", default="", help="of each domain")
+        verb.add_argument("--ramdisk", type=Path, metavar="FILE", help="of each domain")
+        verb.add_argument("--seconds", type=int, default=60, metavar="N", help="that each has (60)")
+        verb.add_argument("--cpu", default=machine.CPU, help=f"QEMU's -cpu ({machine.CPU})")
+    run.add_argument("--quiet", action="store_true", help="nothing of what Xen itself says")
+    verbs.add_parser("fetch", help="fetch Xen, QEMU and what else it takes, or newer ones")
+    given = parser.parse_args(arguments)
+    try:
+        if given.verb == "fetch":
+            for what, version in parts.fetch(parts.place_of_parts(), say).versions.items():
+                print(f"{what}: {version}")
+            return 0
+        return compare_them(given) if given.verb == "compare" else run_them(given)
+    except (BadPackage, ToolstackError, ValueError) as error:
+        say(f"xen_reference: {error}")
+    except OSError as error:
+        say(f"xen_reference: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+    except KeyboardInterrupt:
+        say("xen_reference: interrupted")
+        return INTERRUPTED
+    return 1
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def jobs_of(given: argparse.Namespace) -> list[Job]:
+    """What the command line wants run."""
+    return [
+        cases.job_for(kernel, given.vcpus, given.memory, given.cmdline, given.ramdisk, given.seconds)
+        for kernel in given.kernels
+    ]
+
+
+def run_them(given: argparse.Namespace) -> int:
+    """`run`: its exit status."""
+    outcomes = ask(jobs_of(given), lambda outcome: show(outcome, given.quiet), given.cpu)
+    return int(any(outcome.ending != "poweroff" or "FAIL" in outcome.last_line for outcome in outcomes))
+
+
+def compare_them(given: argparse.Namespace) -> int:
+    """`compare`: its exit status."""
+    wanted = jobs_of(given)
+    theirs = {outcome.name: outcome for outcome in ask(wanted, lambda outcome: None, given.cpu)}
+    equal = 0
+
+    def show_both(mine: Outcome) -> None:
+        nonlocal equal
+        other = theirs[mine.name]
+        lines = list(
+            difflib.unified_diff(
+                [*other.lines, f"[{other.ending}]"], [*mine.lines, f"[{mine.ending}]"], "Xen", "pvhv", n=1, lineterm=""
+            )
+        )
+        equal += not lines
+        print(f"== {mine.name}: {'differs' if lines else 'the same'}, {other.ending}")
+        for line in lines[2:] + [f"xl: {line}" for line in other.complaints]:
+            print(f"  {line}")
+
+    ours.run(wanted, show_both)
+    print(f"{equal} of {len(wanted)} are the same")
+    return int(equal < len(wanted))
+
+
+def ask(wanted: list[Job], tell: machine.Tell, cpu: str = machine.CPU) -> list[Outcome]:
+    """Have a real Xen run them."""
+    place = parts.place_of_parts()
+    have = parts.there(place) or parts.fetch(place, say)
+    say(f"booting {', '.join(have.versions.values())}")
+    return machine.run(have, wanted, cases.victim(wanted), tell, cpu)
+
+
+def show(outcome: Outcome, quiet: bool) -> None:
+    """Print one outcome as text."""
+    print(f"== {outcome.name}: {outcome.ending}{f', the victim is {outcome.victim}' if outcome.victim else ''}")
+    for line in outcome.lines:
+        print(line)
+    for line in outcome.complaints:
+        print(f"xl: {line}")
+    for line, times in [] if quiet else counted(outcome.hypervisor)[:MOST_LINES]:
+        print(f"    {line}{f'   ({times} times)' if times > 1 else ''}")
+    sys.stdout.flush()
+
+
+def counted(lines: list[str]) -> list[tuple[str, int]]:
+    """Lines, and how often each stands there in a row."""
+    return [(line, len(list(same))) for line, same in itertools.groupby(lines)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
