@@ -2,9 +2,9 @@
 """The machine-to-physical table: for every machine frame, the pseudo-physical number its domain gave it.
 
 The hypervisor writes it (MMU_MACHPHYS_UPDATE) and every guest's kernel reads it, at 0xffff800000000000, through 2 MiB
-read-only mappings behind L4 slot 256 that are the same for all. Whoever runs on an L4 that has them can read it, so users
-are to run on one that has not: it comes to an L4 when a kernel runs on that. A guest with the assist m2p_strict has it in
-all its L4s from the beginning, and it goes from one when users are to run on that.
+read-only mappings behind L4 slot 256 that are the same for all. Whoever runs on an L4 that has them can read it, so
+users are to run on one that has not: it comes to an L4 when a kernel runs on that. A guest with the assist m2p_strict
+has it in all its L4s from the beginning, and it goes from one when users are to run on that.
 
 Read beside it: xen/arch/x86/x86_64/mm.c (subarch_init_memory, m2p), fill_ro_mpt and zap_ro_mpt in xen/arch/x86/mm.c,
 MACH2PHYS_VIRT_START in the public headers.
