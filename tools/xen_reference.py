@@ -13,6 +13,10 @@ what Xen itself had to say. The exit status is 0 when every one of them powered 
 A kernel called hostile-… runs beside the domain `hostile-victim`, as in tests/guest/test_hostile_kernels.py, and
 is told the same facts; but for `xen` and `m2p`, which nobody tells there.
 
+    .venv/bin/python tools/xen_reference.py record               of new and changed test kernels
+
+writes what Xen says into tests/reference/verdicts.json, which the tests compare pvhv with.
+
 What it takes is fetched once by apt (120 MB; neither root nor the system's own packages are touched) into the user's
 cache; `fetch` looks for newer. Needs Debian or what is made of it, and the project's .venv.
 """
@@ -30,7 +34,8 @@ sys.path.insert(0, str(ROOT))
 
 from pvhv.toolstack.errors import ToolstackError  # noqa: E402
 from tools.linux.deb import BadPackage  # noqa: E402
-from tools.reference import cases, machine, ours, parts  # noqa: E402
+from tools.reference import cases, machine, ours, parts, verdicts  # noqa: E402
+from tools.reference.given import Wishes, job_for  # noqa: E402
 from tools.reference.jobs import Job  # noqa: E402
 from tools.reference.machine import Outcome  # noqa: E402
 
@@ -45,13 +50,16 @@ def main(arguments: list[str] | None = None) -> int:
     compare = verbs.add_parser("compare", help="run kernels on pvhv as well, and print what differs")
     for verb in (run, compare):
         verb.add_argument("kernels", nargs="+", metavar="KERNEL")
-        verb.add_argument("--vcpus", type=int, metavar="N", help="of each domain (what a test kernel says, else 1)")
-        verb.add_argument("--memory", type=int, default=16, metavar="MIB", help="of each domain (16)")
+        verb.add_argument("--vcpus", type=int, metavar="N", help="of each domain (what it says itself, else 1)")
+        verb.add_argument("--memory", type=int, metavar="MIB", help="of each domain (what it says itself)")
         verb.add_argument("--cmdline", default="", help="of each domain")
         verb.add_argument("--ramdisk", type=Path, metavar="FILE", help="of each domain")
         verb.add_argument("--seconds", type=int, default=60, metavar="N", help="that each has (60)")
         verb.add_argument("--cpu", default=machine.CPU, help=f"QEMU's -cpu ({machine.CPU})")
     run.add_argument("--quiet", action="store_true", help="nothing of what Xen itself says")
+    record = verbs.add_parser("record", help="write into the tree what Xen says of test kernels")
+    record.add_argument("kernels", nargs="*", metavar="NAME", help="under guest_kernel/tests (all that need it)")
+    record.add_argument("--all", action="store_true", help="those as well whose verdict is as new as they are")
     verbs.add_parser("fetch", help="fetch Xen, QEMU and what else it takes, or newer ones")
     given = parser.parse_args(arguments)
     try:
@@ -59,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
             for what, version in parts.fetch(parts.place_of_parts(), say).versions.items():
                 print(f"{what}: {version}")
             return 0
-        return compare_them(given) if given.verb == "compare" else run_them(given)
+        return {"run": run_them, "compare": compare_them, "record": record_them}[given.verb](given)
     except (BadPackage, ToolstackError, ValueError) as error:
         say(f"xen_reference: {error}")
     except OSError as error:
@@ -76,10 +84,8 @@ def say(text: str) -> None:
 
 def jobs_of(given: argparse.Namespace) -> list[Job]:
     """What the command line wants run."""
-    return [
-        cases.job_for(kernel, given.vcpus, given.memory, given.cmdline, given.ramdisk, given.seconds)
-        for kernel in given.kernels
-    ]
+    wishes = Wishes(given.vcpus, given.memory, given.cmdline, given.ramdisk, given.seconds)
+    return [job_for(kernel, wishes) for kernel in given.kernels]
 
 
 def run_them(given: argparse.Namespace) -> int:
@@ -110,6 +116,40 @@ def compare_them(given: argparse.Namespace) -> int:
     ours.run(wanted, show_both)
     print(f"{equal} of {len(wanted)} are the same")
     return int(equal < len(wanted))
+
+
+def record_them(given: argparse.Namespace) -> int:
+    """`record`: its exit status."""
+    kept = verdicts.load()
+    known = cases.names()
+    if strangers := set(given.kernels) - set(known):
+        raise ValueError(f"no test kernels under guest_kernel/tests: {', '.join(sorted(strangers))}")
+    kernel_of = {job.name: name for name in known for job in cases.jobs([name])}
+    stale = {
+        name
+        for job, name in kernel_of.items()
+        if given.all or job not in kept or kept[job].source != verdicts.digest(name)
+    }
+    wanted = cases.jobs(given.kernels or sorted(stale))
+    for job in set(kept) - set(kernel_of):
+        del kept[job]
+    outcomes = ask(wanted, lambda outcome: show(outcome, True)) if wanted else []
+    refused = 0
+    for outcome in outcomes:
+        try:
+            kept[outcome.name] = verdicts.recorded(kernel_of[outcome.name], outcome, versions())
+        except ValueError as error:
+            say(f"not recorded: {error}")
+            refused += 1
+    verdicts.save(kept)
+    say(f"{len(outcomes) - refused} recorded, {len(kept)} in all")
+    return int(refused > 0)
+
+
+def versions() -> dict[str, str]:
+    """Of what the answers come from."""
+    have = parts.there(parts.place_of_parts())
+    return have.versions if have else {}
 
 
 def ask(wanted: list[Job], tell: machine.Tell, cpu: str = machine.CPU) -> list[Outcome]:

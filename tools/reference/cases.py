@@ -1,8 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Which kernels there are to be run, and what each needs: by their sources in guest_kernel/tests.
 
-A test kernel tells its needs in its opening comment; tests/guest goes by the same. One called hostile-… runs beside
-the domain hostile-victim.
+A test kernel tells its needs in its opening comment, in lines "key: value", and tests/guest goes by the same:
+
+    needs: vcpus=2         and an engine, for pvhv
+    ends: crash            how its domain ends, if not by powering off
+    because: ...           what pvhv's report says then
+    varies: ticks|cycles   lines with this in them have numbers that are never the same twice
+
+One called hostile-… runs beside the domain hostile-victim.
 """
 
 from __future__ import annotations
@@ -16,6 +22,13 @@ from tools.reference.jobs import Job
 
 SOURCES = Path(__file__).parents[2] / "guest_kernel" / "tests"
 HOSTILE, VICTIM = "hostile-", "hostile-victim"
+# Dice that are thrown more than once: requests by chance, the same everywhere (guest_kernel/tests/lib/dice.c).
+SEEDS = {"hostile-dice": range(2, 9), "hostile-grants-dice": range(2, 7), "hostile-fifo-dice": range(2, 7)}
+
+
+def names() -> list[str]:
+    """Every test kernel but the victim, which has no verdict of its own."""
+    return sorted(path.parent.name for path in SOURCES.glob("*/*.c") if path.parent.name not in ("lib", VICTIM))
 
 
 def said(name: str, key: str) -> str:
@@ -25,48 +38,38 @@ def said(name: str, key: str) -> str:
     return found.group(1) if found else ""
 
 
-def vcpus(name: str) -> int:
-    """How many a test kernel needs."""
-    return int(dict(pair.split("=") for pair in said(name, "needs").split()).get("vcpus", "1"))
+def needs(name: str) -> dict[str, str]:
+    """What a test kernel says it needs."""
+    return dict(pair.split("=") for pair in said(name, "needs").split())
+
+
+def is_hostile(name: str) -> bool:
+    """Whether it is run beside the victim."""
+    return name.startswith(HOSTILE) and name != VICTIM
+
+
+def job(name: str, *, seed: int = 0, seconds: int = 60) -> Job:
+    """A test kernel as it is run for its verdict. Raises ToolstackError."""
+    beside = is_hostile(name)
+    return Job(
+        f"{name}-{seed}" if seed else name,
+        built(name),
+        vcpus=int(needs(name).get("vcpus", "1")),
+        memory=16 if beside else 64,
+        cmdline=f"seed={seed:x}" if seed else "",
+        beside=beside,
+        seconds=seconds,
+    )
+
+
+def jobs(wanted: Iterable[str]) -> list[Job]:
+    """All that are run of these kernels: each once, and the dice by all their seeds."""
+    return [job(name, seed=seed) for name in wanted for seed in (0, *SEEDS.get(name, ()))]
 
 
 def built(name: str) -> Path:
     """The kernel of a directory under guest_kernel/tests. Raises ToolstackError."""
     return find_kernel(f"test-{name}", Path.cwd(), "xen_reference")
-
-
-def job_for(
-    kernel: str, wanted_vcpus: int | None, memory: int, cmdline: str, ramdisk: Path | None, seconds: int
-) -> Job:
-    """The job that a word on the command line stands for. Raises ToolstackError, ValueError, OSError."""
-    name = kernel.removeprefix("test-")
-    if (SOURCES / name).is_dir():
-        beside = name.startswith(HOSTILE) and name != VICTIM
-        count = wanted_vcpus or vcpus(name)
-        return Job(name, built(name), count, memory, cmdline, ramdisk, beside=beside, seconds=seconds)
-    path = Path(kernel)
-    if path.suffix == ".cfg":
-        return _of_a_domain_file(path, seconds)
-    return Job(path.name, path, wanted_vcpus or 1, memory, cmdline, ramdisk, seconds=seconds)
-
-
-def _of_a_domain_file(path: Path, seconds: int) -> Job:
-    """The domain file as it is, but for where its kernel and ramdisk are."""
-    text = path.read_text()
-
-    def file(key: str) -> Path | None:
-        found = value(r"""["'](.+?)["']""", key)
-        return path.parent / found if found else None
-
-    def value(pattern: str, key: str) -> str:
-        found = re.search(rf"^\s*{key}\s*=\s*{pattern}", text, re.MULTILINE)
-        return found.group(1) if found else ""
-
-    if (kernel := file("kernel")) is None:
-        raise ValueError(f"{path} names no kernel")
-    count, memory = (int(value(r"(\d+)", key) or unsaid) for key, unsaid in (("vcpus", "1"), ("memory", "64")))
-    extra = value(r"""["'](.*?)["']""", "(?:cmdline|extra)")
-    return Job(path.stem, kernel, count, memory, extra, file("ramdisk"), keys=text, seconds=seconds)
 
 
 def victim(wanted: Iterable[Job]) -> Path | None:

@@ -12,6 +12,7 @@ Read beside it: xen/docs/misc/xen-command-line.pandoc for what stands on Xen's c
 
 from __future__ import annotations
 
+import base64
 import os
 import selectors
 import subprocess
@@ -62,6 +63,13 @@ class Outcome:
         return next((line for line in reversed(self.lines) if line), "")
 
 
+def lines_of(console: bytes) -> list[str]:
+    """What a domain wrote, as lines; what is no character is shown as what it is."""
+    text = console.decode("utf-8", "backslashreplace").replace("\r\n", "\n")
+    shown = "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)
+    return shown.removesuffix("\n").split("\n") if shown else []
+
+
 def run(
     parts: Parts,
     wanted: Sequence[Job],
@@ -107,6 +115,7 @@ class Listener:
         self.current: Outcome | None = None
         self.patience = BOOT_S
         self.up = False
+        self.console = b""  # of the current job, in base64
         self.heard = 0  # of Xen's own log, until the current job began
 
     def listen(self) -> None:
@@ -131,17 +140,18 @@ class Listener:
             self.up = True
         elif word == "@begin":
             self.current, self.patience = self.outcomes[rest], self.seconds[rest] + MORE_S
-            self.heard = len(self._log())
+            self.heard, self.console = len(self._log()), b""
         elif (current := self.current) is None:
             return
         elif line.startswith("|"):
-            current.lines.append(line[1:])
+            self.console += line[1:].encode()
         elif line.startswith("!"):
             current.complaints.append(line[1:])
         elif word == "@victim":
             current.victim = rest
         elif word == "@end":
             how = rest.partition(" ")[2]
+            current.lines = lines_of(base64.b64decode(self.console))
             current.ending = ENDINGS.get(int(how), how) if how.isdecimal() else how
             current.hypervisor = self._log()[self.heard :].decode("utf-8", "replace").splitlines()
             self.current = None

@@ -14,7 +14,7 @@ from pvhv.testing import Machine, Result
 from pvhv.toolstack.guest import Guest
 from tools.reference import cases
 from tools.reference.jobs import Job
-from tools.reference.machine import Outcome, Tell
+from tools.reference.machine import Outcome, Tell, lines_of
 
 PATIENCE = 60  # seconds; none of our test kernels takes one
 SCENE_MIB = 96
@@ -88,8 +88,7 @@ def _create(machine: Machine, job: Job, clock: str, cmdline: str, paused: bool =
 
 def outcome(job: Job, result: Result) -> Outcome:
     """A result as the real Xen's are told."""
-    lines = result.raw.decode("utf-8", "replace").splitlines()
-    return Outcome(job.name, lines, result.ending, hypervisor=result.report.splitlines())
+    return Outcome(job.name, lines_of(result.raw), result.ending, hypervisor=result.report.splitlines())
 
 
 def run(wanted: Iterable[Job], tell: Tell) -> list[Outcome]:

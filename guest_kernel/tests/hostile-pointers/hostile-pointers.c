@@ -104,7 +104,9 @@ void test_main(void)
     check_is(HYPERVISOR_mmu_update((void *)8, 0x7fffffff, 0, DOMID_SELF), -XEN_EFAULT);
     check_is(HYPERVISOR_mmuext_op((void *)(XEN_START - 24), 2, 0, DOMID_SELF), -XEN_EFAULT);
     check_is(HYPERVISOR_grant_table_op(GNTTABOP_map_grant_ref, (void *)8, 0x80000000), -XEN_EINVAL);
-    check_is(HYPERVISOR_console_io(CONSOLEIO_write, 16, (char *)XEN_START), -XEN_EFAULT);
+    long result = HYPERVISOR_console_io(CONSOLEIO_write, 16, (char *)XEN_START);
+
+    check(result == -XEN_EFAULT || result == -XEN_EPERM); /* some builds let nobody write there (see console-io) */
     check_is(remap(hole, PTE(mfn_of(hole), PTE_P | PTE_RW | PTE_US | PTE_A | PTE_D | PTE_NX)), 0);
     check_is(writable(last), 0);
 }

@@ -2,6 +2,8 @@
  *
  * Interrupts come between instructions, never within: a million increments of memory under a storm of ticks are a
  * million, and every register and flag is as it was.
+ *
+ * varies: ticks
  */
 #include "test.h"
 

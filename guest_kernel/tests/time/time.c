@@ -2,6 +2,8 @@
  *
  * Time is read, not asked for: a base in shared memory and the TSC. It never goes back, and agrees with the runstate
  * clock that Xen counts by.
+ *
+ * varies: booted at
  */
 #include "test.h"
 

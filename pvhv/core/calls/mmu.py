@@ -237,12 +237,10 @@ def update_va_mapping(vcpu: VCPU, va: int, entry: int, flags: int) -> int:
 @hypercall(UPDATE_VA_MAPPING_OTHERDOMAIN)
 def update_va_mapping_otherdomain(vcpu: VCPU, va: int, entry: int, flags: int, domid: int) -> int:
     """The same, to map a frame of another domain."""
-    domid &= 0xFFFF
-    owner = SystemDomain(DOMID_IO) if domid == DOMID_IO else page_owner(vcpu, domid)  # nobody's: anybody may ask
-    return map_va(vcpu, va, entry, flags, owner)
+    return map_va(vcpu, va, entry, flags, page_owner(vcpu, domid & 0xFFFF))
 
 
-def map_va(vcpu: VCPU, va: int, entry: int, flags: int, owner: Domain | SystemDomain) -> int:
+def map_va(vcpu: VCPU, va: int, entry: int, flags: int, owner: Domain) -> int:
     """What both of them do. Raises HypercallError(EINVAL) where no L1 of the caller's maps `va`."""
     domain = vcpu.domain
     tables = domain.hypervisor.pagetables
