@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from mmap import mmap
 from pathlib import Path
 
 _DAY = 86_400.0
@@ -68,7 +69,7 @@ class Cache:
                 os.utime(path)
         return path
 
-    def keep(self, kind: str, key: str, content: bytes) -> Path:
+    def keep(self, kind: str, key: str, content: bytes | bytearray | mmap) -> Path:
         """Write an entry; a concurrent writer of the same key writes the same bytes."""
         path = self._place(kind, key)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,7 +87,7 @@ class Cache:
         return self.directory / kind / key[:2] / key
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes | bytearray | mmap) -> None:
     """Write a file so that a reader sees the old one or the new one, never a part."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=HALF_WRITTEN)
     try:

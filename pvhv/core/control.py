@@ -16,7 +16,7 @@ Read beside it: do_domctl and getdomaininfo in xen/common/domctl.c, do_sysctl in
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
@@ -25,7 +25,7 @@ from pvhv.abi.memory import E820_ENTRY, E820_MAX
 from pvhv.core import hypercall_page
 from pvhv.core.descriptors import MAX_VCPUS
 from pvhv.core.domain import DOMID_FIRST_RESERVED
-from pvhv.core.errors import HypercallError
+from pvhv.core.errors import HypercallError, Interrupted, Restart
 from pvhv.core.frames import L4, PINNED
 from pvhv.core.grants import DEFAULT_MAX_FRAMES, DEFAULT_MAX_MAPTRACK_FRAMES, MAPPINGS_PER_FRAME
 from pvhv.core.privilege import require_privilege
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from pvhv.core.hypervisor import Hypervisor
     from pvhv.core.timeline import Timeline
     from pvhv.core.vcpu import VCPU
+
+POPULATED_AT_ONCE = 1024  # frames: some milliseconds where none of them are neighbours
 
 XEN_DOMINF_dying = 1 << 0
 XEN_DOMINF_shutdown = 1 << 2
@@ -195,6 +197,19 @@ class Control:
                 m2p[mfn] = pfn
         return mfns
 
+    def populating(self, domid: int, count: int) -> Generator[None, None, array[int]]:
+        """Frames for the pfns from 0 on, a share at a step; all their mfns in the end. Raises HypercallError."""
+        self.find(domid)
+        return self._populating(domid, count)
+
+    def _populating(self, domid: int, count: int) -> Generator[None, None, array[int]]:
+        mfns = array("Q")
+        while len(mfns) < count:
+            mfns += self.populate_physmap(domid, range(len(mfns), min(len(mfns) + POPULATED_AT_ONCE, count)))
+            if self.hypervisor.step_is_over():
+                yield
+        return mfns
+
     def set_memory_map(self, domid: int, entries: list[tuple[int, int, int]]) -> None:
         """The e820 map (address, size, type) the domain will be told."""
         if len(entries) > E820_MAX:
@@ -203,16 +218,30 @@ class Control:
 
     def pin_l4(self, domid: int, mfn: int) -> None:
         """MMUEXT_PIN_L4_TABLE for a domain that does not run yet. EINVAL when the table does not pass, or is pinned."""
-        self.other(domid)
-        frames = self.hypervisor.frames
-        if not frames.get_page(mfn, domid):
+        for _step in self.pinning_l4(domid, mfn):
+            pass
+
+    def pinning_l4(self, domid: int, mfn: int) -> Iterator[None]:
+        """Likewise, a share of work at a step: all that the table leads to is looked at."""
+        return self._pinning(self.other(domid), mfn)
+
+    def _pinning(self, domain: Domain, mfn: int) -> Iterator[None]:
+        frames, tables = self.hypervisor.frames, self.hypervisor.pagetables
+        if not frames.get_page(mfn, domain.domid):
             raise HypercallError(Errno.EINVAL)
         try:
-            frames.get_page_type(mfn, L4)
+            while True:
+                tables.deferred = domain.vcpus[0].deferred  # who runs between steps has another
+                try:
+                    tables.settle()
+                    frames.get_page_type(mfn, L4, preemptible=True)
+                    break
+                except (Restart, Interrupted):
+                    yield
             if frames.types[mfn] & PINNED:
                 frames.put_page_type(mfn)
                 raise HypercallError(Errno.EINVAL)
-        except HypercallError:
+        except BaseException:
             frames.put_page(mfn)
             raise
         frames.types[mfn] |= PINNED

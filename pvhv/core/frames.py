@@ -18,7 +18,9 @@ Read beside it: xen/arch/x86/mm.c (_get_page_type, _put_page_type) and xen/inclu
 
 from __future__ import annotations
 
+import re
 from array import array
+from collections.abc import Sequence
 from typing import Protocol
 
 from pvhv.abi.errno import Errno
@@ -43,7 +45,13 @@ DOMID_XEN = 0x7FF2
 DOMID_FREE = 0x7FFF
 
 COUNT_LIMIT = 0x7FFF_FFFF
-SEARCH_STEP = 2048
+# A state of `types` in which a page table, by level, is pinned or half done.
+PINNED_OR_PARTIAL = {
+    level: re.compile(b"[%b]" % b"".join(
+        re.escape(bytes([state])) for state in range(64) if state & TYPE_MASK == level and state & (PINNED | PARTIAL)
+    ), re.DOTALL)
+    for level in (L1, L2, L3, L4)
+}  # fmt: skip
 
 # -- code[mfn]: what the engine may have translated from the frame (see cpu-engine notes in machine.pcpu) -----
 CODE_NONE = 0
@@ -141,16 +149,20 @@ class FrameTable:
         self.free.give_run(mfn, count)
         return True
 
-    def owned_by(self, domid: int, start: int = 0, end: int | None = None) -> list[int]:
-        """The frames of `domid` between `start` and `end`, in order."""
-        found: list[int] = []
+    def owned_by(self, domid: int, start: int = 0, end: int | None = None) -> Sequence[int]:
+        """The frames of `domid` from `start` to before `end`, in order; a few thousand at once, where others wait."""
         end = self.count if end is None else end
-        sought = array("H", [domid]).tobytes()
-        for first in range(start, end, SEARCH_STEP):
-            window = self.owner[first : min(first + SEARCH_STEP, end)]
-            if sought in window.tobytes():  # most stretches of a big machine are somebody else's, or nobody's
-                found += [first + index for index, who in enumerate(window) if who == domid]
-        return found
+        window = self.owner[start:end]
+        if window == array("H", [domid]) * len(window):
+            return range(start, start + len(window))
+        if array("H", [domid]).tobytes() in window.tobytes():  # most of a big machine is somebody else's, or nobody's
+            return [start + index for index, who in enumerate(window) if who == domid]
+        return []
+
+    def pinned_or_partial(self, domid: int, level: int, start: int, end: int) -> list[int]:
+        """The tables of one level among them that a pin holds, or that are half done."""
+        found = [match.start() for match in PINNED_OR_PARTIAL[level].finditer(self.types, start, end)]
+        return [mfn for mfn in found if self.owner[mfn] == domid]
 
     # -- general references ----------------------------------------------------------------------------------------
     def get_page(self, mfn: int, domid: int) -> bool:

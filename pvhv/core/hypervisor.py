@@ -72,6 +72,7 @@ class Hypervisor:
         self.trace: Any = None
         self.scheduler = Scheduler(self)
         self.must_yield = self.scheduler.must_yield
+        self.step_is_over = self.scheduler.step_is_over
         self.defer = self.scheduler.defer
         self._timelines: dict[str, Timeline] = {}
         self._cpus: dict[bool, Cpu] = {}

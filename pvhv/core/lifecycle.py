@@ -12,7 +12,7 @@ xen/arch/x86/domain.c.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pvhv.abi.sched import SHUTDOWN_crash
@@ -20,15 +20,14 @@ from pvhv.abi.xen import VIRQ_DOM_EXC
 from pvhv.core.domain import Domain
 from pvhv.core.errors import Interrupted, Restart
 from pvhv.core.events import send_guest_global_virq
-from pvhv.core.frames import L1, L4, PARTIAL, PINNED, TYPE_MASK
+from pvhv.core.frames import L1, L4, PINNED
 
 if TYPE_CHECKING:
     from pvhv.core.hypervisor import Hypervisor
 
-FRAMES_PER_STEP = 2048  # frames freed one by one in one go
-RUN = 256  # frames freed at once, where that can be
-RUN_COST = 64  # ... which is as much work as so many one by one
-WINDOW = 1 << 16  # frames looked through in one go
+STRETCH = 2048  # frames looked at together, and freed at once where that can be
+RUN = 128  # ... or where so many neighbours can, and then one by one
+WINDOW = 1 << 16  # frames among which page tables are looked for
 
 
 class Lifecycle:
@@ -111,42 +110,45 @@ class Lifecycle:
         frames, tables, domid = hypervisor.frames, hypervisor.pagetables, domain.domid
         for level in range(L4, L1 - 1, -1):
             for start in range(0, frames.count, WINDOW):
-                mfns = frames.owned_by(domid, start, min(start + WINDOW, frames.count))
-                for mfn in mfns:
-                    state = frames.types[mfn]
-                    if state & TYPE_MASK == level and state & (PINNED | PARTIAL):
-                        while not self._drop_table(mfn):
-                            yield
-                        if hypervisor.must_yield(1):
-                            yield
-                if mfns:  # a stretch without any costs microseconds, a turn of the others milliseconds
+                for mfn in frames.pinned_or_partial(domid, level, start, min(start + WINDOW, frames.count)):
+                    while frames.owner[mfn] == domid and not self._drop_table(mfn):
+                        yield
+                    if hypervisor.must_yield(1) or hypervisor.step_is_over():
+                        yield
+                if hypervisor.step_is_over():
                     yield
         kept = set(domain.hypervisor_frames)
-        for start in range(0, frames.count, WINDOW):
-            mfns = frames.owned_by(domid, start, min(start + WINDOW, frames.count))
-            work = 0
-            for at in range(0, len(mfns), RUN):
-                work += self._release(domid, mfns[at : at + RUN], kept)
-                if work >= FRAMES_PER_STEP:
-                    work = 0
-                    yield
-            if mfns:
+        for start in range(0, frames.count, STRETCH):
+            mfns = frames.owned_by(domid, start, min(start + STRETCH, frames.count))
+            if mfns and not self._release_run(domid, mfns, kept):
+                for at in range(0, len(mfns), RUN):
+                    self._release(domid, mfns[at : at + RUN], kept)
+                    if hypervisor.step_is_over():
+                        yield
+            if hypervisor.step_is_over():
                 yield
         tables.linear.owners.discard(domid)
         tables.partial = {mfn: state for mfn, state in tables.partial.items() if frames.owner[mfn] != domid}
 
-    def _release(self, domid: int, mfns: list[int], kept: set[int]) -> int:
-        """Drop the domain's own references to some of its frames, but for those in `kept`; the work it was."""
-        frames = self.hypervisor.frames
-        run = mfns[-1] - mfns[0] == RUN - 1 and kept.isdisjoint(mfns)
+    def _release_run(self, domid: int, mfns: Sequence[int], kept: set[int]) -> bool:
+        """Drop the domain's own references to neighbouring frames at once, where nobody else has a hand in them."""
+        first, count = mfns[0], len(mfns)
+        if mfns[-1] - first != count - 1 or any(first <= mfn < first + count for mfn in kept):
+            return False
         # What ran its tables as code has code where none is on record: its frames are looked at one by one.
-        if run and domid not in self.hypervisor.pagetables.linear.owners and frames.release_run(domid, mfns[0], RUN):
-            return RUN_COST
+        if domid in self.hypervisor.pagetables.linear.owners:
+            return False
+        return self.hypervisor.frames.release_run(domid, first, count)
+
+    def _release(self, domid: int, mfns: Sequence[int], kept: set[int]) -> None:
+        """Drop the domain's own references to some of its frames, but for those in `kept`."""
+        frames = self.hypervisor.frames
+        if self._release_run(domid, mfns, kept):
+            return
         for mfn in mfns:
             # What was listed steps ago may have been let go, and be somebody else's by now.
             if mfn not in kept and frames.owner[mfn] == domid:
                 frames.release_allocation(mfn)
-        return len(mfns)
 
     def _drop_table(self, mfn: int) -> bool:
         """Take back a pin, and finish what was put aside half done; False when to be called again."""

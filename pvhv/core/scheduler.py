@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 WORK_SHARE = 4096  # units of hypervisor work (about a page-table entry each) before others get a turn
 HOST_SLICE_NS = 10_000_000  # of host time, before a virtual timeline's slice is broken off
+STEP_NS = 4_000_000  # of host time, for a step of what is done in the background
+NEVER = 1 << 63
 IDLE_WAIT_S = 1.0
 FINISHED = object()
 UNDIVIDED = Share(float("inf"))  # dom0's own work is not divided, but for what is in `background`
@@ -57,6 +59,7 @@ class Scheduler:
         self.background: deque[Iterator[None]] = deque()  # long work of nobody's in particular, a step at each turn
         self.present: Turn | None = None
         self.share: Share = UNDIVIDED  # of whoever has the hypervisor work for it
+        self._step_ends = NEVER
         self._posted: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._wakeup = threading.Event()
         self._surviving = Surviving(hypervisor)
@@ -99,15 +102,20 @@ class Scheduler:
         self.step_in_background()
 
     def step_in_background(self) -> None:
-        """Do the next step of what waits longest, with a share of work of its own."""
+        """Do the next step of what waits longest, with a share of work of its own, and of time."""
         if not self.background:
             return
         work = self.background.popleft()
-        self.share = Share(WORK_SHARE)
+        self.share, self._step_ends = Share(WORK_SHARE), time.monotonic_ns() + STEP_NS
         with self._surviving:
             if next(work, FINISHED) is not FINISHED:
                 self.background.append(work)
-        self.share = UNDIVIDED
+        self.share, self._step_ends = UNDIVIDED, NEVER
+
+    def step_is_over(self) -> bool:
+        """In a step in the background: whether it has had its time. What is done there is nobody's, so the host's clock
+        may say so; and how long it takes, nobody knows before (a page that was never touched is freed at once)."""
+        return time.monotonic_ns() >= self._step_ends
 
     def end_turn(self) -> None:
         """The vCPU that runs gives up the rest of its slice; what else it has begun is put aside."""

@@ -21,10 +21,13 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from pvhv.abi.errno import Errno
 from pvhv.abi.sched import SHUTDOWN_poweroff, SHUTDOWN_reboot
+from pvhv.core.control import POPULATED_AT_ONCE
 from pvhv.core.cpu import Cpu
 from pvhv.core.domain import Domain
 from pvhv.core.errors import HypercallError
@@ -78,11 +81,17 @@ class HvmGuest:
         *,
         virtual: bool = True,
         transmit: Callable[[bytes], None] = lambda data: None,
+        populate: bool = True,
     ) -> None:
-        """`pages` of guest memory from 0 on; what the UART says goes to `transmit`. Raises HypercallError(ENOMEM)."""
+        """`pages` of guest memory from 0 on; what the UART says goes to `transmit`. Raises HypercallError(ENOMEM).
+
+        Without `populate` the memory is not there yet: whoever makes the guest has it come (`populating`)."""
         self.hypervisor = hypervisor
         self.counts = Counts()
         self.domain = self._new_domain(hypervisor, pages, virtual)
+        if populate:
+            for _step in self.populating():
+                pass
         self.domain.full = self
         self.timeline: Timeline = self.domain.timeline
         self.vcpu = self.domain.vcpus[0]
@@ -100,12 +109,10 @@ class HvmGuest:
         self.technique.install()
 
     def _new_domain(self, hypervisor: Hypervisor, pages: int, virtual: bool) -> Domain:
+        if pages > hypervisor.frames.free_frames:
+            raise HypercallError(Errno.ENOMEM)
         domain = hypervisor.create_domain(timeline=hypervisor.wall, vcpus=0, max_pages=pages)
-        try:
-            self.physical = GuestPhysical(hypervisor.ram, list(hypervisor.allocate(domain, pages)))
-        except HypercallError:
-            hypervisor.destroy(domain)
-            raise
+        self.physical = GuestPhysical(hypervisor.ram, array("Q"), pages)
         self.pcpu = PCPU(
             hypervisor.ram,
             "virtual" if virtual else "wall",
@@ -126,6 +133,14 @@ class HvmGuest:
         domain.timeline = timeline
         hypervisor.add_vcpu(domain)
         return domain
+
+    def populating(self) -> Iterator[None]:
+        """Give the domain its memory, a share at a step. Raises HypercallError(ENOMEM)."""
+        hypervisor, physical = self.hypervisor, self.physical
+        while left := physical.frames - len(physical.mfns):
+            physical.mfns.extend(hypervisor.allocate(self.domain, min(left, POPULATED_AT_ONCE)))
+            if hypervisor.step_is_over():
+                yield
 
     def own_frame(self) -> int:
         """A zeroed frame for the monitor's tables, which goes when the domain does. Raises HypercallError(ENOMEM)."""

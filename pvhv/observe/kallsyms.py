@@ -17,6 +17,9 @@ Addresses are distances from relative_base; in a kernel with per-CPU variables (
 than one) those are small numbers, and all others are negated. Per-CPU variables have no address, and are left out.
 Without a relative_base each distance is from where it stands itself.
 
+What is no kernel's can look like one everywhere, and be long to tell. So the search has only so much `Effort`, many
+times what a kernel takes of it; and no step of it is so long that other threads would notice.
+
 Not modelled: kernels before 4.20, whose markers are wider; names of modules, which live in the guest's memory.
 
 Read beside it: scripts/kallsyms.c and kernel/kallsyms.c in Linux.
@@ -28,48 +31,84 @@ import struct
 from array import array
 from collections.abc import Iterator
 from itertools import pairwise
+from mmap import mmap
 
-from pvhv.observe.symbols import Symbol
+from pvhv.observe.symbols import MOST_SYMBOLS, Symbol
 
 TOKENS = 256
 DIGITS = b"".join(b"%d\0" % digit for digit in range(10))
 LONGEST_TOKENS = 4096  # the whole table
 NAMES_PER_MARKER = 256
-LEAST_NAMES, MOST_NAMES = 256, 1 << 20
+LEAST_NAMES, MOST_NAMES = 256, MOST_SYMBOLS
 LONGEST_NAMES = 8 << 20
 KERNEL_HALF = 0xFFFF_8000_0000_0000
 PT_LOAD = 1
 TYPES = frozenset("aAbBdDgGiInNpPrRsStTuUvVwW?")
 CODE_TYPES = frozenset("tTwW")
 
-Buffer = bytes | memoryview
+MOST_EFFORT = 8 << 20  # names looked at, or as much; a distribution's kernel takes two millions
+SEARCHED_AT_ONCE = 1 << 20
+SEARCHED_BY_EFFORT = 4096  # bytes
+
+Buffer = bytes | bytearray | mmap
 
 
-def kallsyms(image: Buffer) -> list[Symbol]:
+class GaveUp(Exception):
+    """It has taken too long."""
+
+
+class Effort:
+    """What the search may still cost."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def spend(self, cost: int) -> None:
+        """Raises GaveUp."""
+        self.left -= cost
+        if self.left < 0:
+            raise GaveUp
+
+
+def kallsyms(data: Buffer) -> list[Symbol]:
     """The names in a kernel's image, by address; none where it has none. A symbol's size is the way to the next."""
-    data = bytes(image)
-    for tokens, table, behind in _token_tables(data):
-        for names, count in _beginnings(data, tokens, table):
-            addresses = _addresses(data, names, count, behind)
-            if addresses is not None:
-                return _symbols(zip(addresses, _names(data, tokens, names, count), strict=True))
+    effort = Effort(MOST_EFFORT)
+    try:
+        for tokens, table, behind in _token_tables(data, effort):
+            for names, count in _beginnings(data, tokens, table, effort):
+                effort.spend(4 * count)
+                addresses = _addresses(data, names, count, behind)
+                if addresses is not None:
+                    return _symbols(zip(addresses, _names(data, tokens, names, count), strict=True))
+    except GaveUp:
+        pass
     return []
 
 
+def _places(data: Buffer, what: bytes, effort: Effort) -> Iterator[int]:
+    """Where some bytes are, one place after another."""
+    for start in range(0, len(data), SEARCHED_AT_ONCE):
+        end = start + SEARCHED_AT_ONCE + len(what) - 1
+        effort.spend(SEARCHED_AT_ONCE // SEARCHED_BY_EFFORT)
+        at = data.find(what, start, end)
+        while at >= 0:
+            yield at
+            at = data.find(what, at + 1, end)
+
+
 # -- tokens ------------------------------------------------------------------------------------------------------------
-def _token_tables(data: bytes) -> Iterator[tuple[list[str], int, int]]:
+def _token_tables(data: Buffer, effort: Effort) -> Iterator[tuple[list[str], int, int]]:
     """(tokens, where their table begins, where the index behind it ends): as a rule one."""
-    at = data.find(DIGITS)
-    while at >= 0:
+    for at in _places(data, DIGITS, effort):
+        effort.spend(TOKENS)
         start = _strings_before(data, at, ord("0"))
         if start is not None:
             found = _tokens(data, start)
             if found is not None:
                 yield found[0], start, found[1]
-        at = data.find(DIGITS, at + 1)
 
 
-def _strings_before(data: bytes, at: int, count: int) -> int | None:
+def _strings_before(data: Buffer, at: int, count: int) -> int | None:
     """Where the last `count` strings before `at` begin."""
     least = max(at - LONGEST_TOKENS, 0)
     for _ in range(count):
@@ -79,7 +118,7 @@ def _strings_before(data: bytes, at: int, count: int) -> int | None:
     return at
 
 
-def _tokens(data: bytes, start: int) -> tuple[list[str], int] | None:
+def _tokens(data: Buffer, start: int) -> tuple[list[str], int] | None:
     """The tokens at `start` and the end of their index, if there is one."""
     pieces = data[start : start + LONGEST_TOKENS].split(b"\0", TOKENS)
     if len(pieces) <= TOKENS:
@@ -95,26 +134,29 @@ def _tokens(data: bytes, start: int) -> tuple[list[str], int] | None:
 
 
 # -- names -------------------------------------------------------------------------------------------------------------
-def _beginnings(data: bytes, tokens: list[str], end: int) -> Iterator[tuple[int, int]]:
+def _beginnings(data: Buffer, tokens: list[str], end: int, effort: Effort) -> Iterator[tuple[int, int]]:
     """(where names begin, what num_syms says) for each place before `end` that names and markers bear out."""
     least = max(end - LONGEST_NAMES, 0) & ~7
     words = memoryview(data)[least : end & ~7].cast("I")
     for n in range(len(words) - 2, -1, -1):
         count = words[n]
+        if not n % TOKENS:
+            effort.spend(TOKENS // 4)
         if LEAST_NAMES <= count < MOST_NAMES:
             padded = n % 2 == 0 and words[n + 1] == 0
             start = least + n * 4 + (8 if padded else 4)
-            if _marked(data, tokens, start, count, end):
+            if _marked(data, tokens, start, count, end, effort):
                 yield start, count
 
 
-def _marked(data: bytes, tokens: list[str], at: int, count: int, end: int) -> bool:
+def _marked(data: Buffer, tokens: list[str], at: int, count: int, end: int, effort: Effort) -> bool:
     """Whether `count` names begin at `at`, with their markers behind them."""
     first = at
     markers = array("I")
     for n in range(count):
         if n % NAMES_PER_MARKER == 0:
             markers.append(at - first)
+            effort.spend(NAMES_PER_MARKER if n != NAMES_PER_MARKER else (end - at) // SEARCHED_BY_EFFORT)
             if n == NAMES_PER_MARKER and data.find(struct.pack("<2I", *markers), at, end) < 0:
                 return False  # soon, for there are many such places
         size, at = _length(data, at)
@@ -122,10 +164,10 @@ def _marked(data: bytes, tokens: list[str], at: int, count: int, end: int) -> bo
             return False
         at += size
     wanted = struct.pack(f"<{len(markers)}I", *markers)
-    return data.startswith(wanted, at + 3 & ~3) or data.startswith(wanted, at + 7 & ~7)
+    return wanted in (data[place : place + len(wanted)] for place in (at + 3 & ~3, at + 7 & ~7))
 
 
-def _length(data: bytes, at: int) -> tuple[int, int]:
+def _length(data: Buffer, at: int) -> tuple[int, int]:
     """How many bytes a name has, and where they begin: one byte says so, or (of a long one) two."""
     size = data[at]
     if size & 0x80:
@@ -133,7 +175,7 @@ def _length(data: bytes, at: int) -> tuple[int, int]:
     return size, at + 1
 
 
-def _names(data: bytes, tokens: list[str], at: int, count: int) -> Iterator[str]:
+def _names(data: Buffer, tokens: list[str], at: int, count: int) -> Iterator[str]:
     """The names, each behind the letter of its type."""
     token = tokens.__getitem__
     for _ in range(count):
@@ -143,7 +185,7 @@ def _names(data: bytes, tokens: list[str], at: int, count: int) -> Iterator[str]
 
 
 # -- addresses ---------------------------------------------------------------------------------------------------------
-def _addresses(data: bytes, names: int, count: int, behind: int) -> list[int] | None:
+def _addresses(data: Buffer, names: int, count: int, behind: int) -> list[int] | None:
     """The addresses of all names: before num_syms, or behind the index of tokens."""
     size = count * 4 + 7 & ~7
     after = behind + 7 & ~7
@@ -163,7 +205,7 @@ def _addresses(data: bytes, names: int, count: int, behind: int) -> list[int] | 
     return _self_relative(data, behind + 3 & ~3, count)
 
 
-def _self_relative(data: bytes, offsets: int, count: int) -> list[int] | None:
+def _self_relative(data: Buffer, offsets: int, count: int) -> list[int] | None:
     place = _loaded_at(data, offsets)
     if place is None or offsets + count * 4 > len(data):
         return None
@@ -172,7 +214,7 @@ def _self_relative(data: bytes, offsets: int, count: int) -> list[int] | None:
     return addresses if addresses[0] >= KERNEL_HALF and _sorted(addresses) else None
 
 
-def _loaded_at(data: bytes, offset: int) -> int | None:
+def _loaded_at(data: Buffer, offset: int) -> int | None:
     """The address of what is at `offset` of an ELF file, by its program headers."""
     if data[:4] != b"\x7fELF" or len(data) < 64:
         return None

@@ -21,10 +21,14 @@ import re
 import struct
 from collections import Counter
 from collections.abc import Iterator
+from mmap import mmap
 from typing import NamedTuple
 
 ROWS = 64  # of an entry
 ROW_BYTES = 6
+MOST_ROWS = 1 << 21
+LONGEST_BANNER = 64
+SEARCHED_AT_ONCE = 1 << 20
 BANNER = re.compile(rb"Linux version (\d+)\.(\d+)")
 RENUMBERED = (6, 4)  # the first Linux with UNDEFINED and END_OF_STACK among the types
 
@@ -48,6 +52,16 @@ DW_OP_deref, DW_OP_plus_uconst, DW_OP_breg0 = 0x06, 0x23, 0x70
 DATA_ALIGNMENT = -8
 
 
+Buffer = bytes | bytearray | mmap
+
+
+class Table(NamedTuple):
+    """Rows, in columns: a kernel has a million of them."""
+
+    addresses: list[int]
+    rules: list[Rules]
+
+
 class Rules(NamedTuple):
     """What a row says, in DWARF."""
 
@@ -55,49 +69,58 @@ class Rules(NamedTuple):
     interrupts: bool  # the caller was interrupted at its address, and did not call from before it
 
 
-def version(image: bytes) -> tuple[int, int] | None:
-    """Which Linux an image is."""
-    found = BANNER.search(image)
-    return (int(found[1]), int(found[2])) if found else None
+def version(image: Buffer) -> tuple[int, int] | None:
+    """Which Linux an image is. It is looked through in pieces, as other threads want to run meanwhile."""
+    for at in range(0, len(image), SEARCHED_AT_ONCE):
+        found = BANNER.search(image, at, at + SEARCHED_AT_ONCE + LONGEST_BANNER)
+        if found:
+            return int(found[1]), int(found[2])
+    return None
 
 
-def debug_frame(places: bytes, at: int, rows: bytes, linux: tuple[int, int]) -> bytes:
-    """.debug_frame from .orc_unwind_ip (which lies at the address `at`) and .orc_unwind."""
+def debug_frame(places: Buffer | memoryview, at: int, rows: Buffer | memoryview, linux: tuple[int, int]) -> bytes:
+    """.debug_frame from .orc_unwind_ip (which lies at the address `at`) and .orc_unwind; empty where those are larger
+    than any kernel's."""
     count = min(len(places) // 4, len(rows) // ROW_BYTES)
-    distances = struct.unpack_from(f"<{count}i", places)
+    if count > MOST_ROWS:
+        return b""
+    distances = memoryview(places)[: count * 4].cast("i")
+    rows = bytes(rows[: count * ROW_BYTES])
     numbers = _numbers(rows)
     known: dict[bytes, Rules] = {}
-    table: list[tuple[int, Rules]] = []
+    table = Table([], [])
     for n, distance in enumerate(distances):
         row = rows[n * ROW_BYTES : n * ROW_BYTES + ROW_BYTES]
         rules = known.get(row)
         if rules is None:
             rules = known[row] = _rules(row, linux, numbers)
-        table.append((at + 4 * n + distance, rules))
+        table.addresses.append(at + 4 * n + distance)
+        table.rules.append(rules)
     plain, interrupting = _cie(b""), _cie(b"zS")
     pieces = [plain, interrupting]
-    for chunk, end in _chunks(table):
-        interrupts = chunk[0][1].interrupts
+    for first, after in _chunks(table.rules):
+        interrupts = table.rules[first].interrupts
         code = b"\0" if interrupts else b""  # how much augmentation data there is
-        before = begin = chunk[0][0]
-        for address, rules in chunk:
-            code += _advance(address - before) + rules.code
-            before = address
+        before = begin = table.addresses[first]
+        for n in range(first, after):
+            code += _advance(table.addresses[n] - before) + table.rules[n].code
+            before = table.addresses[n]
+        end = table.addresses[after]
         body = struct.pack("<IQQ", len(plain) if interrupts else 0, begin, end - begin) + code
         body += bytes(-(len(body) + 4) % 8)
         pieces.append(struct.pack("<I", len(body)) + body)
     return b"".join(pieces)
 
 
-def _chunks(table: list[tuple[int, Rules]]) -> Iterator[tuple[list[tuple[int, Rules]], int]]:
-    """Rows that go into one entry, and the address it ends at."""
+def _chunks(rules: list[Rules]) -> Iterator[tuple[int, int]]:
+    """Rows that go into one entry: the first, and the one behind, where it ends."""
     begin = 0
-    for n in range(1, len(table)):
-        if n - begin == ROWS or table[n][1].interrupts != table[begin][1].interrupts:
-            yield table[begin:n], table[n][0]
+    for n in range(1, len(rules)):
+        if n - begin == ROWS or rules[n].interrupts != rules[begin].interrupts:
+            yield begin, n
             begin = n
-    if begin < len(table) - 1:  # what the last row says is where it all ends
-        yield table[begin:-1], table[-1][0]
+    if begin < len(rules) - 1:  # what the last row says is where it all ends
+        yield begin, len(rules) - 1
 
 
 # -- one row ----------------------------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ from pvhv.abi.grant_table import GNTTAB_RESERVED_CONSOLE, GNTTAB_RESERVED_XENSTO
 from pvhv.abi.xen import SIF_MOD_START_PFN, SIF_VIRT_P2M_4TOOLS, StartInfo, VcpuInfo
 from pvhv.machine.paging import PTE_ACCESSED, PTE_DIRTY, PTE_PRESENT, PTE_RW, PTE_USER
 from pvhv.machine.ram import Ram
+from pvhv.toolstack.bulk import Buffer
 from pvhv.toolstack.config import as_bytes
 from pvhv.toolstack.elf import PAGE, Kernel
 from pvhv.toolstack.layout import Layout
@@ -40,6 +41,7 @@ TABLE_ENTRY = PTE_PRESENT | PTE_RW | PTE_USER | PTE_ACCESSED | PTE_DIRTY
 PAGE_ENTRY = PTE_PRESENT | PTE_ACCESSED
 GUEST_TYPE = b"xen-3.0-x86_64"
 EFLAGS_IF = 1 << 9
+PIECE = 256 << 10  # bytes put into a domain at a time
 DR6_DEFAULT, DR7_DEFAULT = 0xFFFF_0FF0, 0x400
 
 
@@ -58,11 +60,18 @@ class Pages:
         self.mfns = mfns
 
     def write(self, paddr: int, data: bytes | memoryview) -> None:
-        """Put `data` at a pseudo-physical address, over as many pages as it takes."""
+        """Put a few bytes at a pseudo-physical address, over as many pages as it takes."""
         done = 0
         for offset, size in self._runs(paddr, len(data)):
             self.ram.bytes[offset : offset + size] = data[done : done + size]
             done += size
+
+    def fill(self, paddr: int, data: Buffer | memoryview) -> Iterator[None]:
+        """Put many there, piece by piece."""
+        view = memoryview(data)
+        for at in range(0, len(view), PIECE):
+            self.write(paddr + at, view[at : at + PIECE])
+            yield
 
     def words(self, pfn: int) -> memoryview:
         """The 512 words of a page."""
@@ -84,17 +93,16 @@ class Pages:
             size -= step
 
 
-def load(pages: Pages, kernel: Kernel, layout: Layout, ramdisk: bytes = b"") -> None:
-    """Kernel, ramdisk, p2m list and page tables."""
+def load(pages: Pages, kernel: Kernel, layout: Layout, ramdisk: Buffer = b"") -> Iterator[None]:
+    """Kernel, ramdisk, p2m list and page tables, piece by piece."""
     for segment in kernel.segments:
-        pages.write(segment.paddr - kernel.paddr_offset, segment.data)
-    if ramdisk:
-        pages.write(layout.areas["ramdisk"].pfn * PAGE, ramdisk)
-    pages.write(layout.areas["p2m"].pfn * PAGE, memoryview(pages.mfns).cast("B"))
-    _write_tables(pages, layout)
+        yield from pages.fill(segment.paddr - kernel.paddr_offset, segment.data)
+    yield from pages.fill(layout.areas["ramdisk"].pfn * PAGE if ramdisk else 0, ramdisk)
+    yield from pages.fill(layout.areas["p2m"].pfn * PAGE, memoryview(pages.mfns).cast("B"))
+    yield from _write_tables(pages, layout)
 
 
-def _write_tables(pages: Pages, layout: Layout) -> None:
+def _write_tables(pages: Pages, layout: Layout) -> Iterator[None]:
     tables = {table: pages.words(pfn) for table, pfn in layout.tables.items()}
     mfns = pages.mfns
     for (level, number), pfn in layout.tables.items():
@@ -102,15 +110,21 @@ def _write_tables(pages: Pages, layout: Layout) -> None:
             # An L1's entry stands in the L2 that covers it, and so on up; the L4 covers everything.
             parent = (level + 1, number >> 9 if level < 3 else 0)
             tables[parent][number & 511] = mfns[pfn] << 12 | TABLE_ENTRY
+    yield
     table_pfns = set(layout.tables.values())
     for mapping in layout.mappings:
-        for index in range(mapping.pages):
-            va, pfn = mapping.va + index * PAGE, mapping.pfn + index
-            entry = mfns[pfn] << 12 | PAGE_ENTRY
-            if pfn not in table_pfns:
-                entry |= PTE_RW
-            linear = va & 0xFFFF_FFFF_FFFF
-            tables[1, linear >> 21][linear >> 12 & 511] = entry
+        index = 0
+        while index < mapping.pages:
+            linear = (mapping.va + index * PAGE) & 0xFFFF_FFFF_FFFF
+            slot = linear >> 12 & 511
+            count = min(512 - slot, mapping.pages - index)
+            pfn = mapping.pfn + index
+            entries = [mfn << 12 | PAGE_ENTRY | PTE_RW for mfn in mfns[pfn : pfn + count]]
+            for each in table_pfns.intersection(range(pfn, pfn + count)):
+                entries[each - pfn] &= ~PTE_RW
+            tables[1, linear >> 21][slot : slot + count] = memoryview(array("Q", entries))
+            index += count
+            yield
 
 
 def write_start_info(

@@ -224,7 +224,7 @@ def load(path: str | os.PathLike[str], arguments: Iterable[Setting] = ()) -> Dom
     if not os.fspath(path):
         raise ToolstackError("no domain file is named: its name is empty", EXAMPLE, status=2)
     try:
-        data = read_plain(path, LARGEST_FILE)
+        data = bytes(read_plain(path, LARGEST_FILE))
     except FileNotFoundError:
         raise ToolstackError(f"there is no domain file {path}", EXAMPLE) from None
     except IsADirectoryError:

@@ -30,7 +30,7 @@ def require_debuggable(guest: Guest) -> None:
             f"domain {guest.name} has a machine of its own: pvhv gdb is for paravirtual domains",
             f"pvhv trace {guest.name} shows what it does",
         )
-    if guest.state in (State.DYING, State.GONE):
+    if guest.state is State.BUILDING or not guest.stays:
         raise ToolstackError(f"domain {guest.name} is {guest.state.value}: there is nothing to debug")
     if guest.domain.debugger is not None:
         raise ToolstackError(
@@ -127,7 +127,7 @@ class DebugAccess:
             return guest
 
         guest = await asyncio.wrap_future(self.host.hypervisor.post(find))
-        path = await asyncio.to_thread(symbol_files.for_debugger, guest.kernel)
+        path = await asyncio.wrap_future(self.host.beside.do(partial(symbol_files.for_debugger, guest.kernel)))
         return {"name": guest.name, "symbols": str(path) if path else None}
 
     async def gdb(self, call: Call, domain: str) -> dict[str, Any]:

@@ -6,6 +6,8 @@ A PV kernel is an ELF whose notes (name "Xen") say at which virtual address its 
 (Mini-OS until Xen 4.5) say the same in a string, in a section __xen_guest. Whatever is wrong with the file is
 found here, before a domain exists, and said as one sentence with what to do about it.
 
+A kernel that several domains run is in memory once.
+
 Sections that hold instructions are listed in `executable`: where a crash report looks for return addresses.
 (Program headers are too coarse for that: a kernel's last one is often one blob that may do everything.)
 
@@ -16,31 +18,43 @@ Read beside it: xen/common/libelf/libelf-dominfo.c, tools/libs/guest/xg_dom_elfl
 
 from __future__ import annotations
 
-import gzip
-import io
+import os
 import re
 import struct
-import zlib
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
+from typing import NamedTuple
+from weakref import WeakValueDictionary
 
 from pvhv.abi import elfnote
 from pvhv.abi.features import FEATURE_NAMES
-from pvhv.observe.symbols import Symbol, Symbols
-from pvhv.toolstack import bzimage
+from pvhv.observe.symbols import Symbols
+from pvhv.toolstack import bzimage, unpacking
+from pvhv.toolstack.bulk import Buffer, TooMuch, Writer
+from pvhv.toolstack.elf_image import (
+    ANEW,
+    LONGEST_STRING,
+    PF_X,
+    PT_LOAD,
+    PT_NOTE,
+    SHF_ALLOC,
+    SHF_EXECINSTR,
+    SHT_NOTE,
+    Damaged,
+    Image,
+    check_header,
+    cut_short,
+)
+from pvhv.toolstack.elf_symbols import own_symbols
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.plainfile import TooLarge, read_plain
 
 PAGE = 4096
 LARGEST_KERNEL = 1 << 30
-ANEW = "copy it, or build it, anew"
-SHF_ALLOC, SHF_EXECINSTR = 2, 4
-PF_X = 1
+MOST_NOTES = 65536  # ELF_MAX_TOTAL_NOTE_COUNT
+FRESH_S = 2.0  # a file that was written before has another time when it is written again
 STRING_NOTES = {
     elfnote.XEN_ELFNOTE_XEN_VERSION,
     elfnote.XEN_ELFNOTE_GUEST_OS,
@@ -52,18 +66,7 @@ STRING_NOTES = {
 }
 # What a kernel may insist on and a PV guest here cannot have.
 IMPOSSIBLE_FEATURES = {"auto_translated_physmap", "supervisor_mode_kernel", "hvm_callback_vector"}
-# What the ELF reader raises when the headers of a file contradict each other.
-DAMAGE = (
-    ELFError,
-    ValueError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    TypeError,
-    OverflowError,
-    AssertionError,
-    struct.error,
-)
+_images: WeakValueDictionary[tuple[int, ...], Image] = WeakValueDictionary()  # of the kernels that somebody runs
 
 
 class Segment(NamedTuple):
@@ -92,7 +95,7 @@ class Kernel:
     mod_start_pfn: bool = False
     guest_os: str = ""
     features: list[str] = field(default_factory=list)
-    elf: Any = field(default=None, repr=False)
+    image: Image | None = field(default=None, repr=False)
 
     @property
     def start(self) -> int:
@@ -107,120 +110,106 @@ class Kernel:
     @property
     def chained(self) -> bool:
         """Whether its functions keep a chain of frames in rbp; those of a Linux that unwinds by tables (ORC) do not."""
-        try:
-            return self.elf is None or self.elf.get_section_by_name(".orc_unwind") is None
-        except DAMAGE:
-            return True
+        return self.image is None or self.image.section(".orc_unwind") is None
+
+    def used(self) -> list[Buffer]:
+        """Nobody will ask for anything more: what it was read from, which nobody else may hold any more."""
+        held = [] if self.image is None else [self.image.data]
+        self.segments, self.image = [], None
+        return held
 
     def symbols(self) -> Symbols:
         """Its symbol table; empty when it was stripped (pvhv.toolstack.symbol_files knows more)."""
-        try:
-            return Symbols(symbols_in(self.elf)) if self.elf else Symbols()
-        except DAMAGE:
-            return Symbols()
+        return Symbols() if self.image is None else own_symbols(self.image)
 
 
 def read(path: Path) -> Kernel:
     """Read a kernel file. Raises ToolstackError that says what is wrong with it."""
     try:
-        data = read_plain(path, LARGEST_KERNEL)
+        key = _identity(path)
+        image = _images.get(key)
+        if image is None:
+            data = read_plain(path, LARGEST_KERNEL, look=lambda beginning: _check_beginning(beginning, path))
+            image = _image(data, path)
+            if key == _identity(path):
+                _images[key] = image
     except TooLarge:
         raise ToolstackError(f"{path} is too large to be a kernel") from None
     except OSError as error:
         raise ToolstackError(f"cannot read the kernel {path}: {error.strerror}") from None
-    return parse(data, path)
+    return _understood(image, path)
 
 
-def parse(data: bytes, path: Path) -> Kernel:
+def _identity(path: Path) -> tuple[int, ...]:
+    """What a file is told by; another one each time as long as it is so new that it may change without our noticing."""
+    status = os.stat(path)
+    fresh = time.time() - max(status.st_mtime, status.st_ctime) < FRESH_S
+    at = time.monotonic_ns() if fresh else 0
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, at
+
+
+def _check_beginning(beginning: bytes, path: Path) -> None:
+    """What is no kernel is not read any further. Raises ToolstackError."""
+    if not beginning.startswith(unpacking.GZIP) and not bzimage.is_bzimage(beginning):
+        check_header(beginning, path)
+
+
+def parse(data: Buffer, path: Path) -> Kernel:
     """The kernel in `data`, which came from `path`."""
-    if data[:2] == b"\x1f\x8b":
+    return _understood(_image(data, path), path)
+
+
+def _image(data: Buffer, path: Path) -> Image:
+    if data[:2] == unpacking.GZIP:
         data = _unzipped(data, path)
     elif bzimage.is_bzimage(data):
         data = bzimage.unpack(data, path)
-    _check_header(data, path)
-    _check_tables(data, path)
-    view = memoryview(data)
-    part = "headers"
+    return Image(data, path)
+
+
+def _understood(image: Image, path: Path) -> Kernel:
+    part = "notes"
     try:
-        elf = ELFFile(io.BytesIO(data))
-        part = "notes"
-        notes = dict(_notes(elf, view)) or _guest_section(elf)
+        notes = dict(_notes(image, path)) or _guest_section(image)
         part = "segments or sections"
-        kernel = _kernel(elf, view, notes, path)
-    except DAMAGE:
+        kernel = _kernel(image, notes, path)
+    except Damaged:
         raise ToolstackError(f"{path} is damaged: its {part} contradict each other", ANEW) from None
     if kernel.paravirtual:
         _check_addresses(kernel)
     return kernel
 
 
-def _unzipped(data: bytes, path: Path) -> bytes:
+def _unzipped(data: Buffer, path: Path) -> Buffer:
+    """What gzip packed: as much as it notes at its end, and no more. (xc_dom_check_gzip)"""
+    size = int.from_bytes(data[-4:], "little")
+    if size > LARGEST_KERNEL:
+        raise ToolstackError(f"{path} is compressed, and cut short, or too large to be a kernel", ANEW)
+    writer = Writer(size)
     try:
-        with gzip.open(io.BytesIO(data)) as stream:
-            unzipped = stream.read(LARGEST_KERNEL + 1)
-    except (OSError, EOFError, zlib.error):
+        for piece in unpacking.unzip(memoryview(data)):
+            if not writer.written:
+                check_header(piece, path)
+            writer.write(piece)
+        if writer.written < size:
+            raise unpacking.Unreadable
+    except (unpacking.Unreadable, TooMuch):
         raise ToolstackError(f"{path} is compressed, and damaged or cut short", ANEW) from None
-    if len(unzipped) > LARGEST_KERNEL:
-        raise ToolstackError(f"{path} is too large to be a kernel")
-    return unzipped
+    return writer.buffer
 
 
-def _check_header(data: bytes, path: Path) -> None:
-    """Whether it is a 64-bit x86 ELF program at all."""
-    if not data:
-        raise ToolstackError(f"{path} is empty")
-    if data[:4] != b"\x7fELF":
-        raise ToolstackError(f"{path} is not an ELF file, so it is no kernel pvhv could start")
-    if len(data) < 64:
-        raise _cut_short(path, data, "its ELF header", 0, 64)
-    machine, kind = struct.unpack_from("<H", data, 18)[0], struct.unpack_from("<H", data, 16)[0]
-    if data[4] != 2 or data[5] != 1 or machine != 62:
-        names = {3: "32-bit x86", 40: "32-bit ARM", 183: "64-bit ARM", 243: "RISC-V", 62: "x86-64"}
-        what = names.get(machine, f"ELF machine {machine}")
-        raise ToolstackError(
-            f"{path} is for another machine ({what}): pvhv runs 64-bit x86 guests",
-            "build it for x86-64; `pvhv build DIR` does",
-        )
-    if kind not in (2, 3):
-        what = {1: "an object file that was not linked yet", 4: "a core dump"}.get(kind, f"ELF type {kind}")
-        raise ToolstackError(f"{path} is {what}, not a program")
-
-
-def _check_tables(data: bytes, path: Path) -> None:
-    """Whether the two tables that tell where everything is are there themselves."""
-    program_at, section_at = struct.unpack_from("<QQ", data, 32)
-    program_size, programs, section_size, sections = struct.unpack_from("<4H", data, 54)
-    for what, at, size, count, least in (
-        ("program", program_at, program_size, programs, 56),
-        ("section", section_at, section_size, sections, 64),
-    ):
-        if not count:
-            continue
-        if size < least:
-            raise ToolstackError(
-                f"{path} is damaged: it says a {what} header has {size} bytes, which has {least}", ANEW
-            )
-        if at + size * count > len(data):
-            raise _cut_short(path, data, f"its {what} headers", at, size * count)
-
-
-def _cut_short(path: Path, data: bytes | memoryview, what: str, at: int, size: int) -> ToolstackError:
-    return ToolstackError(
-        f"{path} is cut short: {what} would be bytes {at} to {at + size}, and it has {len(data)}", ANEW
-    )
-
-
-def _kernel(elf: Any, view: memoryview, notes: dict[int, bytes], path: Path) -> Kernel:
+def _kernel(image: Image, notes: dict[int, bytes], path: Path) -> Kernel:
     segments = []
-    for header in elf.iter_segments("PT_LOAD"):
-        offset, filesz, memsz = header["p_offset"], header["p_filesz"], header["p_memsz"]
-        if offset + filesz > len(view):
-            what = f"what is loaded at {header['p_vaddr']:#x}"
-            raise _cut_short(path, view, what, offset, filesz)
+    for header in image.programs:
+        if header.kind != PT_LOAD:
+            continue
+        offset, filesz, memsz = header.offset, header.filesz, header.memsz
+        if offset + filesz > len(image.data):
+            raise cut_short(path, image.data, f"what is loaded at {header.vaddr:#x}", offset, filesz)
         if filesz > memsz:
             raise ToolstackError(f"{path} is damaged: a segment is longer in the file than in memory", ANEW)
         if memsz:
-            segments.append(Segment(header["p_paddr"], memsz, view[offset : offset + filesz]))
+            segments.append(Segment(header.paddr, memsz, image.view[offset : offset + filesz]))
     if not segments:
         raise ToolstackError(f"{path} has nothing to load: no PT_LOAD segment")
     if not notes:
@@ -232,22 +221,22 @@ def _kernel(elf: Any, view: memoryview, notes: dict[int, bytes], path: Path) -> 
     numbers = {kind: _number(value) for kind, value in notes.items() if kind not in STRING_NOTES}
     pvh_entry = numbers.get(elfnote.XEN_ELFNOTE_PHYS32_ENTRY)
     if pvh_entry is not None and elfnote.XEN_ELFNOTE_XEN_VERSION not in strings:
-        places = _executable(elf, 0)
-        return Kernel(path, segments, places, 0, elf["e_entry"], paravirtual=False, pvh_entry=pvh_entry, elf=elf)
+        places = _executable(image, 0)
+        return Kernel(path, segments, places, 0, image.entry, paravirtual=False, pvh_entry=pvh_entry, image=image)
     features = strings.get(elfnote.XEN_ELFNOTE_FEATURES, "").split("|")
     _check_promises(strings, features, path)
     base = numbers.get(elfnote.XEN_ELFNOTE_VIRT_BASE)
-    offset = numbers.get(elfnote.XEN_ELFNOTE_PADDR_OFFSET)
-    if base is None and offset is not None:
+    paddr_offset = numbers.get(elfnote.XEN_ELFNOTE_PADDR_OFFSET)
+    if base is None and paddr_offset is not None:
         raise ToolstackError(f"{path}: its notes have PADDR_OFFSET but no VIRT_BASE")
-    virt_offset = (base or 0) - (offset or 0)
+    virt_offset = (base or 0) - (paddr_offset or 0)
     return Kernel(
         path=path,
         segments=segments,
-        executable=_executable(elf, virt_offset),
+        executable=_executable(image, virt_offset),
         virt_base=base or 0,
-        paddr_offset=offset or 0,
-        entry=numbers.get(elfnote.XEN_ELFNOTE_ENTRY, elf["e_entry"]),
+        paddr_offset=paddr_offset or 0,
+        entry=numbers.get(elfnote.XEN_ELFNOTE_ENTRY, image.entry),
         pvh_entry=pvh_entry,
         hypercall_page=numbers.get(elfnote.XEN_ELFNOTE_HYPERCALL_PAGE),
         init_p2m=numbers.get(elfnote.XEN_ELFNOTE_INIT_P2M),
@@ -255,7 +244,7 @@ def _kernel(elf: Any, view: memoryview, notes: dict[int, bytes], path: Path) -> 
         mod_start_pfn=bool(numbers.get(elfnote.XEN_ELFNOTE_MOD_START_PFN)),
         guest_os=strings.get(elfnote.XEN_ELFNOTE_GUEST_OS, ""),
         features=[word for word in features if word],
-        elf=elf,
+        image=image,
     )
 
 
@@ -301,26 +290,31 @@ def _check_addresses(kernel: Kernel) -> None:
         raise ToolstackError(f"{path}: its VIRT_BASE {kernel.virt_base:#x} is the hypervisor's own")
 
 
-def _notes(elf: Any, view: memoryview) -> Iterator[tuple[int, bytes]]:
+def _notes(image: Image, path: Path) -> Iterator[tuple[int, bytes]]:
     """(type, value) of the Xen notes: from the program headers, or else from the sections."""
-    found = list(_in_places(((s["p_offset"], s["p_filesz"]) for s in elf.iter_segments("PT_NOTE")), view))
+    programs = ((each.offset, each.filesz) for each in image.programs if each.kind == PT_NOTE)
+    found = list(_in_places(programs, image.view, path))
     if not found:
-        places = ((s["sh_offset"], s["sh_size"]) for s in elf.iter_sections("SHT_NOTE"))
-        found = list(_in_places(places, view))
+        sections = ((each.offset, each.size) for each in image.sections if each.kind == SHT_NOTE)
+        found = list(_in_places(sections, image.view, path))
     return iter(found)
 
 
-def _in_places(places: Iterator[tuple[int, int]], view: memoryview) -> Iterator[tuple[int, bytes]]:
+def _in_places(places: Iterable[tuple[int, int]], view: memoryview, path: Path) -> Iterator[tuple[int, bytes]]:
+    left = MOST_NOTES
     for offset, size in places:
         at, end = offset, min(offset + size, len(view))
         while at + 12 <= end:
+            if not left:
+                raise ToolstackError(f"{path} has more than {MOST_NOTES} notes, and a domain builder looks at no more")
+            left -= 1
             name_size, size, kind = struct.unpack_from("<III", view, at)
             name_at, at = at + 12, at + 12 + -(-name_size // 4) * 4
             value_at, at = at, at + -(-size // 4) * 4
             if value_at + size > end:
                 break
-            if bytes(view[name_at : name_at + name_size]) == b"Xen\0" and kind <= elfnote.XEN_ELFNOTE_MAX:
-                yield kind, bytes(view[value_at : value_at + size])
+            if name_size == 4 and bytes(view[name_at : name_at + 4]) == b"Xen\0" and kind <= elfnote.XEN_ELFNOTE_MAX:
+                yield kind, bytes(view[value_at : value_at + min(size, LONGEST_STRING)])
 
 
 GUEST_SECTION_KEYS = {
@@ -336,12 +330,12 @@ GUEST_SECTION_KEYS = {
 }
 
 
-def _guest_section(elf: Any) -> dict[int, bytes]:
+def _guest_section(image: Image) -> dict[int, bytes]:
     """What a section __xen_guest says, as notes would: "KEY=VALUE,KEY=VALUE". (libelf's elf_xen_parse_guest_info)"""
-    section = elf.get_section_by_name("__xen_guest")
+    section = image.section("__xen_guest")
     if section is None:
         return {}
-    words = (word.partition("=") for word in _string(section.data()).split(","))
+    words = (word.partition("=") for word in _string(bytes(image.contents(section)[:LONGEST_STRING])).split(","))
     said = {GUEST_SECTION_KEYS[key]: value for key, _, value in words if key in GUEST_SECTION_KEYS}
     base = _c_number(said.get(elfnote.XEN_ELFNOTE_VIRT_BASE, "0"))
     if elfnote.XEN_ELFNOTE_VIRT_BASE in said:
@@ -373,32 +367,24 @@ def _number(value: bytes) -> int:
     return int.from_bytes(value[:8], "little")
 
 
-def _executable(elf: Any, virt_offset: int) -> list[tuple[int, int]]:
-    """Where instructions are: by sections, or by program headers where the sections were stripped."""
+def _executable(image: Image, virt_offset: int) -> list[tuple[int, int]]:
+    """Where instructions are, in order: by sections, or by program headers where the sections were stripped."""
     wanted = SHF_ALLOC | SHF_EXECINSTR
     ranges = [
-        (section["sh_addr"], section["sh_addr"] + section["sh_size"])
-        for section in elf.iter_sections()
-        if section["sh_flags"] & wanted == wanted and section["sh_size"]
+        (section.address, section.address + section.size)
+        for section in image.sections
+        if section.flags & wanted == wanted and section.size
     ]
     if not ranges:
         ranges = [
-            (virt_offset + header["p_paddr"], virt_offset + header["p_paddr"] + header["p_memsz"])
-            for header in elf.iter_segments("PT_LOAD")
-            if header["p_flags"] & PF_X
+            (virt_offset + header.paddr, virt_offset + header.paddr + header.memsz)
+            for header in image.programs
+            if header.kind == PT_LOAD and header.flags & PF_X
         ]
-    return ranges
-
-
-def symbols_in(elf: Any) -> Iterator[Symbol]:
-    """Functions and other named places in code and data; one unpacking for the whole table."""
-    table = elf.get_section_by_name(".symtab")
-    if table is None:
-        return
-    names = elf.get_section(table["sh_link"]).data()
-    for name_at, info, _other, section, value, size in struct.iter_unpack("<IBBHQQ", table.data()):
-        if info & 15 > 2 or section == 0 or section >= 0xFF00 or not value:
-            continue  # not a function, an object or a bare label of this file
-        name = names[name_at : names.find(b"\0", name_at)].decode("ascii", "replace")
-        if name and not name.startswith((".L", "$")):
-            yield Symbol(value, size, name)
+    joined: list[tuple[int, int]] = []
+    for start, end in sorted(ranges):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = joined[-1][0], max(joined[-1][1], end)
+        else:
+            joined.append((start, end))
+    return joined

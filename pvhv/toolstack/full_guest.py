@@ -9,14 +9,13 @@ Read beside it: guest.py; tools/libs/light/libxl_dom.c (libxl__build_hvm).
 
 from __future__ import annotations
 
-import uuid
+from collections.abc import Iterator
 
 from pvhv.core.errors import HypercallError
 from pvhv.devices.serial import SerialConsole
 from pvhv.hvm.guest import HvmGuest
 from pvhv.hvm.techniques.registry import TECHNIQUES
 from pvhv.toolstack import domain_store, pvh
-from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.guest import PAGES_PER_MIB, Guest, Prepared
 
 
@@ -25,36 +24,36 @@ class FullGuest(Guest):
 
     full: HvmGuest
 
-    def assemble(self, prepared: Prepared) -> None:
-        """Make the domain, ready to be unpaused. Raises ToolstackError; what was made by then is taken back."""
-        config, console, plan = self.config, self.console, prepared.plan
-        assert isinstance(console, SerialConsole) and isinstance(plan, pvh.Plan)
-        virtual = config.clock == "virtual"
+    def begin(self) -> None:
+        """Make the domain, as yet without anything. Raises ToolstackError."""
+        config, console = self.config, self.console
+        assert isinstance(console, SerialConsole)
         try:
             self.full = HvmGuest(
                 self.hypervisor,
                 TECHNIQUES[config.technique],
                 config.memory * PAGES_PER_MIB,
-                virtual=virtual,
+                virtual=config.clock == "virtual",
                 transmit=console.said,
+                populate=False,
             )
-        except HypercallError:
-            raise ToolstackError(
-                f"the machine has no {config.memory} MiB left for {self.name}",
-                "destroy a domain, or give this one less memory",
-            ) from None
-        self.domain = domain = self.full.domain
-        self.control.setdomainhandle(domain.domid, uuid.UUID(self.handle))
-        self.control.scheduler_putinfo(domain.domid, config.cpu_weight)
-        told = pvh.load(self.full.physical, self.kernel, plan, config.cmdline, prepared.ramdisk)
-        self.full.technique.reset(plan.entry, told)
-        domain_store.make_nodes(self.store, domain, self.name, self.handle, config)
-        console.virtual = virtual
+        except HypercallError as failure:
+            raise self._refused(failure) from None
+        self._name_it(self.full.domain.domid)
+
+    def _building(self, prepared: Prepared) -> Iterator[None]:
+        console, plan, domain = self.console, prepared.plan, self.domain
+        assert isinstance(console, SerialConsole) and isinstance(plan, pvh.Plan)
+        yield from self.full.populating()
+        loading = pvh.load(self.full.physical, self.kernel, plan, self.config.cmdline, prepared.ramdisk)
+        yield from self._in_steps(loading)
+        self.full.technique.reset(plan.entry, pvh.TELL_AT)
+        domain_store.make_nodes(self.store, domain, self.name, self.handle, self.config)
+        console.virtual = domain.timeline.virtual
         console.connect(self.full.platform.uart.receive, self._hold)
-        if virtual:
+        if console.virtual:
             self._idle_hook = console.deliver
             domain.timeline.on_idle.append(self._idle_hook)
-        self.happen("built")
 
     def _hold(self, hold: bool) -> None:
         """Somebody reads too slowly what the guest says: it waits, or goes on."""

@@ -2,8 +2,9 @@
 """One domain as dom0 knows it: its file, its state, its console and its way to the store.
 
 A Guest is one life; a restart makes another Guest from the same file, with the same console, so that whoever
-follows that sees one session. `assemble` does what `xl create` does, in its order, on the hypervisor's
-thread; what can be done before (reading files, planning the layout) is done by `prepare`, on any thread.
+follows that sees one session. `assembling` does what `xl create` does, in its order, on the hypervisor's
+thread and in steps, between which other guests run; what can be done before (reading files, planning the layout) is
+done by `prepare`, on any other thread.
 
 Read beside it: tools/libs/light/libxl_create.c, libxl_dom.c.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,7 @@ from pvhv.observe.crash import with_names
 from pvhv.observe.symbols import Symbols
 from pvhv.toolstack import builder, domain_store, elf, layout, pvh, resizing, symbol_files
 from pvhv.toolstack import ramdisk as ramdisks
+from pvhv.toolstack.bulk import Buffer
 from pvhv.toolstack.config import DomainConfig
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.lifecycle import CRASH_STATUS, WATCHDOG_STATUS, Ending, State, after
@@ -48,13 +51,19 @@ class Prepared:
     config: DomainConfig
     kernel: elf.Kernel
     plan: layout.Layout | pvh.Plan
-    ramdisk: bytes
+    ramdisk: Buffer
+
+    def used(self) -> list[Buffer]:
+        """The domain is there: what was read for that alone, which nobody else holds any more."""
+        held = [self.ramdisk]
+        self.ramdisk, self.kernel.segments = b"", []
+        return held
 
 
 def prepare(config: DomainConfig) -> Prepared:
     """Read the files of a domain and plan its memory. Any thread. Raises ToolstackError."""
     kernel = elf.read(config.kernel)
-    ramdisk = b"" if config.ramdisk is None else ramdisks.read(config.ramdisk, config.memory)
+    ramdisk: Buffer = b"" if config.ramdisk is None else ramdisks.read(config.ramdisk, config.memory)
     if config.type == "hvm":
         return Prepared(config, kernel, pvh.plan(kernel, config.memory, len(ramdisk)), ramdisk)
     if not kernel.paravirtual:
@@ -62,6 +71,13 @@ def prepare(config: DomainConfig) -> Prepared:
             f"{config.kernel} is a kernel for a machine of its own, not a paravirtual one", 'say type = "hvm"', status=2
         )
     return Prepared(config, kernel, layout.plan(kernel, config.memory * PAGES_PER_MIB, len(ramdisk)), ramdisk)
+
+
+class Unwanted(ToolstackError):
+    """It was destroyed before it was whole."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} was destroyed while it was being built")
 
 
 class Guest:
@@ -84,8 +100,10 @@ class Guest:
         self.quick_lives = 0  # how many lives in a row, this one included, were hardly lived
         self.kept = False  # it stopped, and is kept to be looked at
         self.restarts = False  # once it is taken apart, another life follows
-        self.ended: Ending | None = None
+        self.stopped_as: Ending | None = None
+        self.ended: Ending | None = None  # likewise, once all is known that is to be told of it
         self.report = ""
+        self.unnamed = False  # the report, which is to have names
         self.domain: Domain
         self.view: GrantView | None = None  # of the console's ring
         self.console_port: int | None = None  # dom0's end of it
@@ -97,40 +115,61 @@ class Guest:
 
     @property
     def symbols(self) -> Symbols:
-        """The kernel's names, read when first asked for."""
-        if not hasattr(self, "_symbols"):
-            self._symbols = symbol_files.names(self.kernel)
-        return self._symbols
+        """The kernel's names, read when first asked for: elsewhere than where guests run, unless they were before."""
+        return symbol_files.names(self.kernel)
+
+    @property
+    def stays(self) -> bool:
+        """Whether it is neither gone nor going."""
+        return self.state not in (State.DYING, State.GONE)
 
     def happen(self, what: str) -> None:
         """Go on to the state that follows. Raises ToolstackError where none does."""
         self.state = after(self.state, what, self.name)
 
     # -- birth -----------------------------------------------------------------------------------------------
-    def assemble(self, prepared: Prepared) -> None:
-        """Make the domain, ready to be unpaused. Raises ToolstackError; what was made by then is taken back."""
+    def begin(self) -> None:
+        """Make the domain, as yet without anything. Raises ToolstackError."""
         control, config = self.control, self.config
-        domid = control.createdomain(vcpus=config.maxvcpus, timeline=self._timeline())
+        try:
+            domid = control.createdomain(vcpus=config.maxvcpus, timeline=self._timeline())
+        except HypercallError as failure:
+            raise self._refused(failure) from None
         control.max_mem(domid, config.memory * PAGES_PER_MIB + resizing.EXTRA_KIB // resizing.KIB_PER_PAGE)
         control.set_memory_map(domid, [(0, config.maxmem << 20, E820_RAM)])  # it may grow to
-        control.setdomainhandle(domid, uuid.UUID(self.handle))
-        control.scheduler_putinfo(domid, config.cpu_weight)
+        self._name_it(domid)
+
+    def _name_it(self, domid: int) -> None:
+        self.control.setdomainhandle(domid, uuid.UUID(self.handle))
+        self.control.scheduler_putinfo(domid, self.config.cpu_weight)
         self.domain = self.hypervisor.domains[domid]
+
+    def assembling(self, prepared: Prepared) -> Iterator[None]:
+        """Fill the domain that `begin` made, in steps, until it is ready to be unpaused.
+
+        Raises ToolstackError; what was made by then is taken back. It may be destroyed between two steps."""
         try:
-            self._build(prepared)
+            for _step in self._building(prepared):
+                yield
+                if self.state is not State.BUILDING:
+                    raise Unwanted(self.name)
+            self.happen("built")
         except HypercallError as failure:
-            self.disconnect()
-            control.destroydomain(domid)
-            if failure.errno == Errno.ENOMEM:
-                raise ToolstackError(
-                    f"the machine has no {config.memory} MiB left for {self.name}",
-                    "destroy a domain, or give this one less memory",
-                ) from None
-            raise ToolstackError(
-                f"the hypervisor refused {self.name}'s first context: {failure.errno.name}",
-                "its kernel file is at odds with itself; `pvhv dmesg` may say more",
-            ) from None
-        self.happen("built")
+            raise self._refused(failure) from None
+        finally:
+            if self.state is State.BUILDING:
+                self.destroy()
+
+    def _refused(self, failure: HypercallError) -> ToolstackError:
+        if failure.errno == Errno.ENOMEM:
+            return ToolstackError(
+                f"the machine has no {self.config.memory} MiB left for {self.name}",
+                "destroy a domain, or give this one less memory",
+            )
+        return ToolstackError(
+            f"the hypervisor refused {self.name}'s first context: {failure.errno.name}",
+            "its kernel file is at odds with itself; `pvhv dmesg` may say more",
+        )
 
     def _timeline(self) -> Any:
         config = self.config
@@ -139,12 +178,12 @@ class Guest:
         # A virtual domain has a timeline to itself unless its file names one to share.
         return self.hypervisor.timeline(config.timeline or f"domain {self.handle}")
 
-    def _build(self, prepared: Prepared) -> None:
+    def _building(self, prepared: Prepared) -> Iterator[None]:
         hypervisor, domain, plan = self.hypervisor, self.domain, prepared.plan
         assert isinstance(plan, layout.Layout)
-        mfns = self.control.populate_physmap(domain.domid, range(plan.nr_pages))
+        mfns = yield from self.control.populating(domain.domid, plan.nr_pages)
         pages = builder.Pages(hypervisor.ram, mfns)
-        builder.load(pages, self.kernel, plan, prepared.ramdisk)
+        yield from self._in_steps(builder.load(pages, self.kernel, plan, prepared.ramdisk))
         if self.kernel.hypercall_page is not None:
             pfn = (self.kernel.hypercall_page - self.kernel.virt_base) // elf.PAGE
             self.control.hypercall_init(domain.domid, mfns[pfn])
@@ -156,13 +195,19 @@ class Guest:
             entry = GRANT_ENTRY_V1_CODEC.pack(GTF_permit_access, 0, mfn)
             hypervisor.ram.words[domain.grants.slot(ref)] = int.from_bytes(entry, "little")
         builder.write_shared_info(hypervisor.ram, domain.shared_info)
+        # Pinned, as a kernel expects to find it that makes tables of its own and then unpins these.
+        yield from self.control.pinning_l4(domain.domid, mfns[plan.tables[4, 0]])
+        self.control.setvcpucontext(domain.domid, 0, builder.first_context(pages, self.kernel, plan))
         domain_store.make_nodes(self.store, domain, self.name, self.handle, self.config)
         console_mfn, store_mfn = (mfns[plan.areas[name].pfn] for name in ("console", "xenstore"))
         domain_store.describe_rings(self.store, domain.domid, ports, console_mfn, store_mfn)
-        # Pinned, as a kernel expects to find it that makes tables of its own and then unpins these.
-        self.control.pin_l4(domain.domid, mfns[plan.tables[4, 0]])
-        self.control.setvcpucontext(domain.domid, 0, builder.first_context(pages, self.kernel, plan))
         self._connect(ports)
+
+    def _in_steps(self, work: Iterator[None]) -> Iterator[None]:
+        """Do work that comes in small pieces, as many of them at a step as there is time for."""
+        for _piece in work:
+            if self.hypervisor.step_is_over():
+                yield
 
     def _connect(self, ports: builder.Ports) -> None:
         """Dom0's ends: the console's ring mapped by its grant, its port bound; the store told of the domain."""
@@ -186,16 +231,23 @@ class Guest:
     def stopped(self, end: Ending) -> None:
         """It shut down: nothing more will come from it."""
         self.happen("shutdown")
-        self.ended = end
+        self.stopped_as = end
         report = self.domain.crash_report
         if report is None and end.status in (CRASH_STATUS, WATCHDOG_STATUS):
             # Its own doing (a panic), or the watchdog's: nobody described it yet.
             reason = "it reported a crash itself" if end.status == CRASH_STATUS else "its watchdog ran out"
             report = describe(self.domain, self._last_caller(), reason)
         if report:
-            self.report = with_names(report, self.symbols, self.kernel.executable, self.kernel.chained)
+            self.report, self.unnamed = report, True
+            if (known := symbol_files.known(self.kernel)) is not None:
+                self.name_report(known)
         self.store.shut_down(self.domid)
         self.console.detach()
+
+    def name_report(self, symbols: Symbols) -> None:
+        """Give the addresses in the report their names."""
+        self.unnamed = False
+        self.report = with_names(self.report, symbols, self.kernel.executable, self.kernel.chained)
 
     def _last_caller(self) -> VCPU:
         """The vCPU that made a sched_op last, else the first."""

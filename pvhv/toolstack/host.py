@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The domains of one hypervisor, by name: what `pvhvd` serves and what a test boots a guest with.
 
-Everything here runs on the hypervisor's thread. An operation that takes time (a domain is taken apart piece
-by piece, a guest shuts down when it likes) returns a Future; nobody waits inside. What happens to guests by
+Everything here runs on the hypervisor's thread. An operation that takes time (a domain is built and taken apart piece
+by piece, its files are read, a guest shuts down when it likes) returns a Future; nobody waits inside, and who gave up
+waiting changes nothing for others who wait. What happens to guests by
 themselves is announced to listeners: "restarted" when a new life began, "ended" when a guest stopped for good
 (it may still be kept, to be looked at), "gone" when nothing of it is left.
 
@@ -12,23 +13,27 @@ Read beside it: tools/xl/xl_vmcontrol.c.
 from __future__ import annotations
 
 import difflib
+import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from pvhv.core.domain import Domain
 from pvhv.core.hypervisor import Hypervisor
 from pvhv.devices.console import Console
 from pvhv.devices.serial import SerialConsole
 from pvhv.devices.xenstore.daemon import Xenstore
+from pvhv.observe.symbols import Symbols
 from pvhv.toolstack import domain_store
+from pvhv.toolstack.beside import Beside, settle
+from pvhv.toolstack.bulk import Buffer, is_large
 from pvhv.toolstack.config import DomainConfig
 from pvhv.toolstack.errors import ToolstackError, no_domain
 from pvhv.toolstack.full_guest import FullGuest
-from pvhv.toolstack.guest import Guest, Prepared, prepare
+from pvhv.toolstack.guest import Guest, Prepared, Unwanted, prepare
 from pvhv.toolstack.lifecycle import (
     DESTROYED,
     QUICK_LIFE_S,
@@ -40,6 +45,8 @@ from pvhv.toolstack.lifecycle import (
 )
 
 Listener = Callable[[Guest, str], None]
+T = TypeVar("T")
+NAMES_WITHIN_S = 30.0
 
 
 class Host:
@@ -51,6 +58,7 @@ class Host:
         domain_store.describe_domain_0(self.store)
         self.guests: dict[int, Guest] = {}
         self.listeners: list[Listener] = []
+        self.beside = Beside()
         self._going: dict[int, list[Future[None]]] = {}
         hypervisor.on_domain_event(self._domain_event)
 
@@ -58,7 +66,7 @@ class Host:
     def find(self, who: str) -> Guest:
         """A guest by name or domid. Raises ToolstackError."""
         # One that is being taken apart gives way to its successor of the same name.
-        for guest in sorted(self.guests.values(), key=lambda guest: guest.state is State.DYING):
+        for guest in sorted(self.guests.values(), key=lambda guest: not guest.stays):
             if guest.name == who or str(guest.domid) == who:
                 return guest
         names = [guest.name for guest in self.guests.values()]
@@ -67,10 +75,10 @@ class Host:
             raise no_domain(who, f"did you mean {nearest[0]}?")
         raise no_domain(who, f"there are: {', '.join(names)}") if names else no_domain(who)
 
-    def require_free_name(self, name: str) -> None:
-        """Raises ToolstackError when a domain has that name."""
+    def require_free_name(self, name: str, instead_of: Guest | None = None) -> None:
+        """Raises ToolstackError when a domain has that name, or will have it again in a moment."""
         for guest in self.guests.values():
-            if guest.name == name and guest.state is not State.DYING:
+            if guest.name == name and guest is not instead_of and (guest.stays or guest.restarts):
                 raise ToolstackError(
                     f"there is a domain {name} already (id {guest.domid}, {guest.state.value})",
                     f"destroy it (pvhv destroy {name}), or give the new one another name: name=...",
@@ -78,20 +86,60 @@ class Host:
 
     # -- making ----------------------------------------------------------------------------------------------
     def create(self, prepared: Prepared, paused: bool = False, console: Console | None = None) -> Guest:
-        """Make a domain and start it, unless it shall stay paused."""
-        self.require_free_name(prepared.config.name)
-        handle = self._handle(prepared.config)
-        guest = self._new_guest(prepared, console or self._new_console(prepared.config), handle)
-        guest.assemble(prepared)
-        self.guests[guest.domid] = guest
+        """Make a domain in one go, for who has no other guests that would wait; start it, unless it shall stay paused.
+        Raises ToolstackError."""
+        guest = self._begin(prepared, console)
+        for _step in self._assembling(guest, prepared):
+            pass
         self._announce(guest, "created")
         if not paused:
             guest.start()
         return guest
 
+    def build(self, prepared: Prepared) -> Future[Guest]:
+        """Make a domain, which stays paused, while others run. Raises ToolstackError, or the Future does; who cancels
+        that wants none."""
+        guest = self._begin(prepared)
+        future: Future[Guest] = Future()
+
+        def build() -> Iterator[None]:
+            try:
+                for _step in self._assembling(guest, prepared):
+                    yield
+                    if future.cancelled():
+                        self.destroy(guest)
+                        return
+            except Exception as failure:
+                settle(future, failure=failure)
+                return
+            self._announce(guest, "created")
+            if not settle(future, guest):
+                self.destroy(guest)
+
+        self.hypervisor.scheduler.in_background(build())
+        return future
+
+    def _begin(self, prepared: Prepared, console: Console | None = None, instead_of: Guest | None = None) -> Guest:
+        """A domain, as yet without anything in it, that has its name for itself."""
+        self.require_free_name(prepared.config.name, instead_of)
+        handle = self._handle(prepared.config)
+        guest = self._new_guest(prepared, console or self._new_console(prepared.config), handle)
+        guest.begin()
+        self.guests[guest.domid] = guest
+        return guest
+
+    def _assembling(self, guest: Guest, prepared: Prepared) -> Iterator[None]:
+        try:
+            yield from guest.assembling(prepared)
+        except Exception:
+            guest.ended = guest.ended or DESTROYED  # it never began
+            raise
+        finally:
+            self._let_go(prepared.used())
+
     def _handle(self, config: DomainConfig) -> str:
         """A domain's UUID: its file's, or one of ours; no random one on a virtual clock, since guests can see it."""
-        taken = {guest.handle: guest.name for guest in self.guests.values() if guest.state is not State.DYING}
+        taken = {guest.handle: guest.name for guest in self.guests.values() if guest.stays}
         if config.uuid is not None:
             if config.uuid in taken:
                 raise ToolstackError(
@@ -127,8 +175,28 @@ class Host:
             self._stopped(guest, domain.shutdown_code or 0)
 
     def _stopped(self, guest: Guest, code: int) -> None:
-        end = ending(code)
-        guest.stopped(end)
+        guest.stopped(ending(code))
+        if not guest.unnamed:
+            self._follow(guest)
+            return
+        # Names take a second to read. Should they take for ever, what there is has to do.
+        late = threading.Timer(NAMES_WITHIN_S, self._defer, [lambda: self._follow(guest)])
+        late.daemon = True
+        late.start()
+
+        def named(symbols: Future[Symbols]) -> None:
+            late.cancel()
+            guest.name_report(symbols.result())
+            self._follow(guest)
+
+        self._then(self.beside.do(lambda: guest.symbols), named)
+
+    def _follow(self, guest: Guest) -> None:
+        """A guest has stopped, and what is to be told of it is known: what its file says happens to it."""
+        if guest.ended is not None or guest.state is not State.SHUT_DOWN:
+            return  # somebody was quicker
+        end = guest.ended = guest.stopped_as
+        assert end is not None
         lived = time.monotonic() - guest.born
         guest.quick_lives = guest.quick_lives + 1 if lived < QUICK_LIFE_S else 0
         not_again = why_not_again(guest.quick_lives, guest.domain.engine_died)
@@ -154,29 +222,71 @@ class Host:
 
     def _restart(self, before: Guest, name: str, console: Console) -> None:
         """Another life from the same file; what that file names is read anew."""
-        try:
-            # One that is kept keeps its UUID; its successor gets another.
-            handle = before.config.uuid if before.state is State.GONE else None
-            prepared = prepare(replace(before.config, name=name, uuid=handle))
-            guest = self._new_guest(prepared, console, self._handle(prepared.config))
-            guest.quick_lives, guest.line = before.quick_lives, before.line
-            guest.assemble(prepared)
-        except ToolstackError as failure:
-            self.hypervisor.console.log(f"{name} could not be restarted: {failure.message}")
-            self._ended(before)
+        # One that is kept keeps its UUID; its successor gets another.
+        handle = before.config.uuid if before.state is State.GONE else None
+        config = replace(before.config, name=name, uuid=handle)
+        self._then(self.beside.do(lambda: prepare(config)), lambda read: self._rebuild(before, read, console))
+
+    def _rebuild(self, before: Guest, read: Future[Prepared], console: Console) -> None:
+        if before.state is State.GONE and not before.restarts:  # it was destroyed meanwhile
+            self._forget(before)
             return
-        self.guests[guest.domid] = guest
-        self._announce(guest, "restarted")
-        guest.start()
+        before.restarts = False
+        try:
+            prepared = read.result()
+            guest = self._begin(prepared, console, before)
+        except ToolstackError as failure:
+            self._not_restarted(before, failure)
+            return
+        guest.quick_lives, guest.line = before.quick_lives, before.line
+        self.hypervisor.scheduler.in_background(self._rebuilding(before, guest, prepared))
+
+    def _rebuilding(self, before: Guest, guest: Guest, prepared: Prepared) -> Iterator[None]:
+        try:
+            yield from self._assembling(guest, prepared)
+        except Unwanted:
+            self._forget(before)
+        except ToolstackError as failure:
+            self._not_restarted(before, failure)
+        else:
+            self._announce(guest, "restarted")
+            guest.start()
+            self._forget(before)
+
+    def _not_restarted(self, before: Guest, failure: ToolstackError) -> None:
+        self.hypervisor.console.log(f"{before.config.name} could not be restarted: {failure.message}")
+        if before.state is State.GONE:  # one that is kept has been told of
+            self._ended(before)
+        self._forget(before)
 
     def _gone(self, guest: Guest) -> None:
         guest.happen("destroyed")
-        del self.guests[guest.domid]
-        for future in self._going.pop(guest.domid, []):
-            future.set_result(None)
         if guest.restarts:
             self._restart(guest, guest.name, guest.console)
-        self._announce(guest, "gone")
+        else:
+            self._forget(guest)
+
+    def _forget(self, guest: Guest) -> None:
+        """Nothing is left of one that is gone, and nobody waits for its successor any more."""
+        if guest.state is State.GONE:
+            del self.guests[guest.domid]
+            self._let_go(guest.kernel.used())
+            for future in self._going.pop(guest.domid, []):
+                settle(future, None)
+            self._announce(guest, "gone")
+
+    def _let_go(self, held: list[Buffer]) -> None:
+        """Have what is large given back by a thread that no guest waits for. Nobody else may know of it by now."""
+        if any(is_large(each) for each in held):
+            self.beside.do(held.clear)
+
+    def _then(self, future: Future[T], function: Callable[[Future[T]], None]) -> None:
+        """Have `function` called on the hypervisor's thread when something is done."""
+        future.add_done_callback(lambda done: self._defer(lambda: function(done)))
+
+    def _defer(self, function: Callable[[], None]) -> None:
+        """Have `function` called on the hypervisor's thread. A mistake in it is kept as the bug it is."""
+        self.hypervisor.post(lambda: self.hypervisor.defer(function))
 
     def _announce(self, guest: Guest, what: str) -> None:
         for listener in list(self.listeners):
@@ -189,9 +299,9 @@ class Host:
         self._going.setdefault(guest.domid, []).append(future)
         if guest.ended is None or guest.restarts:
             guest.restarts = False
-            guest.ended = guest.ended or end
+            guest.ended = guest.ended or guest.stopped_as or end
             self._ended(guest)
-        if guest.state is not State.DYING:
+        if guest.stays:
             guest.destroy()
         return future
 
@@ -256,10 +366,10 @@ class Host:
         letters = (
             ("r", living and any(vcpu.runnable for vcpu in vcpus)),
             ("b", living and all(vcpu.blocked or vcpu.polling or vcpu.down for vcpu in vcpus)),
-            ("p", guest.state is State.PAUSED or held),
-            ("s", guest.ended is not None and guest.ended.key != ""),
-            ("c", guest.ended is not None and guest.ended.name in ("crash", "watchdog")),
-            ("d", guest.state is State.DYING),
+            ("p", guest.state in (State.BUILDING, State.PAUSED) or held),
+            ("s", guest.stopped_as is not None),
+            ("c", guest.stopped_as is not None and guest.stopped_as.name in ("crash", "watchdog")),
+            ("d", not guest.stays),
         )
         return {
             "name": guest.name,

@@ -14,11 +14,15 @@ own, last of all.
 Guests rely on this order (Linux and mini-os take everything after the boot stack for free), so it is
 libxenguest's, page for page. This room computes; pvhv.toolstack.builder writes.
 
+A kernel's file says how much it wants, be that more than any machine has: everything is counted first, and nothing is
+listed before it is known to fit into the domain.
+
 Read beside it: tools/libs/guest/xg_dom_core.c (xc_dom_build_image), xg_dom_x86.c (alloc_pgtables_pv).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -28,6 +32,7 @@ from pvhv.toolstack.errors import ToolstackError
 ROOM = 512 * 1024 // PAGE
 MAPPED_TO = 4 << 20
 PADDING_PAGES = ROOM + 1  # the room, and the boot stack
+LOWER_END, UPPER_START, XEN_END = 1 << 47, 0xFFFF_8000_0000_0000, 0xFFFF_8800_0000_0000
 
 
 class Area(NamedTuple):
@@ -62,6 +67,7 @@ class Layout:
     tables: dict[Table, int] = field(default_factory=dict)
     boot_tables: int = 0  # how many of them make the first mapping: start_info.nr_pt_frames
     next_pfn: int = 0
+    planned: list[tuple[int, Mapping]] = field(default_factory=list)  # where the tables of each mapping begin
 
     def va(self, name: str) -> int:
         """Where an area is mapped."""
@@ -76,13 +82,31 @@ class Layout:
         self.next_pfn = at + pages
         return area
 
-    def new_tables(self, mapping: Mapping) -> list[Table]:
-        """The page tables a mapping wants that are not there yet, from the top down."""
-        first, last = _index(mapping.va), _index(mapping.va + mapping.pages * PAGE - 1)
-        wanted: list[Table] = [(4, 0)]
-        for level, shift in ((3, 39), (2, 30), (1, 21)):
-            wanted += [(level, number) for number in range(first >> shift, (last >> shift) + 1)]
-        return [table for table in wanted if table not in self.tables]
+    def new_tables(self, mapping: Mapping) -> Iterator[Table]:
+        """The page tables a mapping wants that none before it has, from the top down."""
+        before = [numbers_of(each) for each in self.mappings]
+        for level, numbers in numbers_of(mapping).items():
+            taken = [each[level] for each in before]
+            yield from ((level, number) for number in numbers if not any(number in there for there in taken))
+
+    def map(self, first_pfn: int, mapping: Mapping) -> None:
+        """Have a mapping, whose tables that are new begin at a pfn."""
+        self.planned.append((first_pfn, mapping))
+        self.mappings.append(mapping)
+
+    def list_tables(self) -> None:
+        """Give each table its pfn."""
+        mappings, self.mappings = self.mappings, []
+        for first_pfn, mapping in self.planned:
+            self.tables.update({table: first_pfn + n for n, table in enumerate(self.new_tables(mapping))})
+            self.mappings.append(mapping)
+        assert self.mappings == mappings
+
+
+def numbers_of(mapping: Mapping) -> dict[int, range]:
+    """The numbers of the tables that a mapping goes through, by level."""
+    first, last = _index(mapping.va), _index(mapping.va + mapping.pages * PAGE - 1)
+    return {level: range(first >> shift, (last >> shift) + 1) for level, shift in ((4, 48), (3, 39), (2, 30), (1, 21))}
 
 
 def plan(kernel: Kernel, nr_pages: int, ramdisk_size: int = 0) -> Layout:
@@ -118,7 +142,24 @@ def plan(kernel: Kernel, nr_pages: int, ramdisk_size: int = 0) -> Layout:
             f"say memory = {max(needs + 4, 16)} or more in the domain file, or memory={max(needs + 4, 16)} "
             "on the command line",
         )
+    if sum(len(segment.data) for segment in kernel.segments) > nr_pages * PAGE:
+        raise ToolstackError(f"{kernel.path}: its segments lie over each other, and are more than the domain's memory")
+    for mapping in layout.mappings:
+        _check_place(kernel, mapping)
+    layout.list_tables()
     return layout
+
+
+def _check_place(kernel: Kernel, mapping: Mapping) -> None:
+    """Whether a mapping stays within one half of the address space, and out of the hypervisor's part of it."""
+    first, last = mapping.va, mapping.va + mapping.pages * PAGE - 1
+    if not last < LOWER_END and not (UPPER_START <= first and last < 1 << 64):
+        raise ToolstackError(
+            f"{kernel.path}: it wants {first:#x}..{last:#x} mapped, and not all of these are addresses",
+            "check its notes VIRT_BASE and INIT_P2M: behind a kernel there are its ramdisk, tables and 512 KiB of room",
+        )
+    if first < XEN_END and last >= UPPER_START:
+        raise ToolstackError(f"{kernel.path}: it wants {first:#x}..{last:#x} mapped, which is the hypervisor's own")
 
 
 def _page_tables(layout: Layout) -> None:
@@ -128,14 +169,13 @@ def _page_tables(layout: Layout) -> None:
         # The next 4 MiB boundary, strictly above: libxenguest's round_up(), which sets the low bits.
         end = ((layout.virt_base + (layout.next_pfn + pages) * PAGE) | (MAPPED_TO - 1)) + 1
         mapping = Mapping(layout.virt_base, 0, (end - layout.virt_base) // PAGE)
-        wanted = layout.new_tables(mapping)
-        pages = len(wanted) + PADDING_PAGES
+        wanted = sum(map(len, numbers_of(mapping).values()))
+        pages = wanted + PADDING_PAGES
         if layout.virt_base + (layout.next_pfn + pages) * PAGE <= end:
             break
-    area = layout.place("page tables", len(wanted))
-    layout.tables.update({table: area.pfn + index for index, table in enumerate(wanted)})
-    layout.boot_tables = len(wanted)
-    layout.mappings.append(mapping)
+    area = layout.place("page tables", wanted)
+    layout.boot_tables = wanted
+    layout.map(area.pfn, mapping)
     layout.place("boot stack", 1)
     layout.place("room", mapping.pages - layout.next_pfn)
 
@@ -143,11 +183,10 @@ def _page_tables(layout: Layout) -> None:
 def _p2m_apart(layout: Layout, va: int, pages: int) -> None:
     """The p2m list at a place of its own, followed by the tables that map it there."""
     mapping = Mapping(va, layout.next_pfn, pages)
-    wanted = layout.new_tables(mapping)
-    area = layout.place("p2m", pages + len(wanted), mapped=False)
+    wanted = sum(1 for _table in layout.new_tables(mapping))
+    area = layout.place("p2m", pages + wanted, mapped=False)
     layout.areas["p2m"] = area._replace(va=va)
-    layout.tables.update({table: area.pfn + pages + index for index, table in enumerate(wanted)})
-    layout.mappings.append(mapping)
+    layout.map(area.pfn + pages, mapping)
 
 
 def _index(va: int) -> int:

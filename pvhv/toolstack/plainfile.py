@@ -1,16 +1,24 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Reading a file whose name somebody gave us: a plain one, of bounded size, without ever waiting for it.
 
-A name can lead to a pipe nobody writes to, to a terminal, to a device without end. pvhvd reads kernels on the
-thread its guests run on, so nothing here may block: a file is opened without waiting and looked at before it is
-read.
+A name can lead to a pipe nobody writes to, to a terminal, to a device without end: a file is opened without waiting
+and looked at before it is read. What is read takes no more memory than the file is long, and `look` sees its beginning
+before the rest is read at all.
 """
 
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
+from collections.abc import Callable
+
+from pvhv.toolstack.bulk import LARGE, Buffer, Writer
+
+BEGINNING = 4096
+
+Look = Callable[[bytes], object]
 
 
 class TooLarge(OSError):
@@ -20,19 +28,42 @@ class TooLarge(OSError):
         super().__init__(errno.EFBIG, "it is too large")
 
 
-def read_plain(path: str | os.PathLike[str], largest: int) -> bytes:
-    """The bytes of a plain file. Raises OSError, whose strerror says what is in the way; TooLarge past `largest`."""
+def open_plain(path: str | os.PathLike[str]) -> io.FileIO:
+    """A plain file, to be read. Raises OSError, whose strerror says what is in the way."""
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOCTTY", 0)
-    with open(os.open(path, flags), "rb") as file:
-        mode = os.fstat(file.fileno()).st_mode
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, "it is a directory")
-        if not stat.S_ISREG(mode):
-            raise OSError(errno.EINVAL, f"it is {_kind(mode)}, not a plain file")
-        data = file.read(largest + 1)
-    if len(data) > largest:
-        raise TooLarge
-    return data
+    file = open(os.open(path, flags), "rb", buffering=0)
+    mode = os.fstat(file.fileno()).st_mode
+    if stat.S_ISREG(mode):
+        return file
+    file.close()
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a directory")
+    raise OSError(errno.EINVAL, f"it is {_kind(mode)}, not a plain file")
+
+
+def read_plain(path: str | os.PathLike[str], largest: int, look: Look | None = None) -> Buffer:
+    """The bytes of a plain file. Raises OSError, whose strerror says what is in the way; TooLarge past `largest`; and
+    whatever `look` does, given the first bytes."""
+    with open_plain(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > largest:
+            raise TooLarge
+        beginning = file.read(min(BEGINNING, largest + 1)) or b""
+        if look is not None:
+            look(beginning)
+        if size < LARGE:  # as far as that can be believed: some files have no size
+            rest = (file.read(LARGE) or b"") if beginning else b""
+            if len(rest) == LARGE or len(beginning) + len(rest) > largest:
+                raise TooLarge
+            return beginning + rest
+        writer = Writer(size)
+        writer.write(beginning)
+        view = memoryview(writer.buffer)
+        while count := file.readinto(view[writer.written :]):
+            writer.written += count
+    if writer.written < size:
+        raise OSError(errno.EIO, "it became shorter while it was read")
+    return writer.buffer
 
 
 def _kind(mode: int) -> str:

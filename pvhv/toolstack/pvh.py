@@ -16,10 +16,12 @@ Not modelled: ACPI tables (there is no rsdp), video, real-mode entry.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pvhv.abi.elfnote import XEN_ELFNOTE_PHYS32_ENTRY
 from pvhv.hvm.cpu.memory import GuestPhysical
+from pvhv.toolstack.bulk import Buffer
 from pvhv.toolstack.config import as_bytes
 from pvhv.toolstack.elf import PAGE, Kernel
 from pvhv.toolstack.errors import ToolstackError
@@ -66,15 +68,19 @@ def plan(kernel: Kernel, memory_mib: int, ramdisk_size: int) -> Plan:
             f"{kernel.path} and its ramdisk end at {end >> 20} MiB: {memory_mib} MiB is too little",
             f"memory = {(end >> 20) + 16} at least",
         )
+    if sum(len(segment.data) for segment in kernel.segments) > memory:
+        raise ToolstackError(f"{kernel.path}: its segments lie over each other, and are more than the domain's memory")
     return Plan(memory, kernel.pvh_entry, ramdisk_at, ramdisk_size)
 
 
-def load(physical: GuestPhysical, kernel: Kernel, plan: Plan, cmdline: str, ramdisk: bytes) -> int:
-    """Fill a new guest's memory; the guest-physical address of the start_info, for EBX."""
+def load(
+    physical: GuestPhysical, kernel: Kernel, plan: Plan, cmdline: str, ramdisk: Buffer
+) -> Iterator[None]:
+    """Fill a new guest's memory, piece by piece. The start_info, for EBX, is at TELL_AT."""
     for segment in kernel.segments:
-        physical.write(segment.paddr, segment.data)
+        yield from physical.fill(segment.paddr, segment.data)
     if ramdisk:
-        physical.write(plan.ramdisk_at, ramdisk)
+        yield from physical.fill(plan.ramdisk_at, ramdisk)
         physical.write(MODULES_AT, MODULE_ENTRY.pack(plan.ramdisk_at, len(ramdisk), 0, 0))
     ranges = [(0, LOW_END, E820_RAM), (LOW_END, HIGH_START - LOW_END, E820_RESERVED)]
     ranges.append((HIGH_START, plan.memory - HIGH_START, E820_RAM))
@@ -84,4 +90,3 @@ def load(physical: GuestPhysical, kernel: Kernel, plan: Plan, cmdline: str, ramd
     physical.write(
         TELL_AT, START_INFO.pack(XEN_HVM_START_MAGIC_VALUE, 1, 0, *modules, LINE_AT, 0, MAP_AT, len(ranges), 0)
     )
-    return TELL_AT

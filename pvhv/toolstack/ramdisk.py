@@ -10,20 +10,19 @@ Read beside it: xc_dom_build_module, xc_dom_check_gzip and xc_dom_do_gunzip in t
 
 from __future__ import annotations
 
-import zlib
-from contextlib import suppress
 from pathlib import Path
 
+from pvhv.toolstack.bulk import Buffer, TooMuch, Writer
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.plainfile import TooLarge, read_plain
+from pvhv.toolstack.unpacking import GZIP, PIECE, Unreadable, unzip
 
 LARGEST = 1 << 30  # XC_DOM_DECOMPRESS_MAX
 SLACK = 16
-GZIP = b"\x1f\x8b"
 LEAST = 6  # bytes: the magic number, and the size at the end
 
 
-def read(path: Path, memory: int) -> bytes:
+def read(path: Path, memory: int) -> Buffer:
     """The ramdisk in a file, for a guest of so many MiB. Raises ToolstackError."""
     try:
         data = read_plain(path, LARGEST)
@@ -40,25 +39,29 @@ def read(path: Path, memory: int) -> bytes:
         raise ToolstackError(f"cannot read the ramdisk {path}: {error.strerror}") from None
 
 
-def size_in_guest(data: bytes) -> int:
+def size_in_guest(data: Buffer) -> int:
     """How many bytes the guest gets."""
     size = _size_it_notes(data)
     return len(data) if size is None else max(size + SLACK, len(data))
 
 
-def unzipped(data: bytes) -> bytes:
+def unzipped(data: Buffer) -> Buffer:
     """What the guest gets of these bytes."""
-    size = _size_it_notes(data)
-    if size is None:
+    if _size_it_notes(data) is None:
         return data
-    room, made = size_in_guest(data), b""
-    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
-    with suppress(zlib.error):
-        made = unpacker.decompress(data, room)
-    return (made if unpacker.eof else data).ljust(room, b"\0")
+    room = size_in_guest(data)
+    writer = Writer(room)
+    try:
+        for piece in unzip(memoryview(data)):
+            writer.write(piece)
+    except (Unreadable, TooMuch):
+        writer = Writer(room)
+        for at in range(0, len(data), PIECE):
+            writer.write(data[at : at + PIECE])
+    return writer.buffer
 
 
-def _size_it_notes(data: bytes) -> int | None:
+def _size_it_notes(data: Buffer) -> int | None:
     """What gzip says it unzips to; None for what gzip did not pack, or says nonsense."""
     size = int.from_bytes(data[-4:], "little")
-    return size if data.startswith(GZIP) and len(data) >= LEAST and size <= LARGEST else None
+    return size if data[:2] == GZIP and len(data) >= LEAST and size <= LARGEST else None

@@ -14,6 +14,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from functools import partial
 from typing import Any, TypeVar
 
@@ -29,9 +30,9 @@ from pvhv.toolstack.config import DomainConfig
 from pvhv.toolstack.debugging import DebugAccess
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.follow import Follower
-from pvhv.toolstack.guest import Guest, prepare
+from pvhv.toolstack.guest import Guest, Prepared, prepare
 from pvhv.toolstack.host import Host
-from pvhv.toolstack.lifecycle import OUTLIVED, for_one_run
+from pvhv.toolstack.lifecycle import OUTLIVED, State, for_one_run
 from pvhv.toolstack.server import Call, Handler
 from pvhv.toolstack.store_access import StoreAccess
 from pvhv.toolstack.tracing import Tracing, wanted_of
@@ -86,6 +87,10 @@ class Service:
     async def post(self, function: Callable[[], T]) -> T:
         """Have `function` called on the hypervisor's thread, and wait for what it returns."""
         return await asyncio.wrap_future(self.hypervisor.post(function))
+
+    async def beside(self, work: Callable[[], T]) -> T:
+        """Have `work` done where no guest waits for it, and wait for what it returns."""
+        return await asyncio.wrap_future(self.host.beside.do(work))
 
     async def post_for(self, make: Callable[[], T], undo: Callable[[T], object]) -> T:
         """Likewise, where the client may go while it waits: what was made for it by then is undone."""
@@ -142,11 +147,12 @@ class Service:
         await self.post(lambda: self.host.require_free_name(wanted.name))
         files = " and ".join(file.name for file in (wanted.kernel, wanted.ramdisk) if file)
         await call.item({"stage": f"{wanted.name}: reading {files}"})
-        prepared = await asyncio.to_thread(prepare, wanted)
+        prepared = await self.beside(partial(prepare, wanted))
         await call.item({"stage": f"{wanted.name}: building {wanted.memory} MiB, their contents and page tables"})
+        asyncio_loop = asyncio.get_running_loop()
+        guest = await self._built(prepared)
 
-        def make() -> tuple[Guest, Follower | None]:
-            guest = self.host.create(prepared, paused=True)
+        def begin() -> Follower | None:
             timeline = guest.domain.timeline
             if isinstance(timeline, VirtualTimeline):
                 # Somebody may sit at this console: sleep as long as the guest thinks it does.
@@ -154,18 +160,17 @@ class Service:
             if typed:
                 guest.console.feed(typed)
             follower = Follower(self.host, guest, asyncio_loop, whole_run=one_run) if attach else None
-            if not paused:
+            if not paused and guest.state is State.PAUSED:  # nobody has it otherwise already
                 guest.start()
-            return guest, follower
+            return follower
 
-        def undo(made: tuple[Guest, Follower | None]) -> None:
-            if made[1] is not None:
-                made[1].close()
-            if one_run and self.host.guests.get(made[0].domid) is made[0]:
-                self.host.destroy(made[0])  # a run without anybody to run it for
+        def undo(follower: Follower | None) -> None:
+            if follower is not None:
+                follower.close()
+            if one_run and self.host.guests.get(guest.domid) is guest:
+                self.host.destroy(guest)  # a run without anybody to run it for
 
-        asyncio_loop = asyncio.get_running_loop()
-        guest, follower = await self.post_for(make, undo)
+        follower = await self.post_for(begin, undo)
         made = {"name": guest.name, "domid": guest.domid}
         if lifetime is not None:
             asyncio_loop.call_later(lifetime, self.hypervisor.post, partial(self._outlived, guest.line, attach))
@@ -174,9 +179,14 @@ class Service:
         try:
             await call.item({"created": made})
         except (asyncio.CancelledError, ConnectionError):
-            self.hypervisor.post(lambda: undo((guest, follower)))
+            self.hypervisor.post(lambda: undo(follower))
             raise
         return await self._deliver(call, follower)
+
+    async def _built(self, prepared: Prepared) -> Guest:
+        """A domain of these, made while others run; whoever goes meanwhile wants none."""
+        building = await self.post_for(lambda: self.host.build(prepared), Future.cancel)
+        return await asyncio.wrap_future(building)
 
     def _outlived(self, line: object, spares_kept: bool) -> None:
         """Its time is over. Who watched may want to look at what the file says is kept; nobody else will."""
@@ -288,6 +298,8 @@ class Service:
     async def report(self, call: Call, domain: str) -> str:
         """The crash report of a domain that crashed and is kept."""
         guest = await self.post(lambda: self.host.find(domain))
+        while guest.stopped_as is not None and guest.ended is None:
+            await asyncio.sleep(POLL_S)
         return guest.report
 
     async def trace(
@@ -304,7 +316,7 @@ class Service:
         """Follow what a domain does, until it ends; with `count`, sum it up."""
         loop = asyncio.get_running_loop()
         looked_at = await self.post(lambda: self.host.find(domain))
-        await asyncio.to_thread(lambda: looked_at.symbols)  # for a second, perhaps; guests go on meanwhile
+        await self.beside(lambda: looked_at.symbols)
 
         def begin() -> Tracing:
             guest = self.host.find(domain)

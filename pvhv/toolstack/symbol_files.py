@@ -10,71 +10,86 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import threading
 from pathlib import Path
-from typing import Any
-
-from elftools.elf.elffile import ELFFile
+from weakref import WeakKeyDictionary
 
 from pvhv.build.cache import Cache, cache_directory
 from pvhv.observe import orc, symbol_file
 from pvhv.observe.kallsyms import kallsyms
-from pvhv.observe.symbols import Symbol, Symbols
+from pvhv.observe.symbols import Symbol, Symbols, TooMany
 from pvhv.toolstack import elf
+from pvhv.toolstack.bulk import Buffer
+from pvhv.toolstack.elf_image import Damaged, Image
+from pvhv.toolstack.elf_symbols import symbols_in
+from pvhv.toolstack.errors import ToolstackError
+from pvhv.toolstack.plainfile import open_plain, read_plain
 
 KEEP_AS = "symbols"
-KERNELS = 4  # whose names are at hand once they were read, which takes a second
+LARGEST_KEPT = 256 << 20
 FORM = b"3"  # changes when what is written changes
+UNUSABLE = (Damaged, ToolstackError, OSError)  # somebody wrote into our cache, or it cannot be written
 
-_read: dict[str, Symbols] = {}
+_read: WeakKeyDictionary[Image, Symbols] = WeakKeyDictionary()  # of the kernels that somebody runs
+_reading = threading.Lock()  # one kernel's at a time: it takes a second, and memory
 
 
 def names(kernel: elf.Kernel) -> Symbols:
-    """The names in a kernel; none where it has none."""
-    if kernel.elf is None:
+    """The names in a kernel; none where it has none. Any thread, but none that guests wait for."""
+    image = kernel.image
+    if image is None:
         return Symbols()
+    with _reading:
+        found = _read.get(image)
+        if found is None:
+            found = _read[image] = _find(kernel, image)
+        return found
+
+
+def known(kernel: elf.Kernel) -> Symbols | None:
+    """Likewise, where they were read before."""
+    return None if kernel.image is None else _read.get(kernel.image)
+
+
+def _find(kernel: elf.Kernel, image: Image) -> Symbols:
     own = kernel.symbols()
-    if len(own):
+    if len(own) or own.missing:
         return own
     try:
-        image: bytes = kernel.elf.stream.getvalue()
-        key = _key(image)
-        if key not in _read:
-            if len(_read) >= KERNELS:
-                _read.clear()
-            _read[key] = Symbols(_names(image, key))
-        return _read[key]
-    except (*elf.DAMAGE, OSError):
-        return Symbols()  # somebody wrote into our cache
+        return Symbols(_kept_or_found(image.data))
+    except TooMany as many:
+        return Symbols.none(many.why)
+    except UNUSABLE:
+        return Symbols()
 
 
 def for_debugger(kernel: elf.Kernel) -> Path | None:
     """A file that gdb takes names from; None where there are none, or no place to keep them."""
-    with contextlib.suppress(OSError), kernel.path.open("rb") as file:
+    image = kernel.image
+    if image is None or not len(names(kernel)):
+        return None
+    with contextlib.suppress(OSError), open_plain(kernel.path) as file:
         if file.read(4) == b"\x7fELF" and len(kernel.symbols()):
             return kernel.path
     try:
-        image: bytes = kernel.elf.stream.getvalue()
-        cache, key = _cache(), _key(image)
+        cache, key = _cache(), _key(image.data)
         if cache is None:
             return None
         if (found := cache.find(KEEP_AS, key)) is not None:
             return found
-        symbols = list(elf.symbols_in(kernel.elf)) or kallsyms(image)
-        if not symbols:
-            return None
-        content = symbol_file.write(symbols, _sections(kernel.elf), kernel.entry, _frames(kernel.elf, image))
+        symbols = list(names(kernel))
+        content = symbol_file.write(symbols, _sections(image), kernel.entry, _frames(image))
         return cache.keep(KEEP_AS, key, content)
-    except (*elf.DAMAGE, OSError):
-        return None  # no names, or (a full disk) no place for them
+    except UNUSABLE:
+        return None
 
 
-def _names(image: bytes, key: str) -> list[Symbol]:
+def _kept_or_found(data: Buffer) -> list[Symbol]:
     cache = _cache()
-    kept = None if cache is None else cache.find(KEEP_AS, key)
+    kept = None if cache is None else cache.find(KEEP_AS, _key(data))
     if kept is None:
-        return kallsyms(image)
-    with kept.open("rb") as file:
-        return list(elf.symbols_in(ELFFile(file)))
+        return kallsyms(data)
+    return list(symbols_in(Image(read_plain(kept, LARGEST_KEPT), kept)))
 
 
 def _cache() -> Cache | None:
@@ -82,22 +97,24 @@ def _cache() -> Cache | None:
     return None if directory is None else Cache(directory.absolute())
 
 
-def _key(image: bytes) -> str:
-    return hashlib.sha256(FORM + image).hexdigest()
+def _key(data: Buffer) -> str:
+    hashed = hashlib.sha256(FORM)
+    hashed.update(data)
+    return hashed.hexdigest()
 
 
-def _sections(file: Any) -> list[symbol_file.Section]:
+def _sections(image: Image) -> list[symbol_file.Section]:
     return [
-        symbol_file.Section(section.name, section["sh_addr"], section["sh_size"], section["sh_flags"] & 7)
-        for section in file.iter_sections()
-        if section["sh_flags"] & symbol_file.SHF_ALLOC and section["sh_addr"] and section["sh_size"]
+        symbol_file.Section(image.name(section), section.address, section.size, section.flags & 7)
+        for section in image.sections
+        if section.flags & symbol_file.SHF_ALLOC and section.address and section.size
     ]
 
 
-def _frames(file: Any, image: bytes) -> bytes:
+def _frames(image: Image) -> bytes:
     """How a Linux that has tables for it unwinds its stacks."""
-    places, rows = (file.get_section_by_name(name) for name in (".orc_unwind_ip", ".orc_unwind"))
-    linux = orc.version(image)
+    places, rows = image.section(".orc_unwind_ip"), image.section(".orc_unwind")
+    linux = orc.version(image.data)
     if places is None or rows is None or linux is None:
         return b""
-    return orc.debug_frame(places.data(), places["sh_addr"], rows.data(), linux)
+    return orc.debug_frame(image.contents(places), places.address, image.contents(rows), linux)

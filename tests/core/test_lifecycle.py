@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from pvhv.core import lifecycle
+from pvhv.core import lifecycle, scheduler
 from pvhv.core.control import Control
 from pvhv.core.domain import Domain
 from pvhv.core.hypervisor import Hypervisor
@@ -46,10 +46,11 @@ def test_memory_is_given_back_in_runs(hv: Hypervisor, monkeypatch: pytest.Monkey
     calls = []
     original = Ram.discard
     monkeypatch.setattr(Ram, "discard", lambda self, *run: (calls.append(run), original(self, *run))[1])
+    monkeypatch.setattr(scheduler, "STEP_NS", 0)
     hv.destroy(domain)
     steps = finish(hv)
     assert len(calls) < 1000  # two runs were taken apart, the others were not
-    assert steps > FRAMES * lifecycle.RUN_COST // lifecycle.RUN // lifecycle.FRAMES_PER_STEP  # others had turns
+    assert steps > FRAMES // lifecycle.STRETCH  # others had turns
     assert [mfn for mfn in mfns if hv.ram.words[mfn * 512]] == [held]
     assert hv.frames.code[mfns[7]] == 0
     assert hv.frames.free_frames == free - 1
@@ -64,14 +65,14 @@ def test_memory_is_given_back_in_runs(hv: Hypervisor, monkeypatch: pytest.Monkey
 def test_a_frame_that_was_let_go_meanwhile_is_somebody_elses(
     hv: Hypervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lifecycle, "FRAMES_PER_STEP", 1)
+    monkeypatch.setattr(scheduler, "STEP_NS", 0)
     domain, mfns = make(hv, FRAMES)
     let_go = mfns[-10]
     frames = hv.frames
     assert frames.get_page(let_go, domain.domid)
     assert frames.release_allocation(let_go)  # decrease_reservation, while somebody has it mapped
     hv.destroy(domain)
-    while frames.owner[mfns[0]] == domain.domid:
+    while frames.owner[mfns[-lifecycle.STRETCH]] == domain.domid:
         hv.scheduler.step_in_background()
     assert frames.owner[mfns[-1]] == domain.domid  # listed by now, and not reached yet
     frames.put_page(let_go)

@@ -337,7 +337,8 @@ class Native:
         self.guest = HvmGuest(self.hypervisor, HwShadow, 64 * 256, transmit=self.hear)
         kernel = elf.read(find_kernel("guest-native", Path.cwd(), "a test"))
         plan = pvh.plan(kernel, 64, 0)
-        self.guest.technique.reset(plan.entry, pvh.load(self.guest.physical, kernel, plan, "", b""))
+        assert list(pvh.load(self.guest.physical, kernel, plan, "", b""))
+        self.guest.technique.reset(plan.entry, pvh.TELL_AT)
         self.guest.domain.paused = self.guest.domain.controller_paused = 0
         self.until_prompt()
 

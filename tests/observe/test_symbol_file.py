@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
 
 from pvhv.observe import symbol_file
 from pvhv.observe.symbol_file import SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE, Section
 from pvhv.observe.symbols import Symbol
-from pvhv.toolstack import elf
+from pvhv.toolstack.elf_image import Image
+from pvhv.toolstack.elf_symbols import symbols_in
 
 TEXT, DATA = 0xFFFF_FFFF_8100_0000, 0xFFFF_FFFF_8200_0000
 SECTIONS = [
@@ -45,4 +47,4 @@ def test_it_is_read_back() -> None:
         "end": (2, "STT_OBJECT", DATA + 0x1_0000, 0),
         "nowhere": ("SHN_ABS", "STT_NOTYPE", 0x1000, 0),
     }
-    assert list(elf.symbols_in(file)) == SYMBOLS[:4]
+    assert list(symbols_in(Image(data, Path("names")))) == SYMBOLS[:4]

@@ -39,7 +39,8 @@ class Built:
         second = self.frames.allocate_run(DOMID, pages - pages // 3)
         self.mfns = array("Q", [*range(second, second + pages - pages // 3), *range(first, first + pages // 3)])
         self.pages = builder.Pages(self.ram, self.mfns)
-        builder.load(self.pages, self.kernel, self.layout, ramdisk)
+        for _piece in builder.load(self.pages, self.kernel, self.layout, ramdisk):
+            pass
         builder.write_start_info(self.pages, self.layout, builder.Ports(3, 4), 2, cmdline, len(ramdisk))
         self.context = builder.first_context(self.pages, self.kernel, self.layout)
         self.pfn = {mfn: pfn for pfn, mfn in enumerate(self.mfns)}

@@ -5,6 +5,7 @@ import bz2
 import gzip
 import lzma
 import struct
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import lz4.block
 import pytest
 import zstandard
 
-from pvhv.toolstack import bzimage, elf
+from pvhv.toolstack import bzimage, elf, unpacking
 from pvhv.toolstack.errors import ToolstackError
 
 Maker = Callable[..., bytes]
@@ -63,9 +64,9 @@ def test_each_packing(make_kernel: Maker, packing: str) -> None:
     assert bzimage.unpack(image(PACKINGS[packing](kernel)), Path("vmlinuz")) == kernel
 
 
-def test_lz4_of_several_blocks() -> None:
-    data = bytes(range(256)) * (9 << 12)  # more than 8 MiB
-    assert bzimage.unpack(image(PACKINGS["LZ4"](data)), Path("vmlinuz")) == data
+def test_lz4_of_several_blocks(make_kernel: Maker) -> None:
+    data = make_kernel() + bytes(range(256)) * (9 << 12)  # more than 8 MiB
+    assert bzimage.unpack(image(PACKINGS["LZ4"](data)), Path("vmlinuz"))[:] == data
 
 
 def test_where_the_kernel_lies(make_kernel: Maker) -> None:
@@ -120,9 +121,20 @@ def test_what_is_wrong_with_a_file(make_kernel: Maker, monkeypatch: pytest.Monke
             assert f"damaged: its {name} data make no sense" in complaint(image(bytes(packed)))
         short = pack(kernel)[:-200] + pack(kernel)[-4:]
         assert "damaged" in complaint(image(short))
-    assert "says it would be 3" in complaint(image(lzma.compress(kernel) + b"\3\0\0\0"))
+    assert "unpacks to more than the 3 bytes it says" in complaint(image(lzma.compress(kernel) + b"\3\0\0\0"))
     monkeypatch.setattr(bzimage, "LARGEST", 1000)
     assert "too large" in complaint(image(PACKINGS["XZ"](kernel)))
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_a_bomb_does_not_go_off(make_kernel: Maker, packing: str) -> None:
+    """What unpacks to more than it says is let go of when that is seen."""
+    kernel = make_kernel() + bytes(32 << 20)
+    packed = PACKINGS[packing](kernel)[:-4] + struct.pack("<I", 5_000_000)
+    tracemalloc.start()
+    assert "more than the 5000000 bytes it says" in complaint(image(packed))
+    assert tracemalloc.get_traced_memory()[1] < 4 * len(packed) + (18 << 20)  # LZ4 has blocks of 8 MiB
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize("packing", ["Zstandard", "LZ4"])
@@ -130,7 +142,7 @@ def test_without_the_package(make_kernel: Maker, packing: str, monkeypatch: pyte
     def missing(name: str) -> None:
         raise ImportError(name)
 
-    monkeypatch.setattr(bzimage.importlib, "import_module", missing)
+    monkeypatch.setattr(unpacking.importlib, "import_module", missing)
     with pytest.raises(ToolstackError) as caught:
         bzimage.unpack(image(PACKINGS[packing](make_kernel())), Path("vmlinuz"))
     assert packing in caught.value.message and f"pip install {packing.lower()}" in str(caught.value.hint)

@@ -17,6 +17,8 @@ engine), five levels, protection keys of the guest's own.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, MutableSequence
+from mmap import mmap
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pvhv.core.errors import DomainCrash
@@ -38,6 +40,7 @@ CR4_SMEP, CR4_SMAP = 1 << 20, 1 << 21
 EFER_LMA, EFER_NXE = 1 << 10, 1 << 11
 AC: Final = 1 << 18
 ALL_ONES: Final = (1 << 64) - 1
+PIECE = 256 << 10  # bytes written at a time
 CANONICAL_HALF: Final = 1 << 47
 
 
@@ -86,10 +89,11 @@ class PagingModeUnsupported(DomainCrash):
 class GuestPhysical:
     """A guest's memory: guest frame `gfn` is machine frame `mfns[gfn]`. There is nothing beyond it: reads all ones."""
 
-    def __init__(self, ram: Ram, mfns: list[int]) -> None:
+    def __init__(self, ram: Ram, mfns: MutableSequence[int], frames: int | None = None) -> None:
+        """`frames` is how many there will be, where they come later."""
         self.ram = ram
         self.mfns = mfns
-        self.frames: Final = len(mfns)
+        self.frames: Final = len(mfns) if frames is None else frames
 
     def mfn(self, gfn: int) -> int | None:
         """The machine frame of a guest frame, or None."""
@@ -116,6 +120,13 @@ class GuestPhysical:
             data += b"\xff" * step if mfn is None else bytes(self.ram.bytes[at : at + step])
             gpa, size = gpa + step, size - step
         return data
+
+    def fill(self, gpa: int, data: bytes | bytearray | mmap | memoryview) -> Iterator[None]:
+        """Put many bytes there, piece by piece."""
+        view = memoryview(data)
+        for at in range(0, len(view), PIECE):
+            self.write(gpa + at, view[at : at + PIECE])
+            yield
 
     def write(self, gpa: int, data: bytes | memoryview) -> None:
         """Put bytes there."""

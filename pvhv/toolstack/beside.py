@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Work that is done beside the guests: reading files, looking for names in them.
+
+It is done on threads of its own, `AT_ONCE` of them at most and none while there is nothing to do, and what becomes of
+it is heard by a Future. A thread that is stuck (a file on a disk that does not answer) keeps others of its kind
+waiting, but neither a guest nor the end of the process.
+
+Other threads' Python takes turns with the guests'. So work that is done here has to be done in steps: a call that keeps
+the interpreter to itself (a sort of a million things, a copy of a gigabyte) would keep them as if it were done in their
+place.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+AT_ONCE = 2
+
+
+class Beside:
+    """Threads that come and go with the work there is."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._threads = 0
+
+    def do(self, work: Callable[[], T]) -> Future[T]:
+        """Have it done. Any thread may."""
+        future: Future[T] = Future()
+        with self._lock:
+            self._waiting.append((work, future))
+            if self._threads < AT_ONCE:
+                try:
+                    threading.Thread(target=self._run, name="beside", daemon=True).start()
+                    self._threads += 1
+                except RuntimeError:  # the host allows no more threads
+                    if not self._threads:
+                        self._waiting.pop()
+                        raise
+        return future
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self._threads -= 1
+                    return
+                work, future = self._waiting.popleft()
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(work())
+                except BaseException as failure:
+                    future.set_exception(failure)
+            del work, future  # and what they hold, while we wait
+
+
+def settle(future: Future[T], result: Any = None, failure: Exception | None = None) -> bool:
+    """Tell who waits what became of it; False where nobody does any more."""
+    if not future.set_running_or_notify_cancel():
+        return False
+    if failure is None:
+        future.set_result(result)
+    else:
+        future.set_exception(failure)
+    return True
