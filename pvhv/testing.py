@@ -26,10 +26,11 @@ from pvhv.hvm import names as technique_names
 from pvhv.machine import ctrl_c
 from pvhv.observe import counters
 from pvhv.observe.counters import Counters
-from pvhv.toolstack.config import DomainConfig, find_kernel
+from pvhv.toolstack.config import DomainConfig
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.guest import Guest, prepare
 from pvhv.toolstack.host import Host
+from pvhv.toolstack.kernel_files import find_kernel
 from pvhv.toolstack.lifecycle import TIMEOUT_STATUS
 
 PAGES_PER_MIB = 256
@@ -135,6 +136,7 @@ class Machine:
             timeline=timeline,
             on_reboot="preserve",
             on_poweroff="preserve",
+            on_soft_reset="preserve",
         )
         guest = self.host.create(prepare(config), paused=True)
         guest.console.typed += stdin.encode() if isinstance(stdin, str) else stdin

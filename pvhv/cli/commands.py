@@ -12,14 +12,16 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from pvhv.cli.common import status_of
+from pvhv.cli.common import say, status_of
 from pvhv.cli.terminal import escape_byte
+from pvhv.cli.verbs import Verbs, tell
 from pvhv.toolstack.errors import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 app = typer.Typer(
     name="pvhv",
+    cls=Verbs,
     help="A paravirtualizing hypervisor and its domains. The verbs are those of xl.",
     no_args_is_help=True,
     add_completion=False,
@@ -43,14 +45,17 @@ def parse_escape(text: str) -> int:
     try:
         return escape_byte(text)
     except ValueError as rule:
-        raise UsageError(f"-e {text}: the escape key is {rule}", "for example -e ^] or -e ^a") from None
+        raise UsageError(f"{text!a}: the escape key is {rule}", "for example --escape ^] or --escape ^a") from None
 
 
-def command(name: str, group: typer.Typer = app) -> Callable[[F], F]:
+def command(
+    name: str, group: typer.Typer = app, *, hidden: bool = False, takes_anything: bool = False
+) -> Callable[[F], F]:
     """Register a command whose errors end as they should."""
+    settings = {"ignore_unknown_options": True, "allow_extra_args": True} if takes_anything else None
 
     def register(function: F) -> F:
-        @group.command(name)
+        @group.command(name, hidden=hidden, context_settings=settings)
         @functools.wraps(function)
         def guarded(*arguments: Any, **options: Any) -> None:
             raise typer.Exit(status_of(function, *arguments, **options))
@@ -70,8 +75,26 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Say which pvhv this is.", callback=_version, is_eager=True)
     ] = False,
+    dry_run: Annotated[bool, typer.Option("-N", hidden=True)] = False,
+    _verbose: Annotated[int, typer.Option("-v", hidden=True, count=True)] = 0,  # xl's, as the next are
+    _force: Annotated[bool, typer.Option("-f", hidden=True)] = False,
+    _progress: Annotated[bool, typer.Option("-t", hidden=True)] = False,
+    _timestamps: Annotated[bool, typer.Option("-T", hidden=True)] = False,
 ) -> None:
     """A paravirtualizing hypervisor and its domains. The verbs are those of xl."""
+    context.obj = {"dry_run": dry_run}
+    if dry_run and context.invoked_subcommand != "create":
+        say("-N makes nothing of a domain file: it goes with create alone")
+        raise typer.Exit(2)
+
+
+@command("help")
+def help_for(
+    context: typer.Context, verb: Annotated[str | None, typer.Argument(help="A command.", metavar="COMMAND")] = None
+) -> None:
+    """Tell about a command, or about all."""
+    print(tell(context, verb))

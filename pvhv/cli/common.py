@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pvhv.toolstack.errors import ToolstackError, no_domain
+from pvhv.toolstack.names import clean
 
 if TYPE_CHECKING:
     from pvhv.toolstack.client import Client
@@ -35,7 +36,7 @@ def complain(text: str) -> None:
     from pvhv.cli.terminal import leave_line
 
     leave_line()
-    print(text, file=sys.stderr, flush=True)
+    print(clean(text), file=sys.stderr, flush=True)
 
 
 def status_of(function: Callable[..., None], *arguments: Any, **options: Any) -> int:

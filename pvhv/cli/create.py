@@ -1,194 +1,160 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`pvhv create`: make a domain from its file, and stay with it if asked to.
+"""`pvhv create`: make domains from their files, and stay with them if asked to.
 
-With -c at a terminal the console is attached as `pvhv console` does. With -c and standard input from
-elsewhere it is a run: the input is fed to the guest, the guest's first end is the end, and the exit status
-tells how it ended.
+All files are read before anything is made of one. With -c the console is attached (pvhv.cli.run); with -F the command
+ends when the domains do.
 """
 
 from __future__ import annotations
 
-import os
-import select
+import json
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
 from pvhv.build.progress import Progress
-from pvhv.cli.commands import EscapeOption, command, parse_escape
-from pvhv.cli.common import INTERRUPTED_STATUS, complain, connect, say, stopped_by
+from pvhv.cli.commands import command, parse_escape
+from pvhv.cli.common import connect, say
+from pvhv.cli.run import report_end, with_console
 from pvhv.cli.terminal import DEFAULT_ESCAPE
+from pvhv.toolstack.errors import ToolstackError, UsageError
+from pvhv.toolstack.names import shown
 
 if TYPE_CHECKING:
     from pvhv.toolstack.client import Client
     from pvhv.toolstack.config import DomainConfig
 
-TIMEOUT_STATUS = 124
-GRACE_S = 5.0  # for pvhvd to end a guest that had its time
 LONGEST_TIMEOUT = 10**9
-PREFETCH = 1 << 20
-PREFETCH_WITHIN_S = 0.25
-
-WORDS = {
-    "reboot": "{name} rebooted",
-    "crash": "{name} crashed",
-    "watchdog": "{name} was stopped by its watchdog",
-    "destroyed": "{name} was destroyed",
-    "timeout": "{name} did not end within {allowed}, and was destroyed",
-    "suspend": "{name} suspended itself, and there is nothing here to wake it with",
-}
 
 
 @command("create")
 def create(
-    file: Annotated[str, typer.Argument(help="The domain file.", metavar="FILE")],
-    settings: Annotated[
-        list[str] | None, typer.Argument(help="Settings over the file's.", metavar="KEY=VALUE")
+    context: typer.Context,
+    arguments: Annotated[
+        list[str] | None, typer.Argument(help="Files, and settings over theirs.", metavar="FILE... [KEY=VALUE...]")
     ] = None,
+    file: Annotated[str | None, typer.Option("-f", "--defconfig", help="A domain file.", metavar="FILE")] = None,
     console: Annotated[bool, typer.Option("-c", "--console", help="Attach to its console.")] = False,
     paused: Annotated[bool, typer.Option("-p", "--paused", help="Leave it paused.")] = False,
+    foreground: Annotated[bool, typer.Option("-F", "--foreground", help="Wait until it has ended for good.")] = False,
+    dry_run: Annotated[bool, typer.Option("-n", "--dryrun", help="Make nothing; print what was read.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")] = False,
+    debug: Annotated[bool, typer.Option("-d", "--debug", help="Print on standard error what was read.")] = False,
     timeout: Annotated[
         float | None,
         typer.Option(help="Destroy it after so many seconds.", metavar="S", min=0, max=LONGEST_TIMEOUT),
     ] = None,
-    escape: EscapeOption = DEFAULT_ESCAPE,
+    escape: Annotated[
+        str, typer.Option("--escape", help="The key that leaves the console.", metavar="KEY")
+    ] = DEFAULT_ESCAPE,  # without the -e it has elsewhere, which xl has for something else here
+    _unattended: Annotated[bool, typer.Option("-e", hidden=True)] = False,  # nobody waits here anyway
+    _masks: Annotated[bool, typer.Option("-i", "--ignore-global-affinity-masks", hidden=True)] = False,
+    viewer: Annotated[bool, typer.Option("-V", "--vncviewer", hidden=True)] = False,
+    autopass: Annotated[bool, typer.Option("-A", "--vncviewer-autopass", hidden=True)] = False,
 ) -> None:
-    """Make a domain from its file.
+    """Make a domain from its file, or several from theirs.
 
     With -c and standard input not a terminal: the input goes to the console, and the exit status tells how
-    the domain ended: 0 poweroff, 10 reboot, 20 crash, 21 watchdog, 124 timeout.
+    the domain ended: 0 poweroff, 10 reboot, 20 crash, 21 watchdog, 124 timeout. With -F the same, without the console.
     """
     from pvhv.toolstack import bzimage
-    from pvhv.toolstack import config as domain_file
-    from pvhv.toolstack.xlcfg import parse_argument
 
     escape_key = parse_escape(escape)
-    config = domain_file.load(file, map(parse_argument, settings or []))
-    for warning in config.warnings:
-        say(warning)
+    files, settings = parted(arguments or [], file)
+    if console and len(files) > 1:
+        raise UsageError("-c attaches one console, and there are several files", "create them one by one")
+    dry_run = dry_run or context.obj["dry_run"]
+    configs = read(files, settings, quiet)
+    if dry_run or debug:
+        show(configs, sys.stdout if dry_run else sys.stderr)
+    if dry_run:
+        return
+    if (viewer or autopass) and not quiet:
+        say("there are no screens here, so no viewer is started; `pvhv console` is the way to a domain")
     with Progress("pvhv:") as progress:
-        bzimage.unpack_ahead(config.kernel, progress.at)
+        for config in configs:
+            bzimage.unpack_ahead(config.kernel, progress.at)
     deadline = None if timeout is None else time.monotonic() + timeout
     with connect() as client:
         if console:
-            status = with_console(client, config, paused, escape_key, deadline, timeout)
-            raise typer.Exit(status)
-        with Progress("pvhv:") as progress:
-            made = client.call(
-                "create", lambda item: progress.at(item["stage"]),
-                config=config.to_wire(), paused=paused, lifetime=timeout,
-            )  # fmt: skip
-        print(f"domain {made['name']} is there, with id {made['domid']}")
+            status = with_console(client, configs[0], paused, escape_key, deadline, timeout)
+        else:
+            status = without_console(client, configs, paused, foreground, quiet, timeout)
+    raise typer.Exit(status)
 
 
-def with_console(
-    client: Client,
-    config: DomainConfig,
-    paused: bool,
-    escape: int,
-    deadline: float | None,
-    timeout: float | None,
+def parted(arguments: list[str], file: str | None) -> tuple[list[str], list[str]]:
+    """Files and settings: what has a = in it is a setting, as in xl. Raises UsageError."""
+    files = [] if file is None else [file]
+    files += [each for each in arguments if "=" not in each]
+    if not files:
+        raise UsageError("no domain file is named", "examples/hello.cfg is one to start from")
+    return files, [each for each in arguments if "=" in each]
+
+
+def read(files: list[str], settings: list[str], quiet: bool) -> list[DomainConfig]:
+    """The domains of all files. Raises ToolstackError when there is something wrong with any of them."""
+    from pvhv.toolstack import config as domain_file
+
+    configs, wrong = [], []
+    for file in files:
+        try:
+            configs.append(domain_file.load(file, settings))
+        except ToolstackError as error:
+            wrong.append(error)
+    for each in wrong[:-1]:
+        say(str(each))
+    if wrong:
+        raise wrong[-1]
+    for config in configs if not quiet else ():
+        for warning in config.warnings:
+            say(warning)
+    return configs
+
+
+def show(configs: list[DomainConfig], out: TextIO) -> None:
+    """What was read, as xl prints it."""
+    from pvhv.toolstack.xl_json import as_xl_has_it
+
+    for config in configs:
+        print(json.dumps(as_xl_has_it(config), indent=4), file=out, flush=True)
+
+
+def without_console(
+    client: Client, configs: list[DomainConfig], paused: bool, foreground: bool, quiet: bool, timeout: float | None
 ) -> int:
-    """Make it, be at its console; the exit status."""
-    from pvhv.cli.session import Detached, Session, Terminated, TimedOut
-
-    interactive = sys.stdin.isatty()
-    typed, ended = (b"", False) if interactive or config.clock == "wall" else prefetch()
-    number = client.start(
-        "create",
-        config=config.to_wire(),
-        paused=paused,
-        attach=True,
-        one_run=not interactive,
-        typed=typed,
-        lifetime=None if deadline is None else max(deadline - time.monotonic(), 0.0),
-    )
-    with Progress("pvhv:") as progress:
-        while "stage" in (first := client.receive()).get("item", ()):
-            progress.at(first["item"]["stage"])
-    if "item" not in first:
-        client.result(first)  # raises what went wrong
-    made = first["item"]["created"]
-    if interactive:
-        say(f"{made['name']} is domain {made['domid']}; {shown(escape)} leaves its console")
-    unanswered = None if deadline is None else deadline + GRACE_S
-    session = Session(client, number, escape if interactive else None, feeds=not ended, deadline=unanswered)
-    try:
-        ending = session.run()
-        if ending["ending"] == "timeout":
-            destroy(ending["domid"])  # which waits until it is gone
-        return report_end(ending, timeout)
-    except Detached:
-        say(f"{made['name']} goes on; `pvhv console {made['name']}` comes back")
-        return 0
-    except TimedOut:
-        destroy(made["domid"])
-        say(WORDS["timeout"].format(name=made["name"], allowed=f"{timeout:g} s"))
-        return TIMEOUT_STATUS
-    except KeyboardInterrupt:
-        if not interactive:
-            destroy(made["domid"])
-            say(f"interrupted; {made['name']} was destroyed")
-        return INTERRUPTED_STATUS
-    except Terminated as signal:
-        if not interactive:
-            destroy(made["domid"])
-        return signal.status
-    except OSError as error:  # nobody reads our output, or it cannot be written
-        if not interactive or isinstance(error, BrokenPipeError):
-            destroy(made["domid"])
-        return stopped_by(error)
-
-
-def report_end(ending: dict[str, Any], timeout: float | None = None) -> int:
-    """Say how a guest ended, where its own words do not; the exit status."""
-    if ending["report"]:
-        complain(ending["report"])
-    words = WORDS.get(ending["ending"], "" if ending["ending"] == "poweroff" else "{name} ended: {ending}")
-    if words:
-        kept = f"\nit is kept as it was; `pvhv destroy {ending['name']}` removes it" if ending["kept"] else ""
-        allowed = "its time" if timeout is None else f"{timeout:g} s"
-        say(words.format(**ending, allowed=allowed) + kept)
-    status: int = ending["status"]
+    """Make them one by one, whatever becomes of one; with `foreground`, until all have ended. The exit status."""
+    status, waiting = 0, []
+    for config in configs:
+        try:
+            made = _make(client, config, paused or foreground, timeout)
+        except ToolstackError as error:
+            if len(configs) == 1:
+                raise
+            say(str(error))
+            status = max(status, error.status)
+            continue
+        if not quiet:
+            print(f"domain {shown(made['name'])} is there, with id {made['domid']}", flush=True)
+        if foreground:
+            # Waited for before it runs: it may be over in no time.
+            waiting.append(client.start("wait_end", domain=str(made["domid"])))
+            if not paused:
+                client.start("unpause", domain=str(made["domid"]))
+    while waiting:
+        message = client.receive()
+        if message.get("id") in waiting:
+            waiting.remove(message["id"])
+            status = max(status, report_end(client.result(message), timeout))
     return status
 
 
-def destroy(domid: int) -> None:
-    """Take back the domain of a run that was cut short. On a connection of its own: the other may be half-read."""
-    from pvhv.toolstack.errors import ToolstackError
-
-    try:
-        with connect() as client:
-            client.call("destroy", domain=str(domid))
-    except ToolstackError:
-        pass  # it is gone already, or pvhvd is
-
-
-def prefetch() -> tuple[bytes, bool]:
-    """What standard input has ready, and whether that is all of it.
-
-    On a virtual clock a run shall not depend on how fast its input comes, so what can be had is there before
-    the first instruction.
-    """
-    data = b""
-    descriptor = sys.stdin.fileno()
-    deadline = time.monotonic() + PREFETCH_WITHIN_S
-    while len(data) < PREFETCH:
-        wait = max(deadline - time.monotonic(), 0)
-        if sys.platform != "win32" and not select.select([descriptor], [], [], wait)[0]:
-            return data, False
-        try:
-            piece = os.read(descriptor, 64 << 10)
-        except OSError:  # a directory, a terminal that is gone: nothing will come
-            piece = b""
-        if not piece:
-            return data, True
-        data += piece
-    return data, False
-
-
-def shown(escape: int) -> str:
-    """How a key is called."""
-    return f"Ctrl-{chr(escape + 64)}" if escape < 32 else f"'{chr(escape)}'"
+def _make(client: Client, config: DomainConfig, paused: bool, timeout: float | None) -> dict[str, Any]:
+    with Progress("pvhv:") as progress:
+        made: dict[str, Any] = client.call(
+            "create", lambda item: progress.at(item["stage"]),
+            config=config.to_wire(), paused=paused, lifetime=timeout,
+        )  # fmt: skip
+    return made

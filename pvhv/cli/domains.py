@@ -7,30 +7,66 @@ from typing import Annotated
 
 import typer
 
-from pvhv.cli.commands import DomainArgument, command
-from pvhv.cli.common import ask
-from pvhv.toolstack.errors import UsageError
+from pvhv.cli.commands import DomainArgument, OneOrAll, command
+from pvhv.cli.common import ask, connect_if_up, say
+from pvhv.toolstack.errors import ToolstackError, UsageError
+from pvhv.toolstack.names import DOMAIN_0
+
+WaitOption = Annotated[bool, typer.Option("-w", "--wait", help="Wait until it did.")]
+AllOption = Annotated[bool, typer.Option("-a", "--all", help="Ask all domains.")]
+# Of xl's: press the machine's button where a guest has no drivers. There is none here to press.
+FallbackOption = Annotated[bool, typer.Option("-F", hidden=True)]
 
 
 @command("destroy")
-def destroy(domain: DomainArgument) -> None:
+def destroy(domain: DomainArgument, _force: Annotated[bool, typer.Option("-f", hidden=True)] = False) -> None:
     """End a domain at once, whatever it does."""
+    if domain in ("0", DOMAIN_0):
+        raise UsageError("domain 0 is pvhvd itself", "`pvhv daemon stop` ends it, and all domains with it")
     ask(domain, "destroy")
 
 
 @command("shutdown")
 def shutdown(
-    domain: DomainArgument,
-    wait: Annotated[bool, typer.Option("-w", "--wait", help="Wait until it is down.")] = False,
+    domain: OneOrAll = None, all_domains: AllOption = False, wait: WaitOption = False, _fallback: FallbackOption = False
 ) -> None:
-    """Ask a domain to power itself off."""
-    ask(domain, "shutdown", word="poweroff", wait=wait)
+    """Ask a domain, or all of them, to power off."""
+    ask_to("poweroff", domain, all_domains, wait)
 
 
 @command("reboot")
-def reboot(domain: DomainArgument) -> None:
-    """Ask a domain to reboot."""
-    ask(domain, "shutdown", word="reboot")
+def reboot(
+    domain: OneOrAll = None, all_domains: AllOption = False, wait: WaitOption = False, _fallback: FallbackOption = False
+) -> None:
+    """Ask a domain, or all of them, to reboot."""
+    ask_to("reboot", domain, all_domains, wait)
+
+
+def ask_to(word: str, domain: str | None, all_domains: bool, wait: bool) -> None:
+    """Ask one domain, or each there is, at once; with `wait`, until all did what they were asked."""
+    if (domain is None) != all_domains:
+        raise UsageError("either a domain is named, or -a means all of them", "pvhv list shows which there are")
+    if domain is not None:
+        ask(domain, "shutdown", word=word, wait=wait)
+        return
+    client = connect_if_up()
+    if client is None:
+        return
+    with client:
+        living = [row for row in client.call("list") if row["ended"] is None]
+        asked = {client.start("shutdown", domain=str(row["domid"]), word=word, wait=wait) for row in living}
+        failed = None
+        while asked:
+            message = client.receive()
+            if message.get("id") in asked:
+                asked.discard(message["id"])
+                try:
+                    client.result(message)
+                except ToolstackError as error:
+                    say(str(error))
+                    failed = error
+    if failed is not None:
+        raise typer.Exit(failed.status)
 
 
 @command("sysrq")
@@ -64,7 +100,9 @@ SizeArgument = Annotated[
 
 @command("vcpu-set")
 def vcpu_set(
-    domain: DomainArgument, vcpus: Annotated[int, typer.Argument(help="How many, from the first on.", metavar="VCPUS")]
+    domain: DomainArgument,
+    vcpus: Annotated[int, typer.Argument(help="How many, from the first on.", metavar="VCPUS")],
+    _ignore_host: Annotated[bool, typer.Option("-i", "--ignore-host", hidden=True)] = False,
 ) -> None:
     """Have a domain use so many of its vCPUs: its kernel takes others down, or brings them up."""
     ask(domain, "vcpu_set", count=vcpus)
@@ -99,7 +137,7 @@ def rename(
     domain: DomainArgument, name: Annotated[str, typer.Argument(help="Its new name.", metavar="NAME")]
 ) -> None:
     """Give a domain another name."""
-    from pvhv.toolstack.config import check_name
+    from pvhv.toolstack import names
 
-    check_name(name)
+    names.check(name)
     ask(domain, "rename", name=name)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import Annotated
 
 import typer
@@ -12,6 +13,8 @@ from pvhv.cli.commands import AsJson, DomainArgument, OneOrAll, command
 from pvhv.cli.common import ask, connect, connect_if_up
 from pvhv.cli.listing import rows_of, show
 from pvhv.cli.output import print_json, print_table
+from pvhv.toolstack.errors import UsageError
+from pvhv.toolstack.names import shown
 
 ROOM_OF_HANDLERS = "pvhv.core.calls"
 
@@ -20,10 +23,59 @@ ROOM_OF_HANDLERS = "pvhv.core.calls"
 def list_domains(
     domain: OneOrAll = None,
     as_json: AsJson = False,
-    long: Annotated[bool, typer.Option("-l", "--long", help="The same as --json, as xl has it.")] = False,
+    long: Annotated[bool, typer.Option("-l", "--long", help="Their configurations, as xl prints them.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="UUIDs as well, and why one stopped.")] = False,
+    context: Annotated[bool, typer.Option("-Z", "--context", help="Security labels as well.")] = False,
+    pool: Annotated[bool, typer.Option("-c", "--cpupool", help="The pool of processors as well.")] = False,
+    numa: Annotated[bool, typer.Option("-n", "--numa", help="The nodes of memory as well.")] = False,
 ) -> None:
-    """List domains: state letters are running, blocked, paused, shut down, crashed, dying."""
-    show(domain, as_json or long)
+    """List domains.
+
+    State letters are running, blocked, paused, shut down, crashed (or why else: rebooted, suspended, watchdog), dying.
+    """
+    if long:
+        print_json(rows_of("configs", domain))
+    else:
+        show(domain, as_json, verbose=verbose, context=context, pool=pool, numa=numa)
+
+
+@command("vm-list")
+def vm_list(as_json: AsJson = False) -> None:
+    """List domains by their UUIDs."""
+    rows = rows_of("list", None)
+    if as_json:
+        print_json([{key: row[key] for key in ("uuid", "domid", "name")} for row in rows])
+        return
+    print_table(("UUID", "ID", "name"), [(row["uuid"], row["domid"], row["name"]) for row in rows], right=(1,))
+
+
+@command("uptime")
+def uptime(
+    domain: Annotated[list[str] | None, typer.Argument(help="Names or ids; all domains without.")] = None,
+    short: Annotated[bool, typer.Option("-s", help="In one line each, without seconds.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say for how long domains have been there."""
+    rows = [ask(each, "domain") for each in domain] if domain else rows_of("list", None)
+    if as_json:
+        print_json([{key: row[key] for key in ("name", "domid", "uptime")} for row in rows])
+    elif short:
+        now = time.strftime("%H:%M:%S")
+        for row in rows:
+            print(f" {now} up {duration(row['uptime'], short=True)}, {shown(row['name'])} ({row['domid']})")
+    else:
+        print_table(
+            ("Name", "ID", "Uptime"), [(row["name"], row["domid"], duration(row["uptime"])) for row in rows], right=(1,)
+        )
+
+
+def duration(seconds: float, short: bool = False) -> str:
+    """A time as xl's uptime has it."""
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    text = f"{hour:2}:{minute:02}" + ("" if short else f":{second:02}")
+    return f"{days} day{'s' * (days > 1)}, {text}" if days else text
 
 
 @command("domid")
@@ -35,13 +87,17 @@ def domid(domain: DomainArgument) -> None:
 @command("domname")
 def domname(domain: DomainArgument) -> None:
     """Say a domain's name."""
-    print(ask(domain, "domain")["name"])
+    name = ask(domain, "domain")["name"]
+    print(shown(name) if sys.stdout.isatty() else name)  # to a script as it is
 
 
 @command("vcpu-list")
-def vcpu_list(domain: OneOrAll = None, as_json: AsJson = False) -> None:
+def vcpu_list(
+    domain: Annotated[list[str] | None, typer.Argument(help="Names or ids; all domains without.")] = None,
+    as_json: AsJson = False,
+) -> None:
     """List virtual processors."""
-    rows = rows_of("vcpus", domain)
+    rows = [row for each in domain for row in rows_of("vcpus", each)] if domain else rows_of("vcpus", None)
     if as_json:
         print_json(rows)
         return
@@ -64,12 +120,23 @@ def vcpu_list(domain: OneOrAll = None, as_json: AsJson = False) -> None:
 
 
 @command("info")
-def info(as_json: AsJson = False) -> None:
+def info(
+    name: Annotated[str | None, typer.Argument(help="One of the facts; all without.", metavar="NAME")] = None,
+    as_json: AsJson = False,
+    _numa: Annotated[bool, typer.Option("-n", "--numa", hidden=True)] = False,
+) -> None:
     """Tell about the machine and the hypervisor."""
     with connect() as client:
         facts = client.call("info")
+    if name is not None:
+        if name not in facts:
+            raise UsageError(f"{name!a} is none of the facts", f"they are: {', '.join(facts)}")
+        facts = {name: facts[name]}
     if as_json:
         print_json(facts)
+        return
+    if name is not None:
+        print(facts[name])
         return
     width = max(map(len, facts))
     for name, value in facts.items():

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Tables and JSON on standard output.
 
-Everywhere a table is columns padded with blanks. On a terminal its headings are bold and it keeps to the terminal's
-width: cells are folded, never cut. Elsewhere it is as wide as it has to be, one row a line, so that grep finds rows
-and two blanks or more part the columns. Numbers stand right, words left.
+Everywhere a table is columns padded with blanks, and nothing in it moves a terminal's cursor. On a terminal its
+headings are bold and it keeps to the terminal's width: cells are folded, never cut. Elsewhere it is as wide as it has
+to be, one row a line, so that grep finds rows and two blanks or more part the columns. Numbers stand right, words left.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from typing import Any
+
+from pvhv.toolstack.names import shown
 
 GAP = "  "
 NARROWEST = 12  # columns of words are not made narrower than that
@@ -32,7 +34,7 @@ def print_table(
     foldable: Iterable[int] = (),
 ) -> None:
     """Rows below their headings. The columns in `right` stand right; those in `foldable` give way first."""
-    texts = [[str(cell) for cell in row] for row in rows]
+    texts = [[shown(str(cell)) for cell in row] for row in rows]
     flush_right = set(right)
     if sys.stdout.isatty():
         room = shutil.get_terminal_size().columns  # COLUMNS, or what the terminal says

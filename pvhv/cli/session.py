@@ -9,7 +9,6 @@ of our output that went away), the terminal is put back first.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
 import time
@@ -17,6 +16,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+from pvhv.cli import signals
 from pvhv.cli.common import say
 from pvhv.cli.terminal import raw_mode, write_all
 from pvhv.toolstack.client import Client, Lost
@@ -34,14 +34,6 @@ class Detached(Exception):
 
 class TimedOut(Exception):
     """The guest had its time."""
-
-
-class Terminated(BaseException):
-    """A signal asked us to go; `status` is the exit status that says so."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.status = 128 + number
 
 
 @dataclass
@@ -65,15 +57,10 @@ class Session:
 
     def run(self) -> dict[str, Any]:
         """Until the guest ends: how it did. Raises Detached, TimedOut, KeyboardInterrupt, Terminated, Lost."""
-        before = {number: signal.signal(number, _terminated) for number in _signals()}
-        try:
-            with raw_mode() if self.interactive else nullcontext():
-                if self.feeds:
-                    threading.Thread(target=self._feed, name="input", daemon=True).start()
-                return self._follow()
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        with signals.heard(), raw_mode() if self.interactive else nullcontext():
+            if self.feeds:
+                threading.Thread(target=self._feed, name="input", daemon=True).start()
+            return self._follow()
 
     # -- output ----------------------------------------------------------------------------------------------
     def _follow(self) -> dict[str, Any]:
@@ -138,12 +125,3 @@ class Session:
     def _settled(self) -> None:
         self._taken += 1
         self._credit.release()
-
-
-def _signals() -> list[int]:
-    names = ("SIGTERM", "SIGHUP")
-    return [getattr(signal, name) for name in names if hasattr(signal, name)]
-
-
-def _terminated(number: int, _frame: object) -> None:
-    raise Terminated(number)

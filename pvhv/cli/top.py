@@ -22,6 +22,7 @@ import typer
 from pvhv.cli.commands import AsJson, command
 from pvhv.cli.common import connect
 from pvhv.cli.output import plain
+from pvhv.toolstack.names import shown
 
 # Exits of a paravirtual guest by what they are about; a kind that stands nowhere is another.
 ABOUT = {
@@ -113,7 +114,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
     about = [sum(row["exits"].get(kind, 0) for kind in kinds) for kinds in ABOUT.values()]
     other = sum(row["exits"].values()) - sum(about)  # not from the total, which is rounded by itself
     return [
-        row["name"], str(row["domid"]), row["state"], f"{row['time']:.1f}", f"{row['cpu_percent']:.1f}",
+        shown(row["name"]), str(row["domid"]), row["state"], f"{row['time']:.1f}", f"{row['cpu_percent']:.1f}",
         str(row["hypercalls_per_s"]), *map(str, about), str(other), str(row["memory"]), str(row["vcpus"]),
     ]  # fmt: skip
 

@@ -18,6 +18,7 @@ import typer
 from pvhv.cli.commands import DomainArgument, command
 from pvhv.cli.common import connect_if_up, say
 from pvhv.cli.output import print_json
+from pvhv.cli.signals import Patient, Terminated, heard, terminate
 from pvhv.cli.trace_file import TraceFile
 from pvhv.cli.trace_lines import line
 from pvhv.cli.trace_summary import show_summary
@@ -69,11 +70,15 @@ def trace(
             count=count, everything=perfetto is not None,
         )  # fmt: skip
         out = Printed(as_json) if perfetto is None else TraceFile(perfetto)
-        with interruptible(client, number) as pressed:
-            try:
-                summary = _follow(client, number, out, "return" if syscall else None, limit, pressed)
-            finally:
-                out.end()
+        told = Patient()
+        try:
+            with heard(told if isinstance(out, TraceFile) else terminate), interruptible(client, number) as pressed:
+                try:
+                    summary = _follow(client, number, out, "return" if syscall else None, limit, pressed, told)
+                finally:
+                    out.end()
+        except Terminated as signal_:
+            raise typer.Exit(signal_.status) from None
         if isinstance(out, TraceFile):
             say(f"{out.path}: {out.events} events; https://ui.perfetto.dev opens it")
         if summary is not None:
@@ -108,11 +113,13 @@ def _follow(
     counted: str | None,
     limit: int | None,
     pressed: Callable[[], bool],
+    told: Patient,
 ) -> dict[str, Any] | None:
     """Show records until there are no more or enough; then the summary, if one was asked for."""
     shown = 0
     while True:
-        message = client.receive()
+        with told.waiting():
+            message = client.receive()
         if "item" not in message:
             answer = client.result(message)
             summary: dict[str, Any] | None = answer["summary"] if message["id"] == number else answer

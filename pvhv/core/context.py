@@ -1,23 +1,25 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Giving a vCPU its first context: registers, entry points, descriptor tables and page tables at once.
+"""A vCPU's context as a whole: registers, entry points, descriptor tables and page tables at once.
 
-The domain builder does it for vCPU 0, a guest for its others (VCPUOP_initialise). The page tables named in it are
+The domain builder gives vCPU 0 its first, a guest its others (VCPUOP_initialise). The page tables named in it are
 validated here like any the guest would load later. Everything is checked before anything is changed, but for the page
 tables, whose validation may be put aside and taken up again.
 
 The segments behind its CS and SS are loaded when it first runs (`segments_due`), because its LDT is seen through its
 own page tables; Xen finds out at that time as well whether they can be.
 
+It is told as a whole as well (`get_context`), to whoever saves a domain or dumps it.
+
 Not modelled: the context's data segments and FPU image.
 
-Read beside it: arch_set_info_guest in xen/arch/x86/domain.c.
+Read beside it: arch_set_info_guest in xen/arch/x86/domain.c, arch_get_info_guest in xen/arch/x86/domctl.c.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pvhv.abi.arch_x86 import FLAT_KERNEL_CS, FLAT_KERNEL_SS
+from pvhv.abi.arch_x86 import FLAT_KERNEL_CS, FLAT_KERNEL_SS, VcpuGuestContext
 from pvhv.abi.errno import Errno
 from pvhv.core.calls.cpu import ASSISTS, trap_of
 from pvhv.core.debugregs import DR6_DEFAULT, DR7_DEFAULT, set_register
@@ -29,6 +31,7 @@ from pvhv.core.msrs import canonical
 from pvhv.core.vcpu import NO_TRAP, VCPU
 from pvhv.machine.cpustate import (
     CR0,
+    CR2,
     CS,
     EFLAGS,
     FS_BASE,
@@ -68,6 +71,8 @@ GENERAL = {
     "rax": RAX, "rcx": RCX, "rdx": RDX, "rbx": RBX, "rsp": RSP, "rbp": RBP, "rsi": RSI, "rdi": RDI,
     "r8": R8, "r9": R9, "r10": R10, "r11": R11, "r12": R12, "r13": R13, "r14": R14, "r15": R15, "rip": RIP,
 }  # fmt: skip
+
+CR0_GUEST = 0x8005_0033  # PG AM WP NE ET MP PE
 
 COST = 256  # units of work
 
@@ -185,3 +190,45 @@ def load_registers(hypervisor: Hypervisor, vcpu: VCPU, context: Any) -> None:
     state[FS_BASE] = context.fs_base
     state[GS_BASE] = context.gs_base_kernel if vcpu.kernel_mode else context.gs_base_user
     state[HFLAGS] = state[HFLAGS] & ~MODE | (KERNEL if vcpu.kernel_mode else USER)
+
+
+def get_context(vcpu: VCPU) -> Any:
+    """What `vcpu` is: a vcpu_guest_context record. (arch_get_info_guest)"""
+    context, state, domain = VcpuGuestContext(), vcpu.state, vcpu.domain
+    flags = (
+        (VGCF_ONLINE, not vcpu.down),
+        (VGCF_IN_KERNEL, vcpu.kernel_mode),
+        (VGCF_FAILSAFE_DISABLES_EVENTS, vcpu.failsafe_disables_events),
+        (VGCF_SYSCALL_DISABLES_EVENTS, vcpu.syscall_disables_events),
+    )
+    context.flags = sum(flag for flag, is_so in flags if is_so)
+    registers = context.user_regs
+    for name, index in GENERAL.items():
+        setattr(registers, name, state[index])
+    registers.rflags = state[EFLAGS] & FLAGS & ~EFLAGS_IOPL | vcpu.iopl << 12
+    registers.cs, registers.ss = state[CS] & 0xFFFF, state[SS] & 0xFFFF
+    for vector, trap in enumerate(vcpu.trap_table):
+        if trap.address:
+            row = context.trap_ctxt[vector]
+            row.vector, row.flags, row.cs = vector, trap.dpl | trap.masks_events << 2, trap.cs
+            row.address = trap.address
+    context.ldt_base, context.ldt_ents = vcpu.ldt_base if vcpu.ldt_ents else 0, vcpu.ldt_ents
+    for index, mfn in enumerate(vcpu.gdt_frames):
+        context.gdt_frames[index] = mfn
+    context.gdt_ents = vcpu.gdt_ents
+    context.kernel_ss, context.kernel_sp = vcpu.kernel_ss, vcpu.kernel_sp
+    context.ctrlreg[0] = CR0_GUEST | (CR0_TS if vcpu.ts else 0)
+    context.ctrlreg[1] = vcpu.guest_table_user << 12
+    context.ctrlreg[2] = state[CR2]
+    context.ctrlreg[3] = vcpu.guest_table << 12
+    context.ctrlreg[4] = vcpu.cr4
+    for index, value in enumerate(vcpu.debugreg):
+        context.debugreg[index] = value
+    context.event_callback_eip = vcpu.event_callback_eip
+    context.failsafe_callback_eip = vcpu.failsafe_callback_eip
+    context.syscall_callback_eip = vcpu.syscall_callback_eip
+    context.vm_assist = domain.vm_assist
+    context.fs_base = state[FS_BASE]
+    context.gs_base_kernel = state[GS_BASE] if vcpu.kernel_mode else vcpu.gs_base_kernel
+    context.gs_base_user = vcpu.gs_base_user if vcpu.kernel_mode else state[GS_BASE]
+    return context

@@ -8,7 +8,10 @@ pvhv.core.events and grant_view like any other domain's doing.
 
 The rest of the core knows nothing of this room.
 
-Not modelled: a vCPU's context read back, shadow and iommu domctls, cpupools and affinity.
+Frames of others are looked at through `foreign_page`, which is what mapping them is to a domain without page tables of
+its own.
+
+Not modelled: shadow and iommu domctls, cpupools and affinity.
 
 Read beside it: do_domctl and getdomaininfo in xen/common/domctl.c, do_sysctl in xen/common/sysctl.c.
 """
@@ -17,17 +20,22 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Generator, Iterator, Sequence
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from pvhv.abi.errno import Errno
 from pvhv.abi.memory import E820_ENTRY, E820_MAX
+from pvhv.abi.version import XenCapabilitiesInfo, XenChangesetInfo, XenCompileInfo, XenExtraversion
 from pvhv.core import hypercall_page
+from pvhv.core.calls import version
+from pvhv.core.context import get_context
 from pvhv.core.descriptors import MAX_VCPUS
 from pvhv.core.domain import DOMID_FIRST_RESERVED
 from pvhv.core.errors import HypercallError, Interrupted, Restart
 from pvhv.core.frames import L4, PINNED
 from pvhv.core.grants import DEFAULT_MAX_FRAMES, DEFAULT_MAX_MAPTRACK_FRAMES, MAPPINGS_PER_FRAME
+from pvhv.core.guestmem import HYPERVISOR_VIRT_START
 from pvhv.core.privilege import require_privilege
 from pvhv.core.runstate import RUNNING
 
@@ -68,6 +76,21 @@ class VcpuInfo(NamedTuple):
     blocked: bool
     running: bool
     cpu_time: int
+
+
+class XenVersion(NamedTuple):
+    """What the hypervisor is."""
+
+    major: int
+    minor: int
+    extra: bytes
+    compiler: bytes
+    compile_by: bytes
+    compile_domain: bytes
+    compile_date: bytes
+    capabilities: bytes
+    changeset: bytes
+    virt_start: int
 
 
 class PhysInfo(NamedTuple):
@@ -258,6 +281,29 @@ class Control:
         finally:
             self.hypervisor.unpause(domain)
 
+    def getvcpucontext(self, domid: int, vcpu_id: int) -> Any:
+        """A vCPU's registers and tables (a vcpu_guest_context). EINVAL where there is none, ENODATA without a first."""
+        domain = self.other(domid)
+        vcpu = domain.vcpu(vcpu_id)
+        if vcpu is None:
+            raise HypercallError(Errno.EINVAL)
+        if not vcpu.initialised:
+            raise HypercallError(Errno.ENODATA)
+        return get_context(vcpu)
+
+    def frames_of(self, domid: int, start: int, end: int) -> list[tuple[int, int]]:
+        """(pfn, mfn) of the domain's frames between two mfns, by what the machine-to-physical table has."""
+        frames, m2p = self.hypervisor.frames, self.hypervisor.m2p
+        return [(m2p[mfn], mfn) for mfn in frames.owned_by(self.find(domid).domid, start, min(end, frames.count))]
+
+    def foreign_page(self, domid: int, mfn: int) -> memoryview | None:
+        """A frame of the domain's, to be read at once; None where it is not (or no more) that domain's."""
+        hypervisor = self.hypervisor
+        domain = self.find(domid)
+        if not 0 <= mfn < hypervisor.frames.count or hypervisor.frames.owner[mfn] != domain.domid:
+            return None
+        return hypervisor.ram.frame(mfn).toreadonly()
+
     def settimeoffset(self, domid: int, seconds: int) -> None:
         """How far the domain's wall clock is from the machine's."""
         domain = self.find(domid)
@@ -289,6 +335,21 @@ class Control:
             raise HypercallError(Errno.ESRCH)
         spent = vcpu.runstate.times(domain.timeline.now())[RUNNING]
         return VcpuInfo(not vcpu.down, vcpu.blocked or vcpu.polling, is_running(vcpu), spent)
+
+    def xen_version(self) -> XenVersion:
+        """What xen_version's commands tell, in one."""
+        require_privilege(self.caller)
+        extra, built, caps, changeset = XenExtraversion(), XenCompileInfo(), XenCapabilitiesInfo(), XenChangesetInfo()
+        caller = SimpleNamespace(domain=self.caller)
+        for answer, op in (
+            (version.extraversion, extra), (version.compile_info, built), (version.capabilities, caps),
+            (version.changeset, changeset),
+        ):  # fmt: skip
+            answer(caller, op)
+        return XenVersion(
+            version.VERSION >> 16, version.VERSION & 0xFFFF, extra.text, built.compiler, built.compile_by,
+            built.compile_domain, built.compile_date, caps.text, changeset.text, HYPERVISOR_VIRT_START,
+        )  # fmt: skip
 
     def physinfo(self) -> PhysInfo:
         """About the machine."""

@@ -33,13 +33,17 @@ def describe(domain: Domain, vcpu: VCPU | None, reason: str) -> str:
     """The crash report, as text."""
     lines = [f"Domain {domain.domid} crashed: {reason}"]
     if vcpu is not None:
-        full = domain.full
-        word: Word = partial(_word, vcpu) if full is None else full.word
-        lines += _registers(vcpu) if full is None else full.registers()
-        lines += _stack(vcpu, word)
-        lines += _frames(vcpu, word)
-        lines += hypercalls(vcpu) if full is None else []
+        lines += state_of(vcpu)
+        lines += hypercalls(vcpu) if domain.full is None else []
     return "\n".join(lines)
+
+
+def state_of(vcpu: VCPU) -> list[str]:
+    """Registers and stack."""
+    full = vcpu.domain.full
+    word: Word = partial(_word, vcpu) if full is None else full.word
+    registers = _registers(vcpu) if full is None else full.registers()
+    return registers + _stack(vcpu, word) + _frames(vcpu, word)
 
 
 def _registers(vcpu: VCPU) -> list[str]:

@@ -23,7 +23,7 @@ class ConsoleRing:
         """Say something, marked (XEN) with seconds since start."""
         stamp = f"[{self._now() / 1e9:12.6f}]"
         for line in text.splitlines() or [""]:
-            self._lines.append(f"(XEN) {stamp} {line}")
+            self._lines.append(f"(XEN) {stamp} {_printable(line)}")
 
     def guest(self, domid: int, line: str) -> None:
         """A line a guest wrote with console_io."""
@@ -36,3 +36,8 @@ class ConsoleRing:
     def clear(self) -> None:
         """Forget it."""
         self._lines.clear()
+
+
+def _printable(line: str) -> str:
+    """What is said may name something, and a name may have anything in it."""
+    return line if line.isprintable() else "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in line)

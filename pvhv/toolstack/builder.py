@@ -33,9 +33,9 @@ from pvhv.abi.xen import SIF_MOD_START_PFN, SIF_VIRT_P2M_4TOOLS, StartInfo, Vcpu
 from pvhv.machine.paging import PTE_ACCESSED, PTE_DIRTY, PTE_PRESENT, PTE_RW, PTE_USER
 from pvhv.machine.ram import Ram
 from pvhv.toolstack.bulk import Buffer
-from pvhv.toolstack.config import as_bytes
 from pvhv.toolstack.elf import PAGE, Kernel
 from pvhv.toolstack.layout import Layout
+from pvhv.toolstack.names import as_bytes
 
 TABLE_ENTRY = PTE_PRESENT | PTE_RW | PTE_USER | PTE_ACCESSED | PTE_DIRTY
 PAGE_ENTRY = PTE_PRESENT | PTE_ACCESSED

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Each guest's console in a file, as `xenconsoled --log=guest` writes it: guest-NAME.log, byte for byte.
 
+Of a name that would be no file's, NAME is what pvhv.toolstack.names makes of it (`a/b` is a%2Fb).
+
 A thread of its own writes, so that a slow disk keeps no guest from running but one that says more than the disk
 takes. A file does not grow beyond `LARGEST`: it becomes guest-NAME.log.1 then, in place of the one that was, and
 another is begun. A disk that is full, or a directory that cannot be written, is said once; what could not be
@@ -28,6 +30,7 @@ from pvhv.devices.console import PATIENCE_S, Console
 from pvhv.devices.record import left_out
 from pvhv.toolstack.guest import Guest
 from pvhv.toolstack.host import Host
+from pvhv.toolstack.names import log_name
 
 LARGEST = 4 << 20
 PIECES = 16  # read of one console at a time
@@ -206,7 +209,7 @@ class ConsoleLogs:
     def _log(self, name: str, settings: Settings) -> Log | None:
         if settings.log == "none":
             return None
-        return Log(self.directory / f"guest-{name}.log", settings.timestamp, self.warn)
+        return Log(self.directory / log_name(name), settings.timestamp, self.warn)
 
     def stop(self) -> None:
         """Write the last of it, and end the thread."""

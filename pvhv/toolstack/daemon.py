@@ -70,7 +70,7 @@ class Daemon:
         self.paths = paths
         self.lock = lock
         self.hypervisor = self._machine(Hypervisor)
-        self.host = Host(self.hypervisor)
+        self.host = Host(self.hypervisor, cores=paths.directory / "dump")
         self.host.listeners.append(lambda _guest, _what: self._note_domains())
         self.logs = ConsoleLogs(self.host, paths.directory, self._warn)
         self.service = Service(self.hypervisor, self.host, fingerprint(), self._stop)

@@ -20,6 +20,7 @@ from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.guest import Guest
 from pvhv.toolstack.host import Host
 from pvhv.toolstack.lifecycle import State
+from pvhv.toolstack.names import quoted
 from pvhv.toolstack.server import Call, Handler
 
 
@@ -28,7 +29,7 @@ def require_debuggable(guest: Guest) -> None:
     if guest.config.type == "hvm":
         raise ToolstackError(
             f"domain {guest.name} has a machine of its own: pvhv gdb is for paravirtual domains",
-            f"pvhv trace {guest.name} shows what it does",
+            f"pvhv trace {quoted(guest.name)} shows what it does",
         )
     if guest.state is State.BUILDING or not guest.stays:
         raise ToolstackError(f"domain {guest.name} is {guest.state.value}: there is nothing to debug")

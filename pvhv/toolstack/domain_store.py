@@ -24,6 +24,7 @@ from pvhv.devices.xenstore.daemon import Xenstore
 from pvhv.devices.xenstore.permissions import READ, Permission
 from pvhv.toolstack.builder import Ports
 from pvhv.toolstack.config import DomainConfig
+from pvhv.toolstack.names import DOMAIN_0, as_bytes
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain
@@ -55,7 +56,7 @@ def home(domid: int) -> str:
 def describe_domain_0(store: Xenstore) -> None:
     """What domain 0 finds. (xen-init-dom0)"""
     store.write(f"{home(0)}/domid", "0")
-    store.write(f"{home(0)}/name", "Domain-0")
+    store.write(f"{home(0)}/name", DOMAIN_0)
 
 
 def make_nodes(store: Xenstore, domain: Domain, name: str, handle: str, config: DomainConfig) -> None:
@@ -68,13 +69,13 @@ def make_nodes(store: Xenstore, domain: Domain, name: str, handle: str, config: 
         store.make(root, "", *permissions)
     store.make(f"{libxl}/device", "", DOM0)
     store.write(f"{path}/vm", vm)
-    store.write(f"{path}/name", name)
+    store.write(f"{path}/name", as_bytes(name))
     for node in READABLE_NODES:
         store.make(f"{path}/{node}", "", *readable)
     for node in WRITABLE_NODES:
         store.make(f"{path}/{node}", "", Permission(domid, 0))
     store.write(f"{vm}/uuid", handle)
-    store.write(f"{vm}/name", name)
+    store.write(f"{vm}/name", as_bytes(name))
     hundredths = (domain.timeline.wallclock() + domain.timeline.now()) // 10_000_000
     values = {
         f"{path}/control/platform-feature-multiprocessor-suspend": "1",
@@ -96,7 +97,7 @@ def make_nodes(store: Xenstore, domain: Domain, name: str, handle: str, config: 
     if config.cmdline:
         values[f"{vm}/image/cmdline"] = config.cmdline
     for node, value in values.items():
-        store.write(node, value.encode("utf-8", "surrogateescape"))
+        store.write(node, as_bytes(value))
 
 
 def describe_rings(store: Xenstore, domid: int, ports: Ports, console_mfn: int, store_mfn: int) -> None:
@@ -137,8 +138,8 @@ def console_backend(domid: int) -> str:
 
 def rename(store: Xenstore, domid: int, handle: str, name: str) -> None:
     """Write a domain's new name everywhere."""
-    store.write(f"{home(domid)}/name", name)
-    store.write(f"/vm/{handle}/name", name)
+    store.write(f"{home(domid)}/name", as_bytes(name))
+    store.write(f"/vm/{handle}/name", as_bytes(name))
 
 
 def remove_nodes(store: Xenstore, domid: int, handle: str) -> None:

@@ -70,26 +70,26 @@ class Follower:
             elif self.notes:
                 await call.item({"note": self.notes.popleft()})
             elif self.ended and self.reader.finished:
-                return self.ending()
+                return ending_of(self.guest)
             else:
                 await self.ready.wait()
                 self.ready.clear()
-
-    def ending(self) -> dict[str, Any]:
-        """How the guest ended, in plain values."""
-        guest = self.guest
-        assert guest.ended is not None
-        return {
-            "name": guest.name,
-            "domid": guest.domid,
-            "ending": guest.ended.name,
-            "status": guest.ended.status,
-            "report": guest.report,
-            "kept": guest.kept,
-        }
 
     def close(self) -> None:
         """Follow no longer."""
         self.reader.close()
         if self._listen in self.host.listeners:
             self.host.listeners.remove(self._listen)
+
+
+def ending_of(guest: Guest) -> dict[str, Any]:
+    """How a guest ended, in plain values."""
+    assert guest.ended is not None
+    return {
+        "name": guest.name,
+        "domid": guest.domid,
+        "ending": guest.ended.name,
+        "status": guest.ended.status,
+        "report": guest.report,
+        "kept": guest.kept,
+    }

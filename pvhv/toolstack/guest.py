@@ -100,6 +100,7 @@ class Guest:
         self.quick_lives = 0  # how many lives in a row, this one included, were hardly lived
         self.kept = False  # it stopped, and is kept to be looked at
         self.restarts = False  # once it is taken apart, another life follows
+        self.dumping = False  # it has stopped, and its core is dumped before anything else happens
         self.stopped_as: Ending | None = None
         self.ended: Ending | None = None  # likewise, once all is known that is to be told of it
         self.report = ""
@@ -131,18 +132,26 @@ class Guest:
     def begin(self) -> None:
         """Make the domain, as yet without anything. Raises ToolstackError."""
         control, config = self.control, self.config
+        limits = {"max_grant_frames": config.max_grant_frames, "max_maptrack_frames": config.max_maptrack_frames}
         try:
-            domid = control.createdomain(vcpus=config.maxvcpus, timeline=self._timeline())
+            domid = control.createdomain(
+                vcpus=config.maxvcpus,
+                timeline=self._timeline(),
+                max_evtchn_port=config.max_event_channels,
+                **{name: limit for name, limit in limits.items() if limit is not None},
+            )
         except HypercallError as failure:
             raise self._refused(failure) from None
         control.max_mem(domid, config.memory * PAGES_PER_MIB + resizing.EXTRA_KIB // resizing.KIB_PER_PAGE)
         control.set_memory_map(domid, [(0, config.maxmem << 20, E820_RAM)])  # it may grow to
         self._name_it(domid)
+        if ahead := config.time_offset + (time.localtime().tm_gmtoff if config.localtime else 0):
+            control.settimeoffset(domid, ahead)
+        self.domain = self.hypervisor.domains[domid]
 
     def _name_it(self, domid: int) -> None:
         self.control.setdomainhandle(domid, uuid.UUID(self.handle))
         self.control.scheduler_putinfo(domid, self.config.cpu_weight)
-        self.domain = self.hypervisor.domains[domid]
 
     def assembling(self, prepared: Prepared) -> Iterator[None]:
         """Fill the domain that `begin` made, in steps, until it is ready to be unpaused.

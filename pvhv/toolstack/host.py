@@ -19,6 +19,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pvhv.core.domain import Domain
@@ -27,7 +28,7 @@ from pvhv.devices.console import Console
 from pvhv.devices.serial import SerialConsole
 from pvhv.devices.xenstore.daemon import Xenstore
 from pvhv.observe.symbols import Symbols
-from pvhv.toolstack import domain_store
+from pvhv.toolstack import domain_store, dumping
 from pvhv.toolstack.beside import Beside, settle
 from pvhv.toolstack.bulk import Buffer, is_large
 from pvhv.toolstack.config import DomainConfig
@@ -37,12 +38,16 @@ from pvhv.toolstack.guest import Guest, Prepared, Unwanted, prepare
 from pvhv.toolstack.lifecycle import (
     DESTROYED,
     QUICK_LIFE_S,
+    Action,
     Ending,
     State,
     action,
     ending,
     why_not_again,
 )
+from pvhv.toolstack.names import DOMAIN_0, quoted, shown
+
+SHUTDOWN_LETTERS = {"reboot": "r", "suspend": "s", "crash": "c", "watchdog": "w", "soft_reset": "S"}
 
 Listener = Callable[[Guest, str], None]
 T = TypeVar("T")
@@ -52,13 +57,14 @@ NAMES_WITHIN_S = 30.0
 class Host:
     """Guests by domid, in the order they were made."""
 
-    def __init__(self, hypervisor: Hypervisor) -> None:
+    def __init__(self, hypervisor: Hypervisor, cores: Path = Path("dump")) -> None:
         self.hypervisor = hypervisor
         self.store = Xenstore(hypervisor.dom0, hypervisor.console.log)
         domain_store.describe_domain_0(self.store)
         self.guests: dict[int, Guest] = {}
         self.listeners: list[Listener] = []
         self.beside = Beside()
+        self.cores = cores  # where those are dumped that a domain file asks for
         self._going: dict[int, list[Future[None]]] = {}
         hypervisor.on_domain_event(self._domain_event)
 
@@ -66,10 +72,12 @@ class Host:
     def find(self, who: str) -> Guest:
         """A guest by name or domid. Raises ToolstackError."""
         # One that is being taken apart gives way to its successor of the same name.
-        for guest in sorted(self.guests.values(), key=lambda guest: not guest.stays):
+        # A number is an id before it is a name.
+        guests = sorted(self.guests.values(), key=lambda guest: (not guest.stays, str(guest.domid) != who))
+        for guest in guests:
             if guest.name == who or str(guest.domid) == who:
                 return guest
-        names = [guest.name for guest in self.guests.values()]
+        names = [shown(guest.name) for guest in guests]
         nearest = difflib.get_close_matches(who, names, 1)
         if nearest:
             raise no_domain(who, f"did you mean {nearest[0]}?")
@@ -77,11 +85,13 @@ class Host:
 
     def require_free_name(self, name: str, instead_of: Guest | None = None) -> None:
         """Raises ToolstackError when a domain has that name, or will have it again in a moment."""
+        if name == DOMAIN_0:
+            raise ToolstackError(f"{DOMAIN_0} is the name of domain 0", "give the new one another: name=...")
         for guest in self.guests.values():
             if guest.name == name and guest is not instead_of and (guest.stays or guest.restarts):
                 raise ToolstackError(
                     f"there is a domain {name} already (id {guest.domid}, {guest.state.value})",
-                    f"destroy it (pvhv destroy {name}), or give the new one another name: name=...",
+                    f"destroy it (pvhv destroy {quoted(name)}), or give the new one another name: name=...",
                 )
 
     # -- making ----------------------------------------------------------------------------------------------
@@ -204,6 +214,17 @@ class Host:
         guest.kept = not follows.destroy
         if action(guest.config, end).restart and not follows.restart:
             self.hypervisor.console.log(f"{guest.name} is kept as it is and not started again: {not_again}")
+        if follows.dump:
+            guest.dumping = True
+            dumping.dump_to_file(guest, self.cores, lambda: self._do(guest, follows))
+        else:
+            self._do(guest, follows)
+
+    def _do(self, guest: Guest, follows: Action) -> None:
+        """Do what follows a shutdown, unless somebody destroyed what was kept to be dumped."""
+        guest.dumping = False
+        if guest.state is not State.SHUT_DOWN:
+            return
         if follows.destroy:
             guest.restarts = follows.restart
             if not follows.restart:
@@ -297,8 +318,8 @@ class Host:
         """Take a domain apart; done when it is gone. `end` is what is told of one that still ran."""
         future: Future[None] = Future()
         self._going.setdefault(guest.domid, []).append(future)
-        if guest.ended is None or guest.restarts:
-            guest.restarts = False
+        if guest.ended is None or guest.restarts or guest.dumping:
+            guest.restarts = guest.dumping = False
             guest.ended = guest.ended or guest.stopped_as or end
             self._ended(guest)
         if guest.stays:
@@ -344,12 +365,12 @@ class Host:
         if guest.state is not State.RUNNING:
             raise ToolstackError(
                 f"domain {guest.name} is {guest.state.value}: it cannot be {what}",
-                f"pvhv unpause {guest.name}" if guest.state is State.PAUSED else f"pvhv destroy {guest.name}",
+                f"pvhv {'unpause' if guest.state is State.PAUSED else 'destroy'} {quoted(guest.name)}",
             )
         if guest.config.type == "hvm":
             raise ToolstackError(
                 f"domain {guest.name} has a machine of its own, without xenstore: it cannot be {what}",
-                f"say so at its console (pvhv console {guest.name}), or end it: pvhv destroy {guest.name}",
+                "say so at its console (pvhv console {0}), or end it: pvhv destroy {0}".format(quoted(guest.name)),
             )
 
     def answered(self, guest: Guest, node: str = "shutdown") -> bool:
@@ -362,13 +383,14 @@ class Host:
         domain = guest.domain
         living = guest.state in (State.RUNNING, State.PAUSED)
         vcpus = domain.vcpus
+        reason = SHUTDOWN_LETTERS.get(guest.stopped_as.name, "-") if guest.stopped_as else "-"
         held = living and domain.debugger is not None and domain.debugger.stopped
         letters = (
             ("r", living and any(vcpu.runnable for vcpu in vcpus)),
             ("b", living and all(vcpu.blocked or vcpu.polling or vcpu.down for vcpu in vcpus)),
             ("p", guest.state in (State.BUILDING, State.PAUSED) or held),
             ("s", guest.stopped_as is not None),
-            ("c", guest.stopped_as is not None and guest.stopped_as.name in ("crash", "watchdog")),
+            (reason, reason != "-"),
             ("d", not guest.stays),
         )
         return {
@@ -381,6 +403,9 @@ class Host:
             "state": "".join(letter if on else "-" for letter, on in letters),
             "time": sum(vcpu.ran for vcpu in vcpus) / 1e9,
             "uuid": guest.handle,
+            "type": guest.config.type,
+            "uptime": round(time.monotonic() - guest.born, 1),
+            "shutdown_code": domain.shutdown_code,
             "clock": guest.config.clock,
             "kernel": str(guest.config.kernel),
             "ended": guest.ended.name if guest.ended else None,

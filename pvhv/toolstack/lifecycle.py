@@ -6,8 +6,8 @@
     any      -> dying -> gone             taken apart; `gone` may be followed by another life (restart)
 
 A shutdown has a code (SHUTDOWN_*); the code has a name and an exit status, and names the key of the domain
-file that says what follows. A guest that restarts over and over without living long is kept instead, else it
-would keep the machine busy with nothing but its own building.
+file that says what follows (a domain whose core is to be dumped is kept until it is). A guest that restarts over
+and over without living long is kept instead, else it would keep the machine busy with nothing but its own building.
 
 Read beside it: handle_domain_death in tools/xl/xl_vmcontrol.c, docs/man/xl.cfg.5 (EVENT ACTIONS).
 """
@@ -25,7 +25,7 @@ from pvhv.abi.sched import (
     SHUTDOWN_suspend,
     SHUTDOWN_watchdog,
 )
-from pvhv.toolstack.config import DomainConfig
+from pvhv.toolstack.config import EVENTS, DomainConfig
 from pvhv.toolstack.errors import ToolstackError
 
 REBOOT_STATUS, CRASH_STATUS, WATCHDOG_STATUS, TIMEOUT_STATUS = 10, 20, 21, 124
@@ -88,7 +88,7 @@ ENDINGS: dict[int, Ending] = {
     SHUTDOWN_suspend: Ending("suspend", 1, "on_crash"),  # there is nothing here to resume it from
     SHUTDOWN_crash: Ending("crash", CRASH_STATUS, "on_crash"),
     SHUTDOWN_watchdog: Ending("watchdog", WATCHDOG_STATUS, "on_watchdog"),
-    SHUTDOWN_soft_reset: Ending("soft_reset", 1, "on_crash"),
+    SHUTDOWN_soft_reset: Ending("soft_reset", 1, "on_soft_reset"),
 }
 DESTROYED = Ending("destroyed", 1, "")
 OUTLIVED = Ending("timeout", TIMEOUT_STATUS, "")
@@ -105,14 +105,20 @@ class Action(NamedTuple):
     destroy: bool  # the domain is taken apart
     restart: bool  # and built anew, or beside what is kept
     rename: bool  # what is kept gives up its name
+    dump: bool = False  # its core is dumped before that
 
 
+# A soft reset is asked of Xen, which refuses it for paravirtual domains: xl destroys them then.
 ACTIONS: dict[str, Action] = {
     "destroy": Action(destroy=True, restart=False, rename=False),
     "restart": Action(destroy=True, restart=True, rename=False),
     "rename-restart": Action(destroy=False, restart=True, rename=True),
     "preserve": Action(destroy=False, restart=False, rename=False),
+    "coredump-destroy": Action(destroy=True, restart=False, rename=False, dump=True),
+    "coredump-restart": Action(destroy=True, restart=True, rename=False, dump=True),
+    "soft-reset": Action(destroy=True, restart=False, rename=False),
 }
+DUMPING = ("coredump-destroy", "coredump-restart")
 
 QUICK_LIFE_S = 1.0
 QUICK_RESTARTS = 5
@@ -138,8 +144,8 @@ def action(config: DomainConfig, end: Ending, not_again: str | None = None) -> A
 def for_one_run(config: DomainConfig) -> DomainConfig:
     """The file as a run reads it whose caller waits for the end: no second life, nothing kept unless asked for."""
     changed = {
-        key: "destroy"
-        for key in ("on_poweroff", "on_reboot", "on_crash", "on_watchdog")
+        key: "coredump-destroy" if getattr(config, key) in DUMPING else "destroy"
+        for key in EVENTS
         if getattr(config, key) != "preserve" or key not in config.given
     }
     return DomainConfig(**{**vars(config), **changed})

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from pvhv.abi.elfnote import XEN_ELFNOTE_PHYS32_ENTRY
 from pvhv.hvm.cpu.memory import GuestPhysical
 from pvhv.toolstack.bulk import Buffer
-from pvhv.toolstack.config import as_bytes
 from pvhv.toolstack.elf import PAGE, Kernel
 from pvhv.toolstack.errors import ToolstackError
+from pvhv.toolstack.names import as_bytes
 
 XEN_HVM_START_MAGIC_VALUE = 0x336E_C578
 START_INFO = struct.Struct("<IIIIQQQQII")  # magic version flags nr_modules modlist cmdline rsdp memmap entries reserved

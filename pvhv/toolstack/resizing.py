@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from pvhv.toolstack.domain_store import home
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.lifecycle import State
+from pvhv.toolstack.names import quoted
 
 if TYPE_CHECKING:
     from pvhv.toolstack.guest import Guest
@@ -35,7 +36,7 @@ def set_memory(guest: Guest, kib: int) -> None:
     if kib > most:
         raise ToolstackError(
             f"{guest.name} may have {_size(most)} at most, not {_size(kib)}",
-            f"pvhv mem-max {guest.name} {_words(kib)} raises that first",
+            f"pvhv mem-max {quoted(guest.name)} {_words(kib)} raises that first",
         )
     guest.control.max_mem(guest.domid, (kib + EXTRA_KIB) // KIB_PER_PAGE)
     guest.store.write(f"{home(guest.domid)}/memory/target", str(kib))
@@ -50,7 +51,7 @@ def set_most_memory(guest: Guest, kib: int) -> None:
     if kib < target:
         raise ToolstackError(
             f"{guest.name} is to have {_size(target)}, so {_size(kib)} cannot be the most it may have",
-            f"pvhv mem-set {guest.name} {_words(kib)} lowers that first",
+            f"pvhv mem-set {quoted(guest.name)} {_words(kib)} lowers that first",
         )
     guest.control.max_mem(guest.domid, (kib + EXTRA_KIB) // KIB_PER_PAGE)
     guest.store.write(f"{home(guest.domid)}/memory/static-max", str(kib))

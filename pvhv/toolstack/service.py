@@ -28,14 +28,18 @@ from pvhv.observe.trace import Recorder
 from pvhv.toolstack import resizing
 from pvhv.toolstack.config import DomainConfig
 from pvhv.toolstack.debugging import DebugAccess
+from pvhv.toolstack.dumping import DumpAccess
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.follow import Follower
 from pvhv.toolstack.guest import Guest, Prepared, prepare
 from pvhv.toolstack.host import Host
 from pvhv.toolstack.lifecycle import OUTLIVED, State, for_one_run
+from pvhv.toolstack.looking import LookAccess
+from pvhv.toolstack.names import quoted
 from pvhv.toolstack.server import Call, Handler
 from pvhv.toolstack.store_access import StoreAccess
 from pvhv.toolstack.tracing import Tracing, wanted_of
+from pvhv.toolstack.waiting import WaitAccess
 
 T = TypeVar("T")
 Words = Sequence[str]
@@ -82,6 +86,9 @@ class Service:
             "stop": self.stop_everything,
             **StoreAccess(hypervisor, host.store).handlers,
             **DebugAccess(host).handlers,
+            **DumpAccess(host).handlers,
+            **LookAccess(host).handlers,
+            **WaitAccess(host).handlers,
         }
 
     async def post(self, function: Callable[[], T]) -> T:
@@ -238,7 +245,7 @@ class Service:
             raise ToolstackError(
                 f"{guest.name} took no notice of being asked to {word} yet (nobody watches control/shutdown)",
                 "a Linux that still boots does it once its driver is there; "
-                f"pvhv destroy {guest.name} ends one without asking",
+                f"pvhv destroy {quoted(guest.name)} ends one without asking",
             )
         while wait and guest.ended is None:
             await asyncio.sleep(POLL_S)

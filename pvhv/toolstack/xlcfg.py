@@ -1,51 +1,57 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The language of domain files: assignments of strings, numbers and lists, as xl reads them.
+"""The language of domain files: assignments of strings and lists, as xl reads them.
 
-    name   = "hello"          # strings in either kind of quotes, with C's escapes
-    memory = 0x40             # decimal, 0x hexadecimal or 0 octal
+    name   = "hello"          # strings in either kind of quotes
+    memory = 0x40             # a number is a string that goes without: whoever wants a number makes one of it
     disk   = [ 'a', 'b', ]    # lists may nest and may span lines
     cmdline += " debug"       # appends to a string or to a list
 
 A file is data: it is read, never executed, and every value remembers its line so that whoever gives it a
 meaning (pvhv.toolstack.config) can say where it stands. A key that is set twice keeps its last value, as in
-xl, and knows which one it took the place of.
+xl, and knows which one it took the place of. What cannot be read is a problem with a line; the lines after it are
+read all the same.
 
-Read beside it: xl.cfg(5), tools/libs/util/libxlu_cfg_l.l and libxlu_cfg_y.y.
+Whatever xl's parser takes is taken, with the same values, and some things beside: carriage returns, a comment
+without an end of line, `\\xHH` in strings. One of xl's values is odd: `\\123` in a string stands for nothing at all.
+
+Read beside it: xl.cfg(5), tools/libs/util/libxlu_cfg_l.l, libxlu_cfg_y.y and libxlu_cfg.c (xlu__cfgl_dequote).
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from pvhv.toolstack.errors import ToolstackError
+from pvhv.toolstack.problems import Place, Problems
 
-Value = str | int | list["Value"]
+Value = str | list["Value"]
 
 TOKEN = re.compile(
     r"""
       (?P<blank>   [ \t\r]+ | \#[^\n]* )
     | (?P<newline> \n )
-    | (?P<word>    [A-Za-z_][\w.]* )
-    | (?P<number>  -?\d\w* )
+    | (?P<word>    [a-z][._0-9a-z]* )
+    | (?P<number>  [0-9][0-9a-fx]* )
     | (?P<string>  '(?:[^'\\\n]|\\.)*' | "(?:[^"\\\n]|\\.)*" )
     | (?P<mark>    \+= | [=;,\[\]] )
     """,
     re.VERBOSE,
 )
-
-LONGEST_NUMBER = 40
-DEEPEST_LIST = 32
-
-ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{1,2}|[0-7]{1,3}|.)", re.DOTALL)
-PLAIN_ESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+KEY = re.compile(r"[a-z][._0-9a-z]*")
+REST_OF_LINE = re.compile(r"[^\n]*")
+HEXADECIMAL = re.compile(r"[0-9a-fA-F]{1,2}")
+XLS_OCTAL = re.compile(r"[ \t\v\f\r]*[+-]?[0-9]+")  # strtoul's idea of a number, of base ten whatever it is called
+ESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "'": "'", '"': '"', "\\": "\\"}
 
 
 class Token(NamedTuple):
-    kind: str
+    kind: str  # a group of TOKEN, "end", or "wrong"
     text: str
     line: int
+    hint: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,201 +60,232 @@ class Setting:
 
     key: str
     value: Value
-    place: str  # "hello.cfg:3", or "command line"
-    replaces: str = ""  # the place of another value that this one was set over
+    place: Place
+    replaces: Place | None = None  # of another value that this one was set over
+    added: bool = False  # by +=, which no number can be made of
 
 
-class Source(NamedTuple):
-    """Text, and how to name a line of it in a message."""
-
-    text: str
-    name: str
-    numbered: bool = True
-
-    def place(self, line: int) -> str:
-        """How a message names a line of it."""
-        return f"{self.name}:{line}" if self.numbered else self.name
+Settings = dict[str, Setting]
 
 
-def parse(source: Source) -> dict[str, Setting]:
-    """The settings of a file, by key. Raises ToolstackError that names the line."""
-    return _Parser(source).file()
+def parse(text: str, source: str, problems: Problems, *, numbered: bool = True) -> Iterator[tuple[Setting, bool]]:
+    """Assignments in their order, each with whether it adds to what there was."""
+    return _Parser(text, source, problems, numbered).file()
 
 
-def parse_argument(argument: str) -> Setting:
-    """One `key=value` of a command line, where a string may go without its quotes."""
+def read_file(text: str, source: str, problems: Problems) -> Settings:
+    """The settings of a file, by key."""
+    settings: Settings = {}
+    for setting, adds in parse(text, source, problems):
+        _store(settings, setting, adds, problems)
+    return settings
+
+
+def read_argument(argument: str, settings: Settings, problems: Problems) -> None:
+    """One argument of a command line, set over what there is: as xl has it, or key=text with the quotes left out."""
+    place = Place("command line")
     key, sign, text = argument.partition("=")
-    key = key.strip()
     adds = key.endswith("+")
-    if not sign or not re.fullmatch(r"[A-Za-z_][\w.]*", key.rstrip("+ ")):
+    key, text = key.removesuffix("+").strip(), text.strip()
+    if not sign or not KEY.fullmatch(key):
         raise ToolstackError(
-            f"'{argument}' is no setting", "write it as key=value, for example memory=128", status=2
+            f"{argument!a} is no setting", "write it as key=value, for example memory=128", status=2
         )
+    attempt = Problems()
+    found = list(parse(argument, place.source, attempt, numbered=False))
+    if attempt.errors and not text.startswith(("'", '"', "[")):
+        found = [(Setting(key, text, place), adds)]
+    else:
+        problems.errors += attempt.errors
+        problems.warnings += attempt.warnings
+    for setting, more in found:
+        _store(settings, setting, more, problems)
+        settings[setting.key] = replace(settings[setting.key], replaces=None)  # it is meant to win
+
+
+def _store(settings: Settings, setting: Setting, adds: bool, problems: Problems) -> None:
+    before = settings.get(setting.key)
     if adds:
-        raise ToolstackError(f"'{argument}': += has its place in a file", "give the whole value", status=2)
-    text = text.strip()
-    if not text.startswith(("'", '"', "[")) and not re.fullmatch(r"-?\d+|0[xX][0-9a-fA-F]+", text):
-        return Setting(key, text, "command line")
-    return parse(Source(f"{key} = {text}", "command line", numbered=False))[key]
-
-
-class _Parser:
-    """Recursive descent over the tokens of one source."""
-
-    def __init__(self, source: Source) -> None:
-        self.source = source
-        self.tokens = list(_tokens(source))
-        self.at = 0
-        self.depth = 0  # of lists in lists
-
-    def error(self, line: int, message: str, hint: str = "") -> ToolstackError:
-        return ToolstackError(f"{self.source.place(line)}: {message}", hint)
-
-    def peek(self) -> Token:
-        return self.tokens[self.at]
-
-    def take(self) -> Token:
-        token = self.tokens[self.at]
-        self.at += 1
-        return token
-
-    def skip_newlines(self) -> None:
-        while self.peek().kind == "newline":
-            self.at += 1
-
-    def file(self) -> dict[str, Setting]:
-        settings: dict[str, Setting] = {}
-        while self.peek().kind != "end":
-            if self.peek().kind == "newline" or self.peek().text == ";":
-                self.take()
-                continue
-            setting, adds = self.assignment()
-            before = settings.get(setting.key)
-            if before is not None:
-                setting = self.added(before, setting) if adds else replace(setting, replaces=before.place)
-            settings[setting.key] = setting
-        return settings
-
-    def assignment(self) -> tuple[Setting, bool]:
-        key = self.take()
-        if key.kind != "word":
-            raise self.error(key.line, f"expected a key, found {_shown(key)}", "a line reads: key = value")
-        sign = self.take()
-        if sign.text not in ("=", "+="):
-            raise self.error(key.line, f"expected '=' after '{key.text}', found {_shown(sign)}")
-        if self.peek().kind in ("newline", "end"):
-            raise self.error(key.line, f"'{key.text} {sign.text}' has no value")
-        value = self.value(key.text)
-        end = self.peek()
-        if end.kind not in ("newline", "end") and end.text != ";":
-            raise self.error(end.line, f"{_shown(end)} does not belong after the value of '{key.text}'")
-        return Setting(key.text, value, self.source.place(key.line)), sign.text == "+="
-
-    def value(self, key: str) -> Value:
-        token = self.take()
-        if token.kind == "string":
-            return _unquote(token.text[1:-1])
-        if token.kind == "number":
-            return self.number(token)
-        if token.text == "[":
-            return self.items(key, token.line)
-        if token.kind == "word":
-            raise self.error(
-                token.line,
-                f"{token.text} stands bare as the value of '{key}'",
-                f'put a string in quotes: "{token.text}"',
-            )
-        raise self.error(token.line, f"'{key}' cannot be {_shown(token)}")
-
-    def number(self, token: Token) -> int:
-        digits = token.text.removeprefix("-")
-        if len(digits) > LONGEST_NUMBER:
-            raise self.error(token.line, f"a number of {len(digits)} digits means nothing here")
-        sign = -1 if digits != token.text else 1
-        try:
-            if digits[:2].lower() == "0x":
-                return sign * int(digits[2:], 16)
-            return sign * int(digits, 8 if digits.startswith("0") and digits != "0" else 10)
-        except ValueError:
-            raise self.error(
-                token.line, f"{token.text} is not a number", "a word or a size wants quotes"
-            ) from None
-
-    def items(self, key: str, opened: int) -> list[Value]:
-        found: list[Value] = []
-        self.depth += 1
-        if self.depth > DEEPEST_LIST:
-            raise self.error(opened, f"'{key}' is a list of lists more than {DEEPEST_LIST} deep")
-        while True:
-            self.skip_newlines()
-            if self.peek().text == "]":
-                self.take()
-                self.depth -= 1
-                return found
-            if self.peek().kind == "end":
-                raise self.error(opened, f"the list of '{key}' is never closed", "it wants a ] at its end")
-            found.append(self.value(key))
-            self.skip_newlines()
-            separator = self.peek()
-            if separator.text == ",":
-                self.take()
-            elif separator.kind == "end":
-                raise self.error(opened, f"the list of '{key}' is never closed", "it wants a ] at its end")
-            elif separator.text != "]":
-                raise self.error(
-                    separator.line, f"expected , or ] in the list of '{key}', found {_shown(separator)}"
-                )
-
-    def added(self, before: Setting, more: Setting) -> Setting:
-        if isinstance(before.value, str) and isinstance(more.value, str):
-            return replace(more, value=before.value + more.value, replaces=before.replaces)
-        if isinstance(before.value, list):
-            extra = more.value if isinstance(more.value, list) else [more.value]
-            return replace(more, value=before.value + extra, replaces=before.replaces)
-        raise ToolstackError(
-            f"{more.place}: cannot add to '{more.key}', which is {type_name(before.value)} ({before.place})"
-        )
+        setting = replace(setting, added=True)
+        if before is not None:
+            if isinstance(before.value, str) and isinstance(setting.value, str):
+                setting = replace(setting, value=before.value + setting.value, replaces=before.replaces)
+            elif isinstance(before.value, list) and isinstance(setting.value, list):
+                setting = replace(setting, value=before.value + setting.value, replaces=before.replaces)
+            else:
+                text = f"cannot add {type_name(setting.value)} to '{setting.key}', which is {type_name(before.value)}"
+                problems.error(setting.place, f"{text} ({before.place})")
+                return
+    elif before is not None:
+        setting = replace(setting, replaces=before.place)
+    settings[setting.key] = setting
 
 
 def type_name(value: Value) -> str:
     """What a value is, in a message."""
-    return {str: "a string", int: "a number", list: "a list"}[type(value)]
+    return "a list" if isinstance(value, list) else "a single value"
 
 
-def _tokens(source: Source) -> list[Token]:
-    tokens = []
-    line, at, text = 1, 0, source.text
+class _Wrong(Exception):
+    """A line that cannot be read: where, what, and what to do about it."""
+
+    def __init__(self, line: int, text: str, hint: str = "") -> None:
+        super().__init__(text)
+        self.line, self.text, self.hint = line, text, hint
+
+
+class _Parser:
+    """One source, from the first token to the last. Lists in lists are kept on a stack of its own."""
+
+    def __init__(self, text: str, source: str, problems: Problems, numbered: bool) -> None:
+        self.source = source
+        self.problems = problems
+        self.numbered = numbered
+        self.tokens = _tokens(text)
+        self.next = next(self.tokens)
+
+    def place(self, line: int) -> Place:
+        return Place(self.source, line if self.numbered else 0)
+
+    def take(self) -> Token:
+        token = self.next
+        if token.kind == "wrong":
+            raise _Wrong(token.line, token.text, token.hint)
+        if token.kind != "end":
+            self.next = next(self.tokens)
+        return token
+
+    def file(self) -> Iterator[tuple[Setting, bool]]:
+        while self.next.kind != "end":
+            try:
+                if self.next.kind == "newline" or self.next.text == ";":
+                    self.take()
+                else:
+                    yield self.assignment()
+            except _Wrong as wrong:
+                self.problems.error(self.place(wrong.line), wrong.text, wrong.hint)
+                while self.next.kind not in ("newline", "end"):
+                    self.next = next(self.tokens)
+
+    def assignment(self) -> tuple[Setting, bool]:
+        key = self.take()
+        if key.kind != "word":
+            raise _Wrong(key.line, f"expected a key, found {_shown(key)}", "a line reads: key = value")
+        sign = self.take()
+        if sign.text not in ("=", "+="):
+            raise _Wrong(key.line, f"expected '=' after '{key.text}', found {_shown(sign)}")
+        if self.next.kind in ("newline", "end"):
+            raise _Wrong(key.line, f"'{key.text} {sign.text}' has no value")
+        value = self.value(key.text)
+        if self.next.kind == "wrong":
+            self.take()
+        if self.next.kind not in ("newline", "end") and self.next.text != ";":
+            text = f"{_shown(self.next)} does not belong after the value of '{key.text}'"
+            raise _Wrong(self.next.line, text, "a word or a size wants quotes" if self.next.kind == "word" else "")
+        return Setting(key.text, value, self.place(key.line)), sign.text == "+="
+
+    def value(self, key: str) -> Value:
+        token = self.take()
+        if token.kind in ("string", "number"):
+            return self.atom(token)
+        if token.text == "[" and token.kind == "mark":
+            return self.items(key, token.line)
+        if token.kind == "word":
+            text, hint = f"{token.text} stands bare as the value of '{key}'", f'put a string in quotes: "{token.text}"'
+            raise _Wrong(token.line, text, hint)
+        raise _Wrong(token.line, f"'{key}' cannot be {_shown(token)}")
+
+    def atom(self, token: Token) -> str:
+        if token.kind == "number":
+            return token.text
+        text, dropped = _unquote(token)
+        if dropped:
+            words = f"{dropped} in a string stands for nothing, here as in xl, which reads no octal ones"
+            self.problems.warn(self.place(token.line), words)
+        return text
+
+    def items(self, key: str, opened: int) -> list[Value]:
+        """What follows a [, to its ]."""
+        whole: list[Value] = []
+        lists = [whole]
+        wants_item = True
+        while lists:
+            if self.next.kind == "end":
+                raise _Wrong(opened, f"the list of '{key}' is never closed", "it wants a ] at its end")
+            token = self.take()
+            if token.kind == "newline":
+                continue
+            if token.kind == "mark" and token.text == "]":
+                lists.pop()
+                wants_item = False
+            elif not wants_item and token.kind == "mark" and token.text == ",":
+                wants_item = True
+            elif wants_item and token.kind in ("string", "number"):
+                lists[-1].append(self.atom(token))
+                wants_item = False
+            elif wants_item and token.text == "[":
+                inner: list[Value] = []
+                lists[-1].append(inner)
+                lists.append(inner)
+            else:
+                wanted = "a value" if wants_item else ", or ]"
+                raise _Wrong(token.line, f"expected {wanted} in the list of '{key}', found {_shown(token)}")
+        return whole
+
+
+def _tokens(text: str) -> Iterator[Token]:
+    line, at = 1, 0
     while at < len(text):
         match = TOKEN.match(text, at)
-        if match is None:
-            if text[at] in "'\"":
-                raise ToolstackError(
-                    f"{source.place(line)}: the string that begins here is not closed on its line"
-                )
-            raise ToolstackError(
-                f"{source.place(line)}: {text[at]!r} has no meaning here",
-                "a domain file is data: key = value, no Python",
-            )
-        kind = match.lastgroup or ""
-        if kind != "blank":
-            tokens.append(Token(kind, match.group(), line))
+        if match is None or (match.lastgroup == "string" and "\0" in match.group()):
+            yield _wrong(text, at, line)
+            match = REST_OF_LINE.match(text, at)
+            assert match is not None
+        elif match.lastgroup != "blank":
+            yield Token(match.lastgroup or "", match.group(), line)
         line += match.group().count("\n")
         at = match.end()
-    tokens.append(Token("end", "", line))
-    return tokens
+    while True:
+        yield Token("end", "", line)
+
+
+def _wrong(text: str, at: int, line: int) -> Token:
+    """Why there is no token here."""
+    mark = text[at]
+    if mark in "'\"":
+        rest = REST_OF_LINE.match(text, at)
+        if rest is not None and "\0" in rest.group():
+            words = "a string has a NUL character in it: whoever reads it would take that for its end"
+            return Token("wrong", words, line)
+        return Token("wrong", "the string that begins here is not closed on its line", line)
+    if mark.isupper():
+        return Token("wrong", f"{mark!r} has no meaning here", line, "keys are in lower case, strings in quotes")
+    return Token("wrong", f"{mark!a} has no meaning here", line, "a domain file is data: key = value, no Python")
 
 
 def _shown(token: Token) -> str:
     return {"newline": "the end of the line", "end": "the end of the file"}.get(token.kind, f"'{token.text}'")
 
 
-def _unquote(text: str) -> str:
-    def meaning(match: re.Match[str]) -> str:
-        code = match.group(1)
-        if code[0] == "x" and len(code) > 1:
-            return chr(int(code[1:], 16))
-        if code[0] in "01234567":
-            return chr(int(code, 8) & 0xFF)
-        return PLAIN_ESCAPES.get(code, code)
-
-    return ESCAPE.sub(meaning, text)
+def _unquote(token: Token) -> tuple[str, str]:
+    """What a string says, and the first escape in it that says nothing."""
+    text, pieces, done, dropped = token.text[1:-1], [], 0, ""
+    while (at := text.find("\\", done)) >= 0:
+        pieces.append(text[done:at])
+        code, done = text[at + 1], at + 2
+        if code in ESCAPES:
+            pieces.append(ESCAPES[code])
+        elif code == "x" and (digits := HEXADECIMAL.match(text, done)):
+            byte = int(digits.group(), 16)
+            pieces.append(chr(byte if byte < 0x80 else 0xDC00 + byte))
+            done = digits.end()
+        elif code in "01234567" and (digits := XLS_OCTAL.match(text, done, done + 3)) and len(digits.group()) > 1:
+            done = digits.end()
+            dropped = dropped or text[at:done]
+        else:
+            words = f"a string has {text[at:done]} in it, which stands for nothing"
+            raise _Wrong(token.line, words, r"\\ is a backslash")
+    whole = "".join([*pieces, text[done:]])
+    if pieces:  # bytes in a row may be a character
+        whole = whole.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+    return whole, dropped

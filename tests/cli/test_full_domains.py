@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pvhv.hvm.techniques.registry import TECHNIQUES
-from pvhv.toolstack.config import find_kernel
+from pvhv.toolstack.kernel_files import find_kernel
 from tests.cli.conftest import Pvhv
 
 

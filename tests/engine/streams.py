@@ -27,7 +27,7 @@ from pvhv.machine.paging import PTE_PRESENT, PTE_RW, PTE_USER
 from pvhv.machine.pcpu import CR0_TS, PCPU
 from pvhv.machine.ram import Ram
 from pvhv.machine.rings import KERNEL, MODE, USER
-from pvhv.toolstack.config import KERNELS
+from pvhv.toolstack.kernel_files import KERNELS
 
 CODE, CODE_PAGES = 0x40_0000, 4  # read, written and executed; a hole behind them
 DATA, DATA_PAGES = 0x50_0000, 4

@@ -13,7 +13,7 @@ from elftools.elf.elffile import ELFFile
 
 from pvhv.machine import seam
 from pvhv.testing import Machine
-from pvhv.toolstack.config import KERNELS
+from pvhv.toolstack.kernel_files import KERNELS
 
 PV, NATIVE = "guest-pv", "guest-native"
 DOMAINS = {

@@ -33,8 +33,8 @@ from typing import Any
 import pytest
 
 from pvhv.testing import Machine, Result, boot
-from pvhv.toolstack.config import find_kernel
 from pvhv.toolstack.full_guest import FullGuest
+from pvhv.toolstack.kernel_files import find_kernel
 
 PROMPT = "$ "
 QEMU = "qemu-system-x86_64"

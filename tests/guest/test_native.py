@@ -16,7 +16,7 @@ import capstone
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from pvhv.toolstack.config import find_kernel
+from pvhv.toolstack.kernel_files import find_kernel
 from tests.guest.machines import PROMPT, QemuMachine, QemuTerminal
 
 KERNEL_BASE = 0xFFFF_FFFF_8000_0000

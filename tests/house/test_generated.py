@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.parametrize(
     "generator",
     ["gen_header.py", "gen_hypercalls.py", "gen_syscalls.py", "gen_session.py", "gen_chapter.py", "gen_engine.py",
+     "gen_domain_files.py",
      "differences.py"],
 )
 def test_it_is_not_stale(generator: str) -> None:

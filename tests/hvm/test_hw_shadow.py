@@ -22,7 +22,7 @@ from pvhv.machine import cpustate as cs
 from pvhv.machine import svm
 from pvhv.machine.cpustate import RAX, RSP
 from pvhv.toolstack import elf, pvh
-from pvhv.toolstack.config import find_kernel
+from pvhv.toolstack.kernel_files import find_kernel
 from tests.hvm.hw_lab import (
     CODE,
     CR0,

@@ -2,14 +2,17 @@
 """What the keys of a domain file mean, and how each wrong one is answered."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 
-from pvhv.toolstack import config, elf
+from pvhv.core import grants
+from pvhv.toolstack import config, elf, kernel_files
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.guest import prepare
-from pvhv.toolstack.xlcfg import parse_argument
+from pvhv.toolstack.keys import KEYS, Fate
+from pvhv.toolstack.names import as_bytes
 
 
 @pytest.fixture
@@ -20,7 +23,7 @@ def file(tmp_path: Path) -> Path:
 
 def load(file: Path, text: str, *arguments: str) -> config.DomainConfig:
     file.write_text('kernel = "kernel.elf"\n' + text)
-    return config.load(file, map(parse_argument, arguments))
+    return config.load(file, arguments)
 
 
 def complaint(file: Path, text: str, *arguments: str) -> str:
@@ -30,10 +33,14 @@ def complaint(file: Path, text: str, *arguments: str) -> str:
 
 
 def test_defaults(file: Path) -> None:
+    """Those of xl, but for a crash: there is something to look at."""
     made = load(file, "")
-    assert made == config.DomainConfig(name="lab", kernel=file.parent / "kernel.elf", given=["kernel"])
+    assert made == config.DomainConfig(
+        name="lab", kernel=file.parent / "kernel.elf", memory=32, maxmem=32, max_event_channels=1023, given=["kernel"]
+    )
     assert (made.on_poweroff, made.on_reboot, made.on_crash) == ("destroy", "restart", "preserve")
-    assert (made.memory, made.vcpus, made.clock) == (64, 1, "wall")
+    assert (made.on_watchdog, made.on_soft_reset) == ("preserve", "soft-reset")
+    assert (made.memory, made.vcpus, made.clock) == (32, 1, "wall")
 
 
 def test_everything_set(file: Path) -> None:
@@ -41,7 +48,8 @@ def test_everything_set(file: Path) -> None:
         file,
         'name = "one"; memory = 32; maxmem = 64; vcpus = 2; clock = "virtual"; timeline = "lab"\n cpu_weight = 512\n'
         'root = "/dev/x"; extra = "ro"; on_crash = "restart"; type = "pv"; ramdisk = "kernel.elf"\n'
-        'uuid = "5F0C9D5E-7F1C-4F3E-9A43-0C3F3C7A1E52"',
+        'uuid = "5F0C9D5E-7F1C-4F3E-9A43-0C3F3C7A1E52"\n'
+        'max_event_channels = 4095; max_grant_frames = "0x10"; max_maptrack_frames = 8; rtc_timeoffset = "-60"',
     )
     assert made == config.DomainConfig(
         name="one",
@@ -57,6 +65,10 @@ def test_everything_set(file: Path) -> None:
         clock="virtual",
         timeline="lab",
         cpu_weight=512,
+        max_event_channels=4095,
+        max_grant_frames=16,
+        max_maptrack_frames=8,
+        time_offset=-60,
         given=made.given,
     )
     assert set(made.given) >= {"on_crash", "on_watchdog", "timeline"}
@@ -94,32 +106,32 @@ def test_a_timeline_means_a_virtual_clock(file: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("memroy = 64", "lab.cfg:2: unknown key 'memroy'\ndid you mean 'memory'?"),
-        ("zzzz = 64", "known keys: name, "),
-        ("memory = 'much'", "'memory' wants a number (of MiB), not a string"),
         ("memory = 0", "'memory' must lie between 1 and"),
+        ("memory = '-5'", "'memory' must lie between 1 and"),
         ("vcpus = 99", "'vcpus' must lie between 1 and 32"),
-        ("name = ['x']", "'name' wants a string in quotes, not a list"),
-        ("name = 'a b'", "may hold letters"),
-        ("name = '12'", "taken for a domain id"),
         ("vcpus = 2; maxvcpus = 1", "lab.cfg:2: maxvcpus = 1 is less than vcpus = 2"),
-        ("memory = 64\nmaxmem = 32", "lab.cfg:3: maxmem = 32 is less than memory = 64"),
+        ("cpu_weight = 0", "'cpu_weight' must lie between 1 and 65535"),
+        ("max_grant_frames = 'many'", "'max_grant_frames' wants a number from 1 to 64"),
         (r"cmdline = 'a\x00b'", "lab.cfg:2: 'cmdline' has a NUL character"),
-        (r"name = 'a\0b'", "lab.cfg:2: 'name' "),
-        (r"kernel = 'a\0b'", "lab.cfg:2: 'kernel' has a NUL character"),
+        (r"kernel = 'a\x00b'", "lab.cfg:2: 'kernel' has a NUL character"),
+        ("name = 'a\0b'", "lab.cfg:2: a string has a NUL character"),
+        (f"name = '{'x' * 1025}'", "lab.cfg:2: 'name' may have 1024 bytes at most"),
         ("on_crash = 'destory'", "did you mean destroy?"),
+        ("on_crash = 'coredump'", "coredump-destroy, coredump-restart, soft-reset"),
         ("clock = 'slow'", "is one of wall, virtual"),
         ("type = 'pvh'", "runs with type"),
         ("type = 'vm'", '"pv" (paravirtual) and "hvm"'),
+        ("type = 'pv'; builder = 'hvm'", "contradict each other"),
         ("technique = 'bare'", "for fully virtualized domains"),
         ("type = 'hvm'\ntechnique = 'hw-nestd'", "did you mean hw-nested?"),
         ("type = 'hvm'\nvcpus = 2", "one vCPU"),
         ("type = 'hvm'\nmemory = 64\nmaxmem = 128", "cannot grow"),
         ("type = 'hvm'\ntimeline = 'lab'", "timeline to itself"),
         ("uuid = 'x'", "wants a UUID"),
-        ("disk = ['a,b,c']", "no such device here yet"),
+        ("disk = ['a,b,c']", "lab.cfg:2: 'disk': there are no disks here yet\ntake the line out"),
         ("ramdisk = 'none.img'", "there is no file"),
         ("bootloader = 'pygrub'", "there is no bootloader"),
+        (f"kernel = '{'x' * 300}'", "lab.cfg:2: cannot look for"),
         (f"cmdline = '{'x' * 1024}'", "lab.cfg:2: the command line is longer"),
     ],
 )
@@ -127,10 +139,107 @@ def test_complaints(file: Path, text: str, words: str) -> None:
     assert words in complaint(file, text)
 
 
-def test_what_only_tunes_is_passed_over_with_a_word(file: Path) -> None:
-    assert load(file, "cap = 50\ndisk = []\nvif = ['']").warnings == [
-        f"{file}:2: 'cap' is passed over: {config.TUNING}"
-    ]
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("memroy = 64", "lab.cfg:2: nobody knows the key 'memroy': nothing comes of it; did you mean 'memory'?"),
+        ("zzzz = 64", "lab.cfg:2: nobody knows the key 'zzzz': nothing comes of it"),
+        ("loader = 'generic'", "lab.cfg:2: nobody knows the key 'loader': nothing comes of it"),
+        ("memory = 'much'", "lab.cfg:2: 'memory' wants a number, not 'much'; it is passed over, as xl does"),
+        ("memory += 64", "lab.cfg:2: 'memory' is made by +=, of which comes no number; it is passed over, as xl does"),
+        ("vcpus = ['2']", "lab.cfg:2: 'vcpus' is a list, and should be a single value; it is passed over, as xl does"),
+        ("disk = 'a,b,c'", "lab.cfg:2: 'disk' is a single value, and should be a list; it is passed over, as xl does"),
+        ("memory = 64\nmaxmem = 32", "lab.cfg:3: maxmem = 32 is less than memory = 64, which it becomes"),
+        ("cap = 50", "lab.cfg:2: 'cap' is passed over: the scheduler here knows cpu_weight alone"),
+        (
+            "vif = ['']",
+            "lab.cfg:2: 'vif' is passed over: there are no network interfaces here yet; the domain has none",
+        ),
+        ("cmdline = 'a'\nextra = 'b'", "lab.cfg:3: 'extra' is passed over, as xl does: there is a cmdline"),
+        (
+            "localtime = 1\nclock = 'virtual'",
+            "lab.cfg:2: 'localtime' is passed over: a virtual clock is the same everywhere",
+        ),
+        (
+            r"cmdline = 'a\101b'",
+            r"lab.cfg:2: \101 in a string stands for nothing, here as in xl, which reads no octal ones",
+        ),
+        (
+            "type = 'hvm'\nboot = 'c'",
+            "lab.cfg:3: 'boot' is passed over: the kernel that the file names is what is booted",
+        ),
+    ],
+)
+def test_what_nothing_comes_of_is_told_in_one_line(file: Path, text: str, words: str) -> None:
+    assert [each.removeprefix(f"{file.parent}/") for each in load(file, text).warnings] == [words]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["boot = 'c'\nvncunused = 1\nhap = 1\ncpuid = 'host'", "disk = []\nvif = []\npci = []", "vnc = 0\ncap = 0",
+     "tsc_mode = 'default'\npassthrough = 'disabled'\ncpus = 'all'\npool = 'Pool-0'", "localtime = 0\nnomigrate = 0"],
+)  # fmt: skip
+def test_what_says_nothing_is_not_worth_a_word(file: Path, text: str) -> None:
+    assert load(file, text).warnings == []
+
+
+def test_everything_that_is_wrong_is_told_at_once_in_the_file_s_order(file: Path) -> None:
+    text = "memory = 0\nvcpus = 99\n\ndisk = ['x']\ncap = 3\na b\nkernel = 'none'\nmemroy = 3\nx = 'y\nuuid = 'z'"
+    told = complaint(file, text, "vcpus=77").replace(f"{file.parent}/", "").splitlines()
+    assert told[0] == "7 things are wrong"
+    lines = [line for line in told[1:] if not line.startswith("    ")]
+    starts = ("lab.cfg:2: 'memory'", "lab.cfg:5: 'disk'", "lab.cfg:7: expected '='", "lab.cfg:8: no kernel 'none'",
+              "lab.cfg:10: the string", "lab.cfg:11: 'uuid'", "command line: 'vcpus'", "to know as well:",
+              "lab.cfg:6: 'cap'", "lab.cfg:8: 'kernel' is given a second time", "lab.cfg:9: nobody knows")  # fmt: skip
+    assert len(lines) == len(starts)
+    for line, start in zip(lines, starts, strict=True):
+        assert line.startswith(start), line
+
+
+def test_a_file_of_nothing_but_mistakes_is_answered_quickly_and_shortly(file: Path) -> None:
+    begun = time.monotonic()
+    made = load(file, "".join(f"a{n} = 1\n" for n in range(20_000)))
+    assert len(made.warnings) == 51 and made.warnings[-1] == "and 19950 more"
+    told = complaint(file, "a = 'x\n" * 20_000)
+    assert len(told.splitlines()) == 52
+    assert time.monotonic() - begun < 20
+
+
+def test_numbers_are_read_as_c_reads_them(file: Path) -> None:
+    for text, memory in (
+        ("'040'", 32), ("'0x20'", 32), ("040", 32), ("0x20", 32), ("' 48'", 48), ("'+48'", 48), ("'08'", 32),
+    ):  # fmt: skip
+        assert load(file, f"memory = {text}").memory == memory
+
+
+def test_names_may_be_anything(file: Path) -> None:
+    for text, name in (
+        (
+            "'a b/../c'",
+            "a b/../c"), ("12", "12"), ("0x1f", "0x1f"), ("'x~y'", "x~y"), (r"'\t\n'", "\t\n"), ("'-x'", "-x",
+        ),
+        ("''", "lab"), ("'\x1b[2J'", "\x1b[2J"),
+    ):  # fmt: skip
+        assert load(file, f"name = {text}").name == name
+
+
+def test_a_type_may_be_said_by_its_beginning_as_in_xl(file: Path) -> None:
+    for text, kind in (("type = 'p'", "pv"), ("type = 'h'", "hvm"), ("type = ''", "hvm"), ("builder = 'gen'", "pv")):
+        assert load(file, text).type == kind
+
+
+def test_dev_null_is_a_file_of_nothing_but_the_command_line(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(file.parent)
+    (file.parent / "kernel.elf").write_bytes(b"")
+    made = config.load("/dev/null", [f'kernel="{file.parent}/kernel.elf"', "memory=48"])
+    assert (made.name, made.memory) == ("domain", 48)
+
+
+def test_the_table_s_figures_are_the_core_s() -> None:
+    assert "1 to 64;" in KEYS["max_grant_frames"].doc and grants.DEFAULT_MAX_FRAMES == 64
+    assert "0 to 1024;" in KEYS["max_maptrack_frames"].doc and grants.DEFAULT_MAX_MAPTRACK_FRAMES == 1024
+    for key in KEYS.values():
+        assert bool(key.hint) == (key.fate is Fate.REFUSED)
 
 
 def test_complaints_about_arguments_name_the_command_line(file: Path) -> None:
@@ -142,8 +251,8 @@ def test_kernels_that_came_with_pvhv(file: Path, tmp_path: Path, monkeypatch: py
     built.mkdir()
     for name in ("guest-native", "guest-pv", "bench-exits", "test-traps"):
         (built / name).touch()
-    monkeypatch.setattr(config, "KERNELS", built)
-    assert config.built_kernels() == ["guest-pv", "guest-native", "bench-exits", "test-traps"]
+    monkeypatch.setattr(kernel_files, "KERNELS", built)
+    assert kernel_files.built_kernels() == ["guest-pv", "guest-native", "bench-exits", "test-traps"]
     assert load(file, 'kernel = "guest-pv"').kernel == built / "guest-pv"
     assert "did you mean the built-in 'guest-pv'?" in complaint(file, 'kernel = "guest-vp"')
     assert "lab.cfg:2: there is no file" in complaint(file, 'kernel = "./guest-pv"')
@@ -161,7 +270,6 @@ def test_files_that_are_none(file: Path, tmp_path: Path) -> None:
     for data, words in (
         (b"\x7fELF\0\xff\xfe", "is not text"),
         (b"kernel = 'x'\0", "is not text"),
-        (b"# ok\n# caf\xe9\n", "lab.cfg:2: byte 0xe9 is not UTF-8"),
         (b"#" * (config.LARGEST_FILE + 1), "larger than any"),
     ):
         file.write_bytes(data)
@@ -193,12 +301,18 @@ def test_pipes_and_devices_are_not_waited_for(file: Path) -> None:
     with pytest.raises(ToolstackError, match=r"cannot read the kernel .*: it is a pipe"):
         elf.read(pipe)
     with pytest.raises(ToolstackError, match=r"cannot read the ramdisk .*: it is a device"):
-        prepare(config.DomainConfig("x", config.KERNELS / "guest-pv", ramdisk=Path("/dev/zero")))
+        prepare(config.DomainConfig("x", kernel_files.KERNELS / "guest-pv", ramdisk=Path("/dev/zero")))
+
+
+def test_bytes_that_are_no_utf_8_are_nobody_s_business(file: Path) -> None:
+    file.write_bytes(b"# caf\xe9 \0\nkernel = 'kernel.elf'\ncmdline = 'caf\xe9'\nname = '\xff'")
+    made = config.load(file)
+    assert as_bytes(made.cmdline) == b"caf\xe9" and as_bytes(made.name) == b"\xff"
 
 
 def test_a_command_line_that_is_not_utf_8_reaches_the_guest_as_it_is(file: Path) -> None:
     made = load(file, "", "cmdline=caf\udce9")  # as Python reads an argument
-    assert config.as_bytes(made.cmdline) == b"caf\xe9"
+    assert as_bytes(made.cmdline) == b"caf\xe9"
 
 
 def test_a_config_of_newer_code_is_refused_by_name() -> None:

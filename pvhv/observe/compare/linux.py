@@ -38,9 +38,10 @@ from pvhv.observe.record import Record
 from pvhv.observe.trace import Recorder
 from pvhv.testing import Machine
 from pvhv.toolstack import fetched
-from pvhv.toolstack.config import DomainConfig, find_kernel
+from pvhv.toolstack.config import DomainConfig
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.guest import Guest, prepare
+from pvhv.toolstack.kernel_files import find_kernel
 
 Seen = tuple[dict[str, "int | None"], dict[str, dict[Any, int]]]  # scalars and families of Counts
 

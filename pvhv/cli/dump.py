@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Verbs that look into a domain, or the hypervisor, from outside: its core in a file, Xen's debug keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pvhv.cli.commands import DomainArgument, command
+from pvhv.cli.common import connect, connect_if_up, say
+from pvhv.cli.signals import Terminated, heard
+from pvhv.toolstack.errors import UsageError, no_domain
+
+if TYPE_CHECKING:
+    from pvhv.toolstack.client import Client
+
+
+@command("dump-core")
+def dump_core(
+    domain: DomainArgument, file: Annotated[str, typer.Argument(help="Where to; a pipe will do.", metavar="FILE")]
+) -> None:
+    """Write a domain's core: an ELF file as Xen's, which `crash` reads.
+
+    The domain runs on meanwhile; `pvhv pause` it before, and it is of one moment.
+    """
+    from pvhv.toolstack.core_writer import write_core
+    from pvhv.toolstack.dumping import received
+
+    client = connect_if_up()
+    if client is None:
+        raise no_domain(domain)
+    with client:
+        client.start("dump_core", domain=domain)
+        items = _items(client)
+        name = next(items)["dumping"]
+        try:
+            with heard():
+                written = write_core(file, received(items))
+        except Terminated as signal:
+            raise typer.Exit(signal.status) from None
+    say(f"{name}'s core is in {file}: {written >> 20} MiB")
+
+
+def _items(client: Client) -> Iterator[dict[str, Any]]:
+    """The pieces of the answer. Raises what went wrong instead of the end."""
+    while "item" in (message := client.receive()):
+        yield message["item"]
+    client.result(message)
+
+
+@command("debug-keys")
+def debug_keys(
+    keys: Annotated[str, typer.Argument(help="Letters, one key each; h has them listed.", metavar="KEYS")],
+) -> None:
+    """Press debug keys of the hypervisor: what they print is shown by `pvhv dmesg`."""
+    if not keys.isascii() or not keys.isprintable():
+        raise UsageError(f"{keys!a} are no keys", "they are letters and signs; h has them listed: pvhv debug-keys h")
+    with connect() as client:
+        client.call("debug_keys", keys=keys)

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`pvhv create -c`: a domain with somebody at its console from the first byte on.
+
+At a terminal the console is attached as `pvhv console` does. With standard input from elsewhere it is a run: the
+input is fed to the guest, the guest's first end is the end, and the exit status tells how it ended.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from pvhv.build.progress import Progress
+from pvhv.cli.common import INTERRUPTED_STATUS, complain, connect, say, stopped_by
+from pvhv.cli.signals import Terminated
+from pvhv.toolstack.errors import ToolstackError
+from pvhv.toolstack.names import quoted
+
+if TYPE_CHECKING:
+    from pvhv.toolstack.client import Client
+    from pvhv.toolstack.config import DomainConfig
+
+TIMEOUT_STATUS = 124
+GRACE_S = 5.0  # for pvhvd to end a guest that had its time
+PREFETCH = 1 << 20
+PREFETCH_WITHIN_S = 0.25
+
+WORDS = {
+    "reboot": "{name} rebooted",
+    "crash": "{name} crashed",
+    "watchdog": "{name} was stopped by its watchdog",
+    "destroyed": "{name} was destroyed",
+    "timeout": "{name} did not end within {allowed}, and was destroyed",
+    "suspend": "{name} suspended itself, and there is nothing here to wake it with",
+}
+
+
+def with_console(
+    client: Client,
+    config: DomainConfig,
+    paused: bool,
+    escape: int,
+    deadline: float | None,
+    timeout: float | None,
+) -> int:
+    """Make it, be at its console; the exit status."""
+    from pvhv.cli.session import Detached, Session, TimedOut
+
+    interactive = sys.stdin.isatty()
+    typed, ended = (b"", False) if interactive or config.clock == "wall" else prefetch()
+    number = client.start(
+        "create",
+        config=config.to_wire(),
+        paused=paused,
+        attach=True,
+        one_run=not interactive,
+        typed=typed,
+        lifetime=None if deadline is None else max(deadline - time.monotonic(), 0.0),
+    )
+    with Progress("pvhv:") as progress:
+        while "stage" in (first := client.receive()).get("item", ()):
+            progress.at(first["item"]["stage"])
+    if "item" not in first:
+        client.result(first)  # raises what went wrong
+    made = first["item"]["created"]
+    if interactive:
+        say(f"{made['name']} is domain {made['domid']}; {key_name(escape)} leaves its console")
+    unanswered = None if deadline is None else deadline + GRACE_S
+    session = Session(client, number, escape if interactive else None, feeds=not ended, deadline=unanswered)
+    try:
+        ending = session.run()
+        if ending["ending"] == "timeout":
+            destroy(ending["domid"])  # which waits until it is gone
+        return report_end(ending, timeout)
+    except Detached:
+        say(f"{made['name']} goes on; `pvhv console {quoted(made['name'])}` comes back")
+        return 0
+    except TimedOut:
+        destroy(made["domid"])
+        say(WORDS["timeout"].format(name=made["name"], allowed=f"{timeout:g} s"))
+        return TIMEOUT_STATUS
+    except KeyboardInterrupt:
+        if not interactive:
+            destroy(made["domid"])
+            say(f"interrupted; {made['name']} was destroyed")
+        return INTERRUPTED_STATUS
+    except Terminated as signal:
+        if not interactive:
+            destroy(made["domid"])
+        return signal.status
+    except OSError as error:  # nobody reads our output, or it cannot be written
+        if not interactive or isinstance(error, BrokenPipeError):
+            destroy(made["domid"])
+        return stopped_by(error)
+
+
+def report_end(ending: dict[str, Any], timeout: float | None = None) -> int:
+    """Say how a guest ended, where its own words do not; the exit status."""
+    if ending["report"]:
+        complain(ending["report"])
+    words = WORDS.get(ending["ending"], "" if ending["ending"] == "poweroff" else "{name} ended: {ending}")
+    if words:
+        kept = f"\nit is kept as it was; `pvhv destroy {quoted(ending['name'])}` removes it" if ending["kept"] else ""
+        allowed = "its time" if timeout is None else f"{timeout:g} s"
+        say(words.format(**ending, allowed=allowed) + kept)
+    status: int = ending["status"]
+    return status
+
+
+def destroy(domid: int) -> None:
+    """Take back the domain of a run that was cut short. On a connection of its own: the other may be half-read."""
+    try:
+        with connect() as client:
+            client.call("destroy", domain=str(domid))
+    except ToolstackError:
+        pass  # it is gone already, or pvhvd is
+
+
+def prefetch() -> tuple[bytes, bool]:
+    """What standard input has ready, and whether that is all of it.
+
+    On a virtual clock a run shall not depend on how fast its input comes, so what can be had is there before
+    the first instruction.
+    """
+    data = b""
+    descriptor = sys.stdin.fileno()
+    deadline = time.monotonic() + PREFETCH_WITHIN_S
+    while len(data) < PREFETCH:
+        wait = max(deadline - time.monotonic(), 0)
+        if sys.platform != "win32" and not select.select([descriptor], [], [], wait)[0]:
+            return data, False
+        try:
+            piece = os.read(descriptor, 64 << 10)
+        except OSError:  # a directory, a terminal that is gone: nothing will come
+            piece = b""
+        if not piece:
+            return data, True
+        data += piece
+    return data, False
+
+
+def key_name(escape: int) -> str:
+    """How a key is called."""
+    return f"Ctrl-{chr(escape + 64)}" if escape < 32 else f"'{chr(escape)}'"

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The files that a domain file names: beside it, among the kernels that came with pvhv, or among what was fetched.
+
+Paths are relative to the file that names them. Only what is there is said here; what is in a file is read by others.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+
+import pvhv
+from pvhv.toolstack import fetched
+from pvhv.toolstack.errors import ToolstackError
+
+KERNELS = Path(pvhv.__file__).parent / "_built" / "kernels"
+
+
+def built_kernels() -> list[str]:
+    """The kernels that came with pvhv: the guest one begins with, other guests, benchmarks, tests."""
+    if not KERNELS.is_dir():
+        return []
+    names = [entry.name for entry in KERNELS.iterdir() if entry.is_file() and not entry.name.startswith(".")]
+    return sorted(
+        names, key=lambda name: (name != "guest-pv", name.startswith("test-"), not name.startswith("guest-"), name)
+    )
+
+
+def find_kernel(text: str, directory: Path, place: str) -> Path:
+    """The file a `kernel` value names. Raises ToolstackError that begins with `place`."""
+    path = directory / os.path.expanduser(text)
+    if os.sep in text or "/" in text or _exists(path, place):
+        return beside(text, directory, place)  # or what it is instead
+    built = KERNELS / text
+    if built.is_file():
+        return built
+    if (kept := fetched.find(text)) is not None:
+        return kept
+    if hint := fetched.hint(text):
+        raise ToolstackError(f"{place}: the kernel '{text}' was not fetched yet", hint)
+    raise ToolstackError(f"{place}: no kernel '{text}' beside the file, and none built in", _what_there_is(text))
+
+
+def _what_there_is(text: str) -> str:
+    names = built_kernels()
+    nearest = difflib.get_close_matches(text, names, 1)
+    if nearest:
+        return f"did you mean the built-in '{nearest[0]}'?"
+    if names:
+        shown = [name for name in names if not name.startswith("test-")] or names[:5]
+        return f"kernels that came with pvhv: {', '.join(shown)}"
+    return "the kernels of this checkout are not built: python3 tools/dev.py build"
+
+
+def beside(text: str, directory: Path, place: str) -> Path:
+    """A plain file. Raises ToolstackError that begins with `place`."""
+    path = directory / os.path.expanduser(text)
+    if _exists(path, place):
+        if path.is_file():
+            return path.absolute()
+        raise ToolstackError(f"{place}: {path} is {'a directory' if path.is_dir() else 'not a plain file'}")
+    if (kept := fetched.find(text)) is not None:
+        return kept
+    if hint := fetched.hint(text):
+        raise ToolstackError(f"{place}: '{text}' was not fetched yet", hint)
+    raise ToolstackError(f"{place}: there is no file {path}")
+
+
+def _exists(path: Path, place: str) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:  # a name that is too long, a directory that nobody may look into
+        raise ToolstackError(f"{place}: cannot look for {path}: {error.strerror}") from None

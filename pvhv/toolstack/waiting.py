@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Waiting for a domain to end for good, through whatever lives its file gives it: what `create -F` does.
+
+Read beside it: create_domain in tools/xl/xl_vmcontrol.c, from "Waiting for domain" on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from pvhv.toolstack.follow import ending_of
+
+if TYPE_CHECKING:
+    from pvhv.toolstack.guest import Guest
+    from pvhv.toolstack.host import Host
+    from pvhv.toolstack.server import Call, Handler
+
+
+class Waiter:
+    """One who waits for one domain. Made, and closed, on the hypervisor's thread."""
+
+    def __init__(self, host: Host, guest: Guest, loop: asyncio.AbstractEventLoop) -> None:
+        self.host = host
+        self.line = guest.line
+        self.loop = loop
+        self.over = asyncio.Event()
+        self.ending: dict[str, Any] = {}
+        if guest.ended is not None and not guest.restarts and not guest.dumping:
+            self._note(guest)
+        host.listeners.append(self._listen)
+
+    def _listen(self, guest: Guest, what: str) -> None:
+        if guest.line is self.line and what == "ended":
+            self._note(guest)
+
+    def _note(self, guest: Guest) -> None:
+        self.ending = ending_of(guest)
+        with suppress(RuntimeError):  # the loop is closed: the process ends
+            self.loop.call_soon_threadsafe(self.over.set)
+
+    def close(self) -> None:
+        """Wait no longer."""
+        if self._listen in self.host.listeners:
+            self.host.listeners.remove(self._listen)
+
+
+class WaitAccess:
+    """The verb."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.handlers: dict[str, Handler] = {"wait_end": self.wait_end}
+
+    async def wait_end(self, call: Call, domain: str, wait: bool = True) -> dict[str, Any]:
+        """How a domain ended, once it has."""
+        loop, hypervisor = asyncio.get_running_loop(), self.host.hypervisor
+        future = hypervisor.post(lambda: Waiter(self.host, self.host.find(domain), loop))
+        try:
+            waiter: Waiter = await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            future.add_done_callback(
+                lambda done: None if done.cancelled() or done.exception() else done.result().close()
+            )
+            raise
+        try:
+            await waiter.over.wait()
+            return waiter.ending
+        finally:
+            hypervisor.post(waiter.close)

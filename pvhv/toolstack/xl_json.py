@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A domain's configuration as xl prints it (`create -n`, `list -l`): libxl's JSON, as far as there is anything to tell.
+
+The names and their nesting are libxl's, so that what reads xl's output reads ours; what goes without saying is filled
+in, and what is not xl's stands by itself under "pvhv".
+
+Read beside it: libxl_domain_config in tools/libs/light/libxl_types.idl.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pvhv.toolstack.config import EVENTS, DomainConfig
+
+ACTION_NAMES = {"rename-restart": "restart_rename"}
+
+
+def as_xl_has_it(config: DomainConfig, uuid: str | None = None) -> dict[str, Any]:
+    """libxl_domain_config; `uuid` where a domain has one that its file does not give."""
+    about: dict[str, Any] = {"type": config.type, "name": config.name}
+    if handle := uuid or config.uuid:
+        about["uuid"] = handle
+    build: dict[str, Any] = {
+        "max_vcpus": config.maxvcpus,
+        "avail_vcpus": list(range(config.vcpus)),
+        "max_memkb": config.maxmem << 10,
+        "target_memkb": config.memory << 10,
+        "sched_params": {"weight": config.cpu_weight},
+        "kernel": str(config.kernel),
+    }
+    optional = {
+        "ramdisk": str(config.ramdisk) if config.ramdisk else None,
+        "cmdline": config.cmdline or None,
+        "event_channels": config.max_event_channels,
+        "max_grant_frames": config.max_grant_frames,
+        "max_maptrack_frames": config.max_maptrack_frames,
+        "rtc_timeoffset": config.time_offset or None,
+        "localtime": "True" if config.localtime else None,
+    }
+    build |= {name: value for name, value in optional.items() if value is not None}
+    build[f"type.{config.type}"] = {}
+    ours: dict[str, Any] = {"clock": config.clock}
+    if config.timeline:
+        ours["timeline"] = config.timeline
+    if config.type == "hvm":
+        ours["technique"] = config.technique
+    actions = {event: getattr(config, event) for event in EVENTS}
+    return {
+        "c_info": about,
+        "b_info": build,
+        **{event: ACTION_NAMES.get(action, action.replace("-", "_")) for event, action in actions.items()},
+        "pvhv": ours,
+    }
