@@ -147,11 +147,11 @@ class Guest:
         self._name_it(domid)
         if ahead := config.time_offset + (time.localtime().tm_gmtoff if config.localtime else 0):
             control.settimeoffset(domid, ahead)
-        self.domain = self.hypervisor.domains[domid]
 
     def _name_it(self, domid: int) -> None:
         self.control.setdomainhandle(domid, uuid.UUID(self.handle))
         self.control.scheduler_putinfo(domid, self.config.cpu_weight)
+        self.domain = self.hypervisor.domains[domid]
 
     def assembling(self, prepared: Prepared) -> Iterator[None]:
         """Fill the domain that `begin` made, in steps, until it is ready to be unpaused.

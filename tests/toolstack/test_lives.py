@@ -128,7 +128,8 @@ def test_endings(machine: Machine, create: Maker, code: bytes, name: str, status
     assert guest.ended is not None
     assert (guest.ended.name, guest.ended.status) == (name, status)
     assert guest.state is State.SHUT_DOWN and guest.kept
-    assert machine.host.describe(guest)["state"] == ("---sc-" if name in ("crash", "watchdog") else "---s--")
+    letter = {"reboot": "r", "suspend": "s", "crash": "c", "watchdog": "w"}.get(name, "-")
+    assert machine.host.describe(guest)["state"] == f"---s{letter}-"
     assert bool(guest.report) == (name in ("crash", "watchdog"))
 
 
