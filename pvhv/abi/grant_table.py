@@ -5,8 +5,11 @@ The granting domain writes entries into its own shared table; the other names th
 command takes an array, and each item has its own answer in ``status`` (GNTST_*): the hypercall as a whole
 fails only when the array cannot be read or written.
 
-Not modelled: version 2 tables (sub-page and transitive grants, status frames), device mappings through an
-IOMMU, ARM's cache_flush.  Their structures and constants are declared.
+A table begins with version 1 entries.  In version 2 an entry may grant a part of a frame (GTF_sub_page) or
+pass another domain's grant on (GTF_transitive), which both can be copied only, not mapped; and what use is made
+of it is told in status frames of its own.
+
+Not modelled: device mappings through an IOMMU, ARM's cache_flush.
 
 Read beside it: xen/include/public/grant_table.h, xen/common/grant_table.c, xen/arch/x86/pv/grant_table.c.
 """
@@ -124,6 +127,7 @@ grant_entry_v2 = cunion(
     ),
     "__spacer" / uint32_t[4],
 )
+GrantEntryV2 = record(grant_entry_v2)
 
 gnttab_map_grant_ref = cstruct(
     "gnttab_map_grant_ref",
@@ -234,6 +238,7 @@ GnttabCacheFlush = record(gnttab_cache_flush)
 _ONE_ONLY = {Errno.EINVAL: "`count` is not 1"}
 _NOT_YOURS = "`dom` is another domain and the caller does not control it"
 _BAD_GRANT = "the entry does not permit access, names another domain, or is read-only and writing was asked"
+_OTHER_USE = "it is in use by another domain, or too often, or was changed under a use"
 
 GNTTABOP = Commands(
     "GNTTABOP",
@@ -248,9 +253,9 @@ GNTTABOP = Commands(
                               "table",
             GNTST_bad_domain: "`dom` names no domain",
             GNTST_no_space: "the caller has as many mappings as it may",
-            GNTST_general_error: f"{_BAD_GRANT}; it is in use by another domain or too often; the frame is "
-                                 "a page table and writing was asked; or `host_addr` has no L1 entry of the "
-                                 "caller's",
+            GNTST_general_error: f"{_BAD_GRANT}, or is for a part of a frame or transitive; {_OTHER_USE}; the "
+                                 "frame is a page table and writing was asked; or `host_addr` has no L1 entry "
+                                 "of the caller's",
             GNTST_bad_page: "the entry's frame is not a frame of the granter's",
         },
     ),
@@ -291,23 +296,26 @@ GNTTABOP = Commands(
             GNTST_bad_page: "`mfn` is not an ordinary frame of the caller's, or is still referred to: "
                             "mapped, a page table, granted and in use",
             GNTST_bad_domain: "`domid` names no domain",
-            GNTST_general_error: "the receiver is dying, has no room, or its entry `ref` does not accept a "
-                                 "transfer from the caller",
             GNTST_address_too_big: "the frame's number does not fit a version 1 entry and no lower one is "
                                    "free",
+            GNTST_general_error: "the receiver is dying, has no room, or its entry `ref` does not accept a "
+                                 "transfer from the caller",
         },
     ),
     Command(
         "copy", GNTTABOP_copy, GnttabCopy, "inout", out=("status",), batch=True,
         doc="Copy up to a page between two frames, each the caller's own (DOMID_SELF, by frame) or granted "
-            "(by reference).",
+            "(by reference). Of a transitive entry, the one it names is used in the granter's name; that one must "
+            "not be transitive. As long as a transitive entry in use was changed, the call is continued.",
         statuses={
-            GNTST_bad_domain: "`domid` of source or destination names no domain, or one that is dying",
             GNTST_permission_denied: "a frame of another domain is named without a grant",
+            GNTST_bad_domain: "`domid` of source or destination names no domain, or one that is dying",
             GNTST_bad_gntref: "a reference is beyond its domain's table",
             GNTST_bad_page: "a frame is not an ordinary frame of the domain's",
             GNTST_bad_copy_arg: "offset and length cross the end of a page",
-            GNTST_general_error: f"{_BAD_GRANT}; or the destination is a page table or a descriptor page",
+            GNTST_general_error: f"{_BAD_GRANT}, or passes a grant on that it cannot; {_OTHER_USE}; the "
+                                 "destination is a page table or a descriptor page; or offset and length are "
+                                 "not within the part that is granted",
         },
     ),
     Command(
@@ -333,15 +341,24 @@ GNTTABOP = Commands(
     ),
     Command(
         "set_version", GNTTABOP_set_version, GnttabSetVersion, "inout", out=("version",),
-        doc="Choose the table's format. This one is always version 1, as on a Xen told gnttab=max-ver:1.",
+        doc="Choose the format of the caller's table. The first eight entries are kept, all others cleared. With "
+            "version 2 come the status frames that go with the table. `version` tells which one the table has, "
+            "whatever the answer.",
         errors={
             Errno.EINVAL: "`version` is neither 1 nor 2",
-            Errno.ENOSYS: "version 2 is not to be had",
+            Errno.ENOSYS: "the domain may not have version 2 (`max_grant_version`)",
+            Errno.EBUSY: "an entry other than the first eight is in use; or a status frame is mapped when version "
+                         "1 is wanted",
+            Errno.ENOMEM: "no memory for the status frames",
+            Errno.EAGAIN: "one of the first eight is being copied by, in a way only version 2 knows",
+            Errno.ERANGE: "one of the first eight is transitive, or grants a frame beyond 2^32",
         },
+        unreachable={Errno.EAGAIN: "a copy is not interleaved with this"},
     ),
     Command(
         "get_status_frames", GNTTABOP_get_status_frames, GnttabGetStatusFrames, "inout", out=("status",),
-        doc="List the status frames of a version 2 table. Version 1 has none, so only a list of none works.",
+        doc="List the status frames of a version 2 table, for the domain to map: 2048 entries' in each. Version 1 "
+            "has none.",
         errors=_ONE_ONLY,
         statuses={
             GNTST_bad_domain: "`dom` names no domain",

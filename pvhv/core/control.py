@@ -34,7 +34,7 @@ from pvhv.core.descriptors import MAX_VCPUS
 from pvhv.core.domain import DOMID_FIRST_RESERVED
 from pvhv.core.errors import HypercallError, Interrupted, Restart
 from pvhv.core.frames import L4, PINNED
-from pvhv.core.grants import DEFAULT_MAX_FRAMES, DEFAULT_MAX_MAPTRACK_FRAMES, MAPPINGS_PER_FRAME
+from pvhv.core.grants import DEFAULT_MAX_FRAMES, DEFAULT_MAX_MAPTRACK_FRAMES, MAPPINGS_PER_FRAME, MAX_VERSION
 from pvhv.core.guestmem import HYPERVISOR_VIRT_START
 from pvhv.core.privilege import require_privilege
 from pvhv.core.runstate import RUNNING
@@ -132,6 +132,7 @@ class Control:
         max_evtchn_port: int | None = None,
         max_grant_frames: int = DEFAULT_MAX_FRAMES,
         max_maptrack_frames: int = DEFAULT_MAX_MAPTRACK_FRAMES,
+        max_grant_version: int = MAX_VERSION,
     ) -> int:
         """A domain without memory, paused; its id. `domid` 0 asks for a free one.
 
@@ -142,13 +143,14 @@ class Control:
             raise HypercallError(Errno.EEXIST)
         if not 1 <= vcpus <= MAX_VCPUS or not 1 <= max_grant_frames <= DEFAULT_MAX_FRAMES:
             raise HypercallError(Errno.EINVAL)
-        if not 0 <= max_maptrack_frames <= DEFAULT_MAX_MAPTRACK_FRAMES:
+        if not 0 <= max_maptrack_frames <= DEFAULT_MAX_MAPTRACK_FRAMES or not 1 <= max_grant_version <= MAX_VERSION:
             raise HypercallError(Errno.EINVAL)
         wanted = domid if 0 < domid < DOMID_FIRST_RESERVED else None
         domain = self.hypervisor.create_domain(wanted, timeline, vcpus)
         domain.events.limit(max_evtchn_port)
         domain.grants.max_frames = max_grant_frames
         domain.grants.max_mappings = max_maptrack_frames * MAPPINGS_PER_FRAME
+        domain.grants.max_version = max_grant_version
         return domain.domid
 
     def hypercall_init(self, domid: int, mfn: int) -> None:

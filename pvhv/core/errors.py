@@ -3,6 +3,7 @@
 
 - The guest asked for something it may not have: `HypercallError`, which the dispatcher turns into -errno in RAX.
 - The guest handed over an address that is not there: `GuestFault`, which the dispatcher turns into -EFAULT.
+- One item of a grant operation did not work: `GrantError`, whose status (GNTST_*) is written into that item.
 - The guest broke its own world (its kernel stack is gone, it faults inside its failsafe handler):
   `DomainCrash`, which ends that domain, first reason wins, and harms nobody else.
 - A long operation ran out of its share of work: `Restart` and `Interrupted`. They are no errors but the two ways in
@@ -42,6 +43,14 @@ class GuestFault(Exception):
     def __init__(self, address: int) -> None:
         super().__init__(f"guest address {address:#x} is not accessible")
         self.address = address
+
+
+class GrantError(Exception):
+    """One item of a batch did not work: `status` (GNTST_*) is its answer."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
 
 
 class DomainCrash(Exception):

@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Copying between two frames, each one's own or granted: a transfer of bytes without a mapping.
 
-The hypervisor does the copy, so no page table changes and no TLB is flushed; an entry is in use for just as
-long as the copy takes. A frame named by number must be the caller's own; any other needs a grant.
+The hypervisor does the copy, so no page table changes and no TLB is flushed; an entry is in use for just as long as the
+copying takes (pvhv.core.grant_acquire). A frame named by number must be the caller's own; any other needs a grant,
+which may be for a part of a frame only.
 
-Not modelled: sub-page and transitive grants, which are version 2's. A version 1 entry that says
-GTF_transitive is of the wrong type, as in Xen.
+A batch keeps hold of what it read from and wrote to last: the next item that names the same is not looked up anew, so
+entries are in use until another is named, an item fails, or the batch ends or stops for others. (`Copies`)
 
-Read beside it: gnttab_copy_one, acquire_grant_for_copy in xen/common/grant_table.c.
+Unlike Xen, which asks only when a batch comes to another domain, every item that names a frame of somebody else by
+number is refused.
+
+Read beside it: gnttab_copy_one and what it calls in xen/common/grant_table.c.
 """
 
 from __future__ import annotations
 
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 from pvhv.abi.grant_table import (
@@ -24,74 +29,155 @@ from pvhv.abi.grant_table import (
     GNTST_permission_denied,
 )
 from pvhv.core.domain import DOMID_SELF
-from pvhv.core.errors import HypercallError
+from pvhv.core.errors import GrantError, HypercallError
 from pvhv.core.frames import WRITABLE
-from pvhv.core.grants import HOST_READ, HOST_WRITE, GrantError
+from pvhv.core.grant_acquire import acquire, release
+from pvhv.core.grant_entries import PAGE_SIZE
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain
+    from pvhv.core.hypervisor import Hypervisor
 
-PAGE_SIZE = 4096
+End = tuple[int, int, int]  # reference or frame, domid, offset
 
 
-def copy(
-    caller: Domain,
-    source: tuple[int, int, int],
-    dest: tuple[int, int, int],
-    length: int,
-    flags: int,
-) -> None:
-    """Copy `length` bytes; each end is (reference or frame, domid, offset). Raises GrantError."""
-    source_by_grant, dest_by_grant = flags & GNTCOPY_source_gref, flags & GNTCOPY_dest_gref
-    giver = find(caller, source[1], source_by_grant)
-    taker = find(caller, dest[1], dest_by_grant)
-    table = caller.grants.table
-    ram = caller.hypervisor.ram.bytes
-    from_mfn = claim(caller, giver, source[0], source_by_grant, readonly=True)
-    try:
-        to_mfn = claim(caller, taker, dest[0], dest_by_grant, readonly=False)
-        try:
+class Buffer:
+    """One end of the items of a batch: whose it is, and what is held for it."""
+
+    __slots__ = ("domain", "domid", "granted", "held", "length", "mfn", "number", "readonly", "start")
+
+    def __init__(self, readonly: bool) -> None:
+        self.readonly = readonly
+        self.domain: Domain | None = None
+        self.domid = 0
+        self.held = self.granted = False
+        self.number = 0  # the reference, or the frame
+        self.mfn = self.start = self.length = 0
+
+    def claim(self, caller: Domain, number: int, by_grant: int) -> None:
+        """Reference the frame. Raises GrantError, TryAgain."""
+        domain = self.domain
+        assert domain is not None
+        table = domain.grants.table
+        if by_grant:
+            active = acquire(domain, number, caller.domid, self.readonly)
+            mfn = active.mfn
+            self.start = active.start
+            self.length = active.length
+        else:
+            if not table.get_page(number, domain.domid):
+                raise GrantError(GNTST_bad_page)
+            mfn = number
+            self.start = 0
+            self.length = PAGE_SIZE
+        if not self.readonly:
             try:
-                table.get_page_type(to_mfn, WRITABLE)
+                table.get_page_type(mfn, WRITABLE)
             except HypercallError:
+                if by_grant:
+                    release(domain, number, self.readonly)
+                table.put_page(mfn)
                 raise GrantError(GNTST_general_error) from None
-            if source[2] + length > PAGE_SIZE or dest[2] + length > PAGE_SIZE:
-                table.put_page_type(to_mfn)
+        self.mfn, self.number, self.granted, self.held = mfn, number, bool(by_grant), True
+
+    def let_go(self) -> None:
+        """The reverse."""
+        domain = self.domain
+        assert domain is not None
+        self.held = False
+        if self.granted:
+            release(domain, self.number, self.readonly)
+        table = domain.grants.table
+        if not self.readonly:
+            table.put_page_type(self.mfn)
+        table.put_page(self.mfn)
+
+
+class Copies:
+    """The copies of one batch at a time, as a context: at its end nothing is in use any more."""
+
+    def __init__(self, hypervisor: Hypervisor) -> None:
+        self.hypervisor = hypervisor
+        self.ram = hypervisor.ram.bytes
+        self.source, self.dest = Buffer(readonly=True), Buffer(readonly=False)
+        self.caller = hypervisor.dom0
+
+    def of(self, caller: Domain) -> Copies:
+        """A batch of this domain's begins."""
+        self.caller = caller
+        return self
+
+    def __enter__(self) -> Copies:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, failure: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.let_go()
+        self.source.domain = self.dest.domain = None
+
+    def let_go(self) -> None:
+        """Nothing is held for the next item."""
+        if self.source.held:
+            self.source.let_go()
+        if self.dest.held:
+            self.dest.let_go()
+
+    def copy(self, source: End, dest: End, length: int, flags: int) -> None:
+        """Copy `length` bytes. Raises GrantError, and TryAgain."""
+        giver, taker = self.source, self.dest
+        number, domid, offset = source
+        to_number, to_domid, to_offset = dest
+        by_source, by_dest = flags & GNTCOPY_source_gref, flags & GNTCOPY_dest_gref
+        try:
+            if giver.domain is None or giver.domid != domid or taker.domid != to_domid:
+                self.find(domid, by_source, to_domid, by_dest)
+            elif (domid != DOMID_SELF and not by_source) or (to_domid != DOMID_SELF and not by_dest):
+                raise GrantError(GNTST_permission_denied)
+            # As in Xen, what is held by reference will do for the caller's own frame of the same number.
+            if by_source:
+                number &= 0xFFFF_FFFF
+            if not giver.held or giver.number != number or (by_source and not giver.granted):
+                if giver.held:
+                    giver.let_go()
+                giver.claim(self.caller, number, by_source)
+            if by_dest:
+                to_number &= 0xFFFF_FFFF
+            if not taker.held or taker.number != to_number or (by_dest and not taker.granted):
+                if taker.held:
+                    taker.let_go()
+                taker.claim(self.caller, to_number, by_dest)
+            if offset + length > PAGE_SIZE or to_offset + length > PAGE_SIZE:
                 raise GrantError(GNTST_bad_copy_arg)
-            start, end = from_mfn * PAGE_SIZE + source[2], to_mfn * PAGE_SIZE + dest[2]
-            ram[end : end + length] = ram[start : start + length]
-            caller.hypervisor.host_wrote(to_mfn)
-            table.put_page_type(to_mfn)
-        finally:
-            release(taker, dest[0], dest_by_grant, to_mfn, readonly=False)
-    finally:
-        release(giver, source[0], source_by_grant, from_mfn, readonly=True)
+            if (
+                offset < giver.start
+                or offset + length > giver.start + giver.length
+                or to_offset < taker.start
+                or to_offset + length > taker.start + taker.length
+            ):
+                raise GrantError(GNTST_general_error)
+        except GrantError:
+            self.let_go()
+            raise
+        start, end = giver.mfn * PAGE_SIZE + offset, taker.mfn * PAGE_SIZE + to_offset
+        self.ram[end : end + length] = self.ram[start : start + length]
+        self.hypervisor.host_wrote(taker.mfn)
 
+    def find(self, from_domid: int, by_source: int, to_domid: int, by_dest: int) -> None:
+        """The domains it is about; what is held of others is let go. Raises GrantError."""
+        source, dest = self.source, self.dest
+        if source.domain is not None:
+            self.let_go()
+            source.domain = None  # should one of them not be found, both are looked for again
+        giver = self.caller if from_domid == DOMID_SELF else self.other(from_domid, by_source)
+        dest.domain = self.caller if to_domid == DOMID_SELF else self.other(to_domid, by_dest)
+        source.domain, source.domid, dest.domid = giver, from_domid, to_domid
 
-def find(caller: Domain, domid: int, by_grant: int) -> Domain:
-    """The domain one end names. Raises GrantError."""
-    if domid == DOMID_SELF:
-        return caller
-    if not by_grant:
-        raise GrantError(GNTST_permission_denied)
-    domain = caller.hypervisor.domain_by_id(domid)
-    if domain is None:
-        raise GrantError(GNTST_bad_domain)
-    return domain
-
-
-def claim(caller: Domain, domain: Domain, number: int, by_grant: int, readonly: bool) -> int:
-    """Reference the frame of one end; its mfn. Raises GrantError."""
-    if by_grant:
-        increment = HOST_READ if readonly else HOST_WRITE
-        return domain.grants.pin(number & 0xFFFF_FFFF, caller.domid, increment, readonly, mapping=False).mfn
-    if not domain.grants.table.get_page(number, domain.domid):
-        raise GrantError(GNTST_bad_page)
-    return number
-
-
-def release(domain: Domain, number: int, by_grant: int, mfn: int, readonly: bool) -> None:
-    """The reverse of `claim`."""
-    domain.grants.table.put_page(mfn)
-    if by_grant:
-        domain.grants.unpin(number & 0xFFFF_FFFF, HOST_READ if readonly else HOST_WRITE, readonly)
+    def other(self, domid: int, by_grant: int) -> Domain:
+        """Somebody else. Raises GrantError."""
+        if not by_grant:
+            raise GrantError(GNTST_permission_denied)
+        domain = self.hypervisor.domain_by_id(domid)
+        if domain is None:
+            raise GrantError(GNTST_bad_domain)
+        return domain

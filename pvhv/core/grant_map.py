@@ -29,12 +29,13 @@ from pvhv.abi.grant_table import (
     GNTST_bad_handle,
     GNTST_general_error,
 )
-from pvhv.core.errors import DomainCrash, GuestFault
+from pvhv.core.errors import DomainCrash, GrantError, GuestFault
 from pvhv.core.frames import L1, TYPE_MASK, VALIDATED
-from pvhv.core.grants import DEVICE_READ, DEVICE_WRITE, HOST_READ, HOST_WRITE, GrantError, GrantTable
+from pvhv.core.grant_entries import DEVICE_READ, DEVICE_WRITE, HOST_READ, HOST_WRITE
 from pvhv.core.pte import ACCESSED, ADDRESS, DIRTY, NX, PRESENT, RW, USER, adjust
 
 if TYPE_CHECKING:
+    from pvhv.core.grants import GrantTable
     from pvhv.core.vcpu import VCPU
 
 GUEST_AVAILABLE_SHIFT = 16  # GNTMAP_guest_avail0 is bit 16 of the flags, and bit 9 of the entry
@@ -106,7 +107,7 @@ def map_grant_ref(vcpu: VCPU, host_addr: int, flags: int, ref: int, domid: int) 
     mine, theirs = domain.grants, granter.grants
     handle = mine.new_handle()
     try:
-        active = theirs.pin(ref, domain.domid, increment, readonly, mapping=True)
+        active = theirs.pin(ref, domain.domid, increment, readonly)
     except GrantError:
         mine.free_handles.append(handle)
         raise

@@ -19,7 +19,7 @@ from pvhv.abi.grant_table import (
     GTF_transfer_committed,
     GTF_transfer_completed,
 )
-from pvhv.core.grants import GrantError
+from pvhv.core.errors import GrantError
 from pvhv.core.reservation import can_change_hands, change_hands, name
 
 if TYPE_CHECKING:
@@ -42,10 +42,10 @@ def transfer(giver: Domain, mfn: int, domid: int, ref: int) -> None:
         hypervisor.frames.release_allocation(mfn)
         raise
     change_hands(giver, receiver, mfn)
-    words = hypervisor.ram.words
-    entry = words[slot]
-    name(receiver, mfn, entry >> 32)
-    words[slot] = mfn << 32 | entry & 0xFFFF_FFFF | GTF_transfer_completed
+    entries = receiver.grants.entries
+    name(receiver, mfn, entries.frame(slot))
+    entries.set_frame(slot, mfn)
+    hypervisor.ram.words[slot] |= GTF_transfer_completed
 
 
 def commit(giver: Domain, receiver: Domain, ref: int) -> int:
@@ -54,7 +54,7 @@ def commit(giver: Domain, receiver: Domain, ref: int) -> int:
     if receiver.dying or had >= receiver.max_pages:
         raise GrantError(GNTST_general_error)
     try:
-        slot = receiver.grants.slot(ref)
+        slot = receiver.grants.entries.slot(ref)
     except GrantError:
         raise GrantError(GNTST_general_error) from None
     words = receiver.hypervisor.ram.words

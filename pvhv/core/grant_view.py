@@ -14,7 +14,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pvhv.abi.grant_table import GNTST_bad_domain
-from pvhv.core.grants import HOST_READ, HOST_WRITE, GrantError
+from pvhv.core.errors import GrantError
+from pvhv.core.grant_entries import HOST_READ, HOST_WRITE
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain
@@ -34,7 +35,7 @@ class GrantView:
         self.readonly = readonly
         self.increment = HOST_READ if readonly else HOST_WRITE
         grants = granter.grants
-        self.mfn = grants.pin(ref, mapper.domid, self.increment, readonly, mapping=True).mfn
+        self.mfn = grants.pin(ref, mapper.domid, self.increment, readonly).mfn
         if not readonly:
             try:
                 grants.get_writable(self.mfn)

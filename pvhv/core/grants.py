@@ -3,20 +3,20 @@
 mapped.
 
 The granting domain writes entries into frames it shares with the hypervisor: this frame, for that domain, to
-read or to write. While anybody uses an entry the hypervisor keeps an `Active` record of it, taken when the
-use began: later changes of the entry do not matter, and GTF_reading and GTF_writing tell the granter not to
-reuse the frame yet. Every use holds a reference to the frame, and a writable one a writable use, so the frame
-keeps its owner and can not become a page table meanwhile. The using domain remembers its mappings by handle
-(`maptrack`).
+read or to write (pvhv.core.grant_entries has the two versions of what that looks like). While anybody uses an
+entry the hypervisor keeps an `Active` record of it, taken when the use began: later changes of the entry do not
+matter, and GTF_reading and GTF_writing tell the granter not to reuse the frame yet. Every use holds a reference
+to the frame, and a writable one a writable use, so the frame keeps its owner and can not become a page table
+meanwhile. The using domain remembers its mappings by handle (`maptrack`).
 
 The frames of the table belong to the domain, so that it can map them, and are held by the hypervisor besides:
-the guest may give up its own claim on them, but they are not freed before the domain is destroyed.
+the guest may give up its own claim on them, but they are not freed before the domain is destroyed (status
+frames: or goes back to version 1, which it can only when nobody refers to them).
 
-What is done with entries stands next door: pvhv.core.grant_map, grant_copy, grant_transfer, and grant_view
-for domain 0's backends.
+What is done with entries stands next door: pvhv.core.grant_map, grant_copy, grant_transfer, grant_version, and
+grant_view for domain 0's backends.
 
-Not modelled: version 2 (a Xen told gnttab=max-ver:1 has none either); an IOMMU (a device mapping is only a
-pin).
+Not modelled: an IOMMU (a device mapping is only a pin).
 
 Read beside it: xen/common/grant_table.c, docs/misc/grant-tables.txt.
 """
@@ -30,56 +30,57 @@ from pvhv.abi.grant_table import (
     GNTMAP_device_map,
     GNTMAP_host_map,
     GNTMAP_readonly,
-    GNTST_bad_domain,
-    GNTST_bad_gntref,
     GNTST_bad_page,
     GNTST_eagain,
     GNTST_general_error,
     GNTST_no_space,
-    GTF_permit_access,
-    GTF_reading,
-    GTF_readonly,
-    GTF_sub_page,
-    GTF_type_mask,
-    GTF_writing,
 )
-from pvhv.core.errors import HypercallError
+from pvhv.core.errors import GrantError, HypercallError
+from pvhv.core.grant_entries import (
+    DEVICE_READ,
+    DEVICE_WRITE,
+    HOST_READ,
+    HOST_WRITE,
+    PAGE_SIZE,
+    WRITERS,
+    Entries,
+    EntriesV1,
+    EntriesV2,
+    Part,
+    status_frames_for,
+)
 from pvhv.core.kept_pages import use_writable
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain
     from pvhv.core.grant_view import GrantView
 
-# Four counts of eight bits in one word: uses by the CPU to write and to read, by devices likewise.
-HOST_WRITE, HOST_READ, DEVICE_WRITE, DEVICE_READ = 1, 1 << 8, 1 << 16, 1 << 24
-WRITERS = 0xFF * HOST_WRITE | 0xFF * DEVICE_WRITE
-MAPPABLE_TYPE = GTF_type_mask | GTF_sub_page  # a sub-page grant can be copied, not mapped
+START_BITS = 0x7FFF  # what is kept of where a part begins (active_grant_entry.start)
 PIN_LIMIT = 128  # an eight-bit count whose top bit is set takes no more
 
-ENTRIES_PER_FRAME = 512
 MAPPINGS_PER_FRAME = 256
 MAPPINGS_PER_STEP = 2048
 DEFAULT_MAX_FRAMES = 64
 DEFAULT_MAX_MAPTRACK_FRAMES = 1024
-
-
-class GrantError(Exception):
-    """One item of a batch did not work: `status` (GNTST_*) is its answer."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(status)
-        self.status = status
+MAX_VERSION = 2
 
 
 class Active:
-    """An entry in use: by whom, which frame, and how often (`pin`)."""
+    """An entry in use: by whom, which frame, and how often (`pin`).
 
-    __slots__ = ("domid", "mfn", "pin")
+    `start` and `length` are the part of the frame that may be copied; `granter` and `ref` say whose grant that is,
+    which of a transitive one are another domain's.
+    """
 
-    def __init__(self, domid: int, mfn: int) -> None:
+    __slots__ = ("domid", "granter", "is_sub_page", "length", "mfn", "pin", "ref", "start")
+
+    def __init__(self, domid: int, part: Part, granter: Domain, ref: int) -> None:
         self.domid = domid
-        self.mfn = mfn
+        self.mfn, start, self.length, self.is_sub_page = part
+        self.start = start & START_BITS
         self.pin = 0
+        self.granter = granter
+        self.ref = ref
 
 
 class Mapping:
@@ -96,21 +97,22 @@ class Mapping:
 class GrantTable:
     """The grants of one domain, and its mappings of others' grants."""
 
-    version = 1
-
     def __init__(
         self,
         domain: Domain,
         max_frames: int = DEFAULT_MAX_FRAMES,
         max_maptrack_frames: int = DEFAULT_MAX_MAPTRACK_FRAMES,
+        max_version: int = MAX_VERSION,
     ) -> None:
         self.domain = domain
         self.domid = domain.domid
         self.table = domain.hypervisor.frames
-        self.words = domain.hypervisor.ram.words
         self.max_frames = max_frames
         self.max_mappings = max_maptrack_frames * MAPPINGS_PER_FRAME
+        self.max_version = max_version
         self.frames: list[int] = []
+        self.status_frames: list[int] = []
+        self.entries: Entries = EntriesV1(domain.hypervisor.ram, self.frames)
         self.active: dict[int, Active] = {}
         self.maptrack: list[Mapping] = []
         self.free_handles: deque[int] = deque()
@@ -118,90 +120,96 @@ class GrantTable:
         self.setup(1)
 
     # -- the table -------------------------------------------------------------------------------------------
+    @property
+    def version(self) -> int:
+        """Which one its entries have."""
+        return self.entries.version
+
+    def use_version(self, version: int) -> None:
+        """Take what stands in the frames for entries of this version (see pvhv.core.grant_version)."""
+        ram = self.domain.hypervisor.ram
+        if version == 1:
+            self.entries = EntriesV1(ram, self.frames)
+        else:
+            self.entries = EntriesV2(ram, self.frames, self.status_frames)
+
     def setup(self, nr_frames: int) -> list[int]:
         """Grow the table to `nr_frames`; the frames it has. Raises GrantError(general_error)."""
         if nr_frames > self.max_frames:
             raise GrantError(GNTST_general_error)
-        hypervisor, before = self.domain.hypervisor, len(self.frames)
+        before = len(self.frames)
         try:
-            while len(self.frames) < nr_frames:
-                self.frames.append(hypervisor.share_frame(self.domain))
+            self.grow(self.frames, nr_frames)
+            if self.version == 2:
+                self.grow(self.status_frames, status_frames_for(len(self.frames)))
         except HypercallError:
-            for mfn in self.frames[before:]:
-                hypervisor.unshare_frame(self.domain, mfn)
-            del self.frames[before:]
+            self.shrink(self.frames, before)
             raise GrantError(GNTST_general_error) from None
         return self.frames[:nr_frames]
 
-    def slot(self, ref: int) -> int:
-        """Index into `words` of an entry. Raises GrantError(bad_gntref)."""
-        if 0 <= ref < len(self.frames) * ENTRIES_PER_FRAME:
-            return self.frames[ref >> 9] << 9 | ref & 511
-        raise GrantError(GNTST_bad_gntref)
+    def grow(self, frames: list[int], count: int) -> None:
+        """Share frames with the domain until there are `count`. Raises HypercallError(ENOMEM), and none is added."""
+        before = len(frames)
+        try:
+            while len(frames) < count:
+                frames.append(self.domain.hypervisor.share_frame(self.domain))
+        except HypercallError:
+            self.shrink(frames, before)
+            raise
+
+    def shrink(self, frames: list[int], count: int) -> None:
+        """The reverse."""
+        for mfn in frames[count:]:
+            self.domain.hypervisor.unshare_frame(self.domain, mfn)
+        del frames[count:]
 
     def swap(self, ref_a: int, ref_b: int) -> None:
         """Exchange two entries that nobody uses. Raises GrantError."""
-        slot_a, slot_b = self.slot(ref_a), self.slot(ref_b)
+        self.entries.slot(ref_a)
+        self.entries.slot(ref_b)
         if ref_a == ref_b:
             return
         if ref_a in self.active or ref_b in self.active:
             raise GrantError(GNTST_eagain)
-        words = self.words
-        words[slot_a], words[slot_b] = words[slot_b], words[slot_a]
+        self.entries.swap(ref_a, ref_b)
 
     # -- using an entry --------------------------------------------------------------------------------------
-    def pin(self, ref: int, user: int, increment: int, readonly: bool, mapping: bool) -> Active:
-        """Begin a use of entry `ref` by domain `user`, to map or to copy; the frame is referenced.
+    def pin(self, ref: int, user: int, increment: int, readonly: bool) -> Active:
+        """Begin to map entry `ref` for domain `user`; the frame is referenced. (The start of map_grant_ref.)
 
         The entry is looked at when its first use begins, and again when a first use to write does. Raises
         GrantError.
         """
-        slot = self.slot(ref)
+        entries = self.entries
+        slot = entries.slot(ref)
         active = self.active.get(ref)
-        if active is not None and (active.domid != user or active.pin & increment * PIN_LIMIT):
-            raise GrantError(GNTST_general_error)
-        mfn = 0 if active is None else active.mfn
-        failure = GNTST_general_error if mapping else GNTST_bad_domain
-        if active is None or not (readonly or active.pin & WRITERS):
-            entry = self.words[slot]
-            kind = entry & (MAPPABLE_TYPE if mapping else GTF_type_mask)
-            if active is None and (kind != GTF_permit_access or entry >> 16 & 0xFFFF != user):
-                raise GrantError(GNTST_general_error)
-            if entry & GTF_readonly and not readonly:
-                raise GrantError(GNTST_general_error)
-            self.words[slot] = entry | (GTF_reading if readonly else GTF_reading | GTF_writing)
-            if active is None or not mapping:
-                mfn, failure = entry >> 32, GNTST_bad_page
-        elif not mapping and self.domain.dying:
-            raise GrantError(failure)
-        if not self.table.get_page(mfn, self.domid):
-            self._clear_flags(slot, 0 if active is None else active.pin, readonly)
-            raise GrantError(failure)
         if active is None:
-            active = self.active[ref] = Active(user, mfn)
-        elif active.mfn != mfn:  # the entry was changed under a use
-            self.table.put_page(mfn)
-            self._clear_flags(slot, active.pin, readonly)
-            raise GrantError(GNTST_general_error)
+            entries.claim(ref, slot, False, user, readonly, True)
+            mfn = entries.frame(slot)
+            if not self.table.get_page(mfn, self.domid):
+                entries.reduce(ref, 0, readonly)
+                raise GrantError(GNTST_bad_page)
+            active = self.active[ref] = Active(user, (mfn, 0, PAGE_SIZE, False), self.domain, ref)
+        else:
+            if active.domid != user or active.pin & increment * PIN_LIMIT or active.is_sub_page:
+                raise GrantError(GNTST_general_error)
+            if not (readonly or active.pin & WRITERS):
+                entries.claim(ref, slot, True, user, readonly, True)
+            if not self.table.get_page(active.mfn, self.domid):
+                entries.reduce(ref, active.pin, readonly)
+                raise GrantError(GNTST_general_error)
         active.pin += increment
         return active
 
-    def unpin(self, ref: int, decrement: int, readonly: bool) -> None:
-        """End a use; the caller has put the frame. The entry's flags then say what uses remain."""
+    def unpin(self, ref: int, decrement: int, readonly: bool) -> Active:
+        """End a use; the caller puts the frame. The entry's flags then say what uses remain."""
         active = self.active[ref]
         active.pin -= decrement
         if not active.pin:
             del self.active[ref]
         if self.frames:  # a dead domain's table is gone before the last use of its grants may be
-            self._clear_flags(self.frames[ref >> 9] << 9 | ref & 511, active.pin, readonly)
-
-    def _clear_flags(self, slot: int, pin: int, readonly: bool) -> None:
-        """Show less than the entry says, when it is used less. (reduce_status_for_pin)"""
-        clear = 0 if pin else GTF_reading
-        if not readonly and not pin & WRITERS:
-            clear |= GTF_writing
-        if clear:
-            self.words[slot] &= ~clear
+            self.entries.reduce(ref, active.pin, readonly)
+        return active
 
     def get_writable(self, mfn: int) -> None:
         """A writable use of a frame of ours, for another domain. Raises GrantError(general_error)."""
@@ -260,3 +268,4 @@ class GrantTable:
     def destroy(self) -> None:
         """The table is gone; its frames go with what else the hypervisor kept for the domain."""
         self.frames.clear()
+        self.status_frames.clear()

@@ -33,6 +33,7 @@ from pvhv.core.errors import DomainCrash, HypercallError, Restart
 from pvhv.core.events import EventChannels
 from pvhv.core.exits import Exits
 from pvhv.core.frames import VALIDATED, WRITABLE, FrameTable
+from pvhv.core.grant_copy import Copies
 from pvhv.core.grants import GrantTable
 from pvhv.core.lifecycle import Lifecycle
 from pvhv.core.pagetables import PageTables
@@ -98,6 +99,7 @@ class Hypervisor:
         self._wire_pagetables()
         self._next_domid = 1
         self.dom0 = self._new_domain(0, self.wall, max_pages=0, privileged=True)
+        self.copies = Copies(self)
         self.console.log(f"pvhv, {memory_frames >> 8} MiB of machine memory, {self.frames.free_frames >> 8} MiB free")
 
     # -- the machine -------------------------------------------------------------------------------------------

@@ -202,7 +202,7 @@ class Guest:
         )
         for ref, mfn in builder.grants(pages, plan).items():
             entry = GRANT_ENTRY_V1_CODEC.pack(GTF_permit_access, 0, mfn)
-            hypervisor.ram.words[domain.grants.slot(ref)] = int.from_bytes(entry, "little")
+            hypervisor.ram.words[domain.grants.entries.slot(ref)] = int.from_bytes(entry, "little")
         builder.write_shared_info(hypervisor.ram, domain.shared_info)
         # Pinned, as a kernel expects to find it that makes tables of its own and then unpins these.
         yield from self.control.pinning_l4(domain.domid, mfns[plan.tables[4, 0]])

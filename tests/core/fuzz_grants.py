@@ -69,7 +69,7 @@ def map_grants(it: Hostile) -> None:
         where = where if rng.random() < 0.95 else it.address()
         source = granter(it)
         table = source.grants
-        good = [ref for ref in range(8, 24) if table.frames and table.words[table.slot(ref)] & 1]
+        good = [ref for ref in range(8, 24) if table.frames and it.machine.ram.words[table.entries.slot(ref)] & 1]
         ref = rng.choice(good) if good and rng.random() < 0.8 else it.ref()
         domid = source.domid if rng.random() < 0.95 else it.domid()
         requests.append(gnttab.GnttabMapGrantRef(where, flags, ref, domid))

@@ -154,7 +154,7 @@ class Machine:
 def write_entry(grants: GrantTable, ref: int, flags: int, domid: int, frame: int) -> None:
     """What a guest does to grant: write an entry of its table."""
     packed = struct.pack("<HHL", flags, domid, frame)
-    grants.words[grants.slot(ref)] = int.from_bytes(packed, "little")
+    grants.domain.hypervisor.ram.words[grants.entries.slot(ref)] = int.from_bytes(packed, "little")
 
 
 def asleep(domain: Domain) -> Callable[[], list[VCPU]]:

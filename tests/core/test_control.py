@@ -99,13 +99,15 @@ def test_what_a_domain_does_not_do_to_itself(world: World, name: str) -> None:
 
 
 def test_creating_with_limits(world: World) -> None:
-    made = world.dom0.createdomain(vcpus=3, max_evtchn_port=5, max_grant_frames=2, max_maptrack_frames=1)
+    made = world.dom0.createdomain(
+        vcpus=3, max_evtchn_port=5, max_grant_frames=2, max_maptrack_frames=1, max_grant_version=1
+    )
     domain = world.hv.domains[made]
     assert (len(domain.vcpus), domain.events.max_port, domain.grants.max_frames) == (3, 5, 2)
-    assert domain.grants.max_mappings == 256
+    assert (domain.grants.max_mappings, domain.grants.max_version) == (256, 1)
     assert domain.paused and world.dom0.getdomaininfo(made).flags & XEN_DOMINF_paused
     for wrong in ({"vcpus": 0}, {"vcpus": 33}, {"max_grant_frames": 0}, {"max_grant_frames": 65},
-                  {"max_maptrack_frames": 1025}):
+                  {"max_maptrack_frames": 1025}, {"max_grant_version": 0}, {"max_grant_version": 3}):
         assert refused(world.dom0.createdomain, **wrong) == Errno.EINVAL
 
 

@@ -35,10 +35,9 @@ from pvhv.abi.grant_table import (
 from pvhv.abi.xen import HYPERVISOR_grant_table_op
 from pvhv.core import grants
 from pvhv.core.domain import DOMID_SELF, Domain
-from pvhv.core.errors import DomainCrash, GuestFault, HypercallError
+from pvhv.core.errors import DomainCrash, GrantError, GuestFault, HypercallError
 from pvhv.core.frames import CODE_MAPPED, DOMID_XEN, L1, TYPE_MASK, WRITABLE
 from pvhv.core.grant_view import GrantView
-from pvhv.core.grants import GrantError
 from pvhv.core.pte import GUEST_KERNEL, NX, PRESENT, RW, USER
 from tests.core.guests import BASE, Machine, write_entry
 
@@ -75,7 +74,7 @@ class World:
         return mfn
 
     def flags(self, ref: int = 8) -> int:
-        return int(self.hv.ram.words[self.a.grants.slot(ref)] & 0xFFFF)
+        return int(self.hv.ram.words[self.a.grants.entries.slot(ref)] & 0xFFFF)
 
     def op(self, command: Any, *records: Any, count: int | None = None) -> int:
         address = self.machine.put(self.vcpu, REQUESTS, *records)
@@ -451,7 +450,7 @@ def test_transfer_moves_a_frame(world: World) -> None:
     assert world.get(GnttabTransfer).status == 0
     assert world.hv.frames.owner[mfn] == 1
     assert world.hv.m2p[mfn] == 0x777
-    assert world.hv.ram.words[world.a.grants.slot(8)] >> 32 == mfn
+    assert world.hv.ram.words[world.a.grants.entries.slot(8)] >> 32 == mfn
     assert world.flags() == GTF_accept_transfer | GTF_transfer_committed | GTF_transfer_completed
     assert (world.a.tot_pages, world.b.tot_pages) == (PAGES + 1, PAGES - 1)
 
@@ -525,6 +524,7 @@ def test_query_size_and_versions(world: World) -> None:
     assert world.get(GnttabQuerySize).status == abi.GNTST_permission_denied
     world.op(calls.GNTTABOP.query_size, GnttabQuerySize(9))
     assert world.get(GnttabQuerySize).status == abi.GNTST_bad_domain
+    world.b.grants.max_version = 1
     for version, answer in ((1, 0), (2, -Errno.ENOSYS), (3, -Errno.EINVAL)):
         assert world.op(calls.GNTTABOP.set_version, GnttabSetVersion(version)) == answer
         assert world.get(GnttabSetVersion).version == 1
@@ -551,9 +551,9 @@ def test_swap_exchanges_entries_nobody_uses(world: World) -> None:
 
     words, grants = world.hv.ram.words, world.b.grants
     write_entry(world.b.grants, 8, GTF_permit_access, 2, world.mfn(world.b, 20))
-    entry = words[grants.slot(8)]
+    entry = words[grants.entries.slot(8)]
     assert swap(8, 9) == 0
-    assert (words[grants.slot(8)], words[grants.slot(9)]) == (0, entry)
+    assert (words[grants.entries.slot(8)], words[grants.entries.slot(9)]) == (0, entry)
     assert swap(8, 512) == swap(512, 8) == abi.GNTST_bad_gntref
     assert swap(9, 9) == 0
     assert world.map(ref=9, dom=2).status == 0

@@ -94,7 +94,7 @@ def test_a_long_list_of_frames_and_a_search_through_grants(world: World) -> None
     mfn = world.machine.mfn(world.b, 20)
     for ref in range(800):
         write_entry(world.b.grants, ref, 1, world.a.domid, mfn)
-        world.b.grants.pin(ref, world.a.domid, 1 << 8, readonly=True, mapping=True)
+        world.b.grants.pin(ref, world.a.domid, 1 << 8, readonly=True)
     flush = gnttab.GnttabCacheFlush(length=64, op=1)
     flush.a.dev_bus_addr = mfn << 12
     address = world.machine.put(world.vcpu, 5, flush)

@@ -23,12 +23,13 @@ from pvhv.abi.errno import Errno
 from pvhv.abi.grant_table import GNTTABOP, GRANT_TABLE_OP
 from pvhv.abi.layout import codec
 from pvhv.abi.spec import Command
+from pvhv.core import grant_version
 from pvhv.core.dispatch import HANDLERS, Continue, handles, hypercall
-from pvhv.core.errors import GuestFault, HypercallError
-from pvhv.core.grant_copy import copy
+from pvhv.core.errors import GrantError, GuestFault, HypercallError
+from pvhv.core.grant_acquire import TryAgain
 from pvhv.core.grant_map import Unmapped, finish, map_grant_ref, unmap
 from pvhv.core.grant_transfer import transfer
-from pvhv.core.grants import DEFAULT_MAX_FRAMES, GrantError
+from pvhv.core.grants import DEFAULT_MAX_FRAMES
 from pvhv.core.privilege import controls
 
 if TYPE_CHECKING:
@@ -163,16 +164,19 @@ def unmaps(vcpu: VCPU, command: Command, request: struct.Struct, uop: int, count
 # -- copy, transfer, swap ------------------------------------------------------------------------------------
 @handles(GNTTABOP.copy)
 def copy_batch(vcpu: VCPU, uop: int, count: int) -> None:
-    memory, domain = vcpu.memory, vcpu.domain
+    memory = vcpu.memory
     status_at = abi.GnttabCopy.status.offset
-    for address in items(vcpu, abi.GNTTABOP_copy, uop, count, COPY.size):
-        at, request = fetch(memory, address, COPY)
-        status = 0
-        try:
-            copy(domain, request[0:3], request[3:6], request[6], request[7])
-        except GrantError as error:
-            status = error.status
-        reply(memory, address + status_at, at and at + status_at, STATUS.pack(status))
+    with vcpu.domain.hypervisor.copies.of(vcpu.domain) as copies:
+        for address in items(vcpu, abi.GNTTABOP_copy, uop, count, COPY.size):
+            at, request = fetch(memory, address, COPY)
+            status = 0
+            try:
+                copies.copy(request[0:3], request[3:6], request[6], request[7])
+            except GrantError as error:
+                status = error.status
+            except TryAgain:
+                raise Continue(abi.GNTTABOP_copy, address, count - (address - uop) // COPY.size) from None
+            reply(memory, address + status_at, at and at + status_at, STATUS.pack(status))
 
 
 @handles(GNTTABOP.transfer)
@@ -229,13 +233,21 @@ def setup_table(vcpu: VCPU, uop: int, count: int) -> None:
     status = abi.GNTST_okay
     vcpu.domain.hypervisor.must_yield(min(op.nr_frames, DEFAULT_MAX_FRAMES))
     try:
-        frames = table_owner(vcpu, op.dom).grants.setup(op.nr_frames)
-        vcpu.memory.write(op.frame_list, struct.pack(f"<{len(frames)}Q", *frames))
+        status = tell_frames(vcpu, op.frame_list, table_owner(vcpu, op.dom).grants.setup(op.nr_frames))
     except GrantError as error:
         status = error.status
-    except GuestFault:
-        status = abi.GNTST_bad_virt_addr
     vcpu.memory.write(uop + abi.GnttabSetupTable.status.offset, STATUS.pack(status))
+
+
+def tell_frames(vcpu: VCPU, where: int, frames: list[int]) -> int:
+    """List frames for the guest, as far as it can be written; the status."""
+    status = abi.GNTST_okay
+    for index, mfn in enumerate(frames):
+        try:
+            vcpu.memory.write(where + index * 8, mfn.to_bytes(8, "little"))
+        except GuestFault:
+            status = abi.GNTST_bad_virt_addr
+    return status
 
 
 @handles(GNTTABOP.get_status_frames)
@@ -245,9 +257,10 @@ def get_status_frames(vcpu: VCPU, uop: int, count: int) -> None:
         raise GuestFault(op.frame_list)
     status = abi.GNTST_okay
     try:
-        table_owner(vcpu, op.dom)
-        if op.nr_frames:
-            status = abi.GNTST_general_error
+        frames = table_owner(vcpu, op.dom).grants.status_frames
+        if op.nr_frames > len(frames):
+            raise GrantError(abi.GNTST_general_error)
+        status = tell_frames(vcpu, op.frame_list, frames[: op.nr_frames])
     except GrantError as error:
         status = error.status
     vcpu.memory.write(uop + abi.GnttabGetStatusFrames.status.offset, STATUS.pack(status))
@@ -267,9 +280,12 @@ def query_size(vcpu: VCPU, uop: int, count: int) -> None:
 @handles(GNTTABOP.set_version)
 def set_version(vcpu: VCPU, uop: int, count: int) -> int:
     op = single(vcpu, abi.GnttabSetVersion, uop, None)
-    answers = {1: 0, 2: -int(Errno.ENOSYS)}  # as where gnttab=max-ver:1 was given
-    answer = answers.get(op.version, -int(Errno.EINVAL))
-    op.version = vcpu.domain.grants.version
+    grants, answer = vcpu.domain.grants, 0
+    try:
+        grant_version.set_version(grants, op.version)
+    except HypercallError as error:
+        answer = -int(error.errno)
+    op.version = grants.version
     vcpu.memory.write(uop, bytes(op))  # whatever the answer, the guest is told which version it has
     return answer
 

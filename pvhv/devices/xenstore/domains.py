@@ -14,9 +14,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pvhv.abi.grant_table import GNTTAB_RESERVED_XENSTORE
-from pvhv.core.errors import HypercallError
+from pvhv.core.errors import GrantError, HypercallError
 from pvhv.core.grant_view import GrantView
-from pvhv.core.grants import GrantError
 from pvhv.devices.xenstore.permissions import StoreError
 
 if TYPE_CHECKING:
