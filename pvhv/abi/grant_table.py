@@ -364,6 +364,7 @@ GNTTABOP = Commands(
             GNTST_bad_domain: "`dom` names no domain",
             GNTST_permission_denied: _NOT_YOURS,
             GNTST_general_error: "`nr_frames` is more than the table has",
+            GNTST_bad_virt_addr: "`frame_list` cannot be written",
         },
     ),
     Command(

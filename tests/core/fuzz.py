@@ -69,6 +69,8 @@ class Hostile:
         if rng.random() < 0.2:
             self.domain.grants.max_mappings = 0
         if rng.random() < 0.2:
+            self.domain.grants.max_version = 1
+        if rng.random() < 0.2:
             self.domain.events.limit(rng.choice((2, 6)))
 
     def meet(self, peers: list[Domain], may_serve: bool) -> None:

@@ -23,8 +23,41 @@ def grant(it: Hostile) -> None:
     peer = rng.choice(it.peers).domid if it.peers and rng.random() < 0.8 else it.domain.domid
     flags = rng.choice((1, 1, 1, 1, 5, 2, 0, 3, 0x101, rng.getrandbits(9)))
     table = it.domain.grants
-    if table.frames:
-        write_entry(table, rng.randrange(8, 24), flags, peer, it.mfn() & 0xFFFF_FFFF)
+    if not table.frames:
+        return
+    ref = rng.randrange(8, 24)
+    if table.version == 1:
+        write_entry(table, ref, flags, peer, it.mfn() & 0xFFFF_FFFF)
+    else:
+        kind = rng.random()
+        low = rng.choice((0, 0, 8 | 4000 << 16, 0x8008 | 100 << 16, it.word() & 0xFFFF_FFFF)) if kind < 0.4 else 0
+        frame = it.mfn()
+        if kind < 0.3:  # passed on: a peer's, as a rule
+            flags, low, frame = rng.choice((3, 3, 7)), it.domid(), it.ref()
+        write_entry_2(it, ref, flags, peer, low, frame)
+
+
+def write_entry_2(it: Hostile, ref: int, flags: int, domid: int, low: int, high: int) -> None:
+    """A version 2 entry, as its two words."""
+    slot, words = it.domain.grants.entries.slot(ref), it.machine.ram.words
+    words[slot] = flags | domid << 16 | low << 32
+    words[slot + 1] = high
+
+
+def change_version(it: Hostile) -> None:
+    """Another layout, with entries among the first eight that may not come over, and nobody's mappings in the way."""
+    rng, grants = it.rng, it.domain.grants
+    version = 3 - grants.version
+    if grants.version == 2 and rng.random() < 0.3 and grants.frames:
+        write_entry_2(it, rng.randrange(8), rng.choice((0, 1, 2, 3)), it.domid(), 0, rng.choice((it.mfn(), 1 << 32)))
+    elif grants.version == 2 and grants.frames:
+        for ref in range(8):
+            write_entry_2(it, ref, 0, 0, 0, 0)
+    hypervisor = it.machine.hv
+    starved = hypervisor.allocate(hypervisor.dom0, hypervisor.frames.free_frames) if rng.random() < 0.05 else ()
+    batch(it, GNTTABOP.set_version, gnttab.GnttabSetVersion(version))
+    for mfn in starved:
+        hypervisor.frames.release_allocation(mfn)
 
 
 def batch(it: Hostile, command: Command, *records: Any) -> list[Any]:
@@ -116,7 +149,7 @@ def copy_grants(it: Hostile) -> None:
                 end.u.gmfn, end.domid = it.ref(), granter(it).domid if rng.random() < 0.95 else it.domid()
             else:
                 end.u.gmfn, end.domid = it.mfn(), DOMID_SELF if rng.random() < 0.95 else it.domid()
-            end.offset = rng.choice((0, 0, 8, 4000, 4096, 65535))
+            end.offset = rng.choice((0, 0, 8, 8, 4000, 4096, 65535))
         op.len = rng.choice((0, 1, 16, 96, 4096, 65535))
         requests.append(op)
     batch(it, GNTTABOP.copy, *requests)
@@ -126,7 +159,10 @@ def transfer(it: Hostile) -> None:
     """Give a frame to a peer that offered to take it, or to itself."""
     receiver = granter(it)
     if receiver.grants.frames and it.rng.random() < 0.9:
-        write_entry(receiver.grants, 20, 2, it.domain.domid, it.word() & 0xFFFF_FFFF)
+        if receiver.grants.version == 1:
+            write_entry(receiver.grants, 20, 2, it.domain.domid, it.word() & 0xFFFF_FFFF)
+        else:
+            it.machine.ram.words[receiver.grants.entries.slot(20)] = 2 | it.domain.domid << 16
     receiver.max_pages += it.rng.choice((0, 1))
     mfn = clear_page_entry(it) if it.rng.random() < 0.8 else it.mfn()
     domid = receiver.domid if it.rng.random() < 0.95 else it.domid()
@@ -144,7 +180,8 @@ def about_the_table(it: Hostile) -> None:
     elif what == 1:
         batch(it, GNTTABOP.query_size, gnttab.GnttabQuerySize(it.domid()))
     elif what == 2:
-        batch(it, GNTTABOP.get_status_frames, gnttab.GnttabGetStatusFrames(rng.randrange(2), it.domid(), 0, BASE))
+        count = rng.choice((0, 1, 1, 2, 9))
+        batch(it, GNTTABOP.get_status_frames, gnttab.GnttabGetStatusFrames(count, it.domid(), 0, it.address()))
     elif what == 3:
         batch(it, GNTTABOP.swap_grant_ref, gnttab.GnttabSwapGrantRef(it.ref(), it.ref()))
     elif what == 4:

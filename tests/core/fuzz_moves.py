@@ -195,6 +195,7 @@ MOVES: tuple[tuple[float, Callable[[Hostile], object]], ...] = (
     (4, grants.copy_grants),
     (2, grants.transfer),
     (4, grants.about_the_table),
+    (0.7, grants.change_version),
     (3, reservation),
     (2, exchange),
     (0.3, room),

@@ -103,10 +103,11 @@ def test_the_newest_of_the_backports(backports: Linux, vcpus: int, events: str) 
     done = start(
         backports, QUIET, marked("kernel", "uname -r; nproc"), marked("sums", "seq 3000 | md5sum"),
         marked("log", "dmesg"), "poweroff -f", vcpus=vcpus,
-        cmdline=CMDLINE if events == "FIFO-based" else f"{CMDLINE} xen.fifo_events=0",
+        cmdline=CMDLINE if events == "FIFO-based" else f"{CMDLINE} xen.fifo_events=0 grant_table.version=2",
     )  # fmt: skip
     assert done.exit_status == 0, done.output
     assert f"Using {events} ABI" in done.output
+    assert f"Grant tables using version {1 if events == 'FIFO-based' else 2} layout" in done.output
     release, count = section(done.output, "kernel").split()
     assert re.fullmatch(r"\d+\.\d+\S*-amd64", release) and int(release.split(".")[0]) >= 6 and int(count) == vcpus
     numbers = "".join(f"{n + 1}\n" for n in range(3000)).encode()
