@@ -61,7 +61,7 @@ def refused(function: Any, *arguments: Any, **named: Any) -> Errno:
 
 SAMPLES: dict[str, Any] = {
     "domid": 1, "vcpu_id": 0, "reason": 0, "handle": UUID(int=7), "max_pages": 10, "pfns": [1], "entries": [],
-    "context": None, "seconds": 1, "mfn": 1, "count": 1,
+    "context": None, "seconds": 1, "mfn": 1, "count": 1, "start": 0, "end": 1,
 }  # fmt: skip
 
 
