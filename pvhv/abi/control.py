@@ -3,7 +3,7 @@
 
 dom0's toolstack is part of pvhv and asks the core by Python calls with the same checks, so domctl, sysctl and
 platform_op as hypercalls only ever meet a caller that may not.  They still look at what Xen looks at first:
-that their argument can be read and speaks the interface version they know.
+that their argument can be read and speaks the interface version they know, and what else a command goes by.
 
 Not modelled: everything these calls do for a privileged caller.
 
@@ -15,16 +15,52 @@ from __future__ import annotations
 
 from pvhv.abi import xen
 from pvhv.abi.errno import Errno
-from pvhv.abi.layout import cstruct, cunion, record, uint16_t, uint32_t, uint64_t
-from pvhv.abi.spec import Arg, Hypercall
+from pvhv.abi.layout import char, cstruct, cunion, int32_t, record, uint16_t, uint32_t, uint64_t
+from pvhv.abi.spec import Arg, Command, Commands, Hypercall
 
 XEN_DOMCTL_INTERFACE_VERSION = 0x15
 XEN_SYSCTL_INTERFACE_VERSION = 0x15
 XENPF_INTERFACE_VERSION = 0x0300_0001
 
-# The two domctls that name no domain, or may name none.
+# The domctls that name no domain, or may name none, and those that look at more before they refuse.
 XEN_DOMCTL_createdomain = 1
 XEN_DOMCTL_getdomaininfo = 5
+XEN_DOMCTL_shadow_op = 10
+XEN_DOMCTL_irq_permission = 19
+XEN_DOMCTL_iomem_permission = 20
+XEN_DOMCTL_ioport_permission = 21
+XEN_DOMCTL_assign_device = 37
+XEN_DOMCTL_bind_pt_irq = 38
+XEN_DOMCTL_memory_mapping = 39
+XEN_DOMCTL_ioport_mapping = 40
+XEN_DOMCTL_test_assign_device = 45
+XEN_DOMCTL_set_target = 46
+XEN_DOMCTL_deassign_device = 47
+XEN_DOMCTL_unbind_pt_irq = 48
+XEN_DOMCTL_get_device_group = 50
+XEN_DOMCTL_vm_event_op = 56
+
+XEN_VM_EVENT_GET_VERSION = 3
+VM_EVENT_INTERFACE_VERSION = 7
+
+XENOPROF_init = 0
+XENOPROF_reset_active_list = 1
+XENOPROF_reset_passive_list = 2
+XENOPROF_set_active = 3
+XENOPROF_set_passive = 4
+XENOPROF_reserve_counters = 5
+XENOPROF_counter = 6
+XENOPROF_setup_events = 7
+XENOPROF_enable_virq = 8
+XENOPROF_start = 9
+XENOPROF_stop = 10
+XENOPROF_disable_virq = 11
+XENOPROF_release_counters = 12
+XENOPROF_shutdown = 13
+XENOPROF_get_buffer = 14
+XENOPROF_set_backtrace = 15
+XENOPROF_get_ibs_caps = 16
+XENOPROF_ibs_counter = 17
 
 # Their heads are all a refusal needs; the rest of each is a union of 128 bytes, aligned as its 64-bit
 # members.
@@ -50,18 +86,24 @@ xen_platform_op = cstruct(
 )
 XenPlatformOp = record(xen_platform_op)
 
+xenoprof_init = cstruct(
+    "xenoprof_init", "num_events" / int32_t, "is_primary" / int32_t, "cpu_type" / char[64], typedef=None)
+XenoprofInit = record(xenoprof_init)
+
 _EFAULT = {Errno.EFAULT: "the argument cannot be read"}
 _ONLY_DOM0 = {Errno.EPERM: "only the control domain may"}
 
 DOMCTL = Hypercall(
     xen.HYPERVISOR_domctl, "domctl", (Arg("op", "xen_domctl_t *", role="arg"),),
     arg=XenDomctl, direction="in", refusal=Errno.EPERM, refused_by_handler=True,
-    doc="Create, pause, describe and destroy domains.",
+    doc="Create, pause, describe and destroy domains. Anybody may ask for one thing: the version of vm_event_op.",
     errors={
         **_EFAULT,
         Errno.EACCES: f"`interface_version` is not {XEN_DOMCTL_INTERFACE_VERSION:#x}",
-        Errno.ESRCH: "`domain` names no domain, and `cmd` is not one that needs none",
-        Errno.EINVAL: "`cmd` is getdomaininfo and `domain` is beyond the ids domains have",
+        Errno.ESRCH: "`domain` names no domain, and `cmd` is not one that needs none; or set_target's other one",
+        Errno.EINVAL: "a range that wraps, is empty or goes too far (I/O ports and memory, interrupts); a PV domain's "
+                      "interrupts; `set_target` of oneself; getdomaininfo from beyond the ids domains have",
+        Errno.EOPNOTSUPP: "ports of a PV domain, devices' groups without an IOMMU, a target that is PV",
         **_ONLY_DOM0,
     },
     test="tests/core/test_control.py",
@@ -96,13 +138,46 @@ XSM_OP = Hypercall(
     doc="Talk to the security module.", status="there is no security module; Xen built without one answers "
                                             "the same")
 
-XENOPROF_OP = Hypercall(
-    xen.HYPERVISOR_xenoprof_op, "xenoprof_op", (Arg("op", "int"), Arg("arg", "void *")),
-    doc="Profile by performance counters.", status="the engine has no performance counters")
+_ONLY_PRIMARY = {Errno.EPERM: "only the domain that profiles may, which the hardware domain becomes by `init`"}
 
-HVM_OP = Hypercall(
-    xen.HYPERVISOR_hvm_op, "hvm_op", (Arg("op", "unsigned long"), Arg("arg", "void *")),
-    doc="Parameters and events of HVM guests.", status="for HVM guests; PV guests have start_info")
+
+def _xenoprof(number: int, name: str, doc: str) -> Command:
+    return Command(name, number, refusal=Errno.EPERM, doc=doc, errors=_ONLY_PRIMARY)
+
+
+XENOPROF = Commands(
+    "XENOPROF",
+    Command("init", XENOPROF_init, XenoprofInit, "inout", refusal=Errno.ENODEV, reads_first=True,
+            out=("num_events", "is_primary", "cpu_type"), doc="Ask what can be counted, and begin.",
+            errors={Errno.ENODEV: "nothing can"}),
+    _xenoprof(XENOPROF_reset_active_list, "reset_active_list", "Profile no domain."),
+    _xenoprof(XENOPROF_reset_passive_list, "reset_passive_list", "The same, of those that do not know of it."),
+    _xenoprof(XENOPROF_set_active, "set_active", "Profile a domain."),
+    _xenoprof(XENOPROF_set_passive, "set_passive", "Profile a domain that does not know of it."),
+    _xenoprof(XENOPROF_reserve_counters, "reserve_counters", "Take the counters."),
+    _xenoprof(XENOPROF_counter, "counter", "Set one."),
+    _xenoprof(XENOPROF_setup_events, "setup_events", "Write them to the processor."),
+    _xenoprof(XENOPROF_enable_virq, "enable_virq", "Hear of samples, once there is a profile under way."),
+    _xenoprof(XENOPROF_start, "start", "Count."),
+    _xenoprof(XENOPROF_stop, "stop", "Count no more."),
+    _xenoprof(XENOPROF_disable_virq, "disable_virq", "Hear no more of samples."),
+    _xenoprof(XENOPROF_release_counters, "release_counters", "Give the counters back."),
+    _xenoprof(XENOPROF_shutdown, "shutdown", "The end of it."),
+    Command("get_buffer", XENOPROF_get_buffer, refusal=Errno.EBUSY,
+            doc="Share the pages that samples are written to.",
+            errors={Errno.EBUSY: "somebody else has the counters, as Xen's own watchdog may"}),
+    _xenoprof(XENOPROF_set_backtrace, "set_backtrace", "How deep samples are."),
+    _xenoprof(XENOPROF_get_ibs_caps, "get_ibs_caps", "What AMD's sampling of instructions can do."),
+    _xenoprof(XENOPROF_ibs_counter, "ibs_counter", "Set it."),
+)
+
+XENOPROF_OP = Hypercall(
+    xen.HYPERVISOR_xenoprof_op, "xenoprof_op", (Arg("op", "int", role="cmd"), Arg("arg", "void *", role="arg")),
+    XENOPROF,
+    doc="Profile by performance counters, of which the engine has none.",
+    errors={Errno.EFAULT: "`arg` cannot be read or written", Errno.EINVAL: "`op` is not one of these"},
+    test="guest_kernel/tests/refusals/refusals.c",
+)
 
 KEXEC_OP = Hypercall(
     xen.HYPERVISOR_kexec_op, "kexec_op", (Arg("op", "unsigned long"), Arg("arg", "void *")),
@@ -130,11 +205,6 @@ XENPMU_OP = Hypercall(
     errors={Errno.EOPNOTSUPP: "virtual performance counters are off, as they are in Xen unless asked for"},
     doc="Virtual performance counters.")
 
-DM_OP = Hypercall(
-    xen.HYPERVISOR_dm_op, "dm_op",
-    (Arg("domid", "domid_t"), Arg("nr_bufs", "unsigned int"), Arg("bufs", "xen_dm_op_buf_t *")),
-    doc="A device model's work for an HVM guest.", status="needs HVM guests")
-
 HYPFS_OP = Hypercall(
     xen.HYPERVISOR_hypfs_op, "hypfs_op",
     (
@@ -153,9 +223,16 @@ MCA = Hypercall(
 
 PAGING_DOMCTL_CONT = Hypercall(
     xen.HYPERVISOR_arch_1, "arch_1", (Arg("op", "xen_domctl_t *", role="arg"),),
-    arg=XenDomctl, direction="in",
+    arg=XenDomctl, direction="inout", out=("u",), refusal=Errno.EPERM, refused_by_handler=True,
     doc="How Xen continues a long shadow_op domctl (do_paging_domctl_cont); no guest calls it.",
-    status="no domctl is continued this way; Xen answers -EOPNOTSUPP or -EPERM")
+    errors={
+        **_EFAULT,
+        Errno.EOPNOTSUPP: f"`interface_version` is not {XEN_DOMCTL_INTERFACE_VERSION:#x}, or `cmd` not shadow_op",
+        Errno.ESRCH: "`domain` names no domain",
+        Errno.EPERM: "only the control domain may; the union is written back all the same, or EFAULT told",
+    },
+    test="guest_kernel/tests/refusals/refusals.c",
+)
 
 
 def _unassigned(number: int) -> Hypercall:

@@ -18,9 +18,7 @@ from pvhv.abi.control import (
     ARCH_6,
     ARCH_7,
     ARGO_OP,
-    DM_OP,
     DOMCTL,
-    HVM_OP,
     HYPFS_OP,
     KEXEC_OP,
     MCA,
@@ -46,6 +44,7 @@ from pvhv.abi.cpu import (
 )
 from pvhv.abi.event_channel import EVENT_CHANNEL_OP, EVENT_CHANNEL_OP_COMPAT
 from pvhv.abi.grant_table import GRANT_TABLE_OP
+from pvhv.abi.hvm import DM_OP, HVM_OP
 from pvhv.abi.memory import MEMORY_OP
 from pvhv.abi.mmu import (
     MMU_UPDATE,

@@ -16,7 +16,7 @@ import struct
 
 from pvhv.abi.arch_x86 import xen_pfn_t, xen_ulong_t
 from pvhv.abi.errno import Errno
-from pvhv.abi.layout import c_uint, cstruct, cunion, handle, record, uint16_t, uint32_t, uint64_t
+from pvhv.abi.layout import c_uint, cstruct, cunion, handle, record, uint8_t, uint16_t, uint32_t, uint64_t
 from pvhv.abi.physdev import physdev_pci_device
 from pvhv.abi.spec import Arg, Command, Commands, Hypercall
 from pvhv.abi.xen import HYPERVISOR_memory_op, domid_t
@@ -204,6 +204,18 @@ xen_mem_acquire_resource = cstruct(
 )
 XenMemAcquireResource = record(xen_mem_acquire_resource)
 
+xen_mem_access_op = cstruct(
+    "xen_mem_access_op",
+    "op" / uint8_t,
+    "access" / uint8_t,
+    "domid" / domid_t,
+    "nr" / uint32_t,
+    "pfn" / uint64_t,
+    "pfn_list" / handle("const_uint64"),
+    "access_list" / handle("const_uint8"),
+)
+XenMemAccessOp = record(xen_mem_access_op)
+
 xen_vmemrange = cstruct(
     "xen_vmemrange", "start" / uint64_t, "end" / uint64_t, "flags" / c_uint, "nid" / c_uint)
 
@@ -226,6 +238,8 @@ _STOPS = ("It stops, short of `nr_extents`, at an extent that cannot be done: th
 _ESRCH = {Errno.ESRCH: "`domid` names no domain"}
 _EPERM = {Errno.EPERM: "`domid` is another domain and the caller does not control it"}
 _EFAULT = {Errno.EFAULT: "the argument cannot be read or written"}
+_WHOLE = {Errno.ENOSYS: "bits above the command are set"}
+_POD = {**_WHOLE, **_EFAULT, **_ESRCH, Errno.EINVAL: "the domain is PV", Errno.EPERM: "only the control domain may"}
 _CONTINUED = {Errno.EINVAL: "bits above the command are set, which only a continuation of a resumable one "
                             "has"}
 
@@ -285,9 +299,9 @@ XENMEM = Commands(
     ),
     Command(
         "machine_memory_map", XENMEM_machine_memory_map, XenMemoryMap, "inout", out=("nr_entries",),
-        refusal=Errno.EPERM,
+        refusal=Errno.EPERM, refused_by_handler=True,
         doc="The machine's own memory map.",
-        errors={Errno.EPERM: "only the control domain may ask"},
+        errors={**_WHOLE, Errno.EPERM: "only the control domain may ask; the argument is not looked at"},
     ),
     Command(
         "exchange", XENMEM_exchange, XenMemoryExchange, "inout", out=("nr_exchanged",),
@@ -328,25 +342,32 @@ XENMEM = Commands(
         errors={**_EFAULT, **_ESRCH, **_CONTINUED, Errno.EACCES: "the domain is PV"},
     ),
     Command(
-        "set_pod_target", XENMEM_set_pod_target, XenPodTarget, "inout", refusal=Errno.EINVAL,
+        "set_pod_target", XENMEM_set_pod_target, XenPodTarget, "inout", refusal=Errno.EINVAL, refused_by_handler=True,
         out=("tot_pages", "pod_cache_pages", "pod_entries"),
-        doc="Populate on demand, which HVM guests have.", errors={Errno.EINVAL: "the domain is PV"},
+        doc="Populate on demand, which HVM guests have.", errors=_POD,
     ),
     Command(
-        "get_pod_target", XENMEM_get_pod_target, XenPodTarget, "inout", refusal=Errno.EINVAL,
+        "get_pod_target", XENMEM_get_pod_target, XenPodTarget, "inout", refusal=Errno.EINVAL, refused_by_handler=True,
         out=("tot_pages", "pod_cache_pages", "pod_entries"),
-        doc="Populate on demand, which HVM guests have.", errors={Errno.EINVAL: "the domain is PV"},
+        doc="Populate on demand, which HVM guests have.", errors=_POD,
     ),
     Command("get_sharing_freed_pages", XENMEM_get_sharing_freed_pages,
-            doc="Frames saved by sharing memory between domains.", status="memory sharing is not modelled"),
+            doc="Frames saved by sharing memory between domains, which is never done.", returns="0: none"),
     Command("get_sharing_shared_pages", XENMEM_get_sharing_shared_pages,
-            doc="Frames shared between domains.", status="memory sharing is not modelled"),
+            doc="Frames shared between domains, which is never done.", returns="0: none"),
     Command("paging_op", XENMEM_paging_op, doc="Page an HVM guest's memory out and in.",
-            status="paging guests to disk is not modelled"),
-    Command("access_op", XENMEM_access_op, doc="Watch an HVM guest's memory for access.",
-            status="needs HVM guests"),
+            status="a default build of Xen cannot page guests to disk, either, and answers the same"),
+    Command(
+        "access_op", XENMEM_access_op, XenMemAccessOp, "inout", out=("access",), refusal=Errno.EINVAL,
+        refused_by_handler=True, doc="Watch an HVM guest's memory for access.",
+        errors={
+            **_EFAULT, **_ESRCH,
+            Errno.EPERM: "`domid` is the caller itself",
+            Errno.EINVAL: "it takes an Intel processor, and an HVM guest with nested paging",
+        },
+    ),
     Command("sharing_op", XENMEM_sharing_op, doc="Share HVM guests' memory.",
-            status="memory sharing is not modelled"),
+            status="a default build of Xen cannot share memory, either, and answers the same"),
     Command(
         "add_to_physmap_batch", XENMEM_add_to_physmap_batch, XenAddToPhysmapBatch, "in",
         doc="add_to_physmap for many frames.",
@@ -358,30 +379,46 @@ XENMEM = Commands(
         },
     ),
     Command(
-        "claim_pages", XENMEM_claim_pages, XenMemoryReservation, "in", refusal=Errno.EPERM,
+        "claim_pages", XENMEM_claim_pages, XenMemoryReservation, "in", refusal=Errno.EPERM, refused_by_handler=True,
         doc="Set frames aside for a domain that is being built.",
-        errors={Errno.EPERM: "only the control domain may"},
+        errors={
+            **_EFAULT,
+            Errno.EINVAL: "bits above the command are set, `extent_start`, `extent_order` or `mem_flags` is not 0, or "
+                          "`domid` names no domain",
+            Errno.EPERM: "only the control domain may",
+        },
     ),
     Command(
         "machphys_compat_mfn_list", XENMEM_machphys_compat_mfn_list, XenMachphysMfnList, "inout",
-        out=("nr_extents",), refusal=Errno.EOPNOTSUPP,
+        out=("nr_extents",), refusal=Errno.EOPNOTSUPP, refused_by_handler=True,
         doc="The frames of the 32-bit machine-to-physical table.",
-        errors={Errno.EOPNOTSUPP: "there are no 32-bit guests"},
+        errors={**_WHOLE, Errno.EOPNOTSUPP: "there are no 32-bit guests; the argument is not looked at"},
     ),
     Command(
         "get_vnumainfo", XENMEM_get_vnumainfo, XenVnumaTopologyInfo, "inout", refusal=Errno.EOPNOTSUPP,
-        out=("nr_vnodes", "nr_vcpus", "nr_vmemranges"),
+        refused_by_handler=True, out=("nr_vnodes", "nr_vcpus", "nr_vmemranges"),
         doc="The domain's virtual NUMA topology.",
-        errors={Errno.EOPNOTSUPP: "the domain was given none"},
+        errors={
+            **_EFAULT,
+            Errno.EINVAL: "bits above the command are set, or `pad` is",
+            **_ESRCH, **_EPERM,
+            Errno.EOPNOTSUPP: "the domain was given none",
+        },
     ),
     Command("reserved_device_memory_map", XENMEM_reserved_device_memory_map, XenReservedDeviceMemoryMap,
-            "inout", out=("nr_entries",), doc="Memory reserved for devices that could be passed through.",
-            status="there is no passthrough"),
+            "inout", out=("nr_entries",),
+            doc="Memory reserved for devices that could be passed through. There is none: `nr_entries` becomes 0.",
+            errors={**_EFAULT, Errno.EINVAL: "bits above the command are set, or `flags` has unknown ones"}),
     Command(
         "acquire_resource", XENMEM_acquire_resource, XenMemAcquireResource, "inout", out=("nr_frames",),
-        refusal=Errno.EPERM,
+        refusal=Errno.EPERM, refused_by_handler=True,
         doc="Map a resource (grant table, ioreq pages) of another domain, for its toolstack or device model.",
-        errors={Errno.EPERM: "the caller does not control the domain, be it even itself"},
+        errors={
+            **_EFAULT,
+            Errno.EINVAL: "`pad` is not 0, or `frame` or what `nr_frames` reaches from there is beyond 32 bits",
+            Errno.ESRCH: "`domid` names no domain; DOMID_SELF is not understood",
+            Errno.EPERM: "the caller does not control the domain, be it even itself",
+        },
     ),
 )
 

@@ -2,8 +2,8 @@
 """Physical devices, of which a guest here has none: what is left is its virtual I/O privilege.
 
 An unprivileged PV guest may set its IOPL and I/O bitmap (they decide whether its user code's I/O instructions
-reach the hypervisor or fault into the guest's kernel) and ask about interrupts it does not own.  The rest is
-dom0's business with the machine.
+reach the hypervisor or fault into the guest's kernel), reserve numbers for interrupts that never come, and share a
+page of what nobody writes to.  The rest is dom0's business with the machine.
 
 Read beside it: xen/include/public/physdev.h, xen/arch/x86/physdev.c.
 """
@@ -112,7 +112,9 @@ physdev_unmap_pirq = cstruct("physdev_unmap_pirq", "domid" / domid_t, "pirq" / c
 PhysdevUnmapPirq = record(physdev_unmap_pirq)
 
 physdev_manage_pci = cstruct("physdev_manage_pci", "bus" / uint8_t, "devfn" / uint8_t)
+PhysdevManagePci = record(physdev_manage_pci)
 physdev_restore_msi = cstruct("physdev_restore_msi", "bus" / uint8_t, "devfn" / uint8_t)
+PhysdevRestoreMsi = record(physdev_restore_msi)
 physdev_manage_pci_ext = cstruct(
     "physdev_manage_pci_ext",
     "bus" / uint8_t,
@@ -121,6 +123,7 @@ physdev_manage_pci_ext = cstruct(
     "is_virtfn" / uint32_t,
     "physfn" / cstruct(None, "bus" / uint8_t, "devfn" / uint8_t),
 )
+PhysdevManagePciExt = record(physdev_manage_pci_ext)
 
 # The argument of physdev_op_compat: the command and its structure in one.
 physdev_op = cstruct(
@@ -159,14 +162,27 @@ physdev_pci_device_add = cstruct(
     "physfn" / cstruct(None, "bus" / uint8_t, "devfn" / uint8_t),
     "optarr" / uint32_t[0],
 )
+PhysdevPciDeviceAdd = record(physdev_pci_device_add)
 physdev_pci_device = cstruct("physdev_pci_device", "seg" / uint16_t, "bus" / uint8_t, "devfn" / uint8_t)
 PhysdevPciDevice = record(physdev_pci_device)
 physdev_dbgp_op = cstruct(
     "physdev_dbgp_op", "op" / uint8_t, "bus" / uint8_t, "u" / cunion(None, "pci" / physdev_pci_device))
 
+# A PC's, with one I/O APIC: the interrupts of the machine, and how many more a domain without devices may number.
+NR_GSIS = 24
+NR_ISA_IRQS = 16
+NR_PIRQS = NR_GSIS + 32
+
 _HARDWARE = {Errno.EPERM: "only the domain that owns the hardware may"}
-_NO_PIRQ = "`irq` is not below the domain's number of physical interrupts, or not bound; no guest has one"
-_NO_DEVICES = "there are no physical devices; in Xen too the hardware domain's alone"
+_NO_DOMAIN = {Errno.ESRCH: "`domid` names no domain"}
+_NO_PIRQ = f"`irq` is not below {NR_PIRQS}, the domain's number of physical interrupts"
+_NO_DEVICE = {Errno.ENODEV: "there is no such device: there are none"}
+_EOI_PAGE = {
+    Errno.EINVAL: "`gmfn` is not a frame that the domain may write",
+    Errno.EBUSY: "the domain has given one already",
+    Errno.ENOSPC: "no room to map it",
+}
+_MAPPED = {Errno.ENOSPC: "all of RAM is mapped"}
 
 PHYSDEVOP = Commands(
     "PHYSDEVOP",
@@ -189,51 +205,59 @@ PHYSDEVOP = Commands(
                               "address space"},
     ),
     Command("apic_read", PHYSDEVOP_apic_read, PhysdevApic, "inout", out=("value",), refusal=Errno.EPERM,
-            doc="Read an I/O APIC.", errors=_HARDWARE),
-    Command("apic_write", PHYSDEVOP_apic_write, PhysdevApic, "in", refusal=Errno.EPERM,
+            reads_first=True, doc="Read an I/O APIC.", errors=_HARDWARE),
+    Command("apic_write", PHYSDEVOP_apic_write, PhysdevApic, "in", refusal=Errno.EPERM, reads_first=True,
             doc="Write an I/O APIC.", errors=_HARDWARE),
     Command("alloc_irq_vector", PHYSDEVOP_alloc_irq_vector, PhysdevIrq, "inout", out=("vector",),
-            refusal=Errno.EPERM, doc="Choose a vector for an interrupt.", errors=_HARDWARE),
+            refusal=Errno.EPERM, reads_first=True, doc="Choose a vector for an interrupt.", errors=_HARDWARE),
     Command("free_irq_vector", PHYSDEVOP_free_irq_vector, PhysdevIrq, "in",
             doc="Give a vector back.", status="Xen knows the number and answers -ENOSYS too"),
     Command(
         "eoi", PHYSDEVOP_eoi, PhysdevEoi, "in", doc="An interrupt has been dealt with.",
-        errors={Errno.EINVAL: _NO_PIRQ},
+        errors={Errno.EINVAL: f"{_NO_PIRQ}, or was not reserved by get_free_pirq"},
     ),
-    Command("map_pirq", PHYSDEVOP_map_pirq, PhysdevMapPirq, "inout", out=("pirq",), refusal=Errno.EPERM,
-            doc="Give a domain a physical interrupt.", errors=_HARDWARE),
-    Command("unmap_pirq", PHYSDEVOP_unmap_pirq, PhysdevUnmapPirq, "in", refusal=Errno.EPERM,
-            doc="Take it back.", errors=_HARDWARE),
-    Command("manage_pci_add", PHYSDEVOP_manage_pci_add, refusal=Errno.EPERM,
+    Command("map_pirq", PHYSDEVOP_map_pirq, PhysdevMapPirq, "inout", out=("type", "pirq"), refusal=Errno.EPERM,
+            refused_by_handler=True,
+            doc="Give a domain a physical interrupt. The structure is written back in any case but EINVAL's, and where "
+                "it cannot be, that is the error.",
+            errors={Errno.EINVAL: "`type` is MULTI_MSI and `table_base` is not 0", **_NO_DOMAIN, **_HARDWARE}),
+    Command("unmap_pirq", PHYSDEVOP_unmap_pirq, PhysdevUnmapPirq, "in", refusal=Errno.EPERM, refused_by_handler=True,
+            doc="Take it back.", errors={**_NO_DOMAIN, **_HARDWARE}),
+    Command("manage_pci_add", PHYSDEVOP_manage_pci_add, PhysdevManagePci, "in", refusal=Errno.EPERM, reads_first=True,
             doc="Report a PCI device.", errors=_HARDWARE),
-    Command("manage_pci_remove", PHYSDEVOP_manage_pci_remove, refusal=Errno.EPERM,
-            doc="Report that a PCI device went.", errors=_HARDWARE),
+    Command("manage_pci_remove", PHYSDEVOP_manage_pci_remove, PhysdevManagePci, "in", refusal=Errno.EPERM,
+            reads_first=True, doc="Report that a PCI device went.", errors=_HARDWARE),
     Command("pirq_eoi_gmfn_v1", PHYSDEVOP_pirq_eoi_gmfn_v1, PhysdevPirqEoiGmfn, "in",
-            doc="Share a page of bits saying which interrupts need `eoi`, unmasking included.",
-            status="no guest has a physical interrupt"),
-    Command("restore_msi", PHYSDEVOP_restore_msi, doc="Restore a device's MSI state.", status=_NO_DEVICES),
-    Command("manage_pci_add_ext", PHYSDEVOP_manage_pci_add_ext, refusal=Errno.EPERM,
-            doc="Report a PCI device with virtual functions.", errors=_HARDWARE),
-    Command("setup_gsi", PHYSDEVOP_setup_gsi, PhysdevSetupGsi, "in", refusal=Errno.EPERM,
-            doc="Say how a GSI is triggered.", errors=_HARDWARE),
+            doc="Share a page of bits saying which interrupts need `eoi`, which then unmasks as well.",
+            errors=_EOI_PAGE, unreachable=_MAPPED),
+    Command("restore_msi", PHYSDEVOP_restore_msi, PhysdevRestoreMsi, "in", refusal=Errno.ENODEV, reads_first=True,
+            doc="Restore a device's MSI state.", errors=_NO_DEVICE),
+    Command("manage_pci_add_ext", PHYSDEVOP_manage_pci_add_ext, PhysdevManagePciExt, "in", refusal=Errno.EPERM,
+            refused_by_handler=True, doc="Report a PCI device with virtual functions.",
+            errors={Errno.EINVAL: "`is_extfn` or `is_virtfn` is above 1", **_HARDWARE}),
+    Command("setup_gsi", PHYSDEVOP_setup_gsi, PhysdevSetupGsi, "in", refusal=Errno.EPERM, refused_by_handler=True,
+            doc="Say how a GSI is triggered.", errors={Errno.EINVAL: f"`gsi` is not below {NR_GSIS}", **_HARDWARE}),
     Command("get_free_pirq", PHYSDEVOP_get_free_pirq, PhysdevGetFreePirq, "inout", out=("pirq",),
-            doc="Reserve an interrupt number.", status="no guest has a physical interrupt"),
+            doc=f"Reserve an interrupt number, for as long as the domain lives: from {NR_PIRQS - 1} downwards, but for "
+                f"`type` GSI from {NR_ISA_IRQS} upwards as far as there are GSIs.",
+            errors={Errno.ENOSPC: "all are reserved", Errno.ENOMEM: "no memory to note it"},
+            unreachable={Errno.ENOMEM: "the host's memory is never refused"}),
     Command("pci_mmcfg_reserved", PHYSDEVOP_pci_mmcfg_reserved, refusal=Errno.EPERM,
             doc="Report PCI's memory-mapped configuration space.", errors=_HARDWARE),
-    Command("pci_device_add", PHYSDEVOP_pci_device_add, refusal=Errno.EPERM,
-            doc="Report a PCI device.", errors=_HARDWARE),
-    Command("pci_device_remove", PHYSDEVOP_pci_device_remove, refusal=Errno.EPERM,
-            doc="Report that a PCI device went.", errors=_HARDWARE),
-    Command("restore_msi_ext", PHYSDEVOP_restore_msi_ext, doc="Restore a device's MSI state.",
-            status=_NO_DEVICES),
+    Command("pci_device_add", PHYSDEVOP_pci_device_add, PhysdevPciDeviceAdd, "in", refusal=Errno.EPERM,
+            reads_first=True, doc="Report a PCI device.", errors=_HARDWARE),
+    Command("pci_device_remove", PHYSDEVOP_pci_device_remove, PhysdevPciDevice, "in", refusal=Errno.EPERM,
+            reads_first=True, doc="Report that a PCI device went.", errors=_HARDWARE),
+    Command("restore_msi_ext", PHYSDEVOP_restore_msi_ext, PhysdevPciDevice, "in", refusal=Errno.ENODEV,
+            reads_first=True, doc="Restore a device's MSI state.", errors=_NO_DEVICE),
     Command("pirq_eoi_gmfn_v2", PHYSDEVOP_pirq_eoi_gmfn_v2, PhysdevPirqEoiGmfn, "in",
-            doc="Share a page of bits saying which interrupts need `eoi`.",
-            status="no guest has a physical interrupt"),
+            doc="Share a page of bits saying which interrupts need `eoi`. As there are none, no bit is ever set.",
+            errors=_EOI_PAGE, unreachable=_MAPPED),
     Command("dbgp_op", PHYSDEVOP_dbgp_op, refusal=Errno.EPERM,
             doc="The USB debug port is about to be reset.", errors=_HARDWARE),
-    Command("prepare_msix", PHYSDEVOP_prepare_msix, PhysdevPciDevice, "in", refusal=Errno.EPERM,
+    Command("prepare_msix", PHYSDEVOP_prepare_msix, PhysdevPciDevice, "in", refusal=Errno.EPERM, reads_first=True,
             doc="A device's MSI-X table is about to be handed over.", errors=_HARDWARE),
-    Command("release_msix", PHYSDEVOP_release_msix, PhysdevPciDevice, "in", refusal=Errno.EPERM,
+    Command("release_msix", PHYSDEVOP_release_msix, PhysdevPciDevice, "in", refusal=Errno.EPERM, reads_first=True,
             doc="A device's MSI-X table is given back.", errors=_HARDWARE),
 )
 
@@ -253,8 +277,9 @@ PHYSDEV_OP_COMPAT = Hypercall(
     errors={
         Errno.EFAULT: "`uop` cannot be read, or its union not be written",
         Errno.ENOSYS: "`uop->cmd` is not a command of physdev_op",
-        Errno.EINVAL: "as the command's own",
-        Errno.EPERM: "as the command's own",
+        **dict.fromkeys(
+            (Errno.EINVAL, Errno.ESRCH, Errno.EPERM, Errno.ENODEV, Errno.EBUSY, Errno.ENOSPC), "as the command's own"
+        ),
     },
     test="tests/core/test_physdev_op.py",
 )

@@ -11,8 +11,10 @@ its hypercall), with the reason a guest's author needs.  Errors Xen has and pvhv
 ``unreachable``, with why.
 
 ``status`` is IMPLEMENTED, or says why not, and then the call answers -ENOSYS; a ``refusal`` is the one answer
-Xen gives an unprivileged caller, which needs no handler either, unless Xen looks at the argument first
-(``refused_by_handler``).
+Xen gives an unprivileged caller, which needs no handler either: it comes at once, or once the argument was read
+(``reads_first``). Where Xen looks at more than that before it refuses, there is a handler (``refused_by_handler``).
+
+Errors stand in the order in which they are looked for, the argument's EFAULT before all others.
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ class Spec:
     returns: str = "0"
     status: str = IMPLEMENTED
     refusal: Errno | None = None
+    reads_first: bool = False
     refused_by_handler: bool = False
     test: str = ""
 

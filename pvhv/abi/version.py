@@ -2,7 +2,7 @@
 """What Xen this is: version, build, features.
 
 Answers are strings in fixed arrays, padded with NULs.  The command line and the build id are for dom0; others
-get Xen's polite lie, an answer of "<denied>", or an error.
+get Xen's polite lie, an answer of "<denied>", for the one, and an error for the other.
 
 Read beside it: xen/include/public/version.h, xen/common/kernel.c.
 """

@@ -3,15 +3,23 @@
 
 The policy is fixed, so that a guest sees the same processor on every host: an x86-64 with SSE4.2 and nothing the engine
 lacks (AVX, XSAVE, FSGSBASE, PCID, SMAP), nothing Xen hides from PV guests (VME, PSE36, MTRR, superpages of 1 GiB) and
-nothing that would make a run depend on chance (RDRAND, RDSEED). Leaves 0x40000000.. are Xen's.
+nothing that would make a run depend on chance (RDRAND, RDSEED). Leaves 0x40000000 to 5 are Xen's own.
 
-Read beside it: pv_cpuid and cpuid_hypervisor_leaves in xen/arch/x86/cpuid.c, xen/include/public/arch-x86/cpuid.h.
+Read beside it: guest_cpuid in xen/arch/x86/cpuid.c, cpuid_hypervisor_leaves in xen/arch/x86/traps.c,
+xen/include/public/arch-x86/cpuid.h.
 """
 
 from __future__ import annotations
 
 import struct
 from typing import NamedTuple
+
+from pvhv.abi.arch_x86 import (
+    XEN_CPUID_FEAT1_MMU_PT_UPDATE_PRESERVE_AD,
+    XEN_CPUID_FIRST_LEAF,
+    XEN_CPUID_MAX_NUM_LEAVES,
+)
+from pvhv.core.pvclock import Scale
 
 
 class Leaf(NamedTuple):
@@ -32,6 +40,11 @@ def _text(text: str) -> tuple[int, ...]:
 
 
 XEN_MAJOR, XEN_MINOR = 4, 17
+XEN_MSR = 0x4000_0000  # where a guest writes the address of a page that is to be its hypercall page
+TSC_EMULATED, TSC_SAFE = 1 << 0, 1 << 1
+TSC_MODE_DEFAULT = 0
+INCARNATION = 1  # of a domain's clock, which a migration would change
+PAGE_SHIFT = 12
 
 # leaf 1 EDX: FPU DE TSC MSR PAE MCE CX8 APIC SEP MCA CMOV PAT CLFSH MMX FXSR SSE SSE2
 FEATURES_1D = _bits(0, 2, 4, 5, 6, 7, 8, 9, 11, 14, 15, 16, 19, 23, 24, 25, 26)
@@ -48,16 +61,33 @@ _BRAND = _text("pvhv virtual processor")
 _CACHE_LINE = 64
 
 
-def leaves(vcpu_id: int, tsc_khz: int) -> dict[int, Leaf]:
-    """The whole policy for one vCPU (subleaves are all zero but where named)."""
+class Tsc(NamedTuple):
+    """The time stamp counter of a domain: how fast it counts, and whether reading it traps."""
+
+    khz: int
+    scale: Scale
+    emulated: bool
+
+
+def subleaves(tsc: Tsc, frames: int) -> dict[tuple[int, int], Leaf]:
+    """What hangs on ECX as well, by leaf and subleaf; other subleaves of these leaves are zero."""
+    return {
+        (0x40000003, 0): Leaf(TSC_EMULATED if tsc.emulated else TSC_SAFE, TSC_MODE_DEFAULT, tsc.khz, INCARNATION),
+        (0x40000003, 1): Leaf(0, 0, tsc.scale.mul, tsc.scale.shift & 0xFFFF_FFFF),
+        (0x40000003, 2): Leaf(tsc.khz),
+        (0x40000005, 0): Leaf(0, (frames - 1).bit_length() + PAGE_SHIFT),
+    }
+
+
+def leaves(vcpu_id: int) -> dict[int, Leaf]:
+    """The rest of the policy for one vCPU: what is the same in every subleaf."""
     brand = _BRAND
     return {
         0: Leaf(7, _VENDOR[0], _VENDOR[2], _VENDOR[1]),
         1: Leaf(0x00000F61, vcpu_id << 24 | (_CACHE_LINE // 8) << 8, FEATURES_1C, FEATURES_1D),
-        0x40000000: Leaf(0x40000003, *_XEN),
+        0x40000000: Leaf(XEN_CPUID_FIRST_LEAF + XEN_CPUID_MAX_NUM_LEAVES, *_XEN),
         0x40000001: Leaf(XEN_MAJOR << 16 | XEN_MINOR),
-        0x40000002: Leaf(0, 0, 0, 0),  # no hypercall-page MSR is offered to guests that ask by note
-        0x40000003: Leaf(0, 0, tsc_khz, 0),
+        0x40000002: Leaf(1, XEN_MSR, XEN_CPUID_FEAT1_MMU_PT_UPDATE_PRESERVE_AD),  # one hypercall page
         0x80000000: Leaf(0x80000008, _VENDOR[0], _VENDOR[2], _VENDOR[1]),
         0x80000001: Leaf(0x00000F61, 0, FEATURES_E1C, FEATURES_E1D),
         0x80000002: Leaf(*brand[0:4]),

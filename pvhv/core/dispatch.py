@@ -82,7 +82,7 @@ def command_row(command: Command) -> Call:
     """The call of one command: copy in, decide, copy out."""
     handler = HANDLERS.get(command)
     if handler is None:
-        return constant(command.answer)
+        return refusal(command)
     record = command.arg
     if record is None:
 
@@ -110,16 +110,17 @@ def multiplexer(spec: Hypercall) -> Call:
     rows = {command.number: command_row(command) for command in spec.commands or ()}
     chooses, points = spec.index("cmd"), spec.index("arg")
     assert chooses == 0 and points == len(spec.args) - 1, f"{spec.name} does not take (cmd, ..., arg)"
+    mask = MASK64 if spec.args[0].ctype == "unsigned long" else 0xFFFF_FFFF
     if points == 2:  # vcpu_op(cmd, vcpuid, arg)
 
         def three(vcpu: VCPU, cmd: int, extra: int, address: int) -> int:
-            row = rows.get(cmd & 0xFFFF_FFFF)
+            row = rows.get(cmd & mask)
             return NEG_ENOSYS if row is None else row(vcpu, address, extra)
 
         return three
 
     def two(vcpu: VCPU, cmd: int, address: int) -> int:
-        row = rows.get(cmd & 0xFFFF_FFFF)
+        row = rows.get(cmd & mask)
         return NEG_ENOSYS if row is None else row(vcpu, address)
 
     return two
@@ -135,16 +136,24 @@ def build_calls(table: dict[int, Hypercall]) -> tuple[list[Call], list[int]]:
         if handler is not None:
             calls[number] = handler  # type: ignore[assignment]  # handlers of whole hypercalls return int
         elif not spec.implemented:
-            calls[number] = constant(spec.answer)
+            calls[number] = refusal(spec)
         elif spec.commands is not None:
             calls[number] = multiplexer(spec)
     return calls, arity
 
 
-def constant(answer: Errno | None) -> Call:
-    """The call that always answers with one error."""
-    result = -int(answer or Errno.ENOSYS)
-    return lambda vcpu, *arguments: result
+def refusal(spec: Command | Hypercall) -> Call:
+    """The call that always answers with one error, be it after reading its argument."""
+    result = -int(spec.answer or Errno.ENOSYS)
+    if not spec.reads_first:
+        return lambda vcpu, *arguments: result
+    size = sizeof(spec.arg)
+
+    def reads(vcpu: VCPU, address: int, *extra: int) -> int:
+        vcpu.memory.read(address, size)
+        return result
+
+    return reads
 
 
 def continue_by_registers(state: memoryview, number: int, arguments: tuple[int, ...]) -> None:

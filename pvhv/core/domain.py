@@ -101,6 +101,8 @@ class Domain:
         self.cap = 0
         self.watchdogs: list[Timer | None] = [None, None]
         self.target: int | None = None
+        self.pirqs: set[int] = set()  # interrupt numbers it reserved
+        self.pirq_eoi_mfn = 0  # the frame of PHYSDEVOP_pirq_eoi_gmfn, 0 while there is none
         self.debugger: Debugger | None = None
         self.full: FullVirtualization | None = None  # what carries it, if that is not the PV interface
 

@@ -102,8 +102,13 @@ class Emulator:
         state = self.state
         policy = self._cpuid.get(vcpu.vcpu_id)
         if policy is None:
-            policy = self._cpuid[vcpu.vcpu_id] = cpuid.leaves(vcpu.vcpu_id, self.hypervisor.guest_tsc_khz(vcpu.domain))
-        eax, ebx, ecx, edx = policy.get(state[RAX] & MASK32, cpuid.NOTHING)
+            policy = self._cpuid[vcpu.vcpu_id] = cpuid.leaves(vcpu.vcpu_id)
+        leaf = policy.get(state[RAX] & MASK32)
+        if leaf is None:
+            hypervisor = self.hypervisor
+            below = cpuid.subleaves(hypervisor.guest_tsc_kind(vcpu.domain), hypervisor.ram.frames)
+            leaf = below.get((state[RAX] & MASK32, state[RCX] & MASK32), cpuid.NOTHING)
+        eax, ebx, ecx, edx = leaf
         state[RAX], state[RBX], state[RCX], state[RDX] = eax, ebx, ecx, edx
 
     # -- what raises #GP -------------------------------------------------------------------------------------------

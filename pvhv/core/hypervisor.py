@@ -25,6 +25,7 @@ from pvhv.core.activity import Activity
 from pvhv.core.coherence import Coherence
 from pvhv.core.context import set_context
 from pvhv.core.cpu import Cpu
+from pvhv.core.cpuid import Tsc
 from pvhv.core.crash import code_at, describe
 from pvhv.core.descriptors import DescriptorTables
 from pvhv.core.dispatch import build_calls
@@ -38,6 +39,7 @@ from pvhv.core.grants import GrantTable
 from pvhv.core.lifecycle import Lifecycle
 from pvhv.core.pagetables import PageTables
 from pvhv.core.pte import PRESENT, RW
+from pvhv.core.pvclock import scale_of
 from pvhv.core.scheduler import Scheduler
 from pvhv.core.timekeeping import Timekeeper
 from pvhv.core.timeline import Timeline, VirtualTimeline, WallTimeline
@@ -317,9 +319,10 @@ class Hypervisor:
         """What rdtsc reads."""
         return self.timekeeper.tsc(vcpu.domain.timeline)
 
-    def guest_tsc_khz(self, domain: Domain) -> int:
-        """How fast it counts."""
-        return self.timekeeper.khz(domain.timeline)
+    def guest_tsc_kind(self, domain: Domain) -> Tsc:
+        """How fast it counts, and whether that takes us."""
+        khz = self.timekeeper.khz(domain.timeline)
+        return Tsc(khz, scale_of(khz), domain.timeline.virtual)
 
     # -- what handlers do to the vCPU that runs ----------------------------------------------------------------------
     def new_guest_cr3(self, vcpu: VCPU, mfn: int) -> None:

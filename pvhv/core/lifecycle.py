@@ -81,6 +81,9 @@ class Lifecycle:
             domain.timeline.remove(vcpu)
             hypervisor.timekeeper.forget(vcpu)
         hypervisor.forget_timeline(domain.timeline)
+        if domain.pirq_eoi_mfn:
+            mfn, domain.pirq_eoi_mfn = domain.pirq_eoi_mfn, 0
+            hypervisor.frames.put_page_and_type(mfn)
         yield
         yield from self._relinquish_memory(domain)
         domain.grants.destroy()

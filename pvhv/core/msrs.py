@@ -7,6 +7,9 @@ checks are Xen's virtual ones (two banks in which nothing ever happened, a statu
 and registers that steer power or the north bridge read as zero and take any value without effect. Everything else
 raises #GP.
 
+0x40000000 is Xen's: a kernel that writes the address of a page of its own there gets that page filled with stubs of
+hypercalls, whatever its notes say.
+
 Not modelled: performance counters (without a virtual PMU Xen gives #GP as well), machine checks that are injected,
 Xen's own kindness of faking a read while the guest has no #GP handler yet.
 
@@ -18,6 +21,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pvhv.core import hypercall_page
+from pvhv.core.cpuid import XEN_MSR
+from pvhv.core.errors import HypercallError
 from pvhv.machine.cpustate import FS_BASE, GS_BASE
 
 if TYPE_CHECKING:
@@ -49,7 +55,7 @@ POWER = frozenset((K7_FID_VID_CTL, K7_FID_VID_STATUS, *K8_PSTATES))
 
 # What reads the same for everybody, always.
 CONSTANTS = {
-    **dict.fromkeys((P5_MC_ADDR, P5_MC_TYPE, MCG_CTL, *POWER), 0),
+    **dict.fromkeys((P5_MC_ADDR, P5_MC_TYPE, MCG_CTL, XEN_MSR, *POWER), 0),
     **dict.fromkeys((PATCH_LEVEL, PERF_CAPABILITIES, MISC_FEATURES_ENABLES, PLATFORM_INFO, NB_CFG, K7_HWCR), 0),
     **dict.fromkeys(range(MC0_CTL2, MC0_CTL2 + 32), 0),
     MCG_CAP: MACHINE_CHECK_BANKS,
@@ -112,6 +118,8 @@ class Msrs:
             else:
                 vcpu.gs_base_user = value
             return True
+        if index == XEN_MSR:
+            return self._hypercall_page(vcpu, value)
         if index in WRITTEN_BACK:
             return value == WRITTEN_BACK[index]
         if index == MCG_STATUS:
@@ -120,3 +128,13 @@ class Msrs:
         if MC0_CTL <= index < MC0_CTL + 4 * MACHINE_CHECK_BANKS:
             return index % 4 == 0 or value == 0  # a bank's control is all ones; the rest may be cleared
         return index in UNHEEDED
+
+    def _hypercall_page(self, vcpu: VCPU, value: int) -> bool:
+        """Fill a page of the caller's; there is one, number 0, so that the address has to be a page's."""
+        if value % hypercall_page.PAGE:
+            return False
+        try:
+            hypercall_page.initialise(vcpu.domain, value // hypercall_page.PAGE)
+        except HypercallError:
+            return False
+        return True

@@ -19,12 +19,13 @@ from pvhv.abi.layout import CStruct, CUnion, size_of, uint32_t, uint64_t
 MODULES = (
     "arch_x86", "xen", "features", "elfnote", "event_channel", "sched", "vcpu", "version", "callback",
     "physdev", "memory", "grant_table", "io.ring", "io.console", "io.xs_wire", "control",
+    "hvm",
 )
 
 # Constants of pvhv's own.
 OURS = {
     "DOMU_MAX_ORDER", "E820_MAX", "E820_RAM", "E820_RESERVED", "MEMOP_EXTENT_SHIFT", "MEMOP_CMD_MASK",
-    "SRING_HEADER_SIZE",
+    "SRING_HEADER_SIZE", "NR_GSIS", "NR_ISA_IRQS", "NR_PIRQS", "DM_OP_BUFS", "TRACE_EVENTS", "TRACE_EXTRA_BYTES",
     "EVTCHNOP_reset_cont",  # its header keeps it to the hypervisor
 }
 # Errors a guest never sees; Xen's headers keep them to the hypervisor.

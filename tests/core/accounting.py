@@ -76,6 +76,8 @@ class Count:
                     self.hold(mfn, f"{domain}'s hypervisor", WRITABLE)
             self._vcpus(domain)
             self._grants(domain)
+            if domain.pirq_eoi_mfn:
+                self.hold(domain.pirq_eoi_mfn, f"{domain}'s page of interrupts", WRITABLE)
             for mfn in domain.events.fifo.kept if domain.events.fifo is not None else ():
                 self.hold(mfn, f"{domain}'s event queues", WRITABLE)
 

@@ -27,6 +27,13 @@ CALLS_BETWEEN_COUNTS = 400
 SUDDEN_DEATH = 0.0005  # the toolstack destroys a guest in the middle of its doings
 
 
+class MachineOfItsOwn:
+    """What carries the bystander where it is no PV guest: as far as others can tell."""
+
+    def close(self) -> None:
+        pass
+
+
 class Campaign:
     """One seed's worth. With `device_models` guests may be given control over one another."""
 
@@ -38,6 +45,8 @@ class Campaign:
         self.machine = Machine(FRAMES, virtual=True)
         self.free_at_first = self.machine.frames.free_frames
         self.bystander = self.machine.guest(16)
+        if device_models:
+            self.bystander.full = MachineOfItsOwn()  # type: ignore[assignment]
         for mfn in self.machine.frames.owned_by(self.bystander.domid):
             if self.machine.frames.types[mfn] & TYPE_MASK == NONE:
                 self.machine.ram.frame(mfn)[:] = self.rng.randbytes(4096)

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from ctypes import sizeof
 from typing import Any
 
-from pvhv.abi import memory, xen
+from pvhv.abi import memory, physdev, xen
 from pvhv.abi.callback import CallbackRegister, XennmiCallback
-from pvhv.abi.control import XEN_DOMCTL_INTERFACE_VERSION, XenDomctl
+from pvhv.abi.control import XEN_DOMCTL_INTERFACE_VERSION, XEN_DOMCTL_shadow_op, XenDomctl
 from pvhv.abi.sched import SCHEDOP_watchdog, SchedWatchdog
 from pvhv.abi.vcpu import VCPUOP_register_vcpu_info, VCPUOP_up, VcpuRegisterVcpuInfo
+from pvhv.core.calls.domctl import BEFORE
 from pvhv.core.domain import DOMID_SELF
 from pvhv.core.frames import L4
 from pvhv.core.pte import ADDRESS
@@ -98,8 +100,37 @@ def entry_points(it: Hostile) -> None:
 
 def ask_as_dom0(it: Hostile) -> None:
     """What only a control domain is answered."""
-    op = XenDomctl(cmd=it.rng.choice((1, 2, 5)), interface_version=XEN_DOMCTL_INTERFACE_VERSION, domain=it.domid())
-    it.call(xen.HYPERVISOR_domctl, it.request(op))
+    op = XenDomctl(
+        cmd=it.rng.choice((1, 2, 5, XEN_DOMCTL_shadow_op, *BEFORE)),
+        interface_version=XEN_DOMCTL_INTERFACE_VERSION,
+        domain=it.domid(),
+    )
+    op.u.pad[0] = it.rng.choice((0, it.domid(), it.word()))
+    op.u.pad[1] = it.rng.choice((0, 1, it.word()))
+    it.call(it.rng.choice((xen.HYPERVISOR_domctl, xen.HYPERVISOR_arch_1)), it.request(op))
+
+
+# -- interrupts ------------------------------------------------------------------------------------------------
+def all_interrupts(it: Hostile) -> None:
+    """Every number there is, and one more."""
+    kind = it.rng.randrange(3)
+    for _ in range(physdev.NR_PIRQS - physdev.NR_ISA_IRQS + 1):
+        if it.alive:
+            physdev_op(it, physdev.PHYSDEVOP_get_free_pirq, physdev.PhysdevGetFreePirq(kind))
+
+
+def page_of_interrupts(it: Hostile) -> None:
+    command = it.rng.choice((physdev.PHYSDEVOP_pirq_eoi_gmfn_v1, physdev.PHYSDEVOP_pirq_eoi_gmfn_v2))
+    physdev_op(it, command, physdev.PhysdevPirqEoiGmfn(it.mfn() & (1 << 64) - 1))
+
+
+def physdev_op(it: Hostile, command: int, structure: Any) -> None:
+    """By the call of today, or the older one."""
+    if it.rng.random() < 0.5:
+        it.call(xen.HYPERVISOR_physdev_op, command, it.request(structure))
+    else:
+        whole = bytes(physdev.PhysdevOp(cmd=command))[: physdev.PhysdevOp.u.offset] + bytes(structure)
+        it.call(xen.HYPERVISOR_physdev_op_compat, it.request(whole.ljust(sizeof(physdev.PhysdevOp), b"\0")))
 
 
 # -- memory ----------------------------------------------------------------------------------------------------
@@ -151,6 +182,12 @@ def room(it: Hostile) -> None:
     it.domain.max_pages = PAGES + it.rng.choice((0, ROOM, 2 * ROOM))
 
 
+def topology(it: Hostile) -> None:
+    """Of any domain."""
+    op = memory.XenVnumaTopologyInfo(domid=it.domid(), pad=it.rng.choice((0, 0, 1)))
+    it.call(xen.HYPERVISOR_memory_op, memory.XENMEM_get_vnumainfo, it.request(op))
+
+
 MOVES: tuple[tuple[float, Callable[[Hostile], object]], ...] = (
     (30, Hostile.typed),
     (6, Hostile.noise),
@@ -175,6 +212,8 @@ MOVES: tuple[tuple[float, Callable[[Hostile], object]], ...] = (
     (1, watchdogs),
     (1, debug_registers),
     (1, ask_as_dom0),
+    (0.3, all_interrupts),
+    (0.5, page_of_interrupts),
     (1, entry_points),
     (3, events.connect),
     (3, events.send_some),
@@ -199,4 +238,5 @@ MOVES: tuple[tuple[float, Callable[[Hostile], object]], ...] = (
     (3, reservation),
     (2, exchange),
     (0.3, room),
+    (0.3, topology),
 )

@@ -16,7 +16,10 @@ from pvhv.abi.xen import (
     HYPERVISOR_physdev_op,
     HYPERVISOR_physdev_op_compat,
 )
+from pvhv.core.control import Control
 from pvhv.core.domain import DOMID_SELF
+from pvhv.core.frames import L4, NONE, TYPE_MASK, WRITABLE
+from tests.core.accounting import problems
 from tests.core.guests import BASE, Machine
 
 REQUESTS = 5
@@ -56,13 +59,59 @@ def test_io_privilege_is_remembered(world: World) -> None:
 def test_interrupts_can_be_asked_about_but_are_not_there(world: World) -> None:
     assert world.op(abi.PHYSDEVOP_irq_status_query, PhysdevIrqStatusQuery(5)) == 0
     assert world.machine.get(world.vcpu, PhysdevIrqStatusQuery, REQUESTS).flags == abi.XENIRQSTAT_needs_eoi
-    assert world.op(abi.PHYSDEVOP_irq_status_query, PhysdevIrqStatusQuery(32)) == -Errno.EINVAL
+    assert world.op(abi.PHYSDEVOP_irq_status_query, PhysdevIrqStatusQuery(abi.NR_PIRQS)) == -Errno.EINVAL
     assert world.op(abi.PHYSDEVOP_eoi, abi.PhysdevEoi(5)) == -Errno.EINVAL
     assert world.op(abi.PHYSDEVOP_IRQ_UNMASK_NOTIFY, b"") == 0
     assert world.machine.call(world.vcpu, HYPERVISOR_physdev_op, abi.PHYSDEVOP_set_iopl, NOWHERE) == -Errno.EFAULT
     for command in PHYSDEVOP:
         if command.answer is not None:
             assert world.op(command.number, bytes(64)) == -command.answer, command
+            nowhere = world.machine.call(world.vcpu, HYPERVISOR_physdev_op, command.number, NOWHERE)
+            assert nowhere == (-Errno.EFAULT if command.reads_first else -command.answer), command
+
+
+def test_interrupt_numbers_are_reserved_once(world: World) -> None:
+    def free(kind: int) -> int:
+        result = world.op(abi.PHYSDEVOP_get_free_pirq, abi.PhysdevGetFreePirq(kind))
+        return result or world.machine.get(world.vcpu, abi.PhysdevGetFreePirq, REQUESTS).pirq
+
+    gsis = [free(abi.MAP_PIRQ_TYPE_GSI) for _ in range(abi.NR_ISA_IRQS, abi.NR_GSIS)]
+    assert gsis == list(range(abi.NR_ISA_IRQS, abi.NR_GSIS))
+    assert [free(abi.MAP_PIRQ_TYPE_GSI), free(abi.MAP_PIRQ_TYPE_MSI)] == [abi.NR_PIRQS - 1, abi.NR_PIRQS - 2]
+    assert world.op(abi.PHYSDEVOP_eoi, abi.PhysdevEoi(abi.NR_PIRQS - 1)) == 0
+    assert world.op(abi.PHYSDEVOP_eoi, abi.PhysdevEoi(abi.NR_PIRQS - 3)) == -Errno.EINVAL
+    rest = [free(abi.MAP_PIRQ_TYPE_MSI) for _ in range(abi.NR_GSIS, abi.NR_PIRQS - 2)]
+    assert rest == list(range(abi.NR_PIRQS - 3, abi.NR_GSIS - 1, -1))
+    assert free(abi.MAP_PIRQ_TYPE_MSI) == free(abi.MAP_PIRQ_TYPE_GSI) == -Errno.ENOSPC
+
+
+@pytest.mark.parametrize("command", [abi.PHYSDEVOP_pirq_eoi_gmfn_v1, abi.PHYSDEVOP_pirq_eoi_gmfn_v2])
+def test_a_page_of_interrupts_is_held_until_the_end(world: World, command: int) -> None:
+    hv, domain = world.machine.hv, world.vcpu.domain
+    mine = hv.frames.owned_by(domain.domid, 0, hv.frames.count)
+    mfn = next(mfn for mfn in mine if hv.frames.types[mfn] & TYPE_MASK in (NONE, WRITABLE))
+    table = next(mfn for mfn in mine if hv.frames.types[mfn] & TYPE_MASK == L4)
+    before = hv.frames.refs[mfn]
+    for wrong in (table, 0, hv.frames.count):
+        assert world.op(command, abi.PhysdevPirqEoiGmfn(wrong)) == -Errno.EINVAL
+    assert world.op(command, abi.PhysdevPirqEoiGmfn(mfn)) == 0
+    assert world.op(command, abi.PhysdevPirqEoiGmfn(mfn)) == -Errno.EBUSY
+    assert hv.frames.refs[mfn] == before + 1
+    assert not problems(hv)
+    Control(hv, hv.dom0).destroydomain(domain.domid)
+    assert hv.run_until(lambda: domain.dead, 10)
+    assert not hv.frames.owned_by(domain.domid, 0, hv.frames.count)
+    assert not problems(hv)
+
+
+def test_map_pirq_says_no_and_writes_back_what_it_understood(world: World) -> None:
+    op = abi.PhysdevMapPirq(domid=DOMID_SELF, type=abi.MAP_PIRQ_TYPE_MSI_SEG)
+    assert world.op(abi.PHYSDEVOP_map_pirq, op) == -Errno.EPERM
+    assert world.machine.get(world.vcpu, abi.PhysdevMapPirq, REQUESTS).type == abi.MAP_PIRQ_TYPE_MSI
+    op = abi.PhysdevMapPirq(domid=DOMID_SELF, type=abi.MAP_PIRQ_TYPE_MULTI_MSI, table_base=1)
+    assert world.op(abi.PHYSDEVOP_map_pirq, op) == -Errno.EINVAL
+    for gsi, answer in ((-1, Errno.EINVAL), (abi.NR_GSIS, Errno.EINVAL), (abi.NR_GSIS - 1, Errno.EPERM)):
+        assert world.op(abi.PHYSDEVOP_setup_gsi, abi.PhysdevSetupGsi(gsi)) == -answer
 
 
 def test_the_older_physdev_call_answers_in_place(world: World) -> None:

@@ -8,13 +8,31 @@ arguments in twos, structures half there, other vCPUs, second tries.
 from __future__ import annotations
 
 import ctypes
+import struct
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from pvhv.abi.arch_x86 import FLAT_KERNEL_CS, FLAT_KERNEL_SS, TrapInfo, VcpuGuestContext
+from pvhv.abi.control import (
+    VM_EVENT_INTERFACE_VERSION,
+    XEN_DOMCTL_INTERFACE_VERSION,
+    XEN_VM_EVENT_GET_VERSION,
+    XEN_DOMCTL_assign_device,
+    XEN_DOMCTL_get_device_group,
+    XEN_DOMCTL_iomem_permission,
+    XEN_DOMCTL_ioport_permission,
+    XEN_DOMCTL_irq_permission,
+    XEN_DOMCTL_memory_mapping,
+    XEN_DOMCTL_set_target,
+    XEN_DOMCTL_test_assign_device,
+    XEN_DOMCTL_vm_event_op,
+    XenDomctl,
+)
 from pvhv.abi.errno import Errno
+from pvhv.abi.hvm import HVMOP_get_time, HVMOP_xentrace, XenHvmXentrace
+from pvhv.abi.physdev import NR_PIRQS
 from pvhv.abi.sched import (
     SCHEDOP_block,
     SCHEDOP_poll,
@@ -47,11 +65,17 @@ from pvhv.abi.vcpu import (
     VcpuSetPeriodicTimer,
     VcpuSetSingleshotTimer,
 )
+from pvhv.abi.version import XENVER_build_id, XENVER_changeset, XENVER_commandline, XENVER_guest_handle
 from pvhv.abi.xen import (
+    DOMID_INVALID,
+    DOMID_IO,
     CONSOLEIO_read,
     CONSOLEIO_write,
     HYPERVISOR_console_io,
+    HYPERVISOR_dm_op,
+    HYPERVISOR_domctl,
     HYPERVISOR_get_debugreg,
+    HYPERVISOR_hvm_op,
     HYPERVISOR_multicall,
     HYPERVISOR_sched_op,
     HYPERVISOR_sched_op_compat,
@@ -62,6 +86,7 @@ from pvhv.abi.xen import (
     HYPERVISOR_update_descriptor,
     HYPERVISOR_vcpu_op,
     HYPERVISOR_vm_assist,
+    HYPERVISOR_xen_version,
 )
 from pvhv.core.frames import NONE, SEG_DESC, WRITABLE
 from pvhv.core.pvclock import TIME, TIME_OFFSET
@@ -554,3 +579,71 @@ def test_multicall_reads_and_writes_entry_by_entry(b: Bench) -> None:
     b.ram.bytes[read_only << 12 : (read_only << 12) + 64] = bytes(entry(HYPERVISOR_vm_assist, 9, 0, 5))
     assert b.do(HYPERVISOR_multicall, BASE + 30 * 4096, 1) == EFAULT  # it is done, and cannot be told
     assert b.g.vm_assist == 16 | 32
+
+
+# -- xen_version, hvm_op, domctl ---------------------------------------------------------------------------------------
+def test_what_a_domain_may_know_of_its_hypervisor(b: Bench) -> None:
+    page = b.put(b.vcpu, ARGUMENT, b"x" * 64)
+    assert b.do(HYPERVISOR_xen_version, XENVER_guest_handle, page) == 0
+    assert b.vcpu.memory.read(page, 17) == b.g.handle.bytes + b"x"
+    assert b.do(HYPERVISOR_xen_version, XENVER_commandline, page) == 0
+    assert b.vcpu.memory.read(page, 17) == b"<denied>\0" + b.g.handle.bytes[9:] + b"x"
+    assert b.do(HYPERVISOR_xen_version, XENVER_build_id, page) == EPERM
+    for command in (XENVER_guest_handle, XENVER_commandline, XENVER_changeset):
+        assert b.do(HYPERVISOR_xen_version, command, NOWHERE) == EFAULT
+
+
+def test_hvm_op_has_the_time_and_looks_at_all_of_its_number(b: Bench) -> None:
+    page = b.put(b.vcpu, ARGUMENT, bytes(64))
+    before = b.g.timeline.now()
+    assert b.do(HYPERVISOR_hvm_op, HVMOP_get_time, page) == 0
+    assert before <= int.from_bytes(b.vcpu.memory.read(page, 8), "little") <= b.g.timeline.now()
+    assert b.do(HYPERVISOR_hvm_op, 1 << 32 | HVMOP_get_time, page) == ENOSYS
+    assert b.do(HYPERVISOR_hvm_op, HVMOP_get_time, NOWHERE) == EFAULT
+    for event, extra, answer in ((0xFFF, 28, 0), (0x1000, 0, EINVAL), (0, 29, EINVAL)):
+        b.put(b.vcpu, ARGUMENT, XenHvmXentrace(event, extra))
+        assert b.do(HYPERVISOR_hvm_op, HVMOP_xentrace, page) == answer
+
+
+def test_a_device_model_is_no_pv_guest_s(b: Bench) -> None:
+    page = b.put(b.vcpu, ARGUMENT, bytes(64))
+    for domid, count, where, answer in (
+        (0, 0, page, -Errno.ENODATA), (0, 3, page, -Errno.E2BIG), (0, 2, NOWHERE, EFAULT), (0, 2, page, EINVAL),
+        (b.g.domid, 1, page, EPERM), (0x7FF0, 1, page, ESRCH), (0x1_0000, 1, page, EINVAL),
+    ):  # fmt: skip
+        assert b.do(HYPERVISOR_dm_op, domid, count, where) == answer
+
+
+@pytest.mark.parametrize(("command", "domain", "inside", "answer"), [
+    (XEN_DOMCTL_irq_permission, 0, struct.pack("<I", NR_PIRQS), EINVAL),
+    (XEN_DOMCTL_irq_permission, 0, struct.pack("<I", NR_PIRQS - 1), EPERM),
+    (XEN_DOMCTL_iomem_permission, 0, struct.pack("<QQ", 2, (1 << 64) - 1), EINVAL),
+    (XEN_DOMCTL_iomem_permission, 0, struct.pack("<QQ", 2, 1), EPERM),
+    (XEN_DOMCTL_ioport_permission, 0, struct.pack("<II", 0xFFFF, 2), EINVAL),
+    (XEN_DOMCTL_ioport_permission, 0, struct.pack("<II", 0xFFFF, 1), EPERM),
+    (XEN_DOMCTL_ioport_permission, 0, struct.pack("<II", 0xFFFF, 0xFFFF_FFFF), EINVAL),
+    (XEN_DOMCTL_memory_mapping, 0, struct.pack("<QQQ", 0, 1 << 28, 1), EINVAL),
+    (XEN_DOMCTL_memory_mapping, 0, struct.pack("<QQQ", (1 << 64) - 1, 1, 2), EINVAL),
+    (XEN_DOMCTL_memory_mapping, 0, struct.pack("<QQQ", 0, (1 << 28) - 1, 1), EPERM),
+    (XEN_DOMCTL_set_target, 0, struct.pack("<H", 0), EINVAL),
+    (XEN_DOMCTL_set_target, 0, struct.pack("<H", 999), ESRCH),
+    (XEN_DOMCTL_assign_device, DOMID_IO, b"", EPERM),
+    (XEN_DOMCTL_assign_device, DOMID_INVALID, b"", ESRCH),
+    (XEN_DOMCTL_test_assign_device, DOMID_INVALID, b"", EPERM),
+    (XEN_DOMCTL_get_device_group, 0, b"", -Errno.EOPNOTSUPP),
+    (XEN_DOMCTL_vm_event_op, DOMID_INVALID, bytes(4), EPERM),
+    (XEN_DOMCTL_vm_event_op, 999, struct.pack("<I", XEN_VM_EVENT_GET_VERSION), ESRCH),
+])  # fmt: skip
+def test_what_domctls_look_at_first(b: Bench, command: int, domain: int, inside: bytes, answer: int) -> None:
+    op = XenDomctl(command, XEN_DOMCTL_INTERFACE_VERSION, domain)
+    page = b.put(b.vcpu, ARGUMENT, bytes(op)[: XenDomctl.u.offset] + inside.ljust(128, b"\0"))
+    assert b.do(HYPERVISOR_domctl, page) == answer
+
+
+def test_the_one_domctl_that_anybody_may_make(b: Bench) -> None:
+    op = XenDomctl(XEN_DOMCTL_vm_event_op, XEN_DOMCTL_INTERFACE_VERSION, DOMID_INVALID)
+    asked = struct.pack("<III", XEN_VM_EVENT_GET_VERSION, 0, 0).ljust(128, b"\0")
+    page = b.put(b.vcpu, ARGUMENT, bytes(op)[: XenDomctl.u.offset] + asked)
+    assert b.do(HYPERVISOR_domctl, page) == 0
+    answer = b.vcpu.memory.read(page + XenDomctl.u.offset, 12)
+    assert struct.unpack("<III", answer) == (XEN_VM_EVENT_GET_VERSION, 0, VM_EVENT_INTERFACE_VERSION)

@@ -1119,6 +1119,9 @@ DEFINE_XEN_GUEST_HANDLE(xennmi_callback_t);
 #define PHYSDEVOP_DBGP_RESET_DONE 2
 #define PHYSDEVOP_DBGP_BUS_UNKNOWN 0
 #define PHYSDEVOP_DBGP_BUS_PCI 1
+#define NR_GSIS 24
+#define NR_ISA_IRQS 16
+#define NR_PIRQS 56
 
 #ifndef __ASSEMBLY__
 struct physdev_eoi {
@@ -1460,6 +1463,18 @@ struct xen_mem_acquire_resource {
 };
 typedef struct xen_mem_acquire_resource xen_mem_acquire_resource_t;
 DEFINE_XEN_GUEST_HANDLE(xen_mem_acquire_resource_t);
+
+struct xen_mem_access_op {
+    uint8_t op;
+    uint8_t access;
+    domid_t domid;
+    uint32_t nr;
+    uint64_t pfn;
+    XEN_GUEST_HANDLE(const_uint64) pfn_list;
+    XEN_GUEST_HANDLE(const_uint8) access_list;
+};
+typedef struct xen_mem_access_op xen_mem_access_op_t;
+DEFINE_XEN_GUEST_HANDLE(xen_mem_access_op_t);
 
 struct xen_vmemrange {
     uint64_t start;

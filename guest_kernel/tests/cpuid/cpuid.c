@@ -7,22 +7,71 @@
 
 const char test_name[] = "cpuid";
 
+static void cpuid_of(unsigned leaf, unsigned subleaf, unsigned r[4])
+{
+    asm volatile(XEN_CPUID : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3]) : "0"(leaf), "2"(subleaf));
+}
+
 static void cpuid(unsigned leaf, unsigned r[4])
 {
-    asm volatile(XEN_CPUID : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3]) : "0"(leaf), "2"(0));
+    cpuid_of(leaf, 0, r);
+}
+
+static void is_empty(unsigned leaf, unsigned subleaf)
+{
+    unsigned r[4];
+
+    cpuid_of(leaf, subleaf, r);
+    check_is(r[0] | r[1] | r[2] | r[3], 0);
+}
+
+/* Xen's own leaves, as they are for a PV guest. */
+static void xens(void)
+{
+    unsigned r[4], khz;
+    const volatile struct vcpu_time_info *time = &shared_info->vcpu_info[0].time;
+
+    cpuid(XEN_CPUID_LEAF(0), r);
+    check(!memcmp(&r[1], "XenVMMXenVMM", 12));
+    check_is(r[0], XEN_CPUID_LEAF(XEN_CPUID_MAX_NUM_LEAVES));
+    cpuid(XEN_CPUID_LEAF(1), r);
+    check_is(r[0], HYPERVISOR_xen_version(XENVER_version, 0));
+    check_is(r[1] | r[2] | r[3], 0);
+    cpuid(XEN_CPUID_LEAF(2), r);
+    check_is(r[0], 1); /* one hypercall page, and the MSR that makes one */
+    check_is(r[1], 0x40000000);
+    check_is(r[2], XEN_CPUID_FEAT1_MMU_PT_UPDATE_PRESERVE_AD);
+    check_is(r[3], 0);
+
+    /* The clock: TSC mode 0, how fast it counts, and the scale that the clock page has, too. */
+    cpuid(XEN_CPUID_LEAF(3), r);
+    khz = r[2];
+    check((r[0] & 3) == 1 || (r[0] & 3) == 2); /* it is emulated, or it can be relied upon */
+    check_is(r[1], 0);
+    check_is(r[3], 1); /* the first life of the clock: it was not restored anywhere */
+    check(khz > 100000);
+    cpuid_of(XEN_CPUID_LEAF(3), 1, r);
+    check_is(r[2], time->tsc_to_system_mul);
+    check_is((int)r[3], (int)time->tsc_shift);
+    cpuid_of(XEN_CPUID_LEAF(3), 2, r);
+    check_is(r[0], khz);
+    is_empty(XEN_CPUID_LEAF(3), 3);
+
+    is_empty(XEN_CPUID_LEAF(4), 0); /* HVM guests' */
+    cpuid(XEN_CPUID_LEAF(5), r);
+    check(r[1] > 20 && r[1] < 52); /* the width of a machine address */
+    check(mfn_of((void *)start_info->mfn_list) < 1UL << (r[1] - 12));
+    check_is(r[0] | r[2] | r[3], 0);
+    is_empty(XEN_CPUID_LEAF(5), 1);
+    is_empty(XEN_CPUID_LEAF(6), 0);
+    is_empty(XEN_CPUID_LEAF(0x100), 0);
 }
 
 void test_main(void)
 {
-    unsigned r[4], most;
+    unsigned r[4];
 
-    cpuid(0x40000000, r);
-    check(!memcmp(&r[1], "XenVMMXenVMM", 12));
-    most = r[0];
-    check(most >= 0x40000002);
-    cpuid(0x40000001, r);
-    check_is(r[0], HYPERVISOR_xen_version(XENVER_version, 0));
-
+    xens();
     cpuid(0, r);
     check(r[0] >= 1);
     cpuid(1, r);

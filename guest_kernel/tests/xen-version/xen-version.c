@@ -34,7 +34,25 @@ void test_main(void)
     check_is(HYPERVISOR_xen_version(XENVER_platform_parameters, &platform), 0);
     check(platform.virt_start == 0xffff800000000000UL);
 
+    /* The UUID the domain was created with. */
+    static const xen_domain_handle_t nothing;
+
+    memset(&handle, 0, sizeof(handle));
     check_is(HYPERVISOR_xen_version(XENVER_guest_handle, &handle), 0);
+    check(memcmp(&handle, &nothing, sizeof(handle)));
+
+    /* The command line is not for everybody: nine bytes instead, and no more. */
+    static char line[32];
+
+    memset(line, 'x', sizeof(line));
+    check_is(HYPERVISOR_xen_version(XENVER_commandline, line), 0);
+    check(!memcmp(line, "<denied>", 9));
+    check(line[9] == 'x');
+    static char changeset[64];
+
+    check_is(HYPERVISOR_xen_version(XENVER_changeset, changeset), 0);
+    check(memcmp(changeset, "<denied>", 9)); /* that one is */
+    check_is(HYPERVISOR_xen_version(XENVER_build_id, line), -XEN_EPERM);
 
     /* A bad address is -EFAULT; a command nobody has is -ENOSYS. */
     check_is(HYPERVISOR_xen_version(XENVER_extraversion, (void *)0x10), -XEN_EFAULT);

@@ -4,8 +4,8 @@
 from importlib import import_module
 
 FAMILIES = (
-    "console_io", "cpu", "domctl", "event_channel", "grant_table", "memory", "memory_exchange", "mmu",
-    "mmuext", "multicall", "physdev", "sched", "vcpu", "version",
+    "console_io", "cpu", "domctl", "event_channel", "grant_table", "hvm_op", "memory", "memory_exchange",
+    "memory_refused", "mmu", "mmuext", "multicall", "physdev", "sched", "vcpu", "version", "xenoprof",
 )  # fmt: skip
 
 for _family in FAMILIES:

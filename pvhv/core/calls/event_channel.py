@@ -27,6 +27,7 @@ from pvhv.abi.event_channel import (
     EVTCHNSTAT_unbound,
     EVTCHNSTAT_virq,
 )
+from pvhv.abi.physdev import NR_PIRQS
 from pvhv.core.dispatch import Continue, command_row, handles, hypercall, multiplexer
 from pvhv.core.domain import DOMID_SELF
 from pvhv.core.errors import HypercallError
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from pvhv.core.vcpu import VCPU
 
 SWITCH_COST = 512  # of looking through the ports for signals that wait
-NR_PIRQS = 32  # extra_domU_irqs: what Xen lets a guest without devices number its interrupts up to
 
 
 def find(vcpu: VCPU, domid: int) -> Domain:

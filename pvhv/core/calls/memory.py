@@ -6,10 +6,8 @@ come, so the whole call is one handler and each command gets that place as its t
 change a reservation do not fail: they return how many extents were done. What a PV guest cannot have (a
 physmap kept by the hypervisor) it is refused with EACCES after the same checks as in Xen.
 
-Not modelled: virtual NUMA; claims and resources of other domains, which only a control domain could ask for.
-
 Read beside it: do_memory_op in xen/common/memory.c, arch_memory_op in xen/arch/x86/mm.c. The exchange of
-frames is in pvhv.core.calls.memory_exchange.
+frames is in pvhv.core.calls.memory_exchange, what every PV guest is refused in pvhv.core.calls.memory_refused.
 """
 
 from __future__ import annotations
@@ -327,4 +325,3 @@ def remove_from_physmap(vcpu: VCPU, arg: int, place: int) -> int:
     op = load(vcpu, abi.XenRemoveFromPhysmap, arg)
     find(vcpu, op.domid)
     raise HypercallError(Errno.EACCES)
-

@@ -2,10 +2,15 @@
 """physdev_op: what is left of it for a guest without devices, its virtual I/O privilege.
 
 IOPL and the I/O bitmap are remembered for the vCPU; pvhv.core.emulate asks them when code of the guest's
-executes an I/O instruction. Interrupt numbers below the domain's limit can be asked about, but none is ever
-bound.
+executes an I/O instruction. Interrupt numbers below the domain's limit can be asked about and reserved, but none is
+ever bound; so the page of pirq_eoi_gmfn, which the domain is to share with us, keeps what it has.
 
-Read beside it: do_physdev_op in xen/arch/x86/physdev.c, xen/arch/x86/compat.c.
+What is dom0's is refused here only where Xen looks at something before it refuses; the rest needs no handler.
+
+Not modelled: devices, and the word behind pci_device_add's structure, which Xen reads for the node of one.
+
+Read beside it: do_physdev_op in xen/arch/x86/physdev.c, pci_physdev_op in xen/drivers/pci/physdev.c,
+xen/arch/x86/compat.c.
 """
 
 from __future__ import annotations
@@ -14,12 +19,25 @@ from ctypes import sizeof
 from typing import TYPE_CHECKING, Any
 
 from pvhv.abi.errno import Errno
-from pvhv.abi.physdev import PHYSDEV_OP_COMPAT, PHYSDEVOP, PhysdevOp, XENIRQSTAT_needs_eoi
-from pvhv.core.calls.event_channel import NR_PIRQS
+from pvhv.abi.physdev import (
+    MAP_PIRQ_TYPE_GSI,
+    MAP_PIRQ_TYPE_MSI,
+    MAP_PIRQ_TYPE_MSI_SEG,
+    MAP_PIRQ_TYPE_MULTI_MSI,
+    NR_GSIS,
+    NR_ISA_IRQS,
+    NR_PIRQS,
+    PHYSDEV_OP_COMPAT,
+    PHYSDEVOP,
+    PhysdevOp,
+    XENIRQSTAT_needs_eoi,
+)
 from pvhv.core.dispatch import command_row, handles, hypercall
 from pvhv.core.errors import HypercallError
+from pvhv.core.frames import WRITABLE
 
 if TYPE_CHECKING:
+    from pvhv.core.domain import Domain
     from pvhv.core.vcpu import VCPU
 
 IO_BITMAP_BYTES = 8192
@@ -40,7 +58,47 @@ def irq_status_query(vcpu: VCPU, op: Any) -> None:
 
 @handles(PHYSDEVOP.eoi)
 def eoi(vcpu: VCPU, op: Any) -> None:
-    raise HypercallError(Errno.EINVAL)  # beyond the limit, or not bound
+    if op.irq not in vcpu.domain.pirqs:
+        raise HypercallError(Errno.EINVAL)
+
+
+@handles(PHYSDEVOP.get_free_pirq)
+def get_free_pirq(vcpu: VCPU, op: Any) -> None:
+    taken = vcpu.domain.pirqs
+    numbers = [*range(NR_PIRQS - 1, NR_GSIS - 1, -1)]
+    if op.type == MAP_PIRQ_TYPE_GSI:
+        numbers = [*range(NR_ISA_IRQS, NR_GSIS), *numbers]
+    pirq = next((number for number in numbers if number not in taken), None)
+    if pirq is None:
+        raise HypercallError(Errno.ENOSPC)
+    taken.add(pirq)
+    op.pirq = pirq
+
+
+@handles(PHYSDEVOP.pirq_eoi_gmfn_v1)
+def pirq_eoi_gmfn_v1(vcpu: VCPU, op: Any) -> None:
+    share_eoi_page(vcpu.domain, op.gmfn)
+
+
+@handles(PHYSDEVOP.pirq_eoi_gmfn_v2)
+def pirq_eoi_gmfn_v2(vcpu: VCPU, op: Any) -> None:
+    share_eoi_page(vcpu.domain, op.gmfn)
+
+
+def share_eoi_page(domain: Domain, mfn: int) -> None:
+    """Hold a frame of the domain's for as long as it lives. Raises EINVAL, or EBUSY for a second one."""
+    frames = domain.hypervisor.frames
+    if not frames.get_page(mfn, domain.domid):
+        raise HypercallError(Errno.EINVAL)
+    try:
+        frames.get_page_type(mfn, WRITABLE)
+    except HypercallError:
+        frames.put_page(mfn)
+        raise HypercallError(Errno.EINVAL) from None
+    if domain.pirq_eoi_mfn:
+        frames.put_page_and_type(mfn)
+        raise HypercallError(Errno.EBUSY)
+    domain.pirq_eoi_mfn = mfn
 
 
 @handles(PHYSDEVOP.set_iopl)
@@ -56,6 +114,34 @@ def set_iobitmap(vcpu: VCPU, op: Any) -> None:
         raise HypercallError(Errno.EINVAL)
     vcpu.iobmp = op.bitmap
     vcpu.iobmp_limit = op.nr_ports
+
+
+# -- what Xen refuses, after a look -----------------------------------------------------------------------------
+@handles(PHYSDEVOP.map_pirq)
+def map_pirq(vcpu: VCPU, op: Any) -> int:
+    """An answer and no error: the structure is written back, the type as it was understood."""
+    if op.type == MAP_PIRQ_TYPE_MULTI_MSI and op.table_base:
+        raise HypercallError(Errno.EINVAL)
+    if op.type == MAP_PIRQ_TYPE_MSI_SEG:
+        op.type = MAP_PIRQ_TYPE_MSI
+    return -(Errno.ESRCH if vcpu.domain.hypervisor.resolve(vcpu.domain, op.domid) is None else Errno.EPERM)
+
+
+@handles(PHYSDEVOP.unmap_pirq)
+def unmap_pirq(vcpu: VCPU, op: Any) -> None:
+    if vcpu.domain.hypervisor.resolve(vcpu.domain, op.domid) is None:
+        raise HypercallError(Errno.ESRCH)
+    raise HypercallError(Errno.EPERM)
+
+
+@handles(PHYSDEVOP.manage_pci_add_ext)
+def manage_pci_add_ext(vcpu: VCPU, op: Any) -> None:
+    raise HypercallError(Errno.EINVAL if op.is_extfn > 1 or op.is_virtfn > 1 else Errno.EPERM)
+
+
+@handles(PHYSDEVOP.setup_gsi)
+def setup_gsi(vcpu: VCPU, op: Any) -> None:
+    raise HypercallError(Errno.EPERM if 0 <= op.gsi < NR_GSIS else Errno.EINVAL)
 
 
 @hypercall(PHYSDEV_OP_COMPAT)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from pvhv import __version__
 from pvhv.abi import features
 from pvhv.abi.errno import Errno
 from pvhv.abi.version import XEN_VERSION, XENVER, XENVER_version
@@ -21,6 +22,7 @@ from pvhv.core.guestmem import HYPERVISOR_VIRT_START
 from pvhv.core.vcpu import VCPU
 
 VERSION = 4 << 16 | 17
+DENIED = b"<denied>\0"
 PAE_EXTENDED_CR3 = 1 << 3  # VMASST_TYPE_pae_extended_cr3
 
 
@@ -53,8 +55,8 @@ def capabilities(_vcpu: VCPU, op: Any) -> None:
 
 @handles(XENVER.changeset)
 def changeset(_vcpu: VCPU, op: Any) -> None:
-    """Not told to guests."""
-    op.text = b"<denied>"
+    """The source it was built from: there is no build to speak of, so it is this package's own version."""
+    op.text = f"pvhv {__version__}".encode()
 
 
 @handles(XENVER.platform_parameters)
@@ -99,7 +101,13 @@ def pagesize(_vcpu: VCPU, arg: int) -> int:
 @handles(XENVER.guest_handle)
 def guest_handle(vcpu: VCPU, op: Any) -> None:
     """The domain's UUID."""
-    op.value = vcpu.domain.handle.bytes
+    op.bytes[:] = vcpu.domain.handle.bytes
+
+
+@handles(XENVER.commandline)
+def commandline(vcpu: VCPU, address: int) -> None:
+    """Not told to guests; no more is written than what they are told instead."""
+    vcpu.memory.write(address, DENIED)
 
 
 def _rows() -> dict[int, Callable[..., int]]:

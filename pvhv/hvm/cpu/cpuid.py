@@ -24,7 +24,7 @@ _SIGNATURE = struct.unpack("<3I", b"PvhvFullVirt")
 
 def leaves(tsc_khz: int, *, monitor: bool) -> dict[int, Leaf]:
     """The whole policy; `monitor` says whether the answer is a hypervisor's or the bare processor's."""
-    table = {leaf: value for leaf, value in pv.leaves(0, tsc_khz).items() if not 0x4000_0000 <= leaf < 0x5000_0000}
+    table = {leaf: value for leaf, value in pv.leaves(0).items() if not 0x4000_0000 <= leaf < 0x5000_0000}
     table[0] = table[0]._replace(eax=0x15)
     one = table[1]
     features = one.ecx | HYPERVISOR_PRESENT if monitor else one.ecx & ~HYPERVISOR_PRESENT
