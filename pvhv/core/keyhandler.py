@@ -122,7 +122,7 @@ def dump_softtsc(hypervisor: Hypervisor) -> list[Step]:
     """s: how guests read the TSC."""
     lines = [
         f"dom{domain.domid}: mode=0, {'virtual' if domain.timeline.virtual else 'native'}, "
-        f"khz={hypervisor.guest_tsc_khz(domain)}"
+        f"khz={hypervisor.guest_tsc_kind(domain).khz}"
         for domain in hypervisor.domains.values()
         if domain.domid
     ]
