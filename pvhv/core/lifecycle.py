@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
 STRETCH = 2048  # frames looked at together, and freed at once where that can be
 RUN = 128  # ... or where so many neighbours can, and then one by one
+FRAMES_A_UNIT = 2  # ... at once, in a unit of work: as long as it takes where they were written to
+LOOK_COST = 8  # of looking at such a stretch
 WINDOW = 1 << 16  # frames among which page tables are looked for
+WINDOW_COST = 256
 
 
 class Lifecycle:
@@ -108,7 +111,11 @@ class Lifecycle:
             self.hypervisor.domains.pop(domain.domid, None)
 
     def _relinquish_memory(self, domain: Domain) -> Iterator[None]:
-        """Unpin and drop page tables from the top level down, then every frame."""
+        """Unpin and drop page tables from the top level down, then every frame.
+
+        In steps of so much work, not of so much of the host's time: who runs beside it, and gets its frames, sees the
+        same each time.
+        """
         hypervisor = self.hypervisor
         frames, tables, domid = hypervisor.frames, hypervisor.pagetables, domain.domid
         for level in range(L4, L1 - 1, -1):
@@ -116,19 +123,22 @@ class Lifecycle:
                 for mfn in frames.pinned_or_partial(domid, level, start, min(start + WINDOW, frames.count)):
                     while frames.owner[mfn] == domid and not self._drop_table(mfn):
                         yield
-                    if hypervisor.must_yield(1) or hypervisor.step_is_over():
+                    if hypervisor.must_yield(1):
                         yield
-                if hypervisor.step_is_over():
+                if hypervisor.must_yield(WINDOW_COST):
                     yield
         kept = set(domain.hypervisor_frames)
         for start in range(0, frames.count, STRETCH):
             mfns = frames.owned_by(domid, start, min(start + STRETCH, frames.count))
-            if mfns and not self._release_run(domid, mfns, kept):
+            cost = LOOK_COST
+            if mfns and self._release_run(domid, mfns, kept):
+                cost += len(mfns) // FRAMES_A_UNIT
+            elif mfns:
                 for at in range(0, len(mfns), RUN):
                     self._release(domid, mfns[at : at + RUN], kept)
-                    if hypervisor.step_is_over():
+                    if hypervisor.must_yield(RUN):
                         yield
-            if hypervisor.step_is_over():
+            if hypervisor.must_yield(cost):
                 yield
         tables.linear.owners.discard(domid)
         tables.partial = {mfn: state for mfn, state in tables.partial.items() if frames.owner[mfn] != domid}

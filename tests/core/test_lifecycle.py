@@ -46,7 +46,7 @@ def test_memory_is_given_back_in_runs(hv: Hypervisor, monkeypatch: pytest.Monkey
     calls = []
     original = Ram.discard
     monkeypatch.setattr(Ram, "discard", lambda self, *run: (calls.append(run), original(self, *run))[1])
-    monkeypatch.setattr(scheduler, "STEP_NS", 0)
+    monkeypatch.setattr(scheduler, "WORK_SHARE", 1)
     hv.destroy(domain)
     steps = finish(hv)
     assert len(calls) < 1000  # two runs were taken apart, the others were not
@@ -65,7 +65,7 @@ def test_memory_is_given_back_in_runs(hv: Hypervisor, monkeypatch: pytest.Monkey
 def test_a_frame_that_was_let_go_meanwhile_is_somebody_elses(
     hv: Hypervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scheduler, "STEP_NS", 0)
+    monkeypatch.setattr(scheduler, "WORK_SHARE", 1)
     domain, mfns = make(hv, FRAMES)
     let_go = mfns[-10]
     frames = hv.frames
