@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`pvhv gdb`: GDB's remote protocol for a domain, on a port of this machine or on standard input and output.
+"""`pvhv gdb`: GDB's remote protocol for a domain, on a Unix socket, a port, or standard input and output.
+
+Who is connected may do anything to the domain, and GDB's protocol has no way to say who one is. So by default it is a
+socket that only its owner's processes can reach; a port, which all users of the machine can, has to be asked for.
 
 This side only carries bytes between GDB and pvhvd. Whichever of them ends the session, and however this process itself
 ends, the domain is let go of.
@@ -15,18 +18,22 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pvhv.cli.commands import DomainArgument, command
 from pvhv.cli.common import connect_if_up, say
+from pvhv.toolstack import peers
 from pvhv.toolstack.errors import ToolstackError, UsageError, no_domain
+from pvhv.toolstack.paths import Paths, unix_sockets
 
 if TYPE_CHECKING:
     from pvhv.toolstack.client import Client
 
 HERE = "127.0.0.1"
+PIPE = "target remote | pvhv gdb --stdio"
 PIECE = 4096
 PATIENCE_S = 2.0
 ENDINGS = {"poweroff": "has powered off", "reboot": "reboots", "crash": "has crashed", "destroyed": "was destroyed"}
@@ -37,7 +44,8 @@ def gdb(
     domain: DomainArgument,
     port: Annotated[
         int | None,
-        typer.Option("-p", "--port", help="Listen there; on any free one without.", metavar="N", min=1, max=65535),
+        typer.Option("-p", "--port", help="Listen on a port, for every user of this machine.", metavar="N",
+                     min=1, max=65535),
     ] = None,
     stdio: Annotated[
         bool,
@@ -47,6 +55,11 @@ def gdb(
     """Let GDB debug a domain. It rests from when GDB connects, and runs on when GDB leaves."""
     if stdio and port is not None:
         raise UsageError("--stdio listens nowhere: --port says nothing then", "leave one of them out")
+    if not stdio and port is None and not unix_sockets():
+        raise UsageError(
+            "there are no Unix sockets here, which only you could reach",
+            f"say --port N for a port, which every user of this machine can, or type in gdb: {PIPE} {domain}",
+        )
     client = connect_if_up()
     if client is None:
         raise no_domain(domain)
@@ -55,11 +68,17 @@ def gdb(
             _session(client, domain, lambda: os.read(0, PIECE), lambda data: _write(1, data))
             return
         facts = _facts(client, domain)
-        with _listen(port) as listening:
-            _invite(listening.getsockname()[1], facts)
-            connection, _ = listening.accept()
+        with _on_port(port) if port is not None else _on_socket(client.paths) as listening:
+            where = f"localhost:{port}" if port is not None else str(listening.getsockname())
+            try:
+                _invite(where, facts)
+                connection = _ours(listening)
+            finally:
+                if port is None:
+                    Path(where).unlink(missing_ok=True)
         with connection:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if port is not None:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             _session(client, domain, lambda: connection.recv(PIECE), connection.sendall)
 
 
@@ -75,13 +94,13 @@ def _facts(client: Client, domain: str) -> dict[str, Any]:
         patience.cancel()
 
 
-def _listen(port: int | None) -> socket.socket:
+def _on_port(port: int) -> socket.socket:
     """A socket that only this machine reaches. Raises ToolstackError."""
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         if os.name == "posix":
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((HERE, port or 0))
+        listening.bind((HERE, port))
         listening.listen(1)
     except OSError as error:
         listening.close()
@@ -89,9 +108,46 @@ def _listen(port: int | None) -> socket.socket:
     return listening
 
 
-def _invite(port: int, facts: dict[str, Any]) -> None:
+def _on_socket(paths: Paths) -> socket.socket:
+    """One that only our own processes reach. Raises ToolstackError."""
+    _sweep(paths.directory)
+    path = paths.socket_named(f"gdb-{os.getpid()}.sock")
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        path.unlink(missing_ok=True)  # of a process that had our number
+        listening.bind(str(path))
+        listening.listen(1)
+    except OSError as error:
+        listening.close()
+        raise ToolstackError(f"cannot listen on {path}: {error.strerror}", "--port N listens on a port") from None
+    finally:
+        os.umask(before)
+    return listening
+
+
+def _sweep(directory: Path) -> None:
+    """Take away what was left behind by processes that were killed."""
+    for path in directory.glob("gdb-*.sock"):
+        with suppress(OSError, ValueError):
+            try:
+                os.kill(int(path.stem.removeprefix("gdb-")), 0)
+            except ProcessLookupError:
+                path.unlink()
+
+
+def _ours(listening: socket.socket) -> socket.socket:
+    """The first who comes and may."""
+    while True:
+        connection, _ = listening.accept()
+        if connection.family == socket.AF_INET or peers.may_ask(connection):
+            return connection
+        connection.close()
+
+
+def _invite(where: str, facts: dict[str, Any]) -> None:
     """Say what to type."""
-    words = ["gdb", "-ex", f"target remote localhost:{port}"]
+    words = ["gdb", "-ex", f"target remote {where}"]
     if facts["symbols"]:
         words.append(facts["symbols"])
     else:

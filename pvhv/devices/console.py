@@ -173,6 +173,12 @@ class Console:
             self._notify()
         return len(taken)
 
+    def type_ahead(self, data: bytes) -> None:
+        """What was typed before the guest began, all of it: it does not come by and by."""
+        self.typed += data
+        if not self.virtual and self._give_input():
+            self._notify()
+
     def deliver(self) -> bool:
         """A virtual timeline idles: hand over what was typed; whether there was anything."""
         if not self._give_input():

@@ -83,7 +83,8 @@ class HvmGuest:
         transmit: Callable[[bytes], None] = lambda data: None,
         populate: bool = True,
     ) -> None:
-        """`pages` of guest memory from 0 on; what the UART says goes to `transmit`. Raises HypercallError(ENOMEM).
+        """`pages` of guest memory from 0 on; what the UART says goes to `transmit`. Raises HypercallError(ENOMEM), and
+        MemoryError where the host has no room for another engine.
 
         Without `populate` the memory is not there yet: whoever makes the guest has it come (`populating`)."""
         self.hypervisor = hypervisor
@@ -113,14 +114,18 @@ class HvmGuest:
             raise HypercallError(Errno.ENOMEM)
         domain = hypervisor.create_domain(timeline=hypervisor.wall, vcpus=0, max_pages=pages)
         self.physical = GuestPhysical(hypervisor.ram, array("Q"), pages)
-        self.pcpu = PCPU(
-            hypervisor.ram,
-            "virtual" if virtual else "wall",
-            block_stops=True,
-            by_mode=virtual,
-            guard_code=True,
-            features=WHOLE_MACHINE,
-        )
+        try:
+            self.pcpu = PCPU(
+                hypervisor.ram,
+                "virtual" if virtual else "wall",
+                block_stops=True,
+                by_mode=virtual,
+                guard_code=True,
+                features=WHOLE_MACHINE,
+            )
+        except MemoryError:
+            hypervisor.destroy(domain)
+            raise
         cpu = FullCpu(self.pcpu, hypervisor.ram)
         cpu.guest = self
         name = f"hvm {next(_serial)}"

@@ -18,6 +18,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import itertools
+import mmap
 import os
 import platform
 import sys
@@ -54,6 +55,18 @@ CTL_CODE_BUFFER = _control(13, 1, 1)
 
 # Translated code is kept in a buffer of this size, reserved at once and committed as it fills.
 CODE_BUFFER_BYTES = 128 << 20
+BESIDES_BUFFER = 48 << 20  # what else an engine may want when it is made
+
+
+def require_room(size: int, what: str) -> None:
+    """Raises MemoryError where the host has not so much address space left; an engine that finds none ends the process.
+    """
+    try:
+        if hasattr(mmap, "MAP_ANONYMOUS"):
+            flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
+            mmap.mmap(-1, size, flags=flags).close()
+    except OSError:
+        raise MemoryError(f"the host has no address space for {what} (ulimit -v?)") from None
 
 
 class EngineDied(RuntimeError):
@@ -196,6 +209,8 @@ class Engine:
     """
 
     def __init__(self, code_buffer: int = CODE_BUFFER_BYTES) -> None:
+        """Raises MemoryError."""
+        require_room(code_buffer + BESIDES_BUFFER, "another engine")
         handle = c_void_p()
         check("uc_open", uc_open(ARCH_X86, MODE_64, byref(handle)))
         assert handle.value is not None

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import secrets
 import socket
 import subprocess
 import sys
@@ -25,15 +27,17 @@ from pathlib import Path
 from typing import Any
 
 import pvhv
-from pvhv.toolstack import rpc
+from pvhv.toolstack import peers, rpc
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.fingerprint import fingerprint
 from pvhv.toolstack.lock import is_held
 from pvhv.toolstack.paths import Paths, unix_sockets
+from pvhv.toolstack.plainfile import LARGEST_TEXT, open_to_append, read_text, write_text
 
 START_WITHIN_S = 20.0
 ANSWER_WITHIN_S = 60.0
 POLL_S = 0.01
+STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ")
 
 Warn = Callable[[str], None]
 
@@ -151,6 +155,17 @@ class Client:
 def connect(warn: Warn, start: bool = True) -> Client | None:
     """A client of this user's host process, which is started if need be; None when it may not be."""
     paths = Paths()
+    deadline = time.monotonic() + START_WITHIN_S
+    while True:
+        try:
+            return _connect(paths, warn, start)
+        except Lost:  # somebody else had it end between our finding it and our greeting
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(POLL_S)
+
+
+def _connect(paths: Paths, warn: Warn, start: bool) -> Client | None:
     client = _try(paths)
     started = False
     if client is None:
@@ -163,17 +178,25 @@ def connect(warn: Warn, start: bool = True) -> Client | None:
     if hello["same_code"]:
         _tell_of_engine(started, hello, warn)
         return client
-    if hello["domains"]:
+    if hello["domains"] or not _end(client):
         _tell_once(paths, hello, warn)
         return client
-    with suppress(Lost):  # somebody else may have thought the same
-        client.call("stop")
     client.close()
     if not start:
         return None
     client = _start(paths)
     _tell_of_engine(True, _greet(client), warn)
     return client
+
+
+def _end(client: Client) -> bool:
+    """Have a host process of other code end, if nobody needs it; whether it does."""
+    try:
+        return bool(client.call("stop", unneeded=True))
+    except Lost:
+        return True  # somebody else may have thought the same
+    except ToolstackError:
+        return False  # it is so old that it cannot tell
 
 
 def _tell_of_engine(started: bool, hello: dict[str, Any], warn: Warn) -> None:
@@ -186,49 +209,79 @@ def _tell_once(paths: Paths, hello: dict[str, Any], warn: Warn) -> None:
     """Say that the host process runs other code than ours; to whoever asks after it first, and nobody else."""
     pid = str(hello["pid"])
     with suppress(OSError):
-        if paths.told.exists() and paths.told.read_text() == pid:
+        if paths.told.exists() and read_text(paths.told) == pid:
             return
-        paths.told.write_text(pid)
+        write_text(paths.told, pid)
+    needed = f"as long as it has domains ({hello['domains']})" if hello["domains"] else "as another command needs it"
     warn(
-        f"pvhvd (process {pid}) runs older code than this command, and goes on as long as it has domains "
-        f"({hello['domains']})\n`pvhv daemon stop` ends it and them; the next command starts a new one"
+        f"pvhvd (process {pid}) runs older code than this command, and goes on {needed}\n"
+        "`pvhv daemon stop` ends it and them; the next command starts a new one"
     )
 
 
 def _greet(client: Client) -> dict[str, Any]:
-    hello: dict[str, Any] = client.call("hello", fingerprint=fingerprint(), token=_token(client.paths))
+    nonce, token = secrets.token_hex(16), _token(client.paths)
+    proof = "" if token is None else peers.proof(token, "client", nonce)
+    hello: dict[str, Any] = client.call("hello", fingerprint=fingerprint(), nonce=nonce, proof=proof)
+    if token is not None and hello.get("proof") != peers.proof(token, "server", nonce):
+        raise ToolstackError(
+            f"somebody else answers on the port that {client.paths.endpoint} names, not our pvhvd",
+            f"remove {client.paths.endpoint}, and the next command starts a new one",
+        )
     client.same_code = hello["same_code"]
     return hello
 
 
-def _token(paths: Paths) -> str:
+def _endpoint(paths: Paths) -> tuple[int, str] | None:
+    """Port and token, where somebody listens by these."""
+    try:
+        port, token = read_text(paths.endpoint).split()
+        return int(port), token
+    except (OSError, ValueError):
+        return None
+
+
+def _token(paths: Paths) -> str | None:
     if unix_sockets():
-        return ""
-    return paths.endpoint.read_text().split()[1]
+        return None
+    endpoint = _endpoint(paths)
+    if endpoint is None:
+        raise Lost(paths)
+    return endpoint[1]
 
 
 def _try(paths: Paths) -> Client | None:
-    """A connection, if somebody listens."""
+    """A connection, if somebody listens. Raises ToolstackError when that is somebody else."""
     if unix_sockets():
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         address: Any = str(paths.socket)
     else:
-        connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        try:
-            address = ("127.0.0.1", int(paths.endpoint.read_text().split()[0]))
-        except (OSError, ValueError, IndexError):
+        endpoint = _endpoint(paths)
+        if endpoint is None:
             return None
+        connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        address = ("127.0.0.1", endpoint[0])
     try:
         connection.connect(address)
     except OSError:
         connection.close()
         return None
+    if unix_sockets() and not peers.is_mine(connection):
+        whose = peers.uid_of(connection)
+        connection.close()
+        raise ToolstackError(
+            f"{address} is not our pvhvd's: a process of another user (uid {whose}) listens there",
+            "set PVHV_RUNTIME_DIR to a directory that only you may write to",
+        )
     return Client(connection, paths)
 
 
 def listens(paths: Paths) -> bool:
-    """Whether some host process takes connections."""
-    client = _try(paths)
+    """Whether some host process of ours takes connections."""
+    try:
+        client = _try(paths)
+    except ToolstackError:
+        return False
     if client is not None:
         client.close()
     return client is not None
@@ -239,7 +292,7 @@ def report_lost(paths: Paths, warn: Warn) -> None:
     if not paths.domains.exists() or is_held(paths.lock):
         return
     try:
-        left = json.loads(paths.domains.read_text())
+        left = json.loads(read_text(paths.domains))
         names = [name for _domid, name in left["domains"]]
         paths.domains.unlink()
     except (OSError, ValueError, KeyError, TypeError):
@@ -263,7 +316,7 @@ def _start(paths: Paths) -> Client:
     if sys.platform == "win32":
         options = {"creationflags": subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP}
     try:
-        log = open(paths.log, "ab")
+        log = open(open_to_append(paths.log), "ab")
     except OSError as error:
         raise ToolstackError(
             f"cannot write {paths.log}: {error.strerror}", "set PVHV_RUNTIME_DIR to a directory of yours"
@@ -293,7 +346,7 @@ def _start(paths: Paths) -> Client:
 
 def _last_line(path: Path) -> str:
     try:
-        lines = path.read_text(errors="replace").strip().splitlines()
+        lines = read_text(path, LARGEST_TEXT).strip().splitlines()
     except OSError:
         lines = []
-    return lines[-1] if lines else "nothing"
+    return STAMP.sub("", lines[-1]) if lines else "nothing"

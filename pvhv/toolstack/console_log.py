@@ -25,17 +25,21 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from pvhv.devices.console import PATIENCE_S, Console
 from pvhv.devices.record import left_out
+from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.guest import Guest
 from pvhv.toolstack.host import Host
 from pvhv.toolstack.names import log_name
+from pvhv.toolstack.plainfile import open_to_append, read_text, write_text
 
 LARGEST = 4 << 20
 PIECES = 16  # read of one console at a time
 GATHER_S = 0.05  # a guest says much in little pieces
 STOP_WITHIN_S = 2.0
+SETTINGS = '`pvhv daemon console-log none|guest`, with -t none|guest and --log-dir DIR, says how'
 
 
 @dataclass
@@ -45,6 +49,19 @@ class Settings:
     log: str = "guest"  # or "none"
     timestamp: bool = False
     directory: str = ""  # the runtime directory's `console` where it says nothing
+
+    @classmethod
+    def of(cls, plain: Any) -> Settings:
+        """From a message, or a file: somebody else's. Raises ToolstackError."""
+        if not isinstance(plain, dict) or not set(plain) <= set(cls.__dataclass_fields__):
+            raise ToolstackError("these are no settings of console logs", SETTINGS)
+        made = cls(**plain)
+        if made.log not in ("guest", "none") or not isinstance(made.timestamp, bool):
+            raise ToolstackError(f"consoles cannot be logged as {made.log!r}, timestamp {made.timestamp!r}", SETTINGS)
+        where = made.directory
+        if not isinstance(where, str) or "\0" in where or (where and not os.path.isabs(where)):
+            raise ToolstackError(f"consoles cannot be logged in {where!r}", "name a directory by its whole path")
+        return made
 
 
 class Log:
@@ -81,7 +98,7 @@ class Log:
     def _write(self, data: bytes) -> int:
         if self._descriptor is None:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            self._descriptor = open_to_append(self.path)
             self._size = os.fstat(self._descriptor).st_size
         count = os.write(self._descriptor, data)
         self._size += count
@@ -172,7 +189,7 @@ class ConsoleLogs:
         """Log otherwise from now on, and in the next host process too."""
         self.settings = settings
         try:
-            self.file.write_text(json.dumps(asdict(settings)))
+            write_text(self.file, json.dumps(asdict(settings)))
         except OSError as error:
             self.warn(f"cannot note down how consoles are logged: {error}")
         for guest in self.host.guests.values():
@@ -182,8 +199,11 @@ class ConsoleLogs:
 
     def _remembered(self) -> Settings:
         try:
-            return Settings(**json.loads(self.file.read_text()))
-        except (OSError, ValueError, TypeError):
+            return Settings.of(json.loads(read_text(self.file)))
+        except FileNotFoundError:
+            return Settings()
+        except (OSError, ValueError, RecursionError, ToolstackError) as error:
+            self.warn(f"{self.file} is of no use ({error}): consoles are logged as they are by default")
             return Settings()
 
     # -- the thread that writes ------------------------------------------------------------------------------

@@ -18,43 +18,109 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import faulthandler
 import gc
 import json
+import logging
 import os
 import signal
+import stat
 import sys
 import threading
 import time
 import traceback
 from dataclasses import asdict
-from typing import IO, TYPE_CHECKING
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
 from pvhv.toolstack.client import listens
+from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.fingerprint import fingerprint
 from pvhv.toolstack.lock import acquire, is_same
-from pvhv.toolstack.paths import Paths
+from pvhv.toolstack.paths import Paths, runtime_directory
+from pvhv.toolstack.plainfile import open_to_append, write_text
+from pvhv.toolstack.server import LEAST_DESCRIPTORS
 
 if TYPE_CHECKING:
     from pvhv.core.hypervisor import Hypervisor
     from pvhv.toolstack.server import Call
 
-MACHINES_MIB = (
-    8 << 10,
-    2 << 10,
-    512,
-)  # its memory, committed as guests touch it; less where the host allows no more
+# Its memory, committed as guests touch it; less where the host allows no more, and no room for engines beside it.
+MACHINES_MIB = (8 << 10, 4 << 10, 2 << 10, 1 << 10, 512)
+ROOM_BESIDES = 768 << 20
 SWITCH_INTERVAL_S = 0.001  # clients are answered while guests keep the hypervisor's thread busy
 ENDED_BADLY = 70
 LARGEST_LOG = 1 << 20
+LONGEST_ENTRY = 16 << 10  # a traceback, say
+LINES_A_SECOND = 50
+MOST_DESCRIPTORS = 4096  # that we ask for
 LOOK_EVERY_S = 5.0
 
 
-def log(text: str) -> None:
-    """A line of the log. A disk that is full stops nobody: the line is lost."""
-    line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n"
-    with contextlib.suppress(OSError):
-        os.write(1, line.encode("utf-8", "backslashreplace"))
+class Log:
+    """Our standard output: a file of bounded length, or wherever it goes when somebody starts us by hand.
+
+    Beyond `LARGEST_LOG` it becomes pvhvd.log.1, in place of the one that was, and another is begun. Who has something
+    said again and again has so many lines a second; the others are counted."""
+
+    def __init__(self) -> None:
+        self.path: Path | None = None
+        self._lock = threading.Lock()
+        self._second = 0
+        self._lines = 0
+        self._left_out = 0
+
+    def __call__(self, text: str) -> None:
+        """A line. A disk that is full stops nobody: the line is lost. Any thread may."""
+        with self._lock, contextlib.suppress(OSError):
+            now = int(time.time())
+            if now != self._second:
+                self._second, self._lines = now, 0
+            self._lines += 1
+            if self._lines > LINES_A_SECOND:
+                self._left_out += 1
+                return
+            left_out, self._left_out = self._left_out, 0
+            self.turn_over()
+            self._write(f"({left_out} lines were left out: they came too fast)" if left_out else "")
+            self._write(text[:LONGEST_ENTRY])
+
+    def _write(self, text: str) -> None:
+        if text:
+            line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n"
+            os.write(1, line.encode("utf-8", "backslashreplace"))
+
+    def turn_over(self) -> None:
+        """Begin another file, if this one has become long. Raises OSError."""
+        if os.fstat(1).st_size <= LARGEST_LOG or self.path is None or not self._is_ours(self.path):
+            return
+        try:
+            os.replace(self.path, f"{self.path}.1")
+            descriptor = open_to_append(self.path)
+        except OSError:  # no directory, no room: at least it does not grow
+            os.ftruncate(1, 0)
+            return
+        for standard in (1, 2):
+            os.dup2(descriptor, standard)
+        os.close(descriptor)
+
+    @staticmethod
+    def _is_ours(path: Path) -> bool:
+        try:
+            return os.path.samestat(os.fstat(1), path.stat())
+        except OSError:
+            return stat.S_ISREG(os.fstat(1).st_mode)  # its directory was cleared away
+
+
+log = Log()
+
+
+class Logged(logging.Handler):
+    """What libraries have to say."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        log(self.format(record))
 
 
 class Daemon:
@@ -83,8 +149,11 @@ class Daemon:
 
     @staticmethod
     def _machine(hypervisor: type[Hypervisor]) -> Hypervisor:
+        from pvhv.machine.engine import require_room
+
         for mebibytes in MACHINES_MIB:
             try:
+                require_room((mebibytes << 20) + ROOM_BESIDES * (mebibytes != MACHINES_MIB[-1]), "it")
                 return hypervisor(memory_frames=mebibytes << 8)
             except (OSError, MemoryError) as failure:
                 log(f"no machine of {mebibytes} MiB: {failure}")
@@ -97,7 +166,7 @@ class Daemon:
         names = [[guest.domid, guest.name] for guest in self.host.guests.values() if guest.ended is None]
         whole = self.paths.domains.with_suffix(".new")
         try:
-            whole.write_text(json.dumps({"pid": os.getpid(), "domains": names}))
+            write_text(whole, json.dumps({"pid": os.getpid(), "domains": names}))
             os.replace(whole, self.paths.domains)
         except OSError as error:  # domains live without it; an older note would tell of others
             if self.notes_domains:
@@ -119,13 +188,18 @@ class Daemon:
         from pvhv.toolstack.console_log import Settings
 
         if changes:
-            settings = Settings(**{**asdict(self.logs.settings), **changes})
+            settings = Settings.of({**asdict(self.logs.settings), **changes})
             await self.service.post(lambda: self.logs.change(settings))
         return {**asdict(self.logs.settings), "directory": str(self.logs.directory)}
 
     def _stop(self) -> None:
         self.orderly = True
         self._end(0)
+
+    def _complain(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Something went wrong in the loop that nobody was waiting for."""
+        failure = context.get("exception")
+        log(f"{context.get('message')}" + ("".join(traceback.format_exception(failure)) if failure else ""))
 
     def _end(self, status: int) -> None:
         if not self.ending.done():
@@ -145,7 +219,7 @@ class Daemon:
             try:
                 if self.server.is_there() and is_same(self.lock, self.paths.lock):
                     continue
-                self.paths.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                runtime_directory()
                 if not is_same(self.lock, self.paths.lock):
                     lock = acquire(self.paths.lock)
                     if lock is None:
@@ -157,7 +231,7 @@ class Daemon:
                 await self.server.start()
                 self._note_domains()
                 log(f"pvhvd {os.getpid()} listens again: its socket was removed")
-            except OSError as error:
+            except (OSError, ToolstackError) as error:
                 log(f"pvhvd {os.getpid()} cannot be reached: {error}")
 
     async def serve(self) -> int:
@@ -165,9 +239,11 @@ class Daemon:
         from pvhv.machine.engine import uncorrected
 
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._complain)
         self.ending = loop.create_future()
         for name in ("SIGTERM", "SIGINT", "SIGHUP"):
-            if hasattr(signal, name):
+            # What is ignored stays so: who started the first command wanted it (nohup, a job in the background).
+            if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN:
                 with contextlib.suppress(NotImplementedError):  # Windows' loop has no signals
                     loop.add_signal_handler(getattr(signal, name), self._end, 0)
         thread = threading.Thread(target=self._run_hypervisor, args=(loop,), name="hypervisor", daemon=True)
@@ -219,22 +295,48 @@ def have_last_words() -> None:
     seam.tell_last_words(1)
 
 
+def want_descriptors() -> None:
+    """As many as the host lets us have unasked: a client, a log, an engine each want some. Raises OSError."""
+    try:
+        import resource
+    except ImportError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+    if soft != resource.RLIM_INFINITY and soft < LEAST_DESCRIPTORS:
+        raise OSError(errno.EMFILE, f"it may have {soft} descriptors, and needs {LEAST_DESCRIPTORS} (ulimit -n)")
+
+
 def main() -> int:
     """The process's life."""
-    paths = Paths()
-    lock = wait_for_lock(paths)
-    if lock is None:
-        return 0  # another one is up, or coming up: our client will find it
-    if paths.log.exists() and paths.log.stat().st_size > LARGEST_LOG:
-        os.truncate(paths.log, 0)
+    try:
+        paths = Paths()
+        lock = wait_for_lock(paths)
+        if lock is None:
+            return 0  # another one is up, or coming up: our client will find it
+        log.path = paths.log
+        log.turn_over()
+        want_descriptors()
+    except (ToolstackError, OSError) as error:
+        log(f"pvhvd cannot be here: {error.strerror if isinstance(error, OSError) else error.message}")
+        return ENDED_BADLY
+    logging.basicConfig(handlers=[Logged()], level=logging.WARNING)
     name_process()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
         have_last_words()
-        paths.domains.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            paths.domains.unlink(missing_ok=True)
         daemon = Daemon(paths, lock)
         gc.freeze()  # what is there now stays: no collection need look at it
         return asyncio.run(daemon.serve())
+    except (MemoryError, ToolstackError) as error:
+        log(f"pvhvd cannot be here: {error}")
+        return ENDED_BADLY
     except Exception:
         log(traceback.format_exc())
         return ENDED_BADLY

@@ -37,7 +37,7 @@ class FullGuest(Guest):
                 transmit=console.said,
                 populate=False,
             )
-        except HypercallError as failure:
+        except (HypercallError, MemoryError) as failure:
             raise self._refused(failure) from None
         self._name_it(self.full.domain.domid)
 

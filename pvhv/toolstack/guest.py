@@ -140,7 +140,7 @@ class Guest:
                 max_evtchn_port=config.max_event_channels,
                 **{name: limit for name, limit in limits.items() if limit is not None},
             )
-        except HypercallError as failure:
+        except (HypercallError, MemoryError) as failure:
             raise self._refused(failure) from None
         control.max_mem(domid, config.memory * PAGES_PER_MIB + resizing.EXTRA_KIB // resizing.KIB_PER_PAGE)
         control.set_memory_map(domid, [(0, config.maxmem << 20, E820_RAM)])  # it may grow to
@@ -163,13 +163,18 @@ class Guest:
                 if self.state is not State.BUILDING:
                     raise Unwanted(self.name)
             self.happen("built")
-        except HypercallError as failure:
+        except (HypercallError, MemoryError) as failure:
             raise self._refused(failure) from None
         finally:
             if self.state is State.BUILDING:
                 self.destroy()
 
-    def _refused(self, failure: HypercallError) -> ToolstackError:
+    def _refused(self, failure: HypercallError | MemoryError) -> ToolstackError:
+        if isinstance(failure, MemoryError):
+            return ToolstackError(
+                f"{self.name} cannot be: {failure or 'the host has no memory left'}",
+                "destroy a domain, or have pvhvd started anew with a higher limit (pvhv daemon stop)",
+            )
         if failure.errno == Errno.ENOMEM:
             return ToolstackError(
                 f"the machine has no {self.config.memory} MiB left for {self.name}",

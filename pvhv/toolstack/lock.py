@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 from typing import IO
 
+from pvhv.toolstack.plainfile import open_to_append
+
 
 def acquire(path: Path) -> IO[bytes] | None:
-    """Hold the lock until the file is closed or the process ends; None when somebody else holds it."""
-    file = open(path, "ab")
+    """Hold the lock until the file is closed or the process ends; None when somebody else holds it. Raises OSError."""
+    file = open(open_to_append(path), "ab")
     try:
         if sys.platform == "win32":
             import msvcrt

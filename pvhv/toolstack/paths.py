@@ -3,11 +3,11 @@
 
 One directory a user, mode 0700, short-lived by nature: `$PVHV_RUNTIME_DIR` if set, else
 `$XDG_RUNTIME_DIR/pvhv`, else `pvhv-<uid>` in the system's directory for temporary files. HOME is never
-asked. A directory that exists but belongs to somebody else is refused: what is in it could be anybody's
-socket.
+asked. A directory that belongs to somebody else is refused, and so is somebody else's link in its place, wherever that
+leads: what is in it could be anybody's socket.
 
-A Unix socket's path has room for some hundred bytes only; where the directory's own path is longer, the
-socket (and nothing else) moves to a short name made from a hash of it.
+A Unix socket's path has room for some hundred bytes only; where the directory's own path is longer, sockets (and
+nothing else) lie in that last directory, under a short name made from a hash of the path.
 
 This room opens nothing but directories.
 """
@@ -52,37 +52,63 @@ def runtime_directory(create: bool = True) -> Path:
     elif xdg and os.path.isabs(xdg) and os.access(xdg, os.W_OK):
         directory = Path(xdg, "pvhv")
     else:
-        directory = Path(tempfile.gettempdir(), f"pvhv-{user_tag()}")
+        directory = temporary_directory()
     if create:
-        _make_private(directory, ours=not chosen)
+        make_private(directory, ours=not chosen)
     return directory
 
 
-def _make_private(directory: Path, ours: bool) -> None:
-    """Make it, and see that it is no one else's. One that somebody chose keeps its mode: it may hold other things."""
+def temporary_directory() -> Path:
+    """Where there is no better place, and for sockets whose path would be too long."""
+    return Path(tempfile.gettempdir(), f"pvhv-{user_tag()}")
+
+
+def make_private(directory: Path, ours: bool = True) -> None:
+    """Make it, and see that it is no one else's. One that somebody chose keeps its mode: it may hold other things.
+
+    Raises ToolstackError."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = directory.stat()
+        found = directory.lstat()
+        if stat.S_ISLNK(found.st_mode) and (ours or not _is_ours(found)):
+            raise ToolstackError(
+                f"{directory} is a symbolic link, which anybody may have put there",
+                "remove it, or set PVHV_RUNTIME_DIR to a directory of yours",
+            )
+        _check(directory, ours)
     except OSError as error:
         raise ToolstackError(
             f"cannot make {directory} for pvhvd's socket: {error.strerror}",
             "set PVHV_RUNTIME_DIR to a directory of yours",
         ) from None
-    getuid = getattr(os, "getuid", None)
-    if getuid is None:
+
+
+def _check(directory: Path, ours: bool) -> None:
+    if not hasattr(os, "getuid"):
         return
-    if found.st_uid != getuid():
-        raise ToolstackError(
-            f"{directory} belongs to another user", "set PVHV_RUNTIME_DIR to a directory of yours"
-        )
-    mode = stat.S_IMODE(found.st_mode)
-    if ours and mode & 0o077:
-        directory.chmod(0o700)
-    elif mode & 0o022:
-        raise ToolstackError(
-            f"others may write to {directory}",
-            "set PVHV_RUNTIME_DIR to a directory that only you may write to",
-        )
+    # What is looked at and changed is one and the same, whatever its name leads to by then.
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | (os.O_NOFOLLOW if ours else 0))
+    try:
+        found = os.fstat(descriptor)
+        if not _is_ours(found):
+            raise ToolstackError(
+                f"{directory} belongs to another user", "set PVHV_RUNTIME_DIR to a directory of yours"
+            )
+        mode = stat.S_IMODE(found.st_mode)
+        if ours and mode & 0o077:
+            os.fchmod(descriptor, 0o700)
+        elif mode & 0o022:
+            raise ToolstackError(
+                f"others may write to {directory}",
+                "set PVHV_RUNTIME_DIR to a directory that only you may write to",
+            )
+    finally:
+        os.close(descriptor)
+
+
+def _is_ours(found: os.stat_result) -> bool:
+    getuid = getattr(os, "getuid", None)
+    return getuid is None or found.st_uid == getuid()
 
 
 class Paths:
@@ -98,9 +124,21 @@ class Paths:
 
     @property
     def socket(self) -> Path:
-        """The Unix socket."""
-        path = self.directory / "pvhvd.sock"
+        """The Unix socket clients come by."""
+        return self.socket_named("pvhvd.sock")
+
+    def socket_named(self, name: str) -> Path:
+        """Where a Unix socket of ours may lie: in the directory, or where its path is short enough. Raises
+        ToolstackError where that is nowhere."""
+        path = self.directory / name
         if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
             return path
         digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
-        return Path(tempfile.gettempdir(), f"pvhv-{user_tag()}-{digest}.sock")
+        short = temporary_directory() / f"{digest}.sock"
+        if len(os.fsencode(short)) > LONGEST_SOCKET_PATH:
+            raise ToolstackError(
+                f"{path} and {short} are too long for a socket's name",
+                "set PVHV_RUNTIME_DIR, or TMPDIR, to a shorter one",
+            )
+        make_private(short.parent)
+        return short

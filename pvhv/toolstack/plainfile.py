@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Reading a file whose name somebody gave us: a plain one, of bounded size, without ever waiting for it.
+"""Files whose name somebody gave us: plain ones, read up to a bounded size or written, without ever waiting for them.
 
 A name can lead to a pipe nobody writes to, to a terminal, to a device without end: a file is opened without waiting
 and looked at before it is read. What is read takes no more memory than the file is long, and `look` sees its beginning
@@ -17,6 +17,8 @@ from collections.abc import Callable
 from pvhv.toolstack.bulk import LARGE, Buffer, Writer
 
 BEGINNING = 4096
+SMALL_TEXT = 1 << 20  # notes of ours
+LARGEST_TEXT = 16 << 20  # a log
 
 Look = Callable[[bytes], object]
 
@@ -64,6 +66,34 @@ def read_plain(path: str | os.PathLike[str], largest: int, look: Look | None = N
     if writer.written < size:
         raise OSError(errno.EIO, "it became shorter while it was read")
     return writer.buffer
+
+
+def read_text(path: str | os.PathLike[str], largest: int = SMALL_TEXT) -> str:
+    """A text of ours. Raises OSError."""
+    return bytes(read_plain(path, largest)).decode("utf-8", "replace")
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Put a text in the place of what was there. Raises OSError."""
+    with open(open_to_append(path), "wb") as file:
+        file.truncate(0)
+        file.write(text.encode("utf-8", "backslashreplace"))
+
+
+def open_to_append(path: str | os.PathLike[str]) -> int:
+    """A descriptor to write behind the end of a plain file with, which is made where it is missing. Raises OSError."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        descriptor = os.open(path, flags, 0o600)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a pipe nobody reads from, or a socket
+            raise OSError(errno.EINVAL, "it is a pipe, a socket or a device, not a plain file") from None
+        raise
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, f"it is {_kind(mode)}, not a plain file")
+    return descriptor
 
 
 def _kind(mode: int) -> str:

@@ -19,9 +19,14 @@ import msgpack
 
 from pvhv.toolstack.errors import ToolstackError
 
-PROTOCOL = 1
 LENGTH = struct.Struct(">I")
-LARGEST = 16 << 20
+LARGEST = 16 << 20  # of an answer
+LARGEST_REQUEST = 2 << 20  # with what was typed ahead, or requests to the store
+LARGEST_GREETING = 4 << 10  # of the first one, when nobody knows yet who it is
+
+# What a request may be made of: none is wide or deep, and no text in it is long.
+MOST_CONTAINERS = 512
+LONGEST_LIST, LARGEST_MAP, LONGEST_TEXT = 1024, 256, 64 << 10
 
 Message = dict[str, Any]
 
@@ -39,7 +44,8 @@ def pack(message: Message) -> bytes:
 class Unpacker:
     """Bytes as they come in, messages as they are whole."""
 
-    def __init__(self) -> None:
+    def __init__(self, largest: int = LARGEST) -> None:
+        self.largest = largest
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[Message]:
@@ -49,21 +55,52 @@ class Unpacker:
         messages = []
         while len(buffer) >= LENGTH.size:
             (size,) = LENGTH.unpack_from(buffer)
-            if size > LARGEST:
+            if size > self.largest:
                 raise ProtocolError(f"a message of {size} bytes")
             end = LENGTH.size + size
             if len(buffer) < end:
                 break
-            body = bytes(buffer[LENGTH.size : end])
-            try:
-                message = msgpack.unpackb(body, raw=False, unicode_errors="surrogateescape")
-            except (ValueError, msgpack.exceptions.UnpackException) as error:
-                raise ProtocolError(f"not msgpack: {error}") from None
+            message = self._read(bytes(buffer[LENGTH.size : end]))
             if not isinstance(message, dict):
                 raise ProtocolError("not a map")
             messages.append(message)
             del buffer[:end]
         return messages
+
+    def _read(self, body: bytes) -> Any:
+        return _unpacked(body)
+
+
+class RequestUnpacker(Unpacker):
+    """The same of requests, which are modest: what is not is refused while it is read. The first is a greeting."""
+
+    def __init__(self) -> None:
+        super().__init__(LARGEST_GREETING)
+        self._containers = 0
+
+    def greeted(self) -> None:
+        """Whoever it is may ask."""
+        self.largest = LARGEST_REQUEST
+
+    def _read(self, body: bytes) -> Any:
+        self._containers = MOST_CONTAINERS
+        return _unpacked(
+            body, object_hook=self._count, list_hook=self._count, max_array_len=LONGEST_LIST, max_map_len=LARGEST_MAP,
+            max_str_len=LONGEST_TEXT, max_ext_len=0,
+        )  # fmt: skip
+
+    def _count(self, container: Any) -> Any:
+        self._containers -= 1
+        if self._containers < 0:
+            raise ProtocolError("a message of too many parts")
+        return container
+
+
+def _unpacked(body: bytes, **limits: Any) -> Any:
+    try:
+        return msgpack.unpackb(body, raw=False, unicode_errors="surrogateescape", **limits)
+    except (ValueError, msgpack.exceptions.UnpackException) as error:
+        raise ProtocolError(f"not msgpack: {error}") from None
 
 
 def error_to_wire(error: ToolstackError) -> dict[str, Any]:

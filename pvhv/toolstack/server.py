@@ -6,27 +6,44 @@ other things asked on the same connection. Sending waits until the client has re
 only that task waits: a client that reads nothing stops nobody. When a client goes, its tasks are cancelled
 and clean up after themselves.
 
+Anybody on this machine can knock where there are no Unix sockets, and anybody's process can be broken. So who has not
+said anything sensible yet (with the token, where there is one) costs a few kilobytes for a few seconds; of those there
+are few, and the one that has been silent longest makes room for the next. Of clients there are as many as there are
+descriptors for, but for some that are spared; where there are none left all the same, nobody is accepted until there
+are, and the log says so in a line.
+
 This room knows no verbs; they are in pvhv.toolstack.service.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import hmac
 import os
 import secrets
+import socket
 import traceback
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
-from pvhv.toolstack import rpc
+from pvhv.toolstack import peers, rpc
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.paths import Paths, unix_sockets
 from pvhv.toolstack.rpc import Message
 
 Handler = Callable[..., Awaitable[Any]]
 READ_SIZE = 64 << 10
+BACKLOG = 128
+MOST_CLIENTS = 256
+MOST_STRANGERS = 32  # who have not said who they are
+MOST_CALLS = 256  # of one client under way
+GREET_WITHIN_S = 10.0
+LEAST_DESCRIPTORS = 64  # without which there is no point in listening
+SPARED_DESCRIPTORS = 40  # of them, for logs, kernels, engines
+PAUSE_S = 0.5  # before it is tried again to accept somebody
+NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 INTERNAL_ERROR_STATUS = 70
 
 
@@ -43,7 +60,7 @@ class Call:
 
 
 class Session:
-    """One client."""
+    """One client, or somebody who may become one."""
 
     def __init__(self, server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.server = server
@@ -51,7 +68,9 @@ class Session:
         self.writer = writer
         self.tasks: dict[int, asyncio.Task[None]] = {}
         self.kept: dict[int, Any] = {}  # what a call under way left for other calls of this session
-        self.known = server.token is None
+        self.known = False  # it has said something sensible, with the token
+        self.same_code: bool | None = None  # whether it runs our code; nobody knows before it said hello
+        self._unpacker = rpc.RequestUnpacker()
         self._sending = asyncio.Lock()
 
     async def send(self, message: Message) -> None:
@@ -62,40 +81,59 @@ class Session:
 
     async def serve(self) -> None:
         """Until the client goes."""
-        unpacker = rpc.Unpacker()
         try:
-            while data := await self.reader.read(READ_SIZE):
-                for message in unpacker.feed(data):
-                    self._take(message)
-        except (rpc.ProtocolError, ConnectionError):
+            async with asyncio.timeout(GREET_WITHIN_S):
+                while not self.known and (data := await self.reader.read(rpc.LARGEST_GREETING)):
+                    self._take(data)
+            while self.known and (data := await self.reader.read(READ_SIZE)):
+                self._take(data)
+        except (rpc.ProtocolError, ConnectionError, TimeoutError):
             pass
         finally:
             for task in list(self.tasks.values()):
                 task.cancel()
             self.writer.close()
 
-    def _take(self, message: Message) -> None:
-        if "cancel" in message:
-            task = self.tasks.get(message["cancel"])
-            if task is not None:
-                task.cancel()
-            return
+    def _take(self, data: bytes) -> None:
+        for message in self._unpacker.feed(data):
+            if "cancel" in message:
+                self._cancel(message["cancel"])
+            else:
+                self._begin(message)
+
+    def _cancel(self, number: object) -> None:
+        task = self.tasks.get(number) if isinstance(number, int) else None
+        if task is not None:
+            task.cancel()
+
+    def _begin(self, message: Message) -> None:
         number, name, arguments = message.get("id"), message.get("call"), message.get("args", {})
         if not isinstance(number, int) or not isinstance(name, str) or not isinstance(arguments, dict):
             raise rpc.ProtocolError("not a call")
+        if not all(isinstance(argument, str) for argument in arguments):
+            raise rpc.ProtocolError("an argument without a name")
         if not self.known:
-            if name != "hello" or not hmac.compare_digest(
-                str(arguments.get("token")), str(self.server.token)
-            ):
-                raise rpc.ProtocolError("no token")
-            self.known = True
-        task = asyncio.create_task(self._answer(number, name, arguments))
+            self._greet(name, arguments)
+        if number in self.tasks or len(self.tasks) >= 2 * MOST_CALLS:  # it does not listen to answers
+            raise rpc.ProtocolError("a call too many")
+        handler = self.server.handlers.get(name) if len(self.tasks) < MOST_CALLS else _one_too_many
+        task = asyncio.create_task(self._answer(number, name, handler, arguments))
         self.tasks[number] = task
         task.add_done_callback(lambda _task: self.tasks.pop(number, None))
 
-    async def _answer(self, number: int, name: str, arguments: dict[str, Any]) -> None:
+    def _greet(self, name: str, arguments: dict[str, Any]) -> None:
+        token = self.server.token
+        if token is not None:
+            nonce, given = str(arguments.get("nonce")), str(arguments.get("proof"))
+            expected = peers.proof(token, "client", nonce)
+            if name != "hello" or not hmac.compare_digest(given.encode("utf-8", "replace"), expected.encode()):
+                raise rpc.ProtocolError("it does not know the token")
+        self.known = True
+        self._unpacker.greeted()
+        self.server.greeted()
+
+    async def _answer(self, number: int, name: str, handler: Handler | None, arguments: dict[str, Any]) -> None:
         try:
-            handler = self.server.handlers.get(name)
             if handler is None:
                 raise ToolstackError(
                     f"pvhvd does not know '{name}'", "it may be of another version than this pvhv"
@@ -122,16 +160,23 @@ class Session:
             pass
 
 
+async def _one_too_many(_call: Call, **_arguments: Any) -> None:
+    raise ToolstackError(f"these are too many calls at once: no more than {MOST_CALLS}")
+
+
 class Server:
-    """The listening socket."""
+    """The listening socket, and who came by it."""
 
     def __init__(self, paths: Paths, handlers: dict[str, Handler], log: Callable[[str], None]) -> None:
         self.paths = paths
         self.handlers = handlers
         self.log = log
         self.token: str | None = None
-        self.sessions: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
+        self.most = most_clients()
+        self.sessions: dict[asyncio.Task[None], Session | None] = {}
+        self._strangers: dict[asyncio.Task[None], None] = {}  # the oldest first
+        self._listening: socket.socket | None = None
+        self._accepting: asyncio.Task[None] | None = None
 
     def is_there(self) -> bool:
         """Whether clients find us: what they look for is still there."""
@@ -139,42 +184,129 @@ class Server:
 
     async def start(self) -> None:
         """Begin to listen, or do so anew. The lock is held, so a socket that is there already is a dead one's."""
-        if self._server is not None:
-            self._server.close()
-        if unix_sockets():
-            path = self.paths.socket
-            path.unlink(missing_ok=True)
-            before = os.umask(0o177)
-            try:
-                self._server = await asyncio.start_unix_server(self._connected, path)
-            finally:
-                os.umask(before)
-            path.chmod(0o600)
-        else:
-            self.token = secrets.token_hex(32)
-            self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
-            port = self._server.sockets[0].getsockname()[1]
-            self.paths.endpoint.unlink(missing_ok=True)
-            descriptor = os.open(self.paths.endpoint, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(f"{port} {self.token}\n")
+        self._stop_listening()
+        self._listening = self._on_unix_socket() if unix_sockets() else self._on_loopback()
+        self._listening.setblocking(False)
+        self._accepting = asyncio.create_task(self._accept(self._listening))
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _on_unix_socket(self) -> socket.socket:
+        path = self.paths.socket
+        path.unlink(missing_ok=True)
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        before = os.umask(0o177)
+        try:
+            listening.bind(str(path))
+        finally:
+            os.umask(before)
+        listening.listen(BACKLOG)
+        return listening
+
+    def _on_loopback(self) -> socket.socket:
+        self.token = secrets.token_hex(32)
+        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(BACKLOG)
+        port = listening.getsockname()[1]
+        self.paths.endpoint.unlink(missing_ok=True)
+        descriptor = os.open(self.paths.endpoint, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(f"{port} {self.token}\n")
+        return listening
+
+    # -- who comes -------------------------------------------------------------------------------------------
+    async def _accept(self, listening: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        paused = False
+        while True:
+            try:
+                connection, _ = await loop.sock_accept(listening)
+                if paused:
+                    paused = False
+                    self.log("there are descriptors again: clients are accepted")
+                self._receive(connection)
+            except ConnectionError:
+                pass  # it went before it was there
+            except OSError as error:
+                if error.errno not in NO_ROOM:
+                    self.log(f"clients cannot be accepted: {error}")
+                    return
+                if not paused:
+                    paused = True
+                    self.log(f"clients wait, for there are no descriptors for them: {error.strerror}")
+                await asyncio.sleep(PAUSE_S)
+            while len(self.sessions) >= self.most:
+                await asyncio.sleep(PAUSE_S)
+                if len(self.sessions) >= self.most:
+                    self._make_room()
+
+    def _receive(self, connection: socket.socket) -> None:
+        if connection.family != socket.AF_INET and not peers.may_ask(connection):
+            connection.close()
+            return
+        if len(self._strangers) >= MOST_STRANGERS:
+            self._make_room()
+        task = asyncio.create_task(self._serve(connection))
+        self.sessions[task] = None
+        self._strangers[task] = None
+        task.add_done_callback(self._left)
+
+    def _make_room(self) -> None:
+        """Send away the stranger who was silent longest."""
+        for task in self._strangers:
+            del self._strangers[task]
+            task.cancel()
+            return
+
+    def _left(self, task: asyncio.Task[None]) -> None:
+        self.sessions.pop(task, None)
+        self._strangers.pop(task, None)
+
+    async def _serve(self, connection: socket.socket) -> None:
+        reader = asyncio.StreamReader(limit=rpc.LARGEST_GREETING)  # a stranger's bytes wait in the system, not here
+        protocol = asyncio.StreamReaderProtocol(reader)
+        loop = asyncio.get_running_loop()
+        try:
+            transport, _ = await loop.connect_accepted_socket(lambda: protocol, connection)
+        except BaseException:
+            connection.close()
+            raise
+        session = Session(self, reader, asyncio.StreamWriter(transport, protocol, reader, loop))
         task = asyncio.current_task()
         assert task is not None
-        self.sessions.add(task)
-        try:
-            await Session(self, reader, writer).serve()
-        finally:
-            self.sessions.discard(task)
+        self.sessions[task] = session
+        await session.serve()
+
+    def greeted(self) -> None:
+        """Who is being served is no stranger any more."""
+        task = asyncio.current_task()
+        if task is not None:
+            self._strangers.pop(task, None)
+
+    # -- the end ---------------------------------------------------------------------------------------------
+    def _stop_listening(self) -> None:
+        if self._accepting is not None:
+            self._accepting.cancel()
+        if self._listening is not None:
+            self._listening.close()
 
     def close(self, ours: bool = True) -> None:
         """Listen no longer; what clients look for is taken away unless it is another's by now."""
-        if self._server is not None:
-            self._server.close()
+        self._stop_listening()
         if not ours:
             return
         with suppress(OSError):  # what is left behind is found dead by whoever tries it
             self.paths.endpoint.unlink(missing_ok=True)
             if unix_sockets():
                 self.paths.socket.unlink(missing_ok=True)
+
+
+def most_clients() -> int:
+    """How many clients there are descriptors for."""
+    try:
+        import resource
+    except ImportError:  # Windows: as many as are wanted
+        return MOST_CLIENTS
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return MOST_CLIENTS
+    return min(MOST_CLIENTS, soft - SPARED_DESCRIPTORS)

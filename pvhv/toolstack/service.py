@@ -25,18 +25,18 @@ from pvhv.core.timeline import VirtualTimeline
 from pvhv.machine import engine, seam
 from pvhv.observe import counters
 from pvhv.observe.trace import Recorder
-from pvhv.toolstack import resizing
+from pvhv.toolstack import peers, resizing
 from pvhv.toolstack.config import DomainConfig
 from pvhv.toolstack.debugging import DebugAccess
 from pvhv.toolstack.dumping import DumpAccess
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.follow import Follower
-from pvhv.toolstack.guest import Guest, Prepared, prepare
+from pvhv.toolstack.guest import Guest, prepare
 from pvhv.toolstack.host import Host
 from pvhv.toolstack.lifecycle import OUTLIVED, State, for_one_run
 from pvhv.toolstack.looking import LookAccess
 from pvhv.toolstack.names import quoted
-from pvhv.toolstack.server import Call, Handler
+from pvhv.toolstack.server import Call, Handler, Session
 from pvhv.toolstack.store_access import StoreAccess
 from pvhv.toolstack.tracing import Tracing, wanted_of
 from pvhv.toolstack.waiting import WaitAccess
@@ -58,6 +58,7 @@ class Service:
         self.fingerprint = fingerprint
         self.stop = stop
         self.stopping = False
+        self.creating = 0
         self.started = time.time()
         self.recorder = Recorder(hypervisor)
         self.handlers: dict[str, Handler] = {
@@ -111,24 +112,43 @@ class Service:
             raise
 
     # -- connections -----------------------------------------------------------------------------------------
-    async def hello(self, call: Call, fingerprint: str = "", token: str = "") -> dict[str, Any]:
-        """Who is here: a client of other code than ours may want another pvhvd."""
+    async def hello(
+        self, call: Call, fingerprint: str = "", nonce: str = "", proof: str = ""
+    ) -> dict[str, Any]:
+        """Who is here: a client of other code than ours may want another pvhvd. What it proved was looked at before."""
+        if self.stopping:
+            raise ConnectionError
+        token = call.session.server.token
+        call.session.same_code = fingerprint == self.fingerprint
         return {
             "version": pvhv.__version__,
             "pid": os.getpid(),
-            "same_code": fingerprint == self.fingerprint,
+            "same_code": call.session.same_code,
             "domains": len(self.host.guests),
             "warning": engine.uncorrected(),
+            "proof": "" if token is None else peers.proof(token, "server", nonce),
         }
 
-    async def stop_everything(self, call: Call) -> None:
-        """Destroy every domain and end the process."""
+    def _needed(self, asking: Session) -> bool:
+        """Whether somebody else wants something of us: a client of our code, or whoever is having a domain made."""
+        others = (each for each in asking.server.sessions.values() if each is not None and each is not asking)
+        return self.creating > 0 or any(other.same_code for other in others)
+
+    async def stop_everything(self, call: Call, unneeded: bool = False) -> bool:
+        """Destroy every domain and end the process; with `unneeded`, only if there is none, nor will be. Whether it
+        ends."""
+        if unneeded:
+            if self._needed(call.session) or await self.post(lambda: bool(self.host.guests)):
+                return False
+            if self._needed(call.session):  # meanwhile
+                return False
         self.stopping = True
         futures = await self.post(
             lambda: [self.host.destroy(guest) for guest in list(self.host.guests.values())]
         )
         await asyncio.gather(*map(asyncio.wrap_future, futures))
         self.stop()
+        return True
 
     # -- making, and being at a console ----------------------------------------------------------------------
     async def create(
@@ -148,16 +168,12 @@ class Service:
         """
         if self.stopping:
             raise ToolstackError("pvhvd is being stopped", "the same command starts a new one in a moment")
-        wanted = DomainConfig.from_wire(config)
-        if one_run:
-            wanted = for_one_run(wanted)
-        await self.post(lambda: self.host.require_free_name(wanted.name))
-        files = " and ".join(file.name for file in (wanted.kernel, wanted.ramdisk) if file)
-        await call.item({"stage": f"{wanted.name}: reading {files}"})
-        prepared = await self.beside(partial(prepare, wanted))
-        await call.item({"stage": f"{wanted.name}: building {wanted.memory} MiB, their contents and page tables"})
+        self.creating += 1
+        try:
+            guest = await self._new(call, config, one_run)
+        finally:
+            self.creating -= 1
         asyncio_loop = asyncio.get_running_loop()
-        guest = await self._built(prepared)
 
         def begin() -> Follower | None:
             timeline = guest.domain.timeline
@@ -165,7 +181,7 @@ class Service:
                 # Somebody may sit at this console: sleep as long as the guest thinks it does.
                 timeline.paced = not one_run
             if typed:
-                guest.console.feed(typed)
+                guest.console.type_ahead(typed)
             follower = Follower(self.host, guest, asyncio_loop, whole_run=one_run) if attach else None
             if not paused and guest.state is State.PAUSED:  # nobody has it otherwise already
                 guest.start()
@@ -190,8 +206,16 @@ class Service:
             raise
         return await self._deliver(call, follower)
 
-    async def _built(self, prepared: Prepared) -> Guest:
-        """A domain of these, made while others run; whoever goes meanwhile wants none."""
+    async def _new(self, call: Call, config: dict[str, Any], one_run: bool) -> Guest:
+        """A domain of that file, paused, made while others run; whoever goes meanwhile wants none."""
+        wanted = DomainConfig.from_wire(config)
+        if one_run:
+            wanted = for_one_run(wanted)
+        await self.post(lambda: self.host.require_free_name(wanted.name))
+        files = " and ".join(file.name for file in (wanted.kernel, wanted.ramdisk) if file)
+        await call.item({"stage": f"{wanted.name}: reading {files}"})
+        prepared = await self.beside(partial(prepare, wanted))
+        await call.item({"stage": f"{wanted.name}: building {wanted.memory} MiB, their contents and page tables"})
         building = await self.post_for(lambda: self.host.build(prepared), Future.cancel)
         return await asyncio.wrap_future(building)
 

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -146,17 +148,26 @@ def test_steps_are_of_one_instruction(hello: Pvhv, typist: None) -> None:
     assert "strange steps: 0" in said, said
 
 
-def test_by_a_port(hello: Pvhv) -> None:
-    """As people do it: the command that is printed is typed."""
-    serving = hello.start("gdb", "hello")
+@pytest.mark.parametrize("by", ["socket", "port"])
+def test_the_command_that_is_printed_is_typed(hello: Pvhv, by: str) -> None:
+    """As people do it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    serving = hello.start("gdb", "hello", *(("--port", str(port)) if by == "port" else ()))
     assert serving.stdout is not None
     words = shlex.split(serving.stdout.readline().decode())
     assert words[0] == "gdb" and words[1] == "-ex" and Path(words[3]).name == "guest-pv"
-    assert re.fullmatch(r"target remote localhost:\d+", words[2])
+    where = words[2].removeprefix("target remote ")
+    if by == "port":
+        assert where == f"localhost:{port}"
+    else:
+        assert Path(where).parent == hello.runtime and stat.S_IMODE(os.stat(where).st_mode) == 0o600
     assert "p" not in hello.list()["hello"]["state"]  # nobody is connected yet
     assert "detached" in gdb(hello, "print $rip", "detach", target=words[2])
     _, told = serving.communicate(timeout=60)
     assert serving.returncode == 0 and told == b"pvhv: gdb has left; hello goes on\n"
+    assert not list(hello.runtime.glob("gdb-*"))
     alive(hello)
 
 
@@ -215,6 +226,9 @@ def test_what_cannot_be_debugged_is_said(hello: Pvhv) -> None:
         taken.listen(1)
         port = taken.getsockname()[1]
         assert f"cannot listen on port {port}: " in hello.fails("gdb", "hello", "--port", str(port))
+    hello.environment["PVHV_LOOPBACK"] = "1"
+    assert "there are no Unix sockets here" in hello.fails("gdb", "hello", status=2)
+    del hello.environment["PVHV_LOOPBACK"]
     (hello.directory / "full.cfg").write_text('type = "hvm"\nkernel = "guest-native"\nmemory = 32\n')
     hello.ok("create", "full.cfg")
     assert "has a machine of its own" in hello.fails("gdb", "full")
