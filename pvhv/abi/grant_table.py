@@ -308,8 +308,8 @@ GNTTABOP = Commands(
             "(by reference). Of a transitive entry, the one it names is used in the granter's name; that one must "
             "not be transitive. As long as a transitive entry in use was changed, the call is continued.",
         statuses={
-            GNTST_permission_denied: "a frame of another domain is named without a grant",
             GNTST_bad_domain: "`domid` of source or destination names no domain, or one that is dying",
+            GNTST_permission_denied: "a frame is named without a grant, and `domid` is not DOMID_SELF",
             GNTST_bad_gntref: "a reference is beyond its domain's table",
             GNTST_bad_page: "a frame is not an ordinary frame of the domain's",
             GNTST_bad_copy_arg: "offset and length cross the end of a page",

@@ -8,8 +8,8 @@ which may be for a part of a frame only.
 A batch keeps hold of what it read from and wrote to last: the next item that names the same is not looked up anew, so
 entries are in use until another is named, an item fails, or the batch ends or stops for others. (`Copies`)
 
-Unlike Xen, which asks only when a batch comes to another domain, every item that names a frame of somebody else by
-number is refused.
+Who may name a frame by its number is asked for every item, and what is held by reference is not taken for the frame
+of that number. (In 4.17.7 itself it was otherwise; this is what its first correction does, in Debian's 4.17.7+13.)
 
 Read beside it: gnttab_copy_one and what it calls in xen/common/grant_table.c.
 """
@@ -50,7 +50,8 @@ class Buffer:
         self.readonly = readonly
         self.domain: Domain | None = None
         self.domid = 0
-        self.held = self.granted = False
+        self.held = False
+        self.granted = 0  # its GNTCOPY_* flag
         self.number = 0  # the reference, or the frame
         self.mfn = self.start = self.length = 0
 
@@ -65,6 +66,8 @@ class Buffer:
             self.start = active.start
             self.length = active.length
         else:
+            if self.domid != DOMID_SELF:
+                raise GrantError(GNTST_permission_denied)
             if not table.get_page(number, domain.domid):
                 raise GrantError(GNTST_bad_page)
             mfn = number
@@ -78,7 +81,7 @@ class Buffer:
                     release(domain, number, self.readonly)
                 table.put_page(mfn)
                 raise GrantError(GNTST_general_error) from None
-        self.mfn, self.number, self.granted, self.held = mfn, number, bool(by_grant), True
+        self.mfn, self.number, self.granted, self.held = mfn, number, by_grant, True
 
     def let_go(self) -> None:
         """The reverse."""
@@ -131,19 +134,16 @@ class Copies:
         by_source, by_dest = flags & GNTCOPY_source_gref, flags & GNTCOPY_dest_gref
         try:
             if giver.domain is None or giver.domid != domid or taker.domid != to_domid:
-                self.find(domid, by_source, to_domid, by_dest)
-            elif (domid != DOMID_SELF and not by_source) or (to_domid != DOMID_SELF and not by_dest):
-                raise GrantError(GNTST_permission_denied)
-            # As in Xen, what is held by reference will do for the caller's own frame of the same number.
+                self.find(domid, to_domid)
             if by_source:
                 number &= 0xFFFF_FFFF
-            if not giver.held or giver.number != number or (by_source and not giver.granted):
+            if not giver.held or giver.number != number or giver.granted != by_source:
                 if giver.held:
                     giver.let_go()
                 giver.claim(self.caller, number, by_source)
             if by_dest:
                 to_number &= 0xFFFF_FFFF
-            if not taker.held or taker.number != to_number or (by_dest and not taker.granted):
+            if not taker.held or taker.number != to_number or taker.granted != by_dest:
                 if taker.held:
                     taker.let_go()
                 taker.claim(self.caller, to_number, by_dest)
@@ -163,21 +163,16 @@ class Copies:
         self.ram[end : end + length] = self.ram[start : start + length]
         self.hypervisor.host_wrote(taker.mfn)
 
-    def find(self, from_domid: int, by_source: int, to_domid: int, by_dest: int) -> None:
+    def find(self, from_domid: int, to_domid: int) -> None:
         """The domains it is about; what is held of others is let go. Raises GrantError."""
         source, dest = self.source, self.dest
         if source.domain is not None:
             self.let_go()
             source.domain = None  # should one of them not be found, both are looked for again
-        giver = self.caller if from_domid == DOMID_SELF else self.other(from_domid, by_source)
-        dest.domain = self.caller if to_domid == DOMID_SELF else self.other(to_domid, by_dest)
-        source.domain, source.domid, dest.domid = giver, from_domid, to_domid
-
-    def other(self, domid: int, by_grant: int) -> Domain:
-        """Somebody else. Raises GrantError."""
-        if not by_grant:
-            raise GrantError(GNTST_permission_denied)
-        domain = self.hypervisor.domain_by_id(domid)
-        if domain is None:
+        by_id = self.hypervisor.domain_by_id
+        giver = self.caller if from_domid == DOMID_SELF else by_id(from_domid)
+        taker = self.caller if to_domid == DOMID_SELF else by_id(to_domid)
+        if giver is None or taker is None:
             raise GrantError(GNTST_bad_domain)
-        return domain
+        source.domain, source.domid = giver, from_domid
+        dest.domain, dest.domid = taker, to_domid

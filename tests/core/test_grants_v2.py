@@ -589,8 +589,10 @@ def test_an_item_that_fails_lets_everything_go(world: World2) -> None:
     world.full(8)
     good, beyond = ((8, 1, 0), own, 16, GNTCOPY_source_gref), ((8, 1, 4090), own, 16, GNTCOPY_source_gref)
     nobody, denied = ((8, 99, 0), own, 16, GNTCOPY_source_gref), ((8, 1, 0), own, 16, 0)
-    assert world.copies(good, beyond, good, nobody, good, denied, good) == [
-        0, GNTST_bad_copy_arg, 0, GNTST_bad_domain, 0, GNTST_permission_denied, 0,
+    nobodys, bad = ((8, 99, 0), own, 16, 0), ((300, 1, 0), (8, 1, 0), 16, GNTCOPY_source_gref)
+    assert world.copies(good, beyond, good, nobody, good, denied, good, nobodys, good, bad) == [
+        0, GNTST_bad_copy_arg, 0, GNTST_bad_domain, 0, GNTST_permission_denied, 0, GNTST_bad_domain, 0,
+        GNTST_bad_gntref,
     ]  # fmt: skip
     assert not world.a.grants.active
     assert not problems(world.hv)
@@ -627,7 +629,7 @@ def test_a_batch_that_stops_for_others_holds_nothing(world: World2) -> None:
 
 
 def test_a_reference_and_a_frame_of_the_same_number(world: World2) -> None:
-    """As Xen has it: what is held by reference passes for one's own frame of that number, and not the other way."""
+    """What is held as the one does not pass for the other."""
     number = world.mfn(world.b, 30)
     world.b.grants.setup(4)
     granted = world.mfn(world.b, 32)
@@ -637,7 +639,8 @@ def test_a_reference_and_a_frame_of_the_same_number(world: World2) -> None:
     by_reference = ((number, DOMID_SELF, 0), (into, DOMID_SELF, 0), 5, GNTCOPY_source_gref)
     by_number = ((number, DOMID_SELF, 0), (into, DOMID_SELF, 8), 5, 0)
     assert world.copies(by_reference, by_number) == [0, 0]
-    assert bytes(world.page(world.b, 31)[:13]) == b"grant\0\0\0grant"
+    assert bytes(world.page(world.b, 31)[:13]) == b"grant\0\0\0frame"
+    world.page(world.b, 31)[:13] = bytes(13)
     assert world.copies(by_number, by_reference) == [0, 0]
     assert bytes(world.page(world.b, 31)[:13]) == b"grant\0\0\0frame"
     assert not problems(world.hv)

@@ -5,15 +5,14 @@
  *
  * needs: vcpus=2
  */
-#include "test.h"
+#include "fifo.h"
 
 const char test_name[] = "event-fifo";
 
-#define PENDING (1U << EVTCHN_FIFO_PENDING)
-#define MASKED (1U << EVTCHN_FIFO_MASKED)
-#define LINKED (1U << EVTCHN_FIFO_LINKED)
-#define BUSY (1U << EVTCHN_FIFO_BUSY)
-#define LINK EVTCHN_FIFO_LINK_MASK
+#define PENDING FIFO_PENDING
+#define MASKED FIFO_MASKED
+#define LINKED FIFO_LINKED
+#define BUSY FIFO_BUSY
 
 static unsigned taken[64], count;
 

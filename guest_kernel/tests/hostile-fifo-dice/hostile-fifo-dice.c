@@ -6,7 +6,7 @@
  *
  * needs: vcpus=2
  */
-#include "test.h"
+#include "fifo.h"
 
 const char test_name[] = "hostile-fifo-dice";
 
@@ -61,8 +61,8 @@ static long take(void)
             block->ready = 0;
             break;
         }
-        if (!fifo_take_one(vcpu, priority, &next) || fifo_next(vcpu, priority) >= FIFO_WORDS) {
-            fifo_stop(vcpu, priority);
+        if (!fifo_take_one(vcpu, priority, &next) || fifo_heads[vcpu][priority] >= FIFO_WORDS) {
+            fifo_heads[vcpu][priority] = 0;
             block->ready &= ~(1U << priority);
         }
         fifo_words[next] &= ~(1U << EVTCHN_FIFO_PENDING);
@@ -148,7 +148,7 @@ void test_main(void)
         fail("this test needs vcpus=2");
     events_off();
     fifo_init();
-    upcall = 0;
+    fifo_on = 0;
     check_is(fifo_control(1), 0);
     throw_dice(one, 24, ROUNDS, xens, ARRAY_SIZE(xens));
 }

@@ -3,6 +3,7 @@
  * Queues of events where there must not be any: in frames of somebody else, in our own page tables, in pages given away
  * meanwhile; and words that say anything, in pages that are everything at once.
  */
+#include "fifo.h"
 #include "grants.h"
 
 const char test_name[] = "hostile-fifo";
@@ -102,7 +103,7 @@ static void all_linked(void)
     unsigned port, first, known;
 
     fifo_init();
-    upcall = 0;
+    fifo_on = 0;
     check_is(ipi(&first), 0);
     check(first < 60);
     for (known = 1; known <= FIFO_WORDS; known++) {

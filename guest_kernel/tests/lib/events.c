@@ -6,7 +6,6 @@
 
 unsigned event_count[4096];
 void (*event_hook)(unsigned port);
-void (*upcall)(void);
 
 extern char event_callback[], failsafe_entry[];
 
@@ -24,14 +23,13 @@ void events_init(void)
     check_is(HYPERVISOR_callback_op(CALLBACKOP_register, &event), 0);
 }
 
-/* Called with the upcall mask set (Xen set it on delivery). */
-void event_upcall(void)
+/* Called with the upcall mask set (Xen set it on delivery); a test may have one of its own (fifo.h). */
+void event_upcall(void) __attribute__((weak, alias("bits_upcall")));
+
+void bits_upcall(void)
 {
     vcpu0->evtchn_upcall_pending = 0; /* before looking, or a set in between is lost */
-    if (upcall) {
-        upcall();
-        return;
-    }
+
     for (;;) {
         unsigned long words = __atomic_exchange_n(&vcpu0->evtchn_pending_sel, 0, __ATOMIC_SEQ_CST);
 
@@ -91,35 +89,6 @@ void event_clear(unsigned port)
 int evtchn(unsigned cmd, void *op)
 {
     return (int)HYPERVISOR_event_channel_op(cmd, op);
-}
-
-static void bind_again(evtchn_port_t *port, const struct evtchn_status *was)
-{
-    struct evtchn_bind_interdomain op = { .remote_dom = was->u.interdomain.dom, .remote_port = was->u.interdomain.port };
-
-    if (was->status == EVTCHNSTAT_interdomain) {
-        check_is(evtchn(EVTCHNOP_bind_interdomain, &op), 0);
-        *port = op.local_port;
-    }
-}
-
-int events_reset(void)
-{
-    struct evtchn_reset reset = { .dom = DOMID_SELF };
-    evtchn_port_t *ports[2] = { &start_info->console.domU.evtchn, &start_info->store_evtchn };
-    struct evtchn_status was[2];
-    int result;
-
-    for (unsigned i = 0; i < 2; i++) {
-        memset(&was[i], 0, sizeof(was[i]));
-        was[i].dom = DOMID_SELF, was[i].port = *ports[i];
-        if (!(start_info->flags & SIF_INITDOMAIN))
-            check_is(evtchn(EVTCHNOP_status, &was[i]), 0);
-    }
-    result = evtchn(EVTCHNOP_reset, &reset);
-    for (unsigned i = 0; !result && i < 2; i++)
-        bind_again(ports[i], &was[i]);
-    return result;
 }
 
 unsigned bind_virq(unsigned virq)

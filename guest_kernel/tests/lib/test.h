@@ -133,7 +133,7 @@ long probe_write(void *va, unsigned long value);
 /* events.c */
 extern unsigned event_count[4096]; /* upcalls seen for each port */
 extern void (*event_hook)(unsigned port);
-extern void (*upcall)(void); /* what takes events, where it is not the two levels of bits */
+void bits_upcall(void);  /* takes events from the two levels of bits: what an upcall does, as a rule */
 void events_init(void);  /* callback registered, everything masked but what is bound with event_enable */
 void event_enable(unsigned port);
 void events_on(void);    /* upcall mask off (and pending looked at) */
@@ -144,26 +144,7 @@ void event_clear(unsigned port);
 unsigned own_domid(void);
 int evtchn(unsigned cmd, void *op); /* EVENT_CHANNEL_OP */
 unsigned bind_virq(unsigned virq);  /* -> the port, unmasked */
-int events_reset(void);             /* EVTCHNOP_reset, and the console's and xenstore's channels bound anew */
 void wait_for_events(unsigned port, unsigned count); /* block until event_count[port] has come that far */
-
-/*
- * fifo.c: the FIFO ABI for two vCPUs, and room for the words of the first ports, masked all. Its operations give the
- * result; what they take is in pages of fifo.c's own.
- */
-#define FIFO_WORDS 1024U
-#define FIFO_PAGES 2U
-extern event_word_t fifo_words[FIFO_PAGES * FIFO_WORDS];
-void fifo_init(void);   /* change over: vCPU 0's control block, a page of words, and the upcall handler */
-void fifo_forget(void); /* as at the start, for another change after a reset */
-int fifo_control(unsigned vcpu);
-int fifo_expand(const void *page);
-struct evtchn_fifo_control_block *fifo_block(unsigned vcpu);
-void fifo_upcall(void);
-void fifo_take(unsigned vcpu); /* everything that is ready, as an upcall does */
-int fifo_take_one(unsigned vcpu, unsigned priority, unsigned *port); /* off its queue; whether more follow */
-unsigned fifo_next(unsigned vcpu, unsigned priority); /* which, 0 for what its control block says */
-void fifo_stop(unsigned vcpu, unsigned priority);     /* ... which it is, after this */
 
 /*
  * user.c: code in user mode, on page tables of its own: the lower half holds just a page of code, one of data and
