@@ -126,7 +126,8 @@ def without_console(
     client: Client, configs: list[DomainConfig], paused: bool, foreground: bool, quiet: bool, timeout: float | None
 ) -> int:
     """Make them one by one, whatever becomes of one; with `foreground`, until all have ended. The exit status."""
-    status, waiting = 0, []
+    status = 0
+    waiting: list[tuple[Client, int]] = []
     for config in configs:
         try:
             made = _make(client, config, paused or foreground, timeout)
@@ -139,15 +140,16 @@ def without_console(
         if not quiet:
             print(f"domain {shown(made['name'])} is there, with id {made['domid']}", flush=True)
         if foreground:
-            # Waited for before it runs: it may be over in no time.
-            waiting.append(client.start("wait_end", domain=str(made["domid"])))
+            # Waited for before it runs, for it may be over in no time; each on a connection of its own.
+            waiter = connect()
+            waiting.append((waiter, waiter.start("wait_end", domain=str(made["domid"]))))
             if not paused:
-                client.start("unpause", domain=str(made["domid"]))
-    while waiting:
-        message = client.receive()
-        if message.get("id") in waiting:
-            waiting.remove(message["id"])
-            status = max(status, report_end(client.result(message), timeout))
+                waiter.start("unpause", domain=str(made["domid"]))
+    for waiter, number in waiting:
+        with waiter:
+            while (message := waiter.receive()).get("id") != number:
+                pass
+            status = max(status, report_end(waiter.result(message), timeout))
     return status
 
 

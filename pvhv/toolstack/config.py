@@ -68,6 +68,7 @@ class DomainConfig:
     max_event_channels: int | None = None  # None: as many as there can be
     max_grant_frames: int | None = None
     max_maptrack_frames: int | None = None
+    max_grant_version: int | None = None
     time_offset: int = 0  # seconds
     localtime: bool = False
     given: list[str] = field(default_factory=list)  # the keys the file (or the command line) has
@@ -169,6 +170,7 @@ def interpret(settings: Settings, file: Path, problems: Problems) -> DomainConfi
         max_event_channels=_event_channels(found),
         max_grant_frames=_limit(found, "max_grant_frames", 1, 64),
         max_maptrack_frames=_limit(found, "max_maptrack_frames", 0, 1024),
+        max_grant_version=_limit(found, "max_grant_version", 1, 2),
         time_offset=_bounded(found, "rtc_timeoffset", -(1 << 31), (1 << 31) - 1) or 0,
         localtime=_local_time(found, clock),
     )
@@ -180,7 +182,8 @@ def interpret(settings: Settings, file: Path, problems: Problems) -> DomainConfi
         config.on_watchdog = config.on_crash
         config.given.append("on_watchdog")
     if not found.string("kernel"):
-        kernel = (built_kernels() or ["..."])[0]
+        wanted = "guest-native" if kind == HVM else "guest-pv"
+        kernel = wanted if wanted in built_kernels() else "..."
         problems.error(Place(str(file)), "no kernel is named", f'add a line: kernel = "{kernel}"')
     _check_kind(found, config)
     problems.refuse_if_any()

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 PAGES_PER_MIB = 256
 E820_RAM = 1
+LIMITS = ("max_grant_frames", "max_maptrack_frames", "max_grant_version")
 
 
 @dataclass
@@ -132,7 +133,7 @@ class Guest:
     def begin(self) -> None:
         """Make the domain, as yet without anything. Raises ToolstackError."""
         control, config = self.control, self.config
-        limits = {"max_grant_frames": config.max_grant_frames, "max_maptrack_frames": config.max_maptrack_frames}
+        limits = {name: getattr(config, name) for name in LIMITS}
         try:
             domid = control.createdomain(
                 vcpus=config.maxvcpus,

@@ -114,6 +114,7 @@ _rows(Fate.TAKEN, Reads.NUMBER, [
     ("max_event_channels", "the highest event channel port it may have; 1023 by default"),
     ("max_grant_frames", "frames of grant entries it may have: 1 to 64; 64 by default"),
     ("max_maptrack_frames", "frames of other domains' grants it may map: 0 to 1024; 1024 by default"),
+    ("max_grant_version", "the version its grant table may have: 1 or 2; 2 by default"),
     ("rtc_timeoffset", "seconds its wall clock is ahead of the machine's"),
 ])  # fmt: skip
 _rows(Fate.TAKEN, Reads.BOOLEAN, [
@@ -158,8 +159,6 @@ _all(Fate.PASSED_OVER, Reads.NUMBER, "cap period slice latency extratime",
      "the scheduler here knows cpu_weight alone")  # fmt: skip
 _rows(Fate.PASSED_OVER, Reads.STRING, [("pool", "there is one pool of processors here")], quiet=("Pool-0",))
 _all(Fate.PASSED_OVER, Reads.STRING, "seclabel init_seclabel", "there are no security labels here")
-_rows(Fate.PASSED_OVER, Reads.NUMBER, [("max_grant_version", "a guest takes the version it wants of those there are")],
-      quiet=("1", "2"))  # fmt: skip
 _rows(Fate.PASSED_OVER, Reads.BOOLEAN, [
     ("nomigrate", "there is no migration here to forbid"),
     ("driver_domain", "domain 0 has all backends here"),

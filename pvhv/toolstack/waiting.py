@@ -32,11 +32,20 @@ class Waiter:
         host.listeners.append(self._listen)
 
     def _listen(self, guest: Guest, what: str) -> None:
-        if guest.line is self.line and what == "ended":
+        if guest.line is not self.line:
+            return
+        if what == "ended":
             self._note(guest)
+        elif what == "gone" and self.ending:
+            self._wake()
 
     def _note(self, guest: Guest) -> None:
+        """It has ended; one that is not kept is waited for until nothing is left of it."""
         self.ending = ending_of(guest)
+        if guest.kept and guest.stays:
+            self._wake()
+
+    def _wake(self) -> None:
         with suppress(RuntimeError):  # the loop is closed: the process ends
             self.loop.call_soon_threadsafe(self.over.set)
 

@@ -35,6 +35,7 @@ def as_xl_has_it(config: DomainConfig, uuid: str | None = None) -> dict[str, Any
         "event_channels": config.max_event_channels,
         "max_grant_frames": config.max_grant_frames,
         "max_maptrack_frames": config.max_maptrack_frames,
+        "max_grant_version": config.max_grant_version,
         "rtc_timeoffset": config.time_offset or None,
         "localtime": "True" if config.localtime else None,
     }

@@ -27,6 +27,7 @@ from pvhv.abi.errno import Errno
 from pvhv.abi.memory import E820_ENTRY, E820_RAM
 from pvhv.abi.xen import HYPERVISOR_mmuext_op
 from pvhv.core.calls.mmuext import UNPIN
+from pvhv.core.context import GENERAL
 from pvhv.core.control import (
     Control,
     XEN_DOMINF_blocked,
@@ -202,6 +203,49 @@ def test_settings(world: World) -> None:
     assert world.dom0.scheduler_getinfo(world.domid) == (512, 50)
     assert world.guest.time_offset_seconds == 3600
     assert refused(world.dom0.setvcpucontext, world.domid, 9, None) == Errno.EINVAL
+
+
+def test_a_context_is_told_as_it_was_given(world: World) -> None:
+    vcpu = world.guest.vcpus[0]
+    given = world.dom0.getvcpucontext(world.domid, 0)
+    registers = given.user_regs
+    for index, name in enumerate(GENERAL):
+        setattr(registers, name, 0x1000_0000 + index)
+    registers.rflags = 0x202 | 1 << 12 | 1
+    registers.cs, registers.ss = 0xE033, 0xE02B
+    given.flags = 0b11_1100  # online, in its kernel, callbacks that disable events
+    for index, name in enumerate(("kernel_sp", "event_callback_eip", "failsafe_callback_eip", "syscall_callback_eip")):
+        setattr(given, name, 0xFFFF_FFFF_8000_0000 + index)
+    given.fs_base, given.gs_base_kernel, given.gs_base_user = 0x1000, 0x2000, 0x3000
+    given.trap_ctxt[14].vector, given.trap_ctxt[14].flags = 14, 3 | 4
+    given.trap_ctxt[14].cs, given.trap_ctxt[14].address = 0xE033, 0xFFFF_FFFF_8000_1000
+    given.kernel_ss, given.ctrlreg[4] = 0xE02B, vcpu.cr4
+    world.dom0.setvcpucontext(world.domid, 0, given)
+    told = world.dom0.getvcpucontext(world.domid, 0)
+    for name, *_kind in given._fields_:
+        mine, theirs = getattr(given, name), getattr(told, name)
+        if not isinstance(mine, int):
+            mine, theirs = bytes(mine), bytes(theirs)
+        assert mine == theirs, name
+    assert refused(world.dom0.getvcpucontext, world.domid, 1) == Errno.EINVAL
+    vcpu.initialised = False
+    assert refused(world.dom0.getvcpucontext, world.domid, 0) == Errno.ENODATA
+
+
+def test_frames_of_others_are_looked_at_and_no_more(world: World) -> None:
+    pages = dict(world.dom0.frames_of(world.domid, 0, 1 << 40))
+    assert len(pages) >= 48
+    mfn = next(iter(pages.values()))
+    page = world.dom0.foreign_page(world.domid, mfn)
+    assert page is not None and page.readonly and len(page) == 4096
+    for other in (world.hv.m2p_l3, 1 << 40, -1):
+        assert world.dom0.foreign_page(world.domid, other) is None
+
+
+def test_what_the_hypervisor_is(world: World) -> None:
+    told = world.dom0.xen_version()
+    assert (told.major, told.minor, told.extra) == (4, 17, b".0-pvhv")
+    assert told.capabilities.startswith(b"xen-3.0-x86_64")
 
 
 def test_destroying(world: World) -> None:

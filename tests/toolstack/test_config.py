@@ -49,7 +49,8 @@ def test_everything_set(file: Path) -> None:
         'name = "one"; memory = 32; maxmem = 64; vcpus = 2; clock = "virtual"; timeline = "lab"\n cpu_weight = 512\n'
         'root = "/dev/x"; extra = "ro"; on_crash = "restart"; type = "pv"; ramdisk = "kernel.elf"\n'
         'uuid = "5F0C9D5E-7F1C-4F3E-9A43-0C3F3C7A1E52"\n'
-        'max_event_channels = 4095; max_grant_frames = "0x10"; max_maptrack_frames = 8; rtc_timeoffset = "-60"',
+        'max_event_channels = 4095; max_grant_frames = "0x10"; max_maptrack_frames = 8; max_grant_version = 1\n'
+        'rtc_timeoffset = "-60"',
     )
     assert made == config.DomainConfig(
         name="one",
@@ -68,6 +69,7 @@ def test_everything_set(file: Path) -> None:
         max_event_channels=4095,
         max_grant_frames=16,
         max_maptrack_frames=8,
+        max_grant_version=1,
         time_offset=-60,
         given=made.given,
     )

@@ -70,6 +70,12 @@ def names(machine: Machine) -> list[str]:
 
 
 # -- the tables ----------------------------------------------------------------------------------------------
+def test_whose_core_is_wanted_gets_it_dumped_in_one_run_too() -> None:
+    asked = DomainConfig("x", Path("k"), on_crash="coredump-restart", on_watchdog="coredump-destroy")
+    run = for_one_run(asked)
+    assert (run.on_crash, run.on_watchdog, run.on_soft_reset) == ("coredump-destroy", "coredump-destroy", "destroy")
+
+
 def test_every_state_can_be_reached_and_left() -> None:
     reached = {State.BUILDING} | set(TRANSITIONS.values())
     left = {state for state, _what in TRANSITIONS}
@@ -316,3 +322,64 @@ def test_asking_a_guest_that_does_not_listen(machine: Machine, create: Maker) ->
     machine.host.pause(guest)
     with pytest.raises(ToolstackError, match="is paused: it cannot be asked to poweroff"):
         machine.host.ask(guest, "poweroff")
+
+
+# -- cores ---------------------------------------------------------------------------------------------------
+def core_of(machine: Machine, name: str) -> Path:
+    return machine.host.cores / name
+
+
+@pytest.mark.parametrize("chosen", ["coredump-destroy", "coredump-restart"])
+def test_a_core_is_dumped_before_anything_else_follows(
+    machine: Machine, create: Maker, tmp_path: Path, chosen: str
+) -> None:
+    machine.host.cores = tmp_path / "dump"
+    guest = create(UD2, on_crash=chosen, name="a/../b", memory=8)
+    ended: list[str] = []
+    machine.host.listeners.append(lambda who, what: ended.append(f"{what} {core_of(machine, 'a%2F..%2Fb').exists()}"))
+    until(machine, lambda: guest.dumping)
+    assert guest.state is State.SHUT_DOWN and machine.host.describe(guest)["state"] == "---sc-"
+    if chosen == "coredump-destroy":
+        until(machine, lambda: not machine.host.guests)
+        assert "ended True" in ended and "ended False" not in ended
+    else:
+        until(machine, lambda: any(what.startswith("restarted") for what in ended))
+        [now] = [each for each in machine.host.guests.values() if each.stays]
+        machine.host.destroy(now)
+        until(machine, lambda: not machine.host.guests)
+    core = core_of(machine, "a%2F..%2Fb")
+    assert core.stat().st_size > 8 << 20 and core.read_bytes()[:4] == b"\x7fELF"
+    assert list(tmp_path.glob("dump/*")) == [core]
+    assert f"its core is in {core}, 8 MiB" in machine.hypervisor.console.read()
+
+
+def test_a_core_that_cannot_be_written_changes_nothing_else(machine: Machine, create: Maker, tmp_path: Path) -> None:
+    machine.host.cores = tmp_path / "file"
+    machine.host.cores.touch()
+    guest = create(UD2, on_crash="coredump-destroy")
+    until(machine, lambda: not machine.host.guests)
+    assert guest.ended is not None and guest.ended.name == "crash"
+    assert "guest: its core could not be dumped:" in machine.hypervisor.console.read()
+
+
+def test_a_domain_that_is_dumped_may_be_destroyed(machine: Machine, create: Maker, tmp_path: Path) -> None:
+    machine.host.cores = tmp_path / "dump"
+    guest = create(UD2, on_crash="coredump-restart", memory=64)
+    heard: list[str] = []
+    machine.host.listeners.append(lambda _who, what: heard.append(what))
+    until(machine, lambda: guest.dumping)
+    machine.host.destroy(guest)
+    until(machine, lambda: not machine.host.guests)
+    until(machine, lambda: "could not be dumped" in machine.hypervisor.console.read())
+    assert heard == ["ended", "gone"]
+    assert not any(tmp_path.glob("dump/*"))
+
+
+def test_a_soft_reset_ends_a_paravirtual_domain(machine: Machine, create: Maker) -> None:
+    """Xen refuses it for one, and xl destroys it then."""
+    guest = create(shutdown(5))
+    until(machine, lambda: not machine.host.guests)
+    assert guest.ended is not None and guest.ended.name == "soft_reset"
+    kept = create(shutdown(5), on_soft_reset="preserve")
+    until(machine, lambda: kept.ended is not None)
+    assert machine.host.describe(kept)["state"] == "---sS-"

@@ -44,7 +44,7 @@ int xc_interface_close(void *xch) { return 0; }
 
 int xc_physinfo(void *xch, struct physinfo *info) {
     *info = (struct physinfo){.threads_per_core = 1, .cores_per_socket = CPUS, .nr_cpus = CPUS,
-                              .max_cpu_id = CPUS - 1, .nr_nodes = 1, .cpu_khz = 2000000, .capabilities = 0x3f,
+                              .max_cpu_id = CPUS - 1, .nr_nodes = 1, .cpu_khz = 2000000, .capabilities = 0x3ff,
                               .total_pages = 1 << 22, .free_pages = 1 << 22, .max_mfn = 1 << 22};
     return 0;
 }

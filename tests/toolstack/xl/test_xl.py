@@ -36,6 +36,7 @@ MAY_REFUSE = {
     "max_event_channels": "must lie between",
     "max_grant_frames": "must lie between 1 and 64",
     "max_maptrack_frames": "must lie between 0 and 1024",
+    "max_grant_version": "must lie between 1 and 2",
     "rtc_timeoffset": "must lie between",
     "cmdline": "longer than the 1023 bytes",
     "extra": "longer than the 1023 bytes",
@@ -97,6 +98,7 @@ def values(found: dict[str, Any]) -> dict[str, Any]:
         "max_event_channels": build["event_channels"],
         "max_grant_frames": build.get("max_grant_frames"),
         "max_maptrack_frames": build.get("max_maptrack_frames"),
+        "max_grant_version": build["max_grant_version"],
         "time_offset": (build.get("rtc_timeoffset", 0) + (1 << 31)) % (1 << 32) - (1 << 31),
         "localtime": build.get("localtime") == "True",
         **actions,
@@ -113,6 +115,8 @@ def differences(file: bytes, theirs: dict[str, Any], here: DomainConfig) -> list
     if expected["kernel"] is not None:
         expected["kernel"] = here.kernel.parent / expected["kernel"]
     expected["maxmem"] = max(expected["maxmem"], expected["memory"])  # less than there is is no most
+    if here.max_grant_version is None:  # whatever there is
+        assert expected.pop("max_grant_version") == 2
     expected["vcpus"] = expected["vcpus"] or 1  # none online: the first one runs all the same
     for event in ("on_crash", "on_watchdog"):  # kept to be looked at, where nothing else is said
         if event not in here.given:
