@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -64,6 +68,24 @@ def test_it_keeps_the_rules_and_shows_everything() -> None:
     rates = [event for event in events if event["ph"] == "C"]
     exits = sum(event["args"].get("hypercall", 0) for event in rates) // 100  # periods of 10 ms
     assert exits == sum(event.get("cat") == "hypercall" for event in events)
+
+
+@pytest.mark.skipif(find_spec("perfetto") is None, reason="Perfetto's definitions are missing: pip install perfetto")
+@pytest.mark.parametrize(("kernel", "technique"), [("guest-pv", None), ("guest-native", "trap-emulate")])
+def test_perfetto_s_own_definitions_take_every_event(tmp_path: Path, kernel: str, technique: str | None) -> None:
+    text, _counted = picture(kernel, technique=technique, stdin="exit\n" if technique else "echo a | wc\nexit\n")
+    path = tmp_path / "trace.json"
+    path.write_text(text)
+    program = Path(__file__).with_name("perfetto_protos.py")
+    done = subprocess.run([sys.executable, str(program), str(path)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    found, phases = json.loads(done.stdout), Counter(event["ph"] for event in trace_events.read(text))
+    types = found["types"]
+    assert found["events"] == phases.total() and found["undescribed"] == 0
+    assert types["track_descriptor"] == phases["M"] and types["TYPE_COUNTER"] >= phases["C"] > 0
+    assert types["TYPE_UNSPECIFIED"] == phases["X"] + phases["b"] + phases["e"]
+    assert types.get("TYPE_SLICE_BEGIN", 0) == types.get("TYPE_SLICE_END", 0) == phases["B"]
+    assert types.get("TYPE_INSTANT", 0) == phases["s"] + phases["f"]
 
 
 @given(st.integers(0, 10**15))  # eleven days
