@@ -3,9 +3,9 @@
 
     python perfetto_protos.py FILE     prints, as JSON, how many events of each type came out
 
-The definitions are those of the Python package that Perfetto publishes. A field they do not have, a value that does not
-fit (a negative id, a name that is no text, a pid beyond 31 bits) is refused by protobuf and ends the program. It imports
-nothing of pvhv, and is run in a process of its own: the package's licence is another one.
+The definitions are those of the Python package that Perfetto publishes. A field they do not have, a value that does
+not fit (a negative id, a name that is no text, a pid beyond 31 bits) is refused by protobuf and ends the program. It
+imports nothing of pvhv, and is run in a process of its own: the package's licence is another one.
 
 The importer itself (trace_processor) is no part of the package; what it makes of each phase is written down here.
 Read beside it: src/trace_processor/importers/json/json_trace_parser_impl.cc in Perfetto.
