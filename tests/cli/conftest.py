@@ -23,6 +23,12 @@ from tests.toolstack.recipes import Recipe
 ROOT = Path(__file__).parents[2]
 
 
+def heed_interrupts() -> None:
+    """In a process that is about to be a command: Ctrl-C is for it, though it be not for us (a job in the background,
+    whose shell has it ignored; and what is ignored stays so in who is started)."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Pvhv:
     """Runs commands with a runtime directory of its own."""
 
@@ -44,6 +50,7 @@ class Pvhv:
             "stdin": subprocess.DEVNULL,
             "stdout": subprocess.PIPE,
             "stderr": subprocess.PIPE,
+            "preexec_fn": heed_interrupts,
             **options,
         }
         return subprocess.Popen(
