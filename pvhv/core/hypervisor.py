@@ -319,9 +319,13 @@ class Hypervisor:
         """What rdtsc reads."""
         return self.timekeeper.tsc(vcpu.domain.timeline)
 
+    def guest_tsc_khz(self, domain: Domain) -> int:
+        """How fast it counts."""
+        return self.timekeeper.khz(domain.timeline)
+
     def guest_tsc_kind(self, domain: Domain) -> Tsc:
-        """How fast it counts, and whether that takes us."""
-        khz = self.timekeeper.khz(domain.timeline)
+        """That, and whether counting takes us."""
+        khz = self.guest_tsc_khz(domain)
         return Tsc(khz, scale_of(khz), domain.timeline.virtual)
 
     # -- what handlers do to the vCPU that runs ----------------------------------------------------------------------

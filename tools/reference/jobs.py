@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What dom0 is to do: its `init` (dom0/init.sh), and a domain file and a kernel for each job, in an archive.
 
-A job is one domain. Its file is one for xl; whatever it says, name, kernel and what follows on its end are ours, since
-they stand last. A kernel that several jobs run is in there once.
+A job is one domain. Its file is one for xl; whatever it says, name, kernel, sizes and what follows on its end are ours,
+since they stand last. A kernel that several jobs run is in there once.
 
 It does not know how a job fares (machine.py) nor what ought to come of it (verdicts.py).
 """
@@ -63,7 +63,7 @@ def archive(jobs: Sequence[Job], victim: Path | None) -> bytes:
     if victim is not None:
         domain_file(VICTIM, victim, "memory=16")
     for job in jobs:
-        keys = f"memory={job.memory}\nvcpus={job.vcpus}\n{job.keys}"
+        keys = f"{job.keys}\nmemory={job.memory}\nvcpus={job.vcpus}"
         if job.cmdline and not job.beside:
             keys += f'\ncmdline="{job.cmdline}"'
         if job.ramdisk is not None:

@@ -42,7 +42,7 @@ PROGRAMS = {
     f"{XEN_BIN}/xl": "bin/xl",
     "usr/bin/xenstore-read": "bin/xenstore-read",
     "usr/bin/xenstore-write": "bin/xenstore-write",
-    **{f"{XEN_BIN}/{name}": f"{XEN_BIN}/{name}" for name in ("oxenstored", "xenconsoled", "xen-init-dom0")},
+    **{f"{XEN_BIN}/{name}": f"{XEN_BIN}/{name}" for name in ("oxenstored", "xenconsoled", "xen-init-dom0", "xenctx")},
 }
 LOADED_BY_NAME = ("libgcc_s.so.1",)  # the C library asks for it when a thread is cancelled
 MODULES = ("xen-privcmd", "xen-evtchn", "xen-gntdev", "xen-gntalloc", "xenfs")

@@ -7,7 +7,7 @@
 #   @ready                 dom0 is up
 #   @begin NAME
 #   |...                   some of the domain's console, in base64: a domain may write anything
-#   !...                   a line of xl's, where it complained
+#   !...                   a line of xl's, where it complained; or of xenctx, where the domain's time was over
 #   @victim well           beside a victim: whether that one came through ("well", "hurt")
 #   @end NAME HOW          HOW: the reason code of its shutdown (sched.h), "timeout" or "failed" (there was no domain)
 #   @done
@@ -104,6 +104,10 @@ run_one() { # NAME KIND SECONDS
             xl unpause "$name"
         fi
         how=$(wait_until_down "$name" "$seconds")
+        if [ -z "$how" ]; then # where it is instead
+            id=$(xl domid "$name")
+            for once in 1 2 3; do xenctx -C -S "$id"; done >>/tmp/complaints 2>&1
+        fi
         sleep 0.1
         xl destroy "$name" 2>>/tmp/complaints
     else
