@@ -23,7 +23,12 @@ from tools.reference.jobs import Job
 SOURCES = Path(__file__).parents[2] / "guest_kernel" / "tests"
 HOSTILE, VICTIM = "hostile-", "hostile-victim"
 # Dice that are thrown more than once: requests by chance, the same everywhere (guest_kernel/tests/lib/dice.c).
-SEEDS = {"hostile-dice": range(2, 9), "hostile-grants-dice": range(2, 7), "hostile-fifo-dice": range(2, 7)}
+SEEDS = {
+    "hostile-dice": range(2, 9),
+    "hostile-grants-dice": range(2, 7),
+    "hostile-grants-v2-dice": range(2, 7),
+    "hostile-fifo-dice": range(2, 7),
+}
 
 
 def names() -> list[str]:
