@@ -76,6 +76,7 @@ class Hypervisor:
         self.scheduler = Scheduler(self)
         self.must_yield = self.scheduler.must_yield
         self.step_is_over = self.scheduler.step_is_over
+        self.errand = self.scheduler.errand
         self.defer = self.scheduler.defer
         self._timelines: dict[str, Timeline] = {}
         self._cpus: dict[bool, Cpu] = {}

@@ -17,15 +17,19 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pvhv.core.timeline import SLICE_NS, Share, Timeline, Turn, VirtualTimeline, WallTimeline
 
 if TYPE_CHECKING:
+    from pvhv.core.domain import Domain
     from pvhv.core.hypervisor import Hypervisor
+    from pvhv.core.vcpu import VCPU
 
 WORK_SHARE = 4096  # units of hypervisor work (about a page-table entry each) before others get a turn
 HOST_SLICE_NS = 10_000_000  # of host time, before a virtual timeline's slice is broken off
+BREAK_NS = 20_000  # of host time: what it takes to leave a guest and to come back
 STEP_NS = 4_000_000  # of host time, for a step of what is done in the background
 NEVER = 1 << 63
 IDLE_WAIT_S = 1.0
@@ -59,6 +63,8 @@ class Scheduler:
         self.background: deque[Iterator[None]] = deque()  # long work of nobody's in particular, a step at each turn
         self.present: Turn | None = None
         self.share: Share = UNDIVIDED  # of whoever has the hypervisor work for it
+        self._errands_left = WORK_SHARE  # units of work, at this turn
+        self._undisturbed = 0  # until when (of time.monotonic_ns) guests run, whatever is posted
         self._step_ends = NEVER
         self._posted: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._wakeup = threading.Event()
@@ -75,7 +81,7 @@ class Scheduler:
         self._posted.append((function, future))
         self._wakeup.set()
         present = self.present
-        if present is not None:
+        if present is not None and time.monotonic_ns() >= self._undisturbed:
             present.vcpu.domain.timeline.cpu.pcpu.stop()
         return future
 
@@ -85,9 +91,30 @@ class Scheduler:
         self.post(lambda: None)
 
     def defer(self, function: Callable[[], None]) -> None:
-        """Have `function` called soon, when no guest is in the middle of anything."""
-        self.deferred.append(function)
+        """Have `function` called soon, when no guest is in the middle of anything. It is on account of the vCPU that
+        runs, if there is one: who has dom0 work much for it has less time of its own."""
+        present = self.present
+        self.deferred.append(function if present is None else partial(self._on_account, present.vcpu, function))
         self.break_off()
+
+    def _on_account(self, vcpu: VCPU, function: Callable[[], None]) -> None:
+        began = time.monotonic_ns()
+        try:
+            function()
+        finally:
+            self._charge(vcpu, time.monotonic_ns() - began + BREAK_NS)
+
+    def _charge(self, vcpu: VCPU, spent: int) -> None:
+        """Somebody had the host do so much more for this vCPU than run it. (A virtual timeline does not know.)"""
+        timeline = vcpu.domain.timeline
+        timeline.host_ns += spent
+        turn = timeline.turn
+        if timeline.virtual:
+            return
+        if turn is not None and turn.vcpu is vcpu:
+            turn.ran += spent
+        else:
+            timeline.charge(vcpu, spent)
 
     def break_off(self) -> None:
         """Take the vCPU that runs off its pCPU for a moment; its slice goes on afterwards."""
@@ -100,6 +127,37 @@ class Scheduler:
         """Do long work that belongs to no vCPU (a domain's destruction): a step now, the others between slices."""
         self.background.append(work)
         self.step_in_background()
+
+    def errand(self, work: Iterator[int], domain: Domain | None = None) -> None:
+        """Do what dom0 was asked for by a guest (or by a tool of its own): as much now as there is a share for at each
+        turn, and the rest in the background. `work` says of each of its pieces how many units it was.
+
+        A virtual timeline stands still until that is done: nobody on it can tell how long it took."""
+        while self._errands_left > 0:
+            cost = next(work, None)
+            if cost is None:
+                return
+            self._errands_left -= cost
+        held = domain.timeline if domain is not None and domain.timeline.virtual else None
+        if held is not None:
+            held.held += 1
+            if held.running:
+                held.cpu.pcpu.stop()
+        self.background.append(self._rest_of_errand(work, domain, held))
+
+    def _rest_of_errand(self, work: Iterator[int], domain: Domain | None, held: Timeline | None) -> Iterator[None]:
+        try:
+            left, began = WORK_SHARE, time.monotonic_ns()
+            for cost in work:
+                left -= cost
+                if left < 0:
+                    if domain is not None and domain.vcpus:
+                        self._charge(domain.vcpus[0], time.monotonic_ns() - began)
+                    yield
+                    left, began = WORK_SHARE, time.monotonic_ns()
+        finally:
+            if held is not None:
+                held.held -= 1
 
     def step_in_background(self) -> None:
         """Do the next step of what waits longest, with a share of work of its own, and of time."""
@@ -161,6 +219,7 @@ class Scheduler:
     def turn(self, deadline: float | None = None) -> None:
         """One turn of the loop."""
         busy = bool(self._posted or self.deferred or self.background)  # it may be what somebody waits for
+        self._errands_left = WORK_SHARE
         if busy:
             self._serve_posted()
             self._run_deferred()
@@ -184,14 +243,18 @@ class Scheduler:
             self._idle(deadline)
 
     def _serve_posted(self) -> None:
-        while self._posted:
+        """Do what others asked for; where that is much, guests get as much time before there is more of it."""
+        began = now = time.monotonic_ns()
+        while self._posted and now - began < STEP_NS:
             function, future = self._posted.popleft()
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                future.set_result(function())
-            except Exception as failure:
-                future.set_exception(failure)
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(function())
+                except Exception as failure:
+                    future.set_exception(failure)
+            now = time.monotonic_ns()
+        if now - began > STEP_NS // 4:
+            self._undisturbed = now + min(now - began, SLICE_NS)
 
     def _run_deferred(self) -> None:
         for _ in range(len(self.deferred)):
@@ -250,7 +313,7 @@ class Scheduler:
                 hypervisor.activity.show_runstate(vcpu)
             hypervisor.update_time(vcpu)
             hypervisor.deliver_pending(vcpu)
-        if vcpu.runnable and not self._posted and not self.deferred:
+        if vcpu.runnable and not self.deferred and (not self._posted or time.monotonic_ns() < self._undisturbed):
             self._run_pcpu(timeline, turn)
 
     def _run_pcpu(self, timeline: Timeline, turn: Turn) -> None:

@@ -62,6 +62,7 @@ class Connection:
         self.events_waiting: set[bytes] = set()
         self.bytes_waiting = 0
         self.replies_waiting = 0
+        self.gone = False  # nobody will read any more
 
     @property
     def domid(self) -> int:
@@ -134,6 +135,8 @@ class Connection:
         self._queue(XSD_SOCKMSG_CODEC.pack(XS_WATCH_EVENT, 0, 0, len(payload)) + payload, payload)
 
     def _queue(self, message: bytes, event: bytes | None) -> None:
+        if self.gone:
+            return
         self.mail.append((message, event))
         self.bytes_waiting += len(message)
         self.replies_waiting += event is None

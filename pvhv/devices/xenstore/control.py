@@ -16,7 +16,7 @@ Read beside it: tools/xenstore/xenstored_control.c, docs/misc/xenstore.txt (XS_C
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING
 
 from pvhv.devices.xenstore import quotas, tree
@@ -32,12 +32,14 @@ OK = b"OK\0"
 Rows = tuple[tuple[str, str, str], ...]
 
 
-def perform(store: Xenstore, payload: bytes) -> bytes:
+def performing(store: Xenstore, payload: bytes) -> Generator[int, None, bytes]:
     """A command and its words. Raises StoreError(EINVAL)."""
     command, *words = payload.split(b"\0")[:-1] or [b""]
     handler = COMMANDS.get(command.decode("latin-1"))
     if handler is None:
         raise StoreError("EINVAL")
+    if command == b"check":
+        yield from checking(store, words)
     return handler[0](store, words)
 
 
@@ -47,26 +49,43 @@ def traced(connection: Connection, kind: int, payload: bytes) -> str:
     return f"xenstored: domain {connection.domid} asks {kind} ({text})"
 
 
-def do_check(store: Xenstore, words: list[bytes]) -> bytes:
+def checking(store: Xenstore, words: list[bytes]) -> Iterator[int]:
+    """What `check` does, which takes long; the answer says nothing of it."""
     if words:
         raise StoreError("EINVAL")
-    wrong = list(inconsistencies(store))
-    for line in wrong:
-        store.log(f"xenstored: {line}")
+    for count, line in enumerate(looked_through(store), 1):
+        if line:
+            store.log(f"xenstored: {line}")
+        if not count % tree.PIECE:
+            yield tree.PIECE
+
+
+def do_check(store: Xenstore, words: list[bytes]) -> bytes:
     return OK
 
 
 def inconsistencies(store: Xenstore) -> list[str]:
-    """What is wrong with the tree: nothing, but for mistakes of ours. (check_store)"""
+    """All that is wrong with the tree."""
+    return [line for line in looked_through(store) if line]
+
+
+def looked_through(store: Xenstore) -> Iterator[str]:
+    """For each node what is wrong with it, or nothing, which is all there is but for mistakes of ours. (check_store)"""
     nodes = store.tree.nodes
-    reached = set(tree.walk(store.tree, "/"))
-    wrong = [f"{path} is in no directory" for path in nodes if path not in reached]
-    for path in reached:
+    reached = set()
+    for path in tree.walk(store.tree, "/"):
+        reached.add(path)
         children = nodes[path].children
-        wrong += [f"{path} has no child {leaf}" for leaf in children if join(path, leaf) not in nodes]
-        wrong += [f"{path} has a child twice"] * (len(set(children)) != len(children))
-        wrong += [f"{path} weighs wrong"] * (nodes[path].names != sum(len(leaf) + 1 for leaf in children))
-    return wrong
+        missing = [leaf for leaf in children if join(path, leaf) not in nodes]
+        if missing:
+            yield f"{path} has no child {missing[0]}"
+        elif len(set(children)) != len(children):
+            yield f"{path} has a child twice"
+        else:
+            weight = sum(len(leaf) + 1 for leaf in children)
+            yield f"{path} weighs wrong" if nodes[path].names != weight else ""
+    for path in list(nodes):
+        yield f"{path} is in no directory" if path not in reached else ""
 
 
 def do_log(store: Xenstore, words: list[bytes]) -> bytes:

@@ -2,8 +2,8 @@
 """The store as a whole: one tree, who talks to it, and the domains that come and go.
 
 A change in the tree is told to watchers after the request that made it was answered, so that whoever wrote
-and watches hears the answer first. When a domain goes, so do the nodes it owned, and what others granted it is
-not for the next one of its number.
+and watches hears the answer first. Many may watch: telling them is an errand, which leaves others their turns.
+When a domain goes, so do the nodes it owned, and what others granted it is not for the next one of its number.
 
 Domain 0's own code (backends, toolstack) does not send messages: it calls `read`, `write` and the rest here,
 and hears of changes by `watch`, whose function is called with the path on the hypervisor's thread. Domain 0's
@@ -14,7 +14,9 @@ Read beside it: tools/xenstore/xenstored_domain.c, fire_watches in xenstored_wat
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pvhv.devices.xenstore import tree
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 
 Callback = Callable[[str], None]
 Watcher = tuple[Connection | Callback, Watch]
+Change = tuple[str, bool, tuple[Permissions, ...]]
+
+LOOKED_AT_BY_UNIT, TOLD_AT_ONCE, TELLING_COST = 8, 64, 2  # in units of about a microsecond
 
 INTRODUCE, RELEASE = "@introduceDomain", "@releaseDomain"
 
@@ -49,7 +54,9 @@ class Xenstore:
         self.watches: Watches[Watcher] = Watches()
         self.special: dict[str, Permissions] = dict.fromkeys((INTRODUCE, RELEASE), (Permission(0, 0),))
         self.callbacks: dict[int, str] = {}
-        self.afterwards: list[Callable[[], None]] = []
+        self.afterwards: deque[Change | Callable[[], None]] = deque()  # what is to be told of what was done
+        self.busy: tuple[Connection, Iterator[int]] | None = None  # a request that comes in pieces, and whose it is
+        self._settling = False
         self.stalled: set[Ring] = set()  # not listened to: their domains have too much of everything
         self.traces = False
         self._ranks = 0
@@ -106,17 +113,16 @@ class Xenstore:
             self.disconnect(known.ring.connection)
             if known.door is not None:
                 known.door.close()
-        if self.tree.owned[domid]:
-            for path in list(tree.walk(self.tree, "/")):
-                node = self.tree.get(path)  # it may have gone with one above it
-                if node is not None and node.owner == domid:
-                    if path == "/":  # which stays, whoever it was given to
-                        tree.set_permissions(self.tree, DOM0, path, (Permission(0, 0), *node.permissions[1:]))
-                    else:
-                        tree.remove_subtree(self.tree, path)
-        for path, node in self.tree.nodes.items():
-            if any(permission.domid == domid for permission in node.permissions[1:]):
-                self.tree.nodes[path] = node._replace(permissions=ignoring(node.permissions, domid))
+        for path in self.tree.mentioning(domid):
+            node = self.tree.get(path)  # it may have gone with one above it
+            if node is not None and node.owner == domid and path != "/":
+                for _piece in tree.removing_subtree(self.tree, path):
+                    pass
+            elif node is not None and node.owner == domid:  # the root stays, whoever it was given to
+                tree.set_permissions(self.tree, DOM0, path, (Permission(0, 0), *node.permissions[1:]))
+        for path in self.tree.mentioning(domid):
+            node = self.tree.nodes[path]
+            self.tree.renew_permissions(path, ignoring(node.permissions, domid))
         for name, permissions in self.special.items():
             owner = permissions[0]._replace(domid=0) if permissions[0].domid == domid else permissions[0]
             self.special[name] = (owner, *(each for each in permissions[1:] if each.domid != domid))
@@ -133,7 +139,12 @@ class Xenstore:
         return Connection(caller, self.accounts, self._next_rank(), wake)
 
     def disconnect(self, connection: Connection) -> None:
-        """Somebody asks no more, or starts over: no watches, no transactions, no mail."""
+        """Somebody asks no more, or starts over: no watches, no transactions, no mail. What it asked last is done, and
+        not answered."""
+        if self.busy is not None and self.busy[0] is connection and connection.domid:
+            with suppress(StoreError):
+                for _piece in self.busy[1]:
+                    pass
         self.reset(connection)
         connection.drop_mail()
 
@@ -172,20 +183,56 @@ class Xenstore:
         self.settle()
 
     def _changed(self, path: str, exact: bool, visible: tuple[Permissions, ...]) -> None:
-        for who, watch in self.watches.concerned(path, exact):
-            caller = who.caller if isinstance(who, Connection) else DOM0
-            if any(access(permissions, caller) & READ for permissions in visible):
-                self.afterwards.append(_telling(who, watch, path))
+        if path in self.watches.by_path or not exact:
+            self.afterwards.append((path, exact, visible))
 
-    def settle(self) -> None:
-        """Tell what is to be told now that an operation is done, and listen to whom it gave room."""
-        while self.afterwards:
-            waiting, self.afterwards = self.afterwards, []
-            for tell in waiting:
-                tell()
+    def settling(self) -> Iterator[int]:
+        """Tell what is to be told now that an operation is done, and listen to whom it gave room: in pieces.
+
+        Who finds somebody at it leaves it to him."""
+        if self._settling:
+            return
+        self._settling = True
+        try:
+            while self.afterwards:
+                change = self.afterwards.popleft()
+                yield from self._telling(change) if isinstance(change, tuple) else _calling(change)
+        finally:
+            self._settling = False
         for ring in [ring for ring in self.stalled if not self.accounts.stalled(ring.domid)]:
             self.stalled.discard(ring)
             ring.pump()
+
+    def _telling(self, change: Change) -> Iterator[int]:
+        path, exact, visible = change
+        watching = self.watches.concerned(path, exact)
+        yield len(watching) // LOOKED_AT_BY_UNIT
+        sees: dict[Connection | Callback, bool] = {}
+        for count, (who, watch) in enumerate(watching, 1):
+            if who not in sees:
+                caller = who.caller if isinstance(who, Connection) else DOM0
+                sees[who] = any(access(permissions, caller) & READ for permissions in visible)
+            if sees[who]:
+                if isinstance(who, Connection):
+                    who.event(watch, path)
+                else:
+                    who(path)
+            if not count % TOLD_AT_ONCE:
+                yield TOLD_AT_ONCE * TELLING_COST
+
+    def settle(self) -> None:
+        """Have it done: now, as far as there is time."""
+        self.run(self.settling())
+
+    def run(self, work: Iterator[int], domid: int | None = None) -> None:
+        """Do what comes in pieces without keeping anybody waiting: an errand, for that domain if it is one's."""
+        if self.dom0 is None:
+            for _piece in work:
+                pass
+            return
+        hypervisor = self.dom0.hypervisor
+        domain = None if domid is None else hypervisor.domain_by_id(domid)
+        hypervisor.errand(work, domain)
 
     # -- domain 0's own code ---------------------------------------------------------------------------------
     def read(self, path: str) -> bytes | None:
@@ -228,7 +275,6 @@ class Xenstore:
             self.watches.remove(path, (0, number))
 
 
-def _telling(who: Connection | Callback, watch: Watch, path: str) -> Callable[[], None]:
-    if isinstance(who, Connection):
-        return lambda: who.event(watch, path)
-    return lambda: who(path)
+def _calling(function: Callable[[], None]) -> Iterator[int]:
+    function()
+    yield TELLING_COST

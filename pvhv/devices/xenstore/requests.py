@@ -5,12 +5,15 @@
 StoreError that is sent instead. A type without a row is ENOSYS; one for tools only is EACCES to everybody
 else.
 
+What may take long (a subtree is removed, a transaction committed) is done in pieces, between which others than the
+store's parties get turns. No other request is begun meanwhile: each is done as a whole, as far as anybody can see.
+
 Read beside it: wire_funcs and process_message in tools/xenstore/xenstored_core.c.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from pvhv.abi.io import xs_wire
@@ -29,6 +32,11 @@ if TYPE_CHECKING:
 
 OK = b"OK\0"
 DOMID_SELF = 0x7FF0
+# What requests cost, in units of about a microsecond.
+REQUEST_COST, NODE_COST, DIRECTORY_COST, BYTES_BY_UNIT = 40, 5, 15, 16
+WAITED = 4096  # a whole share: somebody else's request has to be done first
+
+Pieces = Generator[int, None, bytes]
 
 
 class Call(NamedTuple):
@@ -102,8 +110,8 @@ def do_mkdir(call: Call) -> bytes:
     return OK
 
 
-def do_rm(call: Call) -> bytes:
-    tree.remove(call.layer, call.connection.caller, call.path(call.one()))
+def do_rm(call: Call) -> Pieces:
+    yield from tree.removing(call.layer, call.connection.caller, call.path(call.one()))
     return OK
 
 
@@ -180,7 +188,7 @@ def do_transaction_start(call: Call) -> bytes:
     return str(number).encode() + b"\0"
 
 
-def do_transaction_end(call: Call) -> bytes:
+def do_transaction_end(call: Call) -> Pieces:
     verdict = call.one()
     if verdict not in (b"T", b"F"):
         raise StoreError("EINVAL")
@@ -189,7 +197,7 @@ def do_transaction_end(call: Call) -> bytes:
     transaction = call.connection.transactions.pop(call.number)
     try:
         if verdict == b"T":
-            transaction.commit()
+            yield from transaction.committing()
     finally:
         transaction.close()
     return OK
@@ -232,14 +240,14 @@ def do_is_domain_introduced(call: Call) -> bytes:
     return b"T\0" if domid in (0, DOMID_SELF) or domid in call.store.domains else b"F\0"
 
 
-def do_control(call: Call) -> bytes:
-    return control.perform(call.store, call.payload)
+def do_control(call: Call) -> Pieces:
+    return (yield from control.performing(call.store, call.payload))
 
 
 class Request(NamedTuple):
     """One type of message. `outside` ones take no notice of a transaction's number."""
 
-    handler: Callable[[Call], bytes]
+    handler: Callable[[Call], bytes | Pieces]
     tools_only: bool = False
     outside: bool = False
 
@@ -268,10 +276,12 @@ REQUESTS = {
 }
 
 
-def process(
+def processing(
     store: Xenstore, connection: Connection, kind: int, req_id: int, tx_id: int, payload: bytes
-) -> None:
-    """Handle one message and queue its answer."""
+) -> Iterator[int]:
+    """Handle one message, queue its answer, and tell those who watch: in pieces of so many units of work."""
+    while store.busy is not None:
+        yield WAITED
     try:
         request = REQUESTS.get(kind)
         if request is None:
@@ -281,15 +291,38 @@ def process(
         transaction = None if request.outside else connection.transaction(tx_id)
         layer: Layer = store.tree if transaction is None else transaction
         number = 0 if transaction is None else tx_id
-        answer = request.handler(Call(store, connection, layer, number, payload))
+        found = request.handler(Call(store, connection, layer, number, payload))
+        answer = found if isinstance(found, bytes) else (yield from _in_pieces(store, connection, found))
     except StoreError as error:
         connection.reply_error(req_id, tx_id, error.name)
     else:
-        connection.reply(kind, req_id, tx_id, answer)
-    finally:
-        store.settle()
+        if answer is not None:
+            connection.reply(kind, req_id, tx_id, answer)
+    yield REQUEST_COST + len(payload) // BYTES_BY_UNIT + payload.count(b"/") * DIRECTORY_COST
+    yield from store.settling()
     if store.traces:
         store.log(control.traced(connection, kind, payload))
+
+
+def _in_pieces(store: Xenstore, connection: Connection, pieces: Pieces) -> Generator[int, None, bytes | None]:
+    """The answer of a request that takes long; None when whoever asked is gone, and it was brought to its end."""
+    store.busy = connection, pieces
+    try:
+        while True:
+            yield next(pieces) * NODE_COST
+    except StopIteration as over:
+        answer: bytes | None = over.value
+        return answer
+    finally:
+        store.busy = None
+
+
+def process(
+    store: Xenstore, connection: Connection, kind: int, req_id: int, tx_id: int, payload: bytes
+) -> None:
+    """Likewise, in one go."""
+    for _piece in processing(store, connection, kind, req_id, tx_id, payload):
+        pass
 
 
 def _two(call: Call) -> tuple[bytes, bytes]:

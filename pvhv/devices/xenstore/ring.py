@@ -14,7 +14,7 @@ Read beside it: tools/xenstore/xenstored_domain.c (readchn, writechn, domain_con
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from pvhv.abi.io.xs_wire import (
@@ -31,7 +31,7 @@ from pvhv.abi.io.xs_wire import (
 )
 from pvhv.devices.xenstore.connection import HEADER, TooLong
 from pvhv.devices.xenstore.permissions import Caller
-from pvhv.devices.xenstore.requests import process
+from pvhv.devices.xenstore.requests import processing
 
 if TYPE_CHECKING:
     from pvhv.devices.xenstore.daemon import Xenstore
@@ -43,6 +43,7 @@ REQ_CONS, REQ_PROD, RSP_CONS, RSP_PROD, FEATURES, CONNECTION, ERROR = (
     for name in ("req_cons", "req_prod", "rsp_cons", "rsp_prod", "server_features", "connection", "error")
 )
 MASK32 = 0xFFFF_FFFF
+LOOK_COST = 10
 
 
 class Ring:
@@ -59,25 +60,32 @@ class Ring:
         self.broken = False
         self.gone = False
         self._pumping = False
+        self._again = False  # it notified us since we looked
         self.words[FEATURES] = XENSTORE_SERVER_FEATURE_RECONNECTION | XENSTORE_SERVER_FEATURE_ERROR
         store.arrived(self)
 
     def pump(self) -> None:
         """The guest notified us: take its requests, answer them, send what is queued."""
-        if self._pumping or self.gone:
-            return
-        self._pumping = True
+        self._again = True
+        if not self._pumping and not self.gone:
+            self._pumping = True
+            self.store.run(self._work(), self.domid)
+
+    def _work(self) -> Iterator[int]:
         try:
-            if self.words[CONNECTION] == XENSTORE_RECONNECT:
-                self.reset()
-                self.reconnected()
-            moved = True
-            while moved and not self.broken:
-                moved = self._take()
-                self._handle()
-                moved = self._put() or moved
-                if moved:
-                    self.notify()
+            while self._again and not self.gone:
+                self._again = False
+                if self.words[CONNECTION] == XENSTORE_RECONNECT:
+                    self.reset()
+                    self.reconnected()
+                moved = True
+                while moved and not self.broken:
+                    moved = self._take()
+                    yield LOOK_COST
+                    yield from self._handle()
+                    moved = (not self.broken and self._put()) or moved
+                    if moved and not self.gone:
+                        self.notify()
         finally:
             self._pumping = False
 
@@ -87,7 +95,7 @@ class Ring:
 
     def closed(self) -> None:
         """The store let go of the domain: its page is not touched any more."""
-        self.broken = self.gone = True
+        self.broken = self.gone = self.connection.gone = True
         self.words.release()
 
     def reset(self) -> None:
@@ -137,15 +145,16 @@ class Ring:
         self.words[REQ_CONS] = (cons + size) & MASK32
         return bool(size)
 
-    def _handle(self) -> None:
-        try:
-            while not self.broken and not self.connection.full:
+    def _handle(self) -> Iterator[int]:
+        while not self.broken and not self.connection.full:
+            try:
                 message = self.connection.take()
-                if message is None:
-                    return
-                process(self.store, self.connection, *message)
-        except TooLong:
-            self._fail(XENSTORE_ERROR_PROTO)
+            except TooLong:
+                self._fail(XENSTORE_ERROR_PROTO)
+                return
+            if message is None:
+                return
+            yield from processing(self.store, self.connection, *message)
 
     def _put(self) -> bool:
         """Move waiting messages into the ring; whether any byte found room."""

@@ -3,7 +3,7 @@
 
 Each tool has a connection of its own, so a transaction it left open or a watch it set goes with it. It may do
 everything (it is domain 0), and is not hurried: what it does not read yet waits in the connection, where an event
-that is there already is not added again, and only so much is laid out for it ahead.
+that is there already is not added again, and only so much is laid out for it ahead. Beyond that its requests wait, too.
 
 `feed` and `lay_out` are called on the hypervisor's thread, `take` on any one.
 
@@ -13,12 +13,12 @@ Read beside it: socket_funcs in tools/xenstore/xenstored_core.c.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from pvhv.devices.xenstore.connection import TooLong
 from pvhv.devices.xenstore.permissions import DOM0
-from pvhv.devices.xenstore.requests import process
+from pvhv.devices.xenstore.requests import processing
 
 if TYPE_CHECKING:
     from pvhv.devices.xenstore.daemon import Xenstore
@@ -34,6 +34,7 @@ class Socket:
         self.wake = wake
         self.connection = store.connect(DOM0, self.lay_out)
         self.closed = False
+        self._working = False
         self._lock = threading.Lock()
         self._laid_out = bytearray()
 
@@ -42,11 +43,21 @@ class Socket:
         if self.closed:
             return
         self.connection.incoming += data
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if not self._working:
+            self._working = True
+            self.store.run(self._work())
+
+    def _work(self) -> Iterator[int]:
         try:
-            while message := self.connection.take():
-                process(self.store, self.connection, *message)
+            while not self.closed and self.connection.bytes_waiting < AHEAD and (message := self.connection.take()):
+                yield from processing(self.store, self.connection, *message)
         except TooLong:
             self.close()
+        finally:
+            self._working = False
 
     def lay_out(self) -> None:
         """Make what waits ready to be taken, as far as there is room."""
@@ -54,6 +65,8 @@ class Socket:
             while len(self._laid_out) < AHEAD and (message := self.connection.next_mail()):
                 self._laid_out += message
         self.wake()
+        if self.connection.incoming and self.connection.bytes_waiting < AHEAD:
+            self._go_on()  # it waited for room
 
     def take(self) -> bytes:
         """What is ready. When that was much, more may wait for `lay_out`."""
@@ -65,6 +78,6 @@ class Socket:
     def close(self) -> None:
         """It goes."""
         if not self.closed:
-            self.closed = True
+            self.closed = self.connection.gone = True
             self.store.disconnect(self.connection)
             self.wake()

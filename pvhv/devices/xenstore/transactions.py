@@ -14,9 +14,11 @@ Read beside it: tools/xenstore/xenstored_transaction.c.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from pvhv.devices.xenstore.nodes import Node
 from pvhv.devices.xenstore.permissions import Permissions, StoreError
-from pvhv.devices.xenstore.tree import Layer, Tree, visible
+from pvhv.devices.xenstore.tree import PIECE, Layer, Tree, visible
 
 
 class Transaction(Layer):
@@ -65,25 +67,34 @@ class Transaction(Layer):
     def spoil(self) -> None:
         self.failed = True
 
-    def commit(self) -> None:
-        """Make the changes true. Raises StoreError: EAGAIN when something it saw changed, ENOSPC, ENOMEM."""
+    def committing(self) -> Iterator[int]:
+        """Make the changes true. Raises StoreError: EAGAIN when something it saw changed, ENOSPC, ENOMEM.
+
+        Piece by piece: how many nodes each was."""
         if self.failed:
             raise StoreError("ENOMEM")
         if self.limited and self.made_nodes:
             for domid, more in self.owned.items():
                 if domid and self.tree.owned[domid] + more >= self.accounts.quotas.nodes:
                     raise StoreError("ENOSPC")
-        for path, before in self.seen.items():
+        for count, (path, before) in enumerate(self.seen.items(), 1):
             now = self.tree.get(path)
             if (now and now.generation) != (before and before.generation):
                 raise StoreError("EAGAIN")
-        for path in self.seen:
+            if not count % PIECE:
+                yield PIECE
+        for count, path in enumerate(self.seen, 1):
             if path in self.modified:
                 self.tree.put(path, self.copies[path])
-        for path, before in self.seen.items():
+            if not count % PIECE:
+                yield PIECE
+        for count, (path, before) in enumerate(self.seen.items(), 1):
             if path in self.events:
                 sights = () if before is None else (before.permissions,)
                 self.tree.changed(path, self.events[path], (*sights, *visible(self.tree, path)))
+            if not count % PIECE:
+                yield PIECE
+        yield len(self.seen) % PIECE
 
     def close(self) -> None:
         """It ended, one way or the other: its copies go."""

@@ -32,6 +32,7 @@ from pvhv.devices.xenstore.quotas import Accounts, Quotas
 
 # What to tell watchers: (path, whether only watches on exactly it hear of it, permissions that let one know).
 Changed = Callable[[str, bool, tuple[Permissions, ...]], None]
+PIECE = 128  # nodes that are taken out before others get a turn
 
 
 class Layer:
@@ -85,6 +86,7 @@ class Tree(Layer):
     def __init__(self, accounts: Accounts | None = None) -> None:
         super().__init__(accounts or Accounts(Quotas()))
         self.nodes: dict[str, Node] = {}
+        self.mentions: dict[int, dict[str, None]] = {}  # by domid: the nodes whose permissions name it
         self.generation = 0
         self.on_change: Changed = lambda path, exact, visible: None
         for path, children in (("/", ("tool",)), ("/tool", ("xenstored",)), ("/tool/xenstored", ())):
@@ -94,11 +96,44 @@ class Tree(Layer):
         return self.nodes.get(path)
 
     def keep(self, path: str, node: Node | None) -> None:
+        before = self.nodes.get(path)
+        now = () if node is None else node.permissions
+        if before is None or before.permissions is not now:
+            self._mention(path, () if before is None else before.permissions, now)
         if node is None:
             self.nodes.pop(path, None)
         else:
             self.generation += 1
             self.nodes[path] = node._replace(generation=self.generation)
+
+    def _mention(self, path: str, before: Permissions, now: Permissions) -> None:
+        for permission in before:
+            there = self.mentions.get(permission.domid)
+            if there is not None:
+                there.pop(path, None)
+                if not there:
+                    del self.mentions[permission.domid]
+        for permission in now:
+            if permission.domid:  # domain 0 goes nowhere
+                self.mentions.setdefault(permission.domid, {})[path] = None
+
+    def mentioning(self, domid: int) -> list[str]:
+        """The nodes whose permissions name a domain, in the order of a walk: parents first."""
+        places: dict[str, dict[str, int]] = {}
+
+        def place(path: str) -> tuple[int, ...]:
+            if path == "/":
+                return ()
+            above = parent_of(path)
+            if above not in places:
+                places[above] = {leaf: at for at, leaf in enumerate(self.nodes[above].children)}
+            return (*place(above), places[above][leaf_of(path)])
+
+        return sorted(self.mentions.get(domid, ()), key=place)
+
+    def renew_permissions(self, path: str, permissions: Permissions) -> None:
+        """What is another for nobody who could read it: no change, to whoever watches or has seen it."""
+        self.nodes[path] = self.nodes[path]._replace(permissions=permissions)
 
     def changed(self, path: str, exact: bool, visible: tuple[Permissions, ...]) -> None:
         self.on_change(path, exact, visible)
@@ -163,8 +198,10 @@ def mkdir(layer: Layer, caller: Caller, path: str) -> None:
         layer.changed(path, False, _visible(layer, path))
 
 
-def remove(layer: Layer, caller: Caller, path: str) -> None:
-    """Remove the node and everything below it; no node there is no error as long as its parent exists."""
+def removing(layer: Layer, caller: Caller, path: str) -> Iterator[int]:
+    """Remove the node and everything below it; no node there is no error as long as its parent exists.
+
+    Piece by piece: how many nodes each piece was."""
     try:
         node_at(layer, caller, path, WRITE)
     except StoreError as error:
@@ -173,10 +210,16 @@ def remove(layer: Layer, caller: Caller, path: str) -> None:
         raise
     if path == "/":
         raise StoreError("EINVAL")
-    remove_subtree(layer, path)
+    yield from removing_subtree(layer, path)
 
 
-def remove_subtree(layer: Layer, path: str) -> None:
+def remove(layer: Layer, caller: Caller, path: str) -> None:
+    """Likewise, in one go."""
+    for _piece in removing(layer, caller, path):
+        pass
+
+
+def removing_subtree(layer: Layer, path: str) -> Iterator[int]:
     """Take a node out with all below it, whoever owns them; watchers of each hear, the deepest first.
 
     Raises StoreError where a transaction saw parts of the tree at different times, which do not fit: it will be told to
@@ -185,14 +228,23 @@ def remove_subtree(layer: Layer, path: str) -> None:
     parent = layer.get(above)
     if parent is None:
         raise StoreError("EINVAL")
-    told = [(below, below != path, _visible(layer, below)) for below in _deepest_first(layer, path)]
+    told: list[tuple[str, bool, tuple[Permissions, ...]]] = []
+    for below in _with_all_below(layer, path):
+        told.append((below, below != path, _visible(layer, below)))
+        if not len(told) % PIECE:
+            yield PIECE
     if leaf not in parent.children:
         raise StoreError("EIO")
-    for below, _exact, _permissions in told:
+    for count, (below, _exact, _permissions) in enumerate(reversed(told), 1):
         layer.put(below, None)
+        if not count % PIECE:
+            yield PIECE
     layer.put(above, parent.without_child(leaf))
-    for below, exact, permissions in told:
+    for count, (below, exact, permissions) in enumerate(reversed(told), 1):
         layer.changed(below, exact, permissions)
+        if not count % PIECE:
+            yield PIECE
+    yield len(told) % PIECE
 
 
 def walk(layer: Layer, path: str) -> Iterator[str]:
@@ -206,17 +258,16 @@ def walk(layer: Layer, path: str) -> Iterator[str]:
             waiting.extend(join(path, child) for child in reversed(node.children))
 
 
-def _deepest_first(layer: Layer, path: str) -> list[str]:
-    """The same, children before parents, and siblings in their order."""
-    found, waiting = [], [path]
+def _with_all_below(layer: Layer, path: str) -> Iterator[str]:
+    """The same; backwards it is children before parents, and siblings in their order."""
+    waiting = [path]
     while waiting:
         at = waiting.pop()
         node = layer.get(at)
         if node is None:
             raise StoreError("EIO")
-        found.append(at)
+        yield at
         waiting.extend(join(at, child) for child in node.children)
-    return found[::-1]
 
 
 def get_permissions(layer: Layer, caller: Caller, path: str) -> Permissions:
