@@ -164,12 +164,18 @@ _NO_PORT = "every port of the domain is taken, or the limit its configuration se
 _BAD_PORT = "`port` is beyond the domain's ports"
 _NO_BUCKET = {Errno.ENOMEM: "no memory for the port's bookkeeping"}
 _HAS_BUCKET = {Errno.ENOMEM: "the bookkeeping's memory is the host's, and never refused"}
-_RESETTING = {
-    Errno.ESRCH: "`dom` names no domain",
-    Errno.EPERM: "`dom` is another domain and the caller does not control it",
-    Errno.EINVAL: "`dom` is another domain and has not been paused by the toolstack",
-    Errno.EAGAIN: "a port was bound meanwhile that had been closed already",
-}
+
+
+def _resetting(busy: str) -> dict[Errno, str]:
+    return {
+        Errno.ESRCH: "`dom` names no domain",
+        Errno.EPERM: "`dom` is another domain and the caller does not control it",
+        Errno.EINVAL: "`dom` is another domain and has not been paused by the toolstack",
+        Errno.EBUSY: busy,
+        Errno.EAGAIN: "a port was bound meanwhile among those that had been closed already",
+    }
+
+
 _ONLY_DOM0 = {Errno.EINVAL: "only dom0 gets past the permission check, and it asks through the core"}
 
 EVTCHNOP = Commands(
@@ -180,10 +186,10 @@ EVTCHNOP = Commands(
             "the local one is made pending once, since a signal may have been lost before they met.",
         errors={
             Errno.ESRCH: "`remote_dom` names no domain",
-            Errno.EINVAL: "`remote_port` is not a port, not unbound, or offered to another domain; or the "
-                          "caller is dying",
             Errno.ENOSPC: _NO_PORT,
             **_NO_BUCKET,
+            Errno.EINVAL: "`remote_port` is not a port, not unbound, or offered to another domain; or the "
+                          "caller is dying",
         },
         unreachable=_HAS_BUCKET,
     ),
@@ -235,10 +241,10 @@ EVTCHNOP = Commands(
         doc="Make a port in `dom` that `remote_dom` may bind to. `remote_dom` need not exist yet.",
         errors={
             Errno.ESRCH: "`dom` names no domain",
-            Errno.EPERM: "`dom` is another domain and the caller does not control it",
             Errno.EINVAL: "`dom` is dying",
             Errno.ENOSPC: _NO_PORT,
             **_NO_BUCKET,
+            Errno.EPERM: "`dom` is another domain and the caller does not control it",
         },
         unreachable=_HAS_BUCKET,
     ),
@@ -271,7 +277,8 @@ EVTCHNOP = Commands(
         "reset", EVTCHNOP_reset, EvtchnReset, "in",
         doc="Close every port of a domain, and go back to the 2-level ABI, as a new kernel taking over a running "
             "domain needs. After a share of work it continues, as `reset_cont`.",
-        errors={**_RESETTING, Errno.EBUSY: "a reset of this domain is under way, put aside"},
+        test="tests/core/test_event_fifo.py",
+        errors=_resetting("a reset of this domain is under way, put aside"),
         unreachable=_ONLY_DOM0,
     ),
     Command(
@@ -279,6 +286,7 @@ EVTCHNOP = Commands(
         doc="Give a vCPU its control block, at `offset` in the frame `control_gfn` (a machine frame); all its "
             "events are lost until it has one. The first one changes the domain over to the FIFO ABI: priorities "
             "become the default, and what is pending then is told when its word is there. `link_bits` is 17.",
+        test="tests/core/test_event_fifo.py",
         errors={
             Errno.ENOENT: "`vcpu` names no vCPU",
             Errno.EINVAL: "`offset` is not a multiple of 8, or the block would cross the end of the page; the vCPU "
@@ -291,6 +299,7 @@ EVTCHNOP = Commands(
         "expand_array", EVTCHNOP_expand_array, EvtchnExpandArray, "in",
         doc="Add a page of 1024 event words, for the ports that follow those that have one; `array_gfn` is a machine "
             "frame. The domain refers to it until its ports are reset.",
+        test="tests/core/test_event_fifo.py",
         errors={
             Errno.EOPNOTSUPP: "no vCPU was given a control block yet",
             Errno.ENOSPC: "every port has a word",
@@ -303,8 +312,9 @@ EVTCHNOP = Commands(
         "set_priority", EVTCHNOP_set_priority, EvtchnSetPriority, "in",
         doc="Choose the queue for a port's signals to come, 0 (highest) to 15. A port begins at 7 each time it is "
             "bound.",
+        test="tests/core/test_event_fifo.py",
         errors={
-            Errno.EINVAL: f"{_BAD_PORT}; or `priority` is above 15",
+            Errno.EINVAL: f"{_BAD_PORT}; or, after all else, `priority` is above 15",
             Errno.ENOSYS: "the domain has the 2-level ABI, which knows no priorities",
             Errno.EACCES: "the port is closed",
         },
@@ -312,7 +322,8 @@ EVTCHNOP = Commands(
     Command(
         "reset_cont", EVTCHNOP_reset_cont, EvtchnReset, "in",
         doc="What a `reset` that was put aside goes on as. Xen's own, but anybody may call it.",
-        errors={**_RESETTING, Errno.EBUSY: "no reset of this domain is under way"},
+        test="tests/core/test_event_fifo.py",
+        errors=_resetting("no reset of this domain is under way"),
         unreachable=_ONLY_DOM0,
     ),
 )
@@ -324,8 +335,8 @@ EVENT_CHANNEL_OP = Hypercall(
     doc="Make, bind, signal and close event channels.",
     test="tests/core/test_events.py",
     errors={
-        Errno.EFAULT: "`arg` cannot be read, or not be written where the command answers in it",
         Errno.ENOSYS: "`cmd` is not one of these",
+        Errno.EFAULT: "`arg` cannot be read, or not be written where the command answers in it",
     },
 )
 

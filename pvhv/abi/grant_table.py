@@ -311,11 +311,11 @@ GNTTABOP = Commands(
             GNTST_bad_domain: "`domid` of source or destination names no domain, or one that is dying",
             GNTST_permission_denied: "a frame is named without a grant, and `domid` is not DOMID_SELF",
             GNTST_bad_gntref: "a reference is beyond its domain's table",
+            GNTST_general_error: f"{_BAD_GRANT}, or passes a grant on that it cannot; {_OTHER_USE}; the "
+                                 "destination is a page table or a descriptor page; or, after all else, offset "
+                                 "and length are not within the part that is granted",
             GNTST_bad_page: "a frame is not an ordinary frame of the domain's",
             GNTST_bad_copy_arg: "offset and length cross the end of a page",
-            GNTST_general_error: f"{_BAD_GRANT}, or passes a grant on that it cannot; {_OTHER_USE}; the "
-                                 "destination is a page table or a descriptor page; or offset and length are "
-                                 "not within the part that is granted",
         },
     ),
     Command(
@@ -344,6 +344,7 @@ GNTTABOP = Commands(
         doc="Choose the format of the caller's table. The first eight entries are kept, all others cleared. With "
             "version 2 come the status frames that go with the table. `version` tells which one the table has, "
             "whatever the answer.",
+        test="tests/core/test_grants_v2.py",
         errors={
             Errno.EINVAL: "`version` is neither 1 nor 2",
             Errno.ENOSYS: "the domain may not have version 2 (`max_grant_version`)",
@@ -359,6 +360,7 @@ GNTTABOP = Commands(
         "get_status_frames", GNTTABOP_get_status_frames, GnttabGetStatusFrames, "inout", out=("status",),
         doc="List the status frames of a version 2 table, for the domain to map: 2048 entries' in each. Version 1 "
             "has none.",
+        test="tests/core/test_grants_v2.py",
         errors=_ONE_ONLY,
         statuses={
             GNTST_bad_domain: "`dom` names no domain",
@@ -388,10 +390,10 @@ GNTTABOP = Commands(
             Errno.EINVAL: "the range is not inside one page, `op` has unknown bits (or names the frame by "
                           "reference), or the frame is no RAM, or another domain's and not granted to the "
                           "caller",
-            Errno.EPERM: "the frame belongs to no domain",
-            Errno.EOPNOTSUPP: "invalidating without cleaning is asked for, which x86 does not do",
             Errno.EILSEQ: "`cmd` has bits above its command, as a continuation's, but there is nothing to "
                           "flush",
+            Errno.EPERM: "the frame belongs to no domain",
+            Errno.EOPNOTSUPP: "invalidating without cleaning is asked for, which x86 does not do",
         },
     ),
 )
@@ -407,9 +409,9 @@ GRANT_TABLE_OP = Hypercall(
     doc="Share frames between domains. `uop` is an array of `count` items, each answered in its own status "
         "field. A long array is worked through in pieces; items done stay done.",
     errors={
-        Errno.EFAULT: "an item cannot be read or written",
         Errno.EINVAL: "`count` is negative as an int, or `cmd` has bits above its command",
         Errno.ENOSYS: "`cmd` is not one of these",
+        Errno.EFAULT: "an item cannot be read or written",
     },
     test="tests/core/test_grants.py",
 )

@@ -49,6 +49,7 @@ PENDING, MASKED, LINKED, BUSY = (
 MASKED_OR_LINKED = MASKED | LINKED
 UNLINK = 0xFFFF_FFFF & ~(BUSY | EVTCHN_FIFO_LINK_MASK)
 WORDS_PER_PAGE = 1024
+PAGE_COST = 10  # of looking through one for a port that is free
 MAX_PAGES = EVTCHN_FIFO_NR_CHANNELS // WORDS_PER_PAGE
 READY = EvtchnFifoControlBlock.ready.offset // 4
 HEADS = EvtchnFifoControlBlock.head.offset // 4
@@ -208,7 +209,7 @@ class Fifo:
     def first_free(self, free: bytearray) -> int:
         """A port whose word is LINKED still stands on a queue: it has to be taken off before it means another.
 
-        A guest may leave, or set, any number of them so, and they are looked through a page at a time.
+        A guest may leave, or set, any number of them so: they are looked through a page at a time, and that is charged.
         """
         port = free.find(1)
         while port >= 0:
@@ -221,5 +222,6 @@ class Fifo:
             both = int.from_bytes(free[page << 10 : end], "little") & int.from_bytes(linked, "little")
             if both:
                 return (page << 10) + ((both & -both).bit_length() - 1 >> 3)
+            self.domain.hypervisor.must_yield(PAGE_COST)
             port = free.find(1, end)
         return -1

@@ -65,8 +65,8 @@ class DomainConfig:
     clock: str = "wall"
     timeline: str | None = None
     cpu_weight: int = DEFAULT_WEIGHT
-    max_event_channels: int | None = None  # None: as many as there can be
-    max_grant_frames: int | None = None
+    max_event_channels: int = DEFAULT_EVENT_CHANNELS
+    max_grant_frames: int | None = None  # None: as many as there can be
     max_maptrack_frames: int | None = None
     max_grant_version: int | None = None
     time_offset: int = 0  # seconds

@@ -14,7 +14,13 @@ import pytest
 
 from pvhv.abi import grant_table as gnttab
 from pvhv.abi import memory, xen
-from pvhv.abi.event_channel import EVTCHNOP_reset, EvtchnReset
+from pvhv.abi.event_channel import (
+    EvtchnInitControl,
+    EVTCHNOP_expand_array,
+    EVTCHNOP_init_control,
+    EVTCHNOP_reset,
+    EvtchnReset,
+)
 from pvhv.core.domain import DOMID_SELF
 from pvhv.core.timeline import SLICE_NS, Turn
 from pvhv.machine.cpustate import RAX, RIP
@@ -107,6 +113,33 @@ def test_closing_all_ports(world: World) -> None:
     address = world.machine.put(world.vcpu, 5, EvtchnReset(DOMID_SELF))
     assert world.charged(xen.HYPERVISOR_event_channel_op, EVTCHNOP_reset, address) >= 4000
     assert world.a.events.in_use() == []
+
+
+def test_changing_over_and_back(world: World) -> None:
+    op = EvtchnInitControl(world.machine.mfn(world.a, 20), 0, 0)
+    address = world.machine.put(world.vcpu, 5, op)
+    assert world.charged(xen.HYPERVISOR_event_channel_op, EVTCHNOP_init_control, address) >= 500
+    address = world.machine.put(world.vcpu, 5, world.machine.mfn(world.a, 21).to_bytes(8, "little"))
+    assert world.charged(xen.HYPERVISOR_event_channel_op, EVTCHNOP_expand_array, address) >= 500
+    world.a.grants.setup(64)
+    for version in (2, 1):
+        address = world.machine.put(world.vcpu, 5, gnttab.GnttabSetVersion(version))
+        assert world.charged(xen.HYPERVISOR_grant_table_op, gnttab.GNTTABOP_set_version, address, 1) >= 128
+
+
+def test_looking_for_a_port_that_is_on_no_queue(world: World) -> None:
+    events, machine = world.a.events, world.machine
+    events.init_control(0, machine.mfn(world.a, 20), 0)
+    for _ in range(20):
+        events.expand_array(machine.mfn(world.a, 21))
+    for _ in range(20 * 1024):
+        events.alloc_unbound(world.b.domid)
+    for port in range(1, 20 * 1024):
+        events.close(port)
+    machine.ram.frame(machine.mfn(world.a, 21))[:] = b"\xff" * 4096
+    address = machine.put(world.vcpu, 5, struct.pack("<HHL", DOMID_SELF, world.b.domid, 0))
+    assert world.charged(xen.HYPERVISOR_event_channel_op, 6, address) >= 200
+    assert [channel.port for channel in events.in_use()] == [20 * 1024, 20 * 1024 + 1]
 
 
 def test_asking_for_a_port_where_there_is_none_is_no_search(world: World) -> None:

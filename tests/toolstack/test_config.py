@@ -36,11 +36,11 @@ def test_defaults(file: Path) -> None:
     """Those of xl, but for a crash: there is something to look at."""
     made = load(file, "")
     assert made == config.DomainConfig(
-        name="lab", kernel=file.parent / "kernel.elf", memory=32, maxmem=32, max_event_channels=1023, given=["kernel"]
+        name="lab", kernel=file.parent / "kernel.elf", memory=32, maxmem=32, given=["kernel"]
     )
     assert (made.on_poweroff, made.on_reboot, made.on_crash) == ("destroy", "restart", "preserve")
     assert (made.on_watchdog, made.on_soft_reset) == ("preserve", "soft-reset")
-    assert (made.memory, made.vcpus, made.clock) == (32, 1, "wall")
+    assert (made.memory, made.vcpus, made.clock, made.max_event_channels) == (32, 1, "wall", 1023)
 
 
 def test_everything_set(file: Path) -> None:

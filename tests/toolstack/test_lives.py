@@ -61,6 +61,18 @@ def create(machine: Machine, tmp_path: Path) -> Maker:
     return make
 
 
+def test_a_domain_has_the_limits_of_its_file(create: Maker) -> None:
+    guest = create(
+        YIELD_FOREVER, max_event_channels=50, max_grant_frames=3, max_maptrack_frames=2, max_grant_version=1
+    )
+    grants = guest.domain.grants
+    assert (grants.max_frames, grants.max_mappings, grants.max_version) == (3, 512, 1)
+    assert guest.domain.events.max_port == 50
+    other = create(YIELD_FOREVER, name="other").domain
+    assert (other.grants.max_frames, other.grants.max_mappings, other.grants.max_version) == (64, 262144, 2)
+    assert other.events.max_port == 1023
+
+
 def until(machine: Machine, said: Callable[[], bool]) -> None:
     assert machine.hypervisor.run_until(said, 10)
 
