@@ -54,9 +54,10 @@ class Progress:
             self._show(f"{self.title} [{self._done}/{self._total}] {label}", _REDRAW)
 
     def at(self, what: str) -> None:
-        """What is being done by now, of work that is not counted in jobs."""
+        """What is being done by now, of work that is not counted in jobs. It may name anything, and is one line."""
+        line = "".join(each if each.isprintable() else "?" for each in what)
         with self._lock:
-            self._show(f"{self.title} {what}", 0.0)
+            self._show(f"{self.title} {line}", 0.0)
 
     def say(self, text: str) -> None:
         """Something that must stay on the screen: a warning of the compiler, or how it ended."""

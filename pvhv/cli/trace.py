@@ -23,6 +23,7 @@ from pvhv.cli.trace_file import TraceFile
 from pvhv.cli.trace_lines import line
 from pvhv.cli.trace_summary import show_summary
 from pvhv.toolstack.errors import UsageError, no_domain
+from pvhv.toolstack.names import clean
 
 if TYPE_CHECKING:
     from pvhv.toolstack.client import Client
@@ -91,7 +92,7 @@ class Printed:
     """Records on standard output, one a line (but for the entries of a multicall)."""
 
     def __init__(self, as_json: bool) -> None:
-        self.text = json.dumps if as_json else line
+        self.text = json.dumps if as_json else _clean_line
 
     def begin(self, about: dict[str, Any]) -> None:
         """Nothing stands above the records."""
@@ -104,6 +105,11 @@ class Printed:
 
     def end(self) -> None:
         """Nor below them."""
+
+
+def _clean_line(record: dict[str, Any]) -> str:
+    """A record's line, in which a kernel's names of functions may have anything in them."""
+    return clean(line(record))
 
 
 def _follow(

@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from pvhv.toolstack.beside import settle
 from pvhv.toolstack.core_dump import CoreDump
 from pvhv.toolstack.core_writer import write_core
 from pvhv.toolstack.errors import ToolstackError
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 LOOK_EVERY_S = 0.5
+CLIENTS = 4  # whose cores are dumped at once
+FILES = threading.Semaphore(2)  # that are written at once: one disk has them all
 
 
 class Asker:
@@ -59,8 +62,9 @@ def dump_to_file(guest: Guest, directory: Path, done: Callable[[], None]) -> Non
 
     def run() -> None:
         try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            written = write_core(path, dump.pieces(Asker(hypervisor)))
+            with FILES:
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                written = write_core(path, dump.pieces(Asker(hypervisor)))
             told = f"{dump.name}: its core is in {path}, {written >> 20} MiB"
         except (ToolstackError, OSError) as failure:
             told = f"{dump.name}: its core could not be dumped: {failure}"
@@ -81,23 +85,34 @@ class DumpAccess:
 
     def __init__(self, host: Host) -> None:
         self.host = host
+        self.under_way = 0
         self.handlers: dict[str, Handler] = {"dump_core": self.dump_core}
 
     async def dump_core(self, call: Call, domain: str) -> None:
         """A domain's core, in pieces: bytes, or how many zeros."""
         hypervisor, loop = self.host.hypervisor, asyncio.get_running_loop()
         dump = await asyncio.wrap_future(hypervisor.post(lambda: CoreDump(self.host.find(domain))))
-        ask = Asker(hypervisor)
+        if self.under_way == CLIENTS:
+            raise ToolstackError(f"{CLIENTS} cores are being dumped already", "wait until one of them is whole")
+        ask, over = Asker(hypervisor), Future[None]()
 
         def run() -> None:
-            for piece in dump.pieces(ask):
-                item = {"zeros": len(piece)} if piece == bytes(len(piece)) else {"piece": piece}
-                ask.wait(asyncio.run_coroutine_threadsafe(call.item(item), loop))
+            try:
+                for piece in dump.pieces(ask):
+                    item = {"zeros": len(piece)} if piece == bytes(len(piece)) else {"piece": piece}
+                    ask.wait(asyncio.run_coroutine_threadsafe(call.item(item), loop))
+            except Exception as failure:
+                settle(over, failure=failure)
+            else:
+                settle(over)
 
-        await call.item({"dumping": dump.name})
+        self.under_way += 1
         try:
-            await asyncio.to_thread(run)
+            await call.item({"dumping": dump.name})
+            threading.Thread(target=run, name="core dump", daemon=True).start()
+            await asyncio.wrap_future(over)
         finally:
+            self.under_way -= 1
             ask.stopped.set()
 
 

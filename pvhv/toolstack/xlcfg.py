@@ -40,6 +40,7 @@ TOKEN = re.compile(
     """,
     re.VERBOSE,
 )
+ENOUGH = 1000  # problems: such a file is none
 KEY = re.compile(r"[a-z][._0-9a-z]*")
 REST_OF_LINE = re.compile(r"[^\n]*")
 HEXADECIMAL = re.compile(r"[0-9a-fA-F]{1,2}")
@@ -111,7 +112,8 @@ def _store(settings: Settings, setting: Setting, adds: bool, problems: Problems)
             if isinstance(before.value, str) and isinstance(setting.value, str):
                 setting = replace(setting, value=before.value + setting.value, replaces=before.replaces)
             elif isinstance(before.value, list) and isinstance(setting.value, list):
-                setting = replace(setting, value=before.value + setting.value, replaces=before.replaces)
+                before.value.extend(setting.value)  # nobody else has that list
+                setting = replace(setting, value=before.value, replaces=before.replaces)
             else:
                 text = f"cannot add {type_name(setting.value)} to '{setting.key}', which is {type_name(before.value)}"
                 problems.error(setting.place, f"{text} ({before.place})")
@@ -156,7 +158,7 @@ class _Parser:
         return token
 
     def file(self) -> Iterator[tuple[Setting, bool]]:
-        while self.next.kind != "end":
+        while self.next.kind != "end" and len(self.problems.errors) < ENOUGH:
             try:
                 if self.next.kind == "newline" or self.next.text == ";":
                     self.take()

@@ -17,7 +17,7 @@ from unittest import mock
 
 import pytest
 
-from pvhv.toolstack.client import connect
+from pvhv.toolstack.client import Client, connect
 from tests.toolstack.recipes import Recipe
 
 ROOT = Path(__file__).parents[2]
@@ -84,15 +84,19 @@ class Pvhv:
         assert done.stdout == ""
         return done.stderr
 
-    def ask(self, call: str, **arguments: Any) -> Any:
-        """Ask pvhvd as a command does, without its process: for what is asked over and over. None where none is up."""
+    def client(self) -> Client | None:
+        """A connection to pvhvd, if it is up."""
         ours = {name: value for name, value in self.environment.items() if name.startswith("PVHV")}
         with mock.patch.dict(os.environ, ours):
-            client = connect(lambda _text: None, start=False)
-            if client is None:
-                return None
-            with client:
-                return client.call(call, **arguments)
+            return connect(lambda _text: None, start=False)
+
+    def ask(self, call: str, **arguments: Any) -> Any:
+        """Ask pvhvd as a command does, without its process: for what is asked over and over. None where none is up."""
+        client = self.client()
+        if client is None:
+            return None
+        with client:
+            return client.call(call, **arguments)
 
     def list(self) -> dict[str, dict[str, Any]]:
         """Domains by name."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from elftools.elf.elffile import ELFFile
 
+from pvhv.toolstack import dumping
 from pvhv.toolstack.names import as_bytes
 from tests.cli.conftest import Pvhv
 from tests.toolstack.recipes import SPIN, UD2, shutdown
@@ -172,6 +173,22 @@ def test_a_dump_that_is_ended_leaves_nothing(shared: Pvhv, end: signal.Signals) 
     assert process.wait(30) == 128 + end
     assert not (shared.directory / "large.core").exists()
     shared.ask("destroy", domain="large")  # nobody dumps it any more
+
+
+def test_who_does_not_read_a_core_keeps_nobody_from_anything(shared: Pvhv) -> None:
+    shared.ok("create", shared.domain("unread", SPIN), "memory=200")
+    client = shared.client()
+    assert client is not None
+    with client:
+        for _dump in range(dumping.CLIENTS + 1):
+            client.start("dump_core", domain="unread")
+        while "error" not in (message := client.receive()):
+            assert set(message["item"]) <= {"dumping", "piece", "zeros"}
+        assert message["error"]["message"] == f"{dumping.CLIENTS} cores are being dumped already"
+        before = shared.list()["unread"]["time"]
+        shared.until(lambda: shared.list()["unread"]["time"] > before)  # it runs, and others are answered
+    shared.until(lambda: shared.run("dump-core", "unread", "unread.core").returncode == 0)
+    shared.ask("destroy", domain="unread")
 
 
 def test_debug_keys_print_into_the_log(shared: Pvhv) -> None:
