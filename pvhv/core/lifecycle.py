@@ -108,7 +108,8 @@ class Lifecycle:
     def forget_if_empty(self, domain: Domain) -> None:
         """A dead domain keeps its domid while somebody else still refers to a frame of its."""
         if not domain.tot_pages and not domain.hypervisor_frames:
-            self.hypervisor.domains.pop(domain.domid, None)
+            if self.hypervisor.domains.pop(domain.domid, None) is not None:
+                domain.fall_apart()
 
     def _relinquish_memory(self, domain: Domain) -> Iterator[None]:
         """Unpin and drop page tables from the top level down, then every frame.

@@ -241,6 +241,7 @@ class Console:
     def close(self) -> None:
         """The domain is gone for good: readers come to their end."""
         self.detach()
+        self.resume = lambda: None  # there is nobody to go on
         with self.lock:
             self.closed = True
             readers = list(self.readers)

@@ -20,7 +20,6 @@ import asyncio
 import contextlib
 import errno
 import faulthandler
-import gc
 import json
 import logging
 import os
@@ -44,6 +43,7 @@ from pvhv.toolstack.server import LEAST_DESCRIPTORS
 
 if TYPE_CHECKING:
     from pvhv.core.hypervisor import Hypervisor
+    from pvhv.toolstack.guest import Guest
     from pvhv.toolstack.server import Call
 
 # Its memory, committed as guests touch it; less where the host allows no more, and no room for engines beside it.
@@ -129,6 +129,7 @@ class Daemon:
     def __init__(self, paths: Paths, lock: IO[bytes]) -> None:
         from pvhv.core.hypervisor import Hypervisor
         from pvhv.toolstack.console_log import ConsoleLogs
+        from pvhv.toolstack.garbage import Garbage
         from pvhv.toolstack.host import Host
         from pvhv.toolstack.server import Server
         from pvhv.toolstack.service import Service
@@ -138,6 +139,8 @@ class Daemon:
         self.hypervisor = self._machine(Hypervisor)
         self.host = Host(self.hypervisor, cores=paths.directory / "dump")
         self.host.listeners.append(lambda _guest, _what: self._note_domains())
+        self.garbage = Garbage()
+        self.host.listeners.append(self._look_for_garbage)
         self.logs = ConsoleLogs(self.host, paths.directory, self._warn)
         self.service = Service(self.hypervisor, self.host, fingerprint(), self._stop)
         self.service.handlers["console_log"] = self._console_log
@@ -177,6 +180,10 @@ class Daemon:
                 whole.unlink(missing_ok=True)
         else:
             self.notes_domains = True
+
+    def _look_for_garbage(self, _guest: Guest, what: str) -> None:
+        if what == "gone":
+            self.garbage.domain_gone(others=bool(self.host.guests))
 
     def _warn(self, text: str) -> None:
         """Say something where people look: in our log, and in the hypervisor's. Any thread may."""
@@ -332,7 +339,7 @@ def main() -> int:
         with contextlib.suppress(OSError):
             paths.domains.unlink(missing_ok=True)
         daemon = Daemon(paths, lock)
-        gc.freeze()  # what is there now stays: no collection need look at it
+        daemon.garbage.begin()
         return asyncio.run(daemon.serve())
     except (MemoryError, ToolstackError) as error:
         log(f"pvhvd cannot be here: {error}")

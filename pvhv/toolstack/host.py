@@ -12,7 +12,6 @@ Read beside it: tools/xl/xl_vmcontrol.c.
 
 from __future__ import annotations
 
-import difflib
 import threading
 import time
 import uuid
@@ -32,7 +31,7 @@ from pvhv.toolstack import domain_store, dumping
 from pvhv.toolstack.beside import Beside, settle
 from pvhv.toolstack.bulk import Buffer, is_large
 from pvhv.toolstack.config import DomainConfig
-from pvhv.toolstack.errors import ToolstackError, no_domain
+from pvhv.toolstack.errors import NotThere, ToolstackError
 from pvhv.toolstack.full_guest import FullGuest
 from pvhv.toolstack.guest import Guest, Prepared, Unwanted, prepare
 from pvhv.toolstack.lifecycle import (
@@ -77,11 +76,7 @@ class Host:
         for guest in guests:
             if guest.name == who or str(guest.domid) == who:
                 return guest
-        names = [shown(guest.name) for guest in guests]
-        nearest = difflib.get_close_matches(who, names, 1)
-        if nearest:
-            raise no_domain(who, f"did you mean {nearest[0]}?")
-        raise no_domain(who, f"there are: {', '.join(names)}") if names else no_domain(who)
+        raise NotThere(who, [shown(guest.name) for guest in guests])
 
     def require_free_name(self, name: str, instead_of: Guest | None = None) -> None:
         """Raises ToolstackError when a domain has that name, or will have it again in a moment."""

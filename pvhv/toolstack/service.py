@@ -42,9 +42,12 @@ from pvhv.toolstack.tracing import Tracing, wanted_of
 from pvhv.toolstack.waiting import WaitAccess
 
 T = TypeVar("T")
+Guests = list[Guest]
+Rows = list[dict[str, Any]]
 Words = Sequence[str]
 ANSWER_WITHIN_S = 5.0
 POLL_S = 0.02
+TOGETHER = 16  # domains that are looked at in one go
 
 
 class Service:
@@ -320,7 +323,22 @@ class Service:
     # -- looking ---------------------------------------------------------------------------------------------
     async def list(self, call: Call) -> Any:
         """A row for every domain."""
-        return await self.post(self.host.list)
+        return await self._rows(lambda guest: [self.host.describe(guest)])
+
+    async def _rows(self, rows_of: Callable[[Guest], Rows], domain: str | None = None) -> Rows:
+        """Rows of every domain, or of one; of some domains at a time, since there may be hundreds."""
+
+        def find() -> Guests:
+            return [*self.host.guests.values()] if domain is None else [self.host.find(domain)]
+
+        guests = await self.post(find)
+        rows: Rows = []
+        for at in range(0, len(guests), TOGETHER):
+            rows += await self.post(partial(self._some_rows, rows_of, guests[at : at + TOGETHER]))
+        return rows
+
+    def _some_rows(self, rows_of: Callable[[Guest], Rows], some: Guests) -> Rows:
+        return [row for guest in some if self.host.guests.get(guest.domid) is guest for row in rows_of(guest)]
 
     async def domain(self, call: Call, domain: str) -> Any:
         """One domain's row."""
@@ -415,8 +433,7 @@ class Service:
     async def vcpus(self, call: Call, domain: str | None = None) -> Any:
         """A row for every vCPU."""
 
-        def rows() -> list[dict[str, Any]]:
-            guests = list(self.host.guests.values()) if domain is None else [self.host.find(domain)]
+        def rows_of(guest: Guest) -> Rows:
             return [
                 {
                     "name": guest.name,
@@ -426,17 +443,15 @@ class Service:
                     "state": NAMES[vcpu.runstate.state],
                     "time": vcpu.ran / 1e9,
                 }
-                for guest in guests
                 for vcpu in guest.domain.vcpus
             ]
 
-        return await self.post(rows)
+        return await self._rows(rows_of, domain)
 
     async def counters(self, call: Call, domain: str | None = None) -> Any:
         """What domains cost so far: their rows, with counts."""
 
-        def rows() -> list[dict[str, Any]]:
-            guests = list(self.host.guests.values()) if domain is None else [self.host.find(domain)]
-            return [{**self.host.describe(guest), **counters.read(guest.domain).plain()} for guest in guests]
+        def rows_of(guest: Guest) -> Rows:
+            return [{**self.host.describe(guest), **counters.read(guest.domain).plain()}]
 
-        return await self.post(rows)
+        return await self._rows(rows_of, domain)

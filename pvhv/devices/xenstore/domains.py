@@ -81,6 +81,7 @@ class Door:
     def close(self) -> None:
         """Let go of the domain."""
         self._unbind()
+        self._handler = lambda: None
         self.view.release()
 
 

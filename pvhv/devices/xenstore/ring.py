@@ -97,6 +97,7 @@ class Ring:
         """The store let go of the domain: its page is not touched any more."""
         self.broken = self.gone = self.connection.gone = True
         self.words.release()
+        self.notify = self.connection.wake = lambda: None
 
     def reset(self) -> None:
         """Begin anew: nothing asked, nothing to be told, empty queues. (domain_conn_reset)"""
