@@ -99,6 +99,11 @@ class TwoLevel:
         """Whether the guest wants no upcall for it."""
         return bool(self.words[self.pending + self.to_mask + (channel.port >> 6)] >> (channel.port & 63) & 1)
 
+    def shown(self, channel: Channel) -> str:
+        """Whether the selector of its vCPU says to look."""
+        info = self.domain.vcpus[channel.vcpu_id].vcpu_info
+        return str(self.words[info + SELECTOR >> 3] >> (channel.port >> 6) & 1 if info else 0)
+
     def all_pending(self) -> list[int]:
         """Every port whose bit is set, in use or not."""
         words = self.words[self.pending : self.pending + EVTCHN_2L_NR_CHANNELS // 64].tolist()

@@ -191,6 +191,15 @@ class Fifo:
         at = self._place(channel.port)
         return not at or bool(self.words[at] & MASKED)
 
+    def shown(self, channel: Channel) -> str:
+        """Whether it is on a queue, and which port is behind it there; B where the word is marked as busy."""
+        at = self._place(channel.port)
+        if not at:
+            return "?     "
+        word = self.words[at]
+        busy = "B" if word & BUSY else " "
+        return f"{busy} {word & EVTCHN_FIFO_LINK_MASK:<4}" if word & LINKED else f"{busy} -   "
+
     def _place(self, port: int) -> int:
         """Where the port's word is, 0 as long as the array does not go so far."""
         return self.pages[port >> 10] + (port & 1023) if port >> 10 < len(self.pages) else 0

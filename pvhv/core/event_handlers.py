@@ -74,6 +74,10 @@ class Handlers:
         """Whether nobody would be called."""
         return channel.port not in self.functions
 
+    def shown(self, channel: Channel) -> str:
+        """There is nothing else."""
+        return "0"
+
     def first_free(self, free: bytearray) -> int:
         """Any that is."""
         return free.find(1)

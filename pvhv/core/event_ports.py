@@ -98,6 +98,9 @@ class PortOps(Protocol):
     def is_pending(self, channel: Channel) -> bool: ...
     def is_masked(self, channel: Channel) -> bool: ...
 
+    def shown(self, channel: Channel) -> str:
+        """How it stands with the port beyond pending and masked, as Xen's debug key shows it. (print_state)"""
+
     def first_free(self, free: bytearray) -> int:
         """The lowest port `free` has a 1 for and that may be given out again; -1 for none. (is_busy)"""
 

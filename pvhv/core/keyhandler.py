@@ -229,12 +229,13 @@ def _event_lines(domain: Domain) -> Iterable[str]:
     yield f"Event channel information for domain {domain.domid}:"
     polling = ",".join(str(vcpu.vcpu_id) for vcpu in domain.vcpus if vcpu.polling)
     yield f"Polling vCPUs: {{{polling}}}"
-    yield "    port [p/m]"
+    yield "    port [p/m/s]"
     used = events.in_use()
     lines = []
     for channel in used[:LINES]:
-        line = f"    {channel.port:4} [{int(events.ops.is_pending(channel))}/{int(events.ops.is_masked(channel))}]"
-        line += f": s={channel.state} n={channel.vcpu_id}"
+        ops = events.ops
+        pending, masked = int(ops.is_pending(channel)), int(ops.is_masked(channel))
+        line = f"    {channel.port:4} [{pending}/{masked}/{ops.shown(channel)}]: s={channel.state} n={channel.vcpu_id}"
         if channel.state == UNBOUND:
             line += f" d={channel.remote_domid}"
         elif channel.state == INTERDOMAIN and channel.target is not None:

@@ -20,7 +20,8 @@ from pvhv.abi.event_channel import (
     EVTCHNOP_set_priority,
     EVTCHNOP_unmask,
 )
-from pvhv.abi.xen import VIRQ_TIMER, HYPERVISOR_event_channel_op
+from pvhv.abi.vcpu import VCPUOP_register_vcpu_info, VcpuRegisterVcpuInfo
+from pvhv.abi.xen import VIRQ_TIMER, HYPERVISOR_event_channel_op, HYPERVISOR_vcpu_op
 from pvhv.core.domain import DOMID_SELF, Domain
 from pvhv.core.event_2l import TwoLevel
 from pvhv.core.events import send_virq
@@ -219,6 +220,22 @@ def test_an_upcall_is_told_once_and_wakes(world: World) -> None:
     assert woken() == []
     assert world.queues.take(0) == []
     assert world.queues.take(1) == [one, other]
+
+
+def test_the_upcall_is_told_where_the_vcpus_info_is(world: World) -> None:
+    one, other = world.ports(2)
+    world.signal(one)
+    assert world.queues.take(0) == [one]
+    vcpu, before = world.a.vcpus[0], world.a.vcpus[0].vcpu_info
+    where = VcpuRegisterVcpuInfo(world.machine.mfn(world.a, 30), 128)
+    address = world.machine.put(vcpu, REQUEST, where)
+    assert world.machine.call(vcpu, HYPERVISOR_vcpu_op, VCPUOP_register_vcpu_info, 0, address) == 0
+    assert world.queues.upcall(0), "one may have got lost on the way"
+    world.signal(other)
+    assert vcpu.vcpu_info != before and world.machine.ram.bytes[before] == 0
+    assert world.machine.ram.bytes[(world.machine.mfn(world.a, 30) << 12) + 128] == 1
+    assert world.queues.take(0) == [other]
+    assert not problems(world.hv)
 
 
 def test_a_masked_port_is_pending_and_on_no_queue(world: World) -> None:

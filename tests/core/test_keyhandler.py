@@ -11,6 +11,7 @@ from pvhv.abi.xen import VIRQ_DEBUG
 from pvhv.core import keyhandler
 from pvhv.core.control import Control
 from pvhv.core.keyhandler import KEYS, NOT_HERE, press
+from tests.core.fifo import BUSY, FifoGuest
 from tests.core.guests import Machine
 
 
@@ -78,3 +79,24 @@ def test_a_domain_that_goes_before_its_step_is_passed_over(machine: Machine) -> 
         for step in steps[key]:
             step()
     assert machine.hv.bugs == []
+
+
+def test_e_shows_what_the_abi_knows_of_a_port(machine: Machine) -> None:
+    """Of bits, whether the selector says to look; of words, what is behind it on its queue."""
+    guest = next(domain for domain in machine.hv.domains.values() if domain.domid)
+    first, second = (guest.events.bind_ipi(0) for _ in range(2))
+    guest.events.send(first)
+
+    def shown() -> list[str]:
+        return [line for line in printed(machine, "e") if re.match(rf" +({first}|{second}) \[", line)]
+
+    assert shown() == [f"    {first:4} [1/0/1]: s=5 n=0", f"    {second:4} [0/0/1]: s=5 n=0"]
+    queues = FifoGuest(machine, guest)
+    assert queues.init_control(0) == 0
+    assert shown() == [f"    {first:4} [0/1/?     ]: s=5 n=0", f"    {second:4} [0/1/?     ]: s=5 n=0"]
+    assert queues.expand() == 0
+    guest.events.send(second)
+    queues.set(first, queues.word(first) | BUSY)
+    assert shown() == [f"    {first:4} [1/0/B {second:<4}]: s=5 n=0", f"    {second:4} [1/0/  0   ]: s=5 n=0"]
+    assert queues.take(0) == [first, second]
+    assert shown()[1] == f"    {second:4} [0/0/  -   ]: s=5 n=0"
