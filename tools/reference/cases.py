@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from pvhv.toolstack.config import find_kernel
+from pvhv.toolstack.kernel_files import find_kernel
 from tools.reference.jobs import Job
 
 SOURCES = Path(__file__).parents[2] / "guest_kernel" / "tests"
