@@ -6,8 +6,8 @@ can have a hundred thousand made on its behalf (mapped grants, event channels). 
 looks at what it left: that is set aside for good (`gc.freeze`), and the next one looks at what is new since.
 
 What is set aside goes when its last reference does, as nearly everything here does: a domain that is gone lets go of
-its parts (`Domain.fall_apart`). What is left of it in cycles is looked for when there are no domains any more, or many have
-gone since, which is one long collection for all of them.
+its parts (`Domain.fall_apart`). What is left of it in cycles is looked for when there are no domains any more, or many
+have gone since, which is one long collection for all of them.
 """
 
 from __future__ import annotations
