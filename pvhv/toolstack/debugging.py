@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,9 @@ from pvhv.toolstack.host import Host
 from pvhv.toolstack.lifecycle import State
 from pvhv.toolstack.names import quoted
 from pvhv.toolstack.server import Call, Handler
+
+MOST_UNREAD = 1 << 20  # bytes, either way
+PIECE = 4096
 
 
 def require_debuggable(guest: Guest) -> None:
@@ -50,6 +53,10 @@ class Debugging:
         self.ready = asyncio.Event()
         self.over = False
         self._out: deque[bytes] = deque()
+        self._said, self._sent = 0, 0  # bytes that went into it, and out
+        self._in = bytearray()  # what GDB said and was not looked at yet
+        self._working = False
+        self._left = False  # GDB did
         self._gone = False
         self.server = Server(self._debugger, self._send)
         host.listeners.append(self._listen)
@@ -59,6 +66,7 @@ class Debugging:
 
     def _send(self, data: bytes) -> None:
         self._out.append(data)
+        self._said += len(data)
         self._wake()
 
     def _wake(self) -> None:
@@ -79,17 +87,35 @@ class Debugging:
         self._wake()
 
     def take(self, data: bytes) -> None:
-        """What GDB says; nothing: it is gone."""
+        """What GDB says; nothing: it is gone. Raises ToolstackError when it is more than anybody could have to say."""
+        if len(self._in) + len(data) > MOST_UNREAD:
+            self.close()
+            self._end()
+            raise ToolstackError("gdb says more than is looked at")
+        self._in += data
+        self._left |= not data
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Look at what GDB said, as far as it reads what it is told."""
+        if not self._working:
+            self._working = True
+            self.host.hypervisor.errand(self._work(), self.guest.domain)
+
+    def _work(self) -> Iterator[int]:
         try:
-            if data:
-                self.server.feed(data)
-            else:
+            while self._in and not self.over and self._said - self._sent < MOST_UNREAD:
+                piece = bytes(self._in[:PIECE])
+                del self._in[:PIECE]
+                yield from self.server.feeding(piece)
+            if self._left and not self._in:
                 self.server.close()
         except Exception:
             self.server.close()  # a mistake of ours, which must not leave the domain at rest
             raise
         finally:
-            if self.server.ended:
+            self._working = False
+            if self.server.ended and not self.over:
                 self._end()
 
     async def deliver(self, call: Call) -> dict[str, Any]:
@@ -97,7 +123,11 @@ class Debugging:
         while True:
             self.ready.clear()
             if self._out:
-                await call.item({"out": b"".join(self._out.popleft() for _ in range(len(self._out)))})
+                out = b"".join(self._out.popleft() for _ in range(len(self._out)))
+                await call.item({"out": out})
+                self._sent += len(out)
+                if self._in:
+                    self.host.hypervisor.post(self.go_on)
             elif self.over:
                 ended = self.guest.ended if self._gone else None
                 return {"name": self.guest.name, "ending": ended.name if ended else None}

@@ -13,6 +13,7 @@ import pytest
 from pvhv.machine import seam
 from pvhv.machine.cpustate import RIP
 from pvhv.observe.gdb.packets import PACKET_SIZE, packet
+from pvhv.observe.gdb.server import MOST_BREAKPOINTS, MOST_WATCHPOINTS
 from tests.observe.gdb_lab import CODE, DATA, INSTRUCTIONS, LOOP, LOOPING, POWEROFF, Lab
 from tests.toolstack.recipes import BASE
 
@@ -138,6 +139,16 @@ def test_watchpoints(make: Made) -> None:
         assert lab.answer(b"\x03") == INTERRUPTED
         for nonsense in ("Z2,1000,0", "Z2,1000,fffff", "Z2,7fffffffffff,2", "Z2,1000", "Z2,,8"):
             assert lab.ask(nonsense) == "E16"
+
+
+def test_there_is_room_for_so_many(lab: Lab) -> None:
+    for which, most in (("Z0", MOST_BREAKPOINTS), ("Z2", MOST_WATCHPOINTS if seam.present else 0)):
+        for at in range(most):
+            assert lab.ask(f"{which},{DATA + 8 * at:x},8") == "OK"
+        if most:
+            assert lab.ask(f"{which},{DATA:x},8") == "OK"  # as before
+            assert lab.ask(f"{which},{DATA + 8 * most:x},8") == "E1c"
+            assert lab.ask(f"z{which[1]},{DATA:x},8") == "OK" and lab.ask(f"{which},{DATA + 8 * most:x},8") == "OK"
 
 
 def test_an_interrupt_stops_it_and_another_changes_nothing(lab: Lab) -> None:

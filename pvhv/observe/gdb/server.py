@@ -14,7 +14,7 @@ of GDB's manual; tools/debugger/gdbsx/gx/gx_main.c in Xen.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pvhv.core.debugger import Debugger, Stop, Why
@@ -36,7 +36,10 @@ SOFTWARE, HARDWARE = b"0", b"1"
 # What a watchpoint looks for, and how GDB is told of it.
 WATCHPOINTS = {b"2": (WRITES, "watch"), b"3": (READS, "rwatch"), b"4": (READS | WRITES, "awatch")}
 MOST_WATCHED = 1 << 16  # bytes
-NO_SUCH, WRONG, FAULT = "E03", "E16", "E0e"  # ESRCH, EINVAL, EFAULT
+MOST_BREAKPOINTS, MOST_WATCHPOINTS = 128, 16
+READ_AT_ONCE = 512  # bytes
+READ_COST, PACKET_COST = 60, 150  # in units of about a microsecond
+NO_SUCH, WRONG, FAULT, NO_ROOM = "E03", "E16", "E0e", "E1c"  # ESRCH, EINVAL, EFAULT, ENOSPC
 
 Answer = bytes | str | None  # None: later, or never
 
@@ -80,22 +83,33 @@ class Server:
 
     # -- from GDB ----------------------------------------------------------------------------------------------
     def feed(self, data: bytes) -> None:
-        """What came from GDB."""
-        for item in self._reader.feed(data):
-            if self.ended:
-                return
-            if isinstance(item, bytes):
-                if self._acknowledges:
-                    self.send(b"+")
-                answer = self.handle(item)
-                if answer is not None:
-                    self._reply(answer)
-            elif item is Sign.INTERRUPT:
-                self.debugger.interrupt()
-            elif item is Sign.AGAIN and self._acknowledges:
-                self.send(self._last)
-            elif item is Sign.DAMAGED and self._acknowledges:
-                self.send(b"-")
+        """What came from GDB, in one go."""
+        for _piece in self.feeding(data):
+            pass
+
+    def feeding(self, data: bytes) -> Iterator[int]:
+        """Likewise, in pieces of so many units of work: it may be much, and others wait."""
+        for at in range(0, len(data), READ_AT_ONCE):
+            for item in self._reader.feed(data[at : at + READ_AT_ONCE]):
+                if self.ended:
+                    return
+                self._take(item)
+                yield PACKET_COST
+            yield READ_COST
+
+    def _take(self, item: bytes | Sign) -> None:
+        if isinstance(item, bytes):
+            if self._acknowledges:
+                self.send(b"+")
+            answer = self.handle(item)
+            if answer is not None:
+                self._reply(answer)
+        elif item is Sign.INTERRUPT:
+            self.debugger.interrupt()
+        elif item is Sign.AGAIN and self._acknowledges:
+            self.send(self._last)
+        elif item is Sign.DAMAGED and self._acknowledges:
+            self.send(b"-")
 
     def handle(self, payload: bytes) -> Answer:
         """The answer to a packet."""
@@ -238,12 +252,18 @@ class Server:
         if not is_canonical(address):
             return WRONG
         if kind in self._breakpoints:
+            there = self.debugger.breakpoints
+            if change is set.add and address not in there and len(there) >= MOST_BREAKPOINTS:
+                return NO_ROOM
             change(self._breakpoints[kind], address)
             self.debugger.breakpoints = set().union(*self._breakpoints.values())
         elif kind in WATCHPOINTS and self.debugger.can_watch:
             if not 0 < size <= MOST_WATCHED or not is_canonical(address + size - 1):
                 return WRONG
-            change(self.debugger.watchpoints, Watched(address, size, WATCHPOINTS[kind][0]))
+            watched, watchpoints = Watched(address, size, WATCHPOINTS[kind][0]), self.debugger.watchpoints
+            if change is set.add and watched not in watchpoints and len(watchpoints) >= MOST_WATCHPOINTS:
+                return NO_ROOM
+            change(watchpoints, watched)
         else:
             return ""  # GDB steps then
         return "OK"
