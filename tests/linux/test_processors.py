@@ -28,7 +28,7 @@ def test_eight_of_them_and_4_gib(linux: Linux) -> None:
     assert 3900 << 10 < int(section(done.output, "memory").split()[1]) < 4096 << 10
     sums = re.findall(r"^([0-9a-f]{32})  -", section(done.output, "sums"), re.MULTILINE)
     assert len(sums) == 8 and len(set(sums)) == 1
-    copied = [line for line in section(done.output, "copied").splitlines() if not line.startswith("[")]  # the kernel's own
+    copied = [line for line in section(done.output, "copied").splitlines() if not line.startswith("[")]
     assert copied == ["7f614da9329cd3aebf59b91aadc30bf0  -"] * 2
     assert not UNWELL.findall(section(done.output, "log"))
 
