@@ -175,6 +175,7 @@ def copy_batch(vcpu: VCPU, uop: int, count: int) -> None:
             except GrantError as error:
                 status = error.status
             except TryAgain:
+                vcpu.domain.hypervisor.yield_now(vcpu)  # it is for another to end what is in the way
                 raise Continue(abi.GNTTABOP_copy, address, count - (address - uop) // COPY.size) from None
             reply(memory, address + status_at, at and at + status_at, STATUS.pack(status))
 
