@@ -240,14 +240,18 @@ class GrantTable:
         """The domain is dying: end its uses of others' grants, a share at a time; whether all are ended.
 
         What a host mapping holds of the frame belongs to the page-table entry and goes with it, and the
-        table's own frames go with the hypervisor's others. (gnttab_release_mappings)
+        table's own frames go with the hypervisor's others. Of a granter that is gone itself - the entry of
+        the mapping was lost otherwise, so nothing held it back - there is nothing to release.
+        (gnttab_release_mappings)
         """
         assert self.domain.dying
+        domains = self.domain.hypervisor.domains
         share = self.maptrack[-MAPPINGS_PER_STEP:]
         del self.maptrack[-MAPPINGS_PER_STEP:]
         for mapping in share:
-            if mapping.flags and mapping.granter is not None:
-                self._release(mapping, mapping.granter.grants)
+            granter = mapping.granter
+            if mapping.flags and granter is not None and domains.get(granter.domid) is granter:
+                self._release(mapping, granter.grants)
         self.free_handles.clear()
         for view in list(self.views):
             view.release()

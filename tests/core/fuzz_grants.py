@@ -123,7 +123,9 @@ def unmap_grants(it: Hostile) -> None:
         bus = 0
         if flags & 1:
             mapping = it.domain.grants.mapping(handle)
-            active = mapping.granter.grants.active.get(mapping.ref) if mapping and mapping.granter else None
+            granter = mapping.granter if mapping else None
+            there = granter is not None and it.domain.hypervisor.domains.get(granter.domid) is granter
+            active = granter.grants.active.get(mapping.ref) if there else None
             bus = active.mfn << 12 if active and rng.random() < 0.9 else it.word()
         requests.append(gnttab.GnttabUnmapGrantRef(where if rng.random() < 0.95 else it.address(), bus, handle))
     if rng.random() < 0.2:
