@@ -55,7 +55,7 @@ class Hostile:
         self.judge = judge
         self.domain: Domain = machine.guest(PAGES, vcpus=2, room=ROOM)
         self.vcpu = self.domain.vcpus[0]
-        self.peers: list[Domain] = []
+        self.met: list[Domain] = []
         self.bystanders: list[Domain] = []
         self.log: deque[str] = deque(maxlen=12)
         self.alive = True
@@ -75,9 +75,14 @@ class Hostile:
 
     def meet(self, peers: list[Domain], may_serve: bool) -> None:
         """Who else is there. With `may_serve` it may be the device model of one of them, and so control it."""
-        self.peers = peers
+        self.met = peers
         serves = may_serve and peers and self.rng.random() < 0.5
         self.domain.target = self.rng.choice(peers).domid if serves else None
+
+    @property
+    def peers(self) -> list[Domain]:
+        """Those it met that are not gone yet."""
+        return [peer for peer in self.met if self.machine.hv.domains.get(peer.domid) is peer]
 
     # -- calling -----------------------------------------------------------------------------------------------
     def call(self, number: int, *arguments: int, subject: Command | None = None) -> int | None:
@@ -197,7 +202,7 @@ class Hostile:
         return self.pick(
             (6, lambda: DOMID_SELF),
             (2, lambda: self.domain.domid),
-            (4, lambda: rng.choice(self.peers).domid if self.peers else 0),
+            (4, lambda: rng.choice(self.met).domid if self.met else 0),
             (1, lambda: 0),
             (1, lambda: rng.choice(self.bystanders).domid if self.bystanders else 0),
             (1, lambda: rng.choice((99, 0x7FF1, 0x7FF2, 0x7FF4, 0x7FFF, 0xFFFF))),
