@@ -156,7 +156,7 @@ def without_console(
 def _make(client: Client, config: DomainConfig, paused: bool, timeout: float | None) -> dict[str, Any]:
     with Progress("pvhv:") as progress:
         made: dict[str, Any] = client.call(
-            "create", lambda item: progress.at(item["stage"]),
+            "create", lambda item: progress.at(item["stage"]) if "stage" in item else None,
             config=config.to_wire(), paused=paused, lifetime=timeout,
         )  # fmt: skip
     return made

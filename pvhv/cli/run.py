@@ -11,11 +11,12 @@ import os
 import select
 import sys
 import time
+from signal import SIGINT
 from typing import TYPE_CHECKING, Any
 
 from pvhv.build.progress import Progress
+from pvhv.cli import signals
 from pvhv.cli.common import INTERRUPTED_STATUS, complain, connect, say, stopped_by
-from pvhv.cli.signals import Terminated
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.names import quoted
 
@@ -51,50 +52,67 @@ def with_console(
 
     interactive = sys.stdin.isatty()
     typed, ended = (b"", False) if interactive or config.clock == "wall" else prefetch()
-    number = client.start(
-        "create",
-        config=config.to_wire(),
-        paused=paused,
-        attach=True,
-        one_run=not interactive,
-        typed=typed,
-        lifetime=None if deadline is None else max(deadline - time.monotonic(), 0.0),
-    )
-    with Progress("pvhv:") as progress:
-        while "stage" in (first := client.receive()).get("item", ()):
-            progress.at(first["item"]["stage"])
-    if "item" not in first:
-        client.result(first)  # raises what went wrong
-    made = first["item"]["created"]
-    if interactive:
-        say(f"{made['name']} is domain {made['domid']}; {key_name(escape)} leaves its console")
-    unanswered = None if deadline is None else deadline + GRACE_S
-    session = Session(client, number, escape if interactive else None, feeds=not ended, deadline=unanswered)
+    made: dict[str, Any] = {}
     try:
-        ending = session.run()
+        with signals.heard():
+            number = client.start(
+                "create",
+                config=config.to_wire(),
+                paused=paused,
+                attach=True,
+                one_run=not interactive,
+                typed=typed,
+                lifetime=None if deadline is None else max(deadline - time.monotonic(), 0.0),
+            )
+            _wait_until_made(client, made)
+            if interactive:
+                say(f"{made['name']} is domain {made['domid']}; {key_name(escape)} leaves its console")
+            unanswered = None if deadline is None else deadline + GRACE_S
+            ending = Session(client, number, escape if interactive else None, not ended, deadline=unanswered).run()
         if ending["ending"] == "timeout":
-            destroy(ending["domid"])  # which waits until it is gone
+            destroy(ending)  # which waits until it is gone
         return report_end(ending, timeout)
     except Detached:
         say(f"{made['name']} goes on; `pvhv console {quoted(made['name'])}` comes back")
         return 0
     except TimedOut:
-        destroy(made["domid"])
+        destroy(made)
         say(WORDS["timeout"].format(name=made["name"], allowed=f"{timeout:g} s"))
         return TIMEOUT_STATUS
     except KeyboardInterrupt:
         if not interactive:
-            destroy(made["domid"])
-            say(f"interrupted; {made['name']} was destroyed")
+            destroy(made)
+            say(f"interrupted; {config.name} was destroyed")
         return INTERRUPTED_STATUS
-    except Terminated as signal:
+    except signals.Terminated as signal:
         if not interactive:
-            destroy(made["domid"])
+            destroy(made)
         return signal.status
     except OSError as error:  # nobody reads our output, or it cannot be written
         if not interactive or isinstance(error, BrokenPipeError):
-            destroy(made["domid"])
+            destroy(made)
         return stopped_by(error)
+
+
+def _wait_until_made(client: Client, made: dict[str, Any]) -> None:
+    """Have `made` say which domain it is, once it is there. Raises ToolstackError.
+
+    Who is asked to go meanwhile hangs up, and hears the answer to its end: the domain may be there already.
+    """
+    from pvhv.toolstack.client import Lost
+
+    asked_to_go = signals.Deferred(client.hang_up)
+    with signals.heard(asked_to_go, also=(SIGINT,)), Progress("pvhv:") as progress:
+        try:
+            while "stage" in (first := client.receive()).get("item", ()):
+                progress.at(first["item"]["stage"])
+        except Lost:
+            asked_to_go.check()
+            raise
+        if "item" not in first:
+            client.result(first)  # raises what went wrong
+        made.update(first["item"]["created"])
+        asked_to_go.check()
 
 
 def report_end(ending: dict[str, Any], timeout: float | None = None) -> int:
@@ -110,11 +128,13 @@ def report_end(ending: dict[str, Any], timeout: float | None = None) -> int:
     return status
 
 
-def destroy(domid: int) -> None:
+def destroy(made: dict[str, Any]) -> None:
     """Take back the domain of a run that was cut short. On a connection of its own: the other may be half-read."""
+    if not made:
+        return  # hanging up took it back
     try:
         with connect() as client:
-            client.call("destroy", domain=str(domid))
+            client.call("destroy", domain=str(made["domid"]))
     except ToolstackError:
         pass  # it is gone already, or pvhvd is
 

@@ -24,21 +24,45 @@ def terminate(number: int, _frame: object) -> None:
     raise Terminated(number)
 
 
-def numbers() -> list[int]:
-    """Those that ask us to go, where there are any and they are not ignored."""
+def numbers(*also: int) -> list[int]:
+    """Those that ask us to go, and those in `also`; of which our caller ignores none."""
     named = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    return [number for number in named if signal.getsignal(number) is not signal.SIG_IGN]
+    return [number for number in [*named, *also] if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 @contextmanager
-def heard(handler: Callable[[int, object], None] = terminate) -> Iterator[None]:
-    """Have them go to `handler`; what they did before is what they do afterwards."""
-    before = {number: signal.signal(number, handler) for number in numbers()}
+def heard(handler: Callable[[int, object], None] = terminate, also: tuple[int, ...] = ()) -> Iterator[None]:
+    """Have them go to `handler`, and those in `also` that are not ignored; afterwards they do what they did before."""
+    before = {number: signal.signal(number, handler) for number in numbers(*also)}
     try:
         yield
     finally:
         for number, handled in before.items():
             signal.signal(number, handled)
+
+
+class Deferred:
+    """A handler for one who must hear an answer to its end: the first signal calls `hurry`, and is raised by `check`.
+
+    A second one is raised at once. SIGINT is KeyboardInterrupt, as it is to all of Python.
+    """
+
+    def __init__(self, hurry: Callable[[], None]) -> None:
+        self._hurry = hurry
+        self.came: int | None = None
+
+    def __call__(self, number: int, _frame: object) -> None:
+        again, self.came = self.came is not None, number
+        if again:
+            self.check()
+        self._hurry()
+
+    def check(self) -> None:
+        """Raise what came."""
+        if self.came == signal.SIGINT:
+            raise KeyboardInterrupt
+        if self.came is not None:
+            raise Terminated(self.came)
 
 
 class Patient:

@@ -159,7 +159,11 @@ def interruptible(client: Client, number: int) -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         client.start("summary", trace=number)
 
-    before = signal.signal(signal.SIGINT, ask)
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:  # a job in the background: Ctrl-C is not for us
+        yield lambda: False
+        return
+    signal.signal(signal.SIGINT, ask)
     try:
         yield lambda: came
     finally:

@@ -12,6 +12,7 @@ place.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -69,3 +70,14 @@ def settle(future: Future[T], result: Any = None, failure: Exception | None = No
     else:
         future.set_exception(failure)
     return True
+
+
+async def await_or_undo(future: Future[T], undo: Callable[[T], object]) -> T:
+    """Wait for what is made for a client. If the client goes meanwhile, `undo` is called for it once it is made."""
+    try:
+        return await asyncio.wrap_future(future)
+    except asyncio.CancelledError:
+        future.add_done_callback(
+            lambda done: None if done.cancelled() or done.exception() else undo(done.result())
+        )
+        raise

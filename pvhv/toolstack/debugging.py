@@ -16,6 +16,7 @@ from typing import Any
 from pvhv.core.debugger import Debugger, Stop
 from pvhv.observe.gdb.server import Server
 from pvhv.toolstack import symbol_files
+from pvhv.toolstack.beside import await_or_undo
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.guest import Guest
 from pvhv.toolstack.host import Host
@@ -165,13 +166,7 @@ class DebugAccess:
         """Debug a domain, which rests until GDB lets it run."""
         loop, hypervisor = asyncio.get_running_loop(), self.host.hypervisor
         future = hypervisor.post(lambda: Debugging(self.host, self.host.find(domain), loop))
-        try:
-            debugging: Debugging = await asyncio.wrap_future(future)
-        except asyncio.CancelledError:
-            future.add_done_callback(
-                lambda done: None if done.cancelled() or done.exception() else done.result().close()
-            )
-            raise
+        debugging: Debugging = await await_or_undo(future, lambda made: hypervisor.post(made.close))
         kept = call.session.kept
         kept[call.number] = debugging
         try:

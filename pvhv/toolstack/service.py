@@ -26,6 +26,7 @@ from pvhv.machine import engine, seam
 from pvhv.observe import counters
 from pvhv.observe.trace import Recorder
 from pvhv.toolstack import peers, resizing
+from pvhv.toolstack.beside import await_or_undo
 from pvhv.toolstack.config import DomainConfig
 from pvhv.toolstack.debugging import DebugAccess
 from pvhv.toolstack.dumping import DumpAccess
@@ -104,15 +105,8 @@ class Service:
         return await asyncio.wrap_future(self.host.beside.do(work))
 
     async def post_for(self, make: Callable[[], T], undo: Callable[[T], object]) -> T:
-        """Likewise, where the client may go while it waits: what was made for it by then is undone."""
-        future = self.hypervisor.post(make)
-        try:
-            return await asyncio.wrap_future(future)
-        except asyncio.CancelledError:
-            future.add_done_callback(
-                lambda done: None if done.cancelled() or done.exception() else undo(done.result())
-            )
-            raise
+        """Likewise, where the client may go while it waits: what was made for it by then is undone, on that thread."""
+        return await await_or_undo(self.hypervisor.post(make), lambda made: self.hypervisor.post(lambda: undo(made)))
 
     # -- connections -----------------------------------------------------------------------------------------
     async def hello(
@@ -166,7 +160,8 @@ class Service:
     ) -> dict[str, Any]:
         """Make a domain. With `attach`, go on as `attach` does; with `one_run`, its first end is the end.
 
-        Pieces of the answer say what is being done ("stage"); with `attach`, that it is there ("created").
+        Pieces of the answer say what is being done ("stage"), and that it is there ("created"). Until a client was told
+        that, its going undoes all.
         After `lifetime` seconds it is destroyed, in whichever life it is by then.
         """
         if self.stopping:
@@ -178,7 +173,10 @@ class Service:
             self.creating -= 1
         asyncio_loop = asyncio.get_running_loop()
 
-        def begin() -> Follower | None:
+        follower: Follower | None = None
+
+        def begin() -> None:
+            nonlocal follower
             timeline = guest.domain.timeline
             if isinstance(timeline, VirtualTimeline):
                 # Somebody may sit at this console: sleep as long as the guest thinks it does.
@@ -188,26 +186,24 @@ class Service:
             follower = Follower(self.host, guest, asyncio_loop, whole_run=one_run) if attach else None
             if not paused and guest.state is State.PAUSED:  # nobody has it otherwise already
                 guest.start()
-            return follower
 
-        def undo(follower: Follower | None) -> None:
+        def undo() -> None:
             if follower is not None:
                 follower.close()
-            if one_run and self.host.guests.get(guest.domid) is guest:
-                self.host.destroy(guest)  # a run without anybody to run it for
+            if self.host.guests.get(guest.domid) is guest:
+                self.host.destroy(guest)
 
-        follower = await self.post_for(begin, undo)
         made = {"name": guest.name, "domid": guest.domid}
-        if lifetime is not None:
-            asyncio_loop.call_later(lifetime, self.hypervisor.post, partial(self._outlived, guest.line, attach))
-        if follower is None:
-            return made
         try:
+            await self.post(begin)
+            if lifetime is not None:
+                outlived = partial(self._outlived, guest.line, attach)
+                asyncio_loop.call_later(lifetime, self.hypervisor.post, outlived)
             await call.item({"created": made})
         except (asyncio.CancelledError, ConnectionError):
-            self.hypervisor.post(lambda: undo(follower))
+            self.hypervisor.post(undo)  # nobody heard that it is there, so nobody wants it
             raise
-        return await self._deliver(call, follower)
+        return made if follower is None else await self._deliver(call, follower)
 
     async def _new(self, call: Call, config: dict[str, Any], one_run: bool) -> Guest:
         """A domain of that file, paused, made while others run; whoever goes meanwhile wants none."""
@@ -219,8 +215,12 @@ class Service:
         await call.item({"stage": f"{wanted.name}: reading {files}"})
         prepared = await self.beside(partial(prepare, wanted))
         await call.item({"stage": f"{wanted.name}: building {wanted.memory} MiB, their contents and page tables"})
-        building = await self.post_for(lambda: self.host.build(prepared), Future.cancel)
-        return await asyncio.wrap_future(building)
+        building = await self.post_for(lambda: self.host.build(prepared), self._not_wanted)
+        return await await_or_undo(building, lambda _guest: self.hypervisor.post(lambda: self._not_wanted(building)))
+
+    def _not_wanted(self, building: Future[Guest]) -> None:
+        if not building.cancel() and not building.exception():  # it is built already
+            self.host.destroy(building.result())
 
     def _outlived(self, line: object, spares_kept: bool) -> None:
         """Its time is over. Who watched may want to look at what the file says is kept; nobody else will."""

@@ -16,6 +16,7 @@ from typing import Any
 from pvhv.core.hypervisor import Hypervisor
 from pvhv.devices.xenstore.daemon import Xenstore
 from pvhv.devices.xenstore.sockets import Socket
+from pvhv.toolstack.beside import await_or_undo
 from pvhv.toolstack.server import Call, Handler
 
 
@@ -63,11 +64,7 @@ class StoreAccess:
         """Be connected to the store."""
         loop = asyncio.get_running_loop()
         future = self.hypervisor.post(lambda: Tool(self.store, loop))
-        try:
-            tool = await asyncio.wrap_future(future)
-        except asyncio.CancelledError:
-            future.add_done_callback(lambda done: None if done.cancelled() else done.result().socket.close())
-            raise
+        tool: Tool = await await_or_undo(future, lambda made: self.hypervisor.post(made.socket.close))
         kept: dict[int, Any] = call.session.kept
         kept[call.number] = tool
         try:

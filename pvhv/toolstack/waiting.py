@@ -10,6 +10,7 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from pvhv.toolstack.beside import await_or_undo
 from pvhv.toolstack.follow import ending_of
 
 if TYPE_CHECKING:
@@ -66,13 +67,7 @@ class WaitAccess:
         """How a domain ended, once it has."""
         loop, hypervisor = asyncio.get_running_loop(), self.host.hypervisor
         future = hypervisor.post(lambda: Waiter(self.host, self.host.find(domain), loop))
-        try:
-            waiter: Waiter = await asyncio.wrap_future(future)
-        except asyncio.CancelledError:
-            future.add_done_callback(
-                lambda done: None if done.cancelled() or done.exception() else done.result().close()
-            )
-            raise
+        waiter: Waiter = await await_or_undo(future, lambda made: hypervisor.post(made.close))
         try:
             await waiter.over.wait()
             return waiter.ending

@@ -113,7 +113,7 @@ def test_a_run_that_is_interrupted_takes_its_domain_with_it(shared: Pvhv, number
 
 def test_a_client_that_is_killed_harms_nobody(shared: Pvhv) -> None:
     process = shared.start("create", "-c", shared.domain("spinner", SPIN))
-    shared.until(lambda: "spinner" in shared.list())
+    shared.until(lambda: shared.list().get("spinner", {"time": 0})["time"] > 0.2)  # by now the client knows of it
     process.kill()
     process.wait()
     assert shared.list()["spinner"]["state"] == "r-----"

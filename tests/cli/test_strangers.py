@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import socket
 import struct
 import subprocess
@@ -16,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from pvhv.toolstack import rpc
+from pvhv.toolstack import config, rpc
+from pvhv.toolstack.client import Lost
 from pvhv.toolstack.server import MOST_STRANGERS
 from tests.cli.conftest import ROOT, Pvhv
 from tests.toolstack.recipes import SPIN
@@ -254,6 +256,30 @@ def test_a_client_that_goes_while_its_domain_is_built(pvhv: Pvhv) -> None:
     creating.communicate()
     pvhv.until(lambda: list(pvhv.list()) == ["other"])
     assert "BUG" not in pvhv.ok("dmesg")
+
+
+def test_clients_that_go_at_any_moment_of_a_creation(pvhv: Pvhv) -> None:
+    """What they were told of is there, and nothing else."""
+    wanted = config.load(str(pvhv.directory / pvhv.domain("it", SPIN)), []).to_wire()
+    pvhv.ok("create", "-p", pvhv.domain("other", SPIN))
+    rng = random.Random(1)
+    told_of = 0
+    for turn in range(40):
+        client = pvhv.client()
+        assert client is not None
+        client.start("create", config=wanted, attach=turn % 2 == 0, one_run=turn % 4 == 0)
+        time.sleep(rng.random() * 0.04)
+        client.hang_up()
+        told = False
+        with contextlib.suppress(Lost):
+            while message := client.receive():
+                told |= "created" in message.get("item", ())
+        if told:
+            assert sorted(pvhv.list()) == ["it", "other"]
+            pvhv.ask("destroy", domain="it")
+        pvhv.until(lambda: list(pvhv.list()) == ["other"])
+        told_of += told
+    assert 0 < told_of < 40
 
 
 # -- no descriptors ------------------------------------------------------------------------------------------
