@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import signal
@@ -17,16 +18,18 @@ from unittest import mock
 
 import pytest
 
+from pvhv.cli.app import app
 from pvhv.toolstack.client import Client, connect
 from tests.toolstack.recipes import Recipe
 
 ROOT = Path(__file__).parents[2]
 
 
-def heed_interrupts() -> None:
-    """In a process that is about to be a command: Ctrl-C is for it, though it be not for us (a job in the background,
-    whose shell has it ignored; and what is ignored stays so in who is started)."""
+def heed_signals() -> None:
+    """In a process that is about to be a command: Ctrl-C and a hang-up are for it, though they be not for us (a job in
+    the background, nohup; and what is ignored stays so in who is started)."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 class Pvhv:
@@ -50,7 +53,7 @@ class Pvhv:
             "stdin": subprocess.DEVNULL,
             "stdout": subprocess.PIPE,
             "stderr": subprocess.PIPE,
-            "preexec_fn": heed_interrupts,
+            "preexec_fn": heed_signals,
             **options,
         }
         return subprocess.Popen(
@@ -77,12 +80,18 @@ class Pvhv:
         return done.stdout
 
     def fails(self, *arguments: str, status: int = 1) -> str:
-        """A command that has to fail, in words; those."""
-        done = self.run(*arguments)
-        assert done.returncode == status, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        assert "Traceback" not in done.stderr
-        assert done.stdout == ""
-        return done.stderr
+        """A command that has to fail, in words; those. Without a process, for sentences are many."""
+        out, err, code = io.StringIO(), io.StringIO(), None
+        with (
+            mock.patch.dict(os.environ, self.environment, clear=True), contextlib.chdir(self.directory),
+            contextlib.redirect_stdout(out), contextlib.redirect_stderr(err),
+        ):  # fmt: skip
+            try:
+                app(list(arguments), prog_name="pvhv")
+            except SystemExit as end:
+                code = end.code
+        assert (code, out.getvalue()) == (status, ""), f"{arguments}: {code}\n{out.getvalue()}\n{err.getvalue()}"
+        return err.getvalue()
 
     def client(self) -> Client | None:
         """A connection to pvhvd, if it is up."""
@@ -124,7 +133,7 @@ class Pvhv:
     def end(self) -> None:
         """End the host process, if there is one."""
         with contextlib.suppress(Exception):
-            self.run("daemon", "stop", timeout=20)
+            self.ask("stop")
         state = self.runtime / "domains.json"
         if state.exists():
             with contextlib.suppress(ProcessLookupError):
