@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from pvhv.cli.commands import command, daemon_app
+from pvhv.cli.commands import AsJson, command, daemon_app
 from pvhv.cli.common import connect, connect_if_up
+from pvhv.cli.output import print_json, print_table
 from pvhv.toolstack.errors import UsageError
 
 Whose = Literal["none", "guest"] | None
@@ -36,6 +37,37 @@ def stop() -> None:
     if client is not None:
         with client:
             client.call("stop")
+
+
+@command("limits", daemon_app)
+def limits(as_json: AsJson = False) -> None:
+    """Say how large what grows may become, in pvhvd and on its disk, and what happens beyond."""
+    client = connect_if_up()
+    if client is None:
+        from pvhv.toolstack.limits import plain
+
+        rows = plain()
+    else:
+        with client:
+            rows = client.call("limits")
+    if as_json:
+        print_json(rows)
+        return
+    print_table(
+        ("Limit", "Of each", "What", "Most", "Unit", "Beyond"),
+        [(row["name"], row["of"], row["what"], *_shown(row["most"], row["unit"]), row["beyond"]) for row in rows],
+        right=(3,),
+        foldable=(2, 5),
+    )
+
+
+def _shown(most: int, unit: str) -> tuple[int, str]:
+    """Bytes in the largest unit that they are a whole number of."""
+    if unit == "bytes":
+        for shift, name in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+            if most % (1 << shift) == 0:
+                return most >> shift, name
+    return most, unit
 
 
 @command("console-log", daemon_app)

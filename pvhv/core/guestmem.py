@@ -26,6 +26,7 @@ ADDRESS = 0x000F_FFFF_FFFF_F000
 HYPERVISOR_VIRT_START = 0xFFFF_8000_0000_0000
 HYPERVISOR_VIRT_END = 0xFFFF_8800_0000_0000
 LOWER_END = 0x0000_8000_0000_0000
+MOST_KNOWN = 1 << 14  # pages whose frames are remembered, for reading and for writing
 EVERYTHING = 0xFFFF_FFFF_FFFF_FFF8
 
 
@@ -73,7 +74,10 @@ class GuestMemory:
         tlb = self.write_tlb if write else self.read_tlb
         base = tlb.get(va >> 12)
         if base is None:
-            base = tlb[va >> 12] = self._walk(va, write)
+            base = self._walk(va, write)
+            if len(tlb) >= MOST_KNOWN:
+                tlb.clear()  # few tables can map very many pages
+            tlb[va >> 12] = base
         return base + (va & 0xFFF)
 
     def read_through(self, root: int, va: int, size: int) -> bytes:

@@ -54,6 +54,7 @@ from pvhv.machine.ram import Ram
 FRAMES_PER_GIB = 1 << 18
 PERDOMAIN_L4_SLOT = 260
 VCPU_INFO_SIZE = 64
+BUGS_KEPT = 64
 LEGACY_MAX_VCPUS = 32  # vCPUs whose vcpu_info fits into shared_info
 
 
@@ -71,7 +72,8 @@ class Hypervisor:
         self.calls, self.arity = build_calls(HYPERCALLS)
         self.calls_by_arity = list(zip(self.calls, self.arity, strict=True))
         self.domains: dict[int, Domain] = {}
-        self.bugs: list[str] = []
+        self.bugs: list[str] = []  # the last ones
+        self.bugs_met = 0
         self.trace: Any = None
         self.scheduler = Scheduler(self)
         self.must_yield = self.scheduler.must_yield
@@ -276,6 +278,8 @@ class Hypervisor:
         """Our mistake: kept, and paid for by the domain that met it, if it was one."""
         text = "".join(traceback.format_exception(failure))
         self.bugs.append(text)
+        del self.bugs[:-BUGS_KEPT]
+        self.bugs_met += 1
         self.console.log(f"BUG in the hypervisor, met by {domain or 'nobody'}:\n{text}")
         if domain is not None:
             self.crash(domain, f"a bug in the hypervisor: {failure!r}", vcpu)

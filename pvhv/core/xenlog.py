@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 
 LINES = 4096
+LONGEST_LINE = 4096
 
 
 class ConsoleRing:
@@ -23,7 +24,7 @@ class ConsoleRing:
         """Say something, marked (XEN) with seconds since start."""
         stamp = f"[{self._now() / 1e9:12.6f}]"
         for line in text.splitlines() or [""]:
-            self._lines.append(f"(XEN) {stamp} {_printable(line)}")
+            self._lines.append(f"(XEN) {stamp} {_printable(line[:LONGEST_LINE])}")
 
     def guest(self, domid: int, line: str) -> None:
         """A line a guest wrote with console_io."""

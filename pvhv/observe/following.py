@@ -13,6 +13,7 @@ account, one level deeper, until their iret.
 What cannot be known from here:
 - in a kernel that has one stack for all tasks, whose call it is that goes on: the newer one is taken for the only one;
 - which of its exits a call that never returns (exit) makes after it was first switched out: it is over there;
+- the oldest of more calls than are kept at once: it is over when the one too many begins, as unfinished;
 - why a call ends elsewhere than behind its SYSCALL: a signal's handler, or another program (exec) whose call it is not;
 - what the kernel does on behalf of a call in another task's time (a kernel thread, a soft interrupt).
 
@@ -25,12 +26,14 @@ from collections import Counter
 
 from pvhv.abi.xen import HYPERVISOR_iret
 from pvhv.observe.naming import name_of
-from pvhv.observe.record import I386, HypercallRecord, Landed, Record, Sink, SystemCall
+from pvhv.observe.record import I386, OTHERS, HypercallRecord, Landed, Record, Sink, SystemCall
 from pvhv.observe.wanted import Wanted
 
 EXITS = frozenset({"syscall", "hypercall", "fault", "int", "cpuid", "io"})  # the others are no exits of the call's
 LEGACY_VECTOR = 0x80
 SYSCALL_LENGTH = 2  # of `syscall`, and of `int 0x80`
+MOST_OPEN = 2048  # calls under way at once: tasks that wait in one
+MOST_NAMES = 64  # kinds of exits that one call is told of, each by its name
 
 
 class OpenCall:
@@ -51,7 +54,10 @@ class OpenCall:
 
     def count(self, record: Record) -> None:
         """Something happened on its account."""
-        self.exits[record.kind, name_of(record)] += 1
+        key = record.kind, name_of(record)
+        if key not in self.exits and len(self.exits) >= MOST_NAMES:
+            key = record.kind, OTHERS
+        self.exits[key] += 1
         if record.kind in EXITS:
             self.spent += record.spent
 
@@ -91,6 +97,8 @@ class Following:
             if self.wanted.besides:
                 self.sink(record)
             return
+        if record.stack not in self.open and len(self.open) >= MOST_OPEN:
+            self._end(next(iter(self.open.values())), record, "unfinished", None)
         self.serial += 1
         call = OpenCall(self.serial, number, abi, record)
         self.open[record.stack] = call

@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+OTHERS = "(others)"  # the name of what is counted beyond so many names
 AMD64, I386 = "x86-64", "i386"  # by which convention a system call was made
 
 

@@ -5,6 +5,9 @@ It is kept where records are made, on the hypervisor's thread, so that nothing i
 the guest. Time is the hypervisor's, by the domain's clock: a virtual one does not move meanwhile, and all is zero.
 
 The entries of a multicall are counted apart, and have no time of their own: the multicall has it.
+
+A guest chooses many of the names (the number of a port, of a system call), so there is a bound to how many rows there
+are; what has none for itself is counted as `OTHERS`, of its kind.
 """
 
 from __future__ import annotations
@@ -13,12 +16,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from pvhv.observe.naming import call_name, name_of
-from pvhv.observe.record import Record, SystemCall
+from pvhv.observe.record import OTHERS, Record, SystemCall
 from pvhv.observe.syscall_names import Table, error_name
 
 IN_MULTICALL = "in multicall"
 UNTIMED = frozenset({"event", "upcall"})
 LARGEST_ERRNO = 4095
+MOST_ROWS = 4096  # of either table
+OTHER_CALLS = -1
 
 
 @dataclass
@@ -58,7 +63,10 @@ class Tally:
                 inner.errors += _failed(entry.result)
 
     def _system_call(self, call: SystemCall, now: int) -> None:
-        row = self.calls.setdefault((call.abi, call.number), Row())
+        key = (call.abi, call.number)
+        if key not in self.calls and len(self.calls) >= MOST_ROWS:
+            key = (call.abi, OTHER_CALLS)
+        row = self.calls.setdefault(key, Row())
         row.count += 1
         row.errors += call.result is not None and error_name(call.result) is not None
         row.ns += now - call.began
@@ -66,6 +74,8 @@ class Tally:
         row.exits += sum(count for kind, _name, count in call.exits if kind not in UNTIMED)
 
     def _row(self, kind: str, name: str) -> Row:
+        if (kind, name) not in self.rows and len(self.rows) >= MOST_ROWS:
+            name = OTHERS
         return self.rows.setdefault((kind, name), Row())
 
     def plain(self, table: Table) -> dict[str, Any]:
@@ -77,7 +87,8 @@ class Tally:
             ],
             "calls": [
                 {
-                    "name": table.name(abi, number), "count": row.count, "errors": row.errors, "ns": row.ns,
+                    "name": OTHERS if number == OTHER_CALLS else table.name(abi, number),
+                    "count": row.count, "errors": row.errors, "ns": row.ns,
                     "away": row.away, "exits": row.exits,
                 }
                 for (abi, number), row in sorted(self.calls.items(), key=_dearest)

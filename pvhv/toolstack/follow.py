@@ -18,6 +18,7 @@ from pvhv.toolstack.host import Host
 from pvhv.toolstack.server import Call
 
 GATHER_S = 0.005
+MOST_NOTES = 16  # that wait for a client: of a domain that is restarted while it reads nothing, the last ones
 
 
 class Follower:
@@ -33,7 +34,7 @@ class Follower:
         self.loop = loop
         self.ready = asyncio.Event()
         self._woken = False
-        self.notes: deque[str] = deque()
+        self.notes: deque[str] = deque(maxlen=MOST_NOTES)
         self.ended = guest.ended is not None and not guest.restarts
         self.reader: Reader = guest.console.follow(self.wake, True, None if whole_run else PATIENCE_S)
         host.listeners.append(self._listen)

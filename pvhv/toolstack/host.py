@@ -51,6 +51,7 @@ SHUTDOWN_LETTERS = {"reboot": "r", "suspend": "s", "crash": "c", "watchdog": "w"
 Listener = Callable[[Guest, str], None]
 T = TypeVar("T")
 NAMES_WITHIN_S = 30.0
+MOST_DOMAINS = 1024  # those that are kept (on_crash = "rename-restart") among them
 
 
 class Host:
@@ -127,6 +128,8 @@ class Host:
     def _begin(self, prepared: Prepared, console: Console | None = None, instead_of: Guest | None = None) -> Guest:
         """A domain, as yet without anything in it, that has its name for itself."""
         self.require_free_name(prepared.config.name, instead_of)
+        if len(self.guests) >= MOST_DOMAINS:
+            raise ToolstackError(f"there are {MOST_DOMAINS} domains, and no more may be", "destroy some of them first")
         handle = self._handle(prepared.config)
         guest = self._new_guest(prepared, console or self._new_console(prepared.config), handle)
         guest.begin()

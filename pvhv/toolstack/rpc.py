@@ -46,6 +46,7 @@ class Unpacker:
 
     def __init__(self, largest: int = LARGEST) -> None:
         self.largest = largest
+        self.sizes: list[int] = []  # of the messages that came last
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[Message]:
@@ -53,6 +54,7 @@ class Unpacker:
         buffer = self._buffer
         buffer += data
         messages = []
+        self.sizes = []
         while len(buffer) >= LENGTH.size:
             (size,) = LENGTH.unpack_from(buffer)
             if size > self.largest:
@@ -64,6 +66,7 @@ class Unpacker:
             if not isinstance(message, dict):
                 raise ProtocolError("not a map")
             messages.append(message)
+            self.sizes.append(size)
             del buffer[:end]
         return messages
 

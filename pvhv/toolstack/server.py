@@ -39,6 +39,7 @@ BACKLOG = 128
 MOST_CLIENTS = 256
 MOST_STRANGERS = 32  # who have not said who they are
 MOST_CALLS = 256  # of one client under way
+MOST_IN_FLIGHT = 16 << 20  # bytes that these were asked with
 GREET_WITHIN_S = 10.0
 LEAST_DESCRIPTORS = 64  # without which there is no point in listening
 SPARED_DESCRIPTORS = 40  # of them, for logs, kernels, engines
@@ -68,6 +69,7 @@ class Session:
         self.writer = writer
         self.tasks: dict[int, asyncio.Task[None]] = {}
         self.kept: dict[int, Any] = {}  # what a call under way left for other calls of this session
+        self._in_flight = 0  # bytes of the requests that are not answered yet
         self.known = False  # it has said something sensible, with the token
         self.same_code: bool | None = None  # whether it runs our code; nobody knows before it said hello
         self._unpacker = rpc.RequestUnpacker()
@@ -95,18 +97,18 @@ class Session:
             self.writer.close()
 
     def _take(self, data: bytes) -> None:
-        for message in self._unpacker.feed(data):
+        for message, size in zip(self._unpacker.feed(data), self._unpacker.sizes, strict=True):
             if "cancel" in message:
                 self._cancel(message["cancel"])
             else:
-                self._begin(message)
+                self._begin(message, size)
 
     def _cancel(self, number: object) -> None:
         task = self.tasks.get(number) if isinstance(number, int) else None
         if task is not None:
             task.cancel()
 
-    def _begin(self, message: Message) -> None:
+    def _begin(self, message: Message, size: int) -> None:
         number, name, arguments = message.get("id"), message.get("call"), message.get("args", {})
         if not isinstance(number, int) or not isinstance(name, str) or not isinstance(arguments, dict):
             raise rpc.ProtocolError("not a call")
@@ -116,10 +118,19 @@ class Session:
             self._greet(name, arguments)
         if number in self.tasks or len(self.tasks) >= 2 * MOST_CALLS:  # it does not listen to answers
             raise rpc.ProtocolError("a call too many")
-        handler = self.server.handlers.get(name) if len(self.tasks) < MOST_CALLS else _one_too_many
+        too_many = len(self.tasks) >= MOST_CALLS or self._in_flight + size > MOST_IN_FLIGHT
+        handler = _one_too_many if too_many else self.server.handlers.get(name)
+        if too_many:
+            arguments, size = {}, 0
         task = asyncio.create_task(self._answer(number, name, handler, arguments))
         self.tasks[number] = task
-        task.add_done_callback(lambda _task: self.tasks.pop(number, None))
+        self._in_flight += size
+
+        def answered(_task: object) -> None:
+            self.tasks.pop(number, None)
+            self._in_flight -= size
+
+        task.add_done_callback(answered)
 
     def _greet(self, name: str, arguments: dict[str, Any]) -> None:
         token = self.server.token
@@ -160,8 +171,10 @@ class Session:
             pass
 
 
-async def _one_too_many(_call: Call, **_arguments: Any) -> None:
-    raise ToolstackError(f"these are too many calls at once: no more than {MOST_CALLS}")
+async def _one_too_many(_call: Call) -> None:
+    raise ToolstackError(
+        f"these are too many calls at once: no more than {MOST_CALLS}, of {MOST_IN_FLIGHT >> 20} MiB in all"
+    )
 
 
 class Server:

@@ -88,6 +88,7 @@ class Service:
             "report": self.report,
             "trace": self.trace,
             "summary": self.summary,
+            "limits": self.limits,
             "stop": self.stop_everything,
             **StoreAccess(hypervisor, host.store).handlers,
             **DebugAccess(host).handlers,
@@ -125,6 +126,12 @@ class Service:
             "warning": engine.uncorrected(),
             "proof": "" if token is None else peers.proof(token, "server", nonce),
         }
+
+    async def limits(self, call: Call) -> list[dict[str, Any]]:
+        """How large what grows may become: see pvhv.toolstack.limits."""
+        from pvhv.toolstack import limits  # which reads every room's
+
+        return limits.plain()
 
     def _needed(self, asking: Session) -> bool:
         """Whether somebody else wants something of us: a client of our code, or whoever is having a domain made."""
@@ -416,7 +423,7 @@ class Service:
             "domains": len(self.host.guests),
             "pvhvd_pid": os.getpid(),
             "pvhvd_uptime": round(time.time() - self.started, 1),
-            "bugs_met": len(hypervisor.bugs),
+            "bugs_met": hypervisor.bugs_met,
         }
 
     async def dmesg(self, call: Call, clear: bool = False) -> str:

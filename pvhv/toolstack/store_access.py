@@ -19,6 +19,8 @@ from pvhv.devices.xenstore.sockets import Socket
 from pvhv.toolstack.beside import await_or_undo
 from pvhv.toolstack.server import Call, Handler
 
+POLL_S = 0.01
+
 
 class Tool:
     """One client's connection. Made, and closed, on the hypervisor's thread."""
@@ -26,6 +28,7 @@ class Tool:
     def __init__(self, store: Xenstore, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.ready = asyncio.Event()
+        self.turn = asyncio.Lock()
         self._woken = False
         self.socket = Socket(store, self._wake)
 
@@ -78,4 +81,6 @@ class StoreAccess:
         """Say something to the store, over the connection that call number `connection` of this session is."""
         tool = call.session.kept.get(connection)
         if isinstance(tool, Tool):
-            await asyncio.wrap_future(self.hypervisor.post(lambda: tool.socket.feed(data)))
+            async with tool.turn:  # one piece after another
+                while not await asyncio.wrap_future(self.hypervisor.post(lambda: tool.socket.feed(data))):
+                    await asyncio.sleep(POLL_S)

@@ -6,6 +6,9 @@ is full, records are dropped and counted, and the stream says how many where the
 nothing is lost: the guest's time stands still until the reader has caught up, which it cannot notice.
 
 A summary needs no queue: it is kept where records are made.
+
+A record is of bounded size (pvhv.observe.capture keeps so many items of a batch), but for a multicall, which has one in
+it for each of its entries; so it weighs as much.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from pvhv.toolstack.guest import Guest
 from pvhv.toolstack.host import Host
 from pvhv.toolstack.server import Call
 
-QUEUE = 1 << 15
+QUEUE = 1 << 15  # records
 LOW_WATER = QUEUE >> 3  # where a guest that waited goes on
 BATCH = 256
 OF_FULL = frozenset({"exit", "callout"})
@@ -91,6 +94,11 @@ def _vcpus(guest: Guest, lists: Sequence[str]) -> frozenset[int]:
     return frozenset(chosen)
 
 
+def weight(record: Record) -> int:
+    """How many records it is as large as: itself, and the entries of a multicall."""
+    return 1 + len(record.data[0].entries) if record.kind == "hypercall" else 1
+
+
 class Tracing:
     """One client's trace of one guest. Made, and closed, on the hypervisor's thread."""
 
@@ -111,6 +119,8 @@ class Tracing:
         self.syscalls: Table = table_of(guest.kernel.guest_os)
         self.timeline = guest.domain.timeline
         self.records: deque[Record] = deque()
+        # What weighed all that came into the queue, and all that was taken out: one thread counts either.
+        self._came = self._went = 0
         self.tally = Tally() if count else None
         self.dropped = 0
         self.holding = False  # we have the guest's time stand still
@@ -133,7 +143,7 @@ class Tracing:
 
     # -- the hypervisor's thread -----------------------------------------------------------------------------
     def _take(self, record: Record) -> None:
-        if len(self.records) >= QUEUE:
+        if self._came - self._went >= QUEUE:
             if not self.timeline.virtual:
                 self.dropped += 1
                 return
@@ -141,6 +151,7 @@ class Tracing:
                 self.holding = True
                 self.timeline.held += 1
                 self.timeline.cpu.pcpu.stop()
+        self._came += weight(record)
         self.records.append(record)
         if not self._woken:
             self._wake()
@@ -177,13 +188,13 @@ class Tracing:
         total = 0
         while True:
             self._woken = False
-            batch = [self.records.popleft() for _ in range(min(BATCH, len(self.records)))]
+            batch = self._batch()
             if batch:
                 total += len(batch)
                 await call.item(
                     {"records": [decode.plain(record, self.symbols, self.syscalls) for record in batch]}
                 )
-                if self.holding and len(self.records) < LOW_WATER:
+                if self.holding and self._came - self._went < LOW_WATER:
                     self.host.hypervisor.post(self._let_go)
             elif self.dropped:
                 dropped, self.dropped = self.dropped, 0
@@ -193,6 +204,16 @@ class Tracing:
             else:
                 await self.ready.wait()
                 self.ready.clear()
+
+    def _batch(self) -> list[Record]:
+        """The next records, taken out of the queue: `BATCH` of them, or fewer that weigh as much."""
+        batch: list[Record] = []
+        weighs = 0
+        while self.records and weighs < BATCH:
+            batch.append(self.records.popleft())
+            weighs += weight(batch[-1])
+        self._went += weighs
+        return batch
 
     def summary(self) -> dict[str, Any] | None:
         """What a summary has by now."""

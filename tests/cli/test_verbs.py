@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import struct
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from pvhv.toolstack import dumping
+from pvhv.toolstack import dumping, limits
 from pvhv.toolstack.names import as_bytes
 from tests.cli.conftest import Pvhv
 from tests.toolstack.recipes import SPIN, UD2, shutdown
@@ -189,6 +190,19 @@ def test_who_does_not_read_a_core_keeps_nobody_from_anything(shared: Pvhv) -> No
         shared.until(lambda: shared.list()["unread"]["time"] > before)  # it runs, and others are answered
     shared.until(lambda: shared.run("dump-core", "unread", "unread.core").returncode == 0)
     shared.ask("destroy", domain="unread")
+
+
+def test_limits_are_the_same_with_a_host_process_and_without_one(pvhv: Pvhv) -> None:
+    before = json.loads(pvhv.ok("daemon", "limits", "--json"))
+    assert pvhv.client() is None
+    pvhv.ok("create", "-p", pvhv.domain("it", SPIN))
+    assert json.loads(pvhv.ok("daemon", "limits", "--json")) == before
+    assert {row["name"] for row in before} == {limit.name for limit in limits.limits()}
+    table = pvhv.ok("daemon", "limits").splitlines()
+    assert table[0].split() == ["Limit", "Of", "each", "What", "Most", "Unit", "Beyond"]
+    assert len(table) == len(before) + 1
+    log = next(line for line in table if line.startswith("log "))
+    assert re.search(r" 1  MiB +it becomes pvhvd\.log\.1", log)
 
 
 def test_debug_keys_print_into_the_log(shared: Pvhv) -> None:

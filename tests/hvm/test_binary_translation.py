@@ -14,6 +14,8 @@ from ctypes import CFUNCTYPE
 
 import pytest
 
+from pvhv.hvm.monitor import translator
+from pvhv.hvm.techniques import binary_translation
 from pvhv.hvm.techniques.bare import Bare
 from pvhv.hvm.techniques.binary_translation import FAULTS_BEFORE, BinaryTranslation
 from pvhv.hvm.techniques.trap_emulate import TrapEmulate
@@ -299,3 +301,22 @@ def test_all_benchmarks_come_to_their_end() -> None:
     script = "".join(f"measure {name} 4\n" for name in BENCHES)
     result = boot("guest-native", stdin=script + "exit\n", technique="binary-translation", timeout=120)
     assert re.findall(r"^(\S+): ok 4\r?$", result.output, re.M) == BENCHES
+
+
+# -- bounds ------------------------------------------------------------------------------------------------------------
+def test_what_is_remembered_of_a_guest_is_bounded(lab: MonitorLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(translator, "MOST_BLOCKS", 8)
+    monkeypatch.setattr(binary_translation, "MOST_COUNTED", 4)
+    technique = lab.technique
+    assert isinstance(technique, BinaryTranslation)
+    for n in range(40):  # the same store, at another place each time
+        put(lab, STORE, AT + 8 * n)
+        lab.state[RBX], lab.state[RAX] = L1 + 0x1F0 * 8, (0x100 + n) << 12 | TABLE | D
+        go(lab, AT + 8 * n)
+        assert lab.physical.word(L1 + 0x1F0 * 8) == lab.state[RAX]
+        assert 0 < len(technique.translator._blocks) <= 8 and len(technique._faults) <= 4
+    monkeypatch.setattr(translator, "MOST_CALLOUTS", len(technique.translator.callouts) + 3)
+    with pytest.raises(AssertionError, match=r"more than \d+ sensitive instructions"):
+        for n in range(8):
+            put(lab, "9c58", AT + 8 * n)  # pushf; pop %rax
+            go(lab, AT + 8 * n)

@@ -48,11 +48,12 @@ BOMBS: dict[str, bytes] = {
 
 
 class Door:
-    """A server on a loop of its own, with two verbs."""
+    """A server on a loop of its own, with three verbs."""
 
     def __init__(self, directory: Path) -> None:
         self.said: list[str] = []
-        self.server = Server(Paths(directory), {"hello": self.hello, "wait": self.wait}, self.said.append)
+        verbs = {"hello": self.hello, "wait": self.wait, "listen": self.listen}
+        self.server = Server(Paths(directory), verbs, self.said.append)
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever)
         self.thread.start()
@@ -65,6 +66,9 @@ class Door:
         return "hello"
 
     async def wait(self, call: Call) -> None:
+        await asyncio.sleep(100)
+
+    async def listen(self, call: Call, data: bytes) -> None:
         await asyncio.sleep(100)
 
     def knock(self) -> socket.socket:
@@ -251,3 +255,20 @@ def test_both_ends_are_told_who_is_there() -> None:
     with ours, theirs:
         assert peers.uid_of(ours) == peers.uid_of(theirs) == os.getuid()
         assert peers.is_mine(ours) and peers.may_ask(theirs)
+
+
+def test_a_client_has_so_many_bytes_under_way(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "MOST_IN_FLIGHT", 1 << 20)
+    with door.greeted() as client:
+        long = [rpc.pack({"id": n, "call": "listen", "args": {"data": bytes(300 << 10)}}) for n in range(1, 6)]
+        client.sendall(b"".join(long))
+        unpacker, refused = rpc.Unpacker(), []
+        while len(refused) < 2:
+            refused += unpacker.feed(client.recv(1 << 16))
+        assert {answer["id"] for answer in refused} == {4, 5}
+        assert all("of 1 MiB in all" in answer["error"]["message"] for answer in refused)
+        client.sendall(rpc.pack({"cancel": 1}) + long[0])  # what was answered, or called off, counts no longer
+        time.sleep(0.1)
+        client.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            client.recv(1)

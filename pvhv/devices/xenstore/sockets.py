@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pvhv.devices.xenstore.daemon import Xenstore
 
 AHEAD = 64 << 10
+MOST_UNHEARD = 64 << 10  # bytes of requests that wait until what came of others was read
 
 
 class Socket:
@@ -38,12 +39,16 @@ class Socket:
         self._lock = threading.Lock()
         self._laid_out = bytearray()
 
-    def feed(self, data: bytes) -> None:
-        """Bytes of requests. One that is longer than allowed ends the connection."""
+    def feed(self, data: bytes) -> bool:
+        """Bytes of requests; False, and they are not taken, while so much waits that there is no room for them. A
+        request that is longer than allowed ends the connection."""
         if self.closed:
-            return
+            return True
+        if len(self.connection.incoming) >= MOST_UNHEARD:
+            return False
         self.connection.incoming += data
         self._go_on()
+        return True
 
     def _go_on(self) -> None:
         if not self._working:

@@ -38,6 +38,7 @@ from pvhv.machine import cpustate as cs
 from pvhv.machine.cpustate import HFLAGS, IF
 
 FAULTS_BEFORE: Final = 3  # at the same instruction, until it is adapted
+MOST_COUNTED: Final = 4096  # instructions whose faults are counted: then they are counted anew
 TRACE: Final = "trace"
 ADAPTABLE: Final = frozenset(
     "mov movnti xchg add adc sub sbb and or xor inc dec neg not bts btr btc xadd cmpxchg cmpxchg8b cmpxchg16b".split()
@@ -88,6 +89,8 @@ class BinaryTranslation(SoftwareMonitor):
         rip = self.cpu.rip
         if self.cpu.cpl == 3 or rip in self._adapted or instruction.name not in ADAPTABLE:
             return
+        if len(self._faults) >= MOST_COUNTED:
+            self._faults.clear()
         self._faults[rip] += 1
         if self._faults[rip] >= FAULTS_BEFORE:
             self._adapted.add(rip)
