@@ -18,7 +18,8 @@ is told the same facts; but for `xen` and `m2p`, which nobody tells there.
 writes what Xen says into tests/reference/verdicts.json, which the tests compare pvhv with.
 
 What it takes is fetched once by apt (120 MB; neither root nor the system's own packages are touched) into the user's
-cache; `fetch` looks for newer. Needs Debian or what is made of it, and the project's .venv as `tools/dev.py test` makes it.
+cache; `fetch` looks for newer. Needs Debian or what is made of it, and the
+project's .venv as `tools/dev.py test` makes it.
 """
 
 from __future__ import annotations
