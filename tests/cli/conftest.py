@@ -83,7 +83,8 @@ class Pvhv:
         """A command that has to fail, in words; those. Without a process, for sentences are many."""
         out, err, code = io.StringIO(), io.StringIO(), None
         with (
-            mock.patch.dict(os.environ, self.environment, clear=True), contextlib.chdir(self.directory),
+            mock.patch.dict(os.environ, self.environment, clear=True), mock.patch("tempfile.tempdir", None),
+            contextlib.chdir(self.directory),
             contextlib.redirect_stdout(out), contextlib.redirect_stderr(err),
         ):  # fmt: skip
             try:

@@ -173,9 +173,7 @@ def test_console_follows_from_the_first_byte(shared: Pvhv) -> None:
 
 
 def test_twenty_domains(shared: Pvhv) -> None:
-    shared.domain("many", SPIN)
-    for number in range(20):
-        shared.ok("create", "many.cfg", f"name=many{number}")
+    shared.ok("create", *(shared.domain(f"many{number}", SPIN) for number in range(20)))
     assert [row["state"] for row in shared.list().values()] == ["r-----"] * 20
     shared.ok("daemon", "stop")
 
