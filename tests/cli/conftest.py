@@ -6,10 +6,12 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,11 +20,13 @@ from unittest import mock
 
 import pytest
 
+from pvhv import cli
 from pvhv.cli.app import app
 from pvhv.toolstack.client import Client, connect
 from tests.toolstack.recipes import Recipe
 
 ROOT = Path(__file__).parents[2]
+FORK = multiprocessing.get_context("fork")
 
 
 def heed_signals() -> None:
@@ -61,16 +65,42 @@ class Pvhv:
         )
 
     def run(self, *arguments: str, stdin: str = "", timeout: float = 60) -> subprocess.CompletedProcess[str]:
-        """A command, to its end."""
-        return subprocess.run(
-            [sys.executable, "-m", "pvhv", *arguments],
-            cwd=self.directory,
-            env=self.environment,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
+        """A command, to its end: in a process of its own, which needs not import everything once more."""
+        if self.environment["PYTHONPATH"] != str(ROOT):  # but other code than ours
+            return subprocess.run(
+                [sys.executable, "-m", "pvhv", *arguments], cwd=self.directory, env=self.environment, input=stdin,
+                capture_output=True, text=True, timeout=timeout,
+            )  # fmt: skip
+        with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            given.write(stdin.encode())
+            given.seek(0)
+            process = FORK.Process(target=self._command, args=(arguments, given.fileno(), out.fileno(), err.fileno()))
+            process.start()
+            process.join(timeout)
+            if process.is_alive():
+                process.kill()
+                process.join()
+                raise subprocess.TimeoutExpired(arguments, timeout)
+            for file in (out, err):
+                file.seek(0)
+            told, complained = (file.read().decode().replace("\r\n", "\n") for file in (out, err))
+            return subprocess.CompletedProcess(arguments, process.exitcode or 0, told, complained)
+
+    def _command(self, arguments: tuple[str, ...], *streams: int) -> None:
+        """Become a command, as a shell would have it."""
+        heed_signals()
+        for descriptor, stream in enumerate(streams):
+            os.dup2(stream, descriptor)
+        os.closerange(3, 1024)
+        os.chdir(self.directory)
+        os.environ.clear()
+        os.environ.update(self.environment)
+        tempfile.tempdir = None
+        sys.argv = ["pvhv", *arguments]
+        sys.stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)
+        sys.stdout = open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)
+        sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
+        cli.main()
 
     def ok(self, *arguments: str, stdin: str = "") -> str:
         """A command that has to succeed; what it printed."""

@@ -32,7 +32,7 @@ def test_a_session_at_the_console(shared: Pvhv, technique: str) -> None:
     said = shared.ok("create", "-c", file, stdin="echo $((1 + 1)) or so\nexit\n")
     assert "or so" in said and "guest_kernel (native)" in said
     assert shared.run("create", "-c", file, stdin="reboot\n").returncode == 10
-    assert shared.list() == {}
+    shared.until(lambda: shared.list() == {})
 
 
 def test_its_life(shared: Pvhv) -> None:

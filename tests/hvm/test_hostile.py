@@ -230,7 +230,7 @@ def test_a_breakpoint_on_everything(machine: Machine) -> None:
 
 # -- sleep ---------------------------------------------------------------------------------------------------------
 def test_sleep_without_interrupts(machine: Machine) -> None:
-    assert machine.run("fa f4 0f0b") == ""
+    assert machine.run("fa f4 0f0b", 5) == ""
     assert machine.lab.guest.vcpu.blocked and machine.lab.guest.domain.runs
 
 
@@ -259,7 +259,7 @@ def test_cr0(machine: Machine, bits: int) -> None:
 
 def test_a_null_task_register_and_a_gate_to_ring_0(machine: Machine) -> None:
     """The engine would abort for want of a stack. The processor refuses the null selector."""
-    assert machine.run("31c0 0f00d8 f4", rbx=99) == ""
+    assert machine.run("31c0 0f00d8 f4", 5, rbx=99) == ""
     assert machine.state[cs.RBX] == 13
     far = struct.pack("<IH", 0, 0x30)
     gate = struct.pack("<HHBBHII", HANDLERS & 0xFFFF, KERNEL_CS, 0, 0xEC, HANDLERS >> 16, 0, 0)
