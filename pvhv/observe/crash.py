@@ -11,6 +11,7 @@ reports.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
 
 from pvhv.observe.symbols import Symbols
@@ -19,7 +20,8 @@ WORD = re.compile(r"\b[0-9a-f]{16}\b")
 
 
 def with_names(report: str, symbols: Symbols, code: Sequence[tuple[int, int]], chained: bool = True) -> str:
-    """The report with names; `code` says where instructions are, as ranges: nothing else is a return address.
+    """The report with names; `code` says where instructions are, as ranges, in order and apart: nothing else is a
+    return address.
 
     `chained` says whether the kernel's functions keep a chain of frames in rbp."""
     if not len(symbols):
@@ -65,7 +67,8 @@ def _named(word: str, symbols: Symbols) -> str:
 def _caller(word: str, symbols: Symbols, code: Sequence[tuple[int, int]]) -> str:
     """The name of a return address, which belongs to the call before it; empty when it cannot be one."""
     address = int(word, 16)
-    if not any(start < address <= end for start, end in code):
+    at = bisect_left(code, (address,)) - 1  # the last that begins before it
+    if at < 0 or address > code[at][1]:
         return ""
     found = symbols.find(address - 1)
     return _text(found[0], found[1] + 1) if found else ""
