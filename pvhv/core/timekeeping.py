@@ -102,11 +102,11 @@ class Timekeeper:
         self._owed.discard(vcpu)
 
     def write_wallclock(self, domain: Domain) -> None:
-        """The wall-clock time at system time zero, in shared_info."""
+        """The wall-clock time at system time zero, in shared_info: 64 bits of seconds, also before 1970."""
         epoch = domain.timeline.wallclock() + domain.time_offset_seconds * NS
         seconds, ns = divmod(epoch, NS)
         ram = self.ram
         at = (domain.shared_info << 12) + WC_OFFSET
         version = (int.from_bytes(ram[at : at + 4], "little") & ~1) + 2
-        words = (version & 0xFFFF_FFFF, seconds & 0xFFFF_FFFF, ns, seconds >> 32)
+        words = (version & 0xFFFF_FFFF, seconds & 0xFFFF_FFFF, ns, seconds >> 32 & 0xFFFF_FFFF)
         ram[at : at + 16] = b"".join(word.to_bytes(4, "little") for word in words)

@@ -12,6 +12,7 @@ tools/libs/light/libxl_create.c for what goes without saying.
 from __future__ import annotations
 
 import os
+import typing
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pvhv.hvm import names as technique_names
+from pvhv.toolstack import requests
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.kernel_files import beside, built_kernels, find_kernel
 from pvhv.toolstack.keys import ACTIONS, CLOCKS, HVM, KEYS, PV
@@ -38,8 +40,27 @@ DEFAULT_EVENT_CHANNELS = 1023
 LONGEST_COMMAND_LINE = 1023
 LARGEST_FILE = 1 << 20
 NO_FILE = "/dev/null"  # to xl: everything is on the command line
+UUID_RULE = "wants a UUID such as 5f0c9d5e-7f1c-4f3e-9a43-0c3f3c7a1e52"
 EXAMPLE = "examples/hello.cfg is one to start from"
 EVENTS = ("on_poweroff", "on_reboot", "on_crash", "on_watchdog", "on_soft_reset")
+BOUNDS = {
+    "memory": (1, MAX_MEMORY),
+    "maxmem": (1, MAX_MEMORY),
+    "vcpus": (1, MAX_VCPUS),
+    "maxvcpus": (1, MAX_VCPUS),
+    "cpu_weight": (1, 65535),
+    "max_event_channels": (0, (1 << 31) - 1),
+    "max_grant_frames": (1, 64),
+    "max_maptrack_frames": (0, 1024),
+    "max_grant_version": (1, 2),
+    "rtc_timeoffset": (-(1 << 31), (1 << 31) - 1),
+}
+CHOICES: dict[str, Iterable[str]] = {
+    "type": (PV, HVM),
+    "technique": technique_names.NAMES,
+    "clock": CLOCKS,
+    **dict.fromkeys(EVENTS, ACTIONS),
+}
 
 
 @dataclass
@@ -87,17 +108,19 @@ class DomainConfig:
 
     @classmethod
     def from_wire(cls, plain: dict[str, Any]) -> DomainConfig:
-        """The reverse of `to_wire`. Raises ToolstackError for what only newer code has a name for."""
+        """The reverse of `to_wire`. Raises ToolstackError for what only newer code has a name for, and for what no
+        domain file comes to: whoever sent it need not have read one."""
         unknown = sorted(set(plain) - set(cls.__dataclass_fields__))
         if unknown:
             raise ToolstackError(
                 f"pvhvd runs older code than this command: it does not know {', '.join(unknown)}",
                 "`pvhv daemon stop` ends it and its domains; the next command starts a new one",
             )
-        ramdisk = plain["ramdisk"]
-        return cls(
-            **{**plain, "kernel": Path(plain["kernel"]), "ramdisk": Path(ramdisk) if ramdisk else None}
-        )
+        _check_types(plain)
+        ramdisk = plain.get("ramdisk")
+        made = cls(**{**plain, "kernel": Path(plain["kernel"]), "ramdisk": Path(ramdisk) if ramdisk else None})
+        _check_values(made)
+        return made
 
 
 def load(path: str | os.PathLike[str], arguments: Sequence[str] = ()) -> DomainConfig:
@@ -166,12 +189,12 @@ def interpret(settings: Settings, file: Path, problems: Problems) -> DomainConfi
         uuid=_uuid(found),
         clock=clock,
         timeline=timeline,
-        cpu_weight=_bounded(found, "cpu_weight", 1, 65535) or DEFAULT_WEIGHT,
-        max_event_channels=_event_channels(found),
-        max_grant_frames=_limit(found, "max_grant_frames", 1, 64),
-        max_maptrack_frames=_limit(found, "max_maptrack_frames", 0, 1024),
-        max_grant_version=_limit(found, "max_grant_version", 1, 2),
-        time_offset=_bounded(found, "rtc_timeoffset", -(1 << 31), (1 << 31) - 1) or 0,
+        cpu_weight=_bounded(found, "cpu_weight") or DEFAULT_WEIGHT,
+        max_event_channels=_bounded(found, "max_event_channels") or DEFAULT_EVENT_CHANNELS,  # 0 is nothing, to libxl
+        max_grant_frames=_limit(found, "max_grant_frames"),
+        max_maptrack_frames=_limit(found, "max_maptrack_frames"),
+        max_grant_version=_limit(found, "max_grant_version"),
+        time_offset=_bounded(found, "rtc_timeoffset") or 0,
         localtime=_local_time(found, clock),
     )
     for event in EVENTS:
@@ -235,8 +258,7 @@ def _uuid(found: Values) -> str | None:
     try:
         return str(uuid.UUID(text))
     except ValueError:
-        rule = "wants a UUID such as 5f0c9d5e-7f1c-4f3e-9a43-0c3f3c7a1e52"
-        found.problems.error(found.place("uuid"), f"'uuid' {rule}")
+        found.problems.error(found.place("uuid"), f"'uuid' {UUID_RULE}")
         return None
 
 
@@ -267,17 +289,17 @@ def _command_line(found: Values) -> str:
     return line
 
 
-def _bounded(found: Values, key: str, low: int, high: int, unit: str = "") -> int | None:
-    number = found.number(key)
+def _bounded(found: Values, key: str, unit: str = "") -> int | None:
+    number, (low, high) = found.number(key), BOUNDS[key]
     if number is not None and not low <= number <= high:
         found.problems.error(found.place(key), f"'{key}' must lie between {low} and {high}{unit}")
         return None
     return number
 
 
-def _limit(found: Values, key: str, low: int, high: int) -> int | None:
+def _limit(found: Values, key: str) -> int | None:
     """A number that xl does without no file for: what is none is an error."""
-    number = _bounded(found, key, low, high)
+    number, (low, high) = _bounded(found, key), BOUNDS[key]
     if key in found.ignored:
         found.problems.error(found.place(key), f"'{key}' wants a number from {low} to {high}")
     return number
@@ -296,11 +318,6 @@ def _one_of(found: Values, key: str, words: Iterable[str], status: int = 1) -> s
     return None
 
 
-def _event_channels(found: Values) -> int:
-    ports = _bounded(found, "max_event_channels", 0, (1 << 31) - 1)
-    return ports or DEFAULT_EVENT_CHANNELS  # libxl takes 0 for nothing said
-
-
 def _local_time(found: Values, clock: str) -> bool:
     local = bool(found.boolean("localtime"))
     if local and clock == "virtual":
@@ -314,7 +331,7 @@ def _local_time(found: Values, clock: str) -> bool:
 # -- keys that go together -----------------------------------------------------------------------------------
 def _memory(found: Values) -> tuple[int, int]:
     """What it starts with, and what it may grow to."""
-    now, most = (_bounded(found, key, 1, MAX_MEMORY, " (of MiB)") for key in ("memory", "maxmem"))
+    now, most = (_bounded(found, key, " (of MiB)") for key in ("memory", "maxmem"))
     if now is None:
         now = most or DEFAULT_MEMORY
     if most is not None and most < now:
@@ -325,7 +342,7 @@ def _memory(found: Values) -> tuple[int, int]:
 def _vcpus(found: Values) -> tuple[int, int]:
     """What it starts with, and what it may bring up: not less, as in xl. 0 is as if nothing were said."""
     now, most = (
-        None if found.number(key) == 0 else _bounded(found, key, 1, MAX_VCPUS) for key in ("vcpus", "maxvcpus")
+        None if found.number(key) == 0 else _bounded(found, key) for key in ("vcpus", "maxvcpus")
     )
     if now is not None and most is not None and most < now:
         found.problems.error(
@@ -366,3 +383,45 @@ def _check_kind(found: Values, config: DomainConfig) -> None:
         error(
             found.place("timeline"), "a fully virtualized domain has a timeline to itself", 'say clock = "virtual"'
         )
+
+
+# -- what comes by a message ---------------------------------------------------------------------------------
+_HINTS = {**typing.get_type_hints(DomainConfig), "kernel": str, "ramdisk": str | None}
+
+
+def _check_types(plain: dict[str, Any]) -> None:
+    """Whether these can be a configuration's fields. Raises ToolstackError."""
+    if missing := [name for name in ("name", "kernel") if name not in plain]:
+        raise ToolstackError(f"a domain's configuration has to have its {' and its '.join(missing)}")
+    for name, value in plain.items():
+        if not requests.fits(value, _HINTS[name]):
+            raise ToolstackError(f"a domain's '{name}' has to be {requests.in_words(_HINTS[name])}")
+
+
+def _check_values(config: DomainConfig) -> None:
+    """Whether a domain file could have come to this. Raises ToolstackError."""
+    values = {**vars(config), "rtc_timeoffset": config.time_offset}
+    for key, (low, high) in BOUNDS.items():
+        number = values[key]
+        if number is not None and not low <= number <= high:
+            raise ToolstackError(f"a domain's '{key}' must lie between {low} and {high}")
+    for key, words in CHOICES.items():
+        if values[key] not in words:
+            raise ToolstackError(f"a domain's '{key}' is one of {', '.join(words)}")
+    for key in ("name", "timeline"):
+        if values[key] is not None and (reason := why_not(values[key])):
+            raise ToolstackError(f"a domain's '{key}' {reason}")
+    for key in ("kernel", "ramdisk"):
+        if "\0" in str(values[key]):
+            raise ToolstackError(f"a domain's '{key}' is no name of a file: it has a NUL character in it")
+    if len(as_bytes(config.cmdline)) > LONGEST_COMMAND_LINE:
+        raise ToolstackError(f"a domain's 'cmdline' has {LONGEST_COMMAND_LINE} bytes at most")
+    if config.uuid is not None:
+        try:
+            config.uuid = str(uuid.UUID(config.uuid))
+        except ValueError:
+            raise ToolstackError(f"a domain's 'uuid' {UUID_RULE}") from None
+    if config.timeline and config.clock == "wall":
+        raise ToolstackError("a domain's 'timeline' names a virtual clock, but its clock is wall")
+    if config.type == HVM and (config.maxvcpus > 1 or config.maxmem > config.memory or config.timeline):
+        raise ToolstackError("a fully virtualized domain has one vCPU, cannot grow, and has a timeline to itself")

@@ -24,11 +24,13 @@ from pvhv.devices.xenstore.daemon import Xenstore
 from pvhv.devices.xenstore.permissions import READ, Permission
 from pvhv.toolstack.builder import Ports
 from pvhv.toolstack.config import DomainConfig
-from pvhv.toolstack.names import DOMAIN_0, as_bytes
+from pvhv.toolstack.errors import ToolstackError
+from pvhv.toolstack.names import DOMAIN_0, as_bytes, shown
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain
 
+SHUTDOWNS = ("poweroff", "reboot")  # what a guest can be asked to do
 READABLE_NODES = ("cpu", "memory", "device", "control")
 WRITABLE_NODES = (
     "device/suspend/event-channel",
@@ -154,7 +156,12 @@ def remove_nodes(store: Xenstore, domid: int, handle: str) -> None:
 
 
 def request(store: Xenstore, domid: int, node: str, word: str) -> None:
-    """Ask the guest for something: a word for its `control/shutdown`, or a key for `control/sysrq`."""
+    """Ask the guest for something: a word for its `control/shutdown`, or a key for `control/sysrq`. Raises
+    ToolstackError for what nobody could be asked."""
+    if node == "shutdown" and word not in SHUTDOWNS:
+        raise ToolstackError(f"a guest can be asked to {' or to '.join(SHUTDOWNS)}, and not to {shown(word[:40])}")
+    if node == "sysrq" and not (len(word) == 1 and word.isascii() and word.isprintable() and word != " "):
+        raise ToolstackError(f"{word[:40]!a} is no key of the magic SysRq", "it is one letter, for example h")
     store.write(f"{home(domid)}/control/{node}", word)
 
 

@@ -26,11 +26,13 @@ if TYPE_CHECKING:
 
 EXTRA_KIB = 1024  # LIBXL_MAXMEM_CONSTANT
 KIB_PER_PAGE = 4
+MOST_KIB = 1 << 50
 LIVING = (State.RUNNING, State.PAUSED)
 
 
 def set_memory(guest: Guest, kib: int) -> None:
     """What a domain should have by now: its balloon's target. Raises ToolstackError."""
+    _require_size(kib)
     _require_drivers(guest, "given memory or relieved of it")
     most = _number(guest, "static-max")
     if kib > most:
@@ -46,6 +48,7 @@ def set_memory(guest: Guest, kib: int) -> None:
 
 def set_most_memory(guest: Guest, kib: int) -> None:
     """What a domain may be given. Raises ToolstackError."""
+    _require_size(kib)
     _require_drivers(guest, "allowed another size")
     target = _number(guest, "target")
     if kib < target:
@@ -71,6 +74,11 @@ def set_vcpus(guest: Guest, count: int) -> None:
         word = "online" if number < count else "offline"
         guest.store.write(f"{home(guest.domid)}/cpu/{number}/availability", word)
     guest.config = replace(guest.config, vcpus=count)
+
+
+def _require_size(kib: int) -> None:
+    if not 1 <= kib < MOST_KIB:
+        raise ToolstackError(f"{kib} KiB are no size a domain could have")
 
 
 def _require_drivers(guest: Guest, what: str) -> None:

@@ -28,7 +28,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
-from pvhv.toolstack import peers, rpc
+from pvhv.toolstack import peers, requests, rpc
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.paths import Paths, unix_sockets
 from pvhv.toolstack.rpc import Message
@@ -149,6 +149,7 @@ class Session:
                 raise ToolstackError(
                     f"pvhvd does not know '{name}'", "it may be of another version than this pvhv"
                 )
+            requests.check(name, handler, arguments)
             answer = {"id": number, "ok": await handler(Call(self, number), **arguments)}
         except ToolstackError as error:
             answer = {"id": number, "error": rpc.error_to_wire(error)}

@@ -25,7 +25,7 @@ from pvhv.core.timeline import VirtualTimeline
 from pvhv.machine import engine, seam
 from pvhv.observe import counters
 from pvhv.observe.trace import Recorder
-from pvhv.toolstack import peers, resizing
+from pvhv.toolstack import names, peers, resizing
 from pvhv.toolstack.beside import await_or_undo
 from pvhv.toolstack.config import DomainConfig
 from pvhv.toolstack.debugging import DebugAccess
@@ -313,6 +313,7 @@ class Service:
 
     async def rename(self, call: Call, domain: str, name: str) -> None:
         """Another name for a domain."""
+        names.check(name)
         await self.post(lambda: self.host.rename(self.host.find(domain), name))
 
     async def vcpu_set(self, call: Call, domain: str, count: int) -> None:

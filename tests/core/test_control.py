@@ -205,6 +205,14 @@ def test_settings(world: World) -> None:
     assert refused(world.dom0.setvcpucontext, world.domid, 9, None) == Errno.EINVAL
 
 
+def test_a_wall_clock_may_be_from_before_1970(world: World) -> None:
+    world.dom0.settimeoffset(world.domid, -(1 << 31))
+    told = world.guest.timeline.wallclock() // 1_000_000_000 - (1 << 31)
+    at = (world.guest.shared_info << 12) + 0xC00
+    _version, low, _ns, high = struct.unpack("<IIII", world.guest.hypervisor.ram.bytes[at : at + 16])
+    assert told < 0 and abs((high << 32 | low) - (1 << 64) - told) < 2
+
+
 def test_a_context_is_told_as_it_was_given(world: World) -> None:
     vcpu = world.guest.vcpus[0]
     given = world.dom0.getvcpucontext(world.domid, 0)
