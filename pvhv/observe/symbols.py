@@ -5,8 +5,9 @@ A symbol covers its size, or, where the assembler gave it none, everything up to
 outside the kernel has no name, and a kernel without symbols has none at all: both stay bare numbers.
 
 A kernel's file may hold any number of symbols, and whoever reads them does so beside guests that run. So there are no
-more than `MOST_SYMBOLS` and `MOST_NAME_BYTES`, or none at all and a word why; they are kept in columns, not as an
-object each; and they are sorted in pieces, since a sort of many is done in one go, for which everybody waits.
+more than `MOST_SYMBOLS` and `MOST_NAME_BYTES`, or none at all and a word why; they are kept in columns, names as one
+text, since half a million objects that nobody holds any more are given back in one go, for which everybody waits; and
+they are sorted in pieces, as a sort of many is done in one go, too.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 from heapq import merge
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 MOST_SYMBOLS = 1 << 19  # a distribution's Linux has 150000
 MOST_NAME_BYTES = 32 << 20
 SORTED_AT_ONCE = 1 << 13
 MASK64 = (1 << 64) - 1
+T = TypeVar("T")
 
 
 class Symbol(NamedTuple):
@@ -47,16 +49,22 @@ class Symbols:
         self.missing = ""
         self.addresses: array[int] = array("Q")
         self.sizes: array[int] = array("Q")
-        self.names: list[str] = []
+        self._text = bytearray()  # the names, one after another
+        self._ends: array[int] = array("I")  # of each in it
+        last, begin = "", 0
         for address, size, name in _sorted(_counted(symbols)):
-            if self.names and self.addresses[-1] == address:
+            if self._ends and self.addresses[-1] == address:
                 # Of several names for one address the one with a size is the function, the others are marks in it.
-                if _rank(size, name) > _rank(self.sizes[-1], self.names[-1]):
-                    self.sizes[-1], self.names[-1] = size, name
-                continue
+                if _rank(size, name) <= _rank(self.sizes[-1], last):
+                    continue
+                for column in (self.addresses, self.sizes, self._ends):
+                    column.pop()
+                del self._text[begin:]
+            last, begin = name, len(self._text)
+            self._text += name.encode("utf-8", "surrogatepass")
             self.addresses.append(address)
             self.sizes.append(size)
-            self.names.append(name)
+            self._ends.append(len(self._text))
 
     @classmethod
     def none(cls, why: str) -> Symbols:
@@ -66,15 +74,22 @@ class Symbols:
         return symbols
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.addresses)
 
     def __iter__(self) -> Iterator[Symbol]:
-        return map(Symbol, self.addresses, self.sizes, self.names)
+        return map(Symbol, self.addresses, self.sizes, self._names())
+
+    def _names(self) -> Iterator[str]:
+        return map(self._name, range(len(self)))
+
+    def _name(self, at: int) -> str:
+        begin = self._ends[at - 1] if at else 0
+        return self._text[begin : self._ends[at]].decode("utf-8", "surrogatepass")
 
     @cached_property
     def by_name(self) -> dict[str, int]:
         """The addresses of names."""
-        return dict(zip(self.names, self.addresses, strict=True))
+        return dict(zip(self._names(), self.addresses, strict=True))
 
     def find(self, address: int) -> tuple[str, int] | None:
         """(name, offset) of the symbol around `address`, or None."""
@@ -85,8 +100,8 @@ class Symbols:
         if self.sizes[at]:
             inside = offset < self.sizes[at]
         else:
-            inside = at + 1 < len(self.names) and address < self.addresses[at + 1]
-        return (self.names[at], offset) if inside else None
+            inside = at + 1 < len(self) and address < self.addresses[at + 1]
+        return (self._name(at), offset) if inside else None
 
     def name(self, address: int) -> str:
         """`symbol+0x12`, or the bare address."""
@@ -115,6 +130,12 @@ def _counted(symbols: Iterable[Symbol]) -> Iterator[tuple[int, int, str]]:
 def _sorted(symbols: Iterator[tuple[int, int, str]]) -> Iterator[tuple[int, int, str]]:
     pieces = []
     while piece := list(islice(symbols, SORTED_AT_ONCE)):
-        piece.sort()
-        pieces.append(piece)
+        piece.sort(reverse=True)
+        pieces.append(drained(piece))
     return merge(*pieces)
+
+
+def drained(symbols: list[T]) -> Iterator[T]:
+    """They, from the last to the first; each is let go of then, and not all of them together at the end."""
+    while symbols:
+        yield symbols.pop()

@@ -11,13 +11,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
 from pvhv.build.cache import Cache, cache_directory
 from pvhv.observe import orc, symbol_file
 from pvhv.observe.kallsyms import kallsyms
-from pvhv.observe.symbols import Symbol, Symbols, TooMany
+from pvhv.observe.symbols import Symbol, Symbols, TooMany, drained
 from pvhv.toolstack import elf
 from pvhv.toolstack.bulk import Buffer
 from pvhv.toolstack.elf_image import Damaged, Image
@@ -84,12 +85,12 @@ def for_debugger(kernel: elf.Kernel) -> Path | None:
         return None
 
 
-def _kept_or_found(data: Buffer) -> list[Symbol]:
+def _kept_or_found(data: Buffer) -> Iterator[Symbol]:
     cache = _cache()
     kept = None if cache is None else cache.find(KEEP_AS, _key(data))
     if kept is None:
-        return kallsyms(data)
-    return list(symbols_in(Image(read_plain(kept, LARGEST_KEPT), kept)))
+        return drained(kallsyms(data))
+    return symbols_in(Image(read_plain(kept, LARGEST_KEPT), kept))
 
 
 def _cache() -> Cache | None:

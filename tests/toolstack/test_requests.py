@@ -27,7 +27,8 @@ from tests.toolstack.recipes import SPIN, Recipe
 GOES_ON_S = 0.25  # what has not answered by then follows a domain, and is called off
 NONSENSE: tuple[Any, ...] = (
     None, True, False, -1, 0, 1, 1 << 31, -(1 << 31), (1 << 63) - 1, -(1 << 63), (1 << 64) - 1, 0.5, -1e308,
-    float("nan"), float("inf"), "", "x", "nobody", "\0", "a\nb", "\udcff\udc80", "9" * 5000, "x" * 60000, b"", b"\xff" * 5000,
+    float("nan"), float("inf"), "", "x", "nobody", "\0", "a\nb", "\udcff\udc80", "9" * 5000, "x" * 60000,
+    b"", b"\xff" * 5000,
     [], [None], ["x"], ["\0"], ["9" * 5000], [[]], {}, {"": None}, {"x": {"y": []}},
 )  # fmt: skip
 SENSIBLE: dict[str, Any] = {
