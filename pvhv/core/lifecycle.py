@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 STRETCH = 2048  # frames looked at together, and freed at once where that can be
 RUN = 128  # ... or where so many neighbours can, and then one by one
 FRAMES_A_UNIT = 2  # ... at once, in a unit of work: as long as it takes where they were written to
+ONE_BY_ONE_COST = 4  # of each of the others: one that may have code is forgotten by an engine, and freed by itself
 LOOK_COST = 8  # of looking at such a stretch
 WINDOW = 1 << 16  # frames among which page tables are looked for
 WINDOW_COST = 256
@@ -136,8 +137,7 @@ class Lifecycle:
                 cost += len(mfns) // FRAMES_A_UNIT
             elif mfns:
                 for at in range(0, len(mfns), RUN):
-                    self._release(domid, mfns[at : at + RUN], kept)
-                    if hypervisor.must_yield(RUN):
+                    if hypervisor.must_yield(self._release(domid, mfns[at : at + RUN], kept)):
                         yield
             if hypervisor.must_yield(cost):
                 yield
@@ -154,15 +154,16 @@ class Lifecycle:
             return False
         return self.hypervisor.frames.release_run(domid, first, count)
 
-    def _release(self, domid: int, mfns: Sequence[int], kept: set[int]) -> None:
-        """Drop the domain's own references to some of its frames, but for those in `kept`."""
+    def _release(self, domid: int, mfns: Sequence[int], kept: set[int]) -> int:
+        """Drop the domain's own references to some of its frames, but for those in `kept`; how much work it was."""
         frames = self.hypervisor.frames
         if self._release_run(domid, mfns, kept):
-            return
+            return len(mfns)
         for mfn in mfns:
             # What was listed steps ago may have been let go, and be somebody else's by now.
             if mfn not in kept and frames.owner[mfn] == domid:
                 frames.release_allocation(mfn)
+        return len(mfns) * ONE_BY_ONE_COST
 
     def _drop_table(self, mfn: int) -> bool:
         """Take back a pin, and finish what was put aside half done; False when to be called again."""
