@@ -18,6 +18,7 @@ from pvhv.toolstack.bulk import LARGE, Buffer, Writer
 
 BEGINNING = 4096
 SMALL_TEXT = 1 << 20  # notes of ours
+AT_ONCE = 1 << 20  # of a file: while the host copies fifty times that in one go, guests wait for their memory
 LARGEST_TEXT = 16 << 20  # a log
 
 Look = Callable[[bytes], object]
@@ -61,7 +62,7 @@ def read_plain(path: str | os.PathLike[str], largest: int, look: Look | None = N
         writer = Writer(size)
         writer.write(beginning)
         view = memoryview(writer.buffer)
-        while count := file.readinto(view[writer.written :]):
+        while count := file.readinto(view[writer.written : writer.written + AT_ONCE]):
             writer.written += count
     if writer.written < size:
         raise OSError(errno.EIO, "it became shorter while it was read")

@@ -51,7 +51,7 @@ from tests.core.test_hostile import DOMID_SELF, ENDLESS, LIMIT, endless, longest
 from tests.toolstack.held_up import watched
 from tests.toolstack.recipes import BASE, SPIN, UD2, Recipe
 
-TRIES = 5
+TRIES = 3
 SETTLES_S = 0.1  # how long after an answer it may still be seen what it cost
 LINK = PRESENT | RW | USER | ACCESSED
 
@@ -93,14 +93,14 @@ def create(client: Client, kernel: Path, memory: int = 8, **more: Any) -> None:
 
 
 def with_symbols(path: Path, count: int) -> Path:
-    """A kernel that crashes at once and has so many functions, the last one first."""
+    """A kernel that crashes at once, with so many functions in no order: what lies all about is given back slowly."""
     data = bytearray(Recipe(code=UD2).build())
     (sections,) = struct.unpack_from("<Q", data, 40)
     names, start = 1 << 16, BASE + 0x10_0000  # they share these names
     entries = array("Q", bytes(24 * count))
     kinds = array("Q", (1 + n * 9 | 0x12 << 32 | 1 << 48 for n in range(names)))
     entries[0::3] = (kinds * (count // names + 1))[:count]
-    entries[1::3] = array("Q", range(start + 4 * (count - 1), start - 1, -4))
+    entries[1::3] = array("Q", (start + n * 48271 % count * 4 for n in range(count)))
     entries[2::3] = array("Q", [4]) * count
     texts = b"\0" + b"".join(b"%08x\0" % n for n in range(names))
     struct.pack_into("<QQ", data, sections + 64 * 3 + 24, len(data), len(entries) * 8)
@@ -225,7 +225,9 @@ def test_nobody_waits_for_memory_that_a_guest_has_scattered() -> None:
     while frames.free.largest(512):
         frames.allocate_run(DOMID_XEN, frames.free.largest(512))
     lab.poke(victim, DATA + 16, lab.hv.wall.now())
-    assert longest_turn(lab, 1.0) < LIMIT
+    longest = longest_turn(lab, 1.0)
+    print(f"held up for {longest * 1000:.1f} ms")
+    assert longest < LIMIT
     assert hostile.runs and hostile.vcpus[0].state[RBX] == 1
     assert frames.free_frames == given // 2 and victim.vcpus[0].state[RBX] > 5
 
