@@ -52,3 +52,14 @@ def test_frames_by_chance_are_left_out() -> None:
 
 def test_without_symbols_it_stays_as_it_is() -> None:
     assert with_names(REPORT, Symbols(), []) == REPORT
+
+
+def test_code_may_be_in_many_places() -> None:
+    """A file may say so of sixty thousand: each word of the stack is looked up, not compared with all of them."""
+    symbols = Symbols([Symbol(0x1000, 0x100000, "all")])
+    code = [(0x2000 + n * 0x20, 0x2010 + n * 0x20) for n in range(0x1000)]
+    words = (0x1FFF, 0x2000, 0x2001, 0x2010, 0x2011, 0x2020, 0x2021, 0x21FF0, 0x21FF1, 0x22000)
+    report = "Stack:\n" + "\n".join(f"  {word:016x}" for word in words) + "\nLast hypercalls, the latest last:"
+    lines = with_names(report, symbols, code).splitlines()
+    at = lines.index("Call trace (from the words on the stack):")
+    assert [int(line.split()[0], 16) for line in lines[at + 1 : -1]] == [0x2001, 0x2010, 0x2021, 0x21FF0]
