@@ -4,16 +4,13 @@
 `install` gives the pCPU its callables. They run inside the engine's callback, on live state, and whatever they leave
 in the state is what the guest goes on with. The two hot ones are written flat:
 
-- `syscall`: from the guest kernel it is a hypercall, from user code it bounces to the kernel's syscall entry. Either
-  way RCX and R11 are then RIP and RFLAGS, as the instruction leaves them, and CS and SS are the flat ones; Xen goes
+- `syscall`: from the guest kernel's 64-bit code it is a hypercall; from user code, and from 32-bit code of the
+  kernel's, it bounces to the kernel's syscall entry. Either way RCX and R11 are then RIP and RFLAGS, as the instruction leaves them, and CS and SS are the flat ones; Xen goes
   back from a hypercall by sysret, which wants them there;
 - page faults, which bounce with their address.
 
 Everything else is looked at in turn: the privileged instructions a PV kernel may still execute are emulated
 (pvhv.core.emulate), the rest is given to the guest as the exception it is.
-
-Not modelled: that Xen bounces a `syscall` of 32-bit kernel code to the kernel's own entry for such; here it is a
-hypercall.
 
 Read beside it: xen/arch/x86/traps.c, xen/arch/x86/x86_64/entry.S.
 """
@@ -122,7 +119,7 @@ class Exits:
 
         def syscall() -> None:
             vcpu = cpu.current
-            if not vcpu.kernel_mode:
+            if not vcpu.kernel_mode or not state[HFLAGS] & HF_CS64:
                 bounce_syscall(vcpu)
                 return
             if state[RAX] == IRET_NUMBER:
@@ -173,7 +170,7 @@ class Exits:
         return syscall
 
     def bounce_syscall(self, vcpu: VCPU) -> None:
-        """A system call of user code: into the kernel's syscall entry."""
+        """A system call: into the kernel's entry for those of 64-bit code, or of 32-bit code."""
         state = self.state
         vcpu.exits["syscall"] += 1
         if state[HFLAGS] & HF_CS64:

@@ -141,8 +141,8 @@ class Probes:
             began, stack = domain.timeline.now(), vcpu.kernel_sp
             rip, kernel, number = state[RIP] - 2 & MASK64, vcpu.kernel_mode, state[RAX]  # of the `syscall`
             registers = tuple(state[register] for register in ARGUMENTS)
-            if not kernel:
-                abi = AMD64 if state[HFLAGS] & HF_CS64 else I386
+            abi = AMD64 if state[HFLAGS] & HF_CS64 else I386
+            if not kernel or abi == I386:
                 original()
                 self.emit(vcpu, began, stack, "syscall", rip, kernel, number, registers, abi)
                 return
