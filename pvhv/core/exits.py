@@ -5,8 +5,8 @@
 in the state is what the guest goes on with. The two hot ones are written flat:
 
 - `syscall`: from the guest kernel's 64-bit code it is a hypercall; from user code, and from 32-bit code of the
-  kernel's, it bounces to the kernel's syscall entry. Either way RCX and R11 are then RIP and RFLAGS, as the instruction leaves them, and CS and SS are the flat ones; Xen goes
-  back from a hypercall by sysret, which wants them there;
+  kernel's, it bounces to the kernel's syscall entry. Either way RCX and R11 are then RIP and RFLAGS, as the instruction
+  leaves them, and CS and SS are the flat ones; Xen goes back from a hypercall by sysret, which wants them there;
 - page faults, which bounce with their address.
 
 Everything else is looked at in turn: the privileged instructions a PV kernel may still execute are emulated
