@@ -114,6 +114,8 @@ class Domain:
     def fall_apart(self) -> None:
         """It is gone: let go of what refers to it, so that all of it goes without a search for cycles."""
         self.vcpus = []
+        self.events.fall_apart()
+        del self.events, self.grants
 
     def set_assists(self, bits: int) -> None:
         """Change vm_assist; vCPUs keep the one that every exit asks for."""

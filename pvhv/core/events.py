@@ -256,6 +256,11 @@ class EventChannels:
             yield
         self._leave_fifo()
 
+    def fall_apart(self) -> None:
+        """Nobody signals, or is signalled, any more."""
+        self.channels.clear()
+        del self.ops, self.two_level, self.fifo
+
     def _close_from(self, first: int) -> int:
         """Close ports from `first` on, until none is in use; 0, or the last one when a share of work is used up."""
         must_yield = self.domain.hypervisor.must_yield

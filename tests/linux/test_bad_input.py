@@ -54,4 +54,4 @@ def test_one_message(home: Pvhv, setting: str, words: list[str]) -> None:
     assert said.returncode in (1, 2) and said.stdout == "" and "Traceback" not in said.stderr
     assert all(word in said.stderr for word in words), said.stderr
     assert len(said.stderr.splitlines()) <= 3
-    assert not home.list()
+    home.until(lambda: not home.list())

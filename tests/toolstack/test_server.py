@@ -48,11 +48,11 @@ BOMBS: dict[str, bytes] = {
 
 
 class Door:
-    """A server on a loop of its own, with three verbs."""
+    """A server on a loop of its own, with some verbs."""
 
     def __init__(self, directory: Path) -> None:
         self.said: list[str] = []
-        verbs = {"hello": self.hello, "wait": self.wait, "listen": self.listen}
+        verbs = {"hello": self.hello, "wait": self.wait, "listen": self.listen, "err": self.err}
         self.server = Server(Paths(directory), verbs, self.said.append)
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever)
@@ -70,6 +70,9 @@ class Door:
 
     async def listen(self, call: Call, data: bytes) -> None:
         await asyncio.sleep(100)
+
+    async def err(self, call: Call) -> None:
+        raise ValueError("a mistake")
 
     def knock(self) -> socket.socket:
         assert self.server._listening is not None
@@ -109,7 +112,7 @@ def door(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     made = Door(tmp_path)
     yield made
     made.end()
-    assert not any("Traceback" in line for line in made.said)
+    assert not any("Traceback" in line and "a mistake" not in line for line in made.said)
 
 
 def is_hung_up_on(connection: socket.socket) -> bool:
@@ -272,3 +275,15 @@ def test_a_client_has_so_many_bytes_under_way(door: Door, monkeypatch: pytest.Mo
         client.settimeout(0.2)
         with pytest.raises(TimeoutError):
             client.recv(1)
+
+
+def test_a_mistake_of_ours_leaves_nobody_waiting(door: Door) -> None:
+    with door.greeted() as client:
+        client.sendall(rpc.pack({"id": 1, "call": "err", "args": {}}) + rpc.pack({"id": 2, "call": "hello"}))
+        unpacker, answers = rpc.Unpacker(), []
+        while len(answers) < 2:
+            answers += unpacker.feed(client.recv(1 << 16))
+    told = {answer["id"]: answer for answer in answers}
+    assert told[1]["error"]["status"] == 70 and "pvhvd made a mistake" in told[1]["error"]["message"]
+    assert told[2]["ok"] == "hello"
+    assert "ValueError: a mistake" in door.said[-1]
