@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pvhv.observe.compare.errors import unknown
+from pvhv.compare.errors import unknown
 
 BARE, TRAP, TRANSLATION = "bare", "trap-emulate", "binary-translation"
 SHADOW, NESTED, PV = "hw-shadow", "hw-nested", "pv"

@@ -28,8 +28,8 @@ from pvhv.abi.xen import (
     HYPERVISOR_multicall,
     HYPERVISOR_update_va_mapping,
 )
+from pvhv.compare.records import SCALARS, Step
 from pvhv.machine import cpustate as cs
-from pvhv.observe.compare.records import SCALARS, Step
 from pvhv.observe.record import HypercallRecord, Record
 from pvhv.observe.trace import Recorder
 from pvhv.toolstack.full_guest import FullGuest
