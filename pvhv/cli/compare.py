@@ -17,6 +17,7 @@ import typer
 
 from pvhv.cli.commands import command
 from pvhv.cli.output import print_table
+from pvhv.hvm.names import BINARY_TRANSLATION, HW_SHADOW
 from pvhv.toolstack.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from pvhv.compare.report import Grid
 
 DEFAULT_COSTS = "skylake-kvm"  # the table that prices all techniques
-DEFAULT_PAIR = ("binary-translation", "hw-shadow")
+DEFAULT_PAIR = (BINARY_TRANSLATION, HW_SHADOW)
 
 Names = list[str] | None
 
