@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 from pvhv.abi import elfnote
 from pvhv.abi.arch_x86 import vcpu_guest_context
+from pvhv.abi.elf import EM_X86_64, ET_CORE, SHT_NOTE, SHT_NULL, SHT_PROGBITS, SHT_STRTAB
 from pvhv.abi.layout import size_of
 from pvhv.machine.ram import PAGE_SIZE
 
@@ -40,8 +41,6 @@ DOMAIN_NOTE = struct.Struct("<QQQQ")
 XEN_NOTE = struct.Struct("<QQ16s64s16s32s32s1024s64sQQ")
 FORMAT_NOTE = struct.Struct("<Q")
 
-ET_CORE, EM_X86_64 = 4, 62
-SHT_NULL, SHT_PROGBITS, SHT_STRTAB, SHT_NOTE = 0, 1, 3, 7
 IDENT = b"\x7fELF\2\1\1" + bytes(9)  # 64 bits, little endian, System V
 XC_CORE_MAGIC = 0xF00F_EBED  # a paravirtual domain
 FORMAT_VERSION = 0 << 32 | 1

@@ -29,25 +29,13 @@ from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 from pvhv.abi import elfnote
+from pvhv.abi.elf import PF_X, PT_LOAD, PT_NOTE, SHF_ALLOC, SHF_EXECINSTR, SHT_NOTE
 from pvhv.abi.features import FEATURE_NAMES
 from pvhv.machine.ram import PAGE_SIZE
 from pvhv.observe.symbols import Symbols
 from pvhv.toolstack import bzimage, unpacking
 from pvhv.toolstack.bulk import Buffer, TooMuch, Writer
-from pvhv.toolstack.elf_image import (
-    ANEW,
-    LONGEST_STRING,
-    PF_X,
-    PT_LOAD,
-    PT_NOTE,
-    SHF_ALLOC,
-    SHF_EXECINSTR,
-    SHT_NOTE,
-    Damaged,
-    Image,
-    check_header,
-    cut_short,
-)
+from pvhv.toolstack.elf_image import ANEW, LONGEST_STRING, Damaged, Image, check_header, cut_short
 from pvhv.toolstack.elf_symbols import own_symbols
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.plainfile import TooLarge, read_plain
