@@ -28,12 +28,11 @@ from pvhv.observe import counters
 from pvhv.observe.counters import Counters
 from pvhv.toolstack.config import DomainConfig
 from pvhv.toolstack.errors import ToolstackError
-from pvhv.toolstack.guest import Guest, prepare
+from pvhv.toolstack.guest import PAGES_PER_MIB, Guest, prepare
 from pvhv.toolstack.host import Host
 from pvhv.toolstack.kernel_files import find_kernel
 from pvhv.toolstack.lifecycle import TIMEOUT_STATUS
 
-PAGES_PER_MIB = 256
 HYPERVISOR_MIB = 32  # for itself: page tables, shared pages, the M2P
 PASS, FAIL = "PASS", "FAIL"
 

@@ -21,12 +21,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from pvhv import compare  # noqa: E402
 from pvhv.build.progress import Progress  # noqa: E402
+from pvhv.compare import costs, explain, papers, plot, published, report  # noqa: E402
+from pvhv.compare.report import Grid  # noqa: E402
 from pvhv.hvm.classify.instructions import ROWS  # noqa: E402
 from pvhv.hvm.classify.verdict import classify  # noqa: E402
-from pvhv.observe import compare  # noqa: E402
-from pvhv.observe.compare import costs, explain, papers, plot, published, report  # noqa: E402
-from pvhv.observe.compare.report import Grid  # noqa: E402
 
 WORDS = Path(__file__).with_name("chapter.md.in")
 DOCS = ROOT / "docs"

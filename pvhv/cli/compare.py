@@ -2,7 +2,7 @@
 """`pvhv compare`: what operations cost under each virtualization technique.
 
 Everything that can be wrong with the question is found before anything runs. Answers go to standard output, progress
-to standard error. What is counted, priced and said is the business of pvhv.observe.compare; here it is asked for and
+to standard error. What is counted, priced and said is the business of pvhv.compare; here it is asked for and
 printed.
 """
 
@@ -17,17 +17,18 @@ import typer
 
 from pvhv.cli.commands import command
 from pvhv.cli.output import print_table
+from pvhv.hvm.names import BINARY_TRANSLATION, HW_SHADOW
 from pvhv.toolstack.errors import UsageError
 
 if TYPE_CHECKING:
-    from pvhv.observe.compare.costs import CostTable
-    from pvhv.observe.compare.linux import Linux
-    from pvhv.observe.compare.published import Paper
-    from pvhv.observe.compare.records import Comparison
-    from pvhv.observe.compare.report import Grid
+    from pvhv.compare.costs import CostTable
+    from pvhv.compare.linux import Linux
+    from pvhv.compare.published import Paper
+    from pvhv.compare.records import Comparison
+    from pvhv.compare.report import Grid
 
 DEFAULT_COSTS = "skylake-kvm"  # the table that prices all techniques
-DEFAULT_PAIR = ("binary-translation", "hw-shadow")
+DEFAULT_PAIR = (BINARY_TRANSLATION, HW_SHADOW)
 
 Names = list[str] | None
 
@@ -87,7 +88,7 @@ def compare(
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="All that was counted, and every price.")] = False,
 ) -> None:
     """Count what operations cost under each virtualization technique."""
-    from pvhv.observe.compare.errors import CompareError
+    from pvhv.compare.errors import CompareError
 
     try:
         if as_json and as_csv:
@@ -115,9 +116,9 @@ def _checked(
     measured: bool,
     verbose: bool,
 ) -> Request:
-    from pvhv.observe.compare import BENCHES, DEFAULT_BENCHES, TECHNIQUES, CompareError, linux, names, published
-    from pvhv.observe.compare.costs import load
-    from pvhv.observe.compare.plot import check
+    from pvhv.compare import BENCHES, DEFAULT_BENCHES, TECHNIQUES, CompareError, linux, names, published
+    from pvhv.compare.costs import load
+    from pvhv.compare.plot import check
 
     techniques = names.techniques_named(_split(technique)) or tuple(TECHNIQUES)
     benches = names.benches_named(_split(bench)) or (tuple(BENCHES) if everything else DEFAULT_BENCHES)
@@ -161,7 +162,7 @@ def _split(names: Iterable[str] | None) -> list[str]:
 
 def _run(request: Request) -> Comparison:
     from pvhv.build.progress import Progress
-    from pvhv.observe.compare import linux, run
+    from pvhv.compare import linux, run
 
     with Progress("compare") as progress:
 
@@ -185,9 +186,9 @@ def _run(request: Request) -> Comparison:
 
 
 def _answer(request: Request, comparison: Comparison, as_json: bool, as_csv: bool) -> None:
-    from pvhv.observe.compare import export, papers, report
-    from pvhv.observe.compare import plot as plots
-    from pvhv.observe.compare.explain import explain
+    from pvhv.compare import export, papers, report
+    from pvhv.compare import plot as plots
+    from pvhv.compare.explain import explain
 
     if request.plot is not None:
         plots.plot(comparison, request.plot, request.plotted)
@@ -228,7 +229,7 @@ def _show(grid: Grid) -> None:
 
 
 def _show_paper(paper: Paper, comparison: Comparison, table: CostTable) -> None:
-    from pvhv.observe.compare.papers import report
+    from pvhv.compare.papers import report
 
     whole = report(paper, comparison, table)
     print(f"{whole.title}\n")

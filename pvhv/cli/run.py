@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from pvhv.toolstack.client import Client
     from pvhv.toolstack.config import DomainConfig
 
-TIMEOUT_STATUS = 124
 GRACE_S = 5.0  # for pvhvd to end a guest that had its time
 PREFETCH = 1 << 20
 PREFETCH_WITHIN_S = 0.25
@@ -78,6 +77,8 @@ def with_console(
     except TimedOut:
         destroy(made)
         say(WORDS["timeout"].format(name=made["name"], allowed=f"{timeout:g} s"))
+        from pvhv.toolstack.lifecycle import TIMEOUT_STATUS
+
         return TIMEOUT_STATUS
     except KeyboardInterrupt:
         if not interactive:

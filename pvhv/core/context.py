@@ -19,14 +19,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pvhv.abi.arch_x86 import FLAT_KERNEL_CS, FLAT_KERNEL_SS, VcpuGuestContext
+from pvhv.abi.arch_x86 import (
+    FIRST_RESERVED_GDT_ENTRY,
+    FLAT_KERNEL_CS,
+    FLAT_KERNEL_SS,
+    HYPERVISOR_VIRT_END,
+    VGCF_IN_KERNEL,
+    VcpuGuestContext,
+    VGCF_failsafe_disables_events,
+    VGCF_online,
+    VGCF_syscall_disables_events,
+)
 from pvhv.abi.errno import Errno
 from pvhv.core.calls.cpu import ASSISTS, trap_of
-from pvhv.core.debugregs import DR6_DEFAULT, DR7_DEFAULT, set_register
-from pvhv.core.descriptors import FIRST_RESERVED_GDT_ENTRY
+from pvhv.core.debugregs import set_register
 from pvhv.core.emulate import CR4_CHANGEABLE, CR4_GUEST
 from pvhv.core.errors import HypercallError
-from pvhv.core.guestmem import HYPERVISOR_VIRT_END, LOWER_END
 from pvhv.core.msrs import canonical
 from pvhv.core.vcpu import NO_TRAP, VCPU
 from pvhv.machine.cpustate import (
@@ -36,7 +44,10 @@ from pvhv.machine.cpustate import (
     EFLAGS,
     FS_BASE,
     GS_BASE,
+    HF_TS,
     HFLAGS,
+    IF,
+    IOPL,
     R8,
     R9,
     R10,
@@ -55,17 +66,13 @@ from pvhv.machine.cpustate import (
     RSI,
     RSP,
     SS,
+    VM,
 )
 from pvhv.machine.rings import KERNEL, MODE, USER
+from pvhv.machine.x86 import CR0_TS, DR6_DEFAULT, DR7_DEFAULT, EFLAGS_DEFINED, LOWER_END
 
 if TYPE_CHECKING:
     from pvhv.core.hypervisor import Hypervisor
-
-VGCF_I387_VALID = 1 << 0
-VGCF_IN_KERNEL = 1 << 2
-VGCF_FAILSAFE_DISABLES_EVENTS = 1 << 3
-VGCF_SYSCALL_DISABLES_EVENTS = 1 << 4
-VGCF_ONLINE = 1 << 5
 
 GENERAL = {
     "rax": RAX, "rcx": RCX, "rdx": RDX, "rbx": RBX, "rsp": RSP, "rbp": RBP, "rsi": RSI, "rdi": RDI,
@@ -75,11 +82,6 @@ GENERAL = {
 CR0_GUEST = 0x8005_0033  # PG AM WP NE ET MP PE
 
 COST = 256  # units of work
-
-CR0_TS = 1 << 3
-HF_TS = 1 << 11
-FLAGS = 0x3F_7FD7  # those there are; reserved bits fall away
-EFLAGS_IF, EFLAGS_IOPL, EFLAGS_VM = 1 << 9, 3 << 12, 1 << 17
 
 MUST_BE_CANONICAL = (
     "kernel_sp", "fs_base", "gs_base_kernel", "gs_base_user",
@@ -114,8 +116,8 @@ def set_context(hypervisor: Hypervisor, vcpu: VCPU, context: Any) -> None:
     vcpu.event_callback_eip = context.event_callback_eip
     vcpu.failsafe_callback_eip = context.failsafe_callback_eip
     vcpu.syscall_callback_eip = context.syscall_callback_eip
-    vcpu.failsafe_disables_events = bool(context.flags & VGCF_FAILSAFE_DISABLES_EVENTS)
-    vcpu.syscall_disables_events = bool(context.flags & VGCF_SYSCALL_DISABLES_EVENTS)
+    vcpu.failsafe_disables_events = bool(context.flags & VGCF_failsafe_disables_events)
+    vcpu.syscall_disables_events = bool(context.flags & VGCF_syscall_disables_events)
     vcpu.cr4 = CR4_GUEST | context.ctrlreg[4] & CR4_CHANGEABLE
     vcpu.debugreg = [0, 0, 0, 0, 0, 0, DR6_DEFAULT, DR7_DEFAULT]
     for number in (0, 1, 2, 3, 6, 7):
@@ -128,7 +130,7 @@ def set_context(hypervisor: Hypervisor, vcpu: VCPU, context: Any) -> None:
     vcpu.gs_base_kernel = context.gs_base_kernel
     load_registers(hypervisor, vcpu, context)
     vcpu.initialised = True
-    if context.flags & VGCF_ONLINE:
+    if context.flags & VGCF_online:
         hypervisor.bring_up(vcpu)
 
 
@@ -179,7 +181,7 @@ def load_registers(hypervisor: Hypervisor, vcpu: VCPU, context: Any) -> None:
         state[index] = getattr(registers, name)
     flags = registers.rflags
     vcpu.iopl = flags >> 12 & 3
-    state[EFLAGS] = flags & FLAGS & ~(EFLAGS_IOPL | EFLAGS_VM) | EFLAGS_IF | 2
+    state[EFLAGS] = flags & EFLAGS_DEFINED & ~(IOPL | VM) | IF | 2
     vcpu.ts = bool(context.ctrlreg[0] & CR0_TS)
     if vcpu.ts:
         state[CR0] |= CR0_TS
@@ -196,16 +198,16 @@ def get_context(vcpu: VCPU) -> Any:
     """What `vcpu` is: a vcpu_guest_context record. (arch_get_info_guest)"""
     context, state, domain = VcpuGuestContext(), vcpu.state, vcpu.domain
     flags = (
-        (VGCF_ONLINE, not vcpu.down),
+        (VGCF_online, not vcpu.down),
         (VGCF_IN_KERNEL, vcpu.kernel_mode),
-        (VGCF_FAILSAFE_DISABLES_EVENTS, vcpu.failsafe_disables_events),
-        (VGCF_SYSCALL_DISABLES_EVENTS, vcpu.syscall_disables_events),
+        (VGCF_failsafe_disables_events, vcpu.failsafe_disables_events),
+        (VGCF_syscall_disables_events, vcpu.syscall_disables_events),
     )
     context.flags = sum(flag for flag, is_so in flags if is_so)
     registers = context.user_regs
     for name, index in GENERAL.items():
         setattr(registers, name, state[index])
-    registers.rflags = state[EFLAGS] & FLAGS & ~EFLAGS_IOPL | vcpu.iopl << 12
+    registers.rflags = state[EFLAGS] & EFLAGS_DEFINED & ~IOPL | vcpu.iopl << 12
     registers.cs, registers.ss = state[CS] & 0xFFFF, state[SS] & 0xFFFF
     for vector, trap in enumerate(vcpu.trap_table):
         if trap.address:

@@ -24,18 +24,17 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
+from pvhv.abi.arch_x86 import HYPERVISOR_VIRT_START, XEN_LEGACY_MAX_VCPUS
 from pvhv.abi.errno import Errno
 from pvhv.abi.memory import E820_ENTRY, E820_MAX
 from pvhv.abi.version import XenCapabilitiesInfo, XenChangesetInfo, XenCompileInfo, XenExtraversion
+from pvhv.abi.xen import DOMID_FIRST_RESERVED
 from pvhv.core import hypercall_page
 from pvhv.core.calls import version
 from pvhv.core.context import get_context
-from pvhv.core.descriptors import MAX_VCPUS
-from pvhv.core.domain import DOMID_FIRST_RESERVED
 from pvhv.core.errors import HypercallError, Interrupted, Restart
 from pvhv.core.frames import L4, PINNED
 from pvhv.core.grants import DEFAULT_MAX_FRAMES, DEFAULT_MAX_MAPTRACK_FRAMES, MAPPINGS_PER_FRAME, MAX_VERSION
-from pvhv.core.guestmem import HYPERVISOR_VIRT_START
 from pvhv.core.privilege import require_privilege
 from pvhv.core.runstate import RUNNING
 
@@ -141,7 +140,7 @@ class Control:
         require_privilege(self.caller)
         if 0 < domid < DOMID_FIRST_RESERVED and domid in self.hypervisor.domains:
             raise HypercallError(Errno.EEXIST)
-        if not 1 <= vcpus <= MAX_VCPUS or not 1 <= max_grant_frames <= DEFAULT_MAX_FRAMES:
+        if not 1 <= vcpus <= XEN_LEGACY_MAX_VCPUS or not 1 <= max_grant_frames <= DEFAULT_MAX_FRAMES:
             raise HypercallError(Errno.EINVAL)
         if not 0 <= max_maptrack_frames <= DEFAULT_MAX_MAPTRACK_FRAMES or not 1 <= max_grant_version <= MAX_VERSION:
             raise HypercallError(Errno.EINVAL)

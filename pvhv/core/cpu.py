@@ -19,8 +19,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pvhv.core.debugregs import DR6_DEFAULT, DR7_ACTIVE, DR7_DEFAULT
-from pvhv.core.descriptors import FIRST_RESERVED_GDT_ENTRY, GDT_LIMIT, RESERVED, DescriptorTables
+from pvhv.abi.arch_x86 import FIRST_RESERVED_GDT_ENTRY
+from pvhv.core.debugregs import DR7_ACTIVE
+from pvhv.core.descriptors import GDT_LIMIT, IS_PRESENT, RESERVED, SEGMENT, DescriptorTables
 from pvhv.core.errors import GuestFault
 from pvhv.core.guestmem import GuestMemory
 from pvhv.core.vcpu import VCPU
@@ -29,6 +30,14 @@ from pvhv.machine.pcpu import PCPU
 from pvhv.machine.ram import Ram
 from pvhv.machine.rings import KERNEL, MODE, USER
 from pvhv.machine.seam import note_running
+from pvhv.machine.x86 import (
+    DR6_DEFAULT,
+    DR7_DEFAULT,
+    FLAT_USER_CODE64,
+    GENERAL_PROTECTION,
+    NOT_PRESENT,
+    STACK_FAULT,
+)
 
 if TYPE_CHECKING:
     from pvhv.core.debugger import Breakpoints
@@ -37,11 +46,7 @@ if TYPE_CHECKING:
 
 NOT_ACCESSED_OR_DIRTY = ~0x60
 
-NOT_PRESENT, STACK_FAULT, GENERAL_PROTECTION = 11, 12, 13
-
-FLAT_CS64_FLAGS = 0x00AF_FB00
-FLAT_SS_FLAGS = 0x00CF_F300
-SEGMENT, CODE, WRITABLE_DATA, PRESENT, LONG, GRANULAR = 1 << 44, 1 << 43, 1 << 41, 1 << 47, 1 << 53, 1 << 55
+CODE, WRITABLE_DATA, LONG, GRANULAR = 1 << 43, 1 << 41, 1 << 53, 1 << 55
 
 
 class Cpu:
@@ -160,7 +165,7 @@ class Cpu:
     # -- segments ------------------------------------------------------------------------------------------------
     def flat_kernel(self) -> None:
         """64-bit flat CS, after user code that had another."""
-        self.pcpu.set_segment(CS, self.state[CS], 0, 0xFFFF_FFFF, FLAT_CS64_FLAGS)
+        self.pcpu.set_segment(CS, self.state[CS], 0, 0xFFFF_FFFF, FLAT_USER_CODE64)
         self.state[HFLAGS] |= HF_CS64 | HF_CS32
 
     def load_code_and_stack(self, vcpu: VCPU, cs: int, ss: int, rip: int) -> tuple[int, int] | None:
@@ -189,7 +194,7 @@ class Cpu:
         if selector > 3:
             selector |= 3
         descriptor = self.descriptor(vcpu, selector)
-        readable = descriptor & (PRESENT | SEGMENT) == PRESENT | SEGMENT and (
+        readable = descriptor & (IS_PRESENT | SEGMENT) == IS_PRESENT | SEGMENT and (
             not descriptor & CODE or descriptor & WRITABLE_DATA
         )
         if not readable:
@@ -281,7 +286,7 @@ def code_fault(selector: int, descriptor: int) -> tuple[int, int] | None:
         return GENERAL_PROTECTION, 0
     if descriptor & (SEGMENT | CODE) != SEGMENT | CODE:
         return GENERAL_PROTECTION, selector & ~3
-    return None if descriptor & PRESENT else (NOT_PRESENT, selector & ~3)
+    return None if descriptor & IS_PRESENT else (NOT_PRESENT, selector & ~3)
 
 
 def stack_fault(selector: int, descriptor: int) -> tuple[int, int] | None:
@@ -290,4 +295,4 @@ def stack_fault(selector: int, descriptor: int) -> tuple[int, int] | None:
         return GENERAL_PROTECTION, 0
     if descriptor & (SEGMENT | CODE | WRITABLE_DATA) != SEGMENT | WRITABLE_DATA:
         return GENERAL_PROTECTION, selector & ~3
-    return None if descriptor & PRESENT else (STACK_FAULT, selector & ~3)
+    return None if descriptor & IS_PRESENT else (STACK_FAULT, selector & ~3)

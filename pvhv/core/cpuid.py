@@ -20,6 +20,7 @@ from pvhv.abi.arch_x86 import (
     XEN_CPUID_MAX_NUM_LEAVES,
 )
 from pvhv.core.pvclock import Scale
+from pvhv.machine.ram import PAGE_SHIFT
 
 
 class Leaf(NamedTuple):
@@ -44,7 +45,6 @@ XEN_MSR = 0x4000_0000  # where a guest writes the address of a page that is to b
 TSC_EMULATED, TSC_SAFE = 1 << 0, 1 << 1
 TSC_MODE_DEFAULT = 0
 INCARNATION = 1  # of a domain's clock, which a migration would change
-PAGE_SHIFT = 12
 
 # leaf 1 EDX: FPU DE TSC MSR PAE MCE CX8 APIC SEP MCA CMOV PAT CLFSH MMX FXSR SSE SSE2
 FEATURES_1D = _bits(0, 2, 4, 5, 6, 7, 8, 9, 11, 14, 15, 16, 19, 23, 24, 25, 26)

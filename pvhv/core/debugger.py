@@ -32,14 +32,13 @@ from pvhv.core.errors import GuestFault
 from pvhv.core.frames import NONE, TYPE_MASK, WRITABLE
 from pvhv.machine.cpustate import RIP
 from pvhv.machine.paging import LEVEL_SHIFTS, PTE_ADDRESS, PTE_PRESENT, PTE_RW, is_canonical, walk
+from pvhv.machine.ram import PAGE_SIZE
 
 if TYPE_CHECKING:
     from pvhv.core.cpu import Cpu
     from pvhv.core.domain import Domain
     from pvhv.core.vcpu import VCPU
     from pvhv.machine.debug import Watched
-
-PAGE = 4096
 
 
 class Why(Enum):
@@ -226,7 +225,7 @@ class Debugger:
                 if not pieces:
                     raise
                 break
-            step = min(size, PAGE - va % PAGE)
+            step = min(size, PAGE_SIZE - va % PAGE_SIZE)
             pieces.append(bytes(ram[offset : offset + step]))
             va, size = va + step, size - step
         return b"".join(pieces)
@@ -238,16 +237,16 @@ class Debugger:
         pieces: list[tuple[int, bytes]] = []
         while data:
             offset, entry = self._translate(vcpu, va)
-            mfn = offset // PAGE
+            mfn = offset // PAGE_SIZE
             ours = frames.owner[mfn] == self.domain.domid or entry & PTE_RW
             if not ours or frames.types[mfn] & TYPE_MASK not in (NONE, WRITABLE):
                 raise GuestFault(va)
-            step = min(len(data), PAGE - va % PAGE)
+            step = min(len(data), PAGE_SIZE - va % PAGE_SIZE)
             pieces.append((offset, data[:step]))
             va, data = va + step, data[step:]
         for offset, piece in pieces:
             ram[offset : offset + len(piece)] = piece
-            hypervisor.host_wrote(offset // PAGE)
+            hypervisor.host_wrote(offset // PAGE_SIZE)
 
     def frames_at(self, addresses: Iterable[int]) -> set[int]:
         """The frames that some of the domain's vCPUs have at these addresses."""
@@ -257,7 +256,7 @@ class Debugger:
                 for root in {vcpu.guest_table, vcpu.guest_table_user} - {0}:
                     leaf = self._walk(root, address)
                     if leaf is not None:
-                        found.add(leaf[0] // PAGE)
+                        found.add(leaf[0] // PAGE_SIZE)
         return found
 
     def _translate(self, vcpu: VCPU, va: int) -> tuple[int, int]:

@@ -12,16 +12,14 @@ xen/arch/x86/traps.c, activate_debugregs in xen/arch/x86/debug.c.
 
 from __future__ import annotations
 
+from pvhv.abi.arch_x86 import HYPERVISOR_VIRT_END
 from pvhv.abi.errno import Errno
 from pvhv.core.errors import HypercallError
-from pvhv.core.guestmem import HYPERVISOR_VIRT_END, LOWER_END
 from pvhv.core.vcpu import VCPU
+from pvhv.machine.x86 import CR4_DE, DR6_DEFAULT, DR7_DEFAULT, LOWER_END
 
-CR4_DE = 1 << 3
-DR6_DEFAULT = 0xFFFF_0FF0
 DR6_ZERO = 0x1000
 DR6_STEP = 1 << 14
-DR7_DEFAULT = 0x400
 DR7_ZERO = 0xD800
 DR7_GENERAL_DETECT = 1 << 13
 DR7_ACTIVE = 0xFF

@@ -17,9 +17,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pvhv.abi.arch_x86 import FIRST_RESERVED_GDT_ENTRY, FIRST_RESERVED_GDT_PAGE, FLAT_KERNEL_CS, XEN_LEGACY_MAX_VCPUS
 from pvhv.abi.errno import Errno
+from pvhv.abi.xen import DOMID_XEN
 from pvhv.core.errors import HypercallError
-from pvhv.core.frames import DOMID_XEN, SEG_DESC, TYPE_MASK, WRITABLE, FrameTable
+from pvhv.core.frames import SEG_DESC, TYPE_MASK, WRITABLE, FrameTable
 from pvhv.core.pte import ADDRESS, NX, PRESENT, RW
 
 if TYPE_CHECKING:
@@ -28,12 +30,7 @@ if TYPE_CHECKING:
 
 PERDOMAIN_VIRT_START = 0xFFFF_8200_0000_0000  # L4 slot 260
 PAGES_PER_VCPU = 32  # 16 of GDT, then 16 of LDT
-FIRST_RESERVED_GDT_PAGE = 14
-FIRST_RESERVED_GDT_ENTRY = FIRST_RESERVED_GDT_PAGE * 512
 GDT_LIMIT = 0xFFFF  # the engine sees all 16 pages, Xen's own among them
-MAX_VCPUS = 32
-
-FLAT_KERNEL_CS = 0xE033
 
 # Bits of a descriptor as one u64.
 TYPE = 0xF << 40
@@ -109,7 +106,7 @@ class DescriptorTables:
         self.words[l3 << 9] = l2 << 12 | PRESENT | RW
         self.words[l2 << 9] = first << 12 | PRESENT | RW
         self.words[(l2 << 9) + 1] = second << 12 | PRESENT | RW
-        for vcpu_id in range(MAX_VCPUS):
+        for vcpu_id in range(XEN_LEGACY_MAX_VCPUS):
             for page in range(FIRST_RESERVED_GDT_PAGE):
                 self._map(domain, vcpu_id, page, self.zero_page)
             self._map(domain, vcpu_id, FIRST_RESERVED_GDT_PAGE, self.reserved_page)

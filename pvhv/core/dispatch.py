@@ -29,13 +29,13 @@ from pvhv.abi.errno import Errno
 from pvhv.abi.spec import Command, Hypercall
 from pvhv.core.vcpu import VCPU
 from pvhv.machine.cpustate import R8, R9, R10, RAX, RDI, RDX, RIP, RSI
+from pvhv.machine.x86 import MASK64
 
 Handler = Callable[..., "int | None"]
 Call = Callable[..., int]
 
 HANDLERS: dict[Command | Hypercall, Handler] = {}
 
-MASK64 = 0xFFFF_FFFF_FFFF_FFFF
 NEG_ENOSYS = -int(Errno.ENOSYS)
 NEG_EFAULT = -int(Errno.EFAULT)
 

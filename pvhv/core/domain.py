@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from pvhv.abi.xen import VMASST_TYPE_architectural_iopl, VMASST_TYPE_m2p_strict
 from pvhv.core.vcpu import VCPU
 
 if TYPE_CHECKING:
@@ -22,9 +23,7 @@ if TYPE_CHECKING:
     from pvhv.core.hypervisor import Hypervisor
     from pvhv.core.timeline import Timeline, Timer
 
-DOMID_SELF = 0x7FF0
-DOMID_FIRST_RESERVED = 0x7FF0
-ARCHITECTURAL_IOPL, M2P_STRICT = 1 << 4, 1 << 32  # VMASST_TYPE_*
+ARCHITECTURAL_IOPL, M2P_STRICT = 1 << VMASST_TYPE_architectural_iopl, 1 << VMASST_TYPE_m2p_strict
 
 # What brings a vCPU into the hypervisor, other than a hypercall (counted by number in hypercall_counts).
 EXIT_KINDS = (

@@ -19,11 +19,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from pvhv.abi.arch_x86 import XEN_EMULATE_PREFIX
 from pvhv.core import cpuid
 from pvhv.core.debugregs import get_register, set_register
 from pvhv.core.errors import GuestFault, HypercallError, Restart
 from pvhv.core.msrs import Msrs
 from pvhv.machine.cpustate import CR4, RAX, RBX, RCX, RDX, RIP
+from pvhv.machine.x86 import CR0_TS, CR4_DE, CR4_TSD, MASK32, MASK64
 
 if TYPE_CHECKING:
     from pvhv.core.cpu import Cpu
@@ -31,17 +33,12 @@ if TYPE_CHECKING:
     from pvhv.core.traps import Traps
     from pvhv.core.vcpu import VCPU
 
-MASK32 = 0xFFFF_FFFF
-MASK64 = 0xFFFF_FFFF_FFFF_FFFF
-FORCED_EMULATION = b"\x0f\x0bxen"
 CPUID = b"\x0f\xa2"
 RDPMC = b"\x0f\x33"
 
-CR0_TS = 1 << 3
 CR0 = 0x8005_003B & ~CR0_TS  # PG AM WP NE ET MP PE, what every PV guest runs with
-CR4_TSD = 1 << 2
 CR4_GUEST = 0x0000_0660  # OSXMMEXCPT OSFXSR MCE PAE
-CR4_CHANGEABLE = CR4_TSD | 1 << 3  # TSD, DE
+CR4_CHANGEABLE = CR4_TSD | CR4_DE
 
 
 class Emulator:
@@ -81,7 +78,7 @@ class Emulator:
         """
         rip = self.state[RIP]
         try:
-            if self._fetch(vcpu, rip, 5) != FORCED_EMULATION or self._fetch(vcpu, rip + 5, 2) != CPUID:
+            if self._fetch(vcpu, rip, 5) != XEN_EMULATE_PREFIX or self._fetch(vcpu, rip + 5, 2) != CPUID:
                 return False
         except GuestFault as fault:
             self.traps.inject_page_fault(vcpu, fault.address, 0)

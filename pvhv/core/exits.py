@@ -21,11 +21,13 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from pvhv.abi.arch_x86 import FLAT_USER_CS32, FLAT_USER_CS64, FLAT_USER_SS
+from pvhv.abi.xen import HYPERVISOR_iret
 from pvhv.core.cpu import Cpu
-from pvhv.core.debugregs import DR6_DEFAULT, DR6_STEP
+from pvhv.core.debugregs import DR6_STEP
 from pvhv.core.debugregs import note as note_debug_status
 from pvhv.core.descriptors import PERDOMAIN_VIRT_START, DescriptorTables
-from pvhv.core.dispatch import MASK64, NEG_EFAULT, NEG_ENOSYS, Continue, continue_by_registers
+from pvhv.core.dispatch import NEG_EFAULT, NEG_ENOSYS, Continue, continue_by_registers
 from pvhv.core.emulate import Emulator
 from pvhv.core.errors import DomainCrash, GuestFault, HypercallError, Restart
 from pvhv.core.msrs import canonical
@@ -34,18 +36,16 @@ from pvhv.core.traps import VCPU_INFO_CR2, Traps
 from pvhv.machine.cpustate import CS, DF, DR6, EFLAGS, ERROR_CODE, HF_CS64, HFLAGS, RAX, RIP, SS
 from pvhv.machine.pcpu import FAULT_ADDRESS
 from pvhv.machine.rings import KERNEL, KERNEL_CPL, MODE
-from pvhv.machine.svm import PFEC_PRESENT, PFEC_RESERVED, PFEC_USER
+from pvhv.machine.svm import NMI, PFEC_PRESENT, PFEC_RESERVED, PFEC_USER
+from pvhv.machine.x86 import DEBUG, DR6_DEFAULT, GENERAL_PROTECTION, INVALID_OPCODE, MASK64, NO_DEVICE, PAGE_FAULT
 
 if TYPE_CHECKING:
     from pvhv.core.hypervisor import Hypervisor
     from pvhv.core.vcpu import VCPU
 
 PERDOMAIN_SLOT = PERDOMAIN_VIRT_START >> 39  # with the sign's bits above it
-DEBUG, NMI, INVALID_OPCODE, NO_DEVICE, GENERAL_PROTECTION, PAGE_FAULT = 1, 2, 6, 7, 13, 14
 ERROR_CODE_IDT = 2
-IRET_NUMBER = 23
 LEGACY_SYSCALL = 0x80
-FLAT_USER_CS64, FLAT_USER_CS32, FLAT_USER_SS = 0xE033, 0xE023, 0xE02B
 
 # rax, rdx, rsi, rdi, r8, r10, rip out of the CPU state, at their indices 0, 2, 6, 7, 8, 10, 16.
 unpack_call = struct.Struct("<Q8xQ24xQQQ8xQ40xQ").unpack_from
@@ -122,8 +122,8 @@ class Exits:
             if not vcpu.kernel_mode or not state[HFLAGS] & HF_CS64:
                 bounce_syscall(vcpu)
                 return
-            if state[RAX] == IRET_NUMBER:
-                vcpu.counts[IRET_NUMBER] += 1
+            if state[RAX] == HYPERVISOR_iret:
+                vcpu.counts[HYPERVISOR_iret] += 1
                 state[RAX] = iret(vcpu)
                 info = vcpu.vcpu_info
                 if ram[info] and not ram[info + 1]:

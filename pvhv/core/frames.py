@@ -40,8 +40,7 @@ PARTIAL = 32  # validation or devalidation was put aside; that half-done work ho
 
 TYPE_NAMES = {NONE: "none", L1: "l1", L2: "l2", L3: "l3", L4: "l4", SEG_DESC: "seg_desc", WRITABLE: "writable"}
 
-# -- owners that are no domain ------------------------------------------------------------------------------
-DOMID_XEN = 0x7FF2
+# -- an owner that is no domain, as DOMID_XEN is --------------------------------------------------------------
 DOMID_FREE = 0x7FFF
 
 COUNT_LIMIT = 0x7FFF_FFFF

@@ -28,11 +28,11 @@ from pvhv.abi.grant_table import (
     GNTST_general_error,
     GNTST_permission_denied,
 )
-from pvhv.core.domain import DOMID_SELF
+from pvhv.abi.xen import DOMID_SELF
 from pvhv.core.errors import GrantError, HypercallError
 from pvhv.core.frames import WRITABLE
 from pvhv.core.grant_acquire import acquire, release
-from pvhv.core.grant_entries import PAGE_SIZE
+from pvhv.machine.ram import PAGE_SIZE
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain

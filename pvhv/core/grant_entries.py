@@ -30,14 +30,14 @@ from pvhv.abi.grant_table import (
     GTF_writing,
 )
 from pvhv.core.errors import GrantError
-from pvhv.machine.ram import Ram
+from pvhv.machine.ram import PAGE_SIZE, Ram
 
 # Four counts of eight bits in one word: uses by the CPU to write and to read, by devices likewise.
 HOST_WRITE, HOST_READ, DEVICE_WRITE, DEVICE_READ = 1, 1 << 8, 1 << 16, 1 << 24
 WRITERS = 0xFF * HOST_WRITE | 0xFF * DEVICE_WRITE
 MAPPABLE_TYPE = GTF_type_mask | GTF_sub_page  # a sub-page grant can be copied, not mapped
+FLAGS = 0xFFFF  # of an entry: the low half of its first half word
 USE_FLAGS = GTF_reading | GTF_writing
-PAGE_SIZE = 4096
 Part = tuple[int, int, int, bool]  # what an entry gives access to: frame, first byte, bytes, is that a part only
 ENTRIES_V1, ENTRIES_V2, STATUSES = 512, 256, 2048  # in a frame
 

@@ -20,12 +20,11 @@ from pvhv.abi.grant_table import (
     GTF_transfer_completed,
 )
 from pvhv.core.errors import GrantError
+from pvhv.core.grant_entries import FLAGS
 from pvhv.core.reservation import can_change_hands, change_hands, name
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain
-
-FLAGS = 0xFFFF
 
 
 def transfer(giver: Domain, mfn: int, domid: int, ref: int) -> None:

@@ -23,13 +23,13 @@ from pvhv.abi.grant_table import (
     GTF_type_mask,
 )
 from pvhv.core.errors import HypercallError
-from pvhv.core.grant_entries import PAGE_SIZE, USE_FLAGS, EntriesV2, status_frames_for
+from pvhv.core.grant_entries import USE_FLAGS, EntriesV2, status_frames_for
+from pvhv.machine.ram import PAGE_SIZE
 
 if TYPE_CHECKING:
     from pvhv.core.grants import GrantTable
 
 RESERVED = range(GNTTAB_NR_RESERVED_ENTRIES)
-FLAGS = 0xFFFF
 
 
 def set_version(table: GrantTable, version: int) -> None:

@@ -41,7 +41,6 @@ from pvhv.core.grant_entries import (
     DEVICE_WRITE,
     HOST_READ,
     HOST_WRITE,
-    PAGE_SIZE,
     WRITERS,
     Entries,
     EntriesV1,
@@ -50,6 +49,7 @@ from pvhv.core.grant_entries import (
     status_frames_for,
 )
 from pvhv.core.kept_pages import use_writable
+from pvhv.machine.ram import PAGE_SIZE
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain

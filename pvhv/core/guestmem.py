@@ -16,16 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from pvhv.abi.arch_x86 import HYPERVISOR_VIRT_END
 from pvhv.core.errors import GuestFault
+from pvhv.core.pte import ADDRESS, PRESENT, RW
 from pvhv.machine.ram import Ram
+from pvhv.machine.x86 import LOWER_END
 
-PRESENT = 1
-RW = 2
-ADDRESS = 0x000F_FFFF_FFFF_F000
-
-HYPERVISOR_VIRT_START = 0xFFFF_8000_0000_0000
-HYPERVISOR_VIRT_END = 0xFFFF_8800_0000_0000
-LOWER_END = 0x0000_8000_0000_0000
 MOST_KNOWN = 1 << 14  # pages whose frames are remembered, for reading and for writing
 EVERYTHING = 0xFFFF_FFFF_FFFF_FFF8
 

@@ -17,10 +17,10 @@ from pvhv.abi.xen import HYPERVISOR_iret
 from pvhv.core.domain import Domain
 from pvhv.core.errors import HypercallError
 from pvhv.core.frames import WRITABLE
+from pvhv.machine.ram import PAGE_SIZE
 
 STUBS = 64
 STUB_SIZE = 32
-PAGE = 4096
 INT3 = b"\xcc"
 
 PUSH_RCX_R11 = b"\x51\x41\x53"
@@ -40,7 +40,7 @@ def stub(number: int) -> bytes:
 def contents() -> bytes:
     """The whole page; what is no stub is int3."""
     stubs = b"".join(stub(number).ljust(STUB_SIZE, INT3) for number in range(STUBS))
-    return stubs.ljust(PAGE, INT3)
+    return stubs.ljust(PAGE_SIZE, INT3)
 
 
 def initialise(domain: Domain, mfn: int) -> None:
@@ -54,7 +54,7 @@ def initialise(domain: Domain, mfn: int) -> None:
     except HypercallError:
         raise HypercallError(Errno.EACCES) from None
     else:
-        hypervisor.ram.bytes[mfn * PAGE : (mfn + 1) * PAGE] = contents()
+        hypervisor.ram.bytes[mfn * PAGE_SIZE : (mfn + 1) * PAGE_SIZE] = contents()
         hypervisor.host_wrote(mfn)
         frames.put_page_type(mfn)
     finally:

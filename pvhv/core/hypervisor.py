@@ -16,12 +16,15 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+from pvhv.abi.arch_x86 import XEN_LEGACY_MAX_VCPUS
 from pvhv.abi.errno import Errno
 from pvhv.abi.hypercalls import HYPERCALLS
 from pvhv.abi.sched import SHUTDOWN_crash
+from pvhv.abi.xen import DOMID_FIRST_RESERVED, DOMID_SELF
 from pvhv.core import calls as _calls  # noqa: F401  # importing it registers the handlers
 from pvhv.core import m2p
 from pvhv.core.activity import Activity
+from pvhv.core.calls.vcpu import VCPU_INFO_SIZE
 from pvhv.core.coherence import Coherence
 from pvhv.core.context import set_context
 from pvhv.core.cpu import Cpu
@@ -29,7 +32,7 @@ from pvhv.core.cpuid import Tsc
 from pvhv.core.crash import code_at, describe
 from pvhv.core.descriptors import DescriptorTables
 from pvhv.core.dispatch import build_calls
-from pvhv.core.domain import DOMID_FIRST_RESERVED, DOMID_SELF, Domain
+from pvhv.core.domain import Domain
 from pvhv.core.errors import DomainCrash, HypercallError, Restart
 from pvhv.core.events import EventChannels
 from pvhv.core.exits import Exits
@@ -37,6 +40,7 @@ from pvhv.core.frames import VALIDATED, WRITABLE, FrameTable
 from pvhv.core.grant_copy import Copies
 from pvhv.core.grants import GrantTable
 from pvhv.core.lifecycle import Lifecycle
+from pvhv.core.m2p import FRAMES_PER_GIB
 from pvhv.core.pagetables import PageTables
 from pvhv.core.pte import PRESENT, RW
 from pvhv.core.pvclock import scale_of
@@ -51,11 +55,8 @@ from pvhv.machine.guard import Escaped
 from pvhv.machine.pcpu import PCPU
 from pvhv.machine.ram import Ram
 
-FRAMES_PER_GIB = 1 << 18
 PERDOMAIN_L4_SLOT = 260
-VCPU_INFO_SIZE = 64
 BUGS_KEPT = 64
-LEGACY_MAX_VCPUS = 32  # vCPUs whose vcpu_info fits into shared_info
 
 
 class Hypervisor:
@@ -237,7 +238,7 @@ class Hypervisor:
         pcpu = domain.timeline.cpu.pcpu
         vcpu = VCPU(domain, vcpu_id, len(pcpu.initial))
         vcpu.memory = domain.timeline.cpu.memory
-        if vcpu_id < LEGACY_MAX_VCPUS:
+        if vcpu_id < XEN_LEGACY_MAX_VCPUS:
             vcpu.vcpu_info = (domain.shared_info << 12) + vcpu_id * VCPU_INFO_SIZE
         vcpu.runstate.entered = domain.timeline.now()
         domain.vcpus.append(vcpu)

@@ -12,10 +12,11 @@ MACH2PHYS_VIRT_START in the public headers.
 
 from __future__ import annotations
 
-from pvhv.core.frames import DOMID_XEN, FrameTable
+from pvhv.abi.xen import DOMID_XEN
+from pvhv.core.frames import FrameTable
 from pvhv.core.pte import NX, PRESENT, USER
+from pvhv.machine.paging import PTE_PSE
 
-PSE = 1 << 7
 FRAMES_PER_GIB = 1 << 18
 L4_SLOT = 256
 
@@ -35,6 +36,6 @@ class MachineToPhysical:
             for index in range(512):
                 mfn = first + gib * FRAMES_PER_GIB + index * 512
                 if mfn < first + size:
-                    words[(l2 << 9) + index] = mfn << 12 | PRESENT | USER | PSE | NX
+                    words[(l2 << 9) + index] = mfn << 12 | PRESENT | USER | PTE_PSE | NX
         self.l3 = l3
         self.l4_entry = l3 << 12 | PRESENT | USER

@@ -25,13 +25,14 @@ from pvhv.core import hypercall_page
 from pvhv.core.cpuid import XEN_MSR
 from pvhv.core.errors import HypercallError
 from pvhv.machine.cpustate import FS_BASE, GS_BASE
+from pvhv.machine.ram import PAGE_SIZE
+from pvhv.machine.x86 import MASK64
 
 if TYPE_CHECKING:
     from pvhv.core.cpu import Cpu
     from pvhv.core.hypervisor import Hypervisor
     from pvhv.core.vcpu import VCPU
 
-ALL_ONES = 0xFFFF_FFFF_FFFF_FFFF
 EFER_VALUE = 0xD01  # SCE LME LMA NX
 XEN_PAT = 0x0501_0007_0406
 
@@ -101,7 +102,7 @@ class Msrs:
         if index == MCG_STATUS:
             return vcpu.mcg_status
         if MC0_CTL <= index < MC0_CTL + 4 * MACHINE_CHECK_BANKS:
-            return ALL_ONES if index % 4 == 0 else 0
+            return MASK64 if index % 4 == 0 else 0
         if MC0_CTL <= index < MCX_END:
             return 0
         return None
@@ -131,10 +132,10 @@ class Msrs:
 
     def _hypercall_page(self, vcpu: VCPU, value: int) -> bool:
         """Fill a page of the caller's; there is one, number 0, so that the address has to be a page's."""
-        if value % hypercall_page.PAGE:
+        if value % PAGE_SIZE:
             return False
         try:
-            hypercall_page.initialise(vcpu.domain, value // hypercall_page.PAGE)
+            hypercall_page.initialise(vcpu.domain, value // PAGE_SIZE)
         except HypercallError:
             return False
         return True

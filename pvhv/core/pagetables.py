@@ -28,19 +28,9 @@ from collections.abc import Callable
 from itertools import compress
 
 from pvhv.abi.errno import Errno
+from pvhv.abi.xen import DOMID_XEN
 from pvhv.core.errors import HypercallError, Interrupted, Restart, ValidationFailed
-from pvhv.core.frames import (
-    COUNT_LIMIT,
-    DOMID_XEN,
-    L1,
-    L2,
-    L4,
-    PINNED,
-    SEG_DESC,
-    TYPE_MASK,
-    VALIDATED,
-    FrameTable,
-)
+from pvhv.core.frames import COUNT_LIMIT, L1, L2, L4, PINNED, SEG_DESC, TYPE_MASK, VALIDATED, FrameTable
 from pvhv.core.l1tables import L1Tables
 from pvhv.core.pte import ACCESSED, ADDRESS, DIRTY, L4_GETS, PRESENT, REVALIDATED, UPPER_DISALLOW, UPPER_GETS
 

@@ -11,10 +11,26 @@ xen/arch/x86/include/asm/mm.h, adjust_guest_l1e and its kin in xen/arch/x86/pv/m
 
 from __future__ import annotations
 
-PRESENT, RW, USER, PWT, PCD, ACCESSED, DIRTY, PAT_PSE, GLOBAL = (1 << bit for bit in range(9))
-NX = 1 << 63
+from pvhv.machine.paging import (
+    PTE_ACCESSED,
+    PTE_ADDRESS,
+    PTE_DIRTY,
+    PTE_GLOBAL,
+    PTE_NX,
+    PTE_PCD,
+    PTE_PRESENT,
+    PTE_PSE,
+    PTE_PWT,
+    PTE_RW,
+    PTE_USER,
+)
+from pvhv.machine.x86 import MASK64
+
+# The processor's bits (machine/paging.py), by shorter names: all of this room is about entries.
+PRESENT, RW, USER, PWT, PCD = PTE_PRESENT, PTE_RW, PTE_USER, PTE_PWT, PTE_PCD
+ACCESSED, DIRTY, PAT_PSE, GLOBAL, NX = PTE_ACCESSED, PTE_DIRTY, PTE_PSE, PTE_GLOBAL, PTE_NX
+ADDRESS = PTE_ADDRESS
 GUEST_KERNEL = 1 << 52  # of those that are free for software: Xen's own note in a guest's L1 entries
-ADDRESS = 0x000F_FFFF_FFFF_F000
 
 # Xen's L1_DISALLOW_MASK for a domain without device memory, and base_disallow_mask for the levels above.
 L1_DISALLOW = PWT | PCD | PAT_PSE
@@ -22,7 +38,7 @@ UPPER_DISALLOW = PWT | PCD | PAT_PSE | GLOBAL
 # Bits that may change in a present entry without revalidating it (FASTPATH_FLAG_WHITELIST).
 AVAILABLE = 0xE00 | 0x7FF0_0000_0000_0000
 FREELY_CHANGED = NX | AVAILABLE | GLOBAL | DIRTY | ACCESSED | USER
-REVALIDATED = ~FREELY_CHANGED & 0xFFFF_FFFF_FFFF_FFFF
+REVALIDATED = ~FREELY_CHANGED & MASK64
 
 L4_GETS = USER | ACCESSED  # every present entry (adjust_guest_l4e)
 UPPER_GETS = USER  # and of an L2 or L3

@@ -14,11 +14,11 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
+from pvhv.abi.xen import XEN_PVCLOCK_TSC_STABLE_BIT
+from pvhv.machine.clock import NS
+
 TIME = struct.Struct("<IIQQIbBxx")  # version, pad, tsc_timestamp, system_time, mul, shift, flags
 TIME_OFFSET = 32  # of `time` in struct vcpu_info
-TSC_STABLE = 1
-
-NS = 1_000_000_000
 
 
 class Scale(NamedTuple):
@@ -60,6 +60,5 @@ class Clock(NamedTuple):
 
 def encode(version: int, clock: Clock, stable: bool) -> bytes:
     """struct vcpu_time_info; `version` must be even."""
-    return TIME.pack(
-        version, 0, clock.tsc, clock.system_time, clock.scale.mul, clock.scale.shift, TSC_STABLE if stable else 0
-    )
+    flags = XEN_PVCLOCK_TSC_STABLE_BIT if stable else 0
+    return TIME.pack(version, 0, clock.tsc, clock.system_time, clock.scale.mul, clock.scale.shift, flags)

@@ -8,7 +8,9 @@ Read beside it: vcpu_runstate_change in xen/common/sched/core.c, xen/include/pub
 
 from __future__ import annotations
 
-RUNNING, RUNNABLE, BLOCKED, OFFLINE = range(4)
+from pvhv.abi.vcpu import RUNSTATE_blocked, RUNSTATE_offline, RUNSTATE_runnable, RUNSTATE_running
+
+RUNNING, RUNNABLE, BLOCKED, OFFLINE = RUNSTATE_running, RUNSTATE_runnable, RUNSTATE_blocked, RUNSTATE_offline
 NAMES = ("running", "runnable", "blocked", "offline")
 
 

@@ -17,12 +17,10 @@ Read beside it: xen/arch/x86/x86_emulate/x86_emulate.c; the AMD64 manual volume 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from pvhv.machine.cpustate import AF, ARITHMETIC_FLAGS, CF, OF, PF, RAX, RDI, SF, ZF
-
-MASK32: Final = 0xFFFF_FFFF
-MASK64: Final = 0xFFFF_FFFF_FFFF_FFFF
+from pvhv.machine.x86 import MASK32, MASK64
 
 REX_B, REX_X, REX_R, REX_W = 1, 2, 4, 8
 IGNORED_PREFIXES = frozenset((0x2E, 0x36, 0x3E, 0x26, 0x64, 0x65, 0xF0))  # segments, lock

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pvhv.core.errors import GuestFault
 from pvhv.core.pvclock import TIME_OFFSET, Clock, encode, scale_of
+from pvhv.machine.clock import NS
 from pvhv.machine.ram import Ram
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 RENEW_NS = 500_000_000
 VIRTUAL_KHZ = 1_000_000
 READINGS, CLOSE_NS = 10, 3_000
-NS = 1_000_000_000
 WC_OFFSET = 0xC00  # of wc_version, wc_sec, wc_nsec in struct shared_info; wc_sec_hi follows
 
 

@@ -25,22 +25,16 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
+from pvhv.abi.arch_x86 import FLAT_KERNEL_CS, FLAT_KERNEL_SS, FLAT_USER_CS32, VGCF_IN_SYSCALL
 from pvhv.core.cpu import Cpu
 from pvhv.core.errors import DomainCrash, GuestFault
 from pvhv.core.vcpu import VCPU
-from pvhv.machine.cpustate import CS, EFLAGS, HF_CS64, HFLAGS, R11, RCX, RIP, RSP, SS
+from pvhv.machine.cpustate import AC, CS, EFLAGS, HF_CS64, HFLAGS, IF, IOPL, NT, R11, RCX, RF, RIP, RSP, SS, TF, VM
+from pvhv.machine.x86 import EFLAGS_DEFINED, HAS_ERROR_CODE, PAGE_FAULT
 
-FLAT_KERNEL_CS = 0xE033
-FLAT_KERNEL_SS = 0xE02B
-FLAT_USER_CS32 = 0xE023
-
-EFLAGS_TF = 1 << 8
-EFLAGS_IF = 1 << 9
-EFLAGS_IOPL = 3 << 12
-EFLAGS_VM = 1 << 17
-IRET_KEEPS = 0x3F_7FD7 & ~(EFLAGS_IOPL | EFLAGS_VM)  # of the flags in an iret frame; reserved bits fall away
-# create_bounce_frame clears TF, NT, RF, VM and AC for the handler.
-HANDLER_CLEARS = 1 << 8 | 1 << 14 | 1 << 16 | 1 << 17 | 1 << 18
+IRET_KEEPS = EFLAGS_DEFINED & ~(IOPL | VM)  # of the flags in an iret frame; reserved bits fall away
+# What create_bounce_frame clears for the handler.
+HANDLER_CLEARS = TF | NT | RF | VM | AC
 
 CANONICAL = (0, 0x1_FFFF)  # the bits of an address from 47 on
 ALIGN_16 = 0xFFFF_FFFF_FFFF_FFF0
@@ -53,11 +47,7 @@ pack_frame, pack_frame_into = _FRAME.pack, _FRAME.pack_into
 pack_frame_with_code, pack_frame_with_code_into = _FRAME_WITH_CODE.pack, _FRAME_WITH_CODE.pack_into
 unpack_iret = struct.Struct("<9Q").unpack_from  # struct iret_context
 
-VGCF_IN_SYSCALL = 1 << 8
 VCPU_INFO_CR2 = 16  # offset of arch.cr2 in struct vcpu_info
-
-PAGE_FAULT = 14
-HAS_ERROR_CODE = frozenset((8, 10, 11, 12, 13, 14, 17))
 
 
 class Traps:
@@ -105,7 +95,7 @@ class Traps:
                 saved_cs = cs
             if ram[mask_at]:
                 saved_cs |= ram[mask_at] << 32
-                flags &= ~EFLAGS_IF
+                flags &= ~IF
             if vcpu.architectural_iopl:
                 flags |= vcpu.iopl << 12
             if error_code is None:
@@ -192,7 +182,7 @@ class Traps:
             if flags & VGCF_IN_SYSCALL:
                 # Xen leaves through sysret, which takes RIP from RCX and RFLAGS from R11 and so leaves them there, and
                 # which knows no selectors but the flat ones (where RIP is not canonical: through iret all the same).
-                r11, rcx = rflags & ~(EFLAGS_IOPL | EFLAGS_VM) | EFLAGS_IF, rip
+                r11, rcx = rflags & ~(IOPL | VM) | IF, rip
                 if rip >> 47 in CANONICAL:
                     if cs & 0xFFFF | 3 == FLAT_USER_CS32:
                         rip &= 0xFFFF_FFFF
@@ -203,10 +193,10 @@ class Traps:
             state[RCX] = rcx
             state[RSP] = rsp
             state[RIP] = rip
-            state[EFLAGS] = rflags & IRET_KEEPS | EFLAGS_IF | 2
-            if rflags & EFLAGS_TF:
+            state[EFLAGS] = rflags & IRET_KEEPS | IF | 2
+            if rflags & TF:
                 self.steps_from = rip
-            ram[vcpu.vcpu_info + 1] = 0 if rflags & EFLAGS_IF else 1
+            ram[vcpu.vcpu_info + 1] = 0 if rflags & IF else 1
             cs = cs & 0xFFFF | 3  # the upcall mask of a bounce frame stands above it
             if state[CS] != cs or state[SS] != ss | 3:
                 fault = cpu.load_code_and_stack(vcpu, cs, ss & 0xFFFF | 3, rip)

@@ -26,6 +26,7 @@ from collections.abc import Callable
 
 from pvhv.abi.io.console import XenconsInterface
 from pvhv.devices.record import Record, left_out
+from pvhv.machine.x86 import MASK32
 
 LOSSLESS_BACKLOG = 512 << 10  # what a lossless reader may have unread before the guest has to wait
 PATIENCE_S = 5.0  # for a reader that takes nothing: a Linux kept waiting for twenty calls itself locked up
@@ -36,7 +37,6 @@ IN_SIZE, OUT_SIZE = getattr(XenconsInterface, "in").size, XenconsInterface.out.s
 IN_CONS, IN_PROD, OUT_CONS, OUT_PROD = (
     getattr(XenconsInterface, name).offset // 4 for name in ("in_cons", "in_prod", "out_cons", "out_prod")
 )
-MASK32 = 0xFFFF_FFFF
 
 
 class Reader:

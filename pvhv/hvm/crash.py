@@ -19,10 +19,9 @@ from pvhv.hvm.cpu.guestcpu import (
     MSR_KERNEL_GS_BASE,
     GuestCpu,
 )
-from pvhv.hvm.cpu.memory import CANONICAL_HALF, GuestException, walk
+from pvhv.hvm.cpu.memory import GuestException, walk
 from pvhv.machine import cpustate as cs
-
-CR0_PE = 1
+from pvhv.machine.x86 import CR0_PE, LOWER_END, MASK64
 
 
 def registers(cpu: GuestCpu) -> list[str]:
@@ -55,7 +54,7 @@ def _mode(cpu: GuestCpu) -> str:
 
 def word(cpu: GuestCpu, address: int) -> int | None:
     """Eight bytes at a linear address; None where the guest has no memory, or nobody here can tell."""
-    if (address + CANONICAL_HALF & (1 << 64) - 1) >> 48:
+    if (address + LOWER_END & MASK64) >> 48:
         return None
     try:
         found = walk(cpu.physical, cpu, address, set_bits=False).gpa

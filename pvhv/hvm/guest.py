@@ -27,11 +27,11 @@ from typing import TYPE_CHECKING
 
 from pvhv.abi.errno import Errno
 from pvhv.abi.sched import SHUTDOWN_poweroff, SHUTDOWN_reboot
+from pvhv.abi.xen import DOMID_XEN
 from pvhv.core.control import POPULATED_AT_ONCE
 from pvhv.core.cpu import Cpu
 from pvhv.core.domain import Domain
 from pvhv.core.errors import HypercallError
-from pvhv.core.frames import DOMID_XEN
 from pvhv.core.hypervisor import Hypervisor
 from pvhv.core.timeline import Timeline, VirtualTimeline, WallTimeline
 from pvhv.core.vcpu import VCPU

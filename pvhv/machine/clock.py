@@ -15,8 +15,10 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+NS: Final = 1_000_000_000  # in a second
+
 # Sunday 2003-10-19 12:00:00 UTC: the day SOSP opened at which Xen was presented.
-VIRTUAL_START_NS: Final = 1_066_564_800 * 1_000_000_000
+VIRTUAL_START_NS: Final = 1_066_564_800 * NS
 
 
 class WallClock:

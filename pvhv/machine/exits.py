@@ -23,6 +23,7 @@ from typing import Final
 from pvhv.machine import cpustate as cs
 from pvhv.machine import svm
 from pvhv.machine.cpustate import RIP
+from pvhv.machine.x86 import DR7_DEFAULT
 
 Handler = Callable[[], object]
 IntHandler = Callable[[int], object]
@@ -33,7 +34,6 @@ MayIO = Callable[[int, int], bool]
 EXCEPTION_0: Final = svm.EXIT_BASE + svm.VMEXIT_EXCEPTION
 _DB, _UD, _GP = EXCEPTION_0 + svm.DB, EXCEPTION_0 + svm.UD, EXCEPTION_0 + svm.GP
 
-DR7_OFF: Final = 0x400
 _DR7_IO_DR0: Final = 0x400 | 1 | 2 << 16  # DR0 is an I/O breakpoint
 
 
@@ -165,7 +165,7 @@ class Exits:
 
             def refused() -> None:
                 table[_DB] = debug
-                state[cs.DR7] = DR7_OFF
+                state[cs.DR7] = DR7_DEFAULT
                 for n, value in enumerate(registers):
                     state[n] = value
                 aux[cs.ERROR_CODE] = 0

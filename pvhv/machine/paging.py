@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from pvhv.machine.x86 import MASK64
+
 PTE_PRESENT: Final = 1 << 0
 PTE_RW: Final = 1 << 1
 PTE_USER: Final = 1 << 2
@@ -26,7 +28,7 @@ PTE_GLOBAL: Final = 1 << 8
 PTE_AVAIL: Final = 7 << 9
 PTE_NX: Final = 1 << 63
 PTE_ADDRESS: Final = 0x000F_FFFF_FFFF_F000
-PTE_FLAGS: Final = ~PTE_ADDRESS & (1 << 64) - 1
+PTE_FLAGS: Final = ~PTE_ADDRESS & MASK64
 
 LEVEL_SHIFTS: Final = {4: 39, 3: 30, 2: 21, 1: 12}
 

@@ -43,7 +43,7 @@ from pvhv.machine import pacer as pace
 from pvhv.machine import proof, seam, svm
 from pvhv.machine.cpustate import CR3, EFLAGS, HFLAGS, RIP
 from pvhv.machine.debug import Debug
-from pvhv.machine.exits import DR7_OFF, ExceptionHandlers, Exits, Handler, IntHandler, IOHandler, MayIO, Unhandled
+from pvhv.machine.exits import ExceptionHandlers, Exits, Handler, IntHandler, IOHandler, MayIO, Unhandled
 from pvhv.machine.features import FEATURES, VENDOR, Features
 from pvhv.machine.guard import Guard
 from pvhv.machine.private import Private
@@ -51,16 +51,15 @@ from pvhv.machine.ram import PAGE_SIZE, Ram
 from pvhv.machine.stops import StopSwitch
 from pvhv.machine.ticker import Ticker
 from pvhv.machine.watch import Watch
+from pvhv.machine.x86 import CR4_TSD, DR7_DEFAULT, FLAT_CODE64, FLAT_DATA
 
-__all__ = ["CR0_PV", "CR0_TS", "CR4_PV", "CR4_TSD", "FAULT_ADDRESS", "PCPU", "Unhandled"]
+__all__ = ["CR0_PV", "CR4_PV", "FAULT_ADDRESS", "PCPU", "Unhandled"]
 
 # Index of the faulting address in PCPU.vmcb.
 FAULT_ADDRESS: Final = svm.EXITINFO2 // 8
 
 CR0_PV: Final = 0x8005_0033  # PG AM WP NE ET MP PE
-CR0_TS: Final = 1 << 3
 CR4_PV: Final = 0x6A0  # OSXMMEXCPT OSFXSR PGE PAE
-CR4_TSD: Final = 1 << 2
 MOST_BLOCKS: Final = 1 << 18  # that the engine may remember: 20 MiB
 EFER_PV: Final = 0x1D01  # SVME NXE LMA LME SCE
 _HFLAGS_PV: Final = (
@@ -69,10 +68,6 @@ _HFLAGS_PV: Final = (
 )  # fmt: skip
 
 _ARMED: Final = 0xFF  # in DR7: some breakpoint is enabled
-
-# Descriptor flags (high word's layout) of flat 64-bit segments: present, DPL in bits 13-14.
-_CODE64: Final = 0x00AF_9B00
-_DATA: Final = 0x00CF_9300
 
 
 class PCPU:
@@ -212,7 +207,7 @@ class PCPU:
         state[cs.EFER] = EFER_PV
         state[HFLAGS] = _HFLAGS_PV
         state[EFLAGS] = 2
-        state[cs.DR7] = DR7_OFF
+        state[cs.DR7] = DR7_DEFAULT
         state[cs.VM_VMCB] = self._private.vmcb_address
         aux[cs.OLD_EXCEPTION] = 0xFFFF_FFFF
         aux[cs.EXCEPTION_IS_INT] = 0
@@ -226,8 +221,8 @@ class PCPU:
 
     def load_flat_segments(self, cs_selector: int, ss_selector: int, cpl: int) -> None:
         """Flat 64-bit CS and SS at `cpl`; DS, ES, FS, GS null with base 0."""
-        self.set_segment(cs.CS, cs_selector, 0, 0xFFFF_FFFF, _CODE64 | cpl << 13)
-        self.set_segment(cs.SS, ss_selector, 0, 0xFFFF_FFFF, _DATA | cpl << 13)
+        self.set_segment(cs.CS, cs_selector, 0, 0xFFFF_FFFF, FLAT_CODE64 | cpl << 13)
+        self.set_segment(cs.SS, ss_selector, 0, 0xFFFF_FFFF, FLAT_DATA | cpl << 13)
         for segment in (cs.DS, cs.ES, cs.FS, cs.GS):
             self.set_segment(segment, 0, 0, 0, 0)
         self.set_cpl(cpl)

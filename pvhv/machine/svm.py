@@ -41,7 +41,7 @@ def intercept_bit(code: int) -> int:
 MSRPM_BASE = 0x48
 EXITCODE, EXITINFO1, EXITINFO2 = 0x70, 0x78, 0x80
 
-# Vectors, as the manuals abbreviate them.
+# Vectors, as the manuals abbreviate them (x86.py spells some out).
 DE, DB, NMI, BP, OF, BR, UD, NM, DF = range(9)
 TS, NP, SS, GP, PF = range(10, 15)
 MF, AC, MC, XF = range(16, 20)

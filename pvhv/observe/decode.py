@@ -15,15 +15,22 @@ from pvhv.abi.errno import Errno
 from pvhv.abi.hypercalls import HYPERCALLS
 from pvhv.core.event_ports import STATE_NAMES, Status
 from pvhv.core.runstate import NAMES as RUNSTATES
+from pvhv.machine.svm import PFEC_FETCH, PFEC_PRESENT, PFEC_RESERVED, PFEC_USER, PFEC_WRITE
+from pvhv.machine.x86 import PAGE_FAULT
 from pvhv.observe.naming import exception_name, hypercall_name
 from pvhv.observe.record import HypercallRecord, Record, Structure, SystemCall
 from pvhv.observe.symbols import Symbols
 from pvhv.observe.syscall_names import Table, error_name
 
-PAGE_FAULT = 14
 STUBS = ("xen_hypercall", "hypercall_page")  # functions of a guest's that only make a hypercall, for whoever calls them
 WITHOUT_PLACE = frozenset({"event", "running", "switch"})
-PAGE_FAULT_BITS = ((1, "protection"), (2, "write"), (4, "user"), (8, "reserved"), (16, "fetch"))
+PAGE_FAULT_BITS = (
+    (PFEC_PRESENT, "protection"),
+    (PFEC_WRITE, "write"),
+    (PFEC_USER, "user"),
+    (PFEC_RESERVED, "reserved"),
+    (PFEC_FETCH, "fetch"),
+)
 
 
 def plain(record: Record, symbols: Symbols | None = None, syscalls: Table | None = None) -> dict[str, Any]:

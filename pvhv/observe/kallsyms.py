@@ -33,6 +33,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from mmap import mmap
 
+from pvhv.abi.elf import PT_LOAD
 from pvhv.observe.symbols import MOST_SYMBOLS, Symbol
 
 TOKENS = 256
@@ -42,7 +43,6 @@ NAMES_PER_MARKER = 256
 LEAST_NAMES, MOST_NAMES = 256, MOST_SYMBOLS
 LONGEST_NAMES = 8 << 20
 KERNEL_HALF = 0xFFFF_8000_0000_0000
-PT_LOAD = 1
 TYPES = frozenset("aAbBdDgGiInNpPrRsStTuUvVwW?")
 CODE_TYPES = frozenset("tTwW")
 

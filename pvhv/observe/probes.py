@@ -19,6 +19,7 @@ from pvhv.abi.xen import HYPERVISOR_iret
 from pvhv.machine.cpustate import ERROR_CODE, HF_CS64, HFLAGS, R8, R9, R10, RAX, RDI, RDX, RIP, RSI, RSP
 from pvhv.machine.pcpu import FAULT_ADDRESS
 from pvhv.machine.svm import PFEC_USER
+from pvhv.machine.x86 import MASK64, PAGE_FAULT
 from pvhv.observe.capture import answer, caller, capture, put_aside
 from pvhv.observe.record import AMD64, I386, HypercallRecord, Landed, Record, Sink
 
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from pvhv.core.vcpu import VCPU
 
 ARGUMENTS = (RDI, RSI, RDX, R10, R8, R9)
-MASK64 = 0xFFFF_FFFF_FFFF_FFFF
-PAGE_FAULT = 14
 VECTORS = range(32)
 
 

@@ -15,14 +15,22 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from pvhv.abi.elf import (
+    ELF_HEADER_BYTES,
+    EM_X86_64,
+    ET_EXEC,
+    SECTION_BYTES,
+    SHF_EXECINSTR,
+    SHN_ABS,
+    SHT_NOBITS,
+    SHT_PROGBITS,
+    SHT_STRTAB,
+    SHT_SYMTAB,
+    SYMBOL_BYTES,
+)
 from pvhv.observe.symbols import Symbol
 
-ET_EXEC, EM_X86_64 = 2, 62
-SHT_PROGBITS, SHT_SYMTAB, SHT_STRTAB, SHT_NOBITS = 1, 2, 3, 8
-SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR = 1, 2, 4
-SHN_ABS = 0xFFF1
 GLOBAL_NOTYPE, GLOBAL_OBJECT, GLOBAL_FUNC = 0x10, 0x11, 0x12
-HEADER_BYTES, SECTION_BYTES, SYMBOL_BYTES = 64, 64, 24
 
 _SYMBOL = struct.Struct("<IBBHQQ")
 
@@ -65,7 +73,7 @@ def write(symbols: Iterable[Symbol], sections: Sequence[Section], entry: int = 0
     names = _Strings()
     bodies = [b""]  # of the sections that have contents
     headers = [bytes(SECTION_BYTES)]
-    at = HEADER_BYTES
+    at = ELF_HEADER_BYTES
 
     def add(name: str, kind: int, data: bytes, link: int = 0, info: int = 0, entry_size: int = 0) -> None:
         nonlocal at
@@ -95,7 +103,7 @@ def write(symbols: Iterable[Symbol], sections: Sequence[Section], entry: int = 0
     at += len(bodies[-1])
     header = struct.pack(
         "<4sBBBB8xHHIQQQIHHHHHH", b"\x7fELF", 2, 1, 1, 0, ET_EXEC, EM_X86_64, 1, entry, 0, at, 0,
-        HEADER_BYTES, 0, 0, SECTION_BYTES, len(headers), len(headers) - 1,
+        ELF_HEADER_BYTES, 0, 0, SECTION_BYTES, len(headers), len(headers) - 1,
     )  # fmt: skip
     return b"".join([header, *bodies, *headers])
 

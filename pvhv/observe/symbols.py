@@ -20,10 +20,11 @@ from heapq import merge
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
+from pvhv.machine.x86 import MASK64
+
 MOST_SYMBOLS = 1 << 19  # a distribution's Linux has 150000
 MOST_NAME_BYTES = 32 << 20
 SORTED_AT_ONCE = 1 << 13
-MASK64 = (1 << 64) - 1
 T = TypeVar("T")
 
 

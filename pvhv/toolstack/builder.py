@@ -30,19 +30,19 @@ from pvhv.abi.arch_x86 import (
 )
 from pvhv.abi.grant_table import GNTTAB_RESERVED_CONSOLE, GNTTAB_RESERVED_XENSTORE
 from pvhv.abi.xen import SIF_MOD_START_PFN, SIF_VIRT_P2M_4TOOLS, StartInfo, VcpuInfo
+from pvhv.machine.cpustate import IF
 from pvhv.machine.paging import PTE_ACCESSED, PTE_DIRTY, PTE_PRESENT, PTE_RW, PTE_USER
-from pvhv.machine.ram import Ram
+from pvhv.machine.ram import PAGE_SIZE, Ram
+from pvhv.machine.x86 import DR6_DEFAULT, DR7_DEFAULT
 from pvhv.toolstack.bulk import Buffer
-from pvhv.toolstack.elf import PAGE, Kernel
+from pvhv.toolstack.elf import Kernel
 from pvhv.toolstack.layout import Layout
 from pvhv.toolstack.names import as_bytes
 
 TABLE_ENTRY = PTE_PRESENT | PTE_RW | PTE_USER | PTE_ACCESSED | PTE_DIRTY
 PAGE_ENTRY = PTE_PRESENT | PTE_ACCESSED
 GUEST_TYPE = b"xen-3.0-x86_64"
-EFLAGS_IF = 1 << 9
 PIECE = 256 << 10  # bytes put into a domain at a time
-DR6_DEFAULT, DR7_DEFAULT = 0xFFFF_0FF0, 0x400
 
 
 class Ports(NamedTuple):
@@ -81,14 +81,14 @@ class Pages:
     def _runs(self, paddr: int, size: int) -> Iterator[tuple[int, int]]:
         """(offset in machine memory, bytes) of the contiguous pieces of a range."""
         while size:
-            pfn, within = divmod(paddr, PAGE)
+            pfn, within = divmod(paddr, PAGE_SIZE)
             mfn = self.mfns[pfn]
-            last = (paddr + size - 1) // PAGE
+            last = (paddr + size - 1) // PAGE_SIZE
             end = pfn + 1
             while end <= last and self.mfns[end] == mfn + end - pfn:
                 end += 1
-            step = min(size, end * PAGE - paddr)
-            yield mfn * PAGE + within, step
+            step = min(size, end * PAGE_SIZE - paddr)
+            yield mfn * PAGE_SIZE + within, step
             paddr += step
             size -= step
 
@@ -97,8 +97,8 @@ def load(pages: Pages, kernel: Kernel, layout: Layout, ramdisk: Buffer = b"") ->
     """Kernel, ramdisk, p2m list and page tables, piece by piece."""
     for segment in kernel.segments:
         yield from pages.fill(segment.paddr - kernel.paddr_offset, segment.data)
-    yield from pages.fill(layout.areas["ramdisk"].pfn * PAGE if ramdisk else 0, ramdisk)
-    yield from pages.fill(layout.areas["p2m"].pfn * PAGE, memoryview(pages.mfns).cast("B"))
+    yield from pages.fill(layout.areas["ramdisk"].pfn * PAGE_SIZE if ramdisk else 0, ramdisk)
+    yield from pages.fill(layout.areas["p2m"].pfn * PAGE_SIZE, memoryview(pages.mfns).cast("B"))
     yield from _write_tables(pages, layout)
 
 
@@ -115,7 +115,7 @@ def _write_tables(pages: Pages, layout: Layout) -> Iterator[None]:
     for mapping in layout.mappings:
         index = 0
         while index < mapping.pages:
-            linear = (mapping.va + index * PAGE) & 0xFFFF_FFFF_FFFF
+            linear = (mapping.va + index * PAGE_SIZE) & 0xFFFF_FFFF_FFFF
             slot = linear >> 12 & 511
             count = min(512 - slot, mapping.pages - index)
             pfn = mapping.pfn + index
@@ -140,7 +140,7 @@ def write_start_info(
     info = StartInfo()
     info.magic = GUEST_TYPE
     info.nr_pages = layout.nr_pages
-    info.shared_info = shared_info_mfn * PAGE
+    info.shared_info = shared_info_mfn * PAGE_SIZE
     info.flags = SIF_VIRT_P2M_4TOOLS
     info.store_mfn = mfns[areas["xenstore"].pfn]
     info.store_evtchn = ports.xenstore
@@ -157,13 +157,13 @@ def write_start_info(
         if place.va is None:
             info.flags |= SIF_MOD_START_PFN
             info.mod_start = place.pfn
-            info.mod_len = place.pages * PAGE
+            info.mod_len = place.pages * PAGE_SIZE
         else:
             info.mod_start = place.va
             info.mod_len = ramdisk_size
     line = as_bytes(cmdline)
     info.cmd_line[: len(line)] = [byte - 256 if byte > 127 else byte for byte in line]
-    pages.write(areas["start_info"].pfn * PAGE, bytes(info))
+    pages.write(areas["start_info"].pfn * PAGE_SIZE, bytes(info))
 
 
 def write_shared_info(ram: Ram, mfn: int) -> None:
@@ -187,12 +187,12 @@ def first_context(pages: Pages, kernel: Kernel, layout: Layout) -> Any:
     context.flags = VGCF_in_kernel | VGCF_online
     registers = context.user_regs
     registers.rip = kernel.entry
-    registers.rsp = context.kernel_sp = layout.va("boot stack") + PAGE
+    registers.rsp = context.kernel_sp = layout.va("boot stack") + PAGE_SIZE
     registers.rsi = layout.va("start_info")
-    registers.rflags = EFLAGS_IF
+    registers.rflags = IF
     registers.cs = FLAT_KERNEL_CS
     registers.ss = context.kernel_ss = FLAT_KERNEL_SS
     registers.ds = registers.es = registers.fs = registers.gs = FLAT_KERNEL_DS
     context.debugreg[6], context.debugreg[7] = DR6_DEFAULT, DR7_DEFAULT
-    context.ctrlreg[3] = pages.mfns[layout.tables[4, 0]] * PAGE
+    context.ctrlreg[3] = pages.mfns[layout.tables[4, 0]] * PAGE_SIZE
     return context

@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pvhv.abi.arch_x86 import XEN_LEGACY_MAX_VCPUS
+from pvhv.core.timeline import DEFAULT_WEIGHT
 from pvhv.hvm import names as technique_names
 from pvhv.toolstack import requests
 from pvhv.toolstack.errors import ToolstackError
@@ -32,10 +34,8 @@ from pvhv.toolstack.problems import Place, Problems
 from pvhv.toolstack.values import Values
 from pvhv.toolstack.xlcfg import Settings, read_argument, read_file
 
-MAX_VCPUS = 32  # XEN_LEGACY_MAX_VCPUS: those with a vcpu_info in shared_info
 MAX_MEMORY = 1 << 20  # MiB
 DEFAULT_MEMORY = 32
-DEFAULT_WEIGHT = 256
 DEFAULT_EVENT_CHANNELS = 1023
 LONGEST_COMMAND_LINE = 1023
 LARGEST_FILE = 1 << 20
@@ -46,8 +46,8 @@ EVENTS = ("on_poweroff", "on_reboot", "on_crash", "on_watchdog", "on_soft_reset"
 BOUNDS = {
     "memory": (1, MAX_MEMORY),
     "maxmem": (1, MAX_MEMORY),
-    "vcpus": (1, MAX_VCPUS),
-    "maxvcpus": (1, MAX_VCPUS),
+    "vcpus": (1, XEN_LEGACY_MAX_VCPUS),
+    "maxvcpus": (1, XEN_LEGACY_MAX_VCPUS),
     "cpu_weight": (1, 65535),
     "max_event_channels": (0, (1 << 31) - 1),
     "max_grant_frames": (1, 64),

@@ -24,8 +24,9 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from pvhv.core.errors import HypercallError
+from pvhv.machine.ram import PAGE_SIZE
 from pvhv.toolstack import core_file
-from pvhv.toolstack.core_file import INVALID, PAGE
+from pvhv.toolstack.core_file import INVALID
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.lifecycle import State
 
@@ -76,7 +77,7 @@ class CoreDump:
         for first in sorted(self.mfns):
             yield ask(partial(self._copy, first)) or b""
         for _missing in range(self.pages - len(self.kept) // 2):
-            yield bytes(PAGE)
+            yield bytes(PAGE_SIZE)
         yield from core_file.tail(self.kept, self.pages)
 
     # -- steps, on the hypervisor's thread -------------------------------------------------------------------
@@ -101,7 +102,7 @@ class CoreDump:
             except HypercallError:
                 continue  # never brought up
         shared = self.control.foreign_page(self.domid, info.shared_info_frame)
-        return core_file.head(self.control.xen_version(), contexts, bytes(shared or PAGE), self.pages)
+        return core_file.head(self.control.xen_version(), contexts, bytes(shared or PAGE_SIZE), self.pages)
 
     def _copy(self, first: int) -> bytes:
         self._require_there()

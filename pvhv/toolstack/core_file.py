@@ -25,9 +25,10 @@ from typing import Any, NamedTuple
 
 from pvhv.abi import elfnote
 from pvhv.abi.arch_x86 import vcpu_guest_context
+from pvhv.abi.elf import EM_X86_64, ET_CORE, SHT_NOTE, SHT_NULL, SHT_PROGBITS, SHT_STRTAB
 from pvhv.abi.layout import size_of
+from pvhv.machine.ram import PAGE_SIZE
 
-PAGE = 4096
 CONTEXT_SIZE = size_of(vcpu_guest_context)
 INVALID = (1 << 64) - 1
 NOWHERE = b"\xff" * 16
@@ -40,8 +41,6 @@ DOMAIN_NOTE = struct.Struct("<QQQQ")
 XEN_NOTE = struct.Struct("<QQ16s64s16s32s32s1024s64sQQ")
 FORMAT_NOTE = struct.Struct("<Q")
 
-ET_CORE, EM_X86_64 = 4, 62
-SHT_NULL, SHT_PROGBITS, SHT_STRTAB, SHT_NOTE = 0, 1, 3, 7
 IDENT = b"\x7fELF\2\1\1" + bytes(9)  # 64 bits, little endian, System V
 XC_CORE_MAGIC = 0xF00F_EBED  # a paravirtual domain
 FORMAT_VERSION = 0 << 32 | 1
@@ -63,8 +62,8 @@ def head(xen: tuple[Any, ...], contexts: list[bytes], shared_info: bytes, pages:
         Section("", SHT_NULL, 0),
         Section(".note.Xen", SHT_NOTE, len(notes)),
         Section(".xen_prstatus", SHT_PROGBITS, CONTEXT_SIZE * len(contexts), 8, CONTEXT_SIZE),
-        Section(".xen_shared_info", SHT_PROGBITS, len(shared_info), 8, PAGE),
-        Section(".xen_pages", SHT_PROGBITS, pages * PAGE, PAGE, PAGE),
+        Section(".xen_shared_info", SHT_PROGBITS, len(shared_info), 8, PAGE_SIZE),
+        Section(".xen_pages", SHT_PROGBITS, pages * PAGE_SIZE, PAGE_SIZE, PAGE_SIZE),
         Section(".xen_p2m", SHT_PROGBITS, pages * 16, 8, 16),
         Section(".shstrtab", SHT_STRTAB, len(STRINGS)),
     ]
@@ -80,7 +79,7 @@ def head(xen: tuple[Any, ...], contexts: list[bytes], shared_info: bytes, pages:
         rows.append(SECTION.pack(*row) if section.name else bytes(SECTION.size))
         at += section.size
     text = b"".join([header, *rows, notes, *contexts, shared_info])
-    return text + bytes(-len(text) % PAGE)
+    return text + bytes(-len(text) % PAGE_SIZE)
 
 
 def tail(kept: array[int], pages: int) -> Iterator[bytes]:
@@ -95,8 +94,8 @@ def tail(kept: array[int], pages: int) -> Iterator[bytes]:
 def _notes(xen: tuple[Any, ...], vcpus: int, pages: int) -> bytes:
     told = (
         (elfnote.XEN_ELFNOTE_DUMPCORE_NONE, b""),
-        (elfnote.XEN_ELFNOTE_DUMPCORE_HEADER, DOMAIN_NOTE.pack(XC_CORE_MAGIC, vcpus, pages, PAGE)),
-        (elfnote.XEN_ELFNOTE_DUMPCORE_XEN_VERSION, XEN_NOTE.pack(*xen, PAGE)),
+        (elfnote.XEN_ELFNOTE_DUMPCORE_HEADER, DOMAIN_NOTE.pack(XC_CORE_MAGIC, vcpus, pages, PAGE_SIZE)),
+        (elfnote.XEN_ELFNOTE_DUMPCORE_XEN_VERSION, XEN_NOTE.pack(*xen, PAGE_SIZE)),
         (elfnote.XEN_ELFNOTE_DUMPCORE_FORMAT_VERSION, FORMAT_NOTE.pack(FORMAT_VERSION)),
     )
     return b"".join(NOTE.pack(4, len(contents), kind, b"Xen\0") + contents for kind, contents in told)

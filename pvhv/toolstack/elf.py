@@ -29,29 +29,17 @@ from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 from pvhv.abi import elfnote
+from pvhv.abi.elf import PF_X, PT_LOAD, PT_NOTE, SHF_ALLOC, SHF_EXECINSTR, SHT_NOTE
 from pvhv.abi.features import FEATURE_NAMES
+from pvhv.machine.ram import PAGE_SIZE
 from pvhv.observe.symbols import Symbols
 from pvhv.toolstack import bzimage, unpacking
 from pvhv.toolstack.bulk import Buffer, TooMuch, Writer
-from pvhv.toolstack.elf_image import (
-    ANEW,
-    LONGEST_STRING,
-    PF_X,
-    PT_LOAD,
-    PT_NOTE,
-    SHF_ALLOC,
-    SHF_EXECINSTR,
-    SHT_NOTE,
-    Damaged,
-    Image,
-    check_header,
-    cut_short,
-)
+from pvhv.toolstack.elf_image import ANEW, LONGEST_STRING, Damaged, Image, check_header, cut_short
 from pvhv.toolstack.elf_symbols import own_symbols
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.plainfile import TooLarge, read_plain
 
-PAGE = 4096
 LARGEST_KERNEL = 1 << 30
 MOST_NOTES = 65536  # ELF_MAX_TOTAL_NOTE_COUNT
 FRESH_S = 2.0  # a file that was written before has another time when it is written again
@@ -282,7 +270,7 @@ def _check_addresses(kernel: Kernel) -> None:
             f"{path}: its entry point {kernel.entry:#x} lies outside of what is loaded, {start:#x}..{end:#x}"
         )
     page = kernel.hypercall_page
-    if page is not None and (page % PAGE or not start <= page < end):
+    if page is not None and (page % PAGE_SIZE or not start <= page < end):
         raise ToolstackError(f"{path}: its HYPERCALL_PAGE {page:#x} is not a page of what is loaded")
     if kernel.init_p2m is not None and start <= kernel.init_p2m < end:
         raise ToolstackError(f"{path}: its INIT_P2M {kernel.init_p2m:#x} lies inside the kernel")
@@ -345,7 +333,7 @@ def _guest_section(image: Image) -> dict[int, bytes]:
     for kind, value in said.items():
         number = _c_number(value)
         if kind == elfnote.XEN_ELFNOTE_HYPERCALL_PAGE:  # a page, counted from VIRT_BASE
-            number = base + number * PAGE
+            number = base + number * PAGE_SIZE
         notes[kind] = value.encode() if kind in STRING_NOTES else (number & (1 << 64) - 1).to_bytes(8, "little")
     return notes
 

@@ -17,18 +17,18 @@ import struct
 from pathlib import Path
 from typing import NamedTuple
 
+from pvhv.abi.elf import (
+    ELF_HEADER_BYTES,
+    EM_X86_64,
+    ET_DYN,
+    ET_EXEC,
+    SHT_NOBITS,
+)
 from pvhv.toolstack.bulk import Buffer
 from pvhv.toolstack.errors import ToolstackError
 
 ANEW = "copy it, or build it, anew"
 LONGEST_STRING = 4096  # ELF_MAX_STRING_LENGTH
-PT_LOAD, PT_NOTE = 1, 4
-PF_X = 1
-SHT_NOTE, SHT_NOBITS = 7, 8
-SHF_ALLOC, SHF_EXECINSTR = 2, 4
-HEADER_BYTES = 64
-EXECUTABLE, SHARED = 2, 3
-X86_64 = 62
 
 _PROGRAM = struct.Struct("<IIQQQQQ8x")
 _SECTION = struct.Struct("<IIQQQQI20x")
@@ -133,17 +133,17 @@ def check_header(data: Buffer, path: Path) -> None:
         raise ToolstackError(f"{path} is empty")
     if data[:4] != b"\x7fELF":
         raise ToolstackError(f"{path} is not an ELF file, so it is no kernel pvhv could start")
-    if len(data) < HEADER_BYTES:
-        raise cut_short(path, data, "its ELF header", 0, HEADER_BYTES)
+    if len(data) < ELF_HEADER_BYTES:
+        raise cut_short(path, data, "its ELF header", 0, ELF_HEADER_BYTES)
     kind, machine = struct.unpack_from("<HH", data, 16)
-    if data[4] != 2 or data[5] != 1 or machine != X86_64:
-        names = {3: "32-bit x86", 40: "32-bit ARM", 183: "64-bit ARM", 243: "RISC-V", X86_64: "x86-64"}
+    if data[4] != 2 or data[5] != 1 or machine != EM_X86_64:
+        names = {3: "32-bit x86", 40: "32-bit ARM", 183: "64-bit ARM", 243: "RISC-V", EM_X86_64: "x86-64"}
         what = names.get(machine, f"ELF machine {machine}")
         raise ToolstackError(
             f"{path} is for another machine ({what}): pvhv runs 64-bit x86 guests",
             "build it for x86-64; `pvhv build DIR` does",
         )
-    if kind not in (EXECUTABLE, SHARED):
+    if kind not in (ET_EXEC, ET_DYN):
         what = {1: "an object file that was not linked yet", 4: "a core dump"}.get(kind, f"ELF type {kind}")
         raise ToolstackError(f"{path} is {what}, not a program")
 

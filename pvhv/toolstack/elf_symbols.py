@@ -9,12 +9,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
+from pvhv.abi.elf import SHN_LORESERVE, SHN_UNDEF, SYMBOL_BYTES
 from pvhv.observe.symbols import MOST_SYMBOLS, Symbol, Symbols, TooMany
 from pvhv.toolstack.elf_image import Damaged, Image
 
 LONGEST_NAME = 1024  # of a symbol; C++ and Rust have such
-SYMBOL_BYTES = 24
-SHN_UNDEF, SHN_LORESERVE = 0, 0xFF00
 NAMED_TYPES = 2  # a bare label, an object, a function
 
 

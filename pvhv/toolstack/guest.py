@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from pvhv.abi.errno import Errno
 from pvhv.abi.grant_table import GNTTAB_RESERVED_CONSOLE, GRANT_ENTRY_V1_CODEC, GTF_permit_access
+from pvhv.abi.memory import E820_RAM
 from pvhv.abi.xen import HYPERVISOR_sched_op
 from pvhv.core.control import Control
 from pvhv.core.crash import describe
@@ -26,6 +27,7 @@ from pvhv.core.errors import HypercallError
 from pvhv.core.grant_view import GrantView
 from pvhv.devices.console import Console
 from pvhv.devices.xenstore.daemon import Xenstore
+from pvhv.machine.ram import PAGE_SIZE
 from pvhv.observe.crash import with_names
 from pvhv.observe.symbols import Symbols
 from pvhv.toolstack import builder, domain_store, elf, layout, pvh, resizing, symbol_files
@@ -41,7 +43,6 @@ if TYPE_CHECKING:
     from pvhv.core.vcpu import VCPU
 
 PAGES_PER_MIB = 256
-E820_RAM = 1
 LIMITS = ("max_grant_frames", "max_maptrack_frames", "max_grant_version")
 
 
@@ -200,7 +201,7 @@ class Guest:
         pages = builder.Pages(hypervisor.ram, mfns)
         yield from self._in_steps(builder.load(pages, self.kernel, plan, prepared.ramdisk))
         if self.kernel.hypercall_page is not None:
-            pfn = (self.kernel.hypercall_page - self.kernel.virt_base) // elf.PAGE
+            pfn = (self.kernel.hypercall_page - self.kernel.virt_base) // PAGE_SIZE
             self.control.hypercall_init(domain.domid, mfns[pfn])
         ports = builder.Ports(domain.events.alloc_unbound(0), domain.events.alloc_unbound(0))
         builder.write_start_info(

@@ -26,13 +26,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from pvhv.toolstack.elf import PAGE, Kernel
+from pvhv.abi.arch_x86 import HYPERVISOR_VIRT_END, HYPERVISOR_VIRT_START
+from pvhv.machine.ram import PAGE_SIZE
+from pvhv.machine.x86 import LOWER_END
+from pvhv.toolstack.elf import Kernel
 from pvhv.toolstack.errors import ToolstackError
 
-ROOM = 512 * 1024 // PAGE
+ROOM = 512 * 1024 // PAGE_SIZE
 MAPPED_TO = 4 << 20
 PADDING_PAGES = ROOM + 1  # the room, and the boot stack
-LOWER_END, UPPER_START, XEN_END = 1 << 47, 0xFFFF_8000_0000_0000, 0xFFFF_8800_0000_0000
 
 
 class Area(NamedTuple):
@@ -45,7 +47,7 @@ class Area(NamedTuple):
 
 
 class Mapping(NamedTuple):
-    """Virtual addresses [va, va + pages * PAGE) onto pages from `pfn` on."""
+    """Virtual addresses [va, va + pages * PAGE_SIZE) onto pages from `pfn` on."""
 
     va: int
     pfn: int
@@ -78,7 +80,7 @@ class Layout:
     def place(self, name: str, pages: int, mapped: bool = True) -> Area:
         """The next `pages` pages, as an area of that name."""
         at = self.next_pfn
-        area = self.areas[name] = Area(name, at, pages, self.virt_base + at * PAGE if mapped else None)
+        area = self.areas[name] = Area(name, at, pages, self.virt_base + at * PAGE_SIZE if mapped else None)
         self.next_pfn = at + pages
         return area
 
@@ -105,21 +107,21 @@ class Layout:
 
 def numbers_of(mapping: Mapping) -> dict[int, range]:
     """The numbers of the tables that a mapping goes through, by level."""
-    first, last = _index(mapping.va), _index(mapping.va + mapping.pages * PAGE - 1)
+    first, last = _index(mapping.va), _index(mapping.va + mapping.pages * PAGE_SIZE - 1)
     return {level: range(first >> shift, (last >> shift) + 1) for level, shift in ((4, 48), (3, 39), (2, 30), (1, 21))}
 
 
 def plan(kernel: Kernel, nr_pages: int, ramdisk_size: int = 0) -> Layout:
     """Lay out a domain of `nr_pages` pages. Raises ToolstackError when they do not suffice."""
     layout = Layout(nr_pages, kernel.virt_base)
-    ramdisk_pages = -(-ramdisk_size // PAGE)
-    p2m_pages = -(-nr_pages * 8 // PAGE)
-    start = (kernel.start - kernel.virt_base) // PAGE
+    ramdisk_pages = -(-ramdisk_size // PAGE_SIZE)
+    p2m_pages = -(-nr_pages * 8 // PAGE_SIZE)
+    start = (kernel.start - kernel.virt_base) // PAGE_SIZE
     layout.next_pfn = start
-    layout.place("kernel", -(-(kernel.end - kernel.virt_base) // PAGE) - start)
+    layout.place("kernel", -(-(kernel.end - kernel.virt_base) // PAGE_SIZE) - start)
     ramdisk_apart = kernel.mod_start_pfn
     p2m_apart = (
-        kernel.init_p2m is not None and kernel.init_p2m < kernel.virt_base and not kernel.init_p2m % PAGE
+        kernel.init_p2m is not None and kernel.init_p2m < kernel.virt_base and not kernel.init_p2m % PAGE_SIZE
     )
     if ramdisk_pages and not ramdisk_apart:
         layout.place("ramdisk", ramdisk_pages)
@@ -134,15 +136,15 @@ def plan(kernel: Kernel, nr_pages: int, ramdisk_size: int = 0) -> Layout:
         assert kernel.init_p2m is not None
         _p2m_apart(layout, kernel.init_p2m, p2m_pages)
     if layout.next_pfn > nr_pages:
-        needs = -(-layout.next_pfn * PAGE >> 20)
+        needs = -(-layout.next_pfn * PAGE_SIZE >> 20)
         with_it = f" and its ramdisk of {ramdisk_size >> 20} MiB" if ramdisk_size >> 20 else ""
         raise ToolstackError(
-            f"{nr_pages * PAGE >> 20} MiB are too little memory for {kernel.path.name}{with_it}: "
+            f"{nr_pages * PAGE_SIZE >> 20} MiB are too little memory for {kernel.path.name}{with_it}: "
             f"it needs {needs} MiB only to start",
             f"say memory = {max(needs + 4, 16)} or more in the domain file, or memory={max(needs + 4, 16)} "
             "on the command line",
         )
-    if sum(len(segment.data) for segment in kernel.segments) > nr_pages * PAGE:
+    if sum(len(segment.data) for segment in kernel.segments) > nr_pages * PAGE_SIZE:
         raise ToolstackError(f"{kernel.path}: its segments lie over each other, and are more than the domain's memory")
     for mapping in layout.mappings:
         _check_place(kernel, mapping)
@@ -152,13 +154,13 @@ def plan(kernel: Kernel, nr_pages: int, ramdisk_size: int = 0) -> Layout:
 
 def _check_place(kernel: Kernel, mapping: Mapping) -> None:
     """Whether a mapping stays within one half of the address space, and out of the hypervisor's part of it."""
-    first, last = mapping.va, mapping.va + mapping.pages * PAGE - 1
-    if not last < LOWER_END and not (UPPER_START <= first and last < 1 << 64):
+    first, last = mapping.va, mapping.va + mapping.pages * PAGE_SIZE - 1
+    if not last < LOWER_END and not (HYPERVISOR_VIRT_START <= first and last < 1 << 64):
         raise ToolstackError(
             f"{kernel.path}: it wants {first:#x}..{last:#x} mapped, and not all of these are addresses",
             "check its notes VIRT_BASE and INIT_P2M: behind a kernel there are its ramdisk, tables and 512 KiB of room",
         )
-    if first < XEN_END and last >= UPPER_START:
+    if first < HYPERVISOR_VIRT_END and last >= HYPERVISOR_VIRT_START:
         raise ToolstackError(f"{kernel.path}: it wants {first:#x}..{last:#x} mapped, which is the hypervisor's own")
 
 
@@ -167,11 +169,11 @@ def _page_tables(layout: Layout) -> None:
     pages = PADDING_PAGES
     while True:
         # The next 4 MiB boundary, strictly above: libxenguest's round_up(), which sets the low bits.
-        end = ((layout.virt_base + (layout.next_pfn + pages) * PAGE) | (MAPPED_TO - 1)) + 1
-        mapping = Mapping(layout.virt_base, 0, (end - layout.virt_base) // PAGE)
+        end = ((layout.virt_base + (layout.next_pfn + pages) * PAGE_SIZE) | (MAPPED_TO - 1)) + 1
+        mapping = Mapping(layout.virt_base, 0, (end - layout.virt_base) // PAGE_SIZE)
         wanted = sum(map(len, numbers_of(mapping).values()))
         pages = wanted + PADDING_PAGES
-        if layout.virt_base + (layout.next_pfn + pages) * PAGE <= end:
+        if layout.virt_base + (layout.next_pfn + pages) * PAGE_SIZE <= end:
             break
     area = layout.place("page tables", wanted)
     layout.boot_tables = wanted

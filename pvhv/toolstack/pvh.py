@@ -20,9 +20,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pvhv.abi.elfnote import XEN_ELFNOTE_PHYS32_ENTRY
+from pvhv.abi.memory import E820_RAM, E820_RESERVED
 from pvhv.hvm.cpu.memory import GuestPhysical
+from pvhv.machine.ram import PAGE_SIZE
 from pvhv.toolstack.bulk import Buffer
-from pvhv.toolstack.elf import PAGE, Kernel
+from pvhv.toolstack.elf import Kernel
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.names import as_bytes
 
@@ -30,7 +32,6 @@ XEN_HVM_START_MAGIC_VALUE = 0x336E_C578
 START_INFO = struct.Struct("<IIIIQQQQII")  # magic version flags nr_modules modlist cmdline rsdp memmap entries reserved
 MEMORY_ENTRY = struct.Struct("<QQII")  # addr size type reserved
 MODULE_ENTRY = struct.Struct("<QQQQ")  # paddr size cmdline reserved
-E820_RAM, E820_RESERVED = 1, 2
 
 TELL_AT, LOW_END, HIGH_START = 0x1000, 0x9F000, 0x10_0000
 MAP_AT, MODULES_AT, LINE_AT = TELL_AT + 0x80, TELL_AT + 0x100, TELL_AT + 0x200
@@ -61,7 +62,7 @@ def plan(kernel: Kernel, memory_mib: int, ramdisk_size: int) -> Plan:
     end = max(segment.paddr + segment.memsz for segment in kernel.segments)
     if start < HIGH_START:
         raise ToolstackError(f"{kernel.path} wants to be loaded at {start:#x}; below 1 MiB there is no room for it")
-    ramdisk_at = (end + PAGE - 1) & ~(PAGE - 1)
+    ramdisk_at = (end + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1)
     end = ramdisk_at + ramdisk_size
     if end > memory:
         raise ToolstackError(

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
+from pvhv.abi.elf import SHF_ALLOC
 from pvhv.build.cache import Cache, cache_directory
 from pvhv.observe import orc, symbol_file
 from pvhv.observe.kallsyms import kallsyms
@@ -108,7 +109,7 @@ def _sections(image: Image) -> list[symbol_file.Section]:
     return [
         symbol_file.Section(image.name(section), section.address, section.size, section.flags & 7)
         for section in image.sections
-        if section.flags & symbol_file.SHF_ALLOC and section.address and section.size
+        if section.flags & SHF_ALLOC and section.address and section.size
     ]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pvhv.observe.compare.costs import DIRECTORY
+from pvhv.compare.costs import DIRECTORY
 from tests.cli.conftest import Pvhv
 
 QUICK = ("-t", "bare,hw-nested", "-b", "in", "-b", "callret")

@@ -19,9 +19,9 @@ from array import array
 from collections.abc import Iterator
 
 from pvhv.abi.grant_table import GNTMAP_device_map, GNTMAP_readonly
+from pvhv.abi.xen import DOMID_XEN
 from pvhv.core.frames import (
     DOMID_FREE,
-    DOMID_XEN,
     L1,
     L4,
     NONE,

@@ -21,8 +21,8 @@ from typing import Any
 from pvhv.abi.hypercalls import HYPERCALLS
 from pvhv.abi.layout import leaves, size_of
 from pvhv.abi.spec import Command, Hypercall
-from pvhv.abi.xen import HYPERVISOR_mmuext_op, HYPERVISOR_multicall, MulticallEntry
-from pvhv.core.domain import DOMID_SELF, Domain
+from pvhv.abi.xen import DOMID_SELF, HYPERVISOR_mmuext_op, HYPERVISOR_multicall, MulticallEntry
+from pvhv.core.domain import Domain
 from pvhv.core.errors import DomainCrash, GuestFault
 from pvhv.core.frames import L1, L4, SEG_DESC, TYPE_MASK
 from pvhv.core.scheduler import WORK_SHARE

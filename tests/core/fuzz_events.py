@@ -20,7 +20,7 @@ from pvhv.abi.event_channel import (
 )
 from pvhv.abi.physdev import PHYSDEVOP, PhysdevOp
 from pvhv.abi.spec import Command
-from pvhv.core.domain import DOMID_SELF
+from pvhv.abi.xen import DOMID_SELF
 from pvhv.core.timeline import Share
 from tests.core.fuzz import Hostile
 

@@ -9,7 +9,8 @@ from pvhv.abi import grant_table as gnttab
 from pvhv.abi import xen
 from pvhv.abi.grant_table import GNTTABOP
 from pvhv.abi.spec import Command
-from pvhv.core.domain import DOMID_SELF, Domain
+from pvhv.abi.xen import DOMID_SELF
+from pvhv.core.domain import Domain
 from pvhv.core.pte import ADDRESS
 from tests.core.fuzz import BATCH_PAGE, Hostile
 from tests.core.fuzz_judge import UNTOUCHED

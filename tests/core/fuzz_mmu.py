@@ -10,8 +10,7 @@ from pvhv.abi.arch_x86 import FLAT_KERNEL_CS, FLAT_KERNEL_SS, VcpuGuestContext
 from pvhv.abi.mmu import MMUEXT
 from pvhv.abi.spec import Command
 from pvhv.abi.vcpu import VCPUOP_initialise
-from pvhv.abi.xen import HYPERVISOR_vcpu_op
-from pvhv.core.domain import DOMID_SELF
+from pvhv.abi.xen import DOMID_SELF, HYPERVISOR_vcpu_op
 from pvhv.core.errors import GuestFault
 from pvhv.core.frames import L4, TYPE_MASK
 from pvhv.core.pte import ADDRESS, PRESENT

@@ -18,8 +18,8 @@ from pvhv.abi.callback import CallbackRegister, XennmiCallback
 from pvhv.abi.control import XEN_DOMCTL_INTERFACE_VERSION, XEN_DOMCTL_shadow_op, XenDomctl
 from pvhv.abi.sched import SCHEDOP_watchdog, SchedWatchdog
 from pvhv.abi.vcpu import VCPUOP_register_vcpu_info, VCPUOP_up, VcpuRegisterVcpuInfo
+from pvhv.abi.xen import DOMID_SELF
 from pvhv.core.calls.domctl import BEFORE
-from pvhv.core.domain import DOMID_SELF
 from pvhv.core.frames import L4
 from pvhv.core.pte import ADDRESS
 from tests.core import fuzz_events as events

@@ -17,6 +17,7 @@ from pvhv.abi.event_channel import EVTCHNOP_alloc_unbound
 from pvhv.abi.grant_table import GnttabCopy, GNTTABOP_copy, GTF_permit_access
 from pvhv.abi.xen import (
     DOMID_SELF,
+    DOMID_XEN,
     UVMF_INVLPG,
     HYPERVISOR_event_channel_op,
     HYPERVISOR_grant_table_op,
@@ -24,7 +25,6 @@ from pvhv.abi.xen import (
 )
 from pvhv.core.coherence import WATCHED
 from pvhv.core.domain import Domain
-from pvhv.core.frames import DOMID_XEN
 from pvhv.core.grant_view import GrantView
 from pvhv.core.pte import ACCESSED, NX, PRESENT, RW
 from pvhv.machine import seam

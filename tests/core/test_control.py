@@ -25,8 +25,7 @@ from pvhv.abi.control import (
 )
 from pvhv.abi.errno import Errno
 from pvhv.abi.memory import E820_ENTRY, E820_RAM
-from pvhv.abi.xen import HYPERVISOR_mmuext_op
-from pvhv.core.calls.mmuext import UNPIN
+from pvhv.abi.xen import DOMID_SELF, MMUEXT_UNPIN_TABLE, HYPERVISOR_mmuext_op
 from pvhv.core.context import GENERAL
 from pvhv.core.control import (
     Control,
@@ -34,7 +33,6 @@ from pvhv.core.control import (
     XEN_DOMINF_paused,
     XEN_DOMINF_shutdown,
 )
-from pvhv.core.domain import DOMID_SELF
 from pvhv.core.errors import HypercallError
 from pvhv.core.frames import PINNED
 from tests.core.guests import Machine
@@ -148,7 +146,7 @@ def test_a_table_is_pinned_in_a_domains_name(world: World) -> None:
         assert refused(world.dom0.pin_l4, world.domid, wrong) == Errno.EINVAL
     assert (frames.refs[root], frames.type_counts[root]) == (refs + 1, uses + 1)
     vcpu = world.guest.vcpus[0]
-    unpin = world.machine.put(vcpu, 8, struct.pack("<3Q", UNPIN, root, 0))
+    unpin = world.machine.put(vcpu, 8, struct.pack("<3Q", MMUEXT_UNPIN_TABLE, root, 0))
     assert world.machine.call(vcpu, HYPERVISOR_mmuext_op, unpin, 1, 0, DOMID_SELF) == 0
     assert (frames.refs[root], frames.type_counts[root]) == (refs, uses)
 

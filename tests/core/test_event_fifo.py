@@ -21,8 +21,8 @@ from pvhv.abi.event_channel import (
     EVTCHNOP_unmask,
 )
 from pvhv.abi.vcpu import VCPUOP_register_vcpu_info, VcpuRegisterVcpuInfo
-from pvhv.abi.xen import VIRQ_TIMER, HYPERVISOR_event_channel_op, HYPERVISOR_vcpu_op
-from pvhv.core.domain import DOMID_SELF, Domain
+from pvhv.abi.xen import DOMID_SELF, VIRQ_TIMER, HYPERVISOR_event_channel_op, HYPERVISOR_vcpu_op
+from pvhv.core.domain import Domain
 from pvhv.core.event_2l import TwoLevel
 from pvhv.core.events import send_virq
 from pvhv.core.frames import TYPE_MASK, WRITABLE

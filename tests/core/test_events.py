@@ -17,9 +17,9 @@ from pvhv.abi.event_channel import (
     EVTCHNSTAT_unbound,
     EVTCHNSTAT_virq,
 )
-from pvhv.abi.xen import VIRQ_CONSOLE, VIRQ_DEBUG, VIRQ_DOM_EXC, VIRQ_TIMER, SharedInfo
+from pvhv.abi.xen import DOMID_SELF, VIRQ_CONSOLE, VIRQ_DEBUG, VIRQ_DOM_EXC, VIRQ_TIMER, SharedInfo
 from pvhv.core.dispatch import HANDLERS
-from pvhv.core.domain import DOMID_SELF, Domain
+from pvhv.core.domain import Domain
 from pvhv.core.errors import HypercallError
 from pvhv.core.event_ports import FREE, INTERDOMAIN, RESERVED, STATE_NAMES, TRANSITIONS, UNBOUND
 from pvhv.core.events import send_guest_global_virq, send_virq

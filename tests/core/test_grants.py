@@ -32,11 +32,11 @@ from pvhv.abi.grant_table import (
     GTF_transitive,
     GTF_writing,
 )
-from pvhv.abi.xen import HYPERVISOR_grant_table_op
+from pvhv.abi.xen import DOMID_SELF, DOMID_XEN, HYPERVISOR_grant_table_op
 from pvhv.core import grants
-from pvhv.core.domain import DOMID_SELF, Domain
+from pvhv.core.domain import Domain
 from pvhv.core.errors import DomainCrash, GrantError, GuestFault, HypercallError
-from pvhv.core.frames import CODE_MAPPED, DOMID_XEN, L1, TYPE_MASK, WRITABLE
+from pvhv.core.frames import CODE_MAPPED, L1, TYPE_MASK, WRITABLE
 from pvhv.core.grant_view import GrantView
 from pvhv.core.pte import GUEST_KERNEL, NX, PRESENT, RW, USER
 from tests.core.guests import BASE, Machine, write_entry

@@ -38,8 +38,9 @@ from pvhv.abi.grant_table import (
     GTF_transitive,
     GTF_writing,
 )
+from pvhv.abi.xen import DOMID_SELF
 from pvhv.core.dispatch import Continue
-from pvhv.core.domain import DOMID_SELF, Domain
+from pvhv.core.domain import Domain
 from pvhv.core.errors import GrantError
 from pvhv.core.frames import TYPE_MASK, WRITABLE
 from pvhv.core.free_frames import NOBODY

@@ -31,6 +31,7 @@ from pvhv.abi.memory import (
 )
 from pvhv.abi.sched import SCHEDOP_poll
 from pvhv.abi.xen import (
+    DOMID_XEN,
     MMUEXT_PIN_L1_TABLE,
     MMUEXT_TLB_FLUSH_LOCAL,
     CONSOLEIO_write,
@@ -47,7 +48,6 @@ from pvhv.abi.xen import (
     HYPERVISOR_xen_version,
 )
 from pvhv.core.domain import Domain
-from pvhv.core.frames import DOMID_XEN
 from pvhv.core.pte import ACCESSED, NX, PRESENT, RW, USER
 from tests.core.code import RAX, RBX, Code
 from tests.core.lab import BASE, CODE, DATA, L1, L4, PAGE, Lab

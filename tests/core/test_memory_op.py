@@ -21,8 +21,7 @@ from pvhv.abi.memory import (
     XenMemoryReservation,
     XenRemoveFromPhysmap,
 )
-from pvhv.abi.xen import HYPERVISOR_memory_op, SharedInfo
-from pvhv.core.domain import DOMID_SELF
+from pvhv.abi.xen import DOMID_SELF, HYPERVISOR_memory_op, SharedInfo
 from pvhv.core.pte import NX, PRESENT, RW
 from pvhv.core.reservation import INVALID_M2P_ENTRY
 from tests.core.guests import BASE, Machine

@@ -12,6 +12,7 @@ import pytest
 
 from pvhv.abi.errno import Errno
 from pvhv.abi.xen import (
+    DOMID_XEN,
     MMUEXT_CLEAR_PAGE,
     MMUEXT_COPY_PAGE,
     MMUEXT_FLUSH_CACHE,
@@ -34,7 +35,7 @@ from pvhv.abi.xen import (
     HYPERVISOR_update_va_mapping,
     HYPERVISOR_update_va_mapping_otherdomain,
 )
-from pvhv.core.frames import DOMID_XEN, L1, L2, L3, L4, NONE, PINNED, SEG_DESC, VALIDATED, WRITABLE
+from pvhv.core.frames import L1, L2, L3, L4, NONE, PINNED, SEG_DESC, VALIDATED, WRITABLE
 from pvhv.core.pagetables import FIRST_XEN_SLOT, LAST_XEN_SLOT
 from pvhv.core.pte import ACCESSED, ADDRESS, DIRTY, GLOBAL, NX, PAT_PSE, PCD, PRESENT, PWT, RW, USER
 from tests.core.guests import BASE

@@ -12,12 +12,12 @@ from pvhv.abi.errno import Errno
 from pvhv.abi.event_channel import EvtchnOp, EVTCHNOP_bind_ipi, EVTCHNOP_close, EVTCHNOP_reset, EVTCHNOP_status
 from pvhv.abi.physdev import PHYSDEVOP, PhysdevIrqStatusQuery, PhysdevOp, PhysdevSetIobitmap, PhysdevSetIopl
 from pvhv.abi.xen import (
+    DOMID_SELF,
     HYPERVISOR_event_channel_op_compat,
     HYPERVISOR_physdev_op,
     HYPERVISOR_physdev_op_compat,
 )
 from pvhv.core.control import Control
-from pvhv.core.domain import DOMID_SELF
 from pvhv.core.frames import L4, NONE, TYPE_MASK, WRITABLE
 from tests.core.accounting import problems
 from tests.core.guests import BASE, Machine

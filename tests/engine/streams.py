@@ -24,9 +24,10 @@ from pvhv.machine import cpustate as cs
 from pvhv.machine import engine as uc
 from pvhv.machine.cpustate import EFLAGS, HFLAGS, RIP
 from pvhv.machine.paging import PTE_PRESENT, PTE_RW, PTE_USER
-from pvhv.machine.pcpu import CR0_TS, PCPU
+from pvhv.machine.pcpu import PCPU
 from pvhv.machine.ram import Ram
 from pvhv.machine.rings import KERNEL, MODE, USER
+from pvhv.machine.x86 import CR0_TS
 from pvhv.toolstack.kernel_files import KERNELS
 
 CODE, CODE_PAGES = 0x40_0000, 4  # read, written and executed; a hole behind them

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from pvhv.hvm.counts import Counts
-from pvhv.hvm.cpu.memory import CR0_PG, CR0_WP, EFER_LMA, EFER_NXE, GuestPhysical, PageFault, Translation, walk
+from pvhv.hvm.cpu.memory import GuestPhysical, PageFault, Translation, walk
 from pvhv.hvm.paging.shadow import Outcome, ShadowPaging
 from pvhv.machine.ram import Ram
+from pvhv.machine.x86 import CR0_PG, CR0_WP, EFER_LMA, EFER_NXE
 
 P, RW, US, A, D, PSE, G = 1, 2, 4, 0x20, 0x40, 0x80, 0x100
 NX = 1 << 63

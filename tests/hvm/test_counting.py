@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
+from pvhv import compare
+from pvhv.compare.names import PV
 from pvhv.hvm.names import BARE, BINARY_TRANSLATION, HW_NESTED, HW_SHADOW, TRAP_EMULATE
 from pvhv.hvm.techniques.registry import TECHNIQUES
 from pvhv.machine import cpustate as cs
 from pvhv.machine import engine as uc
 from pvhv.machine.pcpu import PCPU
-from pvhv.observe import compare
-from pvhv.observe.compare.names import PV
 from pvhv.observe.trace import Record, Recorder
 from pvhv.testing import Machine
 from pvhv.toolstack.full_guest import FullGuest

@@ -15,7 +15,7 @@ from functools import cache
 
 import pytest
 
-from pvhv.core.frames import DOMID_XEN
+from pvhv.abi.xen import DOMID_XEN
 from pvhv.core.hypervisor import Hypervisor
 from pvhv.hvm.guest import HvmGuest
 from pvhv.hvm.techniques.bare import Bare

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pvhv.core.frames import DOMID_XEN
+from pvhv.abi.xen import DOMID_XEN
 from pvhv.hvm.techniques.hw_shadow import HwShadow
 from pvhv.machine.cpustate import RIP, RSP
 from tests.hvm.hw_lab import (

@@ -22,7 +22,7 @@ from pvhv.hvm.techniques.hw_nested import HwNested
 from pvhv.machine import cpustate as cs
 from pvhv.machine import svm
 from pvhv.machine.cpustate import IF, RAX, RCX, RDX, RIP, RSP
-from pvhv.machine.pcpu import CR0_TS
+from pvhv.machine.x86 import CR0_TS
 from tests.hvm.hw_lab import CODE, DATA, GDT, HANDLERS, KERNEL_CS, KERNEL_SS, STACK, TSS, HwLab
 
 OUR_GDT, FRAME, TSS_BUSY = DATA + 0x2000, DATA + 0x3000, 0x28

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pvhv.hvm.platform.pit import HERTZ
-from pvhv.hvm.platform.timebase import NS, first_ns, ticks
+from pvhv.hvm.platform.timebase import first_ns, ticks
+from pvhv.machine.clock import NS
 from tests.hvm.platform_lab import Machine
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pvhv.hvm.platform.calendar import Alarm, Format, civil, days_from_civil
-from pvhv.hvm.platform.timebase import NS
+from pvhv.machine.clock import NS
 from tests.hvm.platform_lab import Machine
 
 DATE = (0x32, 9, 8, 7, 6, 4, 2, 0)  # century, year, month, day, day of the week, hour, minute, second

@@ -6,8 +6,9 @@ from __future__ import annotations
 import pytest
 
 from pvhv.core.errors import HypercallError
-from pvhv.hvm.cpu.memory import CR0_PG, CR0_WP, EFER_LMA, EFER_NXE, PageFault, PagingModeUnsupported
+from pvhv.hvm.cpu.memory import PageFault, PagingModeUnsupported
 from pvhv.hvm.paging.shadow import IDLE_STORES, LARGE_STORE, ODD_STORES, ROOTS, Outcome
+from pvhv.machine.x86 import CR0_PG, CR0_WP, EFER_LMA, EFER_NXE
 from tests.hvm.shadowing import FETCH, NX, PSE, RW, TABLE, US, USER, WRITE, A, D, G, Guest, Hit, P
 
 FILLED, TRACED, EMULATE = Outcome.FILLED, Outcome.TRACED, Outcome.EMULATE

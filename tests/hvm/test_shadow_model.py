@@ -13,8 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pvhv.hvm.cpu.memory import CR0_PG, CR0_WP, EFER_NXE, GuestPhysical, PageFault, Translation, walk
+from pvhv.hvm.cpu.memory import GuestPhysical, PageFault, Translation, walk
 from pvhv.machine.ram import Ram
+from pvhv.machine.x86 import CR0_PG, CR0_WP, EFER_NXE
 from tests.hvm.shadowing import FETCH, NX, PSE, RW, US, USER, WRITE, A, D, G, Guest, P
 
 FRAMES = 640  # more than 512, so that a large page lies in memory

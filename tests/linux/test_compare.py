@@ -7,9 +7,9 @@ import json
 
 import pytest
 
-from pvhv.observe import compare
-from pvhv.observe.compare import linux as stock
-from pvhv.observe.compare.names import LINUX, LIVES, PV
+from pvhv import compare
+from pvhv.compare import linux as stock
+from pvhv.compare.names import LINUX, LIVES, PV
 from tests.linux.conftest import Linux
 
 pytestmark = pytest.mark.linux

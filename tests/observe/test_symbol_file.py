@@ -8,8 +8,9 @@ from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
 
+from pvhv.abi.elf import SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE
 from pvhv.observe import symbol_file
-from pvhv.observe.symbol_file import SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE, Section
+from pvhv.observe.symbol_file import Section
 from pvhv.observe.symbols import Symbol
 from pvhv.toolstack.elf_image import Image
 from pvhv.toolstack.elf_symbols import symbols_in

@@ -29,10 +29,9 @@ from pvhv.abi.hypercalls import HYPERCALLS
 from pvhv.abi.io import xs_wire
 from pvhv.abi.memory import XENMEM_decrease_reservation, XENMEM_increase_reservation
 from pvhv.abi.spec import Command, Hypercall
-from pvhv.abi.xen import HYPERVISOR_memory_op
+from pvhv.abi.xen import DOMID_XEN, HYPERVISOR_memory_op
 from pvhv.core.domain import Domain
 from pvhv.core.errors import DomainCrash
-from pvhv.core.frames import DOMID_XEN
 from pvhv.core.pte import ACCESSED, NX, PRESENT, RW, USER
 from pvhv.core.scheduler import WORK_SHARE
 from pvhv.core.timeline import SLICE_NS, Turn

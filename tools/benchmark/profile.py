@@ -33,9 +33,10 @@ from rich.console import Console
 from rich.table import Table
 
 from pvhv.abi.hypercalls import HYPERCALLS
+from pvhv.abi.xen import HYPERVISOR_iret
 from pvhv.core.calls import mmuext
 from pvhv.core.cpu import Cpu
-from pvhv.core.exits import IRET_NUMBER, Exits
+from pvhv.core.exits import Exits
 from pvhv.core.hypervisor import Hypervisor
 from pvhv.core.ptwr import WritablePageTables
 from pvhv.core.scheduler import Scheduler
@@ -141,7 +142,7 @@ def wrap_exits(ledger: Ledger, exits: Exits) -> None:
     def charged_syscall() -> None:
         if not cpu.current.kernel_mode:
             enter("a user's syscall, to the guest's kernel")
-        elif state[RAX] == IRET_NUMBER:
+        elif state[RAX] == HYPERVISOR_iret:
             enter("iret")
         else:
             enter("hypercall: in and out")

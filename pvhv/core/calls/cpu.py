@@ -8,8 +8,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from pvhv.abi.arch_x86 import FLAT_KERNEL_CS, TrapInfo
-from pvhv.abi.callback import CALLBACKOP, SET_CALLBACKS, XENNMI
+from pvhv.abi.arch_x86 import (
+    FIRST_RESERVED_GDT_ENTRY,
+    FLAT_KERNEL_CS,
+    SEGBASE_FS,
+    SEGBASE_GS_USER,
+    SEGBASE_GS_USER_SEL,
+    TrapInfo,
+)
+from pvhv.abi.callback import (
+    CALLBACKOP,
+    SET_CALLBACKS,
+    XENNMI,
+    CALLBACKF_mask_events,
+    CALLBACKTYPE_event,
+    CALLBACKTYPE_failsafe,
+    CALLBACKTYPE_nmi,
+    CALLBACKTYPE_syscall,
+    CALLBACKTYPE_syscall32,
+    CALLBACKTYPE_sysenter,
+)
 from pvhv.abi.cpu import (
     FPU_TASKSWITCH,
     GET_DEBUGREG,
@@ -22,21 +40,34 @@ from pvhv.abi.cpu import (
 )
 from pvhv.abi.errno import Errno
 from pvhv.abi.mmu import SET_GDT, UPDATE_DESCRIPTOR
+from pvhv.abi.xen import (
+    VMASST_TYPE_4gb_segments,
+    VMASST_TYPE_4gb_segments_notify,
+    VMASST_TYPE_architectural_iopl,
+    VMASST_TYPE_m2p_strict,
+    VMASST_TYPE_pae_extended_cr3,
+    VMASST_TYPE_runstate_update_flag,
+    VMASST_TYPE_writable_pagetables,
+)
 from pvhv.core.debugregs import get_register, set_register
-from pvhv.core.descriptors import FIRST_RESERVED_GDT_ENTRY
 from pvhv.core.dispatch import Continue, handles, hypercall
 from pvhv.core.errors import HypercallError
 from pvhv.core.msrs import canonical
 from pvhv.core.vcpu import NO_TRAP, VCPU, Trap
 from pvhv.machine.cpustate import FS_BASE, GS_BASE
+from pvhv.machine.svm import NMI
 
-CALLBACK_EVENT, CALLBACK_FAILSAFE, CALLBACK_SYSCALL, _DEPRECATED, CALLBACK_NMI = range(5)
-CALLBACK_SYSENTER, CALLBACK_SYSCALL32 = 5, 7
-MASKS_EVENTS = 1
-SEGBASE_FS, SEGBASE_GS_USER, SEGBASE_GS_KERNEL, SEGBASE_GS_USER_SEL = range(4)
-ASSISTS = frozenset((0, 1, 2, 3, 4, 5, 32))  # VMASST_TYPE_* a 64-bit PV domain may ask for
+# Callbacks that cannot be taken back.
+LASTING = frozenset((
+    CALLBACKTYPE_event, CALLBACKTYPE_failsafe, CALLBACKTYPE_syscall, CALLBACKTYPE_syscall32, CALLBACKTYPE_sysenter,
+))  # fmt: skip
+# What a 64-bit PV domain may ask for.
+ASSISTS = frozenset((
+    VMASST_TYPE_4gb_segments, VMASST_TYPE_4gb_segments_notify, VMASST_TYPE_writable_pagetables,
+    VMASST_TYPE_pae_extended_cr3, VMASST_TYPE_architectural_iopl, VMASST_TYPE_runstate_update_flag,
+    VMASST_TYPE_m2p_strict,
+))  # fmt: skip
 TRAP_SIZE = 16
-NMI = 2
 
 
 # -- vectors -------------------------------------------------------------------------------------------------------
@@ -68,21 +99,21 @@ def register(vcpu: VCPU, kind: int, address: int, masks_events: bool) -> None:
     """Set one entry point. Raises HypercallError: EINVAL for an address nobody has, ENOSYS for an unknown kind."""
     if not canonical(address):
         raise HypercallError(Errno.EINVAL)
-    if kind == CALLBACK_EVENT:
+    if kind == CALLBACKTYPE_event:
         vcpu.event_callback_eip = address
-    elif kind == CALLBACK_FAILSAFE:
+    elif kind == CALLBACKTYPE_failsafe:
         vcpu.failsafe_callback_eip = address
         vcpu.failsafe_disables_events = masks_events
-    elif kind == CALLBACK_SYSCALL:
+    elif kind == CALLBACKTYPE_syscall:
         vcpu.syscall_callback_eip = address
         vcpu.syscall_disables_events = masks_events
-    elif kind == CALLBACK_SYSCALL32:
+    elif kind == CALLBACKTYPE_syscall32:
         vcpu.syscall32_callback_eip = address
         vcpu.syscall32_disables_events = masks_events
-    elif kind == CALLBACK_SYSENTER:
+    elif kind == CALLBACKTYPE_sysenter:
         vcpu.sysenter_callback_eip = address
         vcpu.sysenter_disables_events = masks_events
-    elif kind == CALLBACK_NMI:
+    elif kind == CALLBACKTYPE_nmi:
         vcpu.trap_table[NMI] = Trap(address, FLAT_KERNEL_CS, 0, True)
     else:
         raise HypercallError(Errno.ENOSYS)
@@ -91,15 +122,15 @@ def register(vcpu: VCPU, kind: int, address: int, masks_events: bool) -> None:
 @handles(CALLBACKOP.register)
 def callback_register(vcpu: VCPU, op: Any) -> None:
     """Set one of the vCPU's entry points."""
-    register(vcpu, op.type, op.address, bool(op.flags & MASKS_EVENTS))
+    register(vcpu, op.type, op.address, bool(op.flags & CALLBACKF_mask_events))
 
 
 @handles(CALLBACKOP.unregister)
 def callback_unregister(vcpu: VCPU, op: Any) -> None:
     """Take one back, which only the NMI's can be."""
-    if op.type == CALLBACK_NMI:
+    if op.type == CALLBACKTYPE_nmi:
         vcpu.trap_table[NMI] = NO_TRAP
-    elif op.type in (CALLBACK_EVENT, CALLBACK_FAILSAFE, CALLBACK_SYSCALL, CALLBACK_SYSCALL32, CALLBACK_SYSENTER):
+    elif op.type in LASTING:
         raise HypercallError(Errno.EINVAL)
     else:
         raise HypercallError(Errno.ENOSYS)
@@ -122,7 +153,7 @@ def set_callbacks(vcpu: VCPU, event: int, failsafe: int, syscall: int) -> int:
 @handles(XENNMI.register_callback)
 def nmi_register(vcpu: VCPU, op: Any) -> None:
     """Set the NMI entry point."""
-    register(vcpu, CALLBACK_NMI, op.handler_address, False)
+    register(vcpu, CALLBACKTYPE_nmi, op.handler_address, False)
 
 
 @handles(XENNMI.unregister_callback)

@@ -20,16 +20,15 @@ from typing import TYPE_CHECKING, Any
 from pvhv.abi import control as abi
 from pvhv.abi.errno import Errno
 from pvhv.abi.physdev import NR_PIRQS
-from pvhv.abi.xen import DOMID_INVALID, DOMID_IO
+from pvhv.abi.xen import DOMID_FIRST_RESERVED, DOMID_INVALID, DOMID_IO
 from pvhv.core.dispatch import hypercall
-from pvhv.core.domain import DOMID_FIRST_RESERVED
 from pvhv.core.errors import HypercallError
+from pvhv.machine.x86 import IO_PORTS
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain
     from pvhv.core.vcpu import VCPU
 
-PORTS = 0x10000
 PORTS_MASK = 0xFFFF_FFFF
 ADDRESS_MASK = 0xFFFF_FFFF_FFFF_FFFF
 FRAME_BITS = 40 - 12  # of the physical addresses that CPUID tells
@@ -109,7 +108,7 @@ def iomem_permission(_caller: Domain, _domain: Domain, inside: bytes) -> None:
 def ioport_permission(_caller: Domain, _domain: Domain, inside: bytes) -> None:
     first, count = struct.unpack_from("<II", inside)
     end = (first + count) & PORTS_MASK
-    if end <= first or end > PORTS:
+    if end <= first or end > IO_PORTS:
         raise HypercallError(Errno.EINVAL)
 
 

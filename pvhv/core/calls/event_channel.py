@@ -28,8 +28,8 @@ from pvhv.abi.event_channel import (
     EVTCHNSTAT_virq,
 )
 from pvhv.abi.physdev import NR_PIRQS
+from pvhv.abi.xen import DOMID_SELF
 from pvhv.core.dispatch import Continue, command_row, handles, hypercall, multiplexer
-from pvhv.core.domain import DOMID_SELF
 from pvhv.core.errors import HypercallError
 from pvhv.core.privilege import require_control
 

@@ -21,12 +21,11 @@ from pvhv.core.dispatch import Continue, handles
 from pvhv.core.errors import GuestFault, HypercallError
 from pvhv.core.privilege import require_control
 from pvhv.core.reservation import can_change_hands, give_back, name, take
+from pvhv.machine.x86 import MASK64
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain
     from pvhv.core.vcpu import VCPU
-
-MASK64 = 0xFFFF_FFFF_FFFF_FFFF
 
 
 class Exchange:

@@ -15,8 +15,19 @@ from __future__ import annotations
 
 from pvhv.abi.errno import Errno
 from pvhv.abi.mmu import MMU_UPDATE, UPDATE_VA_MAPPING, UPDATE_VA_MAPPING_OTHERDOMAIN
-from pvhv.core.calls.mmu_batch import (
+from pvhv.abi.xen import (
     DOMID_IO,
+    DOMID_SELF,
+    MMU_MACHPHYS_UPDATE,
+    MMU_PT_UPDATE_NO_TRANSLATE,
+    MMU_PT_UPDATE_PRESERVE_AD,
+    UVMF_ALL,
+    UVMF_FLUSHTYPE_MASK,
+    UVMF_INVLPG,
+    UVMF_LOCAL,
+    UVMF_TLB_FLUSH,
+)
+from pvhv.core.calls.mmu_batch import (
     MMU_UPDATE_PREEMPTED,
     SystemDomain,
     add_done,
@@ -27,21 +38,13 @@ from pvhv.core.calls.mmu_batch import (
     settle_or_continue,
 )
 from pvhv.core.dispatch import Continue, hypercall
-from pvhv.core.domain import DOMID_SELF, Domain
+from pvhv.core.domain import Domain
 from pvhv.core.errors import GuestFault, HypercallError, Interrupted, Restart
 from pvhv.core.frames import L1, SEG_DESC, TYPE_MASK, VALIDATED, WRITABLE
 from pvhv.core.pte import ADDRESS, GLOBAL, GUEST_KERNEL, L1_DISALLOW, NX, PRESENT, REVALIDATED, RW, USER
 from pvhv.core.vcpu import VCPU
 
-NORMAL, MACHPHYS, PRESERVE_AD, NO_TRANSLATE = range(4)
 CHUNK = 128  # entries between two looks at the share of work
-
-UVMF_TLB_FLUSH = 1
-UVMF_INVLPG = 2
-UVMF_FLUSHTYPE_MASK = 3
-UVMF_LOCAL = 0
-UVMF_ALL = 1 << 2
-
 
 L1_IN_USE = L1 | VALIDATED
 WRITABLE_IN_USE = WRITABLE | VALIDATED
@@ -198,10 +201,10 @@ def other_update(
     frames = hypervisor.frames
     command = address & 7
     mfn = address >> 12
-    if command > NO_TRANSLATE:
+    if command > MMU_PT_UPDATE_NO_TRANSLATE:
         raise HypercallError(Errno.ENOSYS)
     may_update(vcpu, table_owner, owner)
-    if command == MACHPHYS:
+    if command == MMU_MACHPHYS_UPDATE:
         if table_owner is not vcpu.domain:
             raise HypercallError(Errno.EPERM)
         if not frames.get_page(mfn, owner.domid):
@@ -213,7 +216,8 @@ def other_update(
     if not frames.get_page(mfn, table_owner.domid):
         raise HypercallError(Errno.EINVAL)
     try:
-        if hypervisor.pagetables.modify(address, new, command == PRESERVE_AD, table_owner.domid, owner.domid):
+        keeps = command == MMU_PT_UPDATE_PRESERVE_AD
+        if hypervisor.pagetables.modify(address, new, keeps, table_owner.domid, owner.domid):
             level = frames.types[mfn] & TYPE_MASK
             if level > L1:
                 hypervisor.flush_domain(table_owner)

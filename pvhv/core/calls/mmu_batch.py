@@ -14,15 +14,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from pvhv.abi.errno import Errno
+from pvhv.abi.xen import DOMID_IO, DOMID_SELF, DOMID_XEN
 from pvhv.core.dispatch import Continue
-from pvhv.core.domain import DOMID_SELF, Domain
+from pvhv.core.domain import Domain
 from pvhv.core.errors import GuestFault, HypercallError, Restart
 from pvhv.core.vcpu import VCPU
 
 MMU_UPDATE_PREEMPTED = 1 << 31
-
-DOMID_IO = 0x7FF1
-DOMID_XEN = 0x7FF2
 
 
 class SystemDomain(NamedTuple):

@@ -11,22 +11,41 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from pvhv.abi.arch_x86 import HYPERVISOR_VIRT_END
 from pvhv.abi.errno import Errno
 from pvhv.abi.mmu import MMUEXT_OP
+from pvhv.abi.xen import (
+    MMUEXT_CLEAR_PAGE,
+    MMUEXT_COPY_PAGE,
+    MMUEXT_FLUSH_CACHE,
+    MMUEXT_FLUSH_CACHE_GLOBAL,
+    MMUEXT_INVLPG_ALL,
+    MMUEXT_INVLPG_LOCAL,
+    MMUEXT_INVLPG_MULTI,
+    MMUEXT_MARK_SUPER,
+    MMUEXT_NEW_BASEPTR,
+    MMUEXT_NEW_USER_BASEPTR,
+    MMUEXT_PIN_L1_TABLE,
+    MMUEXT_PIN_L2_TABLE,
+    MMUEXT_PIN_L3_TABLE,
+    MMUEXT_PIN_L4_TABLE,
+    MMUEXT_SET_LDT,
+    MMUEXT_TLB_FLUSH_ALL,
+    MMUEXT_TLB_FLUSH_LOCAL,
+    MMUEXT_TLB_FLUSH_MULTI,
+    MMUEXT_UNMARK_SUPER,
+    MMUEXT_UNPIN_TABLE,
+)
 from pvhv.core.calls.mmu import vcpus_of_bitmap
 from pvhv.core.calls.mmu_batch import MMU_UPDATE_PREEMPTED, add_done, open_batch, page_owner, settle_or_continue
 from pvhv.core.dispatch import Continue, hypercall
 from pvhv.core.domain import Domain
 from pvhv.core.errors import GuestFault, HypercallError, Interrupted, Restart
 from pvhv.core.frames import L1, L2, L3, L4, PINNED, WRITABLE
-from pvhv.core.guestmem import HYPERVISOR_VIRT_END, LOWER_END
 from pvhv.core.vcpu import VCPU
+from pvhv.machine.x86 import LOWER_END
 
-PIN_L1, PIN_L2, PIN_L3, PIN_L4, UNPIN, NEW_BASEPTR, TLB_FLUSH_LOCAL, INVLPG_LOCAL = range(8)
-TLB_FLUSH_MULTI, INVLPG_MULTI, TLB_FLUSH_ALL, INVLPG_ALL, FLUSH_CACHE, SET_LDT = range(8, 14)
-NEW_USER_BASEPTR, CLEAR_PAGE, COPY_PAGE, FLUSH_CACHE_GLOBAL, MARK_SUPER, UNMARK_SUPER = range(15, 21)
-
-PIN_LEVELS = {PIN_L1: L1, PIN_L2: L2, PIN_L3: L3, PIN_L4: L4}
+PIN_LEVELS = {MMUEXT_PIN_L1_TABLE: L1, MMUEXT_PIN_L2_TABLE: L2, MMUEXT_PIN_L3_TABLE: L3, MMUEXT_PIN_L4_TABLE: L4}
 PIN_COST = 4
 
 Operation = Callable[[VCPU, Domain, int, int], None]
@@ -75,7 +94,7 @@ def perform(vcpu: VCPU, owner: Domain, command: int, first: int, second: int) ->
         return
     operation = OPERATIONS.get(command)
     if operation is None:
-        raise HypercallError(Errno.EOPNOTSUPP if command in (MARK_SUPER, UNMARK_SUPER) else Errno.ENOSYS)
+        raise HypercallError(Errno.EOPNOTSUPP if command in (MMUEXT_MARK_SUPER, MMUEXT_UNMARK_SUPER) else Errno.ENOSYS)
     if owner is not vcpu.domain and command not in FOR_OTHERS:
         raise HypercallError(Errno.EPERM)
     operation(vcpu, owner, first, second)
@@ -227,19 +246,19 @@ def write_frame(vcpu: VCPU, owner: Domain, mfn: int, contents: bytes) -> None:
 
 
 OPERATIONS: dict[int, Operation] = {
-    UNPIN: unpin,
-    NEW_BASEPTR: new_baseptr,
-    NEW_USER_BASEPTR: new_user_baseptr,
-    TLB_FLUSH_LOCAL: tlb_flush,
-    TLB_FLUSH_MULTI: tlb_flush_multi,
-    TLB_FLUSH_ALL: tlb_flush,
-    INVLPG_LOCAL: invlpg,
-    INVLPG_MULTI: invlpg_multi,
-    INVLPG_ALL: invlpg,
-    FLUSH_CACHE: flush_cache,
-    FLUSH_CACHE_GLOBAL: flush_cache_global,
-    SET_LDT: set_ldt,
-    CLEAR_PAGE: clear_page,
-    COPY_PAGE: copy_page,
+    MMUEXT_UNPIN_TABLE: unpin,
+    MMUEXT_NEW_BASEPTR: new_baseptr,
+    MMUEXT_NEW_USER_BASEPTR: new_user_baseptr,
+    MMUEXT_TLB_FLUSH_LOCAL: tlb_flush,
+    MMUEXT_TLB_FLUSH_MULTI: tlb_flush_multi,
+    MMUEXT_TLB_FLUSH_ALL: tlb_flush,
+    MMUEXT_INVLPG_LOCAL: invlpg,
+    MMUEXT_INVLPG_MULTI: invlpg_multi,
+    MMUEXT_INVLPG_ALL: invlpg,
+    MMUEXT_FLUSH_CACHE: flush_cache,
+    MMUEXT_FLUSH_CACHE_GLOBAL: flush_cache_global,
+    MMUEXT_SET_LDT: set_ldt,
+    MMUEXT_CLEAR_PAGE: clear_page,
+    MMUEXT_COPY_PAGE: copy_page,
 }
-FOR_OTHERS = frozenset((UNPIN, CLEAR_PAGE, COPY_PAGE))
+FOR_OTHERS = frozenset((MMUEXT_UNPIN_TABLE, MMUEXT_CLEAR_PAGE, MMUEXT_COPY_PAGE))

@@ -15,14 +15,14 @@ import struct
 
 from pvhv.abi.cpu import MULTICALL
 from pvhv.abi.errno import Errno
-from pvhv.core.dispatch import MASK64, NEG_EFAULT, NEG_ENOSYS, Continue, hypercall
+from pvhv.abi.xen import HYPERVISOR_iret, HYPERVISOR_multicall
+from pvhv.core.dispatch import NEG_EFAULT, NEG_ENOSYS, Continue, hypercall
 from pvhv.core.errors import GuestFault, HypercallError, Restart
 from pvhv.core.guestmem import GuestMemory
 from pvhv.core.vcpu import VCPU
+from pvhv.machine.x86 import MASK64
 
 ENTRY_SIZE = 64
-MULTICALL_NUMBER = 13
-IRET_NUMBER = 23
 NEG_EINVAL = -int(Errno.EINVAL)
 ENTRY_COST = 2
 
@@ -55,7 +55,7 @@ def multicall(vcpu: VCPU, call_list: int, nr_calls: int) -> int:
         else:
             number, _, a1, a2, a3, a4, a5, a6 = unpack_entry(ram, frame + offset)
         try:
-            if number == MULTICALL_NUMBER:
+            if number == HYPERVISOR_multicall:
                 result = NEG_EINVAL
             elif number >= 64:
                 result = NEG_ENOSYS
@@ -81,11 +81,11 @@ def multicall(vcpu: VCPU, call_list: int, nr_calls: int) -> int:
         # Looked up again: the call may have changed what the guest's list is mapped to.
         if frame is not None and frame == lookup(address >> 12):
             pack_result_into(ram, frame + offset + 8, result & MASK64)
-        elif number == IRET_NUMBER:
+        elif number == HYPERVISOR_iret:
             store_if_possible(memory, address + 8, result)
         else:
             memory.write(address + 8, pack_result(result & MASK64))
-        if number == IRET_NUMBER:
+        if number == HYPERVISOR_iret:
             return result
     return 0
 

@@ -35,13 +35,13 @@ from pvhv.abi.physdev import (
 from pvhv.core.dispatch import command_row, handles, hypercall
 from pvhv.core.errors import HypercallError
 from pvhv.core.frames import WRITABLE
+from pvhv.machine.x86 import IO_PORTS
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain
     from pvhv.core.vcpu import VCPU
 
 IO_BITMAP_BYTES = 8192
-MAX_PORTS = 65536
 
 
 @handles(PHYSDEVOP.IRQ_UNMASK_NOTIFY)
@@ -110,7 +110,7 @@ def set_iopl(vcpu: VCPU, op: Any) -> None:
 
 @handles(PHYSDEVOP.set_iobitmap)
 def set_iobitmap(vcpu: VCPU, op: Any) -> None:
-    if op.nr_ports > MAX_PORTS or not vcpu.memory.accessible(op.bitmap, IO_BITMAP_BYTES):
+    if op.nr_ports > IO_PORTS or not vcpu.memory.accessible(op.bitmap, IO_BITMAP_BYTES):
         raise HypercallError(Errno.EINVAL)
     vcpu.iobmp = op.bitmap
     vcpu.iobmp_limit = op.nr_ports

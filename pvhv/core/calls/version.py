@@ -14,16 +14,17 @@ from typing import Any
 
 from pvhv import __version__
 from pvhv.abi import features
+from pvhv.abi.arch_x86 import HYPERVISOR_VIRT_START
 from pvhv.abi.errno import Errno
 from pvhv.abi.version import XEN_VERSION, XENVER, XENVER_version
+from pvhv.abi.xen import VMASST_TYPE_pae_extended_cr3
 from pvhv.core.dispatch import NEG_ENOSYS, command_row, handles, hypercall
 from pvhv.core.errors import HypercallError
-from pvhv.core.guestmem import HYPERVISOR_VIRT_START
 from pvhv.core.vcpu import VCPU
 
 VERSION = 4 << 16 | 17
 DENIED = b"<denied>\0"
-PAE_EXTENDED_CR3 = 1 << 3  # VMASST_TYPE_pae_extended_cr3
+PAE_EXTENDED_CR3 = 1 << VMASST_TYPE_pae_extended_cr3
 
 
 @handles(XENVER.version)

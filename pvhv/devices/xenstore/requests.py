@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pvhv.abi.io import xs_wire
 from pvhv.abi.io.xs_wire import XENSTORE_PAYLOAD_MAX, XENSTORE_REL_PATH_MAX
+from pvhv.abi.xen import DOMID_SELF
 from pvhv.devices.xenstore import control, permissions, tree
 from pvhv.devices.xenstore.connection import Connection
 from pvhv.devices.xenstore.nodes import valid
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from pvhv.devices.xenstore.daemon import Xenstore
 
 OK = b"OK\0"
-DOMID_SELF = 0x7FF0
 # What requests cost, in units of about a microsecond.
 REQUEST_COST, NODE_COST, DIRECTORY_COST, BYTES_BY_UNIT = 40, 5, 15, 16
 WAITED = 4096  # a whole share: somebody else's request has to be done first

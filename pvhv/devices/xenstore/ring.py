@@ -32,6 +32,7 @@ from pvhv.abi.io.xs_wire import (
 from pvhv.devices.xenstore.connection import HEADER, TooLong
 from pvhv.devices.xenstore.permissions import Caller
 from pvhv.devices.xenstore.requests import processing
+from pvhv.machine.x86 import MASK32
 
 if TYPE_CHECKING:
     from pvhv.devices.xenstore.daemon import Xenstore
@@ -42,7 +43,6 @@ REQ_CONS, REQ_PROD, RSP_CONS, RSP_PROD, FEATURES, CONNECTION, ERROR = (
     getattr(XenstoreDomainInterface, name).offset // 4
     for name in ("req_cons", "req_prod", "rsp_cons", "rsp_prod", "server_features", "connection", "error")
 )
-MASK32 = 0xFFFF_FFFF
 LOOK_COST = 10
 
 

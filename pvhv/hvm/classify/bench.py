@@ -33,8 +33,9 @@ from pvhv.machine import svm
 from pvhv.machine.cpustate import EFLAGS, RAX, RBX, RCX, RDX, RIP, RSP
 from pvhv.machine.features import WHOLE_MACHINE
 from pvhv.machine.paging import PTE_PRESENT, PTE_RW, PTE_USER
-from pvhv.machine.pcpu import CR0_PV, CR4_PV, CR4_TSD, PCPU
+from pvhv.machine.pcpu import CR0_PV, CR4_PV, PCPU
 from pvhv.machine.ram import Ram
+from pvhv.machine.x86 import CR4_TSD, HAS_ERROR_CODE
 
 RINGS: Final = (0, 1, 3)
 GUEST, MONITOR = 0x10_0000, 0x18_0000
@@ -49,7 +50,6 @@ ABBREVIATIONS: Final = {
     svm.DE: "#DE", svm.DB: "#DB", svm.BP: "#BP", svm.OF: "#OF", svm.BR: "#BR", svm.UD: "#UD", svm.NM: "#NM",
     svm.DF: "#DF", svm.TS: "#TS", svm.NP: "#NP", svm.SS: "#SS", svm.GP: "#GP", svm.PF: "#PF", svm.AC: "#AC",
 }  # fmt: skip
-_WITH_ERROR: Final = (svm.DF, svm.TS, svm.NP, svm.SS, svm.GP, svm.PF, svm.AC)
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ class Bench:
         rip = self.state[RIP]
         if vector == svm.UD and rip == self._image.ending:
             raise _Over
-        error = self.aux[cs.ERROR_CODE] if vector in _WITH_ERROR else None
+        error = self.aux[cs.ERROR_CODE] if vector in HAS_ERROR_CODE else None
         self._fault(vector, error)
 
     def _fault(self, vector: int, error: int | None) -> None:

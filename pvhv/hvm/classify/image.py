@@ -25,12 +25,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from pvhv.hvm.classify.row import FAULT, INVALID, SYSTEM_CALL, Row, assemble, listing
+from pvhv.machine.ram import PAGE_SIZE
+from pvhv.machine.x86 import FLAT_CODE32, FLAT_CODE64, FLAT_DATA
 
-PAGE: Final = 4096
 PAGES: Final = 6
-GDT, IDT, SYSTEM, STACK_TOP = PAGE, 2 * PAGE, 3 * PAGE, 6 * PAGE - 0x400
+GDT, IDT, SYSTEM, STACK_TOP = PAGE_SIZE, 2 * PAGE_SIZE, 3 * PAGE_SIZE, 6 * PAGE_SIZE - 0x400
 TSS, TSS_2, LDT = SYSTEM, SYSTEM + 0x100, SYSTEM + 0x200
-RING0_STACK: Final = 5 * PAGE  # in the TSS: where an interrupt of ring 1 or 3 puts its frame
+RING0_STACK: Final = 5 * PAGE_SIZE  # in the TSS: where an interrupt of ring 1 or 3 puts its frame
 HANDLERS: Final = 0x800
 
 # Selectors of the guest's GDT, in the order SYSCALL and SYSRET ask for.
@@ -42,7 +43,7 @@ GDT_LIMIT, IDT_LIMIT, TSS_LIMIT, LDT_LIMIT = 0x6F, 0x82 * 16 + 15, 0x67, 0x0F
 INT_CLOSED, INT_OPEN = 0x80, 0x82
 """Both open to ring 3 in the guest's own IDT; bench.py's monitor keeps the first to itself."""
 
-CODE64, CODE32, DATA = 0x00AF_9B00, 0x00CF_9B00, 0x00CF_9300
+CODE64, CODE32, DATA = FLAT_CODE64, FLAT_CODE32, FLAT_DATA
 
 
 def flat(flags: int, dpl: int) -> int:
@@ -143,7 +144,7 @@ _ENTER_32 = f"""
 
 def image(row: Row, base: int, ending: bytes = b"\x0f\x0b") -> Image:
     """The micro guest of a row, to be loaded at `base`."""
-    if base % PAGE or not 0 < base < 0x7FFF_0000:
+    if base % PAGE_SIZE or not 0 < base < 0x7FFF_0000:
         raise ValueError(f"a micro guest lies on a page below 2 GiB, not at {base:#x}")
     enter = _ENTER_32 if row.mode == 32 else ""
     slots = {n: base + HANDLERS + 16 * at for at, n in enumerate((INVALID, FAULT, INT_CLOSED, INT_OPEN, SYSTEM_CALL))}
@@ -152,7 +153,7 @@ def image(row: Row, base: int, ending: bytes = b"\x0f\x0b") -> Image:
     body = base + len(before)
     code, marked = assemble(listing(row.body), body, known)
     end = body + len(code)
-    data = bytearray(PAGES * PAGE)
+    data = bytearray(PAGES * PAGE_SIZE)
     data[: len(before) + len(code) + len(ending)] = before + code + ending
     assert end + len(ending) <= base + HANDLERS
     for number, at in slots.items():

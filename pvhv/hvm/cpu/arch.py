@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from pvhv.core.errors import DomainCrash
 from pvhv.hvm.cpu.guestcpu import (
-    EFER_SCE,
     FLAG_LONG,
     FLAG_PRESENT,
     FLAT_LIMIT,
@@ -32,22 +31,17 @@ from pvhv.hvm.cpu.guestcpu import (
     Segment,
     unpack_descriptor,
 )
-from pvhv.hvm.cpu.memory import CANONICAL_HALF, GeneralProtection, GuestException, InvalidOpcode, PageFault
+from pvhv.hvm.cpu.memory import GeneralProtection, GuestException, InvalidOpcode, PageFault
 from pvhv.machine import cpustate as cs
 from pvhv.machine.cpustate import IF, IOPL, NT, RF, RSP, TF, VM
+from pvhv.machine.svm import BP, DB, DE, DF, GP, NP, OF, PF, SS, TS
+from pvhv.machine.x86 import CONFORMING, EFER_SCE, FLAT_CODE64, FLAT_DATA, HAS_ERROR_CODE, LOWER_END, MASK64
 
-DE, DB, NMI, BP, OF, BR, UD, NM, DF, TS, NP, SS, GP, PF, MF, AC, MC, XF = (
-    0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14, 16, 17, 18, 19,
-)  # fmt: skip
-HAS_ERROR_CODE = frozenset({DF, TS, NP, SS, GP, PF, AC})
 CONTRIBUTORY = frozenset({DE, TS, NP, SS, GP})
 TRAPS = frozenset({DB, BP, OF})  # their frames do not show RF
 
 INTERRUPT_GATE, TRAP_GATE = 14, 15
-MASK64 = (1 << 64) - 1
-CONFORMING = 1 << 10
 EXTERNAL, FROM_IDT = 1, 2
-CODE64_FLAGS, STACK_FLAGS = 0x00AF_9B00, 0x00CF_9300
 TSS_RSP0, TSS_IST1, TSS_IOMAP = 4, 36, 102
 
 
@@ -106,7 +100,7 @@ def deliver(
         raise GuestException(NP, selector_of_gate | external)
     target = gate & 0xFFFF | gate >> 32 & 0xFFFF_0000 | gate >> 32 & 0xFFFF_FFFF_0000_0000
     code_segment, level = _gate_target(cpu, gate >> 16 & 0xFFFF, external)
-    if (target + CANONICAL_HALF & MASK64) >> 48:
+    if (target + LOWER_END & MASK64) >> 48:
         raise GeneralProtection(external)
     old_stack, rflags = cpu.segment(cs.SS), cpu.rflags
     ist = gate >> 32 & 7
@@ -127,7 +121,7 @@ def deliver(
     except GeneralProtection:  # not canonical
         raise GuestException(SS, external) from None
     if level < cpu.cpl:
-        cpu.set_segment(cs.SS, Segment(level, 0, FLAT_LIMIT, STACK_FLAGS))
+        cpu.set_segment(cs.SS, Segment(level, 0, FLAT_LIMIT, FLAT_DATA))
     cpu.set_segment(cs.CS, code_segment)
     cpu.rip = target
     cpu.state[RSP] = top
@@ -168,8 +162,8 @@ def syscall(cpu: GuestCpu) -> None:
     from_64 = cpu.segment(cs.CS).flags & FLAG_LONG
     selector = star >> 32 & 0xFFFC
     mask = cpu.read_msr(MSR_SFMASK)
-    cpu.set_segment(cs.CS, Segment(selector, 0, FLAT_LIMIT, CODE64_FLAGS))
-    cpu.set_segment(cs.SS, Segment(selector + 8, 0, FLAT_LIMIT, STACK_FLAGS))
+    cpu.set_segment(cs.CS, Segment(selector, 0, FLAT_LIMIT, FLAT_CODE64))
+    cpu.set_segment(cs.SS, Segment(selector + 8, 0, FLAT_LIMIT, FLAT_DATA))
     cpu.rip = cpu.read_msr(MSR_LSTAR if from_64 else MSR_CSTAR)
     cpu.rflags &= ~(mask | RF)
 

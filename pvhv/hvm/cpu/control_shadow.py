@@ -17,34 +17,34 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from pvhv.hvm.cpu.guestcpu import (
+from pvhv.hvm.cpu.guestcpu import CR4_KNOWN, FLAG_LONG, NativeCpu
+from pvhv.hvm.cpu.memory import PHYSICAL_BITS, GeneralProtection, GuestPhysical, PagingModeUnsupported
+from pvhv.machine import cpustate as cs
+from pvhv.machine.cpustate import CR3, HFLAGS
+from pvhv.machine.pcpu import PCPU
+from pvhv.machine.x86 import (
+    CR0_AM,
+    CR0_CD,
+    CR0_EM,
+    CR0_ET,
+    CR0_MP,
+    CR0_NE,
+    CR0_NW,
     CR0_PE,
-    CR4_KNOWN,
+    CR0_PG,
+    CR0_TS,
+    CR0_WP,
     CR4_OSFXSR,
     CR4_PAE,
     CR4_PGE,
     CR4_PSE,
+    EFER_LMA,
     EFER_LME,
+    EFER_NXE,
     EFER_SCE,
     EFER_SVME,
-    FLAG_LONG,
-    NativeCpu,
 )
-from pvhv.hvm.cpu.memory import (
-    CR0_PG,
-    CR0_WP,
-    EFER_LMA,
-    EFER_NXE,
-    PHYSICAL_BITS,
-    GeneralProtection,
-    GuestPhysical,
-    PagingModeUnsupported,
-)
-from pvhv.machine import cpustate as cs
-from pvhv.machine.cpustate import CR3, HFLAGS
-from pvhv.machine.pcpu import PCPU
 
-CR0_MP, CR0_EM, CR0_TS, CR0_ET, CR0_NE, CR0_AM, CR0_NW, CR0_CD = (1 << n for n in (1, 2, 3, 4, 5, 18, 29, 30))
 CR0_KNOWN: Final = CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG
 
 

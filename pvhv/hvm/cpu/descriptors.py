@@ -26,19 +26,18 @@ from pvhv.hvm.cpu.guestcpu import (
 )
 from pvhv.hvm.cpu.memory import GeneralProtection, GuestException
 from pvhv.machine import cpustate as cs
+from pvhv.machine.x86 import CONFORMING, FLAT_DATA, NOT_PRESENT, STACK_FAULT
 
-NP_VECTOR, SS_VECTOR = 11, 12
-CONFORMING, READABLE, WRITABLE, ACCESSED = 1 << 10, 1 << 9, 1 << 9, 1 << 8
+READABLE, WRITABLE, ACCESSED = 1 << 9, 1 << 9, 1 << 8
 TYPE_SHIFT: Final = 8
 LDT_TYPE, TSS_AVAILABLE, TSS_BUSY = 2, 9, 11
-STACK_FLAGS: Final = 0x00CF_9300
 # System types LAR and LSL accept, in long mode and in legacy mode (AMD's volume 3, LAR).
 LAR_LONG, LSL_LONG = frozenset({2, 9, 11, 12}), frozenset({2, 9, 11})
 LAR_LEGACY, LSL_LEGACY = frozenset({1, 2, 3, 4, 5, 9, 11, 12}), frozenset({1, 2, 3, 9, 11})
 
 
 def not_present(selector: int) -> GuestException:
-    return GuestException(NP_VECTOR, selector & ~3)
+    return GuestException(NOT_PRESENT, selector & ~3)
 
 
 def mark_accessed(cpu: GuestCpu, selector: int, segment: Segment) -> Segment:
@@ -72,7 +71,7 @@ def stack_segment(cpu: GuestCpu, selector: int, level: int, *, wide: bool) -> Se
     if not selector & ~3:
         if not wide or level == 3 or selector & 3 != level:
             raise GeneralProtection
-        return Segment(selector, 0, FLAT_LIMIT, STACK_FLAGS | level << 13)
+        return Segment(selector, 0, FLAT_LIMIT, FLAT_DATA | level << 13)
     if selector & 3 != level:
         raise GeneralProtection(selector & ~3)
     segment = unpack_descriptor(selector, cpu.descriptor(selector))
@@ -80,7 +79,7 @@ def stack_segment(cpu: GuestCpu, selector: int, level: int, *, wide: bool) -> Se
     if not flags & SYSTEM_FLAG or flags & TYPE_CODE or not flags & WRITABLE or segment.dpl != level:
         raise GeneralProtection(selector & ~3)
     if not flags & FLAG_PRESENT:
-        raise GuestException(SS_VECTOR, selector & ~3)
+        raise GuestException(STACK_FAULT, selector & ~3)
     return segment
 
 

@@ -15,20 +15,28 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from pvhv.hvm.cpu.memory import (
-    ALL_ONES,
-    CANONICAL_HALF,
-    CR0_PG,
-    EFER_LMA,
-    GeneralProtection,
-    GuestPhysical,
-    walk,
-)
+from pvhv.hvm.cpu.memory import GeneralProtection, GuestPhysical, walk
 from pvhv.machine import cpustate as cs
 from pvhv.machine.cpustate import CR3, EFLAGS, HFLAGS, RIP
 from pvhv.machine.pcpu import PCPU
-
-PAGE: Final = 4096
+from pvhv.machine.ram import PAGE_SIZE
+from pvhv.machine.x86 import (
+    CR0_PG,
+    CR4_DE,
+    CR4_MCE,
+    CR4_OSFXSR,
+    CR4_OSXMMEXCPT,
+    CR4_PAE,
+    CR4_PGE,
+    CR4_PSE,
+    CR4_TSD,
+    EFER_LMA,
+    EFER_LME,
+    EFER_SCE,
+    EFER_SVME,
+    LOWER_END,
+    MASK64,
+)
 
 # Descriptor flags, as bits 8..23 of a descriptor's high word.
 TYPE_CODE, SYSTEM_FLAG, FLAG_PRESENT, FLAG_LONG, FLAG_BIG, FLAG_GRANULAR = (
@@ -36,17 +44,10 @@ TYPE_CODE, SYSTEM_FLAG, FLAG_PRESENT, FLAG_LONG, FLAG_BIG, FLAG_GRANULAR = (
 )  # fmt: skip
 FLAT_LIMIT: Final = 0xFFFF_FFFF
 
-EFER_SCE, EFER_LME, EFER_SVME = 1, 1 << 8, 1 << 12
-CR0_PE: Final = 1
-
 MSR_TSC, MSR_APIC_BASE, MSR_PAT, MSR_MISC_ENABLE = 0x10, 0x1B, 0x277, 0x1A0
 MSR_EFER, MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SFMASK = 0xC000_0080, 0xC000_0081, 0xC000_0082, 0xC000_0083, 0xC000_0084
 MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE = 0xC000_0100, 0xC000_0101, 0xC000_0102
 
-
-CR4_TSD, CR4_DE, CR4_PSE, CR4_PAE, CR4_MCE, CR4_PGE, CR4_OSFXSR, CR4_OSXMMEXCPT = (
-    1 << n for n in (2, 3, 4, 5, 6, 7, 9, 10)
-)
 CR4_KNOWN: Final = CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_OSFXSR | CR4_OSXMMEXCPT
 
 
@@ -228,9 +229,9 @@ class LinearMemory:
         pieces = []
         paged = self.cpu.cr0 & CR0_PG
         while size:
-            if paged and (va + CANONICAL_HALF & ALL_ONES) >> 48:
+            if paged and (va + LOWER_END & MASK64) >> 48:
                 raise GeneralProtection
-            step = min(size, PAGE - va % PAGE)
+            step = min(size, PAGE_SIZE - va % PAGE_SIZE)
             translation = walk(self.cpu.physical, self.cpu, va, write=write, user=user, fetch=fetch)
             pieces.append((translation.gpa, step))
             va, size = va + step & (1 << 64) - 1, size - step

@@ -22,26 +22,29 @@ from mmap import mmap
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pvhv.core.errors import DomainCrash
+from pvhv.machine.cpustate import AC
+from pvhv.machine.paging import (
+    PTE_ACCESSED,
+    PTE_ADDRESS,
+    PTE_DIRTY,
+    PTE_GLOBAL,
+    PTE_NX,
+    PTE_PRESENT,
+    PTE_PSE,
+    PTE_RW,
+    PTE_USER,
+)
 from pvhv.machine.ram import PAGE_SIZE, Ram
+from pvhv.machine.svm import GP, PF, PFEC_FETCH, PFEC_PRESENT, PFEC_RESERVED, PFEC_USER, PFEC_WRITE, UD
+from pvhv.machine.x86 import CR0_PG, CR0_WP, CR4_SMAP, CR4_SMEP, EFER_LMA, EFER_NXE, MASK64
 
 if TYPE_CHECKING:
     from pvhv.hvm.cpu.guestcpu import GuestCpu
 
-PRESENT, RW, USER, ACCESSED, DIRTY, PSE, GLOBAL = 1, 2, 4, 1 << 5, 1 << 6, 1 << 7, 1 << 8
-NX: Final = 1 << 63
-ADDRESS: Final = 0x000F_FFFF_FFFF_F000
 PHYSICAL_BITS: Final = 40  # what the engine has, and CPUID says
-BEYOND: Final = ADDRESS & ~((1 << PHYSICAL_BITS) - 1)
+BEYOND: Final = PTE_ADDRESS & ~((1 << PHYSICAL_BITS) - 1)
 
-CODE_P, CODE_W, CODE_U, CODE_RSVD, CODE_I = 1, 2, 4, 8, 16
-PF, GP, UD = 14, 13, 6
-CR0_WP, CR0_PG = 1 << 16, 1 << 31
-CR4_SMEP, CR4_SMAP = 1 << 20, 1 << 21
-EFER_LMA, EFER_NXE = 1 << 10, 1 << 11
-AC: Final = 1 << 18
-ALL_ONES: Final = (1 << 64) - 1
 PIECE = 256 << 10  # bytes written at a time
-CANONICAL_HALF: Final = 1 << 47
 
 
 class GuestException(Exception):
@@ -102,7 +105,7 @@ class GuestPhysical:
     def word(self, gpa: int) -> int:
         """The aligned 64-bit word at a guest-physical address."""
         mfn = self.mfn(gpa >> 12)
-        return ALL_ONES if mfn is None else self.ram.words[mfn << 9 | gpa >> 3 & 511]
+        return MASK64 if mfn is None else self.ram.words[mfn << 9 | gpa >> 3 & 511]
 
     def set_word(self, gpa: int, value: int) -> None:
         """Write it."""
@@ -174,40 +177,40 @@ def walk(
     if not efer & EFER_LMA:
         raise PagingModeUnsupported
     nxe = bool(efer & EFER_NXE)
-    code = (CODE_W if write else 0) | (CODE_U if user else 0) | (CODE_I if fetch and nxe else 0)
-    reserved = BEYOND | (0 if nxe else NX)
-    table = cpu.cr3 & ADDRESS
-    rights, nx = RW | USER, 0
+    code = (PFEC_WRITE if write else 0) | (PFEC_USER if user else 0) | (PFEC_FETCH if fetch and nxe else 0)
+    reserved = BEYOND | (0 if nxe else PTE_NX)
+    table = cpu.cr3 & PTE_ADDRESS
+    rights, nx = PTE_RW | PTE_USER, 0
     entries: list[tuple[int, int]] = []
     shift = 39
     while True:
         at = table + (va >> shift & 511) * 8
         entry = physical.word(at)
-        if not entry & PRESENT:
+        if not entry & PTE_PRESENT:
             raise PageFault(va, code)
-        leaf = shift == 12 or (shift < 39 and bool(entry & PSE))
-        misplaced = entry & ADDRESS & ((1 << shift) - 1) & ~PAGE_SIZE if leaf and shift > 12 else 0
-        if entry & reserved or misplaced or (shift == 39 and entry & PSE):
-            raise PageFault(va, code | CODE_P | CODE_RSVD)
+        leaf = shift == 12 or (shift < 39 and bool(entry & PTE_PSE))
+        misplaced = entry & PTE_ADDRESS & ((1 << shift) - 1) & ~PAGE_SIZE if leaf and shift > 12 else 0
+        if entry & reserved or misplaced or (shift == 39 and entry & PTE_PSE):
+            raise PageFault(va, code | PFEC_PRESENT | PFEC_RESERVED)
         rights &= entry
-        nx |= entry & NX
+        nx |= entry & PTE_NX
         entries.append((at, entry))
         if leaf:
             break
-        table = entry & ADDRESS
+        table = entry & PTE_ADDRESS
         shift -= 9
     _permit(cpu, va, code, rights, nx, write=write, user=user, fetch=fetch)
     if set_bits:
         _set_bits(physical, entries, write)
     within = (1 << shift) - 1
     return Translation(
-        gpa=entry & ADDRESS & ~within | va & within,
+        gpa=entry & PTE_ADDRESS & ~within | va & within,
         page_bits=shift,
-        writable=bool(rights & RW),
-        user=bool(rights & USER),
+        writable=bool(rights & PTE_RW),
+        user=bool(rights & PTE_USER),
         executable=not nx,
-        is_global=bool(entry & GLOBAL),
-        dirty=write or bool(entry & DIRTY),
+        is_global=bool(entry & PTE_GLOBAL),
+        dirty=write or bool(entry & PTE_DIRTY),
     )
 
 
@@ -216,23 +219,23 @@ def _permit(
 ) -> None:
     """5.6: does what all levels permit allow this access?"""
     if user:
-        allowed = rights & USER and not (write and not rights & RW)
+        allowed = rights & PTE_USER and not (write and not rights & PTE_RW)
     else:
-        allowed = not (write and not rights & RW and cpu.cr0 & CR0_WP)
-        if rights & USER:
+        allowed = not (write and not rights & PTE_RW and cpu.cr0 & CR0_WP)
+        if rights & PTE_USER:
             if fetch:
                 allowed = allowed and not cpu.cr4 & CR4_SMEP
             else:
                 allowed = allowed and not (cpu.cr4 & CR4_SMAP and not cpu.rflags & AC)
     if not allowed or (fetch and nx):
-        raise PageFault(va, code | CODE_P)
+        raise PageFault(va, code | PFEC_PRESENT)
 
 
 def _set_bits(physical: GuestPhysical, entries: list[tuple[int, int]], write: bool) -> None:
     for at, entry in entries[:-1]:
-        if not entry & ACCESSED:
-            physical.set_word(at, entry | ACCESSED)
+        if not entry & PTE_ACCESSED:
+            physical.set_word(at, entry | PTE_ACCESSED)
     at, entry = entries[-1]
-    bits = ACCESSED | DIRTY if write else ACCESSED
+    bits = PTE_ACCESSED | PTE_DIRTY if write else PTE_ACCESSED
     if entry & bits != bits:
         physical.set_word(at, entry | bits)

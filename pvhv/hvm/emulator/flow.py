@@ -10,18 +10,17 @@ Not modelled: call gates, task switches, IRET to virtual-8086 mode.
 from __future__ import annotations
 
 from pvhv.core.stores import ones
-from pvhv.hvm.cpu import arch, descriptors
-from pvhv.hvm.cpu.guestcpu import EFER_SCE, FLAG_LONG, FLAT_LIMIT, MSR_EFER, MSR_STAR, Segment
+from pvhv.hvm.cpu import descriptors
+from pvhv.hvm.cpu.guestcpu import FLAG_LONG, FLAT_LIMIT, MSR_EFER, MSR_STAR, Segment
 from pvhv.hvm.cpu.memory import GeneralProtection, InvalidOpcode
 from pvhv.hvm.emulator.context import Context, handles
-from pvhv.hvm.emulator.operands import MASK32, SEGMENTS, canonical
+from pvhv.hvm.emulator.operands import SEGMENTS, canonical
 from pvhv.hvm.emulator.system import CONTROL, DEBUG, loaded_flags, move_control, move_debug, privileged
 from pvhv.machine import cpustate as cs
+from pvhv.machine import svm
 from pvhv.machine.cpustate import NT, RCX, RF, RSP, VM
+from pvhv.machine.x86 import EFER_SCE, FLAT_USER_CODE32, FLAT_USER_CODE64, FLAT_USER_DATA, MASK32
 
-CODE32_USER = 0x00CF_FB00
-CODE64_USER = 0x00AF_FB00
-DATA_USER = 0x00CF_F300
 R11 = cs.R11
 
 
@@ -105,8 +104,8 @@ def _sysret(context: Context) -> bool:
     selector = (base + 16 if to_64 else base) & 0xFFFC | 3
     flags = state[R11]
     rip = state[RCX] if to_64 else state[RCX] & MASK32
-    cpu.set_segment(cs.SS, Segment(base + 8 & 0xFFFC | 3, 0, FLAT_LIMIT, DATA_USER))
-    cpu.set_segment(cs.CS, Segment(selector, 0, FLAT_LIMIT, CODE64_USER if to_64 else CODE32_USER))
+    cpu.set_segment(cs.SS, Segment(base + 8 & 0xFFFC | 3, 0, FLAT_LIMIT, FLAT_USER_DATA))
+    cpu.set_segment(cs.CS, Segment(selector, 0, FLAT_LIMIT, FLAT_USER_CODE64 if to_64 else FLAT_USER_CODE32))
     cpu.rflags = flags & ~(RF | VM)
     state[cs.RIP] = rip
     return True
@@ -150,7 +149,7 @@ def _int(context: Context) -> bool | None:
     name = context.instruction.name
     if name == "into" and not context.cpu.rflags & cs.OF:
         return None
-    vector = {"int3": arch.BP, "into": arch.OF}.get(name)
+    vector = {"int3": svm.BP, "into": svm.OF}.get(name)
     context.monitor.software_interrupt(
         int(context.iced.immediate8) if vector is None else vector, context.length
     )

@@ -26,9 +26,8 @@ from pvhv.hvm.cpu.memory import GeneralProtection, GuestException
 from pvhv.hvm.emulator.decode import Instruction
 from pvhv.machine import cpustate as cs
 from pvhv.machine.cpustate import RDI, RIP, RSI, RSP
+from pvhv.machine.x86 import MASK32, MASK64, STACK_FAULT
 
-MASK32, MASK64 = 0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF
-SS_FAULT: Final = 12
 NO_REGISTER: Final = 0
 XMM0: Final = 824 // 8  # in the state; eight words each
 
@@ -123,11 +122,11 @@ class Operands:
             base = self.cpu.segment(segment).base if segment in (cs.FS, cs.GS) else 0
             address = offset + base & MASK64
             if not canonical(address) or not canonical(address + size - 1 & MASK64):
-                raise GuestException(SS_FAULT, 0) if segment == cs.SS else GeneralProtection()
+                raise GuestException(STACK_FAULT, 0) if segment == cs.SS else GeneralProtection()
             return address
         register = self.cpu.segment(segment)
         if offset + size - 1 > register.limit:
-            raise GuestException(SS_FAULT, 0) if segment == cs.SS else GeneralProtection()
+            raise GuestException(STACK_FAULT, 0) if segment == cs.SS else GeneralProtection()
         return offset + register.base & MASK32
 
     def address(self, size: int) -> int:

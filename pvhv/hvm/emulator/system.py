@@ -17,16 +17,15 @@ from pvhv.hvm.cpu import descriptors
 from pvhv.hvm.cpu.guestcpu import MSR_GS_BASE, MSR_KERNEL_GS_BASE, Table
 from pvhv.hvm.cpu.memory import GeneralProtection, InvalidOpcode
 from pvhv.hvm.emulator.context import Context, handles
-from pvhv.hvm.emulator.operands import MASK32, SEGMENTS, canonical
+from pvhv.hvm.emulator.operands import SEGMENTS, canonical
 from pvhv.machine import cpustate as cs
 from pvhv.machine.cpustate import IF, IOPL, RAX, RBX, RCX, RDX, VM, ZF
+from pvhv.machine.x86 import CR0_TS, CR4_DE, CR4_TSD, DR6_DEFAULT, DR7_DEFAULT, MASK32
 
 CONTROL: Final = {Register.CR0 + n: n for n in range(16)}
 DEBUG: Final = {Register.DR0 + n: n for n in range(16)}
-CR0_TS, CR4_TSD, CR4_DE = 1 << 3, 1 << 2, 1 << 3
 LMSW_BITS: Final = 0xF
 FLAGS_32: Final = 0x24_7FD5  # ID AC NT IOPL OF DF IF TF SF ZF AF PF CF
-DR6_FIXED, DR7_FIXED = 0xFFFF_0FF0, 0x400
 
 
 def privileged(context: Context) -> None:
@@ -125,9 +124,9 @@ def move_debug(context: Context) -> None:
     if number < 4 and not canonical(value):
         raise GeneralProtection
     if number == 6:
-        value = value & 0xE00F | DR6_FIXED
+        value = value & 0xE00F | DR6_DEFAULT
     elif number == 7:
-        value = value & 0xFFFF_23FF | DR7_FIXED
+        value = value & 0xFFFF_23FF | DR7_DEFAULT
     cpu.debug[number] = value
 
 

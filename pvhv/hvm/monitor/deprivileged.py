@@ -49,9 +49,10 @@ from pvhv.hvm.cpu.memory import GeneralProtection, GuestException, GuestPhysical
 from pvhv.hvm.emulator.operands import canonical
 from pvhv.machine import cpustate as cs
 from pvhv.machine.cpustate import EFLAGS, HFLAGS, IF, IOPL, VM
-from pvhv.machine.pcpu import CR4_TSD, PCPU
+from pvhv.machine.pcpu import PCPU
+from pvhv.machine.x86 import CR4_TSD
 
-REAL_KERNEL, USER = 1, 3
+REAL_KERNEL, REAL_USER = 1, 3  # the CPLs they really run at
 VIRTUAL_FLAGS: Final = IF | IOPL
 DPL: Final = 3 << 13
 ADDRESSES: Final = frozenset({MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE, MSR_LSTAR, MSR_CSTAR})
@@ -59,7 +60,7 @@ ADDRESSES: Final = frozenset({MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE, MSR_
 
 def real_level(level: int) -> int:
     """The ring that a guest's ring really is."""
-    return USER if level == USER else REAL_KERNEL
+    return REAL_USER if level == REAL_USER else REAL_KERNEL
 
 
 class DeprivilegedCpu(ControlShadowCpu):
@@ -92,8 +93,8 @@ class DeprivilegedCpu(ControlShadowCpu):
     # -- privilege -----------------------------------------------------------------------------------------------------
     @property
     def cpl(self) -> int:
-        if self.state[HFLAGS] & cs.HF_CPL == USER:
-            return USER
+        if self.state[HFLAGS] & cs.HF_CPL == REAL_USER:
+            return REAL_USER
         selector = self.state[cs.CS] & 0xFFFF
         if selector != self._real_cs:  # the guest went there by itself
             try:

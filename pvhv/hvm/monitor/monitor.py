@@ -40,15 +40,16 @@ from pvhv.hvm.techniques.technique import Technique
 from pvhv.machine import cpustate as cs
 from pvhv.machine import svm
 from pvhv.machine.cpustate import HFLAGS, IF, RF, RIP
-from pvhv.machine.pcpu import CR4_TSD, FAULT_ADDRESS
+from pvhv.machine.pcpu import FAULT_ADDRESS
+from pvhv.machine.x86 import CR4_TSD, HAS_ERROR_CODE
 
 NAMES = {
-    arch.DE: "divide-error", arch.DB: "debug", arch.NMI: "nmi", arch.BP: "breakpoint", arch.OF: "overflow",
-    arch.BR: "bound-range", arch.UD: "invalid-opcode", arch.NM: "device-not-available", arch.DF: "double-fault",
-    arch.TS: "invalid-tss", arch.NP: "segment-not-present", arch.SS: "stack", arch.GP: "general-protection",
-    arch.PF: "page-fault", arch.MF: "x87", arch.AC: "alignment-check", arch.XF: "simd",
+    svm.DE: "divide-error", svm.DB: "debug", svm.NMI: "nmi", svm.BP: "breakpoint", svm.OF: "overflow",
+    svm.BR: "bound-range", svm.UD: "invalid-opcode", svm.NM: "device-not-available", svm.DF: "double-fault",
+    svm.TS: "invalid-tss", svm.NP: "segment-not-present", svm.SS: "stack", svm.GP: "general-protection",
+    svm.PF: "page-fault", svm.MF: "x87", svm.AC: "alignment-check", svm.XF: "simd",
 }  # fmt: skip
-TRAPS_OF_PRIVILEGE = (arch.GP, arch.NP, arch.SS, arch.TS)  # by which an instruction may be refused to ring 1
+TRAPS_OF_PRIVILEGE = (svm.GP, svm.NP, svm.SS, svm.TS)  # by which an instruction may be refused to ring 1
 SINGLE_STEP = 1 << 14
 INT3, INTO = 0xCC, 0xCE  # opcodes
 
@@ -123,7 +124,7 @@ class SoftwareMonitor(Technique):
             self.left(name)
             if vector == svm.DB:
                 self.cpu.debug[6] |= SINGLE_STEP
-            self.reflect(GuestException(vector, code if vector in arch.HAS_ERROR_CODE else None))
+            self.reflect(GuestException(vector, code if vector in HAS_ERROR_CODE else None))
 
         return exception
 
@@ -202,7 +203,7 @@ class SoftwareMonitor(Technique):
         try:
             arch.deliver(self.cpu, vector, software=True)
         except GuestException as exception:
-            self.cpu.rip = behind - (self._length_of_int(behind) if vector in (arch.BP, arch.OF) else 2)
+            self.cpu.rip = behind - (self._length_of_int(behind) if vector in (svm.BP, svm.OF) else 2)
             self.reflect(exception)
 
     def _length_of_int(self, behind: int) -> int:

@@ -24,15 +24,16 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from pvhv.hvm.cpu.descriptors import ACCESSED, CONFORMING
+from pvhv.hvm.cpu.descriptors import ACCESSED
 from pvhv.hvm.cpu.guestcpu import FLAG_LONG, FLAG_PRESENT, SYSTEM_FLAG, TYPE_CODE
 from pvhv.hvm.cpu.memory import PageFault, PagingModeUnsupported, walk
-from pvhv.hvm.monitor.deprivileged import DPL, REAL_KERNEL, USER, DeprivilegedCpu
+from pvhv.hvm.monitor.deprivileged import DPL, REAL_KERNEL, REAL_USER, DeprivilegedCpu
 from pvhv.hvm.paging.shadow import ShadowPaging
 from pvhv.hvm.paging.shadow_pages import LINK, TableFrames
 from pvhv.machine import cpustate as cs
 from pvhv.machine.paging import PTE_NX
 from pvhv.machine.ram import PAGE_SIZE, Ram
+from pvhv.machine.x86 import CONFORMING
 
 SLOT: Final = 509
 BASE: Final = 0xFFFF_0000_0000_0000 | SLOT << 39
@@ -50,7 +51,7 @@ def copied(descriptor: int, *, long_mode: bool) -> int:
         return 0
     flags |= ACCESSED
     level = flags >> 13 & 3
-    if level != USER:
+    if level != REAL_USER:
         flags = flags & ~DPL | REAL_KERNEL << 13
     elif flags & TYPE_CODE and not flags & CONFORMING:
         flags &= ~FLAG_PRESENT

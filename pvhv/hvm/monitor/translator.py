@@ -34,12 +34,12 @@ from pvhv.hvm.cpu.guestcpu import GuestCpu
 from pvhv.hvm.cpu.memory import GuestException, walk
 from pvhv.hvm.emulator.decode import LONGEST, decode
 from pvhv.hvm.emulator.sensitive import reason
+from pvhv.hvm.monitor.deprivileged import REAL_KERNEL, REAL_USER
 from pvhv.machine import cpustate as cs
 from pvhv.machine.cpustate import HFLAGS
 from pvhv.machine.pcpu import PCPU
 from pvhv.machine.ram import PAGE_SIZE
 
-KERNEL, USER = 1, 3  # real CPLs
 MOST_BLOCKS: Final = 1 << 16
 MOST_CALLOUTS: Final = 8192  # each costs the engine a look whenever it translates
 
@@ -71,10 +71,10 @@ class Translator:
     def _translated(self, address: int, size: int) -> None:
         """The engine made a block, and would run it next."""
         level = self.cpu.state[HFLAGS] & cs.HF_CPL
-        if level != KERNEL and not self.users:
+        if level != REAL_KERNEL and not self.users:
             return
         try:
-            code = self.cpu.memory.fetch(address, size, user=level == USER)
+            code = self.cpu.memory.fetch(address, size, user=level == REAL_USER)
             frames = {self._frame(address), self._frame(address + size - 1)}
         except GuestException:
             return  # it cannot be, for the engine has just fetched it
@@ -100,7 +100,7 @@ class Translator:
     def _following(self, address: int, level: int) -> bytes:
         """As much of what lies behind a block as its last instruction may need, in the same page."""
         try:
-            return self.cpu.memory.fetch(address, min(LONGEST - 1, -address % PAGE_SIZE), user=level == USER)
+            return self.cpu.memory.fetch(address, min(LONGEST - 1, -address % PAGE_SIZE), user=level == REAL_USER)
         except GuestException:
             return b""
 
@@ -116,7 +116,7 @@ class Translator:
         if len(self.callouts) >= MOST_CALLOUTS:
             raise DomainCrash(f"the guest has more than {MOST_CALLOUTS} sensitive instructions")
         self.callouts.add((address, level))
-        self.pcpu.break_at(address, level == USER)
+        self.pcpu.break_at(address, level == REAL_USER)
         return True
 
     def translate_users(self, frames: list[int]) -> None:
@@ -127,7 +127,7 @@ class Translator:
 
     def add(self, address: int) -> None:
         """A callout for an instruction that only its use has shown to need one. (The guest is in the monitor.)"""
-        if self._add(address, KERNEL):
+        if self._add(address, REAL_KERNEL):
             self._stale |= {self._frame(address)}
             self.pcpu.pause()
 

@@ -25,14 +25,15 @@ from collections.abc import Callable
 from enum import Enum
 
 from pvhv.core.errors import DomainCrash, HypercallError
-from pvhv.hvm.cpu.memory import ACCESSED, ADDRESS, DIRTY, PRESENT, RW, USER, GuestPhysical
+from pvhv.hvm.cpu.memory import GuestPhysical
+from pvhv.machine.paging import PTE_ACCESSED, PTE_ADDRESS, PTE_DIRTY, PTE_PRESENT, PTE_RW, PTE_USER
 from pvhv.machine.pcpu import PCPU
 
 WATCHED = 1 << 9  # ours, in an entry: not to be guarded, as pacer.h knows too
 PATIENCE, MOST_WATCHED = 4, 32
 
 # Nested walks are user accesses. (No entry may be no-execute: the engine does not survive a guest's page table there.)
-ENTRY = PRESENT | RW | USER | ACCESSED | DIRTY
+ENTRY = PTE_PRESENT | PTE_RW | PTE_USER | PTE_ACCESSED | PTE_DIRTY
 
 
 class Filled(Enum):
@@ -64,13 +65,13 @@ class NestedTables:
         for shift in (39, 30, 21):
             at = table << 9 | gpa >> shift & 511
             entry = self.words[at]
-            if not entry & PRESENT:
+            if not entry & PTE_PRESENT:
                 self.words[at] = entry = self._new_table() << 12 | ENTRY
-            table = (entry & ADDRESS) >> 12
+            table = (entry & PTE_ADDRESS) >> 12
         at = table << 9 | gpa >> 12 & 511
         before = self.words[at]
         self.words[at] = mfn << 12 | ENTRY
-        if not before & PRESENT:
+        if not before & PTE_PRESENT:
             return Filled.NEW
         self.pcpu.forget_code(mfn)
         self._stores[mfn] += 1
@@ -88,7 +89,7 @@ class NestedTables:
     def _watch(self, mfn: int, at: int) -> None:
         if len(self._watched) >= MOST_WATCHED:
             oldest = next(iter(self._watched))
-            self.words[self._watched.pop(oldest)] &= ~WATCHED & ~RW
+            self.words[self._watched.pop(oldest)] &= ~WATCHED & ~PTE_RW
             self._stores[oldest] = 0
             self.pcpu.watch.remove(oldest)
         self._watched[mfn] = at
@@ -100,16 +101,16 @@ class NestedTables:
         tables = [self.root >> 12]
         for _ in range(3):
             tables = [
-                (entry & ADDRESS) >> 12
+                (entry & PTE_ADDRESS) >> 12
                 for table in tables
                 for entry in self.words[table << 9 : table + 1 << 9].tolist()
-                if entry & PRESENT
+                if entry & PTE_PRESENT
             ]
         return [
-            (entry & ADDRESS) >> 12
+            (entry & PTE_ADDRESS) >> 12
             for table in tables
             for entry in self.words[table << 9 : table + 1 << 9].tolist()
-            if entry & PRESENT and (not entry & RW or entry & WATCHED)
+            if entry & PTE_PRESENT and (not entry & PTE_RW or entry & WATCHED)
         ]
 
     def host_wrote(self, gpa: int, size: int) -> None:
@@ -117,10 +118,10 @@ class NestedTables:
         table = self.root >> 12
         for shift in (39, 30, 21):
             entry = self.words[table << 9 | gpa >> shift & 511]
-            if not entry & PRESENT:
+            if not entry & PTE_PRESENT:
                 return
-            table = (entry & ADDRESS) >> 12
+            table = (entry & PTE_ADDRESS) >> 12
         entry = self.words[table << 9 | gpa >> 12 & 511]
-        if entry & PRESENT and (not entry & RW or entry & WATCHED):
-            self.words[table << 9 | gpa >> 12 & 511] |= RW
-            self.pcpu.forget_code((entry & ADDRESS) >> 12)
+        if entry & PTE_PRESENT and (not entry & PTE_RW or entry & WATCHED):
+            self.words[table << 9 | gpa >> 12 & 511] |= PTE_RW
+            self.pcpu.forget_code((entry & PTE_ADDRESS) >> 12)

@@ -37,18 +37,7 @@ from typing import Final
 
 from pvhv.hvm.counts import Counts
 from pvhv.hvm.cpu.guestcpu import GuestCpu
-from pvhv.hvm.cpu.memory import (
-    ADDRESS,
-    CODE_I,
-    CODE_U,
-    CODE_W,
-    CR0_PG,
-    EFER_LMA,
-    EFER_NXE,
-    GuestPhysical,
-    PagingModeUnsupported,
-    walk,
-)
+from pvhv.hvm.cpu.memory import GuestPhysical, PagingModeUnsupported, walk
 from pvhv.hvm.paging.shadow_entries import Entries
 from pvhv.hvm.paging.shadow_pages import (
     DIRECT,
@@ -58,7 +47,9 @@ from pvhv.hvm.paging.shadow_pages import (
     ShadowPages,
     TableFrames,
 )
-from pvhv.machine.paging import PTE_RW
+from pvhv.machine.paging import PTE_ADDRESS, PTE_RW
+from pvhv.machine.svm import PFEC_FETCH, PFEC_USER, PFEC_WRITE
+from pvhv.machine.x86 import CR0_PG, EFER_LMA, EFER_NXE
 
 ROOTS: Final = 64  # so many address spaces are remembered
 PREFETCH: Final = 8  # so many neighbours (an aligned group) are looked at when an entry is shadowed
@@ -129,7 +120,7 @@ class ShadowPaging:
             efer = cpu.efer
             if not efer & EFER_LMA:
                 raise PagingModeUnsupported
-            key = (cpu.cr3 & ADDRESS) >> 12, TABLE
+            key = (cpu.cr3 & PTE_ADDRESS) >> 12, TABLE
             nxe = bool(efer & EFER_NXE)
             if nxe != self.entries.nxe:
                 self._drop(None)  # what is reserved in an entry changes, and with it which are shadowed
@@ -167,7 +158,7 @@ class ShadowPaging:
     # -- faults ------------------------------------------------------------------------------------------------------
     def page_fault(self, va: int, code: int) -> Outcome:
         """A #PF with hardware's error code (its U bit: whether the guest is in user mode). Raises the guest's own."""
-        write, user, fetch = bool(code & CODE_W), bool(code & CODE_U), bool(code & CODE_I)
+        write, user, fetch = bool(code & PFEC_WRITE), bool(code & PFEC_USER), bool(code & PFEC_FETCH)
         there = walk(self.physical, self.cpu, va, write=write, user=user, fetch=fetch)
         gfn = there.gpa >> 12
         filled = self._fill(va)

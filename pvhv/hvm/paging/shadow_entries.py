@@ -12,10 +12,11 @@ Read beside it: AMD's manual volume 2, 5.4; in Xen, _sh_propagate in xen/arch/x8
 from __future__ import annotations
 
 from pvhv.hvm.counts import Counts
-from pvhv.hvm.cpu.memory import ADDRESS, BEYOND, NX, GuestPhysical
+from pvhv.hvm.cpu.memory import BEYOND, GuestPhysical
 from pvhv.hvm.paging.shadow_pages import DIRECT, DIRECT_GLOBAL, DIRECT_NX, LINK, TABLE, ShadowPage, ShadowPages
 from pvhv.machine.paging import (
     PTE_ACCESSED,
+    PTE_ADDRESS,
     PTE_DIRTY,
     PTE_GLOBAL,
     PTE_NX,
@@ -43,7 +44,7 @@ class Entries:
             entry = self.physical.word(page.gfn << 12 | index << 3)
             if not self._usable(entry, page.level):
                 return None
-            gfn = (entry & ADDRESS) >> 12
+            gfn = (entry & PTE_ADDRESS) >> 12
             if entry & PTE_PSE:
                 gfn &= -(512**level)
                 kind, rights = _direct_kind(entry), _page_rights(entry) & ~PTE_GLOBAL
@@ -70,7 +71,7 @@ class Entries:
             entry = self.physical.word(page.gfn << 12 | index << 3)
             if not self._usable(entry, 1):
                 return False
-            gfn, rights = (entry & ADDRESS) >> 12, _page_rights(entry)
+            gfn, rights = (entry & PTE_ADDRESS) >> 12, _page_rights(entry)
         else:
             gfn, rights = page.gfn + index, PTE_RW | PTE_USER
             rights |= PTE_GLOBAL if page.kind & DIRECT_GLOBAL else 0
@@ -83,7 +84,8 @@ class Entries:
 
     def unlikely(self, entry: int) -> bool:
         """Whether this is hardly an entry: one that can only fault, or that leads to where there is no memory."""
-        return bool(entry & PTE_PRESENT and (self._reserved(entry) or (entry & ADDRESS) >> 12 >= self.physical.frames))
+        nowhere = (entry & PTE_ADDRESS) >> 12 >= self.physical.frames
+        return bool(entry & PTE_PRESENT and (nowhere or self._reserved(entry)))
 
     def _usable(self, entry: int, level: int) -> bool:
         """Whether the guest's entry is one the CPU would use, and has used."""
@@ -91,10 +93,10 @@ class Entries:
             return False
         if level == 1 or not entry & PTE_PSE:
             return True
-        return level < 4 and not entry & ADDRESS & ((1 << 3 + 9 * level) - 1) & ~0x1000
+        return level < 4 and not entry & PTE_ADDRESS & ((1 << 3 + 9 * level) - 1) & ~0x1000
 
     def _reserved(self, entry: int) -> int:
-        return entry & (BEYOND if self.nxe else BEYOND | NX)
+        return entry & (BEYOND if self.nxe else BEYOND | PTE_NX)
 
 
 def _direct_kind(entry: int) -> int:

@@ -25,7 +25,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pvhv.hvm.platform.calendar import Alarm, Format, civil, days_from_civil
-from pvhv.hvm.platform.timebase import NS, Cancellable, Timebase
+from pvhv.hvm.platform.timebase import Cancellable, Timebase
+from pvhv.machine.clock import NS
 
 SECOND, MINUTE, HOUR, WEEKDAY, DAY, MONTH, YEAR = 0, 2, 4, 6, 7, 8, 9
 SECOND_ALARM, MINUTE_ALARM, HOUR_ALARM = 1, 3, 5

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-NS = 1_000_000_000
+from pvhv.machine.clock import NS
 
 
 class Cancellable(Protocol):

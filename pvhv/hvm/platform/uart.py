@@ -26,7 +26,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from pvhv.hvm.platform.timebase import NS, Cancellable, Timebase
+from pvhv.hvm.platform.timebase import Cancellable, Timebase
+from pvhv.machine.clock import NS
 
 CLOCK_HERTZ = 1_843_200
 FIFO_DEPTH = 16

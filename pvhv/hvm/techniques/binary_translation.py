@@ -31,7 +31,7 @@ from pvhv.hvm.emulator import decode
 from pvhv.hvm.emulator.decode import Instruction
 from pvhv.hvm.emulator.sensitive import reason
 from pvhv.hvm.guest import HvmGuest
-from pvhv.hvm.monitor.deprivileged import USER, VIRTUAL_FLAGS
+from pvhv.hvm.monitor.deprivileged import REAL_USER, VIRTUAL_FLAGS
 from pvhv.hvm.monitor.monitor import SoftwareMonitor
 from pvhv.hvm.monitor.translator import Translator
 from pvhv.machine import cpustate as cs
@@ -99,7 +99,7 @@ class BinaryTranslation(SoftwareMonitor):
 
     def carry_out(self, instruction: Instruction) -> None:
         super().carry_out(instruction)
-        if self.translator.users or self.state[HFLAGS] & cs.HF_CPL != USER:
+        if self.translator.users or self.state[HFLAGS] & cs.HF_CPL != REAL_USER:
             return
         if self.cpu.rflags & VIRTUAL_FLAGS != IF:
             self.translator.translate_users(self.nested.guarded())

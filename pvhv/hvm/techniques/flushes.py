@@ -12,9 +12,10 @@ from __future__ import annotations
 import iced_x86 as iced
 
 from pvhv.hvm.emulator import decode
-from pvhv.hvm.techniques.native import MASK32, NativeTechnique
+from pvhv.hvm.techniques.native import NativeTechnique
 from pvhv.machine import cpustate as cs
 from pvhv.machine import svm
+from pvhv.machine.x86 import MASK32
 
 WRITE_CR3 = svm.VMEXIT_CR0_WRITE + 3
 

@@ -12,12 +12,11 @@ arch/x86/kvm/svm/svm.c (init_vmcb) for what is usually intercepted and which MSR
 from __future__ import annotations
 
 from pvhv.hvm.guest import HvmGuest
-from pvhv.hvm.techniques.native import MASK32, NativeTechnique
+from pvhv.hvm.techniques.native import NativeTechnique
 from pvhv.machine import cpustate as cs
 from pvhv.machine import svm
 from pvhv.machine.cpustate import RCX
-
-PORTS = 0x1_0000
+from pvhv.machine.x86 import IO_PORTS, MASK32
 
 
 class HardwareAssisted(NativeTechnique):
@@ -25,7 +24,7 @@ class HardwareAssisted(NativeTechnique):
 
     def __init__(self, guest: HvmGuest) -> None:
         super().__init__(guest)
-        self.io_permissions = bytearray(b"\xff" * (PORTS // 8 + 1))
+        self.io_permissions = bytearray(b"\xff" * (IO_PORTS // 8 + 1))
 
     def install(self) -> None:
         super().install()

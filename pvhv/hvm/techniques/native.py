@@ -42,8 +42,8 @@ from pvhv.machine import cpustate as cs
 from pvhv.machine import svm
 from pvhv.machine.cpustate import HFLAGS, IF, RAX, RCX, RDX, RIP
 from pvhv.machine.pcpu import FAULT_ADDRESS
+from pvhv.machine.x86 import HAS_ERROR_CODE, MASK32
 
-MASK32 = 0xFFFF_FFFF
 NESTED_LONG = 1 | 2  # PAE, long mode: the engine's nested_pg_mode
 SVM_INSTRUCTIONS = range(svm.VMEXIT_VMRUN, 0x87)  # VMRUN VMMCALL VMLOAD VMSAVE STGI CLGI SKINIT
 MONITOR, MWAIT, INVLPGA = 0x8A, 0x8B, 0x7A
@@ -148,7 +148,7 @@ class NativeTechnique(Technique):
         if vector == svm.PF:
             self.raise_for_the_cpu(PageFault(address, code))
         else:
-            self.raise_for_the_cpu(GuestException(vector, code if vector in arch.HAS_ERROR_CODE else None))
+            self.raise_for_the_cpu(GuestException(vector, code if vector in HAS_ERROR_CODE else None))
 
     def _software_interrupt(self, vector: int) -> None:
         self.counts.assist("idt-delivery", f"int {vector:#x}")

@@ -18,9 +18,9 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
-from pvhv.core.traps import EFLAGS_IF, IRET_KEEPS
+from pvhv.core.traps import IRET_KEEPS
 from pvhv.core.vcpu import VCPU
-from pvhv.machine.cpustate import CS, DS, EFLAGS, ES, FS, FS_BASE, GS, GS_BASE, RIP, SS
+from pvhv.machine.cpustate import CS, DS, EFLAGS, ES, FS, FS_BASE, GS, GS_BASE, IF, RIP, SS
 from pvhv.machine.paging import is_canonical
 
 # Byte offsets in the CPU state, of unicorn 2.1.x; tests/observe/test_gdb_registers.py finds them again.
@@ -33,7 +33,7 @@ FPU_RAISED, SSE_RAISED, RAISED, RAISED_C1 = 778, 810, 0x3F, 0x80
 GENERAL = {
     "rax": 0, "rbx": 3, "rcx": 1, "rdx": 2, "rsi": 6, "rdi": 7, "rbp": 5, "rsp": 4, **{f"r{n}": n for n in range(8, 16)}
 }  # fmt: skip
-SETTABLE_FLAGS = IRET_KEEPS & ~EFLAGS_IF  # as iret has it
+SETTABLE_FLAGS = IRET_KEEPS & ~IF  # as iret has it
 
 Image = memoryview  # the CPU state, as bytes
 

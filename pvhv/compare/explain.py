@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
 from itertools import groupby, zip_longest
 
-from pvhv.observe.compare.errors import CompareError
-from pvhv.observe.compare.records import Comparison, Step
-from pvhv.observe.compare.report import Grid
+from pvhv.compare.errors import CompareError
+from pvhv.compare.records import Comparison, Step
+from pvhv.compare.report import Grid
 
 EXIT, CALLOUT, ASSIST = "exit", "callout", "assist"
 

@@ -8,10 +8,10 @@ from fractions import Fraction
 
 import pytest
 
-from pvhv.observe import compare
-from pvhv.observe.compare import Comparison, Counts, Step, export
-from pvhv.observe.compare.records import RECORD_KEYS, decimal
-from tests.observe.compare_samples import counts, table
+from pvhv import compare
+from pvhv.compare import Comparison, Counts, Step, export
+from pvhv.compare.records import RECORD_KEYS, decimal
+from tests.compare.samples import counts, table
 
 FORK = counts(
     "pv",

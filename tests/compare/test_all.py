@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import pytest
 
-from pvhv.observe import compare
-from pvhv.observe.compare.runner import NOT_UNDER
+from pvhv import compare
+from pvhv.compare.runner import NOT_UNDER
 
 
 @pytest.mark.parametrize("technique", compare.TECHNIQUES)

@@ -28,8 +28,10 @@ from pvhv.abi.xen import (
     HYPERVISOR_multicall,
     HYPERVISOR_update_va_mapping,
 )
+from pvhv.compare.records import SCALARS, Step
 from pvhv.machine import cpustate as cs
-from pvhv.observe.compare.records import SCALARS, Step
+from pvhv.machine import svm
+from pvhv.machine.x86 import GENERAL_PROTECTION
 from pvhv.observe.record import HypercallRecord, Record
 from pvhv.observe.trace import Recorder
 from pvhv.toolstack.full_guest import FullGuest
@@ -38,15 +40,14 @@ from pvhv.toolstack.guest import Guest
 KERNEL_MARK = "nanobench_mark"
 USER_MARK = 0x7F_F000  # MARK_ADDRESS of guest_kernel/include/api/syscalls.h
 BEGIN, END = 1, 2
-GENERAL_PROTECTION = 13
 RDTSC = b"\x0f\x31"
 EXCEPTIONS = {
-    0: "divide-error",
-    1: "debug",
-    6: "invalid-opcode",
-    7: "no-device",
-    13: "general-protection",
-    14: "page-fault",
+    svm.DE: "divide-error",
+    svm.DB: "debug",
+    svm.UD: "invalid-opcode",
+    svm.NM: "no-device",
+    svm.GP: "general-protection",
+    svm.PF: "page-fault",
 }
 
 

@@ -26,14 +26,14 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from pvhv.build import initfs
+from pvhv.compare.errors import CompareError
+from pvhv.compare.names import BENCHES, LINUX, LIVES, MICRO, PV
+from pvhv.compare.records import Comparison, Counts
+from pvhv.compare.runner import BenchmarkFailed, Progress
+from pvhv.compare.watcher import BEGIN, END, USER_MARK, Paravirtual
 from pvhv.core.errors import HypercallError
 from pvhv.machine import cpustate as cs
 from pvhv.machine import ctrl_c
-from pvhv.observe.compare.errors import CompareError
-from pvhv.observe.compare.names import BENCHES, LINUX, LIVES, MICRO, PV
-from pvhv.observe.compare.records import Comparison, Counts
-from pvhv.observe.compare.runner import BenchmarkFailed, Progress
-from pvhv.observe.compare.watcher import BEGIN, END, USER_MARK, Paravirtual
 from pvhv.observe.record import Record
 from pvhv.observe.trace import Recorder
 from pvhv.testing import Machine

@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any, Final
 
-from pvhv.observe.compare.costs import CostTable
-from pvhv.observe.compare.names import BENCHES, LIVES, OTHERS, TECHNIQUES, group_of
-from pvhv.observe.compare.pricing import Estimate, estimates
-from pvhv.observe.compare.records import RECORD_KEYS, Comparison, decimal
+from pvhv.compare.costs import CostTable
+from pvhv.compare.names import BENCHES, LIVES, OTHERS, TECHNIQUES, group_of
+from pvhv.compare.pricing import Estimate, estimates
+from pvhv.compare.records import RECORD_KEYS, Comparison, decimal
 
 FORMAT: Final = 1  # of the JSON; goes up when what is there changes its meaning
 

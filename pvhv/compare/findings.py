@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
-from pvhv.observe.compare.names import BARE, PV, SHADOW, TRANSLATION
-from pvhv.observe.compare.pricing import GUEST, Estimate
-from pvhv.observe.compare.ranks import versus
-from pvhv.observe.compare.records import Comparison, Counts
-from pvhv.observe.compare.report import number, parts
+from pvhv.compare.names import BARE, PV, SHADOW, TRANSLATION
+from pvhv.compare.pricing import GUEST, Estimate
+from pvhv.compare.ranks import versus
+from pvhv.compare.records import Comparison, Counts
+from pvhv.compare.report import number, parts
 
 WITHIN: Final = Fraction(5, 2)  # Xen's fork and exec cost no more than so many times native
 SEVERAL: Final = 2  # a full virtualizer's cost so many times Xen's, at least

@@ -17,13 +17,13 @@ from fractions import Fraction
 from itertools import combinations
 from typing import Any
 
-from pvhv.observe.compare.costs import CostTable
-from pvhv.observe.compare.findings import Finding, Material, findings
-from pvhv.observe.compare.pricing import Estimate, estimates
-from pvhv.observe.compare.published import Paper, Row
-from pvhv.observe.compare.ranks import agreement, order, versus
-from pvhv.observe.compare.records import Comparison, decimal
-from pvhv.observe.compare.report import NOTHING, Grid, number, parts
+from pvhv.compare.costs import CostTable
+from pvhv.compare.findings import Finding, Material, findings
+from pvhv.compare.pricing import Estimate, estimates
+from pvhv.compare.published import Paper, Row
+from pvhv.compare.ranks import agreement, order, versus
+from pvhv.compare.records import Comparison, decimal
+from pvhv.compare.report import NOTHING, Grid, number, parts
 
 FAR = 3  # an estimate so many times off is explained
 

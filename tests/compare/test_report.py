@@ -5,10 +5,10 @@ from fractions import Fraction
 
 import pytest
 
-from pvhv.observe.compare import Comparison, Step, report
-from pvhv.observe.compare.errors import CompareError
-from pvhv.observe.compare.explain import explain, side_by_side
-from tests.observe.compare_samples import counts, table
+from pvhv.compare import Comparison, Step, report
+from pvhv.compare.errors import CompareError
+from pvhv.compare.explain import explain, side_by_side
+from tests.compare.samples import counts, table
 
 COMPARISON = Comparison.of(
     [

@@ -20,7 +20,7 @@ from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from fractions import Fraction
 from typing import Any, Final, NamedTuple
 
-from pvhv.observe.compare.names import BENCHES, LIVES, OTHERS, TECHNIQUES, group_of
+from pvhv.compare.names import BENCHES, LIVES, OTHERS, TECHNIQUES, group_of
 
 # One number each. Their meaning, once and for all:
 SCALARS: Final[dict[str, str]] = {

@@ -14,7 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
-from pvhv.observe.compare.errors import unknown
+from pvhv.compare.errors import unknown
 
 DIRECTORY: Final = Path(__file__).parent / "published"
 

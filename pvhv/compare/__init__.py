@@ -3,7 +3,7 @@
 
 For a notebook:
 
-    from pvhv.observe import compare
+    from pvhv import compare
 
     result = compare.run(["bare", "hw-shadow", "pv"], ["syscall", "pgfault"])
     polars.DataFrame(result.records())                         # one row a number, nothing averaged
@@ -25,12 +25,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pvhv.observe.compare import costs, explain, export, linux, names, papers, plot, pricing, published, records, report
-from pvhv.observe.compare.errors import CompareError
-from pvhv.observe.compare.names import BENCHES, DEFAULT_BENCHES, TECHNIQUES
-from pvhv.observe.compare.records import Comparison, Counts, Step
-from pvhv.observe.compare.runner import Progress
-from pvhv.observe.compare.runner import run as _run
+from pvhv.compare import costs, explain, export, linux, names, papers, plot, pricing, published, records, report
+from pvhv.compare.errors import CompareError
+from pvhv.compare.names import BENCHES, DEFAULT_BENCHES, TECHNIQUES
+from pvhv.compare.records import Comparison, Counts, Step
+from pvhv.compare.runner import Progress
+from pvhv.compare.runner import run as _run
 
 __all__ = [
     "BENCHES",

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from pvhv.observe.compare import costs, published
-from pvhv.observe.compare.costs import BY_REASON, CostTableError, Price
-from pvhv.observe.compare.errors import UnknownName
-from pvhv.observe.compare.names import BENCHES, TECHNIQUES
-from pvhv.observe.compare.pricing import callout_primitive, estimate, exit_primitive
-from pvhv.observe.compare.records import Counts
-from tests.observe.compare_samples import counts, table
+from pvhv.compare import costs, published
+from pvhv.compare.costs import BY_REASON, CostTableError, Price
+from pvhv.compare.errors import UnknownName
+from pvhv.compare.names import BENCHES, TECHNIQUES
+from pvhv.compare.pricing import callout_primitive, estimate, exit_primitive
+from pvhv.compare.records import Counts
+from tests.compare.samples import counts, table
 
 SHIPPED = ("nehalem", "p4-2006", "skylake-kvm", "template", "xeon-2003")
 

@@ -4,8 +4,8 @@
 from fractions import Fraction
 from typing import Any
 
-from pvhv.observe.compare.costs import PRIMITIVES, CostTable, Price
-from pvhv.observe.compare.records import Counts
+from pvhv.compare.costs import PRIMITIVES, CostTable, Price
+from pvhv.compare.records import Counts
 
 
 def counts(technique: str, bench: str, operations: int = 1, user: int = 0, kernel: int = 0, **more: Any) -> Counts:

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from pvhv.observe.compare.costs import CostTable
-from pvhv.observe.compare.names import BARE
-from pvhv.observe.compare.pricing import Estimate, estimates, gaps
-from pvhv.observe.compare.records import ASIDE, SCALARS, Comparison, Counts, decimal
+from pvhv.compare.costs import CostTable
+from pvhv.compare.names import BARE
+from pvhv.compare.pricing import Estimate, estimates, gaps
+from pvhv.compare.records import ASIDE, SCALARS, Comparison, Counts, decimal
 
 TOP = 3
 NOTHING = "-"

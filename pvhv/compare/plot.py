@@ -19,10 +19,10 @@ from math import ceil, log10
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pvhv.observe.compare.costs import CostTable
-from pvhv.observe.compare.errors import OutputError, PlottingMissing, shown
-from pvhv.observe.compare.pricing import CALLOUT, GUEST, estimates
-from pvhv.observe.compare.records import Comparison
+from pvhv.compare.costs import CostTable
+from pvhv.compare.errors import OutputError, PlottingMissing, shown
+from pvhv.compare.pricing import CALLOUT, GUEST, estimates
+from pvhv.compare.records import Comparison
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -22,8 +22,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
-from pvhv.observe.compare.errors import CostTableError, nearest, shown, unknown
-from pvhv.observe.compare.names import BENCHES, DEPRIVILEGED, HARDWARE, NESTED, SHADOW, TECHNIQUES, TRANSLATION, TRAP
+from pvhv.compare.errors import CostTableError, nearest, shown, unknown
+from pvhv.compare.names import BENCHES, DEPRIVILEGED, HARDWARE, NESTED, SHADOW, TECHNIQUES, TRANSLATION, TRAP
 
 DIRECTORY: Final = Path(__file__).parent / "costs"
 EVERYBODY: Final = frozenset(TECHNIQUES)

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
-from pvhv.observe.compare.costs import PRIMITIVES, CostTable
-from pvhv.observe.compare.names import BARE, DEPRIVILEGED, HARDWARE, NESTED
-from pvhv.observe.compare.records import Comparison, Counts
+from pvhv.compare.costs import PRIMITIVES, CostTable
+from pvhv.compare.names import BARE, DEPRIVILEGED, HARDWARE, NESTED
+from pvhv.compare.records import Comparison, Counts
 
 GUEST: Final = "guest"  # the part of an estimate that the guest's own instructions are
 CALLOUT: Final = "[callout] "  # before the instruction: the same name may stand for exits as well

@@ -5,13 +5,13 @@ from fractions import Fraction
 
 import pytest
 
-from pvhv.observe.compare import published
-from pvhv.observe.compare.findings import Finding, Material, findings
-from pvhv.observe.compare.papers import PaperReport, plain, report
-from pvhv.observe.compare.pricing import estimates
-from pvhv.observe.compare.ranks import agreement, order, versus
-from pvhv.observe.compare.records import Comparison, Counts
-from tests.observe.compare_samples import counts, table
+from pvhv.compare import published
+from pvhv.compare.findings import Finding, Material, findings
+from pvhv.compare.papers import PaperReport, plain, report
+from pvhv.compare.pricing import estimates
+from pvhv.compare.ranks import agreement, order, versus
+from pvhv.compare.records import Comparison, Counts
+from tests.compare.samples import counts, table
 
 PRICES = table(
     guest_instruction=1,

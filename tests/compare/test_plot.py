@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from pvhv.observe.compare import Comparison, plot
-from pvhv.observe.compare.errors import OutputError, PlottingMissing
-from tests.observe.compare_samples import counts, table
+from pvhv.compare import Comparison, plot
+from pvhv.compare.errors import OutputError, PlottingMissing
+from tests.compare.samples import counts, table
 
 pytest.importorskip("matplotlib", reason="pip install 'pvhv[plot]'")
 

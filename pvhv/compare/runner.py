@@ -12,13 +12,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+from pvhv.compare.errors import CompareError, TechniqueNotAvailable
+from pvhv.compare.names import PV
+from pvhv.compare.records import Comparison, Counts, Step
+from pvhv.compare.watcher import Watcher
 from pvhv.core.errors import HypercallError
 from pvhv.hvm.techniques.registry import TECHNIQUES as FULL
 from pvhv.machine import ctrl_c
-from pvhv.observe.compare.errors import CompareError, TechniqueNotAvailable
-from pvhv.observe.compare.names import PV
-from pvhv.observe.compare.records import Comparison, Counts, Step
-from pvhv.observe.compare.watcher import Watcher
 from pvhv.testing import Machine
 from pvhv.toolstack.errors import ToolstackError
 

@@ -11,10 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pvhv.observe.compare.errors import unknown
+from pvhv.compare.errors import unknown
+from pvhv.hvm import names as techniques
+from pvhv.toolstack import keys
 
-BARE, TRAP, TRANSLATION = "bare", "trap-emulate", "binary-translation"
-SHADOW, NESTED, PV = "hw-shadow", "hw-nested", "pv"
+# The techniques, by shorter names, and what a paravirtual domain's file calls it.
+BARE, TRAP, TRANSLATION = techniques.BARE, techniques.TRAP_EMULATE, techniques.BINARY_TRANSLATION
+SHADOW, NESTED, PV = techniques.HW_SHADOW, techniques.HW_NESTED, keys.PV
 
 TECHNIQUES: dict[str, str] = {
     BARE: "no hypervisor: the baseline",
