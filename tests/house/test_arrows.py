@@ -22,6 +22,13 @@ def rooms_of_the_readme() -> list[str]:
     return re.findall(r"`pvhv/(\w+)(?:/|\.py)`", table.partition("`pvhv/build/`")[0])
 
 
+def rooms_of_the_architecture() -> list[str]:
+    """As docs/architecture.md has them, in its table of the cast."""
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    cast = text[text.index("## The cast") : text.index("## What happens at an exit")]
+    return re.findall(r"^\| `(\w+)(?:/|\.py)` \|", cast, re.MULTILINE)
+
+
 def imports(path: Path) -> Iterator[tuple[int, str]]:
     """(line, module) of everything of ours that a file imports, wherever in it."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -43,6 +50,7 @@ def room_of(path: Path) -> str:
 def test_every_room_is_in_the_readme() -> None:
     there = {room_of(path) for path in (ROOT / "pvhv").rglob("*.py")} - {"__init__", "__main__", "build"}
     assert sorted(rooms_of_the_readme()) == sorted(there)
+    assert rooms_of_the_architecture() == rooms_of_the_readme()
 
 
 @pytest.mark.parametrize("room", [*rooms_of_the_readme(), "build"])
