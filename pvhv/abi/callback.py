@@ -93,7 +93,10 @@ XENNMI = Commands(
         doc="Set the calling vCPU's NMI entry point, as callback_op does.",
         errors={Errno.EINVAL: "`handler_address` is not canonical", Errno.EFAULT: "`arg` cannot be read"},
     ),
-    Command("unregister_callback", XENNMI_unregister_callback, doc="Take it back. `arg` is not looked at."),
+    Command(
+        "unregister_callback", XENNMI_unregister_callback,
+        doc="Remove the calling vCPU's NMI entry point. `arg` is not looked at.",
+    ),
 )
 
 NMI_OP = Hypercall(

@@ -222,7 +222,7 @@ PHYSDEVOP = Commands(
                 "it cannot be, that is the error.",
             errors={Errno.EINVAL: "`type` is MULTI_MSI and `table_base` is not 0", **_NO_DOMAIN, **_HARDWARE}),
     Command("unmap_pirq", PHYSDEVOP_unmap_pirq, PhysdevUnmapPirq, "in", refusal=Errno.EPERM, refused_by_handler=True,
-            doc="Take it back.", errors={**_NO_DOMAIN, **_HARDWARE}),
+            doc="Take a physical interrupt from a domain.", errors={**_NO_DOMAIN, **_HARDWARE}),
     Command("manage_pci_add", PHYSDEVOP_manage_pci_add, PhysdevManagePci, "in", refusal=Errno.EPERM, reads_first=True,
             doc="Report a PCI device.", errors=_HARDWARE),
     Command("manage_pci_remove", PHYSDEVOP_manage_pci_remove, PhysdevManagePci, "in", refusal=Errno.EPERM,

@@ -86,7 +86,7 @@ class Coherence:
                 cpu.pcpu.flush_on_entry()
 
     def unwatch(self, mfn: int) -> None:
-        """It cannot any more."""
+        """Stop watching stores to a frame."""
         del self.watched[mfn]
         for cpu in self.cpus:
             cpu.pcpu.watch.remove(mfn)

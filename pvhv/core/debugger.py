@@ -68,14 +68,14 @@ class Breakpoints:
         self.watched: set[Watched] = set()
 
     def join(self, debugger: Debugger) -> None:
-        """One debugger more."""
+        """Attach a debugger; with the first one, hooks are allowed on the pCPU."""
         if not self.debuggers:
             self.cpu.pcpu.debug.allow(True)
             self.cpu.pcpu.on_break = self._broke
         self.debuggers.append(debugger)
 
     def leave(self, debugger: Debugger) -> None:
-        """One less; behind the last, the guests have their full speed again."""
+        """Detach a debugger; behind the last one, the guests have their full speed again."""
         self.debuggers.remove(debugger)
         if not self.debuggers:
             for hook in self.hooks.values():

@@ -29,7 +29,7 @@ class HypercallError(Exception):
 class ValidationFailed(HypercallError):
     """A page table did not pass after part of it had been taken: undoing that part is still to be done.
 
-    `mfn` is the frame now standing in the vCPU's `old_table`, as Xen's old_guest_table.
+    `mfn` is the frame that stands in the vCPU's `deferred` now, as in Xen's old_guest_table.
     """
 
     def __init__(self, errno: Errno, mfn: int) -> None:

@@ -10,7 +10,7 @@ page table cannot be mapped writable.
 A frame is allocated to a domain with one reference (`allocated`, Xen's PGC_allocated); it returns to those that are
 free (pvhv.core.free_frames) when its last reference goes.
 
-The columns are flat arrays because the hot path (pvhv.core.calls.mmu_update) reads them directly. This room knows
+The columns are flat arrays because the hot path (pvhv.core.calls.mmu) reads them directly. This room knows
 nothing of page-table entries: `pvhv.core.pagetables` validates contents and is called back through `contents`.
 
 Read beside it: xen/arch/x86/mm.c (_get_page_type, _put_page_type) and xen/include/asm-x86/mm.h.
@@ -53,7 +53,7 @@ PINNED_OR_PARTIAL = {
     for level in (L1, L2, L3, L4)
 }  # fmt: skip
 
-# -- code[mfn]: what the engine may have translated from the frame (see cpu-engine notes in machine.pcpu) -----
+# -- code[mfn]: what the engine may have translated from the frame (see pvhv.core.executable) -----
 CODE_NONE = 0
 CODE_MAPPED = 1  # an executable mapping was made: translations may exist
 CODE_STALE = 2  # ... and the frame was writable since: they must be forgotten before it is executed again
@@ -82,7 +82,7 @@ class FrameTable:
     """Owner, references and type of every machine frame.
 
     `owner[mfn]` domid; `refs[mfn]` general references; `types[mfn]` type and flags; `type_counts[mfn]` uses as
-    that type; `allocated[mfn]` whether the owner's own reference is held; `m2p` is the machine-to-physical table.
+    that type; `allocated[mfn]` whether the owner's own reference is held; `code[mfn]` what may be translated from it.
     """
 
     def __init__(self, ram: Ram) -> None:

@@ -37,8 +37,8 @@ FINISHED = object()
 UNDIVIDED = Share(float("inf"))  # dom0's own work is not divided, but for what is in `background`
 
 
-class Surviving:
-    """What is done for nobody in particular must not end the loop: a mistake in it is kept as the bug it is."""
+class BugsKept:
+    """A context for work that belongs to no domain: an exception in it is recorded as a bug, and the loop goes on."""
 
     def __init__(self, hypervisor: Hypervisor) -> None:
         self.hypervisor = hypervisor
@@ -68,7 +68,7 @@ class Scheduler:
         self._step_ends = NEVER
         self._posted: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._wakeup = threading.Event()
-        self._surviving = Surviving(hypervisor)
+        self._bugs_kept = BugsKept(hypervisor)
         self._most_host_ns = 0  # of any timeline
         self._stopping = False
         self._over: Callable[[], bool] = lambda: True
@@ -165,7 +165,7 @@ class Scheduler:
             return
         work = self.background.popleft()
         self.share, self._step_ends = Share(WORK_SHARE), time.monotonic_ns() + STEP_NS
-        with self._surviving:
+        with self._bugs_kept:
             if next(work, FINISHED) is not FINISHED:
                 self.background.append(work)
         self.share, self._step_ends = UNDIVIDED, NEVER
@@ -226,7 +226,7 @@ class Scheduler:
             self.step_in_background()
         chosen: Timeline | None = None
         for timeline in self.timelines:
-            with self._surviving:
+            with self._bugs_kept:
                 busy |= timeline.fire()
                 if not timeline.runnable() and timeline.idle():
                     busy = True
@@ -258,7 +258,7 @@ class Scheduler:
 
     def _run_deferred(self) -> None:
         for _ in range(len(self.deferred)):
-            with self._surviving:
+            with self._bugs_kept:
                 self.deferred.popleft()()
 
     def _charge_host(self, timeline: Timeline, spent: int) -> None:

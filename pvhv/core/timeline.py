@@ -43,7 +43,7 @@ class Timer:
         self.timeline = timeline
 
     def cancel(self) -> None:
-        """Take it back; harmless when it already happened."""
+        """Cancel the call. Nothing happens if it was made already."""
         if self.callback is not None:
             self.callback = None
             self.timeline.one_cancelled()

@@ -35,7 +35,7 @@ NO_TRAP = Trap()
 
 
 class VCPU:
-    """One virtual processor of `domain`. All fields are Xen's, spelled as Xen spells them."""
+    """One virtual processor of `domain`. Fields that Xen has as well are spelled as Xen spells them."""
 
     def __init__(self, domain: Domain, vcpu_id: int, context_size: int) -> None:
         self.domain = domain

@@ -2,7 +2,7 @@
 """The verbs a client may ask for, as coroutines: each posts what it has to do to the hypervisor's thread and
 waits.
 
-`HANDLERS` of an instance maps names to methods; arguments and answers are plain values (pvhv.toolstack.rpc).
+`handlers` of an instance maps names to methods; arguments and answers are plain values (pvhv.toolstack.rpc).
 A domain is named by `domain`, its name or its id as text. What can be done off the hypervisor's thread
 (reading a kernel) is, so that guests go on meanwhile.
 """

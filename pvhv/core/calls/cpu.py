@@ -158,7 +158,7 @@ def nmi_register(vcpu: VCPU, op: Any) -> None:
 
 @handles(XENNMI.unregister_callback)
 def nmi_unregister(vcpu: VCPU, _arg: int) -> None:
-    """Take it back."""
+    """Remove the NMI entry point."""
     vcpu.trap_table[NMI] = NO_TRAP
 
 

@@ -139,7 +139,7 @@ def set_singleshot_timer(vcpu: VCPU, target: VCPU, op: Any) -> None:
 
 @row(VCPUOP.stop_singleshot_timer)
 def stop_singleshot_timer(vcpu: VCPU, target: VCPU, _arg: int) -> None:
-    """... not after all."""
+    """Cancel the one-shot timer."""
     if target is not vcpu:
         raise HypercallError(Errno.EINVAL)
     stop_singleshot(target)

@@ -61,7 +61,7 @@ class SoftwareMonitor(Technique):
         "ring_crossings", "faults_delivered", "interrupts_delivered", "page_table_updates", "shadow_fills",
         "tlb_flushes", "tlb_page_flushes", "emulated_instructions",
     })  # fmt: skip
-    says_so = False  # whether CPUID is the monitor's to answer
+    answers_cpuid = False  # whether CPUID is the monitor's to answer
 
     def __init__(self, guest: HvmGuest) -> None:
         super().__init__(guest)
@@ -74,7 +74,7 @@ class SoftwareMonitor(Technique):
         self.gdt.shadow = self.shadow
         self.nested = NestedTables(MachineMemory(ram), self.pcpu, guest.own_frame)
         self.emulator = Emulator(self.cpu, self)
-        self.leaves = cpuid.leaves(guest.tsc_khz, monitor=self.says_so)
+        self.leaves = cpuid.leaves(guest.tsc_khz, monitor=self.answers_cpuid)
         cpu = self.cpu
         cpu.root = self.shadow.root
         cpu.memory.wrote = self.wrote

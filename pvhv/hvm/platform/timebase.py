@@ -21,7 +21,7 @@ class Cancellable(Protocol):
     """A timer that was set."""
 
     def cancel(self) -> None:
-        """Take it back; harmless when it already happened."""
+        """Cancel the call. Nothing happens if it was made already."""
 
 
 class Timebase(Protocol):

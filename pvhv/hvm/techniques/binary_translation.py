@@ -50,7 +50,7 @@ class BinaryTranslation(SoftwareMonitor):
 
     name: ClassVar[str] = names.BINARY_TRANSLATION
     counted = SoftwareMonitor.counted | {"translated_blocks"}
-    says_so = True
+    answers_cpuid = True
 
     def __init__(self, guest: HvmGuest) -> None:
         super().__init__(guest)
