@@ -15,7 +15,7 @@ import argparse
 import re
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,8 +37,15 @@ EXPLAINED = ("page-fault", "hw-shadow", "pv")
 MARK = re.compile(r"^<!-- (?P<name>[a-z-]+)(?: (?P<argument>\S+))? -->$", re.MULTILINE)
 
 
+def wanted() -> list[str]:
+    """The benchmarks that the chapter tells of: the default ones, and those of the papers."""
+    told = (bench for name in published.names() for bench in published.load(name).benches)
+    chosen = {*compare.DEFAULT_BENCHES, *told}
+    return [bench for bench in compare.BENCHES if bench in chosen]
+
+
 def count() -> compare.Comparison:
-    """The default comparison, and one operation of it step by step."""
+    """All that, and one operation step by step."""
     with Progress("chapter") as progress:
 
         def begins(technique: str, bench: str, done: int, of: int) -> None:
@@ -46,11 +53,7 @@ def count() -> compare.Comparison:
                 progress.expect(of)
             progress.advance(f"{technique}: {bench}")
 
-        told = (bench for name in published.names() for bench in published.load(name).benches)
-        wanted = {*compare.DEFAULT_BENCHES, *told}
-        return compare.run(
-            benches=[bench for bench in compare.BENCHES if bench in wanted], progress=begins, sequences=[EXPLAINED[0]]
-        )
+        return compare.run(benches=wanted(), progress=begins, sequences=[EXPLAINED[0]])
 
 
 # -- what stands at the marks ------------------------------------------------------------------------------------------
@@ -108,12 +111,29 @@ def chapter(comparison: compare.Comparison) -> str:
 def write(comparison: compare.Comparison, docs: Path) -> None:
     """The chapter and its pictures into a directory."""
     (docs / CHAPTER).write_text(chapter(comparison), "utf-8")
-    drawn = compare.Comparison.of(
-        (counts for counts in comparison if counts.bench in DRAWN),
-        absent={pair: why for pair, why in comparison.absent.items() if pair[1] in DRAWN},
-    )
+    drawn = only(comparison, DRAWN)
     for name, prices in PICTURES.items():
         plot.plot(drawn, str(docs / name), costs.load(prices) if prices else None)
+
+
+def only(comparison: compare.Comparison, benches: Sequence[str]) -> compare.Comparison:
+    """What it has of these benchmarks."""
+    return compare.Comparison.of(
+        (counts for counts in comparison if counts.bench in benches),
+        absent={pair: why for pair, why in comparison.absent.items() if pair[1] in benches},
+        sequences={pair: steps for pair, steps in comparison.sequences.items() if pair[1] in benches},
+    )
+
+
+def stale(comparison: compare.Comparison) -> list[str]:
+    """The files that are not what would be written."""
+    with tempfile.TemporaryDirectory() as place:
+        write(comparison, Path(place))
+        return [
+            name
+            for name in (CHAPTER, *PICTURES)
+            if not (DOCS / name).exists() or (DOCS / name).read_bytes() != (Path(place) / name).read_bytes()
+        ]
 
 
 def main() -> None:
@@ -126,15 +146,8 @@ def main() -> None:
         DOCS.mkdir(exist_ok=True)
         write(comparison, DOCS)
         return
-    with tempfile.TemporaryDirectory() as place:
-        write(comparison, Path(place))
-        stale = [
-            name
-            for name in (CHAPTER, *PICTURES)
-            if not (DOCS / name).exists() or (DOCS / name).read_bytes() != (Path(place) / name).read_bytes()
-        ]
-    if stale:
-        sys.exit(f"{', '.join(stale)}: out of date; run `python tools/gen_chapter.py`")
+    if old := stale(comparison):
+        sys.exit(f"{', '.join(old)}: out of date; run `python tools/gen_chapter.py`")
 
 
 if __name__ == "__main__":

@@ -47,6 +47,9 @@ def test_kernel_keeps_its_promises(machine: PlatformUnderTest, command: str) -> 
     assert outcome.answers[command][-1] == f"{command}: ok", outcome.output
 
 
+@pytest.mark.parametrize(
+    "machine", [PvhvMachine(), QemuMachine(), FULL[0]], ids=lambda machine: machine.name, indirect=True
+)  # under each technique: tests/compare/test_all.py
 def test_bench_measures_and_checks_everything(machine: PlatformUnderTest) -> None:
     values = {line.partition("=")[0]: line.partition("=")[2] for line in machine.answer("bench")}
     if isinstance(machine, QemuMachine | FullMachine):
