@@ -101,7 +101,8 @@ def test_help_names_every_program(machine: PlatformUnderTest) -> None:
 
 
 def test_background_job_and_kill(machine: PlatformUnderTest) -> None:
-    outcome = machine.shell("spin &", "ps | grep spin", "kill 3", "sleep 0.1", "echo end")
+    # The first sleep lets the shell's child become `spin`.
+    outcome = machine.shell("spin &", "sleep 0.3", "ps | grep spin", "kill 3", "sleep 0.1", "echo end")
     said = outcome.answers
     assert said["spin &"] == ["[3]"]
     assert said["ps | grep spin"][0].split()[-1] == "spin"
