@@ -4,7 +4,7 @@
     python tools/gen_hypercalls.py            write hypercalls.md
     python tools/gen_hypercalls.py --check    exit 1 when that file is not what would be written
 
-Handlers are found in pvhv.core.dispatch.HANDLERS and linked by file and function; line numbers would make the
+Handlers are found in pvhv.core.traps.dispatch.HANDLERS and linked by file and function; line numbers would make the
 page stale at every edit.
 """
 
@@ -57,7 +57,7 @@ def handlers() -> Mapping[Any, Any]:
     """The core's table of handlers; empty while there is no core."""
     if not (ROOT / "pvhv" / "core" / "dispatch.py").is_file():
         return {}
-    core = importlib.import_module("pvhv.core.dispatch")
+    core = importlib.import_module("pvhv.core.traps.dispatch")
     for module in sorted((ROOT / "pvhv" / "core" / "calls").glob("[a-z]*.py")):
         importlib.import_module(f"pvhv.core.calls.{module.stem}")
     table: Mapping[Any, Any] = core.HANDLERS

@@ -32,10 +32,10 @@ from pvhv.abi.arch_x86 import (
 )
 from pvhv.abi.errno import Errno
 from pvhv.core.calls.cpu import ASSISTS, trap_of
-from pvhv.core.debugregs import set_register
-from pvhv.core.emulate import CR4_CHANGEABLE, CR4_GUEST
 from pvhv.core.errors import HypercallError
-from pvhv.core.msrs import canonical
+from pvhv.core.traps.debugregs import set_register
+from pvhv.core.traps.emulate import CR4_CHANGEABLE, CR4_GUEST
+from pvhv.core.traps.msrs import canonical
 from pvhv.core.vcpu import NO_TRAP, VCPU
 from pvhv.machine.cpustate import (
     CR0,

@@ -4,7 +4,7 @@
 Domain 0 has no vCPU to make hypercalls with, so these are methods; but they are asked in the name of a
 domain, which must be privileged, they name domains by id, and they refuse with Xen's errors. Whatever the
 toolstack does to a domain as a whole goes through here; what it does as a peer (ports, grants) goes through
-pvhv.core.events and grant_view like any other domain's doing.
+pvhv.core.events.channels and grant_view like any other domain's doing.
 
 The rest of the core knows nothing of this room.
 
@@ -29,19 +29,19 @@ from pvhv.abi.errno import Errno
 from pvhv.abi.memory import E820_ENTRY, E820_MAX
 from pvhv.abi.version import XenCapabilitiesInfo, XenChangesetInfo, XenCompileInfo, XenExtraversion
 from pvhv.abi.xen import DOMID_FIRST_RESERVED
-from pvhv.core import hypercall_page
 from pvhv.core.calls import version
 from pvhv.core.context import get_context
 from pvhv.core.errors import HypercallError, Interrupted, Restart
-from pvhv.core.frames import L4, PINNED
-from pvhv.core.grants import DEFAULT_MAX_FRAMES, DEFAULT_MAX_MAPTRACK_FRAMES, MAPPINGS_PER_FRAME, MAX_VERSION
+from pvhv.core.grants.table import DEFAULT_MAX_FRAMES, DEFAULT_MAX_MAPTRACK_FRAMES, MAPPINGS_PER_FRAME, MAX_VERSION
+from pvhv.core.mm.frames import L4, PINNED
 from pvhv.core.privilege import require_privilege
-from pvhv.core.runstate import RUNNING
+from pvhv.core.sched.runstate import RUNNING
+from pvhv.core.traps import hypercall_page
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain
     from pvhv.core.hypervisor import Hypervisor
-    from pvhv.core.timeline import Timeline
+    from pvhv.core.sched.timeline import Timeline
     from pvhv.core.vcpu import VCPU
 
 POPULATED_AT_ONCE = 1024  # frames: some milliseconds where none of them are neighbours

@@ -20,10 +20,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pvhv.abi.arch_x86 import FIRST_RESERVED_GDT_ENTRY
-from pvhv.core.debugregs import DR7_ACTIVE
-from pvhv.core.descriptors import GDT_LIMIT, IS_PRESENT, RESERVED, SEGMENT, DescriptorTables
 from pvhv.core.errors import GuestFault
-from pvhv.core.guestmem import GuestMemory
+from pvhv.core.mm.descriptors import GDT_LIMIT, IS_PRESENT, RESERVED, SEGMENT, DescriptorTables
+from pvhv.core.mm.guestmem import GuestMemory
+from pvhv.core.traps.debugregs import DR7_ACTIVE
 from pvhv.core.vcpu import VCPU
 from pvhv.machine.cpustate import BASE, CR3, CS, GDT, GS, GS_BASE, HF_CS32, HF_CS64, HFLAGS, SS
 from pvhv.machine.pcpu import PCPU
@@ -41,8 +41,8 @@ from pvhv.machine.x86 import (
 
 if TYPE_CHECKING:
     from pvhv.core.debugger import Breakpoints
-    from pvhv.core.pagetables import PageTables
-    from pvhv.core.traps import Traps
+    from pvhv.core.mm.pagetables import PageTables
+    from pvhv.core.traps.bounce import Traps
 
 NOT_ACCESSED_OR_DIRTY = ~0x60
 

@@ -29,7 +29,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
 from pvhv.core.errors import GuestFault
-from pvhv.core.frames import NONE, TYPE_MASK, WRITABLE
+from pvhv.core.mm.frames import NONE, TYPE_MASK, WRITABLE
 from pvhv.machine.cpustate import RIP
 from pvhv.machine.paging import LEVEL_SHIFTS, PTE_ADDRESS, PTE_PRESENT, PTE_RW, is_canonical, walk
 from pvhv.machine.ram import PAGE_SIZE

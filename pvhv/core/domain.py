@@ -18,10 +18,10 @@ from pvhv.core.vcpu import VCPU
 
 if TYPE_CHECKING:
     from pvhv.core.debugger import Debugger
-    from pvhv.core.events import EventChannels
-    from pvhv.core.grants import GrantTable
+    from pvhv.core.events.channels import EventChannels
+    from pvhv.core.grants.table import GrantTable
     from pvhv.core.hypervisor import Hypervisor
-    from pvhv.core.timeline import Timeline, Timer
+    from pvhv.core.sched.timeline import Timeline, Timer
 
 ARCHITECTURAL_IOPL, M2P_STRICT = 1 << VMASST_TYPE_architectural_iopl, 1 << VMASST_TYPE_m2p_strict
 

@@ -22,33 +22,33 @@ from pvhv.abi.hypercalls import HYPERCALLS
 from pvhv.abi.sched import SHUTDOWN_crash
 from pvhv.abi.xen import DOMID_FIRST_RESERVED, DOMID_SELF
 from pvhv.core import calls as _calls  # noqa: F401  # importing it registers the handlers
-from pvhv.core import m2p
-from pvhv.core.activity import Activity
 from pvhv.core.calls.vcpu import VCPU_INFO_SIZE
-from pvhv.core.coherence import Coherence
 from pvhv.core.context import set_context
 from pvhv.core.cpu import Cpu
-from pvhv.core.cpuid import Tsc
 from pvhv.core.crash import code_at, describe
-from pvhv.core.descriptors import DescriptorTables
-from pvhv.core.dispatch import build_calls
 from pvhv.core.domain import Domain
 from pvhv.core.errors import DomainCrash, HypercallError, Restart
-from pvhv.core.events import EventChannels
-from pvhv.core.exits import Exits
-from pvhv.core.frames import VALIDATED, WRITABLE, FrameTable
-from pvhv.core.grant_copy import Copies
-from pvhv.core.grants import GrantTable
+from pvhv.core.events.channels import EventChannels
+from pvhv.core.grants.copy import Copies
+from pvhv.core.grants.table import GrantTable
 from pvhv.core.lifecycle import Lifecycle
-from pvhv.core.m2p import FRAMES_PER_GIB
-from pvhv.core.pagetables import PageTables
-from pvhv.core.pte import PRESENT, RW
-from pvhv.core.pvclock import scale_of
-from pvhv.core.scheduler import Scheduler
-from pvhv.core.timekeeping import Timekeeper
-from pvhv.core.timeline import Timeline, VirtualTimeline, WallTimeline
+from pvhv.core.mm import m2p
+from pvhv.core.mm.coherence import Coherence
+from pvhv.core.mm.descriptors import DescriptorTables
+from pvhv.core.mm.frames import VALIDATED, WRITABLE, FrameTable
+from pvhv.core.mm.m2p import FRAMES_PER_GIB
+from pvhv.core.mm.pagetables import PageTables
+from pvhv.core.mm.pte import PRESENT, RW
+from pvhv.core.sched.activity import Activity
+from pvhv.core.sched.pvclock import scale_of
+from pvhv.core.sched.scheduler import Scheduler
+from pvhv.core.sched.timekeeping import Timekeeper
+from pvhv.core.sched.timeline import Timeline, VirtualTimeline, WallTimeline
+from pvhv.core.sched.vtimer import stop_all
+from pvhv.core.traps.cpuid import Tsc
+from pvhv.core.traps.dispatch import build_calls
+from pvhv.core.traps.exits import Exits
 from pvhv.core.vcpu import VCPU
-from pvhv.core.vtimer import stop_all
 from pvhv.core.xenlog import ConsoleRing
 from pvhv.machine.engine import EngineDied
 from pvhv.machine.guard import Escaped

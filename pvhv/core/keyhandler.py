@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pvhv.abi.xen import VIRQ_DEBUG
 from pvhv.core.crash import state_of
-from pvhv.core.event_ports import INTERDOMAIN, UNBOUND, VIRQ
-from pvhv.core.events import send_virq
-from pvhv.core.runstate import NAMES, RUNNING
+from pvhv.core.events.channels import send_virq
+from pvhv.core.events.ports import INTERDOMAIN, UNBOUND, VIRQ
+from pvhv.core.sched.runstate import NAMES, RUNNING
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain
     from pvhv.core.hypervisor import Hypervisor
-    from pvhv.core.timeline import Timeline
+    from pvhv.core.sched.timeline import Timeline
 
 Step = Callable[[], None]
 LINES = 256  # of one list

@@ -19,8 +19,8 @@ from pvhv.abi.sched import SHUTDOWN_crash
 from pvhv.abi.xen import VIRQ_DOM_EXC
 from pvhv.core.domain import Domain
 from pvhv.core.errors import Interrupted, Restart
-from pvhv.core.events import send_guest_global_virq
-from pvhv.core.frames import L1, L4, PINNED
+from pvhv.core.events.channels import send_guest_global_virq
+from pvhv.core.mm.frames import L1, L4, PINNED
 
 if TYPE_CHECKING:
     from pvhv.core.hypervisor import Hypervisor

@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from pvhv.core.pagetables import Deferred
-from pvhv.core.runstate import Runstate
+from pvhv.core.mm.pagetables import Deferred
+from pvhv.core.sched.runstate import Runstate
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain
-    from pvhv.core.guestmem import GuestMemory
-    from pvhv.core.timeline import Timer
+    from pvhv.core.mm.guestmem import GuestMemory
+    from pvhv.core.sched.timeline import Timer
 
 
 class Trap(NamedTuple):

@@ -33,7 +33,7 @@ from pvhv.core.cpu import Cpu
 from pvhv.core.domain import Domain
 from pvhv.core.errors import HypercallError
 from pvhv.core.hypervisor import Hypervisor
-from pvhv.core.timeline import Timeline, VirtualTimeline, WallTimeline
+from pvhv.core.sched.timeline import Timeline, VirtualTimeline, WallTimeline
 from pvhv.core.vcpu import VCPU
 from pvhv.hvm import crash
 from pvhv.hvm.counts import Counts

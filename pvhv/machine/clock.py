@@ -6,7 +6,7 @@ instruction is one nanosecond, idle time passes by `skip_to`, and the date start
 instant, so that the same program sees the same time on every machine.
 
 Invariant: `now_ns` never goes back.
-It does not know deadlines, timers or who waits for what: core/timeline.py does.
+It does not know deadlines, timers or who waits for what: core/sched/timeline.py does.
 """
 
 from __future__ import annotations

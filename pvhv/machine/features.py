@@ -3,8 +3,8 @@
 
 The engine's own model (a Haswell) has more: instructions whose results depend on chance (RDRAND, RDSEED), that need
 state nobody saves (AVX, MPX), or that belong to a kernel that is not the guest's (FSGSBASE, SMAP, MONITOR).
-pvhv.core.cpuid hides them from guests, and what is hidden must not run. Bits that no instruction depends on are not for
-us to say.
+pvhv.core.traps.cpuid hides them from guests, and what is hidden must not run. Bits that no instruction depends on are
+not for us to say.
 
 Read beside it: keep_features in corrections/seam.c; AMD's manual volume 3, appendix D (instruction subsets and CPUID).
 """

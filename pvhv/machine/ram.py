@@ -6,7 +6,7 @@ address 0 is byte 0 here: machine addresses are offsets.  Every pCPU maps the sa
 frame written by a guest on one is seen by Python and by guests on another.
 
 Invariant: nothing here moves or shrinks while a Ram lives (engines hold its address).
-It does not know who owns a frame (core/frames.py does), nor that host-side writes leave
+It does not know who owns a frame (core/mm/frames.py does), nor that host-side writes leave
 translated code stale (`PCPU.forget_code`).
 """
 

@@ -13,7 +13,7 @@ so there is one, bounded to the frame, for every frame that is watched. Each mak
 ten ns slower, so there should be dozens of them, not thousands.
 
 Invariant: a frame that comes to be watched is so from its next store on, because whoever watches flushes the TLB after.
-It does not know why a frame deserves this (pvhv.core.coherence). Read beside it: notdirty_write and
+It does not know why a frame deserves this (pvhv.core.mm.coherence). Read beside it: notdirty_write and
 uc_mem_hook_installed in the engine's cputlb.c and exec-all.h.
 """
 

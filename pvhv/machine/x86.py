@@ -5,7 +5,7 @@ Other facts of the processor have places of their own: cpustate.py the bits of R
 of page-table entries (PTE_*), svm.py all vectors, by their abbreviations, and what #PF's error code says (PFEC_*),
 ram.py the size of a page. What Xen defines is in pvhv.abi, and what only one file needs stands there.
 
-It does not know the engine, nor which of these features a guest is offered (core/cpuid.py and features.py do).
+It does not know the engine, nor which of these features a guest is offered (core/traps/cpuid.py and features.py do).
 Read beside it: AMD64 Architecture Programmer's Manual, volumes 2 and 3; Intel's, volume 3. Sections are AMD's, of
 volume 2, where nothing else is said.
 """

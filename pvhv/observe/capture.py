@@ -4,7 +4,7 @@
 Everything about a hypercall's arguments comes from its spec. A guest can point anywhere: what cannot be read is left
 out, and of a batch a few items are kept.
 
-Read beside it: pvhv/core/dispatch.py, which copies the same structures for the handlers.
+Read beside it: pvhv/core/traps/dispatch.py, which copies the same structures for the handlers.
 """
 
 from __future__ import annotations

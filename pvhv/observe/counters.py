@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pvhv.abi.hypercalls import HYPERCALLS
-from pvhv.core.runstate import NAMES
+from pvhv.core.sched.runstate import NAMES
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain

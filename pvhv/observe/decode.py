@@ -13,8 +13,8 @@ from typing import Any
 
 from pvhv.abi.errno import Errno
 from pvhv.abi.hypercalls import HYPERCALLS
-from pvhv.core.event_ports import STATE_NAMES, Status
-from pvhv.core.runstate import NAMES as RUNSTATES
+from pvhv.core.events.ports import STATE_NAMES, Status
+from pvhv.core.sched.runstate import NAMES as RUNSTATES
 from pvhv.machine.svm import PFEC_FETCH, PFEC_PRESENT, PFEC_RESERVED, PFEC_USER, PFEC_WRITE
 from pvhv.machine.x86 import PAGE_FAULT
 from pvhv.observe.naming import exception_name, hypercall_name

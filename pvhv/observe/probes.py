@@ -7,7 +7,7 @@ again, and gives a Record to whoever watches the domain; a domain that nobody wa
 Handlers are nobody's alone: another looker-on may put functions of its own around ours. So `remove` puts back only what
 is still ours; a probe that was covered meanwhile stays, and watches nobody any more.
 
-Read beside it: pvhv/core/exits.py, whose handlers these are; TRACE_PV_* in xen/include/public/trace.h.
+Read beside it: pvhv/core/traps/exits.py, whose handlers these are; TRACE_PV_* in xen/include/public/trace.h.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from pvhv.observe.record import AMD64, I386, HypercallRecord, Landed, Record, Si
 if TYPE_CHECKING:
     from pvhv.core.cpu import Cpu
     from pvhv.core.domain import Domain
-    from pvhv.core.event_ports import Channel
-    from pvhv.core.events import EventChannels
+    from pvhv.core.events.channels import EventChannels
+    from pvhv.core.events.ports import Channel
     from pvhv.core.hypervisor import Hypervisor
     from pvhv.core.vcpu import VCPU
 

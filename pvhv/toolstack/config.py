@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pvhv.abi.arch_x86 import XEN_LEGACY_MAX_VCPUS
-from pvhv.core.timeline import DEFAULT_WEIGHT
+from pvhv.core.sched.timeline import DEFAULT_WEIGHT
 from pvhv.hvm import names as technique_names
 from pvhv.toolstack import requests
 from pvhv.toolstack.errors import ToolstackError

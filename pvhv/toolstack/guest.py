@@ -24,7 +24,7 @@ from pvhv.abi.xen import HYPERVISOR_sched_op
 from pvhv.core.control import Control
 from pvhv.core.crash import describe
 from pvhv.core.errors import HypercallError
-from pvhv.core.grant_view import GrantView
+from pvhv.core.grants.view import GrantView
 from pvhv.devices.console import Console
 from pvhv.devices.xenstore.daemon import Xenstore
 from pvhv.machine.ram import PAGE_SIZE

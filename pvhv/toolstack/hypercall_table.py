@@ -21,7 +21,7 @@ def rows() -> list[dict[str, Any]]:
 
 
 def _row(number: int, name: str, spec: Hypercall | Command, parent: str | None) -> dict[str, Any]:
-    from pvhv.core.dispatch import HANDLERS
+    from pvhv.core.traps.dispatch import HANDLERS
 
     handler = HANDLERS.get(spec)
     status = spec.status if spec.refusal is None else f"refused: {spec.refusal.name}"

@@ -10,8 +10,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from pvhv.abi.event_channel import EVTCHN_FIFO_NR_CHANNELS
-from pvhv.core import grants, guestmem, hypervisor, keyhandler, timeline, xenlog
+from pvhv.core import hypervisor, keyhandler, xenlog
 from pvhv.core.calls import console_io
+from pvhv.core.grants import table as grants
+from pvhv.core.mm import guestmem
+from pvhv.core.sched import timeline
 from pvhv.devices import console, record
 from pvhv.devices.xenstore import quotas, sockets
 from pvhv.hvm.monitor import translator

@@ -20,8 +20,8 @@ from typing import Any, TypeVar
 
 import pvhv
 from pvhv.core.hypervisor import Hypervisor
-from pvhv.core.runstate import NAMES
-from pvhv.core.timeline import VirtualTimeline
+from pvhv.core.sched.runstate import NAMES
+from pvhv.core.sched.timeline import VirtualTimeline
 from pvhv.machine import engine, seam
 from pvhv.observe import counters
 from pvhv.observe.trace import Recorder

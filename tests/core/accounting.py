@@ -20,7 +20,8 @@ from collections.abc import Iterator
 
 from pvhv.abi.grant_table import GNTMAP_device_map, GNTMAP_readonly
 from pvhv.abi.xen import DOMID_XEN
-from pvhv.core.frames import (
+from pvhv.core.hypervisor import Hypervisor
+from pvhv.core.mm.frames import (
     DOMID_FREE,
     L1,
     L4,
@@ -33,9 +34,8 @@ from pvhv.core.frames import (
     VALIDATED,
     WRITABLE,
 )
-from pvhv.core.hypervisor import Hypervisor
-from pvhv.core.pagetables import FIRST_XEN_SLOT, LAST_XEN_SLOT
-from pvhv.core.pte import ADDRESS, L1_DISALLOW, PRESENT, RW, UPPER_DISALLOW
+from pvhv.core.mm.pagetables import FIRST_XEN_SLOT, LAST_XEN_SLOT
+from pvhv.core.mm.pte import ADDRESS, L1_DISALLOW, PRESENT, RW, UPPER_DISALLOW
 
 XEN_SLOTS = range(FIRST_XEN_SLOT, LAST_XEN_SLOT + 1)
 PERDOMAIN_PAGES = 32  # of a vCPU: 16 of GDT, 16 of LDT

@@ -5,7 +5,7 @@
     queues.begin()                      control blocks for all vCPUs and the first page of words
     queues.take(0)                      what vCPU 0's upcall handler would be told of, in order
 
-Nothing of pvhv.core.event_fifo is asked: this is another writing of the same ABI.
+Nothing of pvhv.core.events.fifo is asked: this is another writing of the same ABI.
 """
 
 from __future__ import annotations

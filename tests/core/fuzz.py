@@ -24,9 +24,9 @@ from pvhv.abi.spec import Command, Hypercall
 from pvhv.abi.xen import DOMID_SELF, HYPERVISOR_mmuext_op, HYPERVISOR_multicall, MulticallEntry
 from pvhv.core.domain import Domain
 from pvhv.core.errors import DomainCrash, GuestFault
-from pvhv.core.frames import L1, L4, SEG_DESC, TYPE_MASK
-from pvhv.core.scheduler import WORK_SHARE
-from pvhv.core.timeline import SLICE_NS, Turn
+from pvhv.core.mm.frames import L1, L4, SEG_DESC, TYPE_MASK
+from pvhv.core.sched.scheduler import WORK_SHARE
+from pvhv.core.sched.timeline import SLICE_NS, Turn
 from pvhv.core.vcpu import VCPU
 from pvhv.machine.cpustate import RAX, RIP
 from tests.core.fuzz_judge import UNTOUCHED, Judge

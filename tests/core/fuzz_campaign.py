@@ -15,7 +15,7 @@ import hashlib
 import random
 from typing import Any
 
-from pvhv.core.frames import NONE, TYPE_MASK
+from pvhv.core.mm.frames import NONE, TYPE_MASK
 from tests.core.accounting import problems
 from tests.core.fuzz import Hostile
 from tests.core.fuzz_judge import Judge

@@ -21,7 +21,7 @@ from pvhv.abi.event_channel import (
 from pvhv.abi.physdev import PHYSDEVOP, PhysdevOp
 from pvhv.abi.spec import Command
 from pvhv.abi.xen import DOMID_SELF
-from pvhv.core.timeline import Share
+from pvhv.core.sched.timeline import Share
 from tests.core.fuzz import Hostile
 
 PENDING, MASKED, LINKED, BUSY = 1 << 31, 1 << 30, 1 << 29, 1 << 28

@@ -11,7 +11,7 @@ from pvhv.abi.grant_table import GNTTABOP
 from pvhv.abi.spec import Command
 from pvhv.abi.xen import DOMID_SELF
 from pvhv.core.domain import Domain
-from pvhv.core.pte import ADDRESS
+from pvhv.core.mm.pte import ADDRESS
 from tests.core.fuzz import BATCH_PAGE, Hostile
 from tests.core.fuzz_judge import UNTOUCHED
 from tests.core.fuzz_mmu import clear_page_entry, free_pfn, slot_of

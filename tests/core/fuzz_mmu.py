@@ -12,8 +12,8 @@ from pvhv.abi.spec import Command
 from pvhv.abi.vcpu import VCPUOP_initialise
 from pvhv.abi.xen import DOMID_SELF, HYPERVISOR_vcpu_op
 from pvhv.core.errors import GuestFault
-from pvhv.core.frames import L4, TYPE_MASK
-from pvhv.core.pte import ADDRESS, PRESENT
+from pvhv.core.mm.frames import L4, TYPE_MASK
+from pvhv.core.mm.pte import ADDRESS, PRESENT
 from tests.core.fuzz import CONTEXT_PAGE, FIRST_FREE_PFN, PAGES, Hostile
 from tests.core.guests import BASE
 

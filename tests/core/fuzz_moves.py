@@ -20,8 +20,8 @@ from pvhv.abi.sched import SCHEDOP_watchdog, SchedWatchdog
 from pvhv.abi.vcpu import VCPUOP_register_vcpu_info, VCPUOP_up, VcpuRegisterVcpuInfo
 from pvhv.abi.xen import DOMID_SELF
 from pvhv.core.calls.domctl import BEFORE
-from pvhv.core.frames import L4
-from pvhv.core.pte import ADDRESS
+from pvhv.core.mm.frames import L4
+from pvhv.core.mm.pte import ADDRESS
 from tests.core import fuzz_events as events
 from tests.core import fuzz_grants as grants
 from tests.core import fuzz_mmu as mmu

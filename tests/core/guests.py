@@ -14,12 +14,12 @@ from typing import Any
 
 from pvhv.abi.arch_x86 import FLAT_KERNEL_CS, FLAT_KERNEL_SS, VcpuGuestContext
 from pvhv.core.domain import Domain
-from pvhv.core.grants import GrantTable
+from pvhv.core.grants.table import GrantTable
 from pvhv.core.hypervisor import Hypervisor
-from pvhv.core.pte import ACCESSED, ADDRESS, NX, PRESENT, RW, USER
-from pvhv.core.reservation import allocate, name
-from pvhv.core.scheduler import WORK_SHARE
-from pvhv.core.timeline import SLICE_NS, Turn
+from pvhv.core.mm.pte import ACCESSED, ADDRESS, NX, PRESENT, RW, USER
+from pvhv.core.mm.reservation import allocate, name
+from pvhv.core.sched.scheduler import WORK_SHARE
+from pvhv.core.sched.timeline import SLICE_NS, Turn
 from pvhv.core.vcpu import VCPU
 from pvhv.machine.cpustate import R8, R9, R10, RAX, RDI, RDX, RIP, RSI
 

@@ -17,8 +17,8 @@ from pvhv.abi.sched import SCHEDOP_shutdown
 from pvhv.abi.xen import HYPERVISOR_sched_op
 from pvhv.core.domain import Domain
 from pvhv.core.hypervisor import Hypervisor
-from pvhv.core.pte import ACCESSED, DIRTY, NX, PRESENT, RW, USER
-from pvhv.core.timeline import Timeline
+from pvhv.core.mm.pte import ACCESSED, DIRTY, NX, PRESENT, RW, USER
+from pvhv.core.sched.timeline import Timeline
 from pvhv.core.vcpu import VCPU
 from pvhv.machine.cpustate import RIP, RSP
 from tests.core.code import RBX, Code

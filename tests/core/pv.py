@@ -13,10 +13,10 @@ import struct
 from collections.abc import Callable
 
 from pvhv.abi.xen import HYPERVISOR_mmu_update, HYPERVISOR_mmuext_op
-from pvhv.core.frames import NONE, TYPE_MASK
-from pvhv.core.pte import ACCESSED, GLOBAL, NX, PRESENT, RW, USER
-from pvhv.core.scheduler import UNDIVIDED, WORK_SHARE
-from pvhv.core.timeline import SLICE_NS, Turn
+from pvhv.core.mm.frames import NONE, TYPE_MASK
+from pvhv.core.mm.pte import ACCESSED, GLOBAL, NX, PRESENT, RW, USER
+from pvhv.core.sched.scheduler import UNDIVIDED, WORK_SHARE
+from pvhv.core.sched.timeline import SLICE_NS, Turn
 from pvhv.core.vcpu import VCPU
 from pvhv.machine.cpustate import RAX, RIP
 from tests.core.accounting import problems

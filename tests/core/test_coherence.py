@@ -23,10 +23,10 @@ from pvhv.abi.xen import (
     HYPERVISOR_grant_table_op,
     HYPERVISOR_update_va_mapping,
 )
-from pvhv.core.coherence import WATCHED
 from pvhv.core.domain import Domain
-from pvhv.core.grant_view import GrantView
-from pvhv.core.pte import ACCESSED, NX, PRESENT, RW
+from pvhv.core.grants.view import GrantView
+from pvhv.core.mm.coherence import WATCHED
+from pvhv.core.mm.pte import ACCESSED, NX, PRESENT, RW
 from pvhv.machine import seam
 from pvhv.machine.cpustate import R9, R12, RIP
 from tests.core import code as asm

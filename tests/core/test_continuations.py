@@ -13,8 +13,8 @@ import random
 import pytest
 
 from pvhv.abi.errno import Errno
-from pvhv.core.frames import L1, L2, L3, L4, NONE, PARTIAL, PINNED
-from pvhv.core.pte import GLOBAL, NX, PRESENT, RW
+from pvhv.core.mm.frames import L1, L2, L3, L4, NONE, PARTIAL, PINNED
+from pvhv.core.mm.pte import GLOBAL, NX, PRESENT, RW
 from tests.core.guests import BASE
 from tests.core.pv import (
     DATA,

@@ -34,7 +34,7 @@ from pvhv.core.control import (
     XEN_DOMINF_shutdown,
 )
 from pvhv.core.errors import HypercallError
-from pvhv.core.frames import PINNED
+from pvhv.core.mm.frames import PINNED
 from tests.core.guests import Machine
 
 

@@ -23,9 +23,9 @@ from pvhv.abi.event_channel import (
 from pvhv.abi.vcpu import VCPUOP_register_vcpu_info, VcpuRegisterVcpuInfo
 from pvhv.abi.xen import DOMID_SELF, VIRQ_TIMER, HYPERVISOR_event_channel_op, HYPERVISOR_vcpu_op
 from pvhv.core.domain import Domain
-from pvhv.core.event_2l import TwoLevel
-from pvhv.core.events import send_virq
-from pvhv.core.frames import TYPE_MASK, WRITABLE
+from pvhv.core.events.channels import send_virq
+from pvhv.core.events.two_level import TwoLevel
+from pvhv.core.mm.frames import TYPE_MASK, WRITABLE
 from tests.core.accounting import problems
 from tests.core.fifo import ARRAY, BLOCK_OFFSET, BUSY, LINK, LINKED, MASKED, PENDING, REQUEST, FifoGuest
 from tests.core.guests import TABLES, Machine, asleep

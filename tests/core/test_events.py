@@ -18,11 +18,11 @@ from pvhv.abi.event_channel import (
     EVTCHNSTAT_virq,
 )
 from pvhv.abi.xen import DOMID_SELF, VIRQ_CONSOLE, VIRQ_DEBUG, VIRQ_DOM_EXC, VIRQ_TIMER, SharedInfo
-from pvhv.core.dispatch import HANDLERS
 from pvhv.core.domain import Domain
 from pvhv.core.errors import HypercallError
-from pvhv.core.event_ports import FREE, INTERDOMAIN, RESERVED, STATE_NAMES, TRANSITIONS, UNBOUND
-from pvhv.core.events import send_guest_global_virq, send_virq
+from pvhv.core.events.channels import send_guest_global_virq, send_virq
+from pvhv.core.events.ports import FREE, INTERDOMAIN, RESERVED, STATE_NAMES, TRANSITIONS, UNBOUND
+from pvhv.core.traps.dispatch import HANDLERS
 from tests.core.guests import Machine, asleep
 
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from pvhv.core.free_frames import NOBODY, FreeFrames
+from pvhv.core.mm.free_frames import NOBODY, FreeFrames
 
 END = 1000
 

@@ -33,12 +33,12 @@ from pvhv.abi.grant_table import (
     GTF_writing,
 )
 from pvhv.abi.xen import DOMID_SELF, DOMID_XEN, HYPERVISOR_grant_table_op
-from pvhv.core import grants
 from pvhv.core.domain import Domain
 from pvhv.core.errors import DomainCrash, GrantError, GuestFault, HypercallError
-from pvhv.core.frames import CODE_MAPPED, L1, TYPE_MASK, WRITABLE
-from pvhv.core.grant_view import GrantView
-from pvhv.core.pte import GUEST_KERNEL, NX, PRESENT, RW, USER
+from pvhv.core.grants import table as grants
+from pvhv.core.grants.view import GrantView
+from pvhv.core.mm.frames import CODE_MAPPED, L1, TYPE_MASK, WRITABLE
+from pvhv.core.mm.pte import GUEST_KERNEL, NX, PRESENT, RW, USER
 from tests.core.guests import BASE, Machine, write_entry
 
 HOST, READONLY = abi.GNTMAP_host_map, abi.GNTMAP_readonly

@@ -39,14 +39,14 @@ from pvhv.abi.grant_table import (
     GTF_writing,
 )
 from pvhv.abi.xen import DOMID_SELF
-from pvhv.core.dispatch import Continue
 from pvhv.core.domain import Domain
 from pvhv.core.errors import GrantError
-from pvhv.core.frames import TYPE_MASK, WRITABLE
-from pvhv.core.free_frames import NOBODY
-from pvhv.core.grant_acquire import TryAgain, acquire, release
-from pvhv.core.grant_entries import EntriesV2
-from pvhv.core.grant_view import GrantView
+from pvhv.core.grants.acquire import TryAgain, acquire, release
+from pvhv.core.grants.entries import EntriesV2
+from pvhv.core.grants.view import GrantView
+from pvhv.core.mm.frames import TYPE_MASK, WRITABLE
+from pvhv.core.mm.free_frames import NOBODY
+from pvhv.core.traps.dispatch import Continue
 from tests.core.accounting import problems
 from tests.core.guests import BASE, write_entry
 from tests.core.test_grants import HOLE, HOST, READONLY, World

@@ -48,7 +48,7 @@ from pvhv.abi.xen import (
     HYPERVISOR_xen_version,
 )
 from pvhv.core.domain import Domain
-from pvhv.core.pte import ACCESSED, NX, PRESENT, RW, USER
+from pvhv.core.mm.pte import ACCESSED, NX, PRESENT, RW, USER
 from tests.core.code import RAX, RBX, Code
 from tests.core.lab import BASE, CODE, DATA, L1, L4, PAGE, Lab
 

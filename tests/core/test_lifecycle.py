@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import pytest
 
-from pvhv.core import lifecycle, scheduler
+from pvhv.core import lifecycle
 from pvhv.core.control import Control
 from pvhv.core.domain import Domain
 from pvhv.core.hypervisor import Hypervisor
+from pvhv.core.sched import scheduler
 from pvhv.machine.ram import Ram
 
 FRAMES = 8192

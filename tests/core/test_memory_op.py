@@ -22,8 +22,8 @@ from pvhv.abi.memory import (
     XenRemoveFromPhysmap,
 )
 from pvhv.abi.xen import DOMID_SELF, HYPERVISOR_memory_op, SharedInfo
-from pvhv.core.pte import NX, PRESENT, RW
-from pvhv.core.reservation import INVALID_M2P_ENTRY
+from pvhv.core.mm.pte import NX, PRESENT, RW
+from pvhv.core.mm.reservation import INVALID_M2P_ENTRY
 from tests.core.guests import BASE, Machine
 
 PAGES = 48

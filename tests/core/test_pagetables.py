@@ -35,9 +35,9 @@ from pvhv.abi.xen import (
     HYPERVISOR_update_va_mapping,
     HYPERVISOR_update_va_mapping_otherdomain,
 )
-from pvhv.core.frames import L1, L2, L3, L4, NONE, PINNED, SEG_DESC, VALIDATED, WRITABLE
-from pvhv.core.pagetables import FIRST_XEN_SLOT, LAST_XEN_SLOT
-from pvhv.core.pte import ACCESSED, ADDRESS, DIRTY, GLOBAL, NX, PAT_PSE, PCD, PRESENT, PWT, RW, USER
+from pvhv.core.mm.frames import L1, L2, L3, L4, NONE, PINNED, SEG_DESC, VALIDATED, WRITABLE
+from pvhv.core.mm.pagetables import FIRST_XEN_SLOT, LAST_XEN_SLOT
+from pvhv.core.mm.pte import ACCESSED, ADDRESS, DIRTY, GLOBAL, NX, PAT_PSE, PCD, PRESENT, PWT, RW, USER
 from tests.core.guests import BASE
 from tests.core.pv import (
     DATA,

@@ -18,7 +18,7 @@ from pvhv.abi.xen import (
     HYPERVISOR_physdev_op_compat,
 )
 from pvhv.core.control import Control
-from pvhv.core.frames import L4, NONE, TYPE_MASK, WRITABLE
+from pvhv.core.mm.frames import L4, NONE, TYPE_MASK, WRITABLE
 from tests.core.accounting import problems
 from tests.core.guests import BASE, Machine
 

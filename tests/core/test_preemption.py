@@ -26,9 +26,9 @@ from pvhv.abi.xen import (
     HYPERVISOR_vcpu_op,
     HYPERVISOR_xen_version,
 )
-from pvhv.core import scheduler as scheduler_module
 from pvhv.core.domain import Domain
-from pvhv.core.timeline import Timeline
+from pvhv.core.sched import scheduler as scheduler_module
+from pvhv.core.sched.timeline import Timeline
 from pvhv.core.vcpu import VCPU
 from pvhv.machine.cpustate import R12, RAX, RBX, RDI, RIP, RSI
 from tests.core import code as asm

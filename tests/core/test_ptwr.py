@@ -14,10 +14,10 @@ import pytest
 
 from pvhv.abi.arch_x86 import MACH2PHYS_VIRT_START
 from pvhv.abi.xen import VMASST_TYPE_writable_pagetables
-from pvhv.core.frames import L1, L2, NONE, WRITABLE
-from pvhv.core.guestmem import GuestMemory
-from pvhv.core.pte import ACCESSED, ADDRESS, DIRTY, NX, PAT_PSE, PRESENT, PWT, RW, USER
-from pvhv.core.stores import decode
+from pvhv.core.mm.frames import L1, L2, NONE, WRITABLE
+from pvhv.core.mm.guestmem import GuestMemory
+from pvhv.core.mm.pte import ACCESSED, ADDRESS, DIRTY, NX, PAT_PSE, PRESENT, PWT, RW, USER
+from pvhv.core.mm.stores import decode
 from pvhv.core.vcpu import VCPU
 from pvhv.machine.cpustate import AF, CF, DF, EFLAGS, FS_BASE, OF, PF, RIP, RSP, SF, TF, ZF
 from pvhv.machine.svm import UD
@@ -199,7 +199,7 @@ def some_flags(those: int = CF | PF | AF | ZF | SF | OF) -> int:
 def unchecked(bench: Stores, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stores]:
     """Entries of any kind are accepted as they are, and hold nothing; the random numbers are the same every time."""
     randomly.seed(20)
-    monkeypatch.setattr("pvhv.core.l1tables.adjust", lambda entry: entry)
+    monkeypatch.setattr("pvhv.core.mm.l1tables.adjust", lambda entry: entry)
     for name in ("get_l1_entry", "put_l1_entry"):
         monkeypatch.setattr(bench.hv.pagetables, name, lambda *arguments: None)
     monkeypatch.setattr(bench, "set_entry", lambda *arguments: remap(bench, *arguments))

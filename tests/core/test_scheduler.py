@@ -26,11 +26,11 @@ from pvhv.abi.xen import (
     HYPERVISOR_vcpu_op,
     HYPERVISOR_xen_version,
 )
-from pvhv.core import scheduler as scheduler_module
-from pvhv.core import timeline as timeline_module
 from pvhv.core.domain import Domain
-from pvhv.core.runstate import BLOCKED, OFFLINE, RUNNABLE
-from pvhv.core.timeline import VirtualTimeline
+from pvhv.core.sched import scheduler as scheduler_module
+from pvhv.core.sched import timeline as timeline_module
+from pvhv.core.sched.runstate import BLOCKED, OFFLINE, RUNNABLE
+from pvhv.core.sched.timeline import VirtualTimeline
 from pvhv.machine.cpustate import R8
 from tests.core.code import R8 as CODE_R8
 from tests.core.code import RBX, Code

@@ -88,8 +88,8 @@ from pvhv.abi.xen import (
     HYPERVISOR_vm_assist,
     HYPERVISOR_xen_version,
 )
-from pvhv.core.frames import NONE, SEG_DESC, WRITABLE
-from pvhv.core.pvclock import TIME, TIME_OFFSET
+from pvhv.core.mm.frames import NONE, SEG_DESC, WRITABLE
+from pvhv.core.sched.pvclock import TIME, TIME_OFFSET
 from pvhv.core.vcpu import VCPU
 from pvhv.machine.cpustate import CR0, EFLAGS, RIP
 from tests.core.guests import BASE, VGCF_IN_KERNEL, VGCF_ONLINE

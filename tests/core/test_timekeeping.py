@@ -6,7 +6,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from pvhv.core.timekeeping import READINGS, Timekeeper
+from pvhv.core.sched.timekeeping import READINGS, Timekeeper
 from pvhv.machine.ram import Ram
 
 KHZ = 1_000_000  # a tick is a nanosecond

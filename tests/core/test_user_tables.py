@@ -13,7 +13,7 @@ import pytest
 
 from pvhv.abi.xen import MMUEXT_NEW_USER_BASEPTR, HYPERVISOR_mmuext_op
 from pvhv.core.domain import Domain
-from pvhv.core.pte import ACCESSED, PRESENT, RW, USER
+from pvhv.core.mm.pte import ACCESSED, PRESENT, RW, USER
 from tests.core import code as asm
 from tests.core.code import Code
 from tests.core.lab import CODE, DATA, L3, L4, USER_DATA, USER_L4, Frame, Lab

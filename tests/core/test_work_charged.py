@@ -22,7 +22,7 @@ from pvhv.abi.event_channel import (
     EvtchnReset,
 )
 from pvhv.abi.xen import DOMID_SELF
-from pvhv.core.timeline import SLICE_NS, Turn
+from pvhv.core.sched.timeline import SLICE_NS, Turn
 from pvhv.machine.cpustate import RAX, RIP
 from tests.core.guests import ARGUMENTS, BASE, ENTRY, Machine, write_entry
 

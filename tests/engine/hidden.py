@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Instructions that CPUID hides from guests (pvhv/core/cpuid.py): each must be #UD, whatever the host's processor does.
+"""Instructions that CPUID hides from guests (pvhv/core/traps/cpuid.py): each must be #UD, whatever the host's processor
+does.
 
 Where two processors differ because one lacks an extension, the guest's CPUID decides which of them the engine is: a run
 is to be the same on every host, and the same twice.

@@ -39,7 +39,7 @@ LOOP = "b9c8000000 884b01 ffd6 39c8 7504 ffc9 75f3 0f05 0f0b"
 @pytest.mark.parametrize("mapping", ["one", "two"])
 def test_code_runs_as_it_was_written(lab: Lab, mapping: str, cpl: int) -> None:
     if mapping != "one" and not seam.present:
-        pytest.skip("the stock engine does not see it: pvhv.core.coherence mends that from outside")
+        pytest.skip("the stock engine does not see it: pvhv.core.mm.coherence mends that from outside")
     read, written = (HOLE, HOLE) if mapping == "one" else (HOLE, HOLE + 4096)
     see(lab, read, RWX if mapping == "one" else RX)
     if mapping != "one":

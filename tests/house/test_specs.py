@@ -23,8 +23,8 @@ from pvhv.abi.spec import IMPLEMENTED, Command, Hypercall, Spec
 ROOT = Path(__file__).resolve().parents[2]
 ALL: list[tuple[Hypercall, Command | None]] = list(specs())
 needs_core = pytest.mark.skipif(
-    importlib.util.find_spec("pvhv.core") is None or importlib.util.find_spec("pvhv.core.dispatch") is None,
-    reason="pvhv.core.dispatch is not there yet")
+    importlib.util.find_spec("pvhv.core") is None or importlib.util.find_spec("pvhv.core.traps.dispatch") is None,
+    reason="pvhv.core.traps.dispatch is not there yet")
 
 
 def name_of(spec: Spec) -> str:
@@ -39,7 +39,7 @@ def every_spec() -> Iterator[Spec]:
 def handlers() -> Mapping[Any, Any]:
     for path in sorted((ROOT / "pvhv" / "core" / "calls").glob("[a-z]*.py")):
         importlib.import_module(f"pvhv.core.calls.{path.stem}")
-    table: Mapping[Any, Any] = importlib.import_module("pvhv.core.dispatch").HANDLERS
+    table: Mapping[Any, Any] = importlib.import_module("pvhv.core.traps.dispatch").HANDLERS
     return table
 
 

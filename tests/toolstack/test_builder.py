@@ -10,8 +10,8 @@ import pytest
 
 from pvhv.abi import elfnote
 from pvhv.abi.xen import SIF_MOD_START_PFN, StartInfo
-from pvhv.core.frames import L4, FrameTable
-from pvhv.core.pagetables import PageTables
+from pvhv.core.mm.frames import L4, FrameTable
+from pvhv.core.mm.pagetables import PageTables
 from pvhv.machine.paging import PTE_NX, PTE_RW, walk
 from pvhv.machine.ram import Ram
 from pvhv.toolstack import builder, elf

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pvhv.core import grants
+from pvhv.core.grants import table as grants
 from pvhv.toolstack import config, elf, kernel_files
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.guest import prepare

@@ -20,10 +20,11 @@ import pytest
 from pvhv.abi.io import xs_wire as wire
 from pvhv.abi.io.xs_wire import XSD_SOCKMSG_CODEC
 from pvhv.abi.xen import DOMID_SELF, CONSOLEIO_write, HYPERVISOR_mmu_update, HYPERVISOR_multicall
-from pvhv.core import guestmem, hypervisor, xenlog
+from pvhv.core import hypervisor, xenlog
 from pvhv.core.calls import console_io
-from pvhv.core.guestmem import GuestMemory
-from pvhv.core.timeline import CANCELLED_KEPT
+from pvhv.core.mm import guestmem
+from pvhv.core.mm.guestmem import GuestMemory
+from pvhv.core.sched.timeline import CANCELLED_KEPT
 from pvhv.core.vcpu import VCPU
 from pvhv.devices.xenstore import sockets
 from pvhv.devices.xenstore.daemon import Xenstore

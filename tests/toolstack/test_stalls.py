@@ -32,9 +32,9 @@ from pvhv.abi.spec import Command, Hypercall
 from pvhv.abi.xen import DOMID_XEN, HYPERVISOR_memory_op
 from pvhv.core.domain import Domain
 from pvhv.core.errors import DomainCrash
-from pvhv.core.pte import ACCESSED, NX, PRESENT, RW, USER
-from pvhv.core.scheduler import WORK_SHARE
-from pvhv.core.timeline import SLICE_NS, Turn
+from pvhv.core.mm.pte import ACCESSED, NX, PRESENT, RW, USER
+from pvhv.core.sched.scheduler import WORK_SHARE
+from pvhv.core.sched.timeline import SLICE_NS, Turn
 from pvhv.devices.xenstore import ring
 from pvhv.machine.cpustate import R8, R9, R10, RAX, RDI, RDX, RIP, RSI
 from pvhv.testing import Machine

@@ -11,7 +11,7 @@ handlers and the table of hypercalls as soon as there are any.
 A table of accounts adds up to the time it was taken over. The profile itself costs time, about a microsecond each time
 an account is entered: so the same is run once more without, and the line below the table says how long that took.
 
-Read beside it: ledger.py; pvhv/core/exits.py, for what is called.
+Read beside it: ledger.py; pvhv/core/traps/exits.py, for what is called.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from pvhv.abi.hypercalls import HYPERCALLS
 from pvhv.abi.xen import HYPERVISOR_iret
 from pvhv.core.calls import mmuext
 from pvhv.core.cpu import Cpu
-from pvhv.core.exits import Exits
 from pvhv.core.hypervisor import Hypervisor
-from pvhv.core.ptwr import WritablePageTables
-from pvhv.core.scheduler import Scheduler
-from pvhv.core.timeline import Timeline
-from pvhv.core.traps import Traps
+from pvhv.core.mm.ptwr import WritablePageTables
+from pvhv.core.sched.scheduler import Scheduler
+from pvhv.core.sched.timeline import Timeline
+from pvhv.core.traps.bounce import Traps
+from pvhv.core.traps.exits import Exits
 from pvhv.machine import engine, seam
 from pvhv.machine.cpustate import RAX
 from pvhv.testing import Machine

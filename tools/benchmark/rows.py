@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pvhv.core.timeline import SLICE_NS
+from pvhv.core.sched.timeline import SLICE_NS
 from pvhv.testing import Machine
 from tools.benchmark.bare import Bare, lost_ns, without
 from tools.benchmark.guests import Ear, Sample, finish

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The handlers, a room for each family of hypercalls; importing them registers them (pvhv.core.dispatch)."""
+"""The handlers, a room for each family of hypercalls; importing them registers them (pvhv.core.traps.dispatch)."""
 
 from importlib import import_module
 

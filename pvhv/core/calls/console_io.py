@@ -11,8 +11,8 @@ from __future__ import annotations
 from pvhv.abi.cpu import CONSOLE_IO
 from pvhv.abi.errno import Errno
 from pvhv.abi.xen import CONSOLEIO_write
-from pvhv.core.dispatch import Continue, hypercall
 from pvhv.core.errors import HypercallError
+from pvhv.core.traps.dispatch import Continue, hypercall
 from pvhv.core.vcpu import VCPU
 
 CHUNK = 128

@@ -49,10 +49,10 @@ from pvhv.abi.xen import (
     VMASST_TYPE_runstate_update_flag,
     VMASST_TYPE_writable_pagetables,
 )
-from pvhv.core.debugregs import get_register, set_register
-from pvhv.core.dispatch import Continue, handles, hypercall
 from pvhv.core.errors import HypercallError
-from pvhv.core.msrs import canonical
+from pvhv.core.traps.debugregs import get_register, set_register
+from pvhv.core.traps.dispatch import Continue, handles, hypercall
+from pvhv.core.traps.msrs import canonical
 from pvhv.core.vcpu import NO_TRAP, VCPU, Trap
 from pvhv.machine.cpustate import FS_BASE, GS_BASE
 from pvhv.machine.svm import NMI

@@ -21,8 +21,8 @@ from pvhv.abi import control as abi
 from pvhv.abi.errno import Errno
 from pvhv.abi.physdev import NR_PIRQS
 from pvhv.abi.xen import DOMID_FIRST_RESERVED, DOMID_INVALID, DOMID_IO
-from pvhv.core.dispatch import hypercall
 from pvhv.core.errors import HypercallError
+from pvhv.core.traps.dispatch import hypercall
 from pvhv.machine.x86 import IO_PORTS
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 """event_channel_op: the commands, and the older call that carried command and structure together.
 
 Each handler finds the domain it is about, asks whether the caller may, and leaves the rest to
-pvhv.core.events. Its structure is read before anything is asked, and written only when all went well.
+pvhv.core.events.channels. Its structure is read before anything is asked, and written only when all went well.
 
 Read beside it: do_event_channel_op in xen/common/event_channel.c, xen/arch/x86/compat.c.
 """
@@ -29,9 +29,9 @@ from pvhv.abi.event_channel import (
 )
 from pvhv.abi.physdev import NR_PIRQS
 from pvhv.abi.xen import DOMID_SELF
-from pvhv.core.dispatch import Continue, command_row, handles, hypercall, multiplexer
 from pvhv.core.errors import HypercallError
 from pvhv.core.privilege import require_control
+from pvhv.core.traps.dispatch import Continue, command_row, handles, hypercall, multiplexer
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain

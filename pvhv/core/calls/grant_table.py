@@ -23,18 +23,18 @@ from pvhv.abi.errno import Errno
 from pvhv.abi.grant_table import GNTTABOP, GRANT_TABLE_OP
 from pvhv.abi.layout import codec
 from pvhv.abi.spec import Command
-from pvhv.core import grant_version
-from pvhv.core.dispatch import HANDLERS, Continue, handles, hypercall
 from pvhv.core.errors import GrantError, GuestFault, HypercallError
-from pvhv.core.grant_acquire import TryAgain
-from pvhv.core.grant_map import Unmapped, finish, map_grant_ref, unmap
-from pvhv.core.grant_transfer import transfer
-from pvhv.core.grants import DEFAULT_MAX_FRAMES
+from pvhv.core.grants import version as grant_version
+from pvhv.core.grants.acquire import TryAgain
+from pvhv.core.grants.map import Unmapped, finish, map_grant_ref, unmap
+from pvhv.core.grants.table import DEFAULT_MAX_FRAMES
+from pvhv.core.grants.transfer import transfer
 from pvhv.core.privilege import controls
+from pvhv.core.traps.dispatch import HANDLERS, Continue, handles, hypercall
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain
-    from pvhv.core.guestmem import GuestMemory
+    from pvhv.core.mm.guestmem import GuestMemory
     from pvhv.core.vcpu import VCPU
 
 CMD_MASK = 0xFFF  # GNTTABOP_CMD_MASK; above it, a continued cache_flush keeps its place

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from pvhv.abi.errno import Errno
 from pvhv.abi.hvm import DM_OP, DM_OP_BUFS, HVM_NR_PARAMS, HVMOP, TRACE_EVENTS, TRACE_EXTRA_BYTES, XenDmOpBuf
-from pvhv.core.dispatch import handles, hypercall
 from pvhv.core.errors import HypercallError
 from pvhv.core.privilege import require_control
+from pvhv.core.traps.dispatch import handles, hypercall
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain

@@ -22,11 +22,11 @@ from pvhv.abi.errno import Errno
 from pvhv.abi.layout import record
 from pvhv.abi.memory import MEMORY_OP, XENMEM
 from pvhv.abi.xen import SharedInfo
-from pvhv.core.dispatch import HANDLERS, Continue, handles, hypercall
 from pvhv.core.errors import GuestFault, HypercallError
+from pvhv.core.mm.pte import ADDRESS, PRESENT
+from pvhv.core.mm.reservation import allocate, name, remove
 from pvhv.core.privilege import controls, require_control
-from pvhv.core.pte import ADDRESS, PRESENT
-from pvhv.core.reservation import allocate, name, remove
+from pvhv.core.traps.dispatch import HANDLERS, Continue, handles, hypercall
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain

@@ -17,10 +17,10 @@ from pvhv.abi import memory as abi
 from pvhv.abi.errno import Errno
 from pvhv.abi.memory import XENMEM
 from pvhv.core.calls.memory import EXTENT_COST, find, load, max_order, node_acceptable, not_continued
-from pvhv.core.dispatch import Continue, handles
 from pvhv.core.errors import GuestFault, HypercallError
+from pvhv.core.mm.reservation import can_change_hands, give_back, name, take
 from pvhv.core.privilege import require_control
-from pvhv.core.reservation import can_change_hands, give_back, name, take
+from pvhv.core.traps.dispatch import Continue, handles
 from pvhv.machine.x86 import MASK64
 
 if TYPE_CHECKING:

@@ -20,9 +20,9 @@ from pvhv.abi.errno import Errno
 from pvhv.abi.layout import record
 from pvhv.abi.memory import XENMEM
 from pvhv.core.calls.memory import find, load, not_arch, not_continued
-from pvhv.core.dispatch import handles
 from pvhv.core.errors import HypercallError
 from pvhv.core.privilege import require_control
+from pvhv.core.traps.dispatch import handles
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain

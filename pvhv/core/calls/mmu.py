@@ -37,11 +37,11 @@ from pvhv.core.calls.mmu_batch import (
     page_owner,
     settle_or_continue,
 )
-from pvhv.core.dispatch import Continue, hypercall
 from pvhv.core.domain import Domain
 from pvhv.core.errors import GuestFault, HypercallError, Interrupted, Restart
-from pvhv.core.frames import L1, SEG_DESC, TYPE_MASK, VALIDATED, WRITABLE
-from pvhv.core.pte import ADDRESS, GLOBAL, GUEST_KERNEL, L1_DISALLOW, NX, PRESENT, REVALIDATED, RW, USER
+from pvhv.core.mm.frames import L1, SEG_DESC, TYPE_MASK, VALIDATED, WRITABLE
+from pvhv.core.mm.pte import ADDRESS, GLOBAL, GUEST_KERNEL, L1_DISALLOW, NX, PRESENT, REVALIDATED, RW, USER
+from pvhv.core.traps.dispatch import Continue, hypercall
 from pvhv.core.vcpu import VCPU
 
 CHUNK = 128  # entries between two looks at the share of work

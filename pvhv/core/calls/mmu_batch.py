@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 from pvhv.abi.errno import Errno
 from pvhv.abi.xen import DOMID_IO, DOMID_SELF, DOMID_XEN
-from pvhv.core.dispatch import Continue
 from pvhv.core.domain import Domain
 from pvhv.core.errors import GuestFault, HypercallError, Restart
+from pvhv.core.traps.dispatch import Continue
 from pvhv.core.vcpu import VCPU
 
 MMU_UPDATE_PREEMPTED = 1 << 31

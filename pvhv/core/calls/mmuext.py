@@ -38,10 +38,10 @@ from pvhv.abi.xen import (
 )
 from pvhv.core.calls.mmu import vcpus_of_bitmap
 from pvhv.core.calls.mmu_batch import MMU_UPDATE_PREEMPTED, add_done, open_batch, page_owner, settle_or_continue
-from pvhv.core.dispatch import Continue, hypercall
 from pvhv.core.domain import Domain
 from pvhv.core.errors import GuestFault, HypercallError, Interrupted, Restart
-from pvhv.core.frames import L1, L2, L3, L4, PINNED, WRITABLE
+from pvhv.core.mm.frames import L1, L2, L3, L4, PINNED, WRITABLE
+from pvhv.core.traps.dispatch import Continue, hypercall
 from pvhv.core.vcpu import VCPU
 from pvhv.machine.x86 import LOWER_END
 

@@ -16,9 +16,9 @@ import struct
 from pvhv.abi.cpu import MULTICALL
 from pvhv.abi.errno import Errno
 from pvhv.abi.xen import HYPERVISOR_iret, HYPERVISOR_multicall
-from pvhv.core.dispatch import NEG_EFAULT, NEG_ENOSYS, Continue, hypercall
 from pvhv.core.errors import GuestFault, HypercallError, Restart
-from pvhv.core.guestmem import GuestMemory
+from pvhv.core.mm.guestmem import GuestMemory
+from pvhv.core.traps.dispatch import NEG_EFAULT, NEG_ENOSYS, Continue, hypercall
 from pvhv.core.vcpu import VCPU
 from pvhv.machine.x86 import MASK64
 

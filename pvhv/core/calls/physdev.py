@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """physdev_op: what is left of it for a guest without devices, its virtual I/O privilege.
 
-IOPL and the I/O bitmap are remembered for the vCPU; pvhv.core.emulate asks them when code of the guest's
+IOPL and the I/O bitmap are remembered for the vCPU; pvhv.core.traps.emulate asks them when code of the guest's
 executes an I/O instruction. Interrupt numbers below the domain's limit can be asked about and reserved, but none is
 ever bound; so the page of pirq_eoi_gmfn, which the domain is to share with us, keeps what it has.
 
@@ -32,9 +32,9 @@ from pvhv.abi.physdev import (
     PhysdevOp,
     XENIRQSTAT_needs_eoi,
 )
-from pvhv.core.dispatch import command_row, handles, hypercall
 from pvhv.core.errors import HypercallError
-from pvhv.core.frames import WRITABLE
+from pvhv.core.mm.frames import WRITABLE
+from pvhv.core.traps.dispatch import command_row, handles, hypercall
 from pvhv.machine.x86 import IO_PORTS
 
 if TYPE_CHECKING:

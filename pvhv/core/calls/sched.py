@@ -11,11 +11,11 @@ from typing import Any
 
 from pvhv.abi.errno import Errno
 from pvhv.abi.sched import SCHED_OP_COMPAT, SCHEDOP, SET_TIMER_OP, SHUTDOWN_watchdog
-from pvhv.core.dispatch import handles, hypercall
 from pvhv.core.domain import Domain
 from pvhv.core.errors import HypercallError
+from pvhv.core.sched.vtimer import set_singleshot, stop_singleshot
+from pvhv.core.traps.dispatch import handles, hypercall
 from pvhv.core.vcpu import VCPU
-from pvhv.core.vtimer import set_singleshot, stop_singleshot
 
 POLL_PORTS_LIMIT = 128
 WATCHDOGS = 2

@@ -16,12 +16,12 @@ from pvhv.abi.sched import SHUTDOWN_poweroff
 from pvhv.abi.vcpu import VCPU_OP, VCPUOP, VCPUOP_set_singleshot_timer
 from pvhv.abi.xen import VIRQ_TIMER
 from pvhv.core.context import set_context
-from pvhv.core.dispatch import NEG_ENOSYS, command_row, handles, hypercall
 from pvhv.core.errors import HypercallError
-from pvhv.core.events import send_virq
-from pvhv.core.kept_pages import keep_page
+from pvhv.core.events.channels import send_virq
+from pvhv.core.mm.kept_pages import keep_page
+from pvhv.core.sched.vtimer import set_periodic, set_singleshot, stop_singleshot
+from pvhv.core.traps.dispatch import NEG_ENOSYS, command_row, handles, hypercall
 from pvhv.core.vcpu import VCPU
-from pvhv.core.vtimer import set_periodic, set_singleshot, stop_singleshot
 
 MILLISECOND = 1_000_000
 STIME_DELTA_MAX = (1 << 62) - 1

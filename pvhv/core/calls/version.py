@@ -18,8 +18,8 @@ from pvhv.abi.arch_x86 import HYPERVISOR_VIRT_START
 from pvhv.abi.errno import Errno
 from pvhv.abi.version import XEN_VERSION, XENVER, XENVER_version
 from pvhv.abi.xen import VMASST_TYPE_pae_extended_cr3
-from pvhv.core.dispatch import NEG_ENOSYS, command_row, handles, hypercall
 from pvhv.core.errors import HypercallError
+from pvhv.core.traps.dispatch import NEG_ENOSYS, command_row, handles, hypercall
 from pvhv.core.vcpu import VCPU
 
 VERSION = 4 << 16 | 17

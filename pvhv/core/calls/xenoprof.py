@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from pvhv.abi.control import XENOPROF, XENOPROF_OP
 from pvhv.abi.errno import Errno
-from pvhv.core.dispatch import command_row, hypercall
 from pvhv.core.errors import HypercallError
+from pvhv.core.traps.dispatch import command_row, hypercall
 
 if TYPE_CHECKING:
     from pvhv.core.vcpu import VCPU

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pvhv.abi.grant_table import GNTTAB_RESERVED_XENSTORE
 from pvhv.core.errors import GrantError, HypercallError
-from pvhv.core.grant_view import GrantView
+from pvhv.core.grants.view import GrantView
 from pvhv.devices.xenstore.permissions import StoreError
 
 if TYPE_CHECKING:

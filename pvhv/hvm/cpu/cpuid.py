@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import struct
 
-from pvhv.core import cpuid as pv
-from pvhv.core.cpuid import NOTHING, Leaf
+from pvhv.core.traps import cpuid as pv
+from pvhv.core.traps.cpuid import NOTHING, Leaf
 
 __all__ = ["NOTHING", "Leaf", "leaves"]
 

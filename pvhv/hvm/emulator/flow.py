@@ -9,7 +9,7 @@ Not modelled: call gates, task switches, IRET to virtual-8086 mode.
 
 from __future__ import annotations
 
-from pvhv.core.stores import ones
+from pvhv.core.mm.stores import ones
 from pvhv.hvm.cpu import descriptors
 from pvhv.hvm.cpu.guestcpu import FLAG_LONG, FLAT_LIMIT, MSR_EFER, MSR_STAR, Segment
 from pvhv.hvm.cpu.memory import GeneralProtection, InvalidOpcode

@@ -2,9 +2,9 @@
 """Instructions that read and write memory: for pages that the guest cannot be given to access by itself.
 
 Stores to traced page tables above all; and all that a kernel may do to a page that is not there for it to touch. What
-an operation computes, flags included, core/stores.py knows.
+an operation computes, flags included, core/mm/stores.py knows.
 
-Read beside it: emulate.py, core/stores.py; AMD's manual volumes 1 and 3.
+Read beside it: emulate.py, core/mm/stores.py; AMD's manual volumes 1 and 3.
 
 Not modelled: shifts and rotates of memory, multiplications and divisions by it, x87, FXSAVE, conversions; the atomicity
 of locked operations (there is one CPU).
@@ -16,7 +16,7 @@ from typing import Final
 
 from iced_x86 import OpKind
 
-from pvhv.core.stores import OPERATIONS, judged, ones, subtract
+from pvhv.core.mm.stores import OPERATIONS, judged, ones, subtract
 from pvhv.hvm.cpu.memory import GeneralProtection
 from pvhv.hvm.emulator.context import Context, handles
 from pvhv.hvm.emulator.flow import far_call, far_jump, pop_segment, push_segment, special_move

@@ -20,7 +20,7 @@ from typing import Final
 import iced_x86 as iced
 from iced_x86 import OpKind, Register
 
-from pvhv.core.stores import ones, set_part
+from pvhv.core.mm.stores import ones, set_part
 from pvhv.hvm.cpu.guestcpu import GuestCpu
 from pvhv.hvm.cpu.memory import GeneralProtection, GuestException
 from pvhv.hvm.emulator.decode import Instruction

@@ -12,7 +12,7 @@ from typing import Final
 
 from iced_x86 import Register
 
-from pvhv.core.stores import ones
+from pvhv.core.mm.stores import ones
 from pvhv.hvm.cpu import descriptors
 from pvhv.hvm.cpu.guestcpu import MSR_GS_BASE, MSR_KERNEL_GS_BASE, Table
 from pvhv.hvm.cpu.memory import GeneralProtection, InvalidOpcode

@@ -6,7 +6,7 @@ tick into the first nanosecond that belongs to it; `first_ns` is therefore an ex
 machine and after any length of time. A callback may come late (the guest was not scheduled); a device then works
 from the time it is, not from the time it asked for, but its next event stays on the grid it began with.
 
-Read beside it: pvhv/core/timeline.py.
+Read beside it: pvhv/core/sched/timeline.py.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from pvhv.core.crash import hypercalls
 from pvhv.core.debugger import Debugger
-from pvhv.core.runstate import NAMES
+from pvhv.core.sched.runstate import NAMES
 from pvhv.core.vcpu import VCPU
 from pvhv.machine.cpustate import RIP
 

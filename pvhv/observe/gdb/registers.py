@@ -18,7 +18,7 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
-from pvhv.core.traps import IRET_KEEPS
+from pvhv.core.traps.bounce import IRET_KEEPS
 from pvhv.core.vcpu import VCPU
 from pvhv.machine.cpustate import CS, DS, EFLAGS, ES, FS, FS_BASE, GS, GS_BASE, IF, RIP, SS
 from pvhv.machine.paging import is_canonical

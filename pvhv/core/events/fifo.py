@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How a port's state looks to the guest that owns it: words on queues (the FIFO ABI).
+
+Each port has a word in the event array, pages of the guest's: PENDING, MASKED, LINKED, BUSY, and the number of the port
+that is next on its queue. Each vCPU has sixteen queues, one for each priority; their heads, and a bit for each that is
+`ready`, stand in the vCPU's control block, again in a page of the guest's. Tails are known to the hypervisor alone.
+
+A signal sets PENDING; if the port is neither masked nor on a queue already, it sets LINKED and puts the port behind the
+tail of the queue it belongs to now, or at the head of one that is empty. The guest takes ports off at the head. Both
+may write the words: a queue is empty when its tail's word is not LINKED any more, and nothing here ever follows what a
+guest wrote. What it can do by nonsense is to lose its own events.
+
+Invariant: a port is the tail of at most one queue, the one its channel remembers (`queue`), and a tail has a word.
+
+Not modelled: words that change while we look (guest code stands still while the hypervisor works, so that the loops
+around Xen's compare-and-exchange end at their first turn); Xen's lines on its console about ports without a control
+block or still queued.
+
+Read beside it: xen/common/event_fifo.c, and David Vrabel's "FIFO-based event channel ABI" (draft H).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pvhv.abi.errno import Errno
+from pvhv.abi.event_channel import (
+    EVTCHN_FIFO_BUSY,
+    EVTCHN_FIFO_LINK_MASK,
+    EVTCHN_FIFO_LINKED,
+    EVTCHN_FIFO_MASKED,
+    EVTCHN_FIFO_MAX_QUEUES,
+    EVTCHN_FIFO_NR_CHANNELS,
+    EVTCHN_FIFO_PENDING,
+    EVTCHN_FIFO_PRIORITY_DEFAULT,
+    EVTCHN_FIFO_PRIORITY_MIN,
+    EvtchnFifoControlBlock,
+)
+from pvhv.core.errors import HypercallError
+from pvhv.core.mm.kept_pages import keep_page
+
+if TYPE_CHECKING:
+    from pvhv.core.domain import Domain
+    from pvhv.core.events.ports import Channel
+
+PENDING, MASKED, LINKED, BUSY = (
+    1 << bit for bit in (EVTCHN_FIFO_PENDING, EVTCHN_FIFO_MASKED, EVTCHN_FIFO_LINKED, EVTCHN_FIFO_BUSY)
+)
+MASKED_OR_LINKED = MASKED | LINKED
+UNLINK = 0xFFFF_FFFF & ~(BUSY | EVTCHN_FIFO_LINK_MASK)
+WORDS_PER_PAGE = 1024
+PAGE_COST = 10  # of looking through one for a port that is free
+MAX_PAGES = EVTCHN_FIFO_NR_CHANNELS // WORDS_PER_PAGE
+READY = EvtchnFifoControlBlock.ready.offset // 4
+HEADS = EvtchnFifoControlBlock.head.offset // 4
+# Of a word's highest byte, whether it says LINKED, as the byte that masks a port out.
+NOT_LINKED = bytes(0 if byte & LINKED >> 24 else 1 for byte in range(256))
+
+
+class Queue:
+    """One priority of one vCPU. `head` is where its head is in memory, `tail` the port put on it last (0: none)."""
+
+    __slots__ = ("bit", "head", "tail")
+
+    def __init__(self, priority: int) -> None:
+        self.bit = 1 << priority  # in `ready`
+        self.head = 0
+        self.tail = 0
+
+
+class ControlBlock:
+    """What the hypervisor keeps of one vCPU's; `ready` is where that word is, 0 while the guest has given no page."""
+
+    __slots__ = ("mfn", "queues", "ready")
+
+    def __init__(self) -> None:
+        self.mfn = 0
+        self.ready = 0
+        self.queues = [Queue(priority) for priority in range(EVTCHN_FIFO_MAX_QUEUES)]
+
+
+class Fifo:
+    """The FIFO ABI for the ports of one domain. Places in memory are indices of 32-bit words."""
+
+    max_ports = EVTCHN_FIFO_NR_CHANNELS
+
+    def __init__(self, domain: Domain) -> None:
+        self.domain = domain
+        hypervisor = domain.hypervisor
+        self.words = hypervisor.ram.bytes.cast("I")
+        self.bytes = hypervisor.ram.bytes
+        self.pages: list[int] = []  # of the event array: where each begins
+        self.blocks = [ControlBlock() for _ in domain.vcpus]
+        self.mark_events_pending = hypervisor.activity.mark_events_pending
+        self.check_pollers = hypervisor.activity.check_pollers
+
+    # -- pages of the guest's --------------------------------------------------------------------------------
+    def map_control_block(self, vcpu_id: int, mfn: int, offset: int) -> None:
+        """A vCPU's control block is at `offset` in a page. EINVAL when it has one, or the page is not the guest's."""
+        block = self.blocks[vcpu_id]
+        if block.ready:
+            raise HypercallError(Errno.EINVAL)
+        keep_page(self.domain, mfn)
+        at = (mfn << 12) + offset >> 2
+        block.mfn, block.ready = mfn, at + READY
+        for priority, queue in enumerate(block.queues):
+            queue.head = at + HEADS + priority
+
+    def add_page(self, mfn: int) -> range:
+        """A page more of the event array; the ports whose words are in it. ENOSPC when there are enough, EINVAL."""
+        if len(self.pages) >= MAX_PAGES:
+            raise HypercallError(Errno.ENOSPC)
+        keep_page(self.domain, mfn)
+        first = len(self.pages) * WORDS_PER_PAGE
+        self.pages.append(mfn << 10)
+        return range(first, first + WORDS_PER_PAGE)
+
+    @property
+    def kept(self) -> list[int]:
+        """The frames it holds, one mention for each hold."""
+        return [at >> 10 for at in self.pages] + [block.mfn for block in self.blocks if block.ready]
+
+    def release(self) -> None:
+        """Give them back."""
+        kept = self.kept
+        self.pages = []
+        self.blocks = []
+        for mfn in kept:
+            self.domain.hypervisor.frames.put_page_and_type(mfn)
+
+    # -- signals ---------------------------------------------------------------------------------------------
+    def set_pending(self, channel: Channel) -> None:
+        """Signal the port to the vCPU it notifies. It has to have a control block, or the signal is lost."""
+        port = channel.port
+        pages, words = self.pages, self.words
+        if port >> 10 >= len(pages):
+            channel.pending = True
+            return
+        block = self.blocks[channel.vcpu_id]
+        if not block.ready:
+            return
+        at = pages[port >> 10] + (port & 1023)
+        word = words[at]
+        if word & MASKED_OR_LINKED:
+            if word & PENDING:
+                return
+            words[at] = word | PENDING
+        else:
+            words[at] = word | PENDING | LINKED
+            last = channel.queue
+            if last is not None and last.tail == port:
+                last.tail = 0  # and empty: the word is not LINKED to it any more
+            queue = channel.queue = block.queues[channel.priority]
+            tail = queue.tail
+            queue.tail = port
+            if tail and (before := words[at := pages[tail >> 10] + (tail & 1023)]) & LINKED:
+                words[at] = before & UNLINK | port
+            else:
+                words[queue.head] = port
+                ready = words[block.ready]
+                if not ready & queue.bit:
+                    words[block.ready] = ready | queue.bit
+                    self.mark_events_pending(self.domain.vcpus[channel.vcpu_id])
+            if word & PENDING:
+                return
+        if self.domain.pollers:
+            self.check_pollers(self.domain, port)
+
+    def unmask(self, channel: Channel) -> None:
+        """Clear the mask bit, and signal what was held back by it."""
+        at = self._place(channel.port)
+        if at:
+            word = self.words[at]
+            self.words[at] = word & ~MASKED
+            if word & PENDING:
+                self.set_pending(channel)
+
+    def clear_pending(self, channel: Channel) -> None:
+        """Forget a signal the guest has not taken; it takes the port off its queue all the same."""
+        at = self._place(channel.port)
+        if at:
+            self.words[at] &= ~PENDING
+
+    def is_pending(self, channel: Channel) -> bool:
+        """Whether a signal waits."""
+        at = self._place(channel.port)
+        return bool(at and self.words[at] & PENDING)
+
+    def is_masked(self, channel: Channel) -> bool:
+        """Whether the guest wants no upcall for it."""
+        at = self._place(channel.port)
+        return not at or bool(self.words[at] & MASKED)
+
+    def shown(self, channel: Channel) -> str:
+        """Whether it is on a queue, and which port is behind it there; B where the word is marked as busy."""
+        at = self._place(channel.port)
+        if not at:
+            return "?     "
+        word = self.words[at]
+        busy = "B" if word & BUSY else " "
+        return f"{busy} {word & EVTCHN_FIFO_LINK_MASK:<4}" if word & LINKED else f"{busy} -   "
+
+    def _place(self, port: int) -> int:
+        """Where the port's word is, 0 as long as the array does not go so far."""
+        return self.pages[port >> 10] + (port & 1023) if port >> 10 < len(self.pages) else 0
+
+    # -- ports -----------------------------------------------------------------------------------------------
+    def bound(self, channel: Channel) -> None:
+        """A port begins with the default priority."""
+        channel.priority = EVTCHN_FIFO_PRIORITY_DEFAULT
+
+    def set_priority(self, channel: Channel, priority: int) -> None:
+        """The queue for signals to come. Raises HypercallError(EINVAL) beyond the lowest."""
+        if priority > EVTCHN_FIFO_PRIORITY_MIN:
+            raise HypercallError(Errno.EINVAL)
+        channel.priority = priority
+
+    def first_free(self, free: bytearray) -> int:
+        """A port whose word is LINKED still stands on a queue: it has to be taken off before it means another.
+
+        A guest may leave, or set, any number of them so: they are looked through a page at a time, and that is charged.
+        """
+        port = free.find(1)
+        while port >= 0:
+            page = port >> 10
+            if page >= len(self.pages):
+                return port
+            end = page + 1 << 10
+            start = self.pages[page] << 2
+            linked = bytes(self.bytes[start + 3 : start + 4096 : 4]).translate(NOT_LINKED)
+            both = int.from_bytes(free[page << 10 : end], "little") & int.from_bytes(linked, "little")
+            if both:
+                return (page << 10) + ((both & -both).bit_length() - 1 >> 3)
+            self.domain.hypervisor.must_yield(PAGE_COST)
+            port = free.find(1, end)
+        return -1

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How a port's state looks to the guest that owns it: the 2-level bitmaps.
+
+Level one is `evtchn_pending_sel` in vcpu_info, one bit for each word of level two; level two are the words
+`evtchn_pending` and `evtchn_mask` in shared_info, one bit for each port. The guest's upcall handler looks at
+level one first. The order of the steps is the contract: pending bit, then (if the port is not masked)
+selector bit, then `evtchn_upcall_pending`; whichever bit was set already ends it, because whoever set it did
+the rest.
+
+It knows words in machine memory and nothing of what a port is bound to; pvhv.core.events.ports has what it shares with
+the other ABIs.
+
+Not modelled: guests that change these words while we do. Guest code stands still while the hypervisor works,
+so plain reads and writes stand for Xen's locked ones.
+
+Read beside it: xen/common/event_2l.c.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pvhv.abi.errno import Errno
+from pvhv.abi.event_channel import EVTCHN_2L_NR_CHANNELS
+from pvhv.abi.xen import SharedInfo, VcpuInfo
+from pvhv.core.errors import HypercallError
+
+if TYPE_CHECKING:
+    from pvhv.core.domain import Domain
+    from pvhv.core.events.ports import Channel
+    from pvhv.core.vcpu import VCPU
+
+PENDING_WORD = SharedInfo.evtchn_pending.offset // 8
+MASK_WORD = SharedInfo.evtchn_mask.offset // 8
+SELECTOR = VcpuInfo.evtchn_pending_sel.offset
+
+
+class TwoLevel:
+    """The 2-level ABI for the ports of one domain."""
+
+    max_ports = EVTCHN_2L_NR_CHANNELS
+
+    def __init__(self, domain: Domain) -> None:
+        self.domain = domain
+        ram = domain.hypervisor.ram
+        self.words = ram.words
+        self.pending = (domain.shared_info << 9) + PENDING_WORD
+        self.to_mask = MASK_WORD - PENDING_WORD
+        self.mark_events_pending = domain.hypervisor.activity.mark_events_pending
+        self.check_pollers = domain.hypervisor.activity.check_pollers
+
+    def set_pending(self, channel: Channel) -> None:
+        """Signal the port to the vCPU it notifies."""
+        domain, words = self.domain, self.words
+        port = channel.port
+        at = self.pending + (port >> 6)
+        bit = 1 << (port & 63)
+        word = words[at]
+        if word & bit:
+            return
+        words[at] = word | bit
+        if not words[at + self.to_mask] & bit:
+            self.select(domain.vcpus[channel.vcpu_id], port)
+        if domain.pollers:
+            self.check_pollers(domain, port)
+
+    def select(self, vcpu: VCPU, port: int) -> None:
+        """Point `vcpu` at the word of a port that is pending and not masked."""
+        info = vcpu.vcpu_info
+        if not info:  # as in mark_events_pending
+            return
+        at = info + SELECTOR >> 3
+        selector = self.words[at]
+        bit = 1 << (port >> 6)
+        if not selector & bit:
+            self.words[at] = selector | bit
+            self.mark_events_pending(vcpu)
+
+    def clear_pending(self, channel: Channel) -> None:
+        """Forget a signal the guest has not taken."""
+        at = self.pending + (channel.port >> 6)
+        self.words[at] &= ~(1 << (channel.port & 63))
+
+    def unmask(self, channel: Channel) -> None:
+        """Clear the mask bit, and signal what was held back by it."""
+        at = self.pending + (channel.port >> 6)
+        bit = 1 << (channel.port & 63)
+        mask = self.words[at + self.to_mask]
+        if mask & bit:
+            self.words[at + self.to_mask] = mask & ~bit
+            if self.words[at] & bit:
+                self.select(self.domain.vcpus[channel.vcpu_id], channel.port)
+
+    def is_pending(self, channel: Channel) -> bool:
+        """Whether a signal waits."""
+        return bool(self.words[self.pending + (channel.port >> 6)] >> (channel.port & 63) & 1)
+
+    def is_masked(self, channel: Channel) -> bool:
+        """Whether the guest wants no upcall for it."""
+        return bool(self.words[self.pending + self.to_mask + (channel.port >> 6)] >> (channel.port & 63) & 1)
+
+    def shown(self, channel: Channel) -> str:
+        """Whether the selector of its vCPU says to look."""
+        info = self.domain.vcpus[channel.vcpu_id].vcpu_info
+        return str(self.words[info + SELECTOR >> 3] >> (channel.port >> 6) & 1 if info else 0)
+
+    def all_pending(self) -> list[int]:
+        """Every port whose bit is set, in use or not."""
+        words = self.words[self.pending : self.pending + EVTCHN_2L_NR_CHANNELS // 64].tolist()
+        return [index << 6 | bit for index, word in enumerate(words) if word for bit in range(64) if word >> bit & 1]
+
+    def first_free(self, free: bytearray) -> int:
+        """Any that is."""
+        return free.find(1)
+
+    def bound(self, channel: Channel) -> None:
+        """Nothing to prepare."""
+
+    def set_priority(self, channel: Channel, priority: int) -> None:
+        """There are none."""
+        raise HypercallError(Errno.ENOSYS)
+
+    def release(self) -> None:
+        """shared_info is the hypervisor's own."""

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The use of an entry to copy by it, for as long as that takes: where the frame is the granter's own, and where it is
+another's grant that the granter passes on (GTF_transitive).
+
+A transitive entry names an entry of a third domain, which has to grant to the one who passes it on, and must not be
+transitive itself. Both are in use then: the one towards the user, the other towards the passer-on. What an entry gives
+access to is taken when its first use begins; a later use that would find something else there is refused, and one by a
+transitive entry is put off (`TryAgain`): Xen cannot tell that from a change under its hands, and neither do we.
+
+Read beside it: acquire_grant_for_copy, release_grant_for_copy in xen/common/grant_table.c.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pvhv.abi.grant_table import GNTST_bad_domain, GNTST_bad_page, GNTST_general_error
+from pvhv.core.errors import GrantError
+from pvhv.core.grants.entries import HOST_READ, HOST_WRITE, WRITERS, Part
+from pvhv.core.grants.table import PIN_LIMIT, Active
+
+if TYPE_CHECKING:
+    from pvhv.core.domain import Domain
+
+
+class TryAgain(Exception):
+    """A transitive entry was made to name another grant while it was in use: it may be as it was, later."""
+
+
+def acquire(granter: Domain, ref: int, user: int, readonly: bool, transitive: bool = True) -> Active:
+    """Begin to copy by entry `ref` of `granter` for domain `user`; the frame is referenced.
+
+    With `transitive` the entry may be another domain's that is passed on. Raises GrantError, TryAgain.
+    """
+    grants = granter.grants
+    slot = grants.entries.slot(ref)
+    increment = HOST_READ if readonly else HOST_WRITE
+    active = grants.active.get(ref)
+    if active is not None and (active.domid != user or active.pin & increment * PIN_LIMIT):
+        raise GrantError(GNTST_general_error)
+    passed_on = grants.entries.passed_on(slot)
+    if passed_on is not None:
+        active = acquire_passed_on(granter, ref, slot, user, readonly, active, passed_on if transitive else None)
+    elif active is None or not (readonly or active.pin & WRITERS):
+        active = acquire_own(granter, ref, slot, user, readonly, active)
+    elif granter.dying or not grants.table.get_page(active.mfn, granter.domid):
+        raise GrantError(GNTST_bad_domain)
+    active.pin += increment
+    return active
+
+
+def acquire_own(granter: Domain, ref: int, slot: int, user: int, readonly: bool, active: Active | None) -> Active:
+    """A first use, or a first one to write, of an entry for one of the granter's own frames."""
+    grants = granter.grants
+    entries, pin = grants.entries, 0 if active is None else active.pin
+    entries.claim(ref, slot, active is not None, user, readonly, False)
+    part = entries.part(slot)
+    if not grants.table.get_page(part[0], granter.domid):
+        entries.reduce(ref, pin, readonly)
+        raise GrantError(GNTST_bad_page)
+    if active is None:
+        active = grants.active[ref] = Active(user, part, granter, ref)
+    elif not same_grant(active, part, granter, ref) or (active.is_sub_page and not same_part(active, part)):
+        grants.table.put_page(part[0])  # the entry was changed under a use
+        entries.reduce(ref, pin, readonly)
+        raise GrantError(GNTST_general_error)
+    return active
+
+
+def acquire_passed_on(
+    granter: Domain,
+    ref: int,
+    slot: int,
+    user: int,
+    readonly: bool,
+    active: Active | None,
+    target: tuple[int, int] | None,
+) -> Active:
+    """A use of a transitive entry: of the one it passes on as well, by the granter. `target` is None where that may not
+    be, which is so for an entry that is passed on itself."""
+    entries, pin = granter.grants.entries, 0 if active is None else active.pin
+    if active is None or not (readonly or pin & WRITERS):
+        entries.claim(ref, slot, active is not None, user, readonly, False)
+    owner = None
+    if target is not None and target[0] != granter.domid:
+        owner = granter.hypervisor.domain_by_id(target[0])
+    if target is None or owner is None:
+        entries.reduce(ref, pin, readonly)
+        raise GrantError(GNTST_general_error)
+    try:
+        inner = acquire(owner, target[1], granter.domid, readonly, transitive=False)
+    except GrantError:
+        entries.reduce(ref, pin, readonly)
+        raise
+    part = inner.mfn, inner.start, inner.length, True  # as for a part of a frame: that is not mapped
+    if active is None:
+        active = granter.grants.active[ref] = Active(user, part, owner, target[1])
+    elif not same_grant(active, part, owner, target[1]) or not same_part(active, part):
+        owner.grants.table.put_page(inner.mfn)
+        release(owner, target[1], readonly)
+        entries.reduce(ref, pin, readonly)
+        raise TryAgain
+    return active
+
+
+def same_grant(active: Active, part: Part, granter: Domain, ref: int) -> bool:
+    return active.mfn == part[0] and active.granter is granter and active.ref == ref
+
+
+def same_part(active: Active, part: Part) -> bool:
+    return (active.start, active.length, active.is_sub_page) == part[1:]
+
+
+def release(granter: Domain, ref: int, readonly: bool) -> None:
+    """The reverse of `acquire`, but for the reference to the frame."""
+    active = granter.grants.unpin(ref, HOST_READ if readonly else HOST_WRITE, readonly)
+    if active.granter is not granter:
+        release(active.granter, active.ref, readonly)

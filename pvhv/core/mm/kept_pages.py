@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Pages of a guest's that the hypervisor writes for as long as it has them: a vCPU's vcpu_info, the control blocks and
+event words of the FIFO ABI, frames that are granted for writing.
+
+Such a page is held like a writable mapping is: one reference, and one use as writable memory. So it keeps its owner,
+and cannot become a page table, until it is given back (FrameTable.put_page_and_type).
+
+Not modelled: that what the hypervisor writes there is seen where it is run as code at the same time (see
+pvhv.core.mm.coherence).
+
+Read beside it: map_guest_page in xen/common/event_fifo.c, map_vcpu_info in xen/common/domain.c.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pvhv.abi.errno import Errno
+from pvhv.core.errors import HypercallError
+from pvhv.core.mm.frames import WRITABLE
+from pvhv.core.mm.pte import NX
+
+if TYPE_CHECKING:
+    from pvhv.core.domain import Domain
+
+
+def keep_page(domain: Domain, mfn: int) -> None:
+    """Hold a frame of the domain's to write to. Raises HypercallError(EINVAL) when it is no such frame."""
+    frames = domain.hypervisor.frames
+    if not frames.get_page(mfn, domain.domid):
+        raise HypercallError(Errno.EINVAL)
+    try:
+        use_writable(domain, mfn)
+    except HypercallError:
+        frames.put_page(mfn)
+        raise
+
+
+def use_writable(domain: Domain, mfn: int) -> None:
+    """Take a writable use of a frame that is referenced. Raises HypercallError(EINVAL) when it is used otherwise."""
+    frames = domain.hypervisor.frames
+    frames.get_page_type(mfn, WRITABLE)
+    if frames.code[mfn]:
+        domain.hypervisor.pagetables.executable.made_writable(mfn, NX, 0)

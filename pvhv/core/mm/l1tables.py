@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""L1 entries: what each of them takes and drops, singly and by the table.
+
+A present entry holds a reference on the frame it names, and a use of it as writable memory if it says RW. Tables are
+taken and dropped in one piece, as many as a guest that forks has of them; so what most entries are (memory of the
+owner's, not executable) is done there without a call for each.
+
+As in Xen an entry gets some bits when it is accepted (pvhv.core.mm.pte.adjust), which the guest can see.
+
+Read beside it: get_page_from_l1e, put_page_from_l1e, promote_l1_table and mod_l1_entry in xen/arch/x86/mm.c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import compress
+
+from pvhv.abi.errno import Errno
+from pvhv.core.errors import HypercallError
+from pvhv.core.mm.executable import Executable
+from pvhv.core.mm.frames import VALIDATED, WRITABLE, FrameTable
+from pvhv.core.mm.linear import LinearTables
+from pvhv.core.mm.pte import (
+    ACCESSED,
+    ADDRESS,
+    DIRTY,
+    GLOBAL,
+    GUEST_KERNEL,
+    L1_DISALLOW,
+    NX,
+    PRESENT,
+    REVALIDATED,
+    RW,
+    USER,
+    adjust,
+)
+
+LOOK_COST = 32  # of looking for the entries of an L1, in units of work (about an entry each)
+
+
+class L1Tables:
+    """The lowest level of page tables over a FrameTable; pvhv.core.mm.pagetables has those above it."""
+
+    def __init__(self, frames: FrameTable) -> None:
+        self.frames = frames
+        self.words = frames.ram.words
+        self.linear = LinearTables(frames)
+        self.executable = Executable(frames, self.linear)
+        self.must_yield: Callable[[int], bool] = lambda cost: False
+        self.stale = False  # entries were removed or changed since the last flush: TLBs may still know them
+
+    # -- one entry's holds -----------------------------------------------------------------------------------------
+    def get_l1_entry(self, entry: int, table_owner: int, page_owner: int, old: int = 0) -> None:
+        """Take what a present L1 entry names: a reference, and a writable use if it says RW.
+
+        Raises HypercallError: EINVAL for bits a guest may not set, EPERM for addresses that are no RAM, EBUSY for a
+        frame of somebody else or in use as something that must not be writable. (get_page_from_l1e)
+        """
+        if entry & L1_DISALLOW:
+            raise HypercallError(Errno.EINVAL)
+        mfn = (entry & ADDRESS) >> 12
+        frames = self.frames
+        if mfn >= frames.count:
+            raise HypercallError(Errno.EINVAL if mfn == ADDRESS >> 12 else Errno.EPERM)
+        if not frames.get_page(mfn, page_owner):
+            raise HypercallError(Errno.EBUSY)
+        if entry & RW:
+            try:
+                frames.get_page_type(mfn, WRITABLE)
+            except HypercallError:
+                frames.put_page(mfn)
+                raise HypercallError(Errno.EBUSY) from None
+            if frames.code[mfn] and not self.executable.sees_stores:
+                self.executable.made_writable(mfn, entry, old)
+        if not entry & NX:
+            self.executable.made_executable(mfn, entry, old)
+
+    def put_l1_entry(self, entry: int, table_owner: int) -> None:
+        """Drop what a present L1 entry holds. (put_page_from_l1e)"""
+        mfn = (entry & ADDRESS) >> 12
+        frames = self.frames
+        if mfn >= frames.count:
+            return
+        self.stale = True
+        if entry & RW:
+            frames.type_counts[mfn] -= 1
+        refs = frames.refs[mfn]
+        if refs > 1:
+            frames.refs[mfn] = refs - 1
+        else:
+            frames.put_page(mfn)
+
+    # -- a table's -------------------------------------------------------------------------------------------------
+    def promote_l1(self, mfn: int) -> None:
+        """Take what all its entries name, or nothing and raise HypercallError. (promote_l1_table)"""
+        frames, words = self.frames, self.words
+        owner, owners, limit = frames.owner[mfn], frames.owner, frames.count
+        refs, types, type_counts, code = frames.refs, frames.types, frames.type_counts, frames.code
+        sees_stores = self.executable.sees_stores
+        taken: list[int] = []
+        try:
+            for slot in self._filled(mfn):
+                entry = words[slot]
+                if not entry & PRESENT:
+                    continue
+                target = (entry & ADDRESS) >> 12
+                if (
+                    entry < NX
+                    or entry & L1_DISALLOW
+                    or target >= limit
+                    or owners[target] != owner
+                    or (entry & RW and (types[target] != WRITABLE | VALIDATED or (code[target] and not sees_stores)))
+                ):
+                    self.get_l1_entry(entry, owner, owner)
+                else:  # the same, for what most entries are
+                    if entry & RW:
+                        type_counts[target] += 1
+                    refs[target] += 1
+                taken.append(entry)
+                if not entry & USER or not entry & (GLOBAL | GUEST_KERNEL):
+                    words[slot] = adjust(entry)
+        except HypercallError:
+            for entry in reversed(taken):
+                self.put_l1_entry(entry, owner)
+            raise
+        finally:
+            self.must_yield(LOOK_COST + len(taken))
+
+    def _filled(self, table: int) -> Iterable[int]:
+        """Where in `words` a table has something: few places, as a rule."""
+        start, end = table << 9, (table + 1) << 9
+        return compress(range(start, end), self.words[start:end].tolist())
+
+    def demote_l1(self, mfn: int) -> None:
+        """Drop it all again. (demote_l1_table)"""
+        frames = self.frames
+        owner, limit, refs, type_counts = frames.owner[mfn], frames.count, frames.refs, frames.type_counts
+        dropped = 0
+        for entry in filter(None, self.words[mfn << 9 : (mfn + 1) << 9].tolist()):
+            if not entry & PRESENT:
+                continue
+            dropped += 1
+            target = (entry & ADDRESS) >> 12
+            if target >= limit or refs[target] == 1:
+                self.put_l1_entry(entry, owner)
+                continue
+            self.stale = True
+            if entry & RW:
+                type_counts[target] -= 1
+            refs[target] -= 1
+        self.must_yield(LOOK_COST + dropped)
+
+    # -- changes ---------------------------------------------------------------------------------------------------
+    def modify_l1(self, slot: int, new: int, preserve_ad: bool, table_owner: int, page_owner: int) -> None:
+        """Change the entry at word `slot`. Raises HypercallError with nothing changed. (mod_l1_entry)"""
+        old = self.words[slot]
+        if new & PRESENT:
+            new = adjust(new)
+            if new & L1_DISALLOW:
+                raise HypercallError(Errno.EINVAL)
+            if old & PRESENT and not (old ^ new) & REVALIDATED:
+                if (old & ~new) & NX:
+                    self.executable.made_executable((new & ADDRESS) >> 12, new, 0)
+                self.stale = True
+                self.words[slot] = new | old & (ACCESSED | DIRTY) if preserve_ad else new
+                return
+            self.get_l1_entry(new, table_owner, page_owner, old)
+        self.words[slot] = new | old & (ACCESSED | DIRTY) if preserve_ad else new
+        if old & PRESENT:
+            self.put_l1_entry(old, table_owner)
+
+    def replace_l1_entry(self, slot: int, new: int, owner: int) -> None:
+        """Like `modify_l1` of an entry in a domain's own L1, but what the old entry has as well is checked, too.
+
+        A guest's own store is carried out so (ptwr_emulated_update). Raises HypercallError with nothing changed.
+        """
+        old = self.words[slot]
+        if new & PRESENT:
+            new = adjust(new)
+            self.get_l1_entry(new, owner, owner, old)
+        self.words[slot] = new
+        if old & PRESENT:
+            self.put_l1_entry(old, owner)

@@ -1,0 +1,382 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The main loop: whose turn it is, and a slice of guest code at a time.
+
+One thread runs the hypervisor, its guests and dom0's backends. Each turn of the loop does what other threads asked for
+(`post`), lets deferred work and due timers happen, and runs one vCPU of the timeline that had the least of the host's
+time, for at most a slice. A run ends early when the vCPU blocks, when a long hypercall used up its share of work,
+or when somebody stops the pCPU from outside; on a virtual timeline the vCPU then takes its slice up again where it
+was, so that what comes from outside (be it the host's clock) never changes who runs when.
+
+Read beside it: schedule() in xen/common/sched/core.c; run_guest in Linux' drivers/lguest/core.c for the shape.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pvhv.core.sched.timeline import SLICE_NS, Share, Timeline, Turn, VirtualTimeline, WallTimeline
+
+if TYPE_CHECKING:
+    from pvhv.core.domain import Domain
+    from pvhv.core.hypervisor import Hypervisor
+    from pvhv.core.vcpu import VCPU
+
+WORK_SHARE = 4096  # units of hypervisor work (about a page-table entry each) before others get a turn
+HOST_SLICE_NS = 10_000_000  # of host time, before a virtual timeline's slice is broken off
+BREAK_NS = 20_000  # of host time: what it takes to leave a guest and to come back
+STEP_NS = 4_000_000  # of host time, for a step of what is done in the background
+NEVER = 1 << 63
+IDLE_WAIT_S = 1.0
+FINISHED = object()
+UNDIVIDED = Share(float("inf"))  # dom0's own work is not divided, but for what is in `background`
+
+
+class BugsKept:
+    """A context for work that belongs to no domain: an exception in it is recorded as a bug, and the loop goes on."""
+
+    def __init__(self, hypervisor: Hypervisor) -> None:
+        self.hypervisor = hypervisor
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, failure: BaseException | None, _traceback: object) -> bool:
+        if isinstance(failure, Exception):
+            self.hypervisor.bug(None, failure)
+            return True
+        return False
+
+
+class Scheduler:
+    """The loop, and the doors through which other threads reach it."""
+
+    def __init__(self, hypervisor: Hypervisor) -> None:
+        self.hypervisor = hypervisor
+        self.timelines: list[Timeline] = []
+        self.deferred: deque[Callable[[], None]] = deque()
+        self.background: deque[Iterator[None]] = deque()  # long work of nobody's in particular, a step at each turn
+        self.present: Turn | None = None
+        self.share: Share = UNDIVIDED  # of whoever has the hypervisor work for it
+        self._errands_left = WORK_SHARE  # units of work, at this turn
+        self._undisturbed = 0  # until when (of time.monotonic_ns) guests run, whatever is posted
+        self._step_ends = NEVER
+        self._posted: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._wakeup = threading.Event()
+        self._bugs_kept = BugsKept(hypervisor)
+        self._most_host_ns = 0  # of any timeline
+        self._stopping = False
+        self._over: Callable[[], bool] = lambda: True
+        self._thread: threading.Thread | None = None
+
+    # -- doors ---------------------------------------------------------------------------------------------------
+    def post(self, function: Callable[[], Any]) -> Future[Any]:
+        """Have `function` called on the hypervisor's thread, between slices. Any thread may."""
+        future: Future[Any] = Future()
+        self._posted.append((function, future))
+        self._wakeup.set()
+        present = self.present
+        if present is not None and time.monotonic_ns() >= self._undisturbed:
+            present.vcpu.domain.timeline.cpu.pcpu.stop()
+        return future
+
+    def stop(self) -> None:
+        """End `run` after the present turn. Any thread may."""
+        self._stopping = True
+        self.post(lambda: None)
+
+    def defer(self, function: Callable[[], None]) -> None:
+        """Have `function` called soon, when no guest is in the middle of anything. It is on account of the vCPU that
+        runs, if there is one: who has dom0 work much for it has less time of its own."""
+        present = self.present
+        self.deferred.append(function if present is None else partial(self._on_account, present.vcpu, function))
+        self.break_off()
+
+    def _on_account(self, vcpu: VCPU, function: Callable[[], None]) -> None:
+        began = time.monotonic_ns()
+        try:
+            function()
+        finally:
+            self._charge(vcpu, time.monotonic_ns() - began + BREAK_NS)
+
+    def _charge(self, vcpu: VCPU, spent: int) -> None:
+        """Somebody had the host do so much more for this vCPU than run it. (A virtual timeline does not know.)"""
+        timeline = vcpu.domain.timeline
+        timeline.host_ns += spent
+        turn = timeline.turn
+        if timeline.virtual:
+            return
+        if turn is not None and turn.vcpu is vcpu:
+            turn.ran += spent
+        else:
+            timeline.charge(vcpu, spent)
+
+    def break_off(self) -> None:
+        """Take the vCPU that runs off its pCPU for a moment; its slice goes on afterwards."""
+        present = self.present
+        if present is not None:
+            present.looks_again = True
+            present.vcpu.domain.timeline.cpu.pcpu.stop()
+
+    def in_background(self, work: Iterator[None]) -> None:
+        """Do long work that belongs to no vCPU (a domain's destruction): a step now, the others between slices."""
+        self.background.append(work)
+        self.step_in_background()
+
+    def errand(self, work: Iterator[int], domain: Domain | None = None) -> None:
+        """Do what dom0 was asked for by a guest (or by a tool of its own): as much now as there is a share for at each
+        turn, and the rest in the background. `work` says of each of its pieces how many units it was.
+
+        A virtual timeline stands still until that is done: nobody on it can tell how long it took."""
+        while self._errands_left > 0:
+            cost = next(work, None)
+            if cost is None:
+                return
+            self._errands_left -= cost
+        held = domain.timeline if domain is not None and domain.timeline.virtual else None
+        if held is not None:
+            held.held += 1
+            if held.running:
+                held.cpu.pcpu.stop()
+        self.background.append(self._rest_of_errand(work, domain, held))
+
+    def _rest_of_errand(self, work: Iterator[int], domain: Domain | None, held: Timeline | None) -> Iterator[None]:
+        try:
+            left, began = WORK_SHARE, time.monotonic_ns()
+            for cost in work:
+                left -= cost
+                if left < 0:
+                    if domain is not None and domain.vcpus:
+                        self._charge(domain.vcpus[0], time.monotonic_ns() - began)
+                    yield
+                    left, began = WORK_SHARE, time.monotonic_ns()
+        finally:
+            if held is not None:
+                held.held -= 1
+
+    def step_in_background(self) -> None:
+        """Do the next step of what waits longest, with a share of work of its own, and of time."""
+        if not self.background:
+            return
+        work = self.background.popleft()
+        self.share, self._step_ends = Share(WORK_SHARE), time.monotonic_ns() + STEP_NS
+        with self._bugs_kept:
+            if next(work, FINISHED) is not FINISHED:
+                self.background.append(work)
+        self.share, self._step_ends = UNDIVIDED, NEVER
+
+    def step_is_over(self) -> bool:
+        """In a step in the background: whether it has had its time. What is done there is nobody's, so the host's clock
+        may say so; and how long it takes, nobody knows before (a page that was never touched is freed at once)."""
+        return time.monotonic_ns() >= self._step_ends
+
+    def end_turn(self) -> None:
+        """The vCPU that runs gives up the rest of its slice; what else it has begun is put aside."""
+        present = self.present
+        if present is not None:
+            present.over = True
+            present.work_left = 0
+            present.vcpu.domain.timeline.cpu.pcpu.stop()
+
+    def must_yield(self, cost: int) -> bool:
+        """Charge `cost` units of work; whether a long operation should be put aside now."""
+        share = self.share
+        share.work_left -= cost
+        if share.work_left > 0:
+            return False
+        self.end_turn()
+        return True
+
+    # -- the loop --------------------------------------------------------------------------------------------------
+    def run(self) -> None:
+        """Run until `stop`."""
+        self._stopping = False
+        self.run_until(lambda: self._stopping)
+
+    def run_until(self, done: Callable[[], bool], timeout_s: float | None = None) -> bool:
+        """Run until `done()`; False when `timeout_s` of host time went by before.
+
+        `done` is asked between turns, and at ticks while a guest runs, from another thread: it only looks.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+
+        def over() -> bool:
+            return done() or (deadline is not None and time.monotonic() >= deadline)
+
+        before, self._over = self._over, over
+        try:
+            while not over():
+                self.turn(deadline)
+        finally:
+            self._over = before
+        return done()
+
+    def turn(self, deadline: float | None = None) -> None:
+        """One turn of the loop."""
+        busy = bool(self._posted or self.deferred or self.background)  # it may be what somebody waits for
+        self._errands_left = WORK_SHARE
+        if busy:
+            self._serve_posted()
+            self._run_deferred()
+            self.step_in_background()
+        chosen: Timeline | None = None
+        for timeline in self.timelines:
+            with self._bugs_kept:
+                busy |= timeline.fire()
+                if not timeline.runnable() and timeline.idle():
+                    busy = True
+                    timeline.fire()
+            ahead = chosen is None or timeline.host_ns < chosen.host_ns
+            if ahead and not timeline.held and timeline.runnable():
+                chosen = timeline
+        self._run_deferred()
+        if chosen is not None:
+            began = time.monotonic_ns()
+            self._slice(chosen)
+            self._charge_host(chosen, time.monotonic_ns() - began)
+        elif not busy:
+            self._idle(deadline)
+
+    def _serve_posted(self) -> None:
+        """Do what others asked for; where that is much, guests get as much time before there is more of it."""
+        began = now = time.monotonic_ns()
+        while self._posted and now - began < STEP_NS:
+            function, future = self._posted.popleft()
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(function())
+                except Exception as failure:
+                    future.set_exception(failure)
+            now = time.monotonic_ns()
+        if now - began > STEP_NS // 4:
+            self._undisturbed = now + min(now - began, SLICE_NS)
+
+    def _run_deferred(self) -> None:
+        for _ in range(len(self.deferred)):
+            with self._bugs_kept:
+                self.deferred.popleft()()
+
+    def _charge_host(self, timeline: Timeline, spent: int) -> None:
+        """Fairness between timelines: a timeline that was idle does not get back what it did not use."""
+        timeline.host_ns += spent
+        self._most_host_ns = max(self._most_host_ns, timeline.host_ns)
+        floor = self._most_host_ns - 10 * SLICE_NS
+        for other in self.timelines:
+            if other.host_ns < floor:
+                other.host_ns = floor
+
+    # -- a slice ---------------------------------------------------------------------------------------------------
+    def _slice(self, timeline: Timeline) -> None:
+        """Begin a slice of the vCPU whose turn it is, or go on with one that something outside broke off."""
+        turn, began = timeline.turn, timeline.now()
+        if turn is None or not turn.vcpu.runnable or timeline.gives_way(turn):
+            self._close(timeline, began)
+            vcpu = timeline.pick()
+            if vcpu is None:
+                return
+            turn = timeline.turn = Turn(vcpu, began, began + SLICE_NS, WORK_SHARE)
+            self.hypervisor.activity.entering(vcpu, began)
+        self.present = self.share = turn
+        try:
+            self._run(timeline, turn)
+        except Exception as failure:
+            self.hypervisor.failed(turn.vcpu, failure)
+        finally:
+            self.present = None
+            self.share = UNDIVIDED
+        ended = timeline.now()
+        turn.ran += ended - began
+        turn.vcpu.ran += ended - began
+        if turn.over or not turn.vcpu.runnable or ended >= turn.end:
+            self._close(timeline, ended)
+
+    def _close(self, timeline: Timeline, now: int) -> None:
+        turn, timeline.turn = timeline.turn, None
+        if turn is not None:
+            timeline.charge(turn.vcpu, turn.ran)
+            self.hypervisor.activity.leaving(turn.vcpu, now)
+
+    def _run(self, timeline: Timeline, turn: Turn) -> None:
+        hypervisor, vcpu, cpu = self.hypervisor, turn.vcpu, timeline.cpu
+        hypervisor.pagetables.deferred = vcpu.deferred
+        cpu.load(vcpu)
+        # A turn that only something outside broke off goes on as if it had not been: on a virtual timeline the
+        # guest must not see, by the moment of an upcall or of its clock page, that it was.
+        if turn.looks_again or not timeline.virtual:
+            turn.looks_again = False
+            if vcpu.runstate_guest:
+                hypervisor.activity.show_runstate(vcpu)
+            hypervisor.update_time(vcpu)
+            hypervisor.deliver_pending(vcpu)
+        if vcpu.runnable and not self.deferred and (not self._posted or time.monotonic_ns() < self._undisturbed):
+            self._run_pcpu(timeline, turn)
+
+    def _run_pcpu(self, timeline: Timeline, turn: Turn) -> None:
+        pcpu = timeline.cpu.pcpu
+        due = timeline.next_deadline()
+        turn.until = turn.end if due is None else min(turn.end, due)
+        if timeline.virtual:
+            turn.end = turn.until
+        timeline.running = True
+        stepping = turn.vcpu.stepping
+        if stepping:
+            pcpu.debug.step()
+        try:
+            if isinstance(timeline, VirtualTimeline):
+                # The host's clock breaks it off, too, or a guest that exits much would keep others waiting.
+                timeline.begin()
+                try:
+                    pcpu.run_wall(time.monotonic_ns() + HOST_SLICE_NS, max(turn.until - timeline.now(), 1))
+                finally:
+                    timeline.end()
+            else:
+                assert isinstance(timeline, WallTimeline)
+                pcpu.run_wall(timeline.host_deadline(turn.until), tick=self._tick)
+        finally:
+            timeline.running = False
+            if stepping:
+                pcpu.debug.end_step()  # if it has not come to it
+
+    def _tick(self) -> int | None:
+        """A slice on the wall clock is over. When nobody else wants the host, the guest is not even stopped for it.
+
+        This is another thread's; guest code runs meanwhile. Whoever else comes to want something, by an exit of this
+        guest or by `post`, is noticed at the next tick, or stops the pCPU himself.
+        """
+        turn = self.present
+        if turn is None or turn.over or self._posted or self.deferred or self.background or self._over():
+            return None
+        timeline = turn.vcpu.domain.timeline
+        assert isinstance(timeline, WallTimeline)
+        for other in self.timelines:
+            for vcpu in other.vcpus:
+                if vcpu is not turn.vcpu and (vcpu.runnable or (other.virtual and vcpu.asleep)):
+                    return None
+        now = timeline.now()
+        turn.end = turn.until = now + SLICE_NS
+        # Whoever sets a timer meanwhile sees the new end, or we see the timer.
+        for due, _, _ in timeline.timers[:1]:
+            turn.until = min(turn.end, due)
+        return timeline.host_deadline(turn.until) if turn.until > now else None
+
+    # -- nobody can run ----------------------------------------------------------------------------------------------
+    def _idle(self, deadline: float | None) -> None:
+        self._wakeup.clear()  # before the look at what was posted: who posts does it the other way round
+        wait = IDLE_WAIT_S
+        for timeline in self.timelines:
+            due = timeline.next_deadline()
+            if due is None:
+                continue
+            if isinstance(timeline, WallTimeline):
+                wait = min(wait, (due - timeline.now()) / 1e9)
+            elif isinstance(timeline, VirtualTimeline) and timeline.paced:
+                wait = min(wait, timeline.pace_wait(due))
+        if deadline is not None:
+            wait = min(wait, deadline - time.monotonic())
+        if wait > 0 and not self._posted and not self.deferred:
+            self._wakeup.wait(wait)

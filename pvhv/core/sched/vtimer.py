@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A vCPU's timers: one-shot and periodic, both heard as VIRQ_TIMER.
+
+The periodic one is there from the start, every 10 ms, until the guest stops it. It ticks for a vCPU that runs: one
+that sleeps is not woken by it, and gets the tick it missed, once, when it runs again.
+
+Read beside it: vcpu_singleshot_timer_fn, vcpu_periodic_timer_work in xen/common/sched/core.c.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from pvhv.abi.xen import VIRQ_TIMER
+from pvhv.core.events.channels import send_virq
+from pvhv.core.vcpu import VCPU
+
+
+def set_singleshot(vcpu: VCPU, deadline: int) -> None:
+    """VIRQ_TIMER at `deadline`, instead of when it was set for before."""
+    stop_singleshot(vcpu)
+    vcpu.singleshot = vcpu.domain.timeline.after(deadline, partial(_singleshot, vcpu))
+
+
+def stop_singleshot(vcpu: VCPU) -> None:
+    """No VIRQ_TIMER from it any more."""
+    if vcpu.singleshot is not None:
+        vcpu.singleshot.cancel()
+        vcpu.singleshot = None
+
+
+def _singleshot(vcpu: VCPU) -> None:
+    vcpu.singleshot = None
+    send_virq(vcpu, VIRQ_TIMER)
+
+
+def set_periodic(vcpu: VCPU, period: int) -> None:
+    """VIRQ_TIMER every `period` ns while the vCPU runs, counted from the last tick; 0 stops it."""
+    if vcpu.periodic is not None:
+        vcpu.periodic.cancel()
+        vcpu.periodic = None
+    vcpu.periodic_period = period
+    periodic_work(vcpu)
+
+
+def periodic_work(vcpu: VCPU) -> None:
+    """A turn of the vCPU begins, or goes on: the tick, if it is due, and a timer for the next if there is none.
+
+    (vcpu_periodic_timer_work.) The timer stays when the vCPU leaves the pCPU, which is cheaper than to set it for
+    every turn; should it come due meanwhile, nothing happens and it is the next turn that finds none.
+    """
+    if vcpu.periodic is not None or not vcpu.periodic_period:
+        return
+    timeline = vcpu.domain.timeline
+    now = timeline.now()
+    if now >= vcpu.periodic_last + vcpu.periodic_period:
+        send_virq(vcpu, VIRQ_TIMER)
+        vcpu.periodic_last = now
+    vcpu.periodic = timeline.after(vcpu.periodic_last + vcpu.periodic_period, partial(_periodic, vcpu))
+
+
+def _periodic(vcpu: VCPU) -> None:
+    vcpu.periodic = None
+    turn = vcpu.domain.timeline.turn
+    if turn is not None and turn.vcpu is vcpu:
+        periodic_work(vcpu)
+
+
+def stop_all(vcpu: VCPU) -> None:
+    """The vCPU is no more."""
+    stop_singleshot(vcpu)
+    set_periodic(vcpu, 0)
+    if vcpu.poll_timer is not None:
+        vcpu.poll_timer.cancel()
+        vcpu.poll_timer = None
