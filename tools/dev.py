@@ -26,6 +26,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 VENV = Path(os.environ.get("PVHV_VENV") or ROOT / ".venv")
@@ -98,15 +99,31 @@ def install_and_build(extras: set[str]) -> int:
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     pip = [str(PYTHON), "-m", "pip", "--disable-pip-version-check"]
     # The build's requirements first: then the kernels are compiled here, where it can be watched, and pip's
-    # own build finds them done, without fetching the compiler a second time into a place of its own.
-    package = f".[{','.join(sorted(extras | have))}]"
+    # own build finds them done, without fetching the compiler a second time into a place of its own. Libraries
+    # are fetched and unpacked meanwhile.
+    extras = extras | have
     return (
         ensure_pip(pip)
         or step("installing the compiler", [*pip, "install", *pyproject["build-system"]["requires"]])
-        or build()
-        or step("installing pvhv", [*pip, "install", "--no-build-isolation", "-e", package])
-        or remember({"stamp": stamp, "extras": sorted(extras | have)})
+        or build_beside([*pip, "install", *libraries(pyproject["project"], extras)])
+        or step("installing pvhv", [*pip, "install", "--no-build-isolation", "-e", f".[{','.join(sorted(extras))}]"])
+        or remember({"stamp": stamp, "extras": sorted(extras)})
     )
+
+
+def libraries(project: dict[str, Any], extras: set[str]) -> list[str]:
+    """What pvhv with these extras requires, itself left out."""
+    wanted = [*project["dependencies"], *(each for name in extras for each in project["optional-dependencies"][name])]
+    return sorted({each for each in wanted if not each.startswith("pvhv[")})
+
+
+def build_beside(install: list[str]) -> int:
+    """Build, while another processor installs."""
+    installing = begin(install)
+    try:
+        return build() or watch("installing libraries", installing)
+    finally:
+        installing.process.terminate()
 
 
 def ensure_pip(pip: list[str]) -> int:
@@ -123,16 +140,34 @@ def remember(what: dict[str, object]) -> int:
     return 0
 
 
-def step(title: str, command: list[str]) -> int:
-    """Run a command that takes a while: a line for it, alive while it lasts; its words only if it fails."""
-    live = sys.stderr.isatty()
-    started = time.monotonic()
+class Begun(NamedTuple):
+    """A command under way, and what it says, line by line (None: all of it)."""
+
+    command: list[str]
+    process: subprocess.Popen[str]
+    lines: queue.Queue[str | None]
+
+
+def begin(command: list[str]) -> Begun:
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, errors="replace",
     )  # fmt: skip
     lines: queue.Queue[str | None] = queue.Queue()
     threading.Thread(target=drain, args=(process, lines), daemon=True).start()
+    return Begun(command, process, lines)
+
+
+def step(title: str, command: list[str]) -> int:
+    """Run a command that takes a while."""
+    return watch(title, begin(command))
+
+
+def watch(title: str, begun: Begun) -> int:
+    """A line for a command, alive while it lasts; its words only if it fails."""
+    command, process, lines = begun
+    live = sys.stderr.isatty()
+    started = time.monotonic()
     said: list[str] = []
     doing, told = "", started
     show(f"{title} ...", live)

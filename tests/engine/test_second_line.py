@@ -47,7 +47,8 @@ for kind in ("wall", "virtual"):
         lab.state[cs.RIP] = lab.put("8ed0" + deed + "ebfe")
         before = [lab.state[n] for n in (cs.CR0, cs.CR3, cs.CR4, cs.GDT + 1, cs.IDT + 1, cs.EFER)]
         try:
-            lab.pcpu.run_wall(time.monotonic_ns() + 20_000_000)
+            for _ in range(100):  # a busy machine may give one run no time at all
+                lab.pcpu.run_wall(time.monotonic_ns() + 20_000_000)
             print(kind, deed, "was not seen")
         except Escaped as escaped:
             print(kind, deed, "seen:", escaped)
