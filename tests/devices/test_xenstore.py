@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from pvhv.abi.io import xs_wire as wire
 from pvhv.abi.io.xs_wire import XSD_SOCKMSG_CODEC
-from pvhv.devices.xenstore.daemon import Xenstore
 from pvhv.devices.xenstore.permissions import DOM0, READ, Permission
 from pvhv.devices.xenstore.requests import process
 from pvhv.devices.xenstore.ring import (
@@ -22,6 +21,7 @@ from pvhv.devices.xenstore.ring import (
     RSP_PROD,
     Ring,
 )
+from pvhv.devices.xenstore.store import Store
 
 Reply = tuple[int, int, int, bytes]  # type, req_id, tx_id, payload
 
@@ -29,7 +29,7 @@ Reply = tuple[int, int, int, bytes]  # type, req_id, tx_id, payload
 class Guest:
     """A guest's driver over a ring page."""
 
-    def __init__(self, store: Xenstore, domid: int) -> None:
+    def __init__(self, store: Store, domid: int) -> None:
         self.page = memoryview(bytearray(4096))
         self.words = self.page.cast("I")
         self.notified = 0
@@ -109,12 +109,12 @@ class Guest:
 
 
 @pytest.fixture
-def store() -> Xenstore:
-    return Xenstore()
+def store() -> Store:
+    return Store()
 
 
 @pytest.fixture
-def guest(store: Xenstore) -> Guest:
+def guest(store: Store) -> Guest:
     return Guest(store, 1)
 
 
@@ -173,7 +173,7 @@ def test_domain_paths(guest: Guest) -> None:
     assert guest.ask(wire.XS_GET_DOMAIN_PATH, b"7\0") == b"/local/domain/7\0"
 
 
-def test_permissions(store: Xenstore, guest: Guest) -> None:
+def test_permissions(store: Store, guest: Guest) -> None:
     other = Guest(store, 2)
     guest.write("data/a", b"secret")
     path = "/local/domain/1/data/a"
@@ -200,7 +200,7 @@ def test_numbers_may_be_as_long_as_a_message(guest: Guest, number: bytes, meant:
     assert guest.ask(wire.XS_GET_PERMS, b"data/a\0") == f"n1\0r{meant}\0".encode()
 
 
-def test_watches(store: Xenstore, guest: Guest) -> None:
+def test_watches(store: Store, guest: Guest) -> None:
     assert guest.watch("data", "rel") == b"OK\0"
     assert guest.watch("/local/domain/1/data/a/b", "abs") == b"OK\0"
     assert guest.watch("data", "rel") == b"EEXIST\0"
@@ -224,7 +224,7 @@ def test_a_watch_on_what_never_happens_is_told_by_its_own_bytes(guest: Guest) ->
     assert guest.take_events() == [("@\xff\xfe", "t")]
 
 
-def test_a_watch_tells_only_what_may_be_known(store: Xenstore, guest: Guest) -> None:
+def test_a_watch_tells_only_what_may_be_known(store: Store, guest: Guest) -> None:
     other = Guest(store, 2)
     other.watch("/local/domain/1/data", "spy")
     other.take_events()
@@ -237,7 +237,7 @@ def test_a_watch_tells_only_what_may_be_known(store: Xenstore, guest: Guest) -> 
     assert other.take_events() == [("/local/domain/1/data/a", "spy")] * 3
 
 
-def test_an_event_that_waits_is_not_repeated(store: Xenstore, guest: Guest) -> None:
+def test_an_event_that_waits_is_not_repeated(store: Store, guest: Guest) -> None:
     guest.watch("data", "t")
     guest.take_events()
     for _time in range(100):
@@ -246,7 +246,7 @@ def test_an_event_that_waits_is_not_repeated(store: Xenstore, guest: Guest) -> N
     assert 1 < len(guest.take_events()) < 60
 
 
-def test_domain_0s_own_watches(store: Xenstore, guest: Guest) -> None:
+def test_domain_0s_own_watches(store: Store, guest: Guest) -> None:
     seen: list[str] = []
     number = store.watch("/local/domain/1/data", seen.append)
     guest.write("data/state", b"4")
@@ -255,7 +255,7 @@ def test_domain_0s_own_watches(store: Xenstore, guest: Guest) -> None:
     assert seen == ["/local/domain/1/data/state"]
 
 
-def test_a_transaction_is_seen_as_a_whole(store: Xenstore, guest: Guest) -> None:
+def test_a_transaction_is_seen_as_a_whole(store: Store, guest: Guest) -> None:
     other = Guest(store, 1)  # a second connection of the same domain would look like this
     tx = guest.begin()
     guest.watch("data", "t")
@@ -304,7 +304,7 @@ def test_quotas(guest: Guest) -> None:
     assert len(set(numbers)) == 11 and 0 not in numbers
 
 
-def test_a_directory_too_long_for_one_answer_comes_in_parts(store: Xenstore, guest: Guest) -> None:
+def test_a_directory_too_long_for_one_answer_comes_in_parts(store: Store, guest: Guest) -> None:
     names = [f"a-rather-long-name-for-a-child-{number:04}" for number in range(300)]
     for name in names:
         store.write(f"/local/domain/1/data/{name}", "")
@@ -322,7 +322,7 @@ def test_a_directory_too_long_for_one_answer_comes_in_parts(store: Xenstore, gue
     assert len(generations) == 1
 
 
-def test_a_broken_ring_ends_the_connection_until_it_is_asked_back(store: Xenstore, guest: Guest) -> None:
+def test_a_broken_ring_ends_the_connection_until_it_is_asked_back(store: Store, guest: Guest) -> None:
     guest.words[REQ_PROD] += 2000
     guest.ring.pump()
     assert guest.words[ERROR] == wire.XENSTORE_ERROR_RINGIDX
@@ -351,7 +351,7 @@ def test_a_message_too_long_ends_the_connection(guest: Guest) -> None:
 )
 def test_whatever_stands_in_the_page(changes: list[tuple[int, int]], garbage: bytes) -> None:
     """The store does what it can do, and after a reconnection all is well."""
-    store = Xenstore()
+    store = Store()
     guest, other = Guest(store, 1), Guest(store, 2)
     guest.watch("data", "t")
     guest.page[REQ : REQ + len(garbage)] = garbage
@@ -369,7 +369,7 @@ def test_whatever_stands_in_the_page(changes: list[tuple[int, int]], garbage: by
     assert store.accounts.memory[1] == 0
 
 
-def test_when_a_domain_goes_so_do_its_nodes(store: Xenstore, guest: Guest) -> None:
+def test_when_a_domain_goes_so_do_its_nodes(store: Store, guest: Guest) -> None:
     other = Guest(store, 2)
     store.make("/shared", "", Permission(1, 3))
     other.write("/shared/theirs", b"x")
@@ -387,7 +387,7 @@ def test_when_a_domain_goes_so_do_its_nodes(store: Xenstore, guest: Guest) -> No
     assert 1 not in store.domains
 
 
-def test_domain_0_asks_about_domains(store: Xenstore, guest: Guest) -> None:
+def test_domain_0_asks_about_domains(store: Store, guest: Guest) -> None:
     connection = store.connect(DOM0)
     for domid, answer in (("0", b"T"), ("1", b"T"), ("3", b"F")):
         process(store, connection, wire.XS_IS_DOMAIN_INTRODUCED, 1, 0, domid.encode() + b"\0")
@@ -411,7 +411,7 @@ STEPS = st.lists(
 @given(STEPS)
 def test_the_tree_stays_whole(steps: list[tuple[int, int, str, int, bytes]]) -> None:
     """Whatever two domains ask, parents know their children, accounts are right, and all goes at the end."""
-    store = Xenstore()
+    store = Store()
     guests = {1: Guest(store, 1), 2: Guest(store, 2)}
     for domid, kind, path, tx_id, value in steps:
         payload = path.encode() + b"\0" + value

@@ -10,9 +10,9 @@ import pytest
 from pvhv.abi.io import xs_wire as wire
 from pvhv.abi.io.xs_wire import XSD_SOCKMSG_CODEC
 from pvhv.devices.xenstore.control import inconsistencies
-from pvhv.devices.xenstore.daemon import Xenstore
 from pvhv.devices.xenstore.permissions import Permission
 from pvhv.devices.xenstore.ring import CONNECTION
+from pvhv.devices.xenstore.store import Store
 from tests.devices.stores import Tool
 from tests.devices.test_xenstore import Guest
 
@@ -51,7 +51,7 @@ class World:
 
     def __init__(self, dice: random.Random) -> None:
         self.dice = dice
-        self.store = store = Xenstore()
+        self.store = store = Store()
         store.make("/shared", "", Permission(0, 0), Permission(1, 3), Permission(2, 3))
         if dice.random() < 0.5:
             store.quotas.nodes, store.quotas.transaction_nodes = dice.randint(3, 10), dice.randint(2, 10)

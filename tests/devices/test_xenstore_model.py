@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pvhv.abi.io import xs_wire as wire
 from pvhv.devices.xenstore.control import inconsistencies
-from pvhv.devices.xenstore.daemon import Xenstore
+from pvhv.devices.xenstore.store import Store
 from pvhv.devices.xenstore.watches import Watches
 from tests.devices.stores import Tool
 
@@ -84,7 +84,7 @@ def ask(tool: Tool, kind: int, path: str, value: bytes, tx: int) -> bytes:
 class Party:
     """A tool with at most one open transaction, and what was said in it."""
 
-    def __init__(self, store: Xenstore) -> None:
+    def __init__(self, store: Store) -> None:
         self.tool = Tool(store)
         self.tx = 0
         self.said: list[tuple[int, str, bytes, bytes]] = []
@@ -95,7 +95,7 @@ class Party:
 @given(st.lists(STEP, max_size=50))
 def test_transactions_are_as_if_one_after_the_other(steps: list[tuple[int, int, str, bytes]]) -> None:
     """What a transaction was told holds when it ends, or it is told to start over; alone it is never told that."""
-    store, model = Xenstore(), Model()
+    store, model = Store(), Model()
     parties = [Party(store) for _party in range(3)]
     for number, kind, path, value in steps:
         party = parties[number]
@@ -171,7 +171,7 @@ class Counting(dict[str, Any]):
 
 def test_what_a_change_costs_depends_on_nobody_else() -> None:
     """With hundreds of watches and thousands of nodes, a write looks at its own path and at those above it."""
-    store = Xenstore()
+    store = Store()
     tool, other = Tool(store), Tool(store)
     for number in range(500):
         assert tool.ask(wire.XS_WATCH, f"/many/{number}", "t") == b"OK"

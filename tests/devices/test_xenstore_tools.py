@@ -9,9 +9,9 @@ import pytest
 
 from pvhv.abi.io import xs_wire as wire
 from pvhv.abi.io.xs_wire import XSD_SOCKMSG_CODEC
-from pvhv.devices.xenstore.daemon import Xenstore
 from pvhv.devices.xenstore.permissions import Permission, parse
 from pvhv.devices.xenstore.ring import REQ_PROD
+from pvhv.devices.xenstore.store import Store
 from pvhv.testing import Machine
 from pvhv.toolstack.guest import Guest as Domain
 from tests.devices.stores import Tool
@@ -20,12 +20,12 @@ from tests.toolstack.recipes import SPIN, Recipe
 
 
 @pytest.fixture
-def store() -> Xenstore:
-    return Xenstore()
+def store() -> Store:
+    return Store()
 
 
 @pytest.fixture
-def tool(store: Xenstore) -> Tool:
+def tool(store: Store) -> Tool:
     return Tool(store)
 
 
@@ -99,7 +99,7 @@ def test_a_port_that_is_none(domain: tuple[Machine, Domain]) -> None:
     assert len(machine.hypervisor.dom0.grants.views) == len(views) - 1
 
 
-def test_introducing_anew_is_a_fresh_start(store: Xenstore, tool: Tool) -> None:
+def test_introducing_anew_is_a_fresh_start(store: Store, tool: Tool) -> None:
     guest = Guest(store, 1)
     guest.watch("data", "t")
     guest.begin()
@@ -111,7 +111,7 @@ def test_introducing_anew_is_a_fresh_start(store: Xenstore, tool: Tool) -> None:
     assert guest.words[517] == wire.XENSTORE_CONNECTED
 
 
-def test_a_device_model_may_what_its_target_may(store: Xenstore, tool: Tool) -> None:
+def test_a_device_model_may_what_its_target_may(store: Store, tool: Tool) -> None:
     model, target = Guest(store, 1), Guest(store, 2)
     target.write("data/secret", b"x")
     path = "/local/domain/2/data/secret"
@@ -124,7 +124,7 @@ def test_a_device_model_may_what_its_target_may(store: Xenstore, tool: Tool) -> 
     assert model.read(path) == b"EACCES\0"
 
 
-def test_rights_are_not_inherited_by_the_next_of_the_number(store: Xenstore, tool: Tool) -> None:
+def test_rights_are_not_inherited_by_the_next_of_the_number(store: Store, tool: Tool) -> None:
     guest = Guest(store, 1)
     store.make("/shared", "x", Permission(0, 0), Permission(1, 3))
     assert tool.ask(wire.XS_SET_PERMS, "@releaseDomain", "n0", "r1") == b"OK"
@@ -138,7 +138,7 @@ def test_rights_are_not_inherited_by_the_next_of_the_number(store: Xenstore, too
     assert guest.read("/shared") == b"x"
 
 
-def test_the_root_stays_whoever_it_was_given_to(store: Xenstore, tool: Tool) -> None:
+def test_the_root_stays_whoever_it_was_given_to(store: Store, tool: Tool) -> None:
     guest = Guest(store, 1)
     assert tool.ask(wire.XS_SET_PERMS, "/", "n1", "r2") == b"OK"
     guest.ring.close()
@@ -146,7 +146,7 @@ def test_the_root_stays_whoever_it_was_given_to(store: Xenstore, tool: Tool) -> 
     assert store.children("/local/domain") == ("1",)
 
 
-def test_who_hears_of_domains(store: Xenstore, tool: Tool) -> None:
+def test_who_hears_of_domains(store: Store, tool: Tool) -> None:
     guest = Guest(store, 1)
     assert guest.watch("@releaseDomain", "t") == b"OK\0"
     assert guest.take_events() == [("@releaseDomain", "t")]  # the one at once
@@ -159,7 +159,7 @@ def test_who_hears_of_domains(store: Xenstore, tool: Tool) -> None:
 
 
 # -- messages ------------------------------------------------------------------------------------------------
-def test_messages_however_they_are_cut(store: Xenstore, tool: Tool) -> None:
+def test_messages_however_they_are_cut(store: Store, tool: Tool) -> None:
     requests = b""
     for path in ("/tool", "/none", "/tool/xenstored"):
         requests += XSD_SOCKMSG_CODEC.pack(wire.XS_READ, 7, 0, len(path) + 1) + path.encode() + b"\0"
@@ -168,7 +168,7 @@ def test_messages_however_they_are_cut(store: Xenstore, tool: Tool) -> None:
     assert tool.messages() == [b"", b"ENOENT\0", b""]
 
 
-def test_a_message_too_long_ends_a_tools_connection(store: Xenstore, tool: Tool) -> None:
+def test_a_message_too_long_ends_a_tools_connection(store: Store, tool: Tool) -> None:
     tool.ask(wire.XS_WATCH, "/", "t")
     tool.begin()
     tool.socket.feed(XSD_SOCKMSG_CODEC.pack(wire.XS_WRITE, 7, 0, 4097))
@@ -176,7 +176,7 @@ def test_a_message_too_long_ends_a_tools_connection(store: Xenstore, tool: Tool)
     tool.socket.feed(b"more")
 
 
-def test_a_tool_that_reads_nothing_costs_a_bounded_amount(store: Xenstore, tool: Tool) -> None:
+def test_a_tool_that_reads_nothing_costs_a_bounded_amount(store: Store, tool: Tool) -> None:
     tool.ask(wire.XS_WATCH, "/", "t")
     name = "x" * 1000
     for number in range(4000):
@@ -188,7 +188,7 @@ def test_a_tool_that_reads_nothing_costs_a_bounded_amount(store: Xenstore, tool:
     assert 2000 < heard < 4000
 
 
-def test_events_of_a_removal_come_deepest_first(store: Xenstore, tool: Tool) -> None:
+def test_events_of_a_removal_come_deepest_first(store: Store, tool: Tool) -> None:
     for path in ("/r/a/x", "/r/a/y", "/r/b"):
         store.write(path, "")
     for path in ("/r/a/x", "/r/a/y", "/r/a", "/r/b", "/r"):
@@ -198,7 +198,7 @@ def test_events_of_a_removal_come_deepest_first(store: Xenstore, tool: Tool) -> 
     assert [path for path, _token in tool.take_events()] == ["/r/a/x", "/r/a/y", "/r/a", "/r/b", "/r"]
 
 
-def test_events_of_a_transaction(store: Xenstore, tool: Tool) -> None:
+def test_events_of_a_transaction(store: Store, tool: Tool) -> None:
     for path in ("/t/a", "/t/b"):
         store.write(path, "")
     tool.ask(wire.XS_WATCH, "/t", "t")
@@ -224,7 +224,7 @@ def test_permissions_as_text(text: str, permission: tuple[int, int]) -> None:
 
 
 # -- quotas --------------------------------------------------------------------------------------------------
-def test_control(store: Xenstore, tool: Tool) -> None:
+def test_control(store: Store, tool: Tool) -> None:
     lines: list[str] = []
     store.log = lines.append
     Guest(store, 1)
@@ -248,7 +248,7 @@ def test_control(store: Xenstore, tool: Tool) -> None:
     assert lines[1] == f"xenstored: domain 0 asks {wire.XS_READ} (/tool )"
 
 
-def test_a_transaction_may_not_end_with_too_many_nodes(store: Xenstore, tool: Tool) -> None:
+def test_a_transaction_may_not_end_with_too_many_nodes(store: Store, tool: Tool) -> None:
     guest = Guest(store, 1)
     tool.ask(wire.XS_CONTROL, "quota", "set", "nodes", "5")
     tx = guest.begin()
@@ -264,7 +264,7 @@ def test_a_transaction_may_not_end_with_too_many_nodes(store: Xenstore, tool: To
     assert guest.end(tx) == b"OK\0"
 
 
-def test_a_transaction_in_which_a_write_was_refused_is_lost(store: Xenstore) -> None:
+def test_a_transaction_in_which_a_write_was_refused_is_lost(store: Store) -> None:
     guest = Guest(store, 1)
     tx = guest.begin()
     assert guest.write("data/a", bytes(2048), tx) == b"ENOSPC\0"
@@ -273,7 +273,7 @@ def test_a_transaction_in_which_a_write_was_refused_is_lost(store: Xenstore) -> 
     assert guest.read("data/b") == b"ENOENT\0"
 
 
-def test_a_transaction_may_not_look_at_everything(store: Xenstore, tool: Tool) -> None:
+def test_a_transaction_may_not_look_at_everything(store: Store, tool: Tool) -> None:
     guest = Guest(store, 1)
     tool.ask(wire.XS_CONTROL, "quota", "set", "transaction-nodes", "4")
     for number in range(6):
@@ -283,7 +283,7 @@ def test_a_transaction_may_not_look_at_everything(store: Xenstore, tool: Tool) -
     assert guest.end(tx) == b"ENOMEM\0"
 
 
-def test_memory(store: Xenstore, tool: Tool) -> None:
+def test_memory(store: Store, tool: Tool) -> None:
     guest = Guest(store, 1)
     held = store.accounts.memory[1]
     tool.ask(wire.XS_CONTROL, "quota", "set", "memory", str(held + 3000))
@@ -302,7 +302,7 @@ def test_memory(store: Xenstore, tool: Tool) -> None:
     assert store.accounts.memory[1] == held
 
 
-def test_a_domain_with_too_much_is_heard_again_once_it_has_less(store: Xenstore, tool: Tool) -> None:
+def test_a_domain_with_too_much_is_heard_again_once_it_has_less(store: Store, tool: Tool) -> None:
     guest = Guest(store, 1)
     guest.write("data/a", bytes(1500))
     tool.ask(wire.XS_CONTROL, "quota", "set", "memory", str(store.accounts.memory[1] - 1000))
@@ -318,7 +318,7 @@ def test_a_domain_with_too_much_is_heard_again_once_it_has_less(store: Xenstore,
     assert not store.stalled
 
 
-def test_a_path_has_a_longest_form(store: Xenstore, tool: Tool) -> None:
+def test_a_path_has_a_longest_form(store: Store, tool: Tool) -> None:
     guest = Guest(store, 1)
     tool.ask(wire.XS_CONTROL, "quota", "set", "path-max", "10")
     assert guest.write("data/67890", b"") == b"OK\0"  # what names the domain does not count
@@ -326,7 +326,7 @@ def test_a_path_has_a_longest_form(store: Xenstore, tool: Tool) -> None:
     assert tool.ask(wire.XS_WRITE, "/345678901") == b"OK" and tool.ask(wire.XS_WRITE, "/3456789012") == b"EINVAL"
 
 
-def test_a_transaction_that_saw_what_does_not_fit_is_told_so(store: Xenstore, tool: Tool) -> None:
+def test_a_transaction_that_saw_what_does_not_fit_is_told_so(store: Store, tool: Tool) -> None:
     """It saw no /b, or one without a child; then there is one, and it would remove it."""
     for first, answer in ((), b"EINVAL"), (("/b",), b"EIO"):
         for path in first:

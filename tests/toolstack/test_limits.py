@@ -27,7 +27,7 @@ from pvhv.core.mm.guestmem import GuestMemory
 from pvhv.core.sched.timeline import CANCELLED_KEPT
 from pvhv.core.vcpu import VCPU
 from pvhv.devices.xenstore import sockets
-from pvhv.devices.xenstore.daemon import Xenstore
+from pvhv.devices.xenstore.store import Store
 from pvhv.machine.engine import Engine
 from pvhv.observe import capture, following, orc, symbols, tally
 from pvhv.observe.record import OTHERS, Record
@@ -303,7 +303,7 @@ def test_calls_that_never_return() -> None:
 
 @beyond("store-unheard", "store-ahead")
 def test_a_tool_that_asks_and_never_listens() -> None:
-    store = Xenstore()
+    store = Store()
     store.write("/long", "x" * 4000)
     tool = sockets.Socket(store)
     request = XSD_SOCKMSG_CODEC.pack(wire.XS_READ, 1, 0, 6) + b"/long\0"

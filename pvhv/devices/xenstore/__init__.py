@@ -12,8 +12,9 @@
     control       messages to the store itself
     ring          a domain's way in: messages over the ring page and its event channel
     sockets       the way in of domain 0's tools
-    domains       which domains may ask, and domain 0's end of their rings
-    daemon        all of it together
+    domains       which domains may ask
+    store         one tree, who asks, and who hears of changes
+    daemon        the store of a whole machine
 
 Everything runs on the hypervisor's thread, one message at a time, so an operation sees no other in between.
 

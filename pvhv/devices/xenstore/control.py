@@ -17,22 +17,19 @@ Read beside it: tools/xenstore/xenstored_control.c, docs/misc/xenstore.txt (XS_C
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from typing import TYPE_CHECKING
 
 from pvhv.devices.xenstore import quotas, tree
+from pvhv.devices.xenstore.connection import Connection
 from pvhv.devices.xenstore.nodes import join
 from pvhv.devices.xenstore.numbers import number_of
 from pvhv.devices.xenstore.permissions import StoreError
-
-if TYPE_CHECKING:
-    from pvhv.devices.xenstore.connection import Connection
-    from pvhv.devices.xenstore.daemon import Xenstore
+from pvhv.devices.xenstore.store import Store
 
 OK = b"OK\0"
 Rows = tuple[tuple[str, str, str], ...]
 
 
-def performing(store: Xenstore, payload: bytes) -> Generator[int, None, bytes]:
+def performing(store: Store, payload: bytes) -> Generator[int, None, bytes]:
     """A command and its words. Raises StoreError(EINVAL)."""
     command, *words = payload.split(b"\0")[:-1] or [b""]
     handler = COMMANDS.get(command.decode("latin-1"))
@@ -49,7 +46,7 @@ def traced(connection: Connection, kind: int, payload: bytes) -> str:
     return f"xenstored: domain {connection.domid} asks {kind} ({text})"
 
 
-def checking(store: Xenstore, words: list[bytes]) -> Iterator[int]:
+def checking(store: Store, words: list[bytes]) -> Iterator[int]:
     """What `check` does, which takes long; the answer says nothing of it."""
     if words:
         raise StoreError("EINVAL")
@@ -60,16 +57,16 @@ def checking(store: Xenstore, words: list[bytes]) -> Iterator[int]:
             yield tree.PIECE
 
 
-def do_check(store: Xenstore, words: list[bytes]) -> bytes:
+def do_check(store: Store, words: list[bytes]) -> bytes:
     return OK
 
 
-def inconsistencies(store: Xenstore) -> list[str]:
+def inconsistencies(store: Store) -> list[str]:
     """All that is wrong with the tree."""
     return [line for line in looked_through(store) if line]
 
 
-def looked_through(store: Xenstore) -> Iterator[str]:
+def looked_through(store: Store) -> Iterator[str]:
     """For each node what is wrong with it, or nothing, which is all there is but for mistakes of ours. (check_store)"""
     nodes = store.tree.nodes
     reached = set()
@@ -88,14 +85,14 @@ def looked_through(store: Xenstore) -> Iterator[str]:
         yield f"{path} is in no directory" if path not in reached else ""
 
 
-def do_log(store: Xenstore, words: list[bytes]) -> bytes:
+def do_log(store: Store, words: list[bytes]) -> bytes:
     if words not in ([b"on"], [b"off"]):
         raise StoreError("EINVAL")
     store.traces = words == [b"on"]
     return OK
 
 
-def do_memreport(store: Xenstore, words: list[bytes]) -> bytes:
+def do_memreport(store: Store, words: list[bytes]) -> bytes:
     if words:
         raise StoreError("EINVAL")
     watches = sum(map(len, store.watches.by_path.values()))
@@ -105,26 +102,26 @@ def do_memreport(store: Xenstore, words: list[bytes]) -> bytes:
     return OK
 
 
-def do_print(store: Xenstore, words: list[bytes]) -> bytes:
+def do_print(store: Store, words: list[bytes]) -> bytes:
     if len(words) != 1:
         raise StoreError("EINVAL")
     store.log(f"xenstored: {words[0].decode('ascii', 'backslashreplace')}")
     return OK
 
 
-def do_quota(store: Xenstore, words: list[bytes]) -> bytes:
+def do_quota(store: Store, words: list[bytes]) -> bytes:
     if words and words[0] != b"set":
         return _of_domain(store, words)
     return _limits(store, words, quotas.HARD)
 
 
-def do_quota_soft(store: Xenstore, words: list[bytes]) -> bytes:
+def do_quota_soft(store: Store, words: list[bytes]) -> bytes:
     if words and words[0] != b"set":
         raise StoreError("EINVAL")
     return _limits(store, words, quotas.SOFT)
 
 
-def _limits(store: Xenstore, words: list[bytes], rows: Rows) -> bytes:
+def _limits(store: Store, words: list[bytes], rows: Rows) -> bytes:
     if not words:
         lines = [f"{name:<17}: {getattr(store.quotas, field):8} {what}\n" for name, field, what in rows]
         return "".join(["Quota settings:\n", *lines]).encode() + b"\0"
@@ -135,7 +132,7 @@ def _limits(store: Xenstore, words: list[bytes], rows: Rows) -> bytes:
     return OK
 
 
-def _of_domain(store: Xenstore, words: list[bytes]) -> bytes:
+def _of_domain(store: Store, words: list[bytes]) -> bytes:
     if len(words) != 1:
         raise StoreError("EINVAL")
     domid = number_of(words[0])
@@ -154,13 +151,13 @@ def _of_domain(store: Xenstore, words: list[bytes]) -> bytes:
     return "".join([f"Domain {domid}:\n", *lines]).encode() + b"\0"
 
 
-def do_help(store: Xenstore, words: list[bytes]) -> bytes:
+def do_help(store: Store, words: list[bytes]) -> bytes:
     if words:
         raise StoreError("EINVAL")
     return "".join(f"{name}\t{words}\n" for name, (_handler, words) in COMMANDS.items()).encode() + b"\0"
 
 
-COMMANDS: dict[str, tuple[Callable[[Xenstore, list[bytes]], bytes], str]] = {
+COMMANDS: dict[str, tuple[Callable[[Store, list[bytes]], bytes], str]] = {
     "check": (do_check, ""),
     "log": (do_log, "on|off"),
     "memreport": (do_memreport, ""),

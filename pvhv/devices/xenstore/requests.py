@@ -14,7 +14,7 @@ Read beside it: wire_funcs and process_message in tools/xenstore/xenstored_core.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from pvhv.abi.io import xs_wire
 from pvhv.abi.io.xs_wire import XENSTORE_PAYLOAD_MAX, XENSTORE_REL_PATH_MAX
@@ -24,12 +24,10 @@ from pvhv.devices.xenstore.connection import Connection
 from pvhv.devices.xenstore.nodes import valid
 from pvhv.devices.xenstore.numbers import number_of
 from pvhv.devices.xenstore.permissions import OWNER, WRITE, StoreError, access
+from pvhv.devices.xenstore.store import Store
 from pvhv.devices.xenstore.transactions import Transaction
 from pvhv.devices.xenstore.tree import Layer
 from pvhv.devices.xenstore.watches import Watch
-
-if TYPE_CHECKING:
-    from pvhv.devices.xenstore.daemon import Xenstore
 
 OK = b"OK\0"
 # What requests cost, in units of about a microsecond.
@@ -42,7 +40,7 @@ Pieces = Generator[int, None, bytes]
 class Call(NamedTuple):
     """A request being handled. `number` is its transaction, 0 for none."""
 
-    store: Xenstore
+    store: Store
     connection: Connection
     layer: Layer
     number: int
@@ -277,7 +275,7 @@ REQUESTS = {
 
 
 def processing(
-    store: Xenstore, connection: Connection, kind: int, req_id: int, tx_id: int, payload: bytes
+    store: Store, connection: Connection, kind: int, req_id: int, tx_id: int, payload: bytes
 ) -> Iterator[int]:
     """Handle one message, queue its answer, and tell those who watch: in pieces of so many units of work."""
     while store.busy is not None:
@@ -304,7 +302,7 @@ def processing(
         store.log(control.traced(connection, kind, payload))
 
 
-def _in_pieces(store: Xenstore, connection: Connection, pieces: Pieces) -> Generator[int, None, bytes | None]:
+def _in_pieces(store: Store, connection: Connection, pieces: Pieces) -> Generator[int, None, bytes | None]:
     """The answer of a request that takes long; None when whoever asked is gone, and it was brought to its end."""
     store.busy = connection, pieces
     try:
@@ -318,7 +316,7 @@ def _in_pieces(store: Xenstore, connection: Connection, pieces: Pieces) -> Gener
 
 
 def process(
-    store: Xenstore, connection: Connection, kind: int, req_id: int, tx_id: int, payload: bytes
+    store: Store, connection: Connection, kind: int, req_id: int, tx_id: int, payload: bytes
 ) -> None:
     """Likewise, in one go."""
     for _piece in processing(store, connection, kind, req_id, tx_id, payload):

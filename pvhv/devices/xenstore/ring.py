@@ -15,7 +15,6 @@ Read beside it: tools/xenstore/xenstored_domain.c (readchn, writechn, domain_con
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 from pvhv.abi.io.xs_wire import (
     XENSTORE_CONNECTED,
@@ -32,10 +31,8 @@ from pvhv.abi.io.xs_wire import (
 from pvhv.devices.xenstore.connection import HEADER, TooLong
 from pvhv.devices.xenstore.permissions import Caller
 from pvhv.devices.xenstore.requests import processing
+from pvhv.devices.xenstore.store import Store
 from pvhv.machine.x86 import MASK32
-
-if TYPE_CHECKING:
-    from pvhv.devices.xenstore.daemon import Xenstore
 
 REQ = XenstoreDomainInterface.req.offset
 RSP = XenstoreDomainInterface.rsp.offset
@@ -43,13 +40,14 @@ REQ_CONS, REQ_PROD, RSP_CONS, RSP_PROD, FEATURES, CONNECTION, ERROR = (
     getattr(XenstoreDomainInterface, name).offset // 4
     for name in ("req_cons", "req_prod", "rsp_cons", "rsp_prod", "server_features", "connection", "error")
 )
+
 LOOK_COST = 10
 
 
 class Ring:
     """A domain's connection. `page` is the shared page, `notify` signals the guest's port."""
 
-    def __init__(self, store: Xenstore, domid: int, page: memoryview, notify: Callable[[], None]) -> None:
+    def __init__(self, store: Store, domid: int, page: memoryview, notify: Callable[[], None]) -> None:
         self.store = store
         self.domid = domid
         self.bytes = page

@@ -14,14 +14,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 from pvhv.devices.xenstore.connection import TooLong
 from pvhv.devices.xenstore.permissions import DOM0
 from pvhv.devices.xenstore.requests import processing
-
-if TYPE_CHECKING:
-    from pvhv.devices.xenstore.daemon import Xenstore
+from pvhv.devices.xenstore.store import Store
 
 AHEAD = 64 << 10
 MOST_UNHEARD = 64 << 10  # bytes of requests that wait until what came of others was read
@@ -30,7 +27,7 @@ MOST_UNHEARD = 64 << 10  # bytes of requests that wait until what came of others
 class Socket:
     """One tool's connection. `wake` is called when there is something to take."""
 
-    def __init__(self, store: Xenstore, wake: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, store: Store, wake: Callable[[], None] = lambda: None) -> None:
         self.store = store
         self.wake = wake
         self.connection = store.connect(DOM0, self.lay_out)

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Domain 0's end of what joins a backend to one guest's front-end: a granted page, mapped, and a port, bound.
+
+Domain 0 maps and binds as any domain does, by the same calls and under the same checks. So a page stays the guest's
+while it is mapped here, a port that was not offered to domain 0 is refused, and whatever the guest does meanwhile, the
+bytes behind `page` are its own.
+
+Read beside it: xenbus_map_ring_valloc and bind_interdomain_evtchn_to_irq in Linux, which a backend there begins with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pvhv.abi.errno import Errno
+from pvhv.core.domain import Domain
+from pvhv.core.errors import HypercallError
+from pvhv.core.grants.view import GrantView
+
+
+class Link:
+    """The page that `ref` grants and the port that `port` offers, of domain `domid`."""
+
+    def __init__(self, dom0: Domain, domid: int, ref: int, port: int) -> None:
+        """Raises GrantError or HypercallError; nothing is mapped or bound then."""
+        self.dom0 = dom0
+        self.domid = domid
+        self.local_port: int | None = None
+        self._handler: Callable[[], None] = lambda: None
+        self._view = GrantView(dom0, domid, ref)
+        try:
+            self._bind(port)
+        except HypercallError:
+            self._view.release()
+            raise
+
+    @property
+    def page(self) -> memoryview:
+        """The mapped page, until `close`."""
+        return self._view.bytes
+
+    def notify(self) -> None:
+        """Signal the guest."""
+        if self.local_port is not None:
+            self.dom0.events.send(self.local_port)
+
+    def on_signal(self, handler: Callable[[], None]) -> None:
+        """What to call when the guest signals."""
+        self._handler = handler
+        if self.local_port is not None:
+            self.dom0.events.bind_handler(self.local_port, handler)
+
+    def rebind(self, port: int) -> None:
+        """Use another port of the guest's. Raises HypercallError; the guest is not heard then, until there is one."""
+        self._unbind()
+        self._bind(port)
+        self.on_signal(self._handler)
+
+    def _bind(self, port: int) -> None:
+        domain = self.dom0.hypervisor.domain_by_id(self.domid)
+        if domain is None:
+            raise HypercallError(Errno.ENOENT)
+        self.local_port = self.dom0.events.bind_interdomain(domain.events, port)
+
+    def _unbind(self) -> None:
+        if self.local_port is not None:
+            self.dom0.events.close(self.local_port)
+            self.local_port = None
+
+    def close(self) -> None:
+        """Unbind the port and unmap the page. Harmless when done already."""
+        self._unbind()
+        self._handler = lambda: None
+        self._view.release()
