@@ -48,6 +48,7 @@ MODULES = (
     ("io.ring", "io/ring.h"),
     ("io.console", "io/console.h"),
     ("io.xs_wire", "io/xs_wire.h"),
+    ("io.xenbus", "io/xenbus.h"),
 )
 
 # Constants of pvhv's own that a guest has no use for, and those that have a text of their own below.

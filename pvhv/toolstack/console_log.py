@@ -27,8 +27,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pvhv.devices.console import PATIENCE_S, Console
-from pvhv.devices.record import left_out
+from pvhv.devices.console.console import PATIENCE_S, Console
+from pvhv.devices.console.record import left_out
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.guest import Guest
 from pvhv.toolstack.host import Host

@@ -12,7 +12,7 @@ import asyncio
 from collections import deque
 from typing import Any
 
-from pvhv.devices.console import PATIENCE_S, Reader
+from pvhv.devices.console.console import PATIENCE_S, Reader
 from pvhv.toolstack.guest import Guest
 from pvhv.toolstack.host import Host
 from pvhv.toolstack.server import Call

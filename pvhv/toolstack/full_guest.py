@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pvhv.core.errors import HypercallError
-from pvhv.devices.serial import SerialConsole
+from pvhv.devices.console.serial import SerialConsole
 from pvhv.hvm.guest import HvmGuest
 from pvhv.hvm.techniques.registry import TECHNIQUES
 from pvhv.toolstack import domain_store, pvh

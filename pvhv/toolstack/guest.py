@@ -24,8 +24,10 @@ from pvhv.abi.xen import HYPERVISOR_sched_op
 from pvhv.core.control import Control
 from pvhv.core.crash import describe
 from pvhv.core.errors import HypercallError
-from pvhv.core.grants.view import GrantView
-from pvhv.devices.console import Console
+from pvhv.devices.backend import Backend, DataHalf
+from pvhv.devices.backends import BACKENDS
+from pvhv.devices.console.console import Console
+from pvhv.devices.link import Link
 from pvhv.devices.xenstore.daemon import Xenstore
 from pvhv.machine.ram import PAGE_SIZE
 from pvhv.observe.crash import with_names
@@ -108,8 +110,8 @@ class Guest:
         self.report = ""
         self.unnamed = False  # the report, which is to have names
         self.domain: Domain
-        self.view: GrantView | None = None  # of the console's ring
-        self.console_port: int | None = None  # dom0's end of it
+        self.link: Link | None = None  # dom0's end of the console's ring
+        self.backends: list[Backend] = []  # of the devices it finds by xenbus
         self._idle_hook: Any = None
 
     @property
@@ -227,16 +229,21 @@ class Guest:
 
     def _connect(self, ports: builder.Ports) -> None:
         """Dom0's ends: the console's ring mapped by its grant, its port bound; the store told of the domain."""
-        dom0 = self.hypervisor.dom0
-        self.view = GrantView(dom0, self.domid, GNTTAB_RESERVED_CONSOLE)
-        self.console_port = console_port = dom0.events.bind_interdomain(self.domain.events, ports.console)
+        self.link = link = Link(self.hypervisor.dom0, self.domid, GNTTAB_RESERVED_CONSOLE, ports.console)
         self.console.virtual = self.config.clock == "virtual"
-        self.console.attach(self.view.bytes, lambda: dom0.events.send(console_port))
-        dom0.events.bind_handler(console_port, self.console.pump)
+        self.console.attach(link.page, link.notify)
+        link.on_signal(self.console.pump)
         self.store.introduce(self.domid, ports.xenstore)
         if self.console.virtual:
             self._idle_hook = self.console.deliver
             self.domain.timeline.on_idle.append(self._idle_hook)
+
+    def plug(self, kind: str, number: int, data: DataHalf) -> Backend:
+        """Give it a device, with that data half behind it: the guest finds it by xenbus. Raises KeyError for a kind
+        that is not in pvhv.devices.backends."""
+        backend = BACKENDS[kind](self.store, self.hypervisor.dom0, self.domid, number, data)
+        self.backends.append(backend)
+        return backend
 
     def start(self) -> None:
         """Take back the pause it was made with."""
@@ -275,15 +282,14 @@ class Guest:
     def disconnect(self) -> None:
         """Let go of everything dom0 holds of the domain, so that it can be taken apart."""
         self.console.detach()
-        if self.console_port is not None:
-            self.hypervisor.dom0.events.close(self.console_port)
-            self.console_port = None
+        if self.link is not None:
+            self.link.close()
+            self.link = None
         if self._idle_hook is not None:
             self.domain.timeline.on_idle.remove(self._idle_hook)
             self._idle_hook = None
-        if self.view is not None:
-            self.view.release()
-            self.view = None
+        for backend in self.backends:
+            backend.close()
         domain_store.remove_nodes(self.store, self.domid, self.handle)
         self.store.release(self.domid)
 

@@ -23,8 +23,8 @@ from typing import Any, TypeVar
 
 from pvhv.core.domain import Domain
 from pvhv.core.hypervisor import Hypervisor
-from pvhv.devices.console import Console
-from pvhv.devices.serial import SerialConsole
+from pvhv.devices.console.console import Console
+from pvhv.devices.console.serial import SerialConsole
 from pvhv.devices.xenstore.daemon import Xenstore
 from pvhv.observe.symbols import Symbols
 from pvhv.toolstack import domain_store, dumping

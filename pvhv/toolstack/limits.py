@@ -15,7 +15,7 @@ from pvhv.core.calls import console_io
 from pvhv.core.grants import table as grants
 from pvhv.core.mm import guestmem
 from pvhv.core.sched import timeline
-from pvhv.devices import console, record
+from pvhv.devices.console import console, record
 from pvhv.devices.xenstore import quotas, sockets
 from pvhv.hvm.monitor import translator
 from pvhv.hvm.techniques import binary_translation

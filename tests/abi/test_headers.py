@@ -42,7 +42,7 @@ XEN_PREAMBLE = """\
 """ + "".join(f"#include <xen/{name}>\n" for name in (
     "xen.h", "arch-x86/cpuid.h", "event_channel.h", "grant_table.h", "memory.h", "sched.h",
     "vcpu.h", "version.h", "callback.h", "nmi.h", "physdev.h", "features.h", "elfnote.h", "errno.h",
-    "io/ring.h", "io/console.h", "io/xs_wire.h", "domctl.h", "sysctl.h", "platform.h",
+    "io/ring.h", "io/console.h", "io/xs_wire.h", "io/xenbus.h", "domctl.h", "sysctl.h", "platform.h",
     "xenoprof.h", "vm_event.h", "hvm/hvm_op.h", "hvm/params.h", "hvm/dm_op.h"))
 OUR_PREAMBLE = '#include "xen/xen_abi.h"\n'
 RING = "DEFINE_RING_TYPES(ring, uint64_t, uint32_t);\n"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pvhv.devices.record import HEAD, TAIL
+from pvhv.devices.console.record import HEAD, TAIL
 from tests.cli.conftest import Pvhv
 from tests.toolstack.flood import ASKS, flood, said
 from tests.toolstack.recipes import SPIN, UD2

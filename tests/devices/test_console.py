@@ -7,18 +7,9 @@ import threading
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pvhv.devices.console import (
-    IN,
-    IN_CONS,
-    IN_PROD,
-    LOSSLESS_BACKLOG,
-    OUT,
-    OUT_CONS,
-    OUT_PROD,
-    TYPED_LIMIT,
-    Console,
-)
-from pvhv.devices.record import HEAD, TAIL, Record, left_out
+from pvhv.devices.console.console import LOSSLESS_BACKLOG, TYPED_LIMIT, Console
+from pvhv.devices.console.record import HEAD, TAIL, Record, left_out
+from pvhv.devices.console.ring import IN, IN_CONS, IN_PROD, OUT, OUT_CONS, OUT_PROD
 
 
 class Guest:

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from pvhv.devices.console import Reader
+from pvhv.devices.console.console import Reader
 from pvhv.testing import Machine, Result
 from pvhv.toolstack.guest import Guest
 from tests.linux.conftest import Linux

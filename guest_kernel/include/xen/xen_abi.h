@@ -1963,4 +1963,15 @@ struct xenstore_domain_interface {
 
 #define MASK_XENSTORE_IDX(idx) ((idx) & (XENSTORE_RING_SIZE - 1))
 
+/* io/xenbus.h */
+#define XenbusStateUnknown 0
+#define XenbusStateInitialising 1
+#define XenbusStateInitWait 2
+#define XenbusStateInitialised 3
+#define XenbusStateConnected 4
+#define XenbusStateClosing 5
+#define XenbusStateClosed 6
+#define XenbusStateReconfiguring 7
+#define XenbusStateReconfigured 8
+
 #endif /* XEN_ABI_H */

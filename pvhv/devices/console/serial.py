@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pvhv.devices.console import Console
+from pvhv.devices.console.console import Console
 
 
 class SerialConsole(Console):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The console backend: what a guest says kept from its first byte, and what is typed handed to it.
+"""A console: what a guest says kept from its first byte, and what is typed handed to it.
 
-Output. Bytes are taken from the ring whenever the guest signals, and kept as far as that goes (pvhv.devices.record).
+Output. Bytes are taken from the ring whenever the guest signals, and kept as far as that goes (record.py).
 Readers come and go, each with a place of its own in that record; a reader that falls out of it is told how much it
 missed. A *lossless* reader (whoever is at the console, a pipe, the log) instead holds the guest back: with too
 much unread the ring is left full, and the guest waits for room as it would on Xen. It does not wait for ever,
@@ -12,10 +12,7 @@ the backend is behind a lock; none of them can make the hypervisor wait.
 Input. Typed bytes wait in `typed` and go into the ring as the guest makes room. On a virtual timeline they go
 when its domains next idle, so that a session does not depend on the host's speed.
 
-Indices further apart than the ring is long are the guest's own mistake; its console is then left alone until
-they make sense again, as xenconsoled does.
-
-Read beside it: tools/console/daemon/io.c (buffer_append, handle_ring_read, handle_tty_read).
+Read beside it: tools/console/daemon/io.c (handle_ring_read, handle_tty_read).
 """
 
 from __future__ import annotations
@@ -24,19 +21,12 @@ import threading
 import time
 from collections.abc import Callable
 
-from pvhv.abi.io.console import XenconsInterface
-from pvhv.devices.record import Record, left_out
-from pvhv.machine.x86 import MASK32
+from pvhv.devices.console.record import Record, left_out
+from pvhv.devices.console.ring import Ring
 
 LOSSLESS_BACKLOG = 512 << 10  # what a lossless reader may have unread before the guest has to wait
 PATIENCE_S = 5.0  # for a reader that takes nothing: a Linux kept waiting for twenty calls itself locked up
 TYPED_LIMIT = 64 << 10
-
-IN, OUT = getattr(XenconsInterface, "in").offset, XenconsInterface.out.offset
-IN_SIZE, OUT_SIZE = getattr(XenconsInterface, "in").size, XenconsInterface.out.size
-IN_CONS, IN_PROD, OUT_CONS, OUT_PROD = (
-    getattr(XenconsInterface, name).offset // 4 for name in ("in_cons", "in_prod", "out_cons", "out_prod")
-)
 
 
 class Reader:
@@ -100,22 +90,21 @@ class Console:
         self._alarm: threading.Timer | None = None  # to look again whether somebody took nothing for too long
         self.closed = False
         self.virtual = False  # on a virtual timeline: input goes by `deliver`, when it idles
-        self._page: memoryview | None = None
-        self._words: memoryview | None = None
+        self._ring: Ring | None = None
         self._notify: Callable[[], None] = lambda: None
 
     # -- the ring --------------------------------------------------------------------------------------------
     def attach(self, page: memoryview, notify: Callable[[], None]) -> None:
         """A domain's ring, and how to signal its port. The record goes on: a reboot is no new console."""
-        self._page, self._words, self._notify = page, page.cast("I"), notify
+        self._ring, self._notify = Ring(page), notify
 
     def detach(self) -> None:
         """The domain goes: take what it said last."""
         self.held_back = False
         self._take_output(ignore_backlog=True)
-        if self._words is not None:
-            self._words.release()
-        self._page = self._words = None
+        if self._ring is not None:
+            self._ring.close()
+            self._ring = None
         self._notify = lambda: None
 
     def pump(self) -> None:
@@ -126,43 +115,26 @@ class Console:
             self._notify()
 
     def _take_output(self, ignore_backlog: bool = False) -> bool:
-        page, words = self._page, self._words
-        if page is None or words is None:
-            return False
-        cons, prod = words[OUT_CONS], words[OUT_PROD]
-        size = (prod - cons) & MASK32
-        if size == 0 or size > OUT_SIZE:
+        ring = self._ring
+        size = 0 if ring is None else ring.said()
+        if ring is None or not size:
             return False
         with self.lock:
             if not ignore_backlog and self.must_wait():
                 return False
             self.held_back = False
-            start = cons % OUT_SIZE
-            data = bytes(page[OUT + start : OUT + min(start + size, OUT_SIZE)])
-            data += bytes(page[OUT : OUT + size - len(data)])
-            self.record.append(data)
+            self.record.append(ring.take(size))
             readers = list(self.readers)
-        words[OUT_CONS] = prod
         for reader in readers:
             reader.wake()
         return True
 
     def _give_input(self) -> bool:
-        page, words = self._page, self._words
-        if page is None or words is None or not self.typed:
+        if self._ring is None or not self.typed:
             return False
-        cons, prod = words[IN_CONS], words[IN_PROD]
-        used = (prod - cons) & MASK32
-        if used >= IN_SIZE:
-            return False
-        data = bytes(self.typed[: IN_SIZE - used])
-        del self.typed[: len(data)]
-        start = prod % IN_SIZE
-        first = data[: IN_SIZE - start]
-        page[IN + start : IN + start + len(first)] = first
-        page[IN : IN + len(data) - len(first)] = data[len(first) :]
-        words[IN_PROD] = (prod + len(data)) & MASK32
-        return True
+        given = self._ring.give(bytes(self.typed))
+        del self.typed[:given]
+        return bool(given)
 
     # -- input -----------------------------------------------------------------------------------------------
     def feed(self, data: bytes) -> int:

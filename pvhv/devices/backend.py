@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The control half of a backend: both directories in the store, and the handshake by which the ring is found.
+
+A kind of device says what its nodes are, and makes the data half; everything else is here, the same for all of them.
+Nothing a front end writes is believed: a number that is none, a grant that is not given, a port that is not offered end
+the attempt with a line under `error/` and the state Closing, where Linux's backends go as well (xenbus_dev_fatal). The
+front end may close, and try again.
+
+Read beside it: xenbus_dev_fatal and xenbus_gather in Linux's drivers/xen/xenbus; libxl__device_generic_add in
+tools/libs/light/libxl_device.c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar, Protocol
+
+from pvhv.abi.io.xenbus import (
+    XenbusStateClosed,
+    XenbusStateClosing,
+    XenbusStateInitialising,
+    XenbusStateInitWait,
+)
+from pvhv.core.domain import Domain
+from pvhv.core.errors import GrantError, HypercallError
+from pvhv.devices.link import Link
+from pvhv.devices.xenbus import BACKEND, Deed, state_of
+from pvhv.devices.xenstore.permissions import READ, Permission
+from pvhv.devices.xenstore.store import Store
+
+MOST = 0xFFFF_FFFF  # of a grant reference, or a port
+
+
+class DataHalf(Protocol):
+    """What moves bytes between a ring and what is behind it."""
+
+    def attach(self, page: memoryview, notify: Callable[[], None]) -> None:
+        """A ring is there, and how to signal its guest."""
+
+    def pump(self) -> None:
+        """The guest signalled."""
+
+    def detach(self) -> None:
+        """The ring goes; its page is not touched after this."""
+
+
+class Refused(Exception):
+    """A front end wrote what cannot be used; in words."""
+
+
+class Backend:
+    """Domain 0's end of device `number` of one kind, for one domain."""
+
+    kind: ClassVar[str]  # the name of the directories
+    ring_node: ClassVar[str] = "ring-ref"  # what a front end of this kind writes
+    port_node: ClassVar[str] = "event-channel"
+
+    def __init__(self, store: Store, dom0: Domain, domid: int, number: int, data: DataHalf) -> None:
+        self.store = store
+        self.dom0 = dom0
+        self.domid = domid
+        self.number = number
+        self.data = data
+        self.link: Link | None = None
+        self.state = XenbusStateInitialising
+        self.gone = False
+        self._make_directories()
+        self._watch = store.watch(f"{self.front}/state", lambda _path: self.front_end_changed())
+        self._enter(XenbusStateInitWait)
+
+    # -- what a kind says --------------------------------------------------------------------------------------
+    def offers(self) -> dict[str, str]:
+        """Nodes of the backend's directory beside the usual ones: its features."""
+        return {}
+
+    def tells(self) -> dict[str, str]:
+        """Nodes that the front end finds in its own directory beside the usual ones."""
+        return {}
+
+    # -- directories -------------------------------------------------------------------------------------------
+    @property
+    def front(self) -> str:
+        return f"/local/domain/{self.domid}/device/{self.kind}/{self.number}"
+
+    @property
+    def back(self) -> str:
+        return f"/local/domain/0/backend/{self.kind}/{self.domid}/{self.number}"
+
+    @property
+    def errors(self) -> str:
+        return f"/local/domain/0/error/backend/{self.kind}/{self.domid}/{self.number}"
+
+    def _make_directories(self) -> None:
+        ours = {"frontend": self.front, "frontend-id": str(self.domid), "online": "1", "state": str(self.state)}
+        theirs = {"backend": self.back, "backend-id": "0", "state": str(XenbusStateInitialising)}
+        self._make(self.back, Permission(0, 0), Permission(self.domid, READ), ours | self.offers())
+        self._make(self.front, Permission(self.domid, 0), Permission(0, READ), theirs | self.tells())
+
+    def _make(self, path: str, owner: Permission, reader: Permission, nodes: dict[str, str]) -> None:
+        self.store.remove(path)
+        self.store.make(path, "", owner, reader)
+        for name, value in nodes.items():
+            self.store.make(f"{path}/{name}", value, owner, reader)
+
+    # -- the handshake -----------------------------------------------------------------------------------------
+    def front_end_changed(self) -> None:
+        """The other end wrote its state, or its directory is gone."""
+        step = BACKEND.get((self.state, state_of(self.store.read(f"{self.front}/state"))))
+        if step is None or self.gone:
+            return
+        try:
+            if step.deed is Deed.CONNECT:
+                self._connect()
+            elif step.deed is not None:
+                self._let_go()
+        except Refused as refused:
+            self.store.write(f"{self.errors}/error", str(refused))
+            self._enter(XenbusStateClosing)
+            return
+        self._enter(step.then)
+        if step.deed is Deed.LEAVE or (step.then == XenbusStateClosed and not self._online):
+            self.close()
+
+    @property
+    def _online(self) -> bool:
+        return self.store.read(f"{self.back}/online") == b"1"
+
+    def _enter(self, state: int) -> None:
+        self.state = state
+        self.store.write(f"{self.back}/state", str(state))
+
+    def _connect(self) -> None:
+        try:
+            link = Link(self.dom0, self.domid, self._number(self.ring_node), self._number(self.port_node))
+        except GrantError as error:
+            raise Refused(f"{error.status} mapping the page of {self.ring_node}") from None
+        except HypercallError as error:
+            raise Refused(f"{error.errno.value} binding to {self.port_node} ({error.errno.name})") from None
+        self.link = link
+        self.data.attach(link.page, link.notify)
+        link.on_signal(self.data.pump)
+
+    def _number(self, node: str) -> int:
+        value = self.store.read(f"{self.front}/{node}") or b""
+        if not value.isdigit() or len(value) > 10 or int(value) > MOST:
+            raise Refused(f"22 reading {self.front}/{node}")
+        return int(value)
+
+    def _let_go(self) -> None:
+        if self.link is not None:
+            self.data.detach()
+            self.link.close()
+            self.link = None
+
+    # -- the end -----------------------------------------------------------------------------------------------
+    def unplug(self) -> None:
+        """Ask the front end to close; when it has, the device goes."""
+        self.store.write(f"{self.back}/online", "0")
+        if self.state == XenbusStateClosed:
+            self.close()
+        else:
+            self._enter(XenbusStateClosing)
+
+    def close(self) -> None:
+        """The device goes at once, or the domain did. Harmless when done already."""
+        if self.gone:
+            return
+        self.gone = True
+        self.store.unwatch(self._watch)
+        self._let_go()
+        for path in (self.front, self.back, self.errors):
+            self.store.remove(path)

@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The kinds of devices there are, by the name of their directories in the store. A new one has its row here."""
+
+from __future__ import annotations
+
+from pvhv.devices.backend import Backend
+from pvhv.devices.console.control import ConsoleBackend
+
+BACKENDS: dict[str, type[Backend]] = {backend.kind: backend for backend in (ConsoleBackend,)}
