@@ -26,7 +26,7 @@ def dump_core(
     The domain runs on meanwhile; `pvhv pause` it before, and it is of one moment.
     """
     from pvhv.toolstack.core_writer import write_core
-    from pvhv.toolstack.dumping import received
+    from pvhv.toolstack.dump_access import received
 
     client = connect_if_up()
     if client is None:

@@ -23,7 +23,6 @@ import itertools
 import time
 from array import array
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 from pvhv.abi.errno import Errno
 from pvhv.abi.sched import SHUTDOWN_poweroff, SHUTDOWN_reboot
@@ -39,12 +38,10 @@ from pvhv.hvm import crash
 from pvhv.hvm.counts import Counts
 from pvhv.hvm.cpu.memory import GuestPhysical
 from pvhv.hvm.platform.platform import Platform
+from pvhv.hvm.technique import Technique
 from pvhv.machine.features import WHOLE_MACHINE
 from pvhv.machine.pcpu import PCPU
 from pvhv.machine.ram import PAGE_SIZE, Ram
-
-if TYPE_CHECKING:
-    from pvhv.hvm.techniques.technique import Technique
 
 VIRTUAL_TSC_KHZ = 1_000_000  # one instruction, one nanosecond, one tick
 USER_LEVEL = 3

@@ -32,7 +32,7 @@ from pvhv.devices.xenstore.daemon import Xenstore
 from pvhv.machine.ram import PAGE_SIZE
 from pvhv.observe.crash import with_names
 from pvhv.observe.symbols import Symbols
-from pvhv.toolstack import builder, domain_store, elf, layout, pvh, resizing, symbol_files
+from pvhv.toolstack import builder, domain_store, elf, layout, pvh, symbol_files
 from pvhv.toolstack import ramdisk as ramdisks
 from pvhv.toolstack.bulk import Buffer
 from pvhv.toolstack.config import DomainConfig
@@ -146,7 +146,7 @@ class Guest:
             )
         except (HypercallError, MemoryError) as failure:
             raise self._refused(failure) from None
-        control.max_mem(domid, config.memory * PAGES_PER_MIB + resizing.EXTRA_KIB // resizing.KIB_PER_PAGE)
+        control.max_mem(domid, config.memory * PAGES_PER_MIB + layout.EXTRA_KIB // layout.KIB_PER_PAGE)
         control.set_memory_map(domid, [(0, config.maxmem << 20, E820_RAM)])  # it may grow to
         self._name_it(domid)
         if ahead := config.time_offset + (time.localtime().tm_gmtoff if config.localtime else 0):

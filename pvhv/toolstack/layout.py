@@ -35,6 +35,8 @@ from pvhv.toolstack.errors import ToolstackError
 ROOM = 512 * 1024 // PAGE_SIZE
 MAPPED_TO = 4 << 20
 PADDING_PAGES = ROOM + 1  # the room, and the boot stack
+KIB_PER_PAGE = PAGE_SIZE >> 10
+EXTRA_KIB = 1024  # LIBXL_MAXMEM_CONSTANT: what every domain may have beside the memory it asks for
 
 
 class Area(NamedTuple):

@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING
 
 from pvhv.toolstack.domain_store import home
 from pvhv.toolstack.errors import ToolstackError
+from pvhv.toolstack.layout import EXTRA_KIB, KIB_PER_PAGE
 from pvhv.toolstack.lifecycle import State
 from pvhv.toolstack.names import quoted
 
 if TYPE_CHECKING:
     from pvhv.toolstack.guest import Guest
 
-EXTRA_KIB = 1024  # LIBXL_MAXMEM_CONSTANT
-KIB_PER_PAGE = 4
 MOST_KIB = 1 << 50
 LIVING = (State.RUNNING, State.PAUSED)
 

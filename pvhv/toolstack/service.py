@@ -29,7 +29,7 @@ from pvhv.toolstack import names, peers, resizing
 from pvhv.toolstack.beside import await_or_undo
 from pvhv.toolstack.config import DomainConfig
 from pvhv.toolstack.debugging import DebugAccess
-from pvhv.toolstack.dumping import DumpAccess
+from pvhv.toolstack.dump_access import DumpAccess
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.follow import Follower
 from pvhv.toolstack.guest import Guest, prepare

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from pvhv.toolstack import dumping, limits
+from pvhv.toolstack import dump_access, limits
 from pvhv.toolstack.names import as_bytes
 from tests.cli.conftest import Pvhv
 from tests.toolstack.recipes import SPIN, UD2, shutdown
@@ -181,11 +181,11 @@ def test_who_does_not_read_a_core_keeps_nobody_from_anything(shared: Pvhv) -> No
     client = shared.client()
     assert client is not None
     with client:
-        for _dump in range(dumping.CLIENTS + 1):
+        for _dump in range(dump_access.CLIENTS + 1):
             client.start("dump_core", domain="unread")
         while "error" not in (message := client.receive()):
             assert set(message["item"]) <= {"dumping", "piece", "zeros"}
-        assert message["error"]["message"] == f"{dumping.CLIENTS} cores are being dumped already"
+        assert message["error"]["message"] == f"{dump_access.CLIENTS} cores are being dumped already"
         before = shared.list()["unread"]["time"]
         shared.until(lambda: shared.list()["unread"]["time"] > before)  # it runs, and others are answered
     shared.until(lambda: shared.run("dump-core", "unread", "unread.core").returncode == 0)

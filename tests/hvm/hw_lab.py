@@ -23,7 +23,7 @@ from typing import Any
 
 from pvhv.core.hypervisor import Hypervisor
 from pvhv.hvm.guest import HvmGuest
-from pvhv.hvm.techniques.technique import Technique
+from pvhv.hvm.technique import Technique
 from pvhv.machine import cpustate as cs
 from pvhv.machine.cpustate import RBX, RIP, RSP
 

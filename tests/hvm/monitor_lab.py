@@ -8,8 +8,7 @@ from typing import Any
 
 from pvhv.core.hypervisor import Hypervisor
 from pvhv.hvm.classify.instructions import REGISTERS, Row, image
-from pvhv.hvm.guest import HvmGuest
-from pvhv.hvm.techniques.technique import Technique
+from pvhv.hvm.technique import Carried, Technique
 from pvhv.machine import cpustate as cs
 from tests.hvm.hw_lab import RW, US, A, D, HwLab, P
 
@@ -42,7 +41,7 @@ class MicroGuests:
 
     def __init__(self, technique: type[Technique]) -> None:
         self.hypervisor = Hypervisor(memory_frames=PAGES + 2048)
-        self.guest = HvmGuest(self.hypervisor, technique, PAGES)
+        self.guest = Carried(self.hypervisor, technique, PAGES)
         self.physical = self.guest.physical
         self.technique: Any = self.guest.technique
         for level in range(3):

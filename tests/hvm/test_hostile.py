@@ -18,9 +18,9 @@ import pytest
 from pvhv.abi.xen import DOMID_XEN
 from pvhv.core.hypervisor import Hypervisor
 from pvhv.hvm.guest import HvmGuest
+from pvhv.hvm.technique import Technique
 from pvhv.hvm.techniques.bare import Bare
 from pvhv.hvm.techniques.registry import TECHNIQUES
-from pvhv.hvm.techniques.technique import Technique
 from pvhv.machine import cpustate as cs
 from tests.hvm.hw_lab import (
     CODE,

@@ -122,12 +122,12 @@ def test_domains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 FLOOD = """
 import os, sys, time
 from pathlib import Path
-from pvhv.toolstack import daemon
+from pvhv.toolstack import daemon_log
 if sys.argv[2] == "slow":
-    daemon.LINES_A_SECOND = 10**9
-daemon.log.path = Path(sys.argv[1])
+    daemon_log.LINES_A_SECOND = 10**9
+daemon_log.log.path = Path(sys.argv[1])
 for n in range(1000):
-    daemon.log(f"{n} " + "x" * (4000 if n else 10**6))
+    daemon_log.log(f"{n} " + "x" * (4000 if n else 10**6))
 """
 
 

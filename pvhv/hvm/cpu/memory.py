@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, MutableSequence
 from mmap import mmap
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from pvhv.core.errors import DomainCrash
 from pvhv.machine.cpustate import AC
@@ -37,9 +37,6 @@ from pvhv.machine.paging import (
 from pvhv.machine.ram import PAGE_SIZE, Ram
 from pvhv.machine.svm import GP, PF, PFEC_FETCH, PFEC_PRESENT, PFEC_RESERVED, PFEC_USER, PFEC_WRITE, UD
 from pvhv.machine.x86 import CR0_PG, CR0_WP, CR4_SMAP, CR4_SMEP, EFER_LMA, EFER_NXE, MASK64
-
-if TYPE_CHECKING:
-    from pvhv.hvm.cpu.guestcpu import GuestCpu
 
 PHYSICAL_BITS: Final = 40  # what the engine has, and CPUID says
 BEYOND: Final = PTE_ADDRESS & ~((1 << PHYSICAL_BITS) - 1)
@@ -143,6 +140,16 @@ class GuestPhysical:
             gpa, done = gpa + step, done + step
 
 
+class MachineMemory(GuestPhysical):
+    """All of RAM, each frame at its own address."""
+
+    def __init__(self, ram: Ram) -> None:
+        super().__init__(ram, [])
+
+    def mfn(self, gfn: int) -> int | None:
+        return gfn if 0 <= gfn < self.ram.frames else None
+
+
 class Translation(NamedTuple):
     """Where a linear address leads, and what all levels together permit."""
 
@@ -158,9 +165,28 @@ class Translation(NamedTuple):
 UNPAGED: Final = 12
 
 
+class PagingControls(Protocol):
+    """The registers that a translation depends on (pvhv.hvm.cpu.guestcpu has them)."""
+
+    @property
+    def cr0(self) -> int: ...
+
+    @property
+    def cr3(self) -> int: ...
+
+    @property
+    def cr4(self) -> int: ...
+
+    @property
+    def efer(self) -> int: ...
+
+    @property
+    def rflags(self) -> int: ...
+
+
 def walk(
     physical: GuestPhysical,
-    cpu: GuestCpu,
+    cpu: PagingControls,
     va: int,
     *,
     write: bool = False,
@@ -215,7 +241,7 @@ def walk(
 
 
 def _permit(
-    cpu: GuestCpu, va: int, code: int, rights: int, nx: int, *, write: bool, user: bool, fetch: bool
+    cpu: PagingControls, va: int, code: int, rights: int, nx: int, *, write: bool, user: bool, fetch: bool
 ) -> None:
     """5.6: does what all levels permit allow this access?"""
     if user:

@@ -24,19 +24,16 @@ from collections.abc import Callable
 
 from pvhv.core.errors import DomainCrash
 from pvhv.hvm.cpu import arch, cpuid
-from pvhv.hvm.cpu.memory import GuestException, PageFault, PagingModeUnsupported
+from pvhv.hvm.cpu.memory import GuestException, MachineMemory, PageFault, PagingModeUnsupported
 from pvhv.hvm.emulator import decode
 from pvhv.hvm.emulator.decode import Instruction
 from pvhv.hvm.emulator.emulate import Emulator, Unknown
 from pvhv.hvm.emulator.sensitive import reason
-from pvhv.hvm.guest import HvmGuest
 from pvhv.hvm.monitor.deprivileged import DeprivilegedCpu
 from pvhv.hvm.monitor.shadow_gdt import SLOT, ShadowGdt
-from pvhv.hvm.paging.npt import Filled, NestedTables
+from pvhv.hvm.paging.npt import NESTED_LONG, Filled, NestedTables
 from pvhv.hvm.paging.shadow import Outcome, ShadowPaging
-from pvhv.hvm.techniques.hw_shadow import MachineMemory
-from pvhv.hvm.techniques.native import NESTED_LONG
-from pvhv.hvm.techniques.technique import Technique
+from pvhv.hvm.technique import Carried, Technique
 from pvhv.machine import cpustate as cs
 from pvhv.machine import svm
 from pvhv.machine.cpustate import HFLAGS, IF, RF, RIP
@@ -63,7 +60,7 @@ class SoftwareMonitor(Technique):
     })  # fmt: skip
     answers_cpuid = False  # whether CPUID is the monitor's to answer
 
-    def __init__(self, guest: HvmGuest) -> None:
+    def __init__(self, guest: Carried) -> None:
         super().__init__(guest)
         ram = guest.hypervisor.ram
         self.cpu: DeprivilegedCpu = DeprivilegedCpu(self.pcpu, guest.physical)

@@ -29,6 +29,7 @@ from pvhv.hvm.cpu.memory import GuestPhysical
 from pvhv.machine.paging import PTE_ACCESSED, PTE_ADDRESS, PTE_DIRTY, PTE_PRESENT, PTE_RW, PTE_USER
 from pvhv.machine.pcpu import PCPU
 
+NESTED_LONG = 1 | 2  # PAE, long mode: the engine's nested_pg_mode
 WATCHED = 1 << 9  # ours, in an entry: not to be guarded, as pacer.h knows too
 PATIENCE, MOST_WATCHED = 4, 32
 

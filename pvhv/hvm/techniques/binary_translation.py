@@ -30,10 +30,10 @@ from pvhv.hvm.cpu.memory import GuestException
 from pvhv.hvm.emulator import decode
 from pvhv.hvm.emulator.decode import Instruction
 from pvhv.hvm.emulator.sensitive import reason
-from pvhv.hvm.guest import HvmGuest
 from pvhv.hvm.monitor.deprivileged import REAL_USER, VIRTUAL_FLAGS
 from pvhv.hvm.monitor.monitor import SoftwareMonitor
 from pvhv.hvm.monitor.translator import Translator
+from pvhv.hvm.technique import Carried
 from pvhv.machine import cpustate as cs
 from pvhv.machine.cpustate import HFLAGS, IF
 
@@ -52,7 +52,7 @@ class BinaryTranslation(SoftwareMonitor):
     counted = SoftwareMonitor.counted | {"translated_blocks"}
     answers_cpuid = True
 
-    def __init__(self, guest: HvmGuest) -> None:
+    def __init__(self, guest: Carried) -> None:
         super().__init__(guest)
         self.translator = Translator(self.cpu, self.pcpu, lambda: self.counts.add("translated_blocks"))
         self._faults: Counter[int] = Counter()  # of stores to page tables, by RIP

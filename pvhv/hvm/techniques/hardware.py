@@ -11,7 +11,7 @@ arch/x86/kvm/svm/svm.c (init_vmcb) for what is usually intercepted and which MSR
 
 from __future__ import annotations
 
-from pvhv.hvm.guest import HvmGuest
+from pvhv.hvm.technique import Carried
 from pvhv.hvm.techniques.native import NativeTechnique
 from pvhv.machine import cpustate as cs
 from pvhv.machine import svm
@@ -22,7 +22,7 @@ from pvhv.machine.x86 import IO_PORTS, MASK32
 class HardwareAssisted(NativeTechnique):
     """AMD-V. `io_permissions`: a bit for each port, and the three a wide access at the last may reach: does it exit?"""
 
-    def __init__(self, guest: HvmGuest) -> None:
+    def __init__(self, guest: Carried) -> None:
         super().__init__(guest)
         self.io_permissions = bytearray(b"\xff" * (IO_PORTS // 8 + 1))
 

@@ -25,29 +25,18 @@ from pvhv.hvm import names
 from pvhv.hvm.cpu import arch
 from pvhv.hvm.cpu.control_shadow import ControlShadowCpu
 from pvhv.hvm.cpu.cpuid import NOTHING
-from pvhv.hvm.cpu.memory import GuestPhysical, PageFault, PagingModeUnsupported
+from pvhv.hvm.cpu.memory import GuestPhysical, MachineMemory, PageFault, PagingModeUnsupported
 from pvhv.hvm.emulator import decode
 from pvhv.hvm.emulator.emulate import Emulator, Unknown
-from pvhv.hvm.guest import HvmGuest
 from pvhv.hvm.paging.shadow import Outcome, ShadowPaging
+from pvhv.hvm.technique import Carried
 from pvhv.hvm.techniques.hardware import HardwareAssisted
 from pvhv.machine import cpustate as cs
 from pvhv.machine import svm
 from pvhv.machine.pcpu import FAULT_ADDRESS
-from pvhv.machine.ram import Ram
 
 READS, WRITES = (0, 3, 4), (0, 3, 4, 8)
 KINDS = {Outcome.FILLED: "hidden", Outcome.TRACED: "trace", Outcome.EMULATE: "emulate"}
-
-
-class MachineMemory(GuestPhysical):
-    """All of RAM, each frame at its own address."""
-
-    def __init__(self, ram: Ram) -> None:
-        super().__init__(ram, [])
-
-    def mfn(self, gfn: int) -> int | None:
-        return gfn if 0 <= gfn < self.ram.frames else None
 
 
 class Outside:
@@ -88,7 +77,7 @@ class HwShadow(HardwareAssisted):
         "shadow_fills", "tlb_flushes", "tlb_page_flushes", "page_table_updates", "emulated_instructions",
     }  # fmt: skip
 
-    def __init__(self, guest: HvmGuest) -> None:
+    def __init__(self, guest: Carried) -> None:
         super().__init__(guest)
         self.cpu: ControlShadowCpu = ControlShadowCpu(self.pcpu, guest.physical)
         self.shadow = ShadowPaging(guest.physical, self.cpu, guest, self.counts, self.pcpu.flush_tlb)
@@ -96,7 +85,7 @@ class HwShadow(HardwareAssisted):
         self.cpu.root = self.shadow.root
         self.cpu.memory.wrote = self._wrote
 
-    def beneath(self, guest: HvmGuest) -> GuestPhysical:
+    def beneath(self, guest: Carried) -> GuestPhysical:
         return MachineMemory(guest.hypervisor.ram)
 
     def install(self) -> None:

@@ -35,16 +35,14 @@ from pvhv.hvm.cpu.guestcpu import (
 from pvhv.hvm.cpu.memory import GeneralProtection, GuestException, GuestPhysical, InvalidOpcode, PageFault
 from pvhv.hvm.emulator import decode
 from pvhv.hvm.emulator.emulate import Emulator, Monitor
-from pvhv.hvm.guest import HvmGuest
-from pvhv.hvm.paging.npt import Filled, NestedTables
-from pvhv.hvm.techniques.technique import Technique
+from pvhv.hvm.paging.npt import NESTED_LONG, Filled, NestedTables
+from pvhv.hvm.technique import Carried, Technique
 from pvhv.machine import cpustate as cs
 from pvhv.machine import svm
 from pvhv.machine.cpustate import HFLAGS, IF, RAX, RCX, RDX, RIP
 from pvhv.machine.pcpu import FAULT_ADDRESS
 from pvhv.machine.x86 import HAS_ERROR_CODE, MASK32
 
-NESTED_LONG = 1 | 2  # PAE, long mode: the engine's nested_pg_mode
 SVM_INSTRUCTIONS = range(svm.VMEXIT_VMRUN, 0x87)  # VMRUN VMMCALL VMLOAD VMSAVE STGI CLGI SKINIT
 MONITOR, MWAIT, INVLPGA = 0x8A, 0x8B, 0x7A
 PASSED_THROUGH = (MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SFMASK, MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE)
@@ -59,14 +57,14 @@ class NativeTechnique(Technique):
     counted = frozenset({"ring_crossings", "faults_delivered", "interrupts_delivered"})
     monitored = True  # somebody answers CPUID who may say that he is there
 
-    def __init__(self, guest: HvmGuest) -> None:
+    def __init__(self, guest: Carried) -> None:
         super().__init__(guest)
         self.cpu: NativeCpu = NativeCpu(self.pcpu, guest.physical)
         self.tables = NestedTables(self.beneath(guest), self.pcpu, guest.own_frame)
         self.cpu.memory.wrote = self.tables.host_wrote
         self.leaves = cpuid.leaves(guest.tsc_khz, monitor=self.monitored)
 
-    def beneath(self, guest: HvmGuest) -> GuestPhysical:
+    def beneath(self, guest: Carried) -> GuestPhysical:
         """What the addresses in the engine's page tables mean: the guest's memory, if the tables are the guest's."""
         return guest.physical
 

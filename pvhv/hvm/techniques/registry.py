@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
+from pvhv.hvm.technique import Technique
 from pvhv.hvm.techniques.bare import Bare
 from pvhv.hvm.techniques.binary_translation import BinaryTranslation
 from pvhv.hvm.techniques.hw_nested import HwNested
 from pvhv.hvm.techniques.hw_shadow import HwShadow
-from pvhv.hvm.techniques.technique import Technique
 from pvhv.hvm.techniques.trap_emulate import TrapEmulate
 
 ALL: tuple[type[Technique], ...] = (Bare, TrapEmulate, BinaryTranslation, HwShadow, HwNested)

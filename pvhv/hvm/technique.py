@@ -14,12 +14,37 @@ technique's real hardware would leave the guest for, as an exit.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar, Protocol
 
+from pvhv.core.hypervisor import Hypervisor
+from pvhv.core.sched.timeline import Timeline
+from pvhv.hvm.counts import Counts
 from pvhv.hvm.cpu.guestcpu import GuestCpu
+from pvhv.hvm.cpu.memory import GuestPhysical
+from pvhv.hvm.platform.platform import Platform
+from pvhv.machine.pcpu import PCPU
 
-if TYPE_CHECKING:
-    from pvhv.hvm.guest import HvmGuest
+
+class Carried(Protocol):
+    """What a technique asks of the guest that it carries (pvhv.hvm.guest)."""
+
+    hypervisor: Hypervisor
+    counts: Counts
+    pcpu: PCPU
+    physical: GuestPhysical
+    platform: Platform
+    timeline: Timeline
+    tsc_khz: int
+    waiting: bool  # an interrupt waits until the guest can take it
+
+    def halt(self) -> None:
+        """HLT, RIP behind it."""
+
+    def own_frame(self) -> int:
+        """A zeroed frame for the monitor's tables. Raises HypercallError(ENOMEM)."""
+
+    def give_back(self, mfn: int) -> None:
+        """One of these that is needed no longer."""
 
 
 class Technique(ABC):
@@ -30,7 +55,7 @@ class Technique(ABC):
 
     cpu: GuestCpu
 
-    def __init__(self, guest: HvmGuest) -> None:
+    def __init__(self, guest: Carried) -> None:
         self.guest = guest
         self.counts = guest.counts
         self.pcpu = guest.pcpu
