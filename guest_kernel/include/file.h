@@ -34,14 +34,12 @@ struct inode {
     const struct device *device;
 };
 
-struct pipe;
-
 struct file {
     u32 references;
     u32 mode; /* O_ flags */
     u64 position;
-    struct inode *inode;
-    struct pipe *pipe;
+    struct inode *inode;         /* NULL for what has no name: a pipe's end */
+    const struct device *device; /* that reads and writes it; NULL for a file or a directory */
     void *device_data;
 };
 
@@ -73,6 +71,3 @@ void device_register(const struct device *device);
 
 /* kernel/pipe.c */
 int pipe_create(struct file **reader, struct file **writer);
-long pipe_read(struct pipe *pipe, u64 to, size_t n);
-long pipe_write(struct pipe *pipe, u64 from, size_t n);
-void pipe_close(struct pipe *pipe, bool writer);

@@ -12,8 +12,11 @@ int format(char *to, size_t room, const char *format, ...) PRINTF(3, 4);
 
 /* kernel/log.c: to the console and to the log that `dmesg` shows. */
 void kprintf(const char *format, ...) PRINTF(1, 2);
-void panic(const char *format, ...) PRINTF(1, 2) NORETURN;
+void kprintv(const char *format, __builtin_va_list args);
 size_t log_read(size_t from, char *to, size_t n);
+
+/* kernel/panic.c */
+void panic(const char *format, ...) PRINTF(1, 2) NORETURN;
 
 #define ASSERT(condition) \
     do { \

@@ -48,6 +48,7 @@ struct process {
     struct inode *directory;
 };
 
+/* kernel/current.c */
 extern struct process processes[PROCESS_MAX];
 extern struct process *current;
 
@@ -73,7 +74,7 @@ int sleep_until(const void *event, u64 deadline);  /* also 0 when the time came 
 void wake_up(const void *event);
 void make_ready(struct process *p);
 void timer_interrupt(void);
-void schedule_before_user(struct trap_frame *frame); /* on the way out: preempt, or die if killed */
+void preempt(struct trap_frame *frame);             /* on the way to user mode: is it somebody else's turn? */
 
 /* kernel/fpu.c */
 void fpu_init(void);

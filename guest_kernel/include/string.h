@@ -13,4 +13,6 @@ int memcmp(const void *a, const void *b, size_t n);
 size_t strlen(const char *s);
 int strcmp(const char *a, const char *b);
 int strncmp(const char *a, const char *b, size_t n);
+/* What a terminal wants: one before each line feed. `to` has room for twice n; the new length. */
+size_t with_carriage_returns(char *to, const char *from, size_t n);
 size_t strlcpy(char *to, const char *from, size_t room); /* ends with a zero byte; what `from` would have needed */

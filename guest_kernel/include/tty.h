@@ -21,5 +21,3 @@ bool tty_input(char byte);     /* from the driver's interrupt; false: no room, k
 void tty_output_ready(void);   /* likewise: the wire takes bytes again */
 bool tty_interrupted(int group); /* whether ^C ended this process group, of which more may still be starting */
 int tty_control(int command, u64 argument);
-/* What a terminal wants: a carriage return before each line feed. `to` has room for twice n; the new length. */
-size_t tty_lines(char *to, const char *from, size_t n);

@@ -55,14 +55,14 @@ struct address_space *space_copy(struct address_space *from); /* fork: share pag
 void space_destroy(struct address_space *space);
 pte_t *space_pte(struct address_space *space, u64 va, bool create);
 int space_map(struct address_space *space, u64 va, struct page *page, u64 flags);
-void space_unmap(struct address_space *space, u64 start, u64 end);
+int space_remove(struct address_space *space, u64 start, u64 end); /* areas and pages; 0 or -ENOMEM */
 /* Call for every table of the user half; each before the one it is linked into, the roots last. */
 void space_each_table(struct address_space *space, void (*call)(struct page *table));
 
 /* kernel/area.c */
 struct area *area_find(struct address_space *space, u64 va);
 int area_add(struct address_space *space, u64 start, u64 end, u32 flags);
-int area_remove(struct address_space *space, u64 start, u64 end); /* and unmap */
+int area_remove(struct address_space *space, u64 start, u64 end); /* the pages stay: see space_remove */
 u64 area_find_hole(struct address_space *space, u64 length);
 int area_copy_all(struct address_space *to, struct address_space *from);
 void area_free_all(struct address_space *space);

@@ -65,7 +65,6 @@ int area_remove(struct address_space *space, u64 start, u64 end)
             kfree(area);
         }
     }
-    space_unmap(space, start, end);
     return 0;
 }
 

@@ -28,10 +28,8 @@ void file_put(struct file *file)
 {
     if (--file->references)
         return;
-    if (file->pipe)
-        pipe_close(file->pipe, file->mode & O_WRITE);
-    if (file->inode && file->inode->device && file->inode->device->close)
-        file->inode->device->close(file);
+    if (file->device && file->device->close)
+        file->device->close(file);
     if (file->inode)
         inode_put(file->inode);
     kfree(file);
@@ -58,8 +56,9 @@ struct file *file_open(const char *path, u32 mode, int *error)
     }
     inode_get(inode);
     file->inode = inode;
-    if (inode->device && inode->device->open)
-        *error = inode->device->open(file);
+    file->device = inode->device;
+    if (file->device && file->device->open)
+        *error = file->device->open(file);
     if (*error) {
         file->inode = NULL;
         inode_put(inode);
@@ -77,10 +76,8 @@ long file_read(struct file *file, u64 to, size_t n)
 
     if (!(file->mode & O_READ))
         return -EBADF;
-    if (file->pipe)
-        return pipe_read(file->pipe, to, n);
-    if (file->inode->device)
-        return file->inode->device->read ? file->inode->device->read(file, to, n) : -EINVAL;
+    if (file->device)
+        return file->device->read ? file->device->read(file, to, n) : -EINVAL;
     if (file->inode->kind == KIND_DIRECTORY)
         return -EISDIR;
     done = content_read(file->inode, file->position, to, n, copy_to_user);
@@ -95,10 +92,8 @@ long file_write(struct file *file, u64 from, size_t n)
 
     if (!(file->mode & O_WRITE))
         return -EBADF;
-    if (file->pipe)
-        return pipe_write(file->pipe, from, n);
-    if (file->inode->device)
-        return file->inode->device->write ? file->inode->device->write(file, from, n) : -EINVAL;
+    if (file->device)
+        return file->device->write ? file->device->write(file, from, n) : -EINVAL;
     if (file->mode & O_APPEND)
         file->position = file->inode->size;
     done = content_write(file->inode, file->position, from, n, copy_from_user);

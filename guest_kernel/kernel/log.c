@@ -6,8 +6,6 @@
 #include <api/syscalls.h>
 #include <lib.h>
 #include <pv_ops.h>
-#include <trap.h>
-#include <tty.h>
 
 static char ring[16384];
 static size_t ring_end; /* bytes ever logged */
@@ -18,14 +16,14 @@ static void log_text(const char *text, size_t n)
         ring[ring_end++ % sizeof(ring)] = text[i];
 }
 
-static void say(const char *format, __builtin_va_list args)
+void kprintv(const char *format, __builtin_va_list args)
 {
     char text[256], lines[2 * sizeof(text)];
     size_t n = vformat(text, sizeof(text), format, args);
 
     n = MIN(n, sizeof(text) - 1);
     log_text(text, n);
-    pv.emergency_write(lines, tty_lines(lines, text, n));
+    pv.emergency_write(lines, with_carriage_returns(lines, text, n));
 }
 
 void kprintf(const char *format, ...)
@@ -33,7 +31,7 @@ void kprintf(const char *format, ...)
     __builtin_va_list args;
 
     __builtin_va_start(args, format);
-    say(format, args);
+    kprintv(format, args);
     __builtin_va_end(args);
 }
 
@@ -45,20 +43,4 @@ size_t log_read(size_t from, char *to, size_t n)
     for (size_t at = oldest + from; at < ring_end && done < n; at++)
         to[done++] = ring[at % sizeof(ring)];
     return done;
-}
-
-void panic(const char *format, ...)
-{
-    __builtin_va_list args;
-    u64 rbp;
-
-    pv.irq_disable();
-    kprintf("\npanic: ");
-    __builtin_va_start(args, format);
-    say(format, args);
-    __builtin_va_end(args);
-    kprintf("\n");
-    asm("movq %%rbp, %0" : "=r"(rbp));
-    backtrace(rbp);
-    pv.shutdown(SHUTDOWN_HOW_CRASH);
 }

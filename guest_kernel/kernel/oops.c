@@ -20,26 +20,6 @@ const char *trap_name(u64 vector)
     return vector < TRAP_EXCEPTIONS && names[vector] ? names[vector] : "unknown trap";
 }
 
-/* Each function saved its caller's %rbp below its return address: a list through the stack. */
-void backtrace(u64 rbp)
-{
-    u64 lowest = rbp;
-
-    kprintf("stack:");
-    for (int depth = 0; depth < 16 && rbp >= lowest && rbp >= KERNEL_BASE && !(rbp & 7); depth++) {
-        u64 *frame = (u64 *)rbp;
-
-        if (!frame[1])
-            break;
-        kprintf(" %lx", frame[1]);
-        lowest = rbp;
-        rbp = frame[0];
-        if (rbp <= lowest)
-            break;
-    }
-    kprintf("\n");
-}
-
 void oops(const char *why, struct trap_frame *f)
 {
     kprintf("\nOops: %s in the kernel (vector %lu, error %lx, address %lx), process %d %s\n", why, f->vector, f->error,

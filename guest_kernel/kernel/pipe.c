@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Pipes: a ring of one page, readers asleep when it is empty, writers when it is full.
+ * Pipes: a ring of one page, readers asleep when it is empty, writers when it is full. Each end is an open file with
+ * a device behind it that has no name.
  */
 #include <api/errno.h>
 #include <file.h>
@@ -14,27 +15,9 @@ struct pipe {
     bool has_reader, has_writer;
 };
 
-int pipe_create(struct file **reader, struct file **writer)
+static long pipe_read(struct file *file, u64 to, size_t n)
 {
-    struct pipe *pipe = kmalloc(sizeof(*pipe));
-    u8 *ring = kmalloc(PAGE_SIZE);
-
-    *reader = file_create(O_READ);
-    *writer = file_create(O_WRITE);
-    if (!pipe || !ring || !*reader || !*writer) {
-        kfree(pipe);
-        kfree(ring);
-        kfree(*reader);
-        kfree(*writer);
-        return -ENOMEM;
-    }
-    *pipe = (struct pipe){ .ring = ring, .has_reader = true, .has_writer = true };
-    (*reader)->pipe = (*writer)->pipe = pipe;
-    return 0;
-}
-
-long pipe_read(struct pipe *pipe, u64 to, size_t n)
-{
+    struct pipe *pipe = file->device_data;
     size_t done = 0;
 
     while (pipe->read == pipe->written) {
@@ -56,8 +39,9 @@ long pipe_read(struct pipe *pipe, u64 to, size_t n)
     return (long)done;
 }
 
-long pipe_write(struct pipe *pipe, u64 from, size_t n)
+static long pipe_write(struct file *file, u64 from, size_t n)
 {
+    struct pipe *pipe = file->device_data;
     size_t done = 0;
 
     while (done < n) {
@@ -80,9 +64,11 @@ long pipe_write(struct pipe *pipe, u64 from, size_t n)
     return (long)done;
 }
 
-void pipe_close(struct pipe *pipe, bool writer)
+static void pipe_close(struct file *file)
 {
-    if (writer)
+    struct pipe *pipe = file->device_data;
+
+    if (file->mode & O_WRITE)
         pipe->has_writer = false;
     else
         pipe->has_reader = false;
@@ -92,4 +78,26 @@ void pipe_close(struct pipe *pipe, bool writer)
         kfree(pipe->ring);
         kfree(pipe);
     }
+}
+
+static const struct device ends = { .read = pipe_read, .write = pipe_write, .close = pipe_close };
+
+int pipe_create(struct file **reader, struct file **writer)
+{
+    struct pipe *pipe = kmalloc(sizeof(*pipe));
+    u8 *ring = kmalloc(PAGE_SIZE);
+
+    *reader = file_create(O_READ);
+    *writer = file_create(O_WRITE);
+    if (!pipe || !ring || !*reader || !*writer) {
+        kfree(pipe);
+        kfree(ring);
+        kfree(*reader);
+        kfree(*writer);
+        return -ENOMEM;
+    }
+    *pipe = (struct pipe){ .ring = ring, .has_reader = true, .has_writer = true };
+    (*reader)->device = (*writer)->device = &ends;
+    (*reader)->device_data = (*writer)->device_data = pipe;
+    return 0;
 }

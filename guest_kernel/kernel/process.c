@@ -8,7 +8,6 @@
 #include <process.h>
 #include <pv_ops.h>
 
-struct process processes[PROCESS_MAX];
 
 static u8 stacks[PROCESS_MAX][KERNEL_STACK_SIZE] PAGE_ALIGNED;
 static struct fpu_state fpu_states[PROCESS_MAX];

@@ -10,8 +10,6 @@
 #include <process.h>
 #include <pv_ops.h>
 
-struct process *current;
-
 static u64 timer_armed = NEVER;
 static bool turn_is_over;
 
@@ -140,16 +138,12 @@ void timer_interrupt(void)
     set_timer_for_sleepers();
 }
 
-void schedule_before_user(struct trap_frame *frame)
+void preempt(struct trap_frame *frame)
 {
-    if (current->killed)
-        process_exit(STATUS_KILLED);
     /* Whom an interrupt woke should not wait for a long computation to end its slice. */
     if (turn_is_over || frame->vector == TRAP_INTERRUPT) {
         turn_is_over = false;
         if (anybody_ready())
             yield();
     }
-    if (current->killed)
-        process_exit(STATUS_KILLED);
 }

@@ -135,7 +135,7 @@ s64 sys_sbrk(struct trap_frame *frame)
 
         if (!area || !(area->flags & AREA_HEAP)) /* the program itself is not for giving back */
             return -EINVAL;
-        error = area_remove(space, PAGE_UP(new), PAGE_UP(old));
+        error = space_remove(space, PAGE_UP(new), PAGE_UP(old));
     }
     if (error)
         return error;
@@ -163,5 +163,5 @@ s64 sys_munmap(struct trap_frame *frame)
 
     if (start % PAGE_SIZE || start < USER_MMAP || end <= start || end > USER_MMAP_END)
         return -EINVAL;
-    return area_remove(current->space, start, end);
+    return space_remove(current->space, start, end);
 }

@@ -31,6 +31,12 @@ static void page_fault(struct trap_frame *frame)
         oops("page fault", frame);
 }
 
+static void die_if_killed(void)
+{
+    if (current->killed)
+        process_exit(STATUS_KILLED);
+}
+
 void trap(struct trap_frame *frame)
 {
     switch (frame->vector) {
@@ -53,6 +59,9 @@ void trap(struct trap_frame *frame)
             die_by(frame, 0);
         }
     }
-    if (from_user(frame))
-        schedule_before_user(frame);
+    if (from_user(frame)) {
+        die_if_killed();
+        preempt(frame);
+        die_if_killed(); /* by somebody who ran meanwhile */
+    }
 }

@@ -80,18 +80,6 @@ static int put(const char *bytes, size_t n)
     return 0;
 }
 
-size_t tty_lines(char *to, const char *from, size_t n)
-{
-    size_t length = 0;
-
-    for (size_t i = 0; i < n; i++) {
-        if (from[i] == '\n')
-            to[length++] = '\r';
-        to[length++] = from[i];
-    }
-    return length;
-}
-
 static long tty_write(struct file *file, u64 from, size_t n)
 {
     char bytes[256], lines[2 * sizeof(bytes)];
@@ -101,7 +89,7 @@ static long tty_write(struct file *file, u64 from, size_t n)
 
         if (copy_from_user(bytes, from + done, piece))
             return -EFAULT;
-        if (put(lines, tty_lines(lines, bytes, piece)))
+        if (put(lines, with_carriage_returns(lines, bytes, piece)))
             return -EINTR;
     }
     return (long)n;

@@ -200,7 +200,7 @@ void space_destroy(struct address_space *space)
  * The pages go to the free list before the TLB has forgotten them; that is safe because nobody can allocate
  * one before batch_end, and batch_end does the flush.
  */
-void space_unmap(struct address_space *space, u64 start, u64 end)
+static void space_unmap(struct address_space *space, u64 start, u64 end)
 {
     u64 unmapped = 0, last = 0;
 
@@ -225,4 +225,13 @@ void space_unmap(struct address_space *space, u64 start, u64 end)
         pv.flush_all();
     pv.batch_end();
     space->user_pages -= unmapped;
+}
+
+int space_remove(struct address_space *space, u64 start, u64 end)
+{
+    int error = area_remove(space, start, end);
+
+    if (!error)
+        space_unmap(space, start, end);
+    return error;
 }

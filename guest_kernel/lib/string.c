@@ -86,3 +86,15 @@ size_t strlcpy(char *to, const char *from, size_t room)
     }
     return length;
 }
+
+size_t with_carriage_returns(char *to, const char *from, size_t n)
+{
+    size_t length = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        if (from[i] == '\n')
+            to[length++] = '\r';
+        to[length++] = from[i];
+    }
+    return length;
+}

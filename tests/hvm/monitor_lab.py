@@ -8,7 +8,8 @@ from typing import Any
 
 from pvhv.core.hypervisor import Hypervisor
 from pvhv.hvm.classify.instructions import REGISTERS, Row, image
-from pvhv.hvm.technique import Carried, Technique
+from pvhv.hvm.guest import HvmGuest
+from pvhv.hvm.technique import Technique
 from pvhv.machine import cpustate as cs
 from tests.hvm.hw_lab import RW, US, A, D, HwLab, P
 
@@ -41,7 +42,7 @@ class MicroGuests:
 
     def __init__(self, technique: type[Technique]) -> None:
         self.hypervisor = Hypervisor(memory_frames=PAGES + 2048)
-        self.guest = Carried(self.hypervisor, technique, PAGES)
+        self.guest = HvmGuest(self.hypervisor, technique, PAGES)
         self.physical = self.guest.physical
         self.technique: Any = self.guest.technique
         for level in range(3):
