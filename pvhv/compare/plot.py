@@ -2,8 +2,10 @@
 """The comparison as a picture: a panel a benchmark, a bar a technique, parts by exit reason.
 
 Without a cost table a bar is exits per operation, with callouts, which are none, in pale colours above them; with one
-it is estimated cycles, and its title says under which. Where the bars of a panel differ by more than a hundred times
-its axis is logarithmic: then the top of a bar is its value, and its parts share its height as they share the value.
+it is estimated cycles, and its title says under which. What is the same event of the guest's under different
+techniques has one colour, and one place in the legend (events.py); a callout has its event's colour, paler. Where the
+bars of a panel differ by more than a hundred times its axis is logarithmic: then the top of a bar is its value, and
+its parts share its height as they share the value.
 
 The same comparison gives the same bytes of SVG: no date, no random names. Colours are told apart by colour-blind
 readers (Okabe and Ito's), and by hatches where they come round again.
@@ -19,6 +21,7 @@ from math import ceil, log10
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from pvhv.compare import events
 from pvhv.compare.costs import CostTable
 from pvhv.compare.errors import OutputError, PlottingMissing, shown
 from pvhv.compare.pricing import CALLOUT, GUEST, estimates
@@ -36,6 +39,9 @@ OTHER: Final = "other"
 COLOURS: Final = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#999999")
 HATCHES: Final = ("", "//", "\\\\")  # lines: dots make large files
 GUEST_COLOUR: Final = "#DDDDDD"
+INCHES_A_LETTER: Final = 0.068  # of a legend, at its size of letters
+INCHES_A_PATCH: Final = 0.6  # ... with what is around it
+INCHES_A_LINE: Final = 0.2
 PALE: Final = Fraction(7, 10)  # so much of a callout's colour is white
 
 Parts = Mapping[str, Fraction]
@@ -79,12 +85,15 @@ def draw(comparison: Comparison, table: CostTable | None = None) -> Figure:
     """The figure."""
     from matplotlib.figure import Figure
 
-    bars = bars_of(comparison, table)
+    bars = by_event(bars_of(comparison, table))
     kinds = _kinds(bars)
     benches, techniques = comparison.benches, comparison.techniques
     across = min(ACROSS, max(1, len(benches)))
     down = max(1, ceil(len(benches) / across))
-    figure = Figure(figsize=(3.6 * across, 2.9 * down + 1.3), layout="constrained")
+    width = 3.6 * max(2, across)
+    columns = _columns([len(kind) for kind in kinds], width)
+    height = 2.9 * down + 0.5 + INCHES_A_LINE * ceil(len(kinds) / columns)
+    figure = Figure(figsize=(width, height), layout="constrained")
     panels = figure.subplots(down, across, squeeze=False)
     for at, panel in enumerate(panels.flat):
         if at < len(benches):
@@ -97,7 +106,7 @@ def draw(comparison: Comparison, table: CostTable | None = None) -> Figure:
     else:
         figure.suptitle(f"Estimated cycles per operation under {table.name}, by what they go into")
         figure.supylabel("estimated cycles", fontsize=9)
-    _legend(figure, kinds)
+    _legend(figure, kinds, columns)
     return figure
 
 
@@ -114,6 +123,15 @@ def bars_of(comparison: Comparison, table: CostTable | None) -> dict[tuple[str, 
             if total
         }
         for counts in comparison
+    }
+
+
+def by_event(bars: Mapping[tuple[str, str], Parts]) -> dict[tuple[str, str], Parts]:
+    """Bars whose parts are events."""
+    called = events.labels(label for parts in bars.values() for label, value in parts.items() if value)
+    return {
+        place: events.merged({label: value for label, value in parts.items() if value}, called)
+        for place, parts in bars.items()
     }
 
 
@@ -137,12 +155,22 @@ def _kinds(bars: Mapping[tuple[str, str], Parts]) -> dict[str, tuple[str, str]]:
     styles = {GUEST: (GUEST_COLOUR, "")} if guest else {}
     callouts = [kind for kind in ordered if kind.startswith(CALLOUT)]
     others = [kind for kind in ordered if kind not in callouts]
-    for kinds, colours in ((others, COLOURS), (callouts, [_pale(colour) for colour in COLOURS])):
-        for at, kind in enumerate(kinds[:KINDS]):
-            styles[kind] = colours[at % len(colours)], HATCHES[at // len(colours)]
+    plain = [(colour, hatch) for hatch in HATCHES for colour in COLOURS][:KINDS]
+    of_event: dict[str, tuple[str, str]] = {}
+    for kind, style in zip(others, plain, strict=False):
+        styles[kind] = of_event[_event(kind)] = style
+    unused = [style for style in plain if style not in of_event.values()]
+    for kind in callouts[:KINDS]:
+        colour, hatch = of_event.get(_event(kind)) or (unused.pop(0) if unused else plain[-1])
+        styles[kind] = _pale(colour), hatch
     if max(len(others), len(callouts)) > KINDS:
         styles[OTHER] = "#FFFFFF", "xx"
     return styles
+
+
+def _event(kind: str) -> str:
+    """The event of a legend's entry, which may name the reasons behind it."""
+    return events.event_of(kind).partition(": ")[0]
 
 
 def _pale(colour: str) -> str:
@@ -200,7 +228,7 @@ def _power(ratio: Fraction, share: Fraction) -> Fraction:
     return Fraction(10.0 ** (log10(ratio) * float(share))) if share != 1 else ratio
 
 
-def _legend(figure: Figure, kinds: Mapping[str, tuple[str, str]]) -> None:
+def _legend(figure: Figure, kinds: Mapping[str, tuple[str, str]], columns: int) -> None:
     from matplotlib.patches import Patch
 
     patches = [
@@ -208,4 +236,14 @@ def _legend(figure: Figure, kinds: Mapping[str, tuple[str, str]]) -> None:
         for kind, (colour, hatch) in kinds.items()
     ]
     if patches:
-        figure.legend(handles=patches, loc="outside lower center", ncols=min(5, len(patches)), fontsize=8)
+        figure.legend(handles=patches, loc="outside lower center", ncols=columns, fontsize=8)
+
+
+def _columns(lengths: Sequence[int], inches: float) -> int:
+    """How many columns of labels of these lengths, filled one after another, find room side by side."""
+    for columns in range(min(5, len(lengths)), 1, -1):
+        rows = ceil(len(lengths) / columns)
+        longest = [max(lengths[at : at + rows]) for at in range(0, len(lengths), rows)]
+        if sum(longest) * INCHES_A_LETTER + len(longest) * INCHES_A_PATCH <= inches:
+            return columns
+    return 1

@@ -159,3 +159,21 @@ def test_without_the_library_there_is_one_clear_message(tmp_path: Path, monkeypa
     with pytest.raises(PlottingMissing, match="matplotlib, which is not installed") as caught:
         plot.check(str(tmp_path / "a.svg"))
     assert caught.value.hint == "pip install 'pvhv[plot]'"
+
+
+def test_the_same_event_has_one_colour_and_one_place() -> None:
+    """What a guest did is told by one colour, whatever a technique calls the exit; a callout's is paler."""
+    comparison = Comparison.of(
+        [
+            counts("trap-emulate", "in", exits={"in": 1, "mov-to-cr3": 1}),
+            counts("binary-translation", "in", callouts={"in": 1}),
+            counts("hw-shadow", "in", exits={"IOIO": 1, "CR3_WRITE": 1, "NPF": 1}),
+        ]
+    )
+    (legend,) = plot.draw(comparison).legends
+    labels = [text.get_text() for text in legend.get_texts()]
+    assert sorted(labels) == ["NPF", "[callout] in", "load of CR3: CR3_WRITE, mov-to-cr3", "port I/O: IOIO, in"]
+    colour = {label: patch.get_facecolor()[:3] for label, patch in zip(labels, legend.get_patches(), strict=True)}
+    assert len(set(colour.values())) == 4
+    of_exit, of_callout = colour["port I/O: IOIO, in"], colour["[callout] in"]
+    assert all(pale >= full for pale, full in zip(of_callout, of_exit, strict=True))
