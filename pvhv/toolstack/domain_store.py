@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pvhv.abi.io.xenbus import XenbusStateInitialising
 from pvhv.devices.xenstore.daemon import Xenstore
 from pvhv.devices.xenstore.permissions import READ, Permission
 from pvhv.toolstack.builder import Ports
@@ -47,7 +48,6 @@ WRITABLE_NODES = (
 )
 DOM0 = Permission(0, 0)
 CONSOLE_LIMIT = 1 << 20
-INITIALISING = 1  # XenbusStateInitialising
 
 
 def home(domid: int) -> str:
@@ -122,7 +122,8 @@ def describe_rings(store: Xenstore, domid: int, ports: Ports, console_mfn: int, 
     }
     for node, value in ours.items():
         store.make(f"{front}/{node}", value, *readable)
-    backs = {"frontend-id": str(domid), "online": "1", "state": str(INITIALISING), "protocol": "vt100"}
+    state = str(XenbusStateInitialising)
+    backs = {"frontend-id": str(domid), "online": "1", "state": state, "protocol": "vt100"}
     store.make(back, "", *readable)
     for where, permissions in ((back, readable), (copy, (DOM0,))):
         store.make(where, "", *permissions)

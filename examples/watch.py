@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Boot a guest on a virtual clock, and print what leaves it: the lines are the same on every machine.
+
+    python examples/watch.py guest-pv --kind hypercall --limit 10
+    python examples/watch.py guest-pv --type 'ps; exit' --after ps
+    python examples/watch.py test-grant-map --only grant_table_op
+
+It is `pvhv trace` without a host process, and an example of pvhv.testing and pvhv.observe.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from pvhv.cli.trace_lines import line
+from pvhv.observe.decode import plain
+from pvhv.observe.trace import Record, Recorder
+from pvhv.observe.wanted import USUAL, UnknownWord, Wanted, kinds_named, names_named
+from pvhv.testing import Machine
+
+
+def main() -> int:
+    """Parse, boot, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kernel", help="a file, or the name of a kernel that came with pvhv")
+    parser.add_argument("-k", "--kind", action="append", default=[], metavar="KINDS", help="as of pvhv trace")
+    parser.add_argument("--only", action="append", default=[], metavar="NAMES", help="as of pvhv trace")
+    parser.add_argument("-n", "--limit", type=int, default=1 << 32, metavar="N", help="print so many records")
+    parser.add_argument("--skip", type=int, default=0, metavar="N", help="leave out the first N")
+    parser.add_argument("--type", default="", metavar="COMMANDS", help="type these at the guest's console, split at ;")
+    parser.add_argument("--technique", help="of full virtualization, for a native kernel")
+    parser.add_argument("--vcpus", type=int, default=1)
+    given = parser.parse_args()
+    try:
+        calls, faults = names_named(given.only)
+        kinds = kinds_named(given.kind)
+    except UnknownWord as error:
+        print(f"watch: {error.message}; {error.hint}", file=sys.stderr)
+        return 2
+    if kinds is None:
+        kinds = USUAL if not given.only else frozenset({"hypercall"} if calls else set()) | ({"fault"} if faults else set())
+    wanted = Wanted(kinds, calls=calls or None, faults=faults or None)
+    keys = "".join(command.strip() + "\n" for command in given.type.split(";"))
+    records: list[Record] = []
+    with Machine(memory=64) as machine:
+        guest = machine.create(
+            given.kernel, stdin=keys, technique=given.technique, vcpus=given.vcpus, paused=True
+        )
+        Recorder(machine.hypervisor).start(guest.domain, records.append, wanted)
+        guest.start()
+        machine.run(guest, timeout=60)
+        symbols = guest.symbols
+        for record in records[given.skip : given.skip + given.limit]:
+            print(line(plain(record, symbols)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
