@@ -2,7 +2,7 @@
 """Boot a guest on a virtual clock, and print what leaves it: the lines are the same on every machine.
 
     python examples/watch.py guest-pv --kind hypercall --limit 10
-    python examples/watch.py guest-pv --type 'ps; exit' --after ps
+    python examples/watch.py guest-pv --type 'ls; exit' --begin pv_space_live --limit 12
     python examples/watch.py test-grant-map --only grant_table_op
 
 It is `pvhv trace` without a host process, and an example of pvhv.testing and pvhv.observe.
@@ -27,8 +27,9 @@ def main() -> int:
     parser.add_argument("-k", "--kind", action="append", default=[], metavar="KINDS", help="as of pvhv trace")
     parser.add_argument("--only", action="append", default=[], metavar="NAMES", help="as of pvhv trace")
     parser.add_argument("-n", "--limit", type=int, default=1 << 32, metavar="N", help="print so many records")
-    parser.add_argument("--skip", type=int, default=0, metavar="N", help="leave out the first N")
-    parser.add_argument("--type", default="", metavar="COMMANDS", help="type these at the guest's console, split at ;")
+    parser.add_argument("--begin", default="", metavar="TEXT", help="begin with the first line that has TEXT in it")
+    parser.add_argument("--width", type=int, default=1 << 32, metavar="N", help="cut lines that are longer")
+    parser.add_argument("--type", default="exit", metavar="COMMANDS", help="typed at its console, split at ;")
     parser.add_argument("--technique", help="of full virtualization, for a native kernel")
     parser.add_argument("--vcpus", type=int, default=1)
     given = parser.parse_args()
@@ -39,7 +40,8 @@ def main() -> int:
         print(f"watch: {error.message}; {error.hint}", file=sys.stderr)
         return 2
     if kinds is None:
-        kinds = USUAL if not given.only else frozenset({"hypercall"} if calls else set()) | ({"fault"} if faults else set())
+        named = [kind for kind, names in (("hypercall", calls), ("fault", faults)) if names]
+        kinds = frozenset(named) or USUAL
     wanted = Wanted(kinds, calls=calls or None, faults=faults or None)
     keys = "".join(command.strip() + "\n" for command in given.type.split(";"))
     records: list[Record] = []
@@ -51,8 +53,13 @@ def main() -> int:
         guest.start()
         machine.run(guest, timeout=60)
         symbols = guest.symbols
-        for record in records[given.skip : given.skip + given.limit]:
-            print(line(plain(record, symbols)))
+        lines = [line(plain(record, symbols)) for record in records]
+    first = next((number for number, text in enumerate(lines) if given.begin in text), None)
+    if first is None:
+        print(f"watch: none of {len(lines)} records has {given.begin!r} in it", file=sys.stderr)
+        return 1
+    for text in "\n".join(lines[first : first + given.limit]).splitlines():
+        print(text if len(text) <= given.width else text[: given.width - 3] + "...")
     return 0
 
 
