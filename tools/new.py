@@ -24,6 +24,7 @@ BACKENDS = "pvhv/devices/backends.py"
 HYPERCALLS, CONTROL = "pvhv/abi/hypercalls.py", "pvhv/abi/control.py"
 CALLS, NAMES, REGISTRY = "pvhv/core/calls/__init__.py", "pvhv/hvm/names.py", "pvhv/hvm/techniques/registry.py"
 WIDTH = 120
+LONGEST = 24  # names
 
 
 class Refused(Exception):
@@ -138,8 +139,8 @@ def write(kind: str, given: str) -> list[str]:
     """Write it; the lines to say. Raises Refused, with nothing written."""
     if kind not in KINDS:
         raise Refused(f"there is no skeleton of a {kind}; there are {', '.join(KINDS)}")
-    if not re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", given):
-        raise Refused(f"{given!r} is no name: small letters and digits, with - between words")
+    if not re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", given) or len(given) > LONGEST:
+        raise Refused(f"{given!r} is no name: up to {LONGEST} small letters and digits, with - between words")
     plain = given.replace("-", "_")
     if keyword.iskeyword(plain):
         raise Refused(f"{given!r} is a word that Python keeps for itself")

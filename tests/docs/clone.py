@@ -84,14 +84,24 @@ class Clone:
         assert done.returncode == 0, f"{commands}{done.stdout}{done.stderr}"
         return done.stdout
 
+    def change(self, diff: str) -> None:
+        """Make a change, or the new file."""
+        path, old, new = change(diff)
+        file = self.path / path
+        if not old:
+            assert not file.exists(), f"{path} is there already"
+            file.write_text(new, "utf-8")
+            return
+        text = file.read_text("utf-8")
+        assert text.count(old) == 1, f"{path} has this {text.count(old)} times, and not once:\n{old}"
+        file.write_text(text.replace(old, new), "utf-8")
+
     @contextmanager
     def changed(self, diff: str) -> Iterator[None]:
         """With a change made, until the end of the context."""
-        path, old, new = change(diff)
-        file = self.path / path
+        file = self.path / change(diff)[0]
         text, times = file.read_text("utf-8"), file.stat()
-        assert text.count(old) == 1, f"{path} has this {text.count(old)} times, and not once:\n{old}"
-        file.write_text(text.replace(old, new), "utf-8")
+        self.change(diff)
         try:
             yield
         finally:
@@ -100,10 +110,13 @@ class Clone:
 
 
 def change(diff: str) -> tuple[str, str, str]:
-    """A file, what stands there, and what is to stand there: a diff of one place, without the numbers of lines."""
+    """A file, what stands there, and what is to stand there: a diff of one place, without the numbers of lines.
+
+    Of a new file, which is made from /dev/null, nothing stands there."""
     first, second, *lines = diff.splitlines()
     path = second.removeprefix("+++ b/")
-    assert (first, second) == (f"--- a/{path}", f"+++ b/{path}"), diff
+    assert first in (f"--- a/{path}", "--- /dev/null") and second == f"+++ b/{path}", diff
     assert all(line[:1] in (" ", "-", "+") for line in lines) and any(line[:1] != " " for line in lines), diff
+    assert (first == "--- /dev/null") == all(line[0] == "+" for line in lines), diff
     old = "".join(f"{line[1:]}\n" for line in lines if line[0] in " -")
     return path, old, "".join(f"{line[1:]}\n" for line in lines if line[0] in " +")
