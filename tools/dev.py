@@ -46,8 +46,8 @@ EXTRAS = {
     "new": {"build"},
     "test": {"build", "test"},
     "gen": {"build", "test"},
-    "lint": {"build", "test", "dev"},
-    "docs": {"build", "docs"},
+    "lint": {"build", "test", "dev", "docs"},  # one environment for whoever works on it
+    "docs": {"build", "test", "dev", "docs"},
 }
 
 # What is generated, each by the tool of that name, in this order; and how long those take that are slow. The first ones
@@ -112,7 +112,7 @@ def new(arguments: list[str]) -> int:
 
 
 def docs(arguments: list[str]) -> int:
-    return become([str(PYTHON), "tools/site.py", *arguments])
+    return become([str(PYTHON), "tools/build_docs.py", *arguments])
 
 
 VERBS = {"run": run, "test": test, "lint": lint, "build": only_build, "gen": gen, "new": new, "docs": docs}

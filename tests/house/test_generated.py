@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Files printed from the specs are what would be printed now. (The chapter on comparing: tests/compare/test_all.py.)"""
+"""Files printed from the specs are what would be printed now. (The chapter on comparing:
+tests/compare/test_all.py; the journey: tests/docs, in a clean clone.)"""
 
 from __future__ import annotations
 
