@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def dev(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setenv("PVHV_VENV", str(tmp_path / "venv"))
+    monkeypatch.delenv("PVHV_PYTHON", raising=False)
     monkeypatch.chdir(ROOT)
     spec = importlib.util.spec_from_file_location("dev", ROOT / "tools" / "dev.py")
     assert spec is not None and spec.loader is not None
@@ -82,6 +83,7 @@ def test_pip_is_asked_once_for_the_same_pyproject(dev: ModuleType, monkeypatch: 
     monkeypatch.setattr(dev, "step", lambda title, command: steps.append(title) or 0)
     monkeypatch.setattr(dev, "works", lambda command: True)
     monkeypatch.setattr(dev, "build", lambda: steps.append("build") or 0)
+    monkeypatch.setattr(dev, "build_beside", lambda install: dev.build())
     dev.VENV.mkdir()
     assert dev.install_and_build({"build", "test"}) == 0
     assert steps == ["installing the compiler", "build", "installing pvhv"]

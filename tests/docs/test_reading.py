@@ -50,6 +50,9 @@ def test_every_chapter_has_all_its_parts() -> None:
     assert len(named) == len(set(named)) and len(named) > 30
     lines = re.search(r"<!-- lines -->([\d ]+)<!-- end -->", text)
     assert lines is not None and int(lines[1].replace(" ", "")) in AFTERNOON
+    readme = re.search(r"eight chapters and some ([\d ]+) lines", (ROOT / "README.md").read_text("utf-8"))
+    said = int(readme[1].replace(" ", "")) if readme else 0
+    assert abs(said - int(lines[1].replace(" ", ""))) <= 150, "the README says how long it is"
     assert all(block.text.count("\n") <= LONGEST for block in blocks(READING) if block.language == "text")
 
 
