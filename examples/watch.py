@@ -18,6 +18,7 @@ from pvhv.observe.decode import plain
 from pvhv.observe.trace import Record, Recorder
 from pvhv.observe.wanted import USUAL, UnknownWord, Wanted, kinds_named, names_named
 from pvhv.testing import Machine
+from pvhv.toolstack.errors import ToolstackError
 
 
 def main() -> int:
@@ -46,9 +47,13 @@ def main() -> int:
     keys = "".join(command.strip() + "\n" for command in given.type.split(";"))
     records: list[Record] = []
     with Machine(memory=64) as machine:
-        guest = machine.create(
-            given.kernel, stdin=keys, technique=given.technique, vcpus=given.vcpus, paused=True
-        )
+        try:
+            guest = machine.create(
+                given.kernel, stdin=keys, technique=given.technique, vcpus=given.vcpus, paused=True
+            )
+        except ToolstackError as error:
+            print(f"watch: {error}", file=sys.stderr)
+            return 1
         Recorder(machine.hypervisor).start(guest.domain, records.append, wanted)
         guest.start()
         machine.run(guest, timeout=60)

@@ -56,6 +56,18 @@ def test_every_chapter_has_all_its_parts() -> None:
     assert all(block.text.count("\n") <= LONGEST for block in blocks(READING) if block.language == "text")
 
 
+def test_what_to_look_for_is_there() -> None:
+    """Names in a table's last column are in the file that its row is about."""
+    text = (ROOT / READING).read_text("utf-8")
+    missing = [
+        f"{path}: {name}"
+        for path, looked_for in re.findall(r"^\| \[`[^`]+`\]\(\.\./([^)]+)\) \| \d+ \| (.*) \|$", text, re.MULTILINE)
+        for name in re.findall(r"`([^`]+)`", looked_for)
+        if not re.search(rf"\b{re.escape(name)}\b", (ROOT / path).read_text("utf-8"))
+    ]
+    assert missing == []
+
+
 def test_every_command_is_run_by_one_of_these_tests() -> None:
     found = blocks(READING)
     for block, following in zip(found, [*found[1:], Block("", "", "")], strict=True):
