@@ -15,6 +15,7 @@ import sys
 
 from pvhv.cli.trace_lines import line
 from pvhv.observe.decode import plain
+from pvhv.observe.syscall_names import table_of
 from pvhv.observe.trace import Record, Recorder
 from pvhv.observe.wanted import USUAL, UnknownWord, Wanted, kinds_named, names_named
 from pvhv.testing import Machine
@@ -57,8 +58,8 @@ def main() -> int:
         Recorder(machine.hypervisor).start(guest.domain, records.append, wanted)
         guest.start()
         machine.run(guest, timeout=60)
-        symbols = guest.symbols
-        lines = [line(plain(record, symbols)) for record in records]
+        symbols, syscalls = guest.symbols, table_of(guest.kernel.guest_os)
+        lines = [line(plain(record, symbols, syscalls)) for record in records]
     first = next((number for number, text in enumerate(lines) if given.begin in text), None)
     if first is None:
         print(f"watch: none of {len(lines)} records has {given.begin!r} in it", file=sys.stderr)
