@@ -33,7 +33,7 @@ from pvhv.core.calls import version
 from pvhv.core.context import get_context
 from pvhv.core.errors import HypercallError, Interrupted, Restart
 from pvhv.core.grants.table import DEFAULT_MAX_FRAMES, DEFAULT_MAX_MAPTRACK_FRAMES, MAPPINGS_PER_FRAME, MAX_VERSION
-from pvhv.core.mm.frames import L4, PINNED
+from pvhv.core.mm.frames import L4
 from pvhv.core.privilege import require_privilege
 from pvhv.core.sched.runstate import RUNNING
 from pvhv.core.traps import hypercall_page
@@ -262,13 +262,12 @@ class Control:
                     break
                 except (Restart, Interrupted):
                     yield
-            if frames.types[mfn] & PINNED:
+            if not frames.pin(mfn):
                 frames.put_page_type(mfn)
                 raise HypercallError(Errno.EINVAL)
         except BaseException:
             frames.put_page(mfn)
             raise
-        frames.types[mfn] |= PINNED
 
     def setvcpucontext(self, domid: int, vcpu_id: int, context: Any) -> None:
         """Give a vCPU its registers and tables (a vcpu_guest_context). EINVAL as arch_set_info_guest has it."""

@@ -35,9 +35,9 @@ from pvhv.core.lifecycle import Lifecycle
 from pvhv.core.mm import m2p
 from pvhv.core.mm.coherence import Coherence
 from pvhv.core.mm.descriptors import DescriptorTables
-from pvhv.core.mm.frames import VALIDATED, WRITABLE, FrameTable
+from pvhv.core.mm.fast_types import FastPageTables
+from pvhv.core.mm.frames import FrameTable
 from pvhv.core.mm.m2p import FRAMES_PER_GIB
-from pvhv.core.mm.pagetables import PageTables
 from pvhv.core.mm.pte import PRESENT, RW
 from pvhv.core.sched.activity import Activity
 from pvhv.core.sched.pvclock import scale_of
@@ -68,7 +68,7 @@ class Hypervisor:
         self._by_mode = by_mode
         self.ram = Ram(memory_frames)
         self.frames = FrameTable(self.ram)
-        self.pagetables = PageTables(self.frames)
+        self.pagetables = FastPageTables(self.frames)
         self.descriptors = DescriptorTables(self.frames)
         self.calls, self.arity = build_calls(HYPERCALLS)
         self.calls_by_arity = list(zip(self.calls, self.arity, strict=True))
@@ -221,17 +221,13 @@ class Hypervisor:
 
     def share_frame(self, domain: Domain) -> int:
         """A zeroed frame of the hypervisor's that the domain may map, writable. (share_xen_page_with_guest)"""
-        mfn = self.frames.allocate(domain.domid)
-        self.frames.allocated[mfn] = 0  # the reference is ours: the domain cannot give it up
-        self.frames.types[mfn] = WRITABLE | VALIDATED
-        self.frames.type_counts[mfn] = 1
+        mfn = self.frames.share(domain.domid)
         domain.hypervisor_frames.append(mfn)
         return mfn
 
     def unshare_frame(self, domain: Domain, mfn: int) -> None:
         """The reverse of `share_frame`; the frame goes when the domain's mappings of it have gone."""
-        self.frames.type_counts[mfn] -= 1
-        self.frames.put_page(mfn)
+        self.frames.unshare(mfn)
 
     def add_vcpu(self, domain: Domain, vcpu_id: int = 0) -> VCPU:
         """A vCPU that lives by its domain's timeline, down as yet."""

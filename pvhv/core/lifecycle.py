@@ -20,7 +20,7 @@ from pvhv.abi.xen import VIRQ_DOM_EXC
 from pvhv.core.domain import Domain
 from pvhv.core.errors import Interrupted, Restart
 from pvhv.core.events.channels import send_guest_global_virq
-from pvhv.core.mm.frames import L1, L4, PINNED
+from pvhv.core.mm.frames import L1, L4
 
 if TYPE_CHECKING:
     from pvhv.core.hypervisor import Hypervisor
@@ -168,12 +168,12 @@ class Lifecycle:
     def _drop_table(self, mfn: int) -> bool:
         """Take back a pin, and finish what was put aside half done; False when to be called again."""
         frames = self.hypervisor.frames
-        pinned = frames.types[mfn] & PINNED
-        frames.types[mfn] &= ~PINNED
+        pinned = frames.unpin(mfn)
         try:
             frames.put_page_type(mfn, preemptible=True, partial=not pinned)
         except Interrupted:
-            frames.types[mfn] |= pinned  # nothing was done: the pin holds what it held
+            if pinned:
+                frames.pin(mfn)  # nothing was done: the pin holds what it held
             return False
         except Restart:
             if pinned:

@@ -82,12 +82,7 @@ class Campaign:
     def run(self, calls: int) -> None:
         """Make that many calls, then end it all. Raises AssertionError with what led to it."""
         while self.judge.calls < calls:
-            guest = self.rng.choice(self.guests)
-            self._act(guest)
-            if self.rng.random() < SUDDEN_DEATH:
-                guest.alive = False
-            while dead := [each for each in self.guests if not each.alive]:
-                self._replace(dead[0])
+            guest = self.move()
             if self.judge.calls >= self._counted_at + CALLS_BETWEEN_COUNTS:
                 self._counted_at = self.judge.calls
                 self.count(guest)
@@ -96,6 +91,16 @@ class Campaign:
         self.machine.safe_point()
         self.count(None)
         self.machine.destroy(self.bystander)
+
+    def move(self) -> Hostile:
+        """What one of them does next, and what becomes of those who died of it; who it was."""
+        guest = self.rng.choice(self.guests)
+        self._act(guest)
+        if self.rng.random() < SUDDEN_DEATH:
+            guest.alive = False
+        while dead := [each for each in self.guests if not each.alive]:
+            self._replace(dead[0])
+        return guest
 
     def _act(self, guest: Hostile) -> None:
         move = self.rng.choices(self._moves, self._weights)[0]

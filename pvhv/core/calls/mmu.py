@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """mmu_update, update_va_mapping: how a PV guest changes its page tables.
 
-`mmu_update` takes batches, and batching is what makes paravirtual paging cheap; so its loop does the common case in
-place (a writable-or-not mapping of a frame of one's own, put into an L1 of one's own) with the same checks that
-PageTables.modify makes, and leaves everything else to that door.
+`mmu_update` takes batches, and batching is what makes paravirtual paging cheap; so the common case (an entry of an L1
+of one's own, for a frame of one's own) is done by the run, in one call of PageTables.modify_own, and what comes between
+is done one by one.
 
 A batch is charged by its length; when the share of work is used up, the call continues with the rest. What an update
 replaced in an upper table is dropped before the next one, in pieces if it is big.
@@ -39,16 +39,11 @@ from pvhv.core.calls.mmu_batch import (
 )
 from pvhv.core.domain import Domain
 from pvhv.core.errors import GuestFault, HypercallError, Interrupted, Restart
-from pvhv.core.mm.frames import L1, SEG_DESC, TYPE_MASK, VALIDATED, WRITABLE
-from pvhv.core.mm.pte import ADDRESS, GLOBAL, GUEST_KERNEL, L1_DISALLOW, NX, PRESENT, REVALIDATED, RW, USER
+from pvhv.core.mm.frames import FIT_FOR, L1, L1_TABLE, SEG_DESC, TYPE_MASK, VALIDATED, WRITABLE
 from pvhv.core.traps.dispatch import Continue, hypercall
 from pvhv.core.vcpu import VCPU
 
 CHUNK = 128  # entries between two looks at the share of work
-
-L1_IN_USE = L1 | VALIDATED
-WRITABLE_IN_USE = WRITABLE | VALIDATED
-STATE = TYPE_MASK | VALIDATED
 
 
 def may_update(vcpu: VCPU, table_owner: Domain, owner: Domain | SystemDomain) -> None:
@@ -96,8 +91,12 @@ def mmu_update(vcpu: VCPU, ureqs: int, count: int, pdone: int, foreigndom: int) 
 def update_one(vcpu: VCPU, request: int) -> int:
     """One entry of the caller's own, which is how a kernel changes most of them."""
     domain = vcpu.domain
-    _done, failure = apply(vcpu, vcpu.memory.read_pair(request), domain, domain)
-    domain.hypervisor.must_yield(1)
+    hypervisor = domain.hypervisor
+    words = vcpu.memory.read_pair(request)
+    done, failure = hypervisor.pagetables.modify_own(words, 0, domain.domid)
+    if failure is None and not done:
+        failure = other_update(vcpu, words[0], words[1], domain, domain)
+    hypervisor.must_yield(1)
     if isinstance(failure, Restart):
         raise Continue(request, 1 | MMU_UPDATE_PREEMPTED, 0, DOMID_SELF)
     result = -int(failure.errno) if isinstance(failure, HypercallError) else 0
@@ -127,76 +126,43 @@ def apply(
 
     It stops, too, when a replaced table waits to be dropped.
     """
-    hypervisor = vcpu.domain.hypervisor
-    tables, frames = hypervisor.pagetables, hypervisor.frames
-    words, owners, refs = tables.words, frames.owner, frames.refs
-    types, type_counts, code = frames.types, frames.type_counts, frames.code
-    limit = frames.count
-    deferred = vcpu.deferred
-    strangers = table_owner is not vcpu.domain or owner is not vcpu.domain
-    table_domid, page_domid = table_owner.domid, owner.domid
-    index = 0
-    try:
-        for index in range(0, len(requests), 2):
-            address = requests[index]
-            new = requests[index + 1]
-            table = address >> 12
-            command = address & 7
-            if (
-                command
-                or strangers
-                or table >= limit
-                or owners[table] != table_domid
-                or types[table] & STATE != L1_IN_USE
-                or not type_counts[table]
-            ):
-                other_update(vcpu, address, new, table_owner, owner)
-                if deferred.mfn or hypervisor.must_yield(0):
-                    return index // 2 + 1, None
-                continue
-            slot = address >> 3
-            old = words[slot]
-            if new & PRESENT:
-                if not new & USER:
-                    new |= USER | GUEST_KERNEL
-                elif not new & GUEST_KERNEL:
-                    new |= GLOBAL
-                target = (new & ADDRESS) >> 12
-                if (
-                    new & L1_DISALLOW
-                    or target >= limit
-                    or owners[target] != page_domid
-                    or (new & RW and (types[target] != WRITABLE_IN_USE or code[target]))
-                    or (old & PRESENT and not (old ^ new) & REVALIDATED)
-                ):
-                    tables.modify(address, new, False, table_domid, page_domid)
-                    continue
-                if new & RW:
-                    type_counts[target] += 1
-                refs[target] += 1
-                if new < NX:
-                    tables.executable.made_executable(target, new, old)
-            words[slot] = new
-            if old & PRESENT:
-                dropped = (old & ADDRESS) >> 12
-                if dropped >= limit or refs[dropped] == 1:
-                    tables.put_l1_entry(old, table_domid)
-                    continue
-                tables.stale = True
-                if old & RW:
-                    type_counts[dropped] -= 1
-                refs[dropped] -= 1
-    except HypercallError as error:
-        return index // 2, error
-    except (Restart, Interrupted):
-        return index // 2, Restart()
-    return len(requests) // 2, None
+    domain = vcpu.domain
+    hypervisor = domain.hypervisor
+    tables = hypervisor.pagetables
+    own = table_owner is domain and owner is domain
+    index, end = 0, len(requests)
+    while index < end:
+        failure: Exception | None = None
+        if own:
+            index, failure = tables.modify_own(requests, index, domain.domid)
+            if index == end:
+                break
+        failure = failure or other_update(vcpu, requests[index], requests[index + 1], table_owner, owner)
+        if failure is not None:
+            return index // 2, failure
+        index += 2
+        if vcpu.deferred.mfn or hypervisor.must_yield(0):
+            break
+    return index // 2, None
 
 
 def other_update(
     vcpu: VCPU, address: int, new: int, table_owner: Domain, owner: Domain | SystemDomain
+) -> Exception | None:
+    """One request that is not the common case; what stopped it."""
+    try:
+        do_other_update(vcpu, address, new, table_owner, owner)
+    except HypercallError as error:
+        return error
+    except (Restart, Interrupted):
+        return Restart()
+    return None
+
+
+def do_other_update(
+    vcpu: VCPU, address: int, new: int, table_owner: Domain, owner: Domain | SystemDomain
 ) -> None:
-    """One request that is not the common case: upper tables, A/D-preserving, plain memory, the M2P."""
+    """What is not the common case: upper tables, A/D-preserving, plain memory, the M2P."""
     hypervisor = vcpu.domain.hypervisor
     frames = hypervisor.frames
     command = address & 7
@@ -223,7 +189,7 @@ def other_update(
                 hypervisor.flush_domain(table_owner)
             return
         # Not a table: plain memory that nobody may take for one while it is written.
-        if frames.types[mfn] & STATE == SEG_DESC | VALIDATED and frames.type_counts[mfn]:
+        if frames.types[mfn] & FIT_FOR == SEG_DESC | VALIDATED and frames.type_counts[mfn]:
             raise HypercallError(Errno.EINVAL)
         frames.get_page_type(mfn, WRITABLE)
         hypervisor.write_frame_word(address, new)
@@ -254,7 +220,7 @@ def map_va(vcpu: VCPU, va: int, entry: int, flags: int, owner: Domain) -> int:
         raise HypercallError(Errno.EINVAL) from None
     table = address >> 12
     frames = tables.frames
-    if frames.owner[table] != domain.domid or frames.types[table] & STATE != L1_IN_USE:
+    if frames.owner[table] != domain.domid or frames.types[table] & FIT_FOR != L1_TABLE:
         raise HypercallError(Errno.EINVAL)
     tables.modify(address, entry, False, domain.domid, owner.domid)
     kind = flags & UVMF_FLUSHTYPE_MASK

@@ -40,7 +40,7 @@ from pvhv.core.calls.mmu import vcpus_of_bitmap
 from pvhv.core.calls.mmu_batch import MMU_UPDATE_PREEMPTED, add_done, open_batch, page_owner, settle_or_continue
 from pvhv.core.domain import Domain
 from pvhv.core.errors import GuestFault, HypercallError, Interrupted, Restart
-from pvhv.core.mm.frames import L1, L2, L3, L4, PINNED, WRITABLE
+from pvhv.core.mm.frames import L1, L2, L3, L4, WRITABLE
 from pvhv.core.traps.dispatch import Continue, hypercall
 from pvhv.core.vcpu import VCPU
 from pvhv.machine.x86 import LOWER_END
@@ -113,13 +113,12 @@ def pin(vcpu: VCPU, owner: Domain, mfn: int, level: int) -> None:
         if vcpu.deferred.mfn != mfn:
             frames.put_page(mfn)
         raise
-    if frames.types[mfn] & PINNED:
+    if not frames.pin(mfn):
         if level == L1:
             frames.put_page_and_type(mfn)
         else:
             vcpu.deferred.put(mfn, partial=False)
         raise HypercallError(Errno.EINVAL)
-    frames.types[mfn] |= PINNED
 
 
 def unpin(vcpu: VCPU, owner: Domain, mfn: int, _second: int) -> None:
@@ -128,10 +127,9 @@ def unpin(vcpu: VCPU, owner: Domain, mfn: int, _second: int) -> None:
     frames = tables.frames
     if not frames.get_page(mfn, owner.domid):
         raise HypercallError(Errno.EINVAL)
-    if not frames.types[mfn] & PINNED:
+    if not frames.unpin(mfn):
         frames.put_page(mfn)
         raise HypercallError(Errno.EINVAL)
-    frames.types[mfn] &= ~PINNED
     try:
         frames.put_page_and_type_preemptible(mfn)
     except Restart:

@@ -7,8 +7,8 @@
     m2p.py          machine to pseudo-physical                          linear.py     tables that name themselves
     guestmem.py     the one door from a guest address to bytes          ptwr.py       a guest's store to its own entry
     kept_pages.py   a guest's pages that the hypervisor writes          stores.py     ... decoded and computed
-    descriptors.py  frames used as GDT and LDT                          executable.py frames that may hold code
-                                                                        coherence.py  what pCPUs have to forget
+    descriptors.py  frames used as GDT and LDT                          fast_types.py the hottest of it, flat
+    executable.py   frames that may hold code                           coherence.py  what pCPUs have to forget
 
-Read `frames.py` first, then `pagetables.py`.
+Read `frames.py` first, then `pagetables.py`. `fast_types.py` says nothing new: it is the hottest of these, for speed.
 """

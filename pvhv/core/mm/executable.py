@@ -89,7 +89,7 @@ class Executable:
             self.frames.code[mfn] = CODE_STALE
 
     def freed(self, mfn: int) -> None:
-        """It is nobody's any more."""
+        """It is nobody's any more, or another's."""
         if self.frames.code[mfn] or self._ran_as_code(mfn):
             self.forget_code(mfn)
             self.frames.code[mfn] = CODE_NONE

@@ -10,8 +10,12 @@ page table cannot be mapped writable.
 A frame is allocated to a domain with one reference (`allocated`, Xen's PGC_allocated); it returns to those that are
 free (pvhv.core.mm.free_frames) when its last reference goes.
 
-The columns are flat arrays because the hot path (pvhv.core.calls.mmu) reads them directly. This room knows
-nothing of page-table entries: `pvhv.core.mm.pagetables` validates contents and is called back through `contents`.
+Anybody may read the columns, which are flat arrays for that reason; they are written here. Two files beside this one
+write some of them as well: fast_types.py, which does what is done here, but for many entries without a call for each;
+and executable.py, whose column `code` is. tests/house/test_columns.py holds that there is no fourth.
+
+This room knows nothing of page-table entries: `pvhv.core.mm.pagetables` validates contents and is called back through
+`contents`.
 
 Read beside it: xen/arch/x86/mm.c (_get_page_type, _put_page_type) and xen/include/asm-x86/mm.h.
 """
@@ -37,6 +41,10 @@ TYPE_MASK = 7
 VALIDATED = 8  # the contents were checked for this type
 PINNED = 16  # the guest holds a type reference of its own (MMUEXT_PIN_*)
 PARTIAL = 32  # validation or devalidation was put aside; that half-done work holds type count 1 and one reference
+
+# What a frame is fit for, whether or not it is pinned or half done, and some answers.
+FIT_FOR = TYPE_MASK | VALIDATED
+L1_TABLE, L4_TABLE, WRITABLE_MEMORY = L1 | VALIDATED, L4 | VALIDATED, WRITABLE | VALIDATED
 
 TYPE_NAMES = {NONE: "none", L1: "l1", L2: "l2", L3: "l3", L4: "l4", SEG_DESC: "seg_desc", WRITABLE: "writable"}
 
@@ -98,7 +106,7 @@ class FrameTable:
         self.contents: Contents
         self.free = FreeFrames(1, count)  # frame 0 is never given out: mfn 0 means "none"
 
-    # -- allocation --------------------------------------------------------------------------------------------
+    # -- owners ------------------------------------------------------------------------------------------------
     @property
     def free_frames(self) -> int:
         """How many frames nobody has."""
@@ -129,6 +137,26 @@ class FrameTable:
         self.types[mfn] = NONE
         self.allocated[mfn] = 1
         return mfn
+
+    def share(self, domid: int) -> int:
+        """Give one frame to `domid` that it may map, but not give back: its mfn. Raises HypercallError(ENOMEM).
+
+        The reference is the hypervisor's, and so is a use as writable memory: the frame never becomes anything else.
+        """
+        mfn = self.allocate(domid)
+        self.allocated[mfn] = 0
+        self.types[mfn] = WRITABLE | VALIDATED
+        self.type_counts[mfn] = 1
+        return mfn
+
+    def unshare(self, mfn: int) -> None:
+        """The reverse of `share`; the frame goes when the domain's mappings of it have gone."""
+        self.put_page_and_type(mfn)
+
+    def assign(self, mfn: int, domid: int) -> None:
+        """Make a frame that nobody refers to but its owner that of `domid`, whose claim on it the one reference is."""
+        self.types[mfn] = NONE
+        self.owner[mfn] = domid
 
     def release_allocation(self, mfn: int) -> bool:
         """Drop the owner's allocation reference (decrease_reservation, destruction); False when it was gone."""
@@ -283,6 +311,22 @@ class FrameTable:
             if state & PARTIAL:
                 self.put_page(mfn)
 
+    # -- pins --------------------------------------------------------------------------------------------------
+    def pin(self, mfn: int) -> bool:
+        """Leave a use and a reference, which the caller took, to the guest's pin; False when there is one already."""
+        if self.types[mfn] & PINNED:
+            return False
+        self.types[mfn] |= PINNED
+        return True
+
+    def unpin(self, mfn: int) -> bool:
+        """Take the pin off; the use and the reference it held are the caller's to drop. False when there was none."""
+        if not self.types[mfn] & PINNED:
+            return False
+        self.types[mfn] &= ~PINNED
+        return True
+
+    # -- both together -----------------------------------------------------------------------------------------
     def put_page_and_type(self, mfn: int) -> None:
         """Drop one use and one reference of a frame whose devalidation cannot take long (L1, writable, seg_desc)."""
         self.put_page_type(mfn)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """L1 entries: what each of them takes and drops, singly and by the table.
 
-A present entry holds a reference on the frame it names, and a use of it as writable memory if it says RW. Tables are
-taken and dropped in one piece, as many as a guest that forks has of them; so what most entries are (memory of the
-owner's, not executable) is done there without a call for each.
+A present entry holds a reference on the frame it names, and a use of it as writable memory if it says RW. A table is
+taken and dropped in one piece.
+
+What is done here for each entry, fast_types.py does for whole tables without a call for each.
 
 As in Xen an entry gets some bits when it is accepted (pvhv.core.mm.pte.adjust), which the guest can see.
 
@@ -18,22 +19,9 @@ from itertools import compress
 from pvhv.abi.errno import Errno
 from pvhv.core.errors import HypercallError
 from pvhv.core.mm.executable import Executable
-from pvhv.core.mm.frames import VALIDATED, WRITABLE, FrameTable
+from pvhv.core.mm.frames import WRITABLE, FrameTable
 from pvhv.core.mm.linear import LinearTables
-from pvhv.core.mm.pte import (
-    ACCESSED,
-    ADDRESS,
-    DIRTY,
-    GLOBAL,
-    GUEST_KERNEL,
-    L1_DISALLOW,
-    NX,
-    PRESENT,
-    REVALIDATED,
-    RW,
-    USER,
-    adjust,
-)
+from pvhv.core.mm.pte import ACCESSED, ADDRESS, DIRTY, L1_DISALLOW, NX, PRESENT, REVALIDATED, RW, adjust
 
 LOOK_COST = 32  # of looking for the entries of an L1, in units of work (about an entry each)
 
@@ -83,41 +71,20 @@ class L1Tables:
             return
         self.stale = True
         if entry & RW:
-            frames.type_counts[mfn] -= 1
-        refs = frames.refs[mfn]
-        if refs > 1:
-            frames.refs[mfn] = refs - 1
-        else:
-            frames.put_page(mfn)
+            frames.put_page_type(mfn)
+        frames.put_page(mfn)
 
     # -- a table's -------------------------------------------------------------------------------------------------
     def promote_l1(self, mfn: int) -> None:
         """Take what all its entries name, or nothing and raise HypercallError. (promote_l1_table)"""
-        frames, words = self.frames, self.words
-        owner, owners, limit = frames.owner[mfn], frames.owner, frames.count
-        refs, types, type_counts, code = frames.refs, frames.types, frames.type_counts, frames.code
-        sees_stores = self.executable.sees_stores
+        words, owner = self.words, self.frames.owner[mfn]
         taken: list[int] = []
         try:
             for slot in self._filled(mfn):
                 entry = words[slot]
-                if not entry & PRESENT:
-                    continue
-                target = (entry & ADDRESS) >> 12
-                if (
-                    entry < NX
-                    or entry & L1_DISALLOW
-                    or target >= limit
-                    or owners[target] != owner
-                    or (entry & RW and (types[target] != WRITABLE | VALIDATED or (code[target] and not sees_stores)))
-                ):
+                if entry & PRESENT:
                     self.get_l1_entry(entry, owner, owner)
-                else:  # the same, for what most entries are
-                    if entry & RW:
-                        type_counts[target] += 1
-                    refs[target] += 1
-                taken.append(entry)
-                if not entry & USER or not entry & (GLOBAL | GUEST_KERNEL):
+                    taken.append(entry)
                     words[slot] = adjust(entry)
         except HypercallError:
             for entry in reversed(taken):
@@ -126,29 +93,20 @@ class L1Tables:
         finally:
             self.must_yield(LOOK_COST + len(taken))
 
+    def demote_l1(self, mfn: int) -> None:
+        """Drop it all again. (demote_l1_table)"""
+        words, owner = self.words, self.frames.owner[mfn]
+        dropped = 0
+        for slot in self._filled(mfn):
+            if words[slot] & PRESENT:
+                self.put_l1_entry(words[slot], owner)
+                dropped += 1
+        self.must_yield(LOOK_COST + dropped)
+
     def _filled(self, table: int) -> Iterable[int]:
         """Where in `words` a table has something: few places, as a rule."""
         start, end = table << 9, (table + 1) << 9
         return compress(range(start, end), self.words[start:end].tolist())
-
-    def demote_l1(self, mfn: int) -> None:
-        """Drop it all again. (demote_l1_table)"""
-        frames = self.frames
-        owner, limit, refs, type_counts = frames.owner[mfn], frames.count, frames.refs, frames.type_counts
-        dropped = 0
-        for entry in filter(None, self.words[mfn << 9 : (mfn + 1) << 9].tolist()):
-            if not entry & PRESENT:
-                continue
-            dropped += 1
-            target = (entry & ADDRESS) >> 12
-            if target >= limit or refs[target] == 1:
-                self.put_l1_entry(entry, owner)
-                continue
-            self.stale = True
-            if entry & RW:
-                type_counts[target] -= 1
-            refs[target] -= 1
-        self.must_yield(LOOK_COST + dropped)
 
     # -- changes ---------------------------------------------------------------------------------------------------
     def modify_l1(self, slot: int, new: int, preserve_ad: bool, table_owner: int, page_owner: int) -> None:

@@ -17,7 +17,7 @@ Read beside it: define_get_linear_pagetable, inc_linear_entries, inc_linear_uses
 
 from __future__ import annotations
 
-from pvhv.core.mm.frames import COUNT_LIMIT, TYPE_MASK, VALIDATED, FrameTable
+from pvhv.core.mm.frames import COUNT_LIMIT, FIT_FOR, TYPE_MASK, VALIDATED, FrameTable
 from pvhv.core.mm.pte import ADDRESS, RW
 
 MOST_USES = 1 << 15  # Xen counts in sixteen bits
@@ -43,14 +43,14 @@ class LinearTables:
         entries, uses = counts.get(table, 0), counts.get(mfn, 0)
         if (
             mfn >= frames.count
-            or frames.types[mfn] & (TYPE_MASK | VALIDATED) != level | VALIDATED
+            or frames.types[mfn] & FIT_FOR != level | VALIDATED
             or frames.type_counts[mfn] >= COUNT_LIMIT
             or entries < 0
             or not -MOST_USES < uses <= 0
             or not frames.get_page(mfn, owner)
         ):
             return False
-        frames.type_counts[mfn] += 1
+        frames.get_page_type(mfn, level)
         counts[table], counts[mfn] = entries + 1, uses - 1
         self.owners.add(owner)
         return True

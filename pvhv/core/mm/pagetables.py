@@ -16,6 +16,7 @@ next page-table operation.
 An entry may also name a table of its own level, under the rules of pvhv.core.mm.linear.
 
 The lowest level, of which there is most by far, is pvhv.core.mm.l1tables; what may be code, pvhv.core.mm.executable.
+What a hypervisor runs is pvhv.core.mm.fast_types, which says the hottest of it in fewer calls.
 
 Not modelled: superpages, which Xen denies PV guests too.
 
@@ -30,11 +31,10 @@ from itertools import compress
 from pvhv.abi.errno import Errno
 from pvhv.abi.xen import DOMID_XEN
 from pvhv.core.errors import HypercallError, Interrupted, Restart, ValidationFailed
-from pvhv.core.mm.frames import COUNT_LIMIT, L1, L2, L4, PINNED, SEG_DESC, TYPE_MASK, VALIDATED, FrameTable
+from pvhv.core.mm.frames import FIT_FOR, L1, L1_TABLE, L2, L4, SEG_DESC, TYPE_MASK, VALIDATED, FrameTable
 from pvhv.core.mm.l1tables import L1Tables
 from pvhv.core.mm.pte import ACCESSED, ADDRESS, DIRTY, L4_GETS, PRESENT, REVALIDATED, UPPER_DISALLOW, UPPER_GETS
 
-L4_IN_USE = L4 | VALIDATED
 FIRST_XEN_SLOT = 256
 LAST_XEN_SLOT = 271
 
@@ -234,6 +234,29 @@ class PageTables(L1Tables):
             self._modify_upper(address >> 3, new, preserve_ad, level)
         return True
 
+    def modify_own(self, requests: list[int], start: int, domid: int) -> tuple[int, Exception | None]:
+        """Carry out requests of an mmu_update (two words each), from the one at `start` as far as they are plain: each
+        for an L1 of the domain's own. Where it stopped, and the error if it was that."""
+        for index in range(start, len(requests), 2):
+            address, new = requests[index], requests[index + 1]
+            if address & 7 or not self.is_own_l1(address >> 12, domid):
+                return index, None
+            try:
+                self.modify(address, new, False, domid, domid)
+            except HypercallError as failure:
+                return index, failure
+        return len(requests), None
+
+    def is_own_l1(self, mfn: int, domid: int) -> bool:
+        """Whether a frame is in use as an L1 of the domain's."""
+        frames = self.frames
+        return (
+            mfn < frames.count
+            and frames.owner[mfn] == domid
+            and frames.types[mfn] & FIT_FOR == L1_TABLE
+            and frames.type_counts[mfn] > 0
+        )
+
     def _modify_upper(self, slot: int, new: int, preserve_ad: bool, level: int) -> None:
         index, table = slot & 511, slot >> 9
         if level == L4 and FIRST_XEN_SLOT <= index <= LAST_XEN_SLOT:
@@ -278,12 +301,6 @@ class PageTables(L1Tables):
     def get_root(self, mfn: int, owner: int) -> None:
         """Take `mfn` as an L4 for a vCPU's CR3. Raises HypercallError(EINVAL) or Restart."""
         frames = self.frames
-        if mfn < frames.count and frames.owner[mfn] == owner and frames.types[mfn] & ~PINNED == L4_IN_USE:
-            uses = frames.type_counts[mfn]
-            if 0 < uses < COUNT_LIMIT and frames.refs[mfn] < COUNT_LIMIT:  # a switch to a root that is in use: often
-                frames.type_counts[mfn] = uses + 1
-                frames.refs[mfn] += 1
-                return
         if not frames.get_page(mfn, owner):
             raise HypercallError(Errno.EINVAL)
         try:
@@ -304,13 +321,8 @@ class PageTables(L1Tables):
 
     def put_root(self, mfn: int) -> None:
         """Drop a CR3's hold on an L4, later if it takes long: raises Restart then."""
-        frames = self.frames
-        if frames.type_counts[mfn] > 1 and frames.refs[mfn] > 1 and frames.types[mfn] & ~PINNED == L4_IN_USE:
-            frames.type_counts[mfn] -= 1
-            frames.refs[mfn] -= 1
-            return
         try:
-            frames.put_page_and_type_preemptible(mfn)
+            self.frames.put_page_and_type_preemptible(mfn)
         except Restart:
             self.deferred.put(mfn, partial=True)
             raise

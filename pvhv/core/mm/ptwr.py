@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from pvhv.abi.xen import VMASST_TYPE_writable_pagetables
 from pvhv.core.errors import GuestFault, HypercallError
-from pvhv.core.mm.frames import L1, TYPE_MASK, VALIDATED
+from pvhv.core.mm.frames import FIT_FOR, L1_TABLE
 from pvhv.core.mm.pagetables import PageTables
 from pvhv.core.mm.pte import ADDRESS, PRESENT, RW
 from pvhv.core.mm.stores import OPERATIONS, Store, decode, ones, set_part, subtract
@@ -69,7 +69,7 @@ class WritablePageTables:
                 entry & (PRESENT | RW) != PRESENT
                 or table >= frames.count
                 or frames.owner[table] != domain.domid
-                or frames.types[table] & (TYPE_MASK | VALIDATED) != L1 | VALIDATED
+                or frames.types[table] & FIT_FOR != L1_TABLE
                 or not frames.type_counts[table]
             ):
                 return False

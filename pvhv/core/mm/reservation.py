@@ -21,7 +21,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pvhv.core.errors import HypercallError
-from pvhv.core.mm.frames import CODE_NONE, NONE
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain
@@ -100,10 +99,7 @@ def change_hands(giver: Domain, receiver: Domain, mfn: int) -> None:
     hypervisor = giver.hypervisor
     frames, pagetables = hypervisor.frames, hypervisor.pagetables
     pagetables.flush_before_reuse()
-    if frames.code[mfn]:
-        pagetables.executable.forget_code(mfn)
-        frames.code[mfn] = CODE_NONE
-    frames.types[mfn] = NONE
-    frames.owner[mfn] = receiver.domid
+    pagetables.executable.freed(mfn)
+    frames.assign(mfn, receiver.domid)
     giver.tot_pages -= 1
     receiver.tot_pages += 1
