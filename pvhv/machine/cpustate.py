@@ -4,7 +4,7 @@
 The engine's state of one CPU is a C structure (QEMU's CPUX86State).  The numbers below are its
 layout in unicorn 2.1.x on 64-bit hosts.  They are not trusted: `check_layout` writes patterns
 through the public API and looks where they arrive in a saved context, `find_live` finds the
-structure itself in memory and checks both directions, and pcpu.py raises known faults before
+structure itself in memory and checks both directions, and proof.py raises known faults before
 any guest runs.  A mismatch is `EngineUnsupported` with the name of what was not where it should be.
 
 Invariant: after `check_layout` returned, `state[NAME]` is the register NAME, for every NAME here.

@@ -8,7 +8,7 @@ pacer stops the guest. So a step ends at whatever is executed next: an instructi
 the kernel, and a repeated string instruction takes one for each iteration.
 
 To stop in mid-block, translations must look for a stop there, and then nobody but the pacer may ask for one
-(see pcpu.py): `allow` switches that on for all guests of the pCPU, which run slower by a third, and off again.
+(see stops.py): `allow` switches that on for all guests of the pCPU, which run slower by a third, and off again.
 
 Not modelled: the count of a repeated string instruction that is stepped to its end, which is one less than otherwise
 (the engine finds without another try that it is done).
@@ -19,19 +19,15 @@ i386_tr_translate_insn in the engine's translate.c.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from pvhv.machine import engine as uc
 from pvhv.machine import pacer as pace
 from pvhv.machine import seam, svm
+from pvhv.machine.breakpoints import Breakpoints
 from pvhv.machine.cpustate import ERROR_CODE, HF_INHIBIT_IRQ, HFLAGS, RIP
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from pvhv.machine.pcpu import PCPU
-    from pvhv.machine.stops import StopSwitch
-
+from pvhv.machine.stops import StopSwitch
 
 READS, WRITES = 1, 2
 
@@ -50,7 +46,7 @@ class Debug:
     can_watch = seam.present
 
     def __init__(
-        self, pcpu: PCPU, engine: uc.Engine, pacer: pace.Pacer, switch: StopSwitch | None
+        self, pcpu: Breakpoints, engine: uc.Engine, pacer: pace.Pacer, switch: StopSwitch | None
     ) -> None:
         self._pcpu = pcpu
         self._engine = engine

@@ -9,7 +9,7 @@ carries) and names the functions the machine uses.  An `Engine` is one x86-64 CP
 Invariant: callbacks handed to `add_hook` live as long as the Engine (ctypes would otherwise
 free the trampoline that the engine still calls).
 
-It does not know where the CPU state lies (cpustate.py), what an exit means (pcpu.py), or
+It does not know where the CPU state lies (cpustate.py), what an exit means (exits.py), or
 anything of Xen.  Read beside it: unicorn's include/unicorn/unicorn.h.
 """
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """From the engine's callbacks to the hypervisor's handlers: the exit table, and the hooks that read it.
 
-A hook is a closure over its handler, so an exit is one ctypes callback and one Python call; a
-handler can be replaced at any time between exits.  What a handler raises is kept as `failure`
-and ends the run, for an exception cannot travel through the engine's C frames.
+The hypervisor is not called back through layers: what it puts into `on_syscall`, `on_exception[vector]` and their like
+is called by the hook itself, so an exit is one ctypes callback and one Python call. A handler can be replaced at any
+time between exits. What a handler raises is kept and ends the run, for an exception cannot travel through the
+engine's C frames.
 
 Exits are found by the number the engine gives: n for `int n`, 0x100 + code for a #VMEXIT.
 
@@ -11,18 +12,21 @@ Invariant: when a handler is called, state[RIP] is at the instruction (behind it
 `syscall`), state[EFLAGS] is RFLAGS, and where the handler leaves them is how the guest resumes (cpuid, in and
 out go on behind themselves, with the flags they had, whatever it says).
 
-It does not know how a run is stopped (it is given a function), nor whether the state is live or a copy.
 Read beside it: the hooks of pacer_exits.h, which call these.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from ctypes import CFUNCTYPE, c_int, c_uint32
+from functools import partial
 from typing import Final
 
 from pvhv.machine import cpustate as cs
-from pvhv.machine import svm
+from pvhv.machine import pacer as pace
+from pvhv.machine import seam, svm
 from pvhv.machine.cpustate import RIP
+from pvhv.machine.hardware import Hardware
 from pvhv.machine.x86 import DR7_DEFAULT
 
 Handler = Callable[[], object]
@@ -31,6 +35,8 @@ IntHandler = Callable[[int], object]
 IOHandler = Callable[[int, int, bool, int], "int | None"]
 MayIO = Callable[[int, int], bool]
 
+# Index of the faulting address in PCPU.vmcb.
+FAULT_ADDRESS: Final = svm.EXITINFO2 // 8
 EXCEPTION_0: Final = svm.EXIT_BASE + svm.VMEXIT_EXCEPTION
 _DB, _UD, _GP = EXCEPTION_0 + svm.DB, EXCEPTION_0 + svm.UD, EXCEPTION_0 + svm.GP
 
@@ -57,164 +63,199 @@ class ExceptionHandlers:
         self._table[EXCEPTION_0 + range(32)[vector]] = handler
 
 
-class Exits:
-    """The handlers of one pCPU and the hooks that call them.
+def refuse_all(port: int, size: int, is_write: bool, value: int) -> None:
+    """No port is there."""
 
-    The `*_hook` are for the engine; `handlers` and the `set_*` for pcpu.py.
-    """
 
-    failure: BaseException | None
+class Exits(Hardware):
+    """The handlers of one pCPU, and the hooks that call them."""
 
-    def __init__(
-        self,
-        state: memoryview,
-        aux: memoryview,
-        end_run: Callable[[], object],
-        refuse_io: Callable[[], object] | None = None,
-    ) -> None:
-        def missing(what: str) -> Handler:
-            def raise_unhandled() -> None:
-                raise Unhandled(f"no handler for {what} at RIP {state[RIP]:#x}")
+    on_int: IntHandler
+    """Called with n at `int n` (3 for int3), RIP behind it."""
+    on_exception: ExceptionHandlers
+    on_cpuid: Handler
+    """Called at a cpuid instruction, RIP on it (and not to be changed): puts RAX, RBX, RCX, RDX."""
+    on_io: IOHandler
+    """Called as (port, size, is_write, value); None refuses: #GP(0) at the instruction.
 
-            return raise_unhandled
+    For `in` it returns the value read; for `out` anything but None.  RIP is at the instruction,
+    and nothing in the state may be changed: a refusal's handler is on_exception[13]."""
+    on_may_io: MayIO
+    """Called as (port, size) before INS or OUTS reaches for memory; False refuses, as `on_io` does.
 
-        self.failure = None
-        self.on_may_io: MayIO = lambda port, size: on_io is not refuse_all
-        self.on_fault: IntHandler = lambda vector: missing(f"exception {vector}, which nobody intercepted,")()
+    Not on the stock engine, where INS has written zeroes when `on_io` refuses."""
+
+    def _clear_exits(self) -> None:
+        """No exit has a handler yet."""
+        self._failure: BaseException | None = None
         numbers = range(svm.EXIT_BASE + svm.VMEXIT_WATCH + 1)
-        self.table: Final[list[Handler]] = [missing(f"#VMEXIT {n - svm.EXIT_BASE:#x}") for n in numbers]
-        self.on_exception: Final = ExceptionHandlers(self.table)
-        table = self.table
+        self._exit_table = [self._missing(f"#VMEXIT {n - svm.EXIT_BASE:#x}") for n in numbers]
+        self._exit_table[:256] = [partial(self._software_interrupt, vector) for vector in range(256)]
+        self.on_exception = ExceptionHandlers(self._exit_table)
+        for vector in range(32):
+            self.on_exception[vector] = self._missing(f"exception {vector}")
+        self._unintercepted: IntHandler = lambda n: self._unhandled(f"exception {n}, which nobody intercepted,")
+        self.on_int = lambda vector: self._unhandled(f"int {vector:#x}")
+        self.on_cpuid = self._missing("cpuid")
+        self.on_io = refuse_all
+        self.on_may_io = lambda port, size: self.on_io is not refuse_all
+        self._build_hot_hooks()
+        self.on_syscall = self._missing("syscall")
 
-        syscall: Handler = missing("syscall")
-        on_int: IntHandler = lambda vector: missing(f"int {vector:#x}")()  # noqa: E731
-        on_cpuid: Handler = missing("cpuid")
-        refuse_all: IOHandler = lambda port, size, write, value: None  # noqa: E731
-        on_io = refuse_all
+    def _missing(self, what: str) -> Handler:
+        return partial(self._unhandled, what)
 
-        def fail(failure: BaseException) -> None:
-            if self.failure is None:
-                self.failure = failure
-            end_run()
+    def _unhandled(self, what: str) -> None:
+        raise Unhandled(f"no handler for {what} at RIP {self.state[RIP]:#x}")
 
-        # -- syscall --------------------------------------------------------------------------------
-        def syscall_hook() -> None:
-            try:
-                syscall()
-            except BaseException as failure:
-                fail(failure)
+    @property
+    def on_syscall(self) -> Handler:
+        """Called at a syscall instruction, RIP behind it, RCX that RIP and R11 RFLAGS: as the CPU leaves them.
 
-        # -- exceptions, int n, and the intercepted instructions -----------------------------------------
+        CPL, segments and where to go on are the handler's to change."""
+        return self._syscall
+
+    @on_syscall.setter
+    def on_syscall(self, handler: Handler) -> None:
+        self._syscall = handler
+        self._set_syscall(handler)
+
+    def on_fault(self, handler: IntHandler) -> None:
+        """What is called with the vector of an exception whose intercept is off, RIP at the instruction.
+
+        The error code is in `aux` all the same; CR2 is set by the engine."""
+        self._unintercepted = handler
+
+    def on_exit(self, code: int, handler: Handler) -> None:
+        """A handler for any other #VMEXIT code (see svm.py); `state[INTERCEPT]` makes it happen."""
+        self._exit_table[svm.EXIT_BASE + code] = handler
+
+    # ---- in a handler ----------------------------------------------------------------------------
+
+    def syscall_leaves(self, code: int, stack: int) -> None:
+        """Have CS and SS say these two selectors behind every syscall, as the hypervisor goes back by a sysret: all
+        else of the two segments is as it was."""
+        self._words[pace.LEAVES_CS], self._words[pace.LEAVES_SS] = code, stack
+
+    def undo_syscall(self) -> None:
+        """In `on_syscall`: it raises an exception instead. RIP is on it again, RCX and R11 are what they were."""
+        state, words = self.state, self._words
+        state[RIP] = words[pace.SYSCALL_RIP]
+        state[cs.RCX], state[cs.R11] = words[pace.SYSCALL_RCX], words[pace.SYSCALL_R11]
+
+    # ---- the hooks -------------------------------------------------------------------------------
+
+    def _register_hooks(self, by_mode: bool, guard_code: bool) -> None:
+        callbacks = pace.Callbacks(
+            CFUNCTYPE(None, c_int)(self._exit_hook),
+            CFUNCTYPE(None)(self._syscall_hook),
+            CFUNCTYPE(None)(self._sysenter_hook),
+            CFUNCTYPE(None)(self._int_6_hook),
+            CFUNCTYPE(None)(self._cpuid_hook),
+            CFUNCTYPE(c_uint32, c_uint32, c_int)(self._in_hook),
+            CFUNCTYPE(None, c_uint32, c_int, c_uint32)(self._out_hook),
+            CFUNCTYPE(c_uint32, c_uint32, c_int)(self._may_io_hook),
+        )
+        stop = not self.engine_stops
+        self._pacer.hook(callbacks, count=self.virtual, stop=stop, by_mode=by_mode, guard=guard_code)
+
+    def _build_hot_hooks(self) -> None:
+        """The two through which nearly all exits come: closures, for a method would cost a twentieth of an exit."""
+        table, fail, syscall = self._exit_table, self._fail, self._missing("syscall")
+
         def exit_hook(number: int) -> None:
             try:
                 table[number]()
             except BaseException as failure:
                 fail(failure)
 
-        def software_interrupt(vector: int) -> Handler:
-            def handler() -> None:
-                if aux[cs.EXCEPTION_IS_INT] or vector >= 32:
-                    aux[cs.EXCEPTION_IS_INT] = 0  # else the engine moves RIP at the next exit
-                    on_int(vector)
-                else:
-                    aux[cs.OLD_EXCEPTION] = 0xFFFF_FFFF  # else the next one is a double fault
-                    self.on_fault(vector)
-
-            return handler
-
-        def int_6_hook() -> None:
-            # The engine takes `int 6` for an undefined opcode that nobody intercepted.
-            state[RIP] = state[cs.EXCEPTION_NEXT_RIP]
-            exit_hook(svm.UD)
-
-        def cpuid_hook() -> None:
+        def syscall_hook() -> None:
             try:
-                on_cpuid()
+                syscall()
             except BaseException as failure:
                 fail(failure)
-
-        table[:256] = [software_interrupt(vector) for vector in range(256)]
-        for vector in range(32):
-            table[EXCEPTION_0 + vector] = missing(f"exception {vector}")
-
-        # -- sysenter: the engine would do nothing; 64-bit code on AMD gets #UD ------------------------------
-        def sysenter_hook() -> None:
-            try:
-                aux[cs.ERROR_CODE] = 0
-                table[_UD]()
-            except BaseException as failure:
-                fail(failure)
-
-        # -- in and out: the engine checks no privilege, so the handler does ---------------------------------
-        def may_io_hook(port: int, size: int) -> int:
-            try:
-                return int(self.on_may_io(port, size))
-            except BaseException as failure:
-                fail(failure)
-            return 1
-
-        def refuse(port: int) -> None:
-            if refuse_io is not None:
-                refuse_io()
-                return
-            # The stock engine: the hook cannot leave the instruction.  But an I/O breakpoint on this very port makes
-            # the engine raise #DB right behind it, before anything else of the block runs; there
-            # the registers are put back, and the exit becomes #GP(0) at the instruction.
-            registers = state[0 : RIP + 1].tolist()
-            debug = table[_DB]
-
-            def refused() -> None:
-                table[_DB] = debug
-                state[cs.DR7] = DR7_DEFAULT
-                for n, value in enumerate(registers):
-                    state[n] = value
-                aux[cs.ERROR_CODE] = 0
-                table[_GP]()
-
-            table[_DB] = refused
-            state[cs.DR0], state[cs.DR7] = port, _DR7_IO_DR0
-
-        def in_hook(port: int, size: int) -> int:
-            try:
-                value = on_io(port, size, False, 0)
-                if value is not None:
-                    return value & 0xFFFF_FFFF
-                refuse(port)
-            except BaseException as failure:
-                fail(failure)
-            return 0
-
-        def out_hook(port: int, size: int, value: int) -> None:
-            try:
-                if on_io(port, size, True, value) is None:
-                    refuse(port)
-            except BaseException as failure:
-                fail(failure)
-
-        # -- replacing handlers ------------------------------------------------------------------------------
-        def handlers() -> tuple[Handler, IntHandler, Handler, IOHandler]:
-            return syscall, on_int, on_cpuid, on_io
 
         def set_syscall(handler: Handler) -> None:
             nonlocal syscall
             syscall = handler
 
-        def set_int(handler: IntHandler) -> None:
-            nonlocal on_int
-            on_int = handler
+        self._exit_hook, self._syscall_hook, self._set_syscall = exit_hook, syscall_hook, set_syscall
 
-        def set_cpuid(handler: Handler) -> None:
-            nonlocal on_cpuid
-            on_cpuid = handler
+    def _fail(self, failure: BaseException) -> None:
+        if self._failure is None:
+            self._failure = failure
+        self._end_run()
 
-        def set_io(handler: IOHandler) -> None:
-            nonlocal on_io
-            on_io = handler
+    def _software_interrupt(self, vector: int) -> None:
+        aux = self.aux
+        if aux[cs.EXCEPTION_IS_INT] or vector >= 32:
+            aux[cs.EXCEPTION_IS_INT] = 0  # else the engine moves RIP at the next exit
+            self.on_int(vector)
+        else:
+            aux[cs.OLD_EXCEPTION] = 0xFFFF_FFFF  # else the next one is a double fault
+            self._unintercepted(vector)
 
-        self.fail = fail
-        self.syscall_hook, self.exit_hook, self.sysenter_hook = syscall_hook, exit_hook, sysenter_hook
-        self.in_hook, self.out_hook, self.may_io_hook = in_hook, out_hook, may_io_hook
-        self.cpuid_hook, self.int_6_hook = cpuid_hook, int_6_hook
-        self.handlers = handlers
-        self.set_syscall, self.set_int = set_syscall, set_int
-        self.set_cpuid, self.set_io = set_cpuid, set_io
+    def _int_6_hook(self) -> None:
+        """The engine takes `int 6` for an undefined opcode that nobody intercepted."""
+        self.state[RIP] = self.state[cs.EXCEPTION_NEXT_RIP]
+        self._exit_hook(svm.UD)
+
+    def _sysenter_hook(self) -> None:
+        """The engine would do nothing; 64-bit code on AMD gets #UD."""
+        self.aux[cs.ERROR_CODE] = 0
+        self._exit_hook(_UD)
+
+    def _cpuid_hook(self) -> None:
+        try:
+            self.on_cpuid()
+        except BaseException as failure:
+            self._fail(failure)
+
+    # ---- in and out: the engine checks no privilege, so the handler does --------------------------
+
+    def _may_io_hook(self, port: int, size: int) -> int:
+        try:
+            return int(self.on_may_io(port, size))
+        except BaseException as failure:
+            self._fail(failure)
+        return 1
+
+    def _in_hook(self, port: int, size: int) -> int:
+        try:
+            value = self.on_io(port, size, False, 0)
+            if value is not None:
+                return value & 0xFFFF_FFFF
+            self._refuse(port)
+        except BaseException as failure:
+            self._fail(failure)
+        return 0
+
+    def _out_hook(self, port: int, size: int, value: int) -> None:
+        try:
+            if self.on_io(port, size, True, value) is None:
+                self._refuse(port)
+        except BaseException as failure:
+            self._fail(failure)
+
+    def _refuse(self, port: int) -> None:
+        """Have the instruction raise #GP(0)."""
+        if seam.present:
+            seam.refuse_io(self._handle)
+            return
+        # The stock engine: the hook cannot leave the instruction.  But an I/O breakpoint on this very port makes
+        # the engine raise #DB right behind it, before anything else of the block runs; there
+        # the registers are put back, and the exit becomes #GP(0) at the instruction.
+        state, table = self.state, self._exit_table
+        registers = state[0 : RIP + 1].tolist()
+        debug = table[_DB]
+
+        def refused() -> None:
+            table[_DB] = debug
+            state[cs.DR7] = DR7_DEFAULT
+            for n, value in enumerate(registers):
+                state[n] = value
+            self.aux[cs.ERROR_CODE] = 0
+            table[_GP]()
+
+        table[_DB] = refused
+        state[cs.DR0], state[cs.DR7] = port, _DR7_IO_DR0

@@ -19,14 +19,12 @@ It does not know what becomes of the domain. Read beside it: has_escaped in pace
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from pvhv.machine import cpustate as cs
 from pvhv.machine import pacer as pace
 from pvhv.machine import svm
-
-if TYPE_CHECKING:
-    from pvhv.machine.pcpu import PCPU
+from pvhv.machine.exits import Exits
 
 # In the order of the bits in words[ESCAPED].
 _CHANGED: Final = ("CPL", "CR0", "CR3", "CR4", "EFER", "GDTR", "LDTR", "IDTR", "TR")
@@ -58,7 +56,7 @@ class Escaped(RuntimeError):
 class Guard:
     """The second line of one pCPU."""
 
-    def __init__(self, pcpu: PCPU) -> None:
+    def __init__(self, pcpu: Exits) -> None:
         self._pcpu = pcpu
         names = dict(_PRIVILEGED)
         for n in range(16):

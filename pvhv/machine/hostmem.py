@@ -8,7 +8,7 @@ kernel is asked to copy the bytes, and says no where nothing is mapped.
 Invariant: `read_safely` never faults; it returns the bytes, or None.
 
 Not modelled: Linux is tested; macOS (vm_read_overwrite) and Windows (ReadProcessMemory) are
-written from their documentation.  Elsewhere None is always returned, and pcpu.py works on
+written from their documentation.  Elsewhere None is always returned, and a pCPU works on
 saved contexts instead of the live state.
 """
 

@@ -2,7 +2,7 @@
 """What is checked of the engine before the first guest runs on a pCPU.
 
 A few instructions of our own raise known faults, make known exits and know what flags they
-leave.  If an exit does not come as pcpu.py expects it (code, RIP, error code, address, flags,
+leave.  If an exit does not come as exits.py expects it (code, RIP, error code, address, flags,
 state after it), nothing a guest does could be trusted, and `EngineUnsupported` says which.
 
 The same code tells whether a stop that comes from another thread is safe here: asked for in the
@@ -13,8 +13,7 @@ Invariant: the pCPU is left reset, with no translation or TLB entry of the proof
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from pvhv.machine import cpustate as cs
 from pvhv.machine import engine as uc
@@ -22,9 +21,7 @@ from pvhv.machine import pacer as pace
 from pvhv.machine import svm
 from pvhv.machine.cpustate import AUX_HFLAGS, EFLAGS, R11, RAX, RBX, RCX, RDX, RIP, EngineUnsupported
 from pvhv.machine.exits import IOHandler, Unhandled
-
-if TYPE_CHECKING:
-    from pvhv.machine.pcpu import PCPU
+from pvhv.machine.running import Running
 
 _NOWHERE: Final = 0x7F12_3456_7000
 _READ_TSC: Final = bytes.fromhex("0f31 0f05")
@@ -49,11 +46,11 @@ _STEPS: Final = [
 ]
 
 
-def prove(pcpu: PCPU) -> bool:
+def prove(pcpu: Running) -> bool:
     """Raise known faults; True if the engine's own stop is safe between threads."""
     private = pcpu._private
-    handlers = pcpu._exits.handlers()
-    table = list(pcpu._exits.table)
+    handlers = pcpu.on_syscall, pcpu.on_int, pcpu.on_cpuid, pcpu.on_io
+    table = list(pcpu._exit_table)
     try:
         _prove_exits(pcpu)
         safe = _prove_stops(pcpu)
@@ -63,14 +60,14 @@ def prove(pcpu: PCPU) -> bool:
         raise EngineUnsupported(f"code with known exits met another: {failure}") from failure
     finally:
         pcpu.on_syscall, pcpu.on_int, pcpu.on_cpuid, pcpu.on_io = handlers
-        pcpu._exits.table[:] = table
+        pcpu._exit_table[:] = table
         private.code[:] = bytes(len(private.code))
         uc.uc_ctl(pcpu._handle, uc.CTL_FLUSH_CODE)
         pcpu._reset()
         pcpu.flush_tlb()
 
 
-def _prove_exits(pcpu: PCPU) -> None:
+def _prove_exits(pcpu: Running) -> None:
     state, aux, private = pcpu.state, pcpu.aux, pcpu._private
     base = private.code_address
     seen: list[tuple[str, int, int]] = []
@@ -145,7 +142,7 @@ def _prove_exits(pcpu: PCPU) -> None:
         raise EngineUnsupported("CPL did not stay 1")
 
 
-def _prove_stops(pcpu: PCPU) -> bool:
+def _prove_stops(pcpu: Running) -> bool:
     """Whether a stop asked for in mid-block waits for the block's end, and is seen there."""
     state, private = pcpu.state, pcpu._private
     # in al, dx; inc qword [rbx]; jmp +0; (next block) syscall
@@ -169,29 +166,3 @@ def _prove_stops(pcpu: PCPU) -> bool:
         pcpu.flush_tlb()
         pcpu.run()
     return state[RIP] == private.code_address + at + 6 and private.data[0] == 1
-
-
-_khz: int | None = None
-
-
-def tsc_khz(pcpu: PCPU) -> int:
-    """Measured once in a process, over 20 ms, between the host's clock and the guest's counter."""
-    global _khz
-    if _khz is None:
-
-        def sample() -> tuple[int, int]:
-            best = None
-            for _ in range(20):
-                before = time.monotonic_ns()
-                counter = pcpu.read_tsc()
-                after = time.monotonic_ns()
-                if best is None or after - before < best[0]:
-                    best = after - before, (before + after) // 2, counter
-            assert best is not None
-            return best[1], best[2]
-
-        start_ns, start = sample()
-        time.sleep(0.02)
-        end_ns, end = sample()
-        _khz = round((end - start) * 1_000_000 / (end_ns - start_ns))
-    return _khz

@@ -12,7 +12,7 @@ import pytest
 from pvhv.machine import cpustate as cs
 from pvhv.machine import engine as uc
 from pvhv.machine import pacer as pace
-from pvhv.machine import pcpu, seam
+from pvhv.machine import running, seam
 from pvhv.machine.engine import target
 from tests.machine.lab import CODE, DATA, KINDS, STACK, Done, Lab
 
@@ -218,7 +218,7 @@ def test_budgets_end_at_the_same_instruction_whatever_disturbs() -> None:
 
 @pytest.mark.parametrize("kind", [*KINDS])
 def test_what_the_engine_remembers_of_blocks_is_bounded(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pcpu, "MOST_BLOCKS", 20)
+    monkeypatch.setattr(running, "MOST_BLOCKS", 20)
     lab = Lab(kind)
     words, state = lab.pcpu._words, lab.state
     # Thirty blocks in a row, then a system call; in each round other code lies there.

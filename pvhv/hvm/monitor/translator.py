@@ -17,7 +17,7 @@ A callout whose instruction is no longer one is found to be that when it is reac
 
 Invariant: no block of the kernel's runs whose bytes have not been decoded since they last changed.
 
-Read beside it: binary_translation.py, who does the instructions; sensitive.py; pcpu.py (`on_translated`, `break_at`);
+Read beside it: binary_translation.py, who does the instructions; sensitive.py; breakpoints.py in pvhv/machine;
 Adams and Agesen (2006), section 3; in QEMU, accel/tcg/translate-all.c.
 
 Not modelled: what the paper's translator does to returns and other indirect jumps, because its code lies elsewhere than

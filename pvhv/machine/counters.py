@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Time, as a physical CPU has it: how many instructions its guests executed, and the counter that their rdtsc reads.
+
+The first is exact at every exit, and is what the virtual clock is made of (clock.py); a pCPU of the wall clock does not
+count. The second runs by itself, at a frequency that is measured here, once in a process.
+
+It does not know what a clock is. Read beside it: pacer_code.h, for how instructions are counted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from pvhv.machine import pacer as pace
+from pvhv.machine.features import Features
+from pvhv.machine.hardware import Hardware
+from pvhv.machine.ram import Ram
+
+
+class Counters(Hardware):
+    """The counters of one pCPU."""
+
+    def __init__(self, ram: Ram, virtual: bool, features: Features) -> None:
+        super().__init__(ram, virtual, features)
+        self._tsc = pace.library().pacer_tsc
+
+    def _count_from_zero(self) -> None:
+        self._words[pace.EXECUTED] = self._words[pace.EXECUTED_USER] = 0
+
+    @property
+    def executed(self) -> int:
+        """Guest instructions executed so far, exact at every exit (virtual clock; else 0)."""
+        return self._words[pace.EXECUTED]
+
+    @property
+    def executed_user(self) -> int:
+        """Those of them that users executed, at CPL 3, if the pCPU counts by mode."""
+        return self._words[pace.EXECUTED_USER]
+
+    @property
+    def tsc_khz(self) -> int:
+        """The frequency of what a native rdtsc reads, as measured in the engine."""
+        global _khz
+        if _khz is None:
+            _khz = frequency(self.read_tsc)
+        return _khz
+
+    def read_tsc(self) -> int:
+        """The counter that the guest's rdtsc reads, now."""
+        return self._tsc() or time.monotonic_ns()
+
+
+_khz: int | None = None
+
+
+def frequency(counter: Callable[[], int]) -> int:
+    """That of a counter, in kHz, by 20 ms of the host's clock."""
+
+    def sample() -> tuple[int, int]:
+        best = None
+        for _ in range(20):
+            before = time.monotonic_ns()
+            value = counter()
+            after = time.monotonic_ns()
+            if best is None or after - before < best[0]:
+                best = after - before, (before + after) // 2, value
+        assert best is not None
+        return best[1], best[2]
+
+    start_ns, start = sample()
+    time.sleep(0.02)
+    end_ns, end = sample()
+    return round((end - start) * 1_000_000 / (end_ns - start_ns))
