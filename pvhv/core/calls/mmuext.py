@@ -232,15 +232,10 @@ def copy_page(vcpu: VCPU, owner: Domain, destination: int, source: int) -> None:
 def write_frame(vcpu: VCPU, owner: Domain, mfn: int, contents: bytes) -> None:
     hypervisor = vcpu.domain.hypervisor
     frames = hypervisor.frames
-    if not frames.get_page(mfn, owner.domid):
-        raise HypercallError(Errno.EINVAL)
-    try:
-        frames.get_page_type(mfn, WRITABLE)
-        hypervisor.ram.bytes[mfn << 12 : (mfn + 1) << 12] = contents
-        hypervisor.host_wrote(mfn)
-        frames.put_page_type(mfn)
-    finally:
-        frames.put_page(mfn)
+    frames.get_page_and_type(mfn, owner.domid, WRITABLE)
+    hypervisor.ram.bytes[mfn << 12 : (mfn + 1) << 12] = contents
+    hypervisor.host_wrote(mfn)
+    frames.put_page_and_type(mfn)
 
 
 OPERATIONS: dict[int, Operation] = {

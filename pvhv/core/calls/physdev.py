@@ -88,13 +88,7 @@ def pirq_eoi_gmfn_v2(vcpu: VCPU, op: Any) -> None:
 def share_eoi_page(domain: Domain, mfn: int) -> None:
     """Hold a frame of the domain's for as long as it lives. Raises EINVAL, or EBUSY for a second one."""
     frames = domain.hypervisor.frames
-    if not frames.get_page(mfn, domain.domid):
-        raise HypercallError(Errno.EINVAL)
-    try:
-        frames.get_page_type(mfn, WRITABLE)
-    except HypercallError:
-        frames.put_page(mfn)
-        raise HypercallError(Errno.EINVAL) from None
+    frames.get_page_and_type(mfn, domain.domid, WRITABLE)
     if domain.pirq_eoi_mfn:
         frames.put_page_and_type(mfn)
         raise HypercallError(Errno.EBUSY)

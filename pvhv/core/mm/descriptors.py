@@ -138,13 +138,7 @@ class DescriptorTables:
         taken: list[int] = []
         try:
             for mfn in mfns:
-                if not frames.get_page(mfn, domid):
-                    raise HypercallError(Errno.EINVAL)
-                try:
-                    frames.get_page_type(mfn, SEG_DESC)
-                except HypercallError:
-                    frames.put_page(mfn)
-                    raise
+                frames.get_page_and_type(mfn, domid, SEG_DESC)
                 taken.append(mfn)
         except HypercallError:
             for mfn in taken:
@@ -175,13 +169,9 @@ class DescriptorTables:
         if offset >> 3 >= vcpu.ldt_ents or not entry & PRESENT or self.words[slot] & PRESENT:
             return False
         mfn = (entry & ADDRESS) >> 12
-        frames = self.frames
-        if not frames.get_page(mfn, vcpu.domain.domid):
-            return False
         try:
-            frames.get_page_type(mfn, SEG_DESC)
+            self.frames.get_page_and_type(mfn, vcpu.domain.domid, SEG_DESC)
         except HypercallError:
-            frames.put_page(mfn)
             return False
         self._map(vcpu.domain, vcpu.vcpu_id, 16 + (offset >> 12), mfn)
         return True

@@ -327,6 +327,16 @@ class FrameTable:
         return True
 
     # -- both together -----------------------------------------------------------------------------------------
+    def get_page_and_type(self, mfn: int, domid: int, wanted: int) -> None:
+        """Take a reference to a frame of `domid` and a use of it, or neither. Raises HypercallError(EINVAL)."""
+        if not self.get_page(mfn, domid):
+            raise HypercallError(Errno.EINVAL)
+        try:
+            self.get_page_type(mfn, wanted)
+        except HypercallError:
+            self.put_page(mfn)
+            raise
+
     def put_page_and_type(self, mfn: int) -> None:
         """Drop one use and one reference of a frame whose devalidation cannot take long (L1, writable, seg_desc)."""
         self.put_page_type(mfn)
