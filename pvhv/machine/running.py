@@ -67,51 +67,52 @@ class Running(Registers, Breakpoints):
         words[pace.GOAL] = goal
         words[pace.LIMIT] = 0 if words[pace.WINDOW] or words[pace.STEP] else goal
         words[pace.LAST] = 0
-        state, aux, start = self.state, self.aux, self._start
-        context, guard = self._context, self._guard
-        begin, end = self._pacer.begin, self._pacer.end
         self._runner = threading.get_ident()
         self._running = True
         try:
             while not words[pace.STOP]:
-                # A fetch that faults while the engine is about to stop is told to nobody, and comes again.
-                aux[cs.OLD_EXCEPTION] = 0xFFFF_FFFF
-                if state[EFLAGS] & cs.RF and not state[cs.DR7] & _ARMED:
-                    state[EFLAGS] ^= cs.RF  # as where a run goes on: it says nothing, and would cost a block of its own
-                if guard is None:
-                    words[pace.ENTERED_MODE] = 0
-                else:
-                    begin()
-                if words[pace.FLUSH]:
-                    words[pace.FLUSH] = 0
-                    self.flush_tlb()
-                if context is not None:
-                    context.restore()
-                error = start(state[RIP])
-                if error == seam.DIED:
-                    raise self._died(state[RIP])
-                if context is not None:
-                    context.save()
-                failure, self._failure = self._failure, None
-                if guard is not None and end():
-                    failure = guard.found()
-                    self._reset_to(self.save())
-                if failure is not None:
-                    raise failure
-                if error:
-                    raise uc.EngineError(f"the engine gave up at RIP {state[RIP]:#x}", error)
+                self._enter()
                 if words[pace.BROKEN] == pace.IS_BROKEN:
                     words[pace.BROKEN] = 0
                     words[pace.LIMIT] = 0 if words[pace.WINDOW] or words[pace.STOP] else goal
                     self.on_break()
-                    continue
-                if self.virtual and words[pace.EXECUTED] >= goal:
+                elif self.virtual and words[pace.EXECUTED] >= goal:
                     break
                 # Else a kick meant for the run before came late: go on.
         finally:
             self._running = False
             words[pace.STOP] = 0
             self._ticker.disarm()
+
+    def _enter(self) -> None:
+        """Run guest code until the engine returns. Raises what ended the run, if it is that."""
+        words, state, context, guard = self._words, self.state, self._context, self._guard
+        # A fetch that faults while the engine is about to stop is told to nobody, and comes again.
+        self.aux[cs.OLD_EXCEPTION] = 0xFFFF_FFFF
+        if state[EFLAGS] & cs.RF and not state[cs.DR7] & _ARMED:
+            state[EFLAGS] ^= cs.RF  # as where a run goes on: it says nothing, and would cost a block of its own
+        if guard is None:
+            words[pace.ENTERED_MODE] = 0
+        else:
+            self._pacer.begin()
+        if words[pace.FLUSH]:
+            words[pace.FLUSH] = 0
+            self.flush_tlb()
+        if context is not None:
+            context.restore()
+        error = self._start(state[RIP])
+        if error == seam.DIED:
+            raise self._died(state[RIP])
+        if context is not None:
+            context.save()
+        failure, self._failure = self._failure, None
+        if guard is not None and self._pacer.end():
+            failure = guard.found()
+            self._reset_to(self.save())
+        if failure is not None:
+            raise failure
+        if error:
+            raise uc.EngineError(f"the engine gave up at RIP {state[RIP]:#x}", error)
 
     def run_wall(
         self, deadline_ns: int, budget: int | None = None, tick: Callable[[], int | None] | None = None
