@@ -31,12 +31,13 @@ from pvhv.abi.arch_x86 import (
     VGCF_syscall_disables_events,
 )
 from pvhv.abi.errno import Errno
-from pvhv.core.calls.cpu import ASSISTS, trap_of
+from pvhv.core.arch import NO_TRAP, trap_of
+from pvhv.core.domain import ASSISTS
 from pvhv.core.errors import HypercallError
 from pvhv.core.traps.debugregs import set_register
 from pvhv.core.traps.emulate import CR4_CHANGEABLE, CR4_GUEST
 from pvhv.core.traps.msrs import canonical
-from pvhv.core.vcpu import NO_TRAP, VCPU
+from pvhv.core.vcpu import VCPU
 from pvhv.machine.cpustate import (
     CR0,
     CR2,
@@ -72,7 +73,7 @@ from pvhv.machine.rings import KERNEL, MODE, USER
 from pvhv.machine.x86 import CR0_TS, DR6_DEFAULT, DR7_DEFAULT, EFLAGS_DEFINED, LOWER_END
 
 if TYPE_CHECKING:
-    from pvhv.core.hypervisor import Hypervisor
+    from pvhv.core.services import Services
 
 GENERAL = {
     "rax": RAX, "rcx": RCX, "rdx": RDX, "rbx": RBX, "rsp": RSP, "rbp": RBP, "rsi": RSI, "rdi": RDI,
@@ -89,7 +90,7 @@ MUST_BE_CANONICAL = (
 )  # fmt: skip
 
 
-def set_context(hypervisor: Hypervisor, vcpu: VCPU, context: Any) -> None:
+def set_context(hypervisor: Services, vcpu: VCPU, context: Any) -> None:
     """Make `vcpu` what `context` (a vcpu_guest_context record) says. Raises HypercallError, or Restart."""
     hypervisor.must_yield(COST)
     check(context)
@@ -128,13 +129,13 @@ def set_context(hypervisor: Hypervisor, vcpu: VCPU, context: Any) -> None:
     vcpu.kernel_mode = bool(context.flags & VGCF_IN_KERNEL)
     vcpu.gs_base_user = context.gs_base_user
     vcpu.gs_base_kernel = context.gs_base_kernel
-    load_registers(hypervisor, vcpu, context)
+    load_registers(vcpu, context)
     vcpu.initialised = True
     if context.flags & VGCF_online:
-        hypervisor.bring_up(vcpu)
+        hypervisor.activity.bring_up(vcpu)
 
 
-def take_roots(hypervisor: Hypervisor, vcpu: VCPU, kernel_mfn: int, user_mfn: int) -> None:
+def take_roots(hypervisor: Services, vcpu: VCPU, kernel_mfn: int, user_mfn: int) -> None:
     """The L4s of kernel and user mode. What an earlier attempt took, that was put aside or failed, it goes on from.
 
     Raises HypercallError(EINVAL), or Restart.
@@ -171,7 +172,7 @@ def check(context: Any) -> None:
         raise HypercallError(Errno.EINVAL)
 
 
-def load_registers(hypervisor: Hypervisor, vcpu: VCPU, context: Any) -> None:
+def load_registers(vcpu: VCPU, context: Any) -> None:
     """The part of the context that is CPU state."""
     pcpu = vcpu.domain.timeline.cpu.pcpu
     vcpu.context[:] = pcpu.initial

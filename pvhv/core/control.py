@@ -27,9 +27,8 @@ from uuid import UUID
 from pvhv.abi.arch_x86 import HYPERVISOR_VIRT_START, XEN_LEGACY_MAX_VCPUS
 from pvhv.abi.errno import Errno
 from pvhv.abi.memory import E820_ENTRY, E820_MAX
-from pvhv.abi.version import XenCapabilitiesInfo, XenChangesetInfo, XenCompileInfo, XenExtraversion
+from pvhv.abi.version import XENVER, XenCapabilitiesInfo, XenChangesetInfo, XenCompileInfo, XenExtraversion
 from pvhv.abi.xen import DOMID_FIRST_RESERVED
-from pvhv.core.calls import version
 from pvhv.core.context import get_context
 from pvhv.core.errors import HypercallError, Interrupted, Restart
 from pvhv.core.grants.table import DEFAULT_MAX_FRAMES, DEFAULT_MAX_MAPTRACK_FRAMES, MAPPINGS_PER_FRAME, MAX_VERSION
@@ -37,6 +36,7 @@ from pvhv.core.mm.frames import L4
 from pvhv.core.privilege import require_privilege
 from pvhv.core.sched.runstate import RUNNING
 from pvhv.core.traps import hypercall_page
+from pvhv.core.traps.dispatch import HANDLERS
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain
@@ -127,7 +127,7 @@ class Control:
         self,
         domid: int = 0,
         vcpus: int = 1,
-        timeline: Timeline | None = None,
+        timeline: Timeline[VCPU] | None = None,
         max_evtchn_port: int | None = None,
         max_grant_frames: int = DEFAULT_MAX_FRAMES,
         max_maptrack_frames: int = DEFAULT_MAX_MAPTRACK_FRAMES,
@@ -173,7 +173,7 @@ class Control:
         """Stop a domain's vCPUs; pauses count."""
         domain = self.other(domid)
         domain.controller_paused += 1
-        self.hypervisor.pause(domain)
+        self.hypervisor.activity.pause(domain)
 
     def unpausedomain(self, domid: int) -> None:
         """Take one pause back; the first is the one a domain is made with. EINVAL where there is none."""
@@ -181,7 +181,7 @@ class Control:
         if not domain.controller_paused:
             raise HypercallError(Errno.EINVAL)
         domain.controller_paused -= 1
-        self.hypervisor.unpause(domain)
+        self.hypervisor.activity.unpause(domain)
 
     def resumedomain(self, domid: int) -> None:
         """Let a domain that shut down (to be suspended) go on."""
@@ -189,7 +189,7 @@ class Control:
         if domain.shutdown_code is not None:
             domain.shutdown_code = domain.announced_code = None
             domain.is_shutting_down = False
-            self.hypervisor.unpause(domain)
+            self.hypervisor.activity.unpause(domain)
 
     def scheduler_putinfo(self, domid: int, weight: int = 0, cap: int | None = None) -> None:
         """The credit scheduler's weight (0 leaves it as it is) and cap."""
@@ -230,7 +230,7 @@ class Control:
         mfns = array("Q")
         while len(mfns) < count:
             mfns += self.populate_physmap(domid, range(len(mfns), min(len(mfns) + POPULATED_AT_ONCE, count)))
-            if self.hypervisor.step_is_over():
+            if self.hypervisor.scheduler.step_is_over():
                 yield
         return mfns
 
@@ -275,11 +275,11 @@ class Control:
         vcpu = domain.vcpu(vcpu_id)
         if vcpu is None:
             raise HypercallError(Errno.EINVAL)
-        self.hypervisor.pause(domain)
+        self.hypervisor.activity.pause(domain)
         try:
             self.hypervisor.set_context(vcpu, context)
         finally:
-            self.hypervisor.unpause(domain)
+            self.hypervisor.activity.unpause(domain)
 
     def getvcpucontext(self, domid: int, vcpu_id: int) -> Any:
         """A vCPU's registers and tables (a vcpu_guest_context). EINVAL where there is none, ENODATA without a first."""
@@ -341,13 +341,14 @@ class Control:
         require_privilege(self.caller)
         extra, built, caps, changeset = XenExtraversion(), XenCompileInfo(), XenCapabilitiesInfo(), XenChangesetInfo()
         caller = SimpleNamespace(domain=self.caller)
-        for answer, op in (
-            (version.extraversion, extra), (version.compile_info, built), (version.capabilities, caps),
-            (version.changeset, changeset),
+        for command, op in (
+            (XENVER.extraversion, extra), (XENVER.compile_info, built), (XENVER.capabilities, caps),
+            (XENVER.changeset, changeset),
         ):  # fmt: skip
-            answer(caller, op)
+            HANDLERS[command](caller, op)
+        version = HANDLERS[XENVER.version](caller, 0) or 0
         return XenVersion(
-            version.VERSION >> 16, version.VERSION & 0xFFFF, extra.text, built.compiler, built.compile_by,
+            version >> 16, version & 0xFFFF, extra.text, built.compiler, built.compile_by,
             built.compile_domain, built.compile_date, caps.text, changeset.text, HYPERVISOR_VIRT_START,
         )  # fmt: skip
 

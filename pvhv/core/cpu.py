@@ -17,14 +17,14 @@ Read beside it: toggle_guest_mode in xen/arch/x86/pv/domain.c, context_switch in
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pvhv.abi.arch_x86 import FIRST_RESERVED_GDT_ENTRY
+from pvhv.core.arch import ArchVCPU
 from pvhv.core.errors import GuestFault
 from pvhv.core.mm.descriptors import GDT_LIMIT, IS_PRESENT, RESERVED, SEGMENT, DescriptorTables
 from pvhv.core.mm.guestmem import GuestMemory
-from pvhv.core.traps.debugregs import DR7_ACTIVE
-from pvhv.core.vcpu import VCPU
 from pvhv.machine.cpustate import BASE, CR3, CS, GDT, GS, GS_BASE, HF_CS32, HF_CS64, HFLAGS, SS
 from pvhv.machine.pcpu import PCPU
 from pvhv.machine.ram import Ram
@@ -32,6 +32,7 @@ from pvhv.machine.rings import KERNEL, MODE, USER
 from pvhv.machine.seam import note_running
 from pvhv.machine.x86 import (
     DR6_DEFAULT,
+    DR7_ACTIVE,
     DR7_DEFAULT,
     FLAT_USER_CODE64,
     GENERAL_PROTECTION,
@@ -40,9 +41,8 @@ from pvhv.machine.x86 import (
 )
 
 if TYPE_CHECKING:
-    from pvhv.core.debugger import Breakpoints
+    from pvhv.core.breakpoints import Breakpoints
     from pvhv.core.mm.pagetables import PageTables
-    from pvhv.core.traps.bounce import Traps
 
 NOT_ACCESSED_OR_DIRTY = ~0x60
 
@@ -57,9 +57,9 @@ class Cpu:
         self.state = pcpu.state
         self.words = ram.words
         self.memory = GuestMemory(ram)
-        self.current: VCPU  # set before anything runs
-        self.loaded: VCPU | None = None  # whose context the engine holds
-        self.traps: Traps
+        self.current: ArchVCPU  # set before anything runs
+        self.loaded: ArchVCPU | None = None  # whose context the engine holds
+        self.iret: Callable[[ArchVCPU], int]  # HYPERVISOR_iret (pvhv.core.traps.bounce)
         self.breakpoints: Breakpoints | None = None  # once a debugger wanted some
         self.pagetables: PageTables | None = None  # whose `stale` a flush of this pCPU answers, if it is the only one
         self._armed = False  # the pCPU has breakpoints of the vCPU that is loaded
@@ -92,7 +92,7 @@ class Cpu:
             (a ^ b) & NOT_ACCESSED_OR_DIRTY == 0 for a, b in zip(ours.tolist(), theirs.tolist(), strict=True)
         )
 
-    def load_tables(self, vcpu: VCPU) -> None:
+    def load_tables(self, vcpu: ArchVCPU) -> None:
         """Put the engine on the page tables of `vcpu`'s present mode.
 
         That is a flush, as it is on real hardware, but where it could make no difference: the TLB knows nothing that
@@ -120,7 +120,7 @@ class Cpu:
             self._following[new, old] = known
         return known
 
-    def _choose_tables(self, vcpu: VCPU) -> int:
+    def _choose_tables(self, vcpu: ArchVCPU) -> int:
         """Where the page tables of `vcpu`'s present mode are, on which the engine is going to be."""
         self.memory.root = vcpu.guest_table
         root = vcpu.guest_table
@@ -132,14 +132,14 @@ class Cpu:
         self.memory.clear()
         return root << 12
 
-    def user_tables_changed(self, vcpu: VCPU) -> None:
+    def user_tables_changed(self, vcpu: ArchVCPU) -> None:
         """The user L4 of `vcpu`, which is current and in its kernel, is another one."""
         self._users_known = -1
         if self._separate:
             self.pcpu.set_user_tables(vcpu.guest_table_user << 12)
 
     # -- kernel and user mode ------------------------------------------------------------------------------------
-    def to_kernel(self, vcpu: VCPU) -> None:
+    def to_kernel(self, vcpu: ArchVCPU) -> None:
         """The vCPU enters its kernel: the kernel's GS base, the kernel's tables."""
         state = self.state
         vcpu.kernel_mode = True
@@ -149,7 +149,7 @@ class Cpu:
         if self._root != vcpu.guest_table:  # never where users have tables of their own
             self.load_tables(vcpu)
 
-    def to_user(self, vcpu: VCPU) -> None:
+    def to_user(self, vcpu: ArchVCPU) -> None:
         """The vCPU leaves its kernel: the user's GS base, the user's tables."""
         state = self.state
         vcpu.kernel_mode = False
@@ -168,7 +168,7 @@ class Cpu:
         self.pcpu.set_segment(CS, self.state[CS], 0, 0xFFFF_FFFF, FLAT_USER_CODE64)
         self.state[HFLAGS] |= HF_CS64 | HF_CS32
 
-    def load_code_and_stack(self, vcpu: VCPU, cs: int, ss: int, rip: int) -> tuple[int, int] | None:
+    def load_code_and_stack(self, vcpu: ArchVCPU, cs: int, ss: int, rip: int) -> tuple[int, int] | None:
         """Load CS and SS as a return to `rip` in ring 3 does; None, or the exception it raises: (vector, error code).
 
         The selectors are set all the same, for the guest to see in the exception's frame: Xen's own iret is what
@@ -189,7 +189,7 @@ class Cpu:
         self.state[HFLAGS] = hflags | (HF_CS64 | HF_CS32 if long_mode else big)
         return None
 
-    def load_user_gs(self, vcpu: VCPU, selector: int) -> None:
+    def load_user_gs(self, vcpu: ArchVCPU, selector: int) -> None:
         """SEGBASE_GS_USER_SEL: the user's GS from a descriptor; a selector that names none becomes null."""
         if selector > 3:
             selector |= 3
@@ -208,7 +208,7 @@ class Cpu:
         base = descriptor >> 16 & 0xFF_FFFF | descriptor >> 32 & 0xFF00_0000
         self.pcpu.set_segment(register, selector, base, limit_of(descriptor), descriptor >> 32 & 0x00FF_FF00)
 
-    def descriptor(self, vcpu: VCPU, selector: int) -> int:
+    def descriptor(self, vcpu: ArchVCPU, selector: int) -> int:
         """The descriptor a selector names in the vCPU's tables; 0 (not present) where there is none."""
         index = selector >> 3
         if selector & 4:
@@ -224,13 +224,18 @@ class Cpu:
             return 0
         return self.words[(vcpu.gdt_frames[index >> 9] << 9) + (index & 511)]
 
-    def load_ldt(self, vcpu: VCPU) -> None:
+    def load_ldt(self, vcpu: ArchVCPU) -> None:
         """Tell the engine where the LDT is."""
         limit = max(vcpu.ldt_ents * 8 - 1, 0)
         self.pcpu.set_ldtr(0xE000 if vcpu.ldt_ents else 0, DescriptorTables.ldt_address(vcpu), limit)
 
+    def fpu_taskswitch(self, vcpu: ArchVCPU, on: bool) -> None:
+        """Set or clear the virtual CR0.TS of the vCPU that runs."""
+        vcpu.ts = on
+        self.pcpu.set_ts(on)
+
     # -- which vCPU ----------------------------------------------------------------------------------------------
-    def load(self, vcpu: VCPU) -> None:
+    def load(self, vcpu: ArchVCPU) -> None:
         """Put `vcpu` on the pCPU; what was there is saved."""
         if self.loaded is not vcpu:
             self.unload()
@@ -245,7 +250,7 @@ class Cpu:
                 self.load_ldt(vcpu)
         self.current = vcpu
 
-    def debug_registers_changed(self, vcpu: VCPU) -> None:
+    def debug_registers_changed(self, vcpu: ArchVCPU) -> None:
         """Have the breakpoints of `vcpu`, if it is on the pCPU, and no others."""
         armed = bool(vcpu.debugreg[7] & DR7_ACTIVE)
         if self.loaded is vcpu and (armed or self._armed):

@@ -25,9 +25,9 @@ Read beside it: xen/arch/x86/debug.c, XEN_DOMCTL_gdbsx_* in xen/arch/x86/domctl.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
+from pvhv.core.breakpoints import Breakpoints, Why
 from pvhv.core.errors import GuestFault
 from pvhv.core.mm.frames import NONE, TYPE_MASK, WRITABLE
 from pvhv.machine.cpustate import RIP
@@ -35,19 +35,10 @@ from pvhv.machine.paging import LEVEL_SHIFTS, PTE_ADDRESS, PTE_PRESENT, PTE_RW, 
 from pvhv.machine.ram import PAGE_SIZE
 
 if TYPE_CHECKING:
-    from pvhv.core.cpu import Cpu
+    from pvhv.core.arch import ArchVCPU
     from pvhv.core.domain import Domain
     from pvhv.core.vcpu import VCPU
     from pvhv.machine.debug import Watched
-
-
-class Why(Enum):
-    """What stopped a domain."""
-
-    BREAKPOINT = "breakpoint"
-    STEP = "step"
-    WATCHPOINT = "watchpoint"
-    INTERRUPT = "interrupt"
 
 
 class Stop(NamedTuple):
@@ -56,74 +47,6 @@ class Stop(NamedTuple):
     vcpu: VCPU
     why: Why
     reached: Watched | None = None  # a watchpoint, and the instruction before RIP did
-
-
-class Breakpoints:
-    """Those of all debuggers on one pCPU, which can stop its guests in mid-block for as long as there are any."""
-
-    def __init__(self, cpu: Cpu) -> None:
-        self.cpu = cpu
-        self.debuggers: list[Debugger] = []
-        self.hooks: dict[int, int] = {}  # address -> hook
-        self.watched: set[Watched] = set()
-
-    def join(self, debugger: Debugger) -> None:
-        """Attach a debugger; with the first one, hooks are allowed on the pCPU."""
-        if not self.debuggers:
-            self.cpu.pcpu.debug.allow(True)
-            self.cpu.pcpu.on_break = self._broke
-        self.debuggers.append(debugger)
-
-    def leave(self, debugger: Debugger) -> None:
-        """Detach a debugger; behind the last one, the guests have their full speed again."""
-        self.debuggers.remove(debugger)
-        if not self.debuggers:
-            for hook in self.hooks.values():
-                self.cpu.pcpu.debug.remove(hook)
-            self.hooks.clear()
-            self.cpu.pcpu.debug.allow(False)
-        self.settle_watchpoints()
-
-    def settle(self, debugger: Debugger) -> None:
-        """Before `debugger`'s domain goes on: have hooks where breakpoints are wanted, and nowhere else."""
-        wanted = {address for each in self.debuggers for address in each.breakpoints}
-        debug, have = self.cpu.pcpu.debug, self.hooks.keys()
-        changed = wanted ^ have
-        for address in have - wanted:
-            debug.remove(self.hooks.pop(address))
-        for address in wanted - have:
-            self.hooks[address] = debug.add(address)
-        for mfn in debugger.frames_at(changed):
-            self.cpu.pcpu.forget_code(mfn)
-
-    def settle_watchpoints(self) -> None:
-        """Have the pCPU watch what is wanted, and nothing else."""
-        wanted = {place for each in self.debuggers for place in each.watchpoints}
-        if wanted != self.watched:
-            self.cpu.pcpu.debug.watch(wanted)
-            self.watched = wanted
-
-    def _broke(self) -> None:
-        """Between two instructions of somebody's: a step, or a breakpoint or watchpoint (perhaps another domain's)."""
-        vcpu = self.cpu.current
-        debugger = vcpu.domain.debugger
-        hit = self.cpu.pcpu.debug.take_hit()
-        reached = next((place for place in hit if debugger is not None and place in debugger.watchpoints), None)
-        if debugger is not None and reached is not None:
-            if vcpu.stepping:
-                self.cpu.pcpu.debug.end_step()
-            debugger.stop(Stop(vcpu, Why.WATCHPOINT, reached))
-        elif hit and not vcpu.stepping:
-            pass
-        elif vcpu.stepping:
-            if not self.cpu.pcpu.debug.end_step():
-                self.cpu.pcpu.debug.step()  # it is to be tried again
-            elif debugger is not None:
-                debugger.stepped(vcpu)
-        elif debugger is not None and vcpu.state[RIP] in debugger.breakpoints:
-            debugger.stop(Stop(vcpu, Why.BREAKPOINT))
-        else:
-            self.cpu.pcpu.pass_once()
 
 
 class Debugger:
@@ -141,8 +64,9 @@ class Debugger:
         if cpu.breakpoints is None:
             cpu.breakpoints = Breakpoints(cpu)
         self._shared = cpu.breakpoints
+        self._activity = domain.hypervisor.activity
         domain.debugger = self
-        domain.hypervisor.pause(domain)
+        self._activity.pause(domain)
         self._shared.join(self)
 
     def detach(self) -> None:
@@ -155,9 +79,9 @@ class Debugger:
         self._shared.leave(self)
         self.domain.debugger = None
         if not self.stopped:
-            self.domain.hypervisor.pause(self.domain)  # vCPUs that were held come to rest, and go on, like the others
+            self._activity.pause(self.domain)  # vCPUs that were held come to rest, and go on, like the others
         self.stopped = False
-        self.domain.hypervisor.unpause(self.domain)
+        self._activity.unpause(self.domain)
 
     # -- running and resting -----------------------------------------------------------------------------------
     def resume(self, running: Iterable[VCPU], stepping: VCPU | None = None, within: range = range(0)) -> None:
@@ -177,7 +101,7 @@ class Debugger:
             stepping.stepping = True
             self.stepping_within = within
         self.stopped = False
-        domain.hypervisor.unpause(domain)
+        self._activity.unpause(domain)
 
     def stop(self, stop: Stop) -> None:
         """The domain rests."""
@@ -185,15 +109,15 @@ class Debugger:
             return
         self.stopped = True
         self._end_steps()
-        self.domain.hypervisor.pause(self.domain)
+        self._activity.pause(self.domain)
         self.on_stop(stop)
 
-    def stepped(self, vcpu: VCPU) -> None:
-        """It executed an instruction."""
-        if vcpu.state[RIP] in self.stepping_within:
+    def reached(self, vcpu: ArchVCPU, why: Why, place: Watched | None = None) -> None:
+        """One of its vCPUs is at a breakpoint or behind a watchpoint, or executed the instruction it was to."""
+        if why is Why.STEP and vcpu.state[RIP] in self.stepping_within:
             self.domain.timeline.cpu.pcpu.debug.step()
         else:
-            self.stop(Stop(vcpu, Why.STEP))
+            self.stop(Stop(self.domain.vcpus[vcpu.vcpu_id], why, place))
 
     def interrupt(self) -> None:
         """Stop it wherever it is."""

@@ -13,16 +13,30 @@ import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from pvhv.abi.xen import VMASST_TYPE_architectural_iopl, VMASST_TYPE_m2p_strict
+from pvhv.abi.xen import (
+    VMASST_TYPE_4gb_segments,
+    VMASST_TYPE_4gb_segments_notify,
+    VMASST_TYPE_architectural_iopl,
+    VMASST_TYPE_m2p_strict,
+    VMASST_TYPE_pae_extended_cr3,
+    VMASST_TYPE_runstate_update_flag,
+    VMASST_TYPE_writable_pagetables,
+)
+from pvhv.core.arch import ArchDomain
 from pvhv.core.vcpu import VCPU
 
 if TYPE_CHECKING:
-    from pvhv.core.debugger import Debugger
     from pvhv.core.events.channels import EventChannels
     from pvhv.core.grants.table import GrantTable
-    from pvhv.core.hypervisor import Hypervisor
     from pvhv.core.sched.timeline import Timeline, Timer
+    from pvhv.core.services import Services
 
+# What a 64-bit PV domain may ask for (vm_assist).
+ASSISTS = frozenset((
+    VMASST_TYPE_4gb_segments, VMASST_TYPE_4gb_segments_notify, VMASST_TYPE_writable_pagetables,
+    VMASST_TYPE_pae_extended_cr3, VMASST_TYPE_architectural_iopl, VMASST_TYPE_runstate_update_flag,
+    VMASST_TYPE_m2p_strict,
+))  # fmt: skip
 ARCHITECTURAL_IOPL, M2P_STRICT = 1 << VMASST_TYPE_architectural_iopl, 1 << VMASST_TYPE_m2p_strict
 
 # What brings a vCPU into the hypervisor, other than a hypercall (counted by number in hypercall_counts).
@@ -61,24 +75,26 @@ class FullVirtualization(Protocol):
         """(RIP, whether that is in the guest's kernel)."""
 
 
-class Domain:
+class AttachedDebugger(Protocol):
+    """What the core knows of a debugger (pvhv.core.debugger) but for that there is one."""
+
+    stopped: bool
+
+
+class Domain(ArchDomain):
     """One domain. Sizes are in frames of 4 KiB, times in ns."""
 
-    def __init__(self, hypervisor: Hypervisor, domid: int, timeline: Timeline, privileged: bool = False) -> None:
+    def __init__(
+        self, hypervisor: Services, domid: int, timeline: Timeline[VCPU], privileged: bool = False
+    ) -> None:
+        super().__init__(domid)
         self.hypervisor = hypervisor
-        self.domid = domid
         self.timeline = timeline
         self.privileged = privileged
         self.handle = uuid.uuid5(uuid.NAMESPACE_OID, f"pvhv-{domid}")
         self.vcpus: list[VCPU] = []
         self.tot_pages = 0
         self.max_pages = 0
-        self.shared_info = 0  # mfn of struct shared_info
-        self.perdomain_l3 = 0  # mfn of the L3 behind slot 260: the guests descriptor tables
-        self.perdomain_l1s: list[int] = []
-        self.hypervisor_frames: list[int] = []  # frames Xen keeps for this domain (shared_info, descriptor tables, ...)
-        self.vm_assist = 0
-        self.m2p_strict = False  # one of them
         self.memory_map = b""  # the e820 entries XENMEM_memory_map tells, packed
         self.events: EventChannels
         self.grants: GrantTable
@@ -102,7 +118,7 @@ class Domain:
         self.target: int | None = None
         self.pirqs: set[int] = set()  # interrupt numbers it reserved
         self.pirq_eoi_mfn = 0  # the frame of PHYSDEVOP_pirq_eoi_gmfn, 0 while there is none
-        self.debugger: Debugger | None = None
+        self.debugger: AttachedDebugger | None = None
         self.full: FullVirtualization | None = None  # what carries it, if that is not the PV interface
 
     @property
@@ -126,6 +142,3 @@ class Domain:
     def vcpu(self, vcpu_id: int) -> VCPU | None:
         """vCPU number `vcpu_id`, or None."""
         return self.vcpus[vcpu_id] if 0 <= vcpu_id < len(self.vcpus) else None
-
-    def __repr__(self) -> str:
-        return f"d{self.domid}"

@@ -22,13 +22,11 @@ from pvhv.abi.hypercalls import HYPERCALLS
 from pvhv.abi.sched import SHUTDOWN_crash
 from pvhv.abi.xen import DOMID_FIRST_RESERVED, DOMID_SELF
 from pvhv.core import calls as _calls  # noqa: F401  # importing it registers the handlers
-from pvhv.core.calls.vcpu import VCPU_INFO_SIZE
 from pvhv.core.context import set_context
-from pvhv.core.cpu import Cpu
 from pvhv.core.crash import code_at, describe
 from pvhv.core.domain import Domain
-from pvhv.core.errors import DomainCrash, HypercallError, Restart
-from pvhv.core.events.channels import EventChannels
+from pvhv.core.errors import DomainCrash, HypercallError
+from pvhv.core.events.abis import event_channels
 from pvhv.core.grants.copy import Copies
 from pvhv.core.grants.table import GrantTable
 from pvhv.core.lifecycle import Lifecycle
@@ -38,17 +36,16 @@ from pvhv.core.mm.descriptors import DescriptorTables
 from pvhv.core.mm.fast_types import FastPageTables
 from pvhv.core.mm.frames import FrameTable
 from pvhv.core.mm.m2p import FRAMES_PER_GIB
+from pvhv.core.mm.pagetables import PageTables
 from pvhv.core.mm.pte import PRESENT, RW
+from pvhv.core.pv_cpu import PvCpu
 from pvhv.core.sched.activity import Activity
-from pvhv.core.sched.pvclock import scale_of
 from pvhv.core.sched.scheduler import Scheduler
 from pvhv.core.sched.timekeeping import Timekeeper
 from pvhv.core.sched.timeline import Timeline, VirtualTimeline, WallTimeline
-from pvhv.core.sched.vtimer import stop_all
-from pvhv.core.traps.cpuid import Tsc
 from pvhv.core.traps.dispatch import build_calls
 from pvhv.core.traps.exits import Exits
-from pvhv.core.vcpu import VCPU
+from pvhv.core.vcpu import VCPU, VCPU_INFO_SIZE
 from pvhv.core.xenlog import ConsoleRing
 from pvhv.machine.engine import EngineDied
 from pvhv.machine.guard import Escaped
@@ -66,57 +63,48 @@ class Hypervisor:
 
     def __init__(self, memory_frames: int = 8 * FRAMES_PER_GIB, *, by_mode: bool = False) -> None:
         self._by_mode = by_mode
-        self.ram = Ram(memory_frames)
-        self.frames = FrameTable(self.ram)
-        self.pagetables = FastPageTables(self.frames)
-        self.descriptors = DescriptorTables(self.frames)
-        self.calls, self.arity = build_calls(HYPERCALLS)
-        self.calls_by_arity = list(zip(self.calls, self.arity, strict=True))
-        self.domains: dict[int, Domain] = {}
-        self.bugs: list[str] = []  # the last ones
-        self.bugs_met = 0
-        self.trace: Any = None
-        self.scheduler = Scheduler(self)
-        self.must_yield = self.scheduler.must_yield
-        self.step_is_over = self.scheduler.step_is_over
-        self.errand = self.scheduler.errand
-        self.defer = self.scheduler.defer
-        self._timelines: dict[str, Timeline] = {}
-        self._cpus: dict[bool, Cpu] = {}
-        self._exits: dict[bool, Exits] = {}
-        self._listeners: list[Callable[[Domain, str], None]] = []
         self._started = time.monotonic_ns()
         self.console = ConsoleRing(lambda: time.monotonic_ns() - self._started)
+        self.bugs: list[str] = []  # the last ones
+        self.bugs_met = 0
+        self._listeners: list[Callable[[Domain, str], None]] = []
+        self.domains: dict[int, Domain] = {}
+        self._next_domid = 1
+        self._timelines: dict[str, Timeline[VCPU]] = {}
+        self._cpus: dict[bool, PvCpu] = {}
+        self._exits: dict[bool, Exits] = {}
+        self.calls, self.arity = build_calls(HYPERCALLS)
+        self.calls_by_arity = list(zip(self.calls, self.arity, strict=True))
+
+        # -- turns and time
+        self.ram = Ram(memory_frames)
+        self.scheduler = Scheduler(self)
+        self.must_yield = self.scheduler.must_yield  # by itself: it is asked for within loops
+        self.activity = Activity(self.ram, self.scheduler)
         self.timekeeper = Timekeeper(self.ram)
-        self.lifecycle = Lifecycle(self)
+
+        # -- memory
+        self.frames = FrameTable(self.ram)
+        self.pagetables: PageTables = FastPageTables(self.frames)
+        tables = self.pagetables
+        self.descriptors = DescriptorTables(self.frames)
         self._m2p = m2p.MachineToPhysical(self.frames)
         self.m2p, self.m2p_l3 = self._m2p.table, self._m2p.l3
-        self.coherence = Coherence(self.frames, self.pagetables, self._cpus.values())
-        self.flush_domain = self.coherence.flush_domain
-        self.host_wrote = self.coherence.host_wrote
-        self.write_frame_word = self.coherence.write_frame_word
-        self.activity = activity = Activity(self.ram, self.scheduler)
-        self.wake, self.block, self.poll, self.yield_now = (
-            activity.wake, activity.block, activity.poll, activity.yield_now,
-        )  # fmt: skip
-        self.pause, self.unpause = activity.pause, activity.unpause
-        self.bring_up, self.take_down = activity.bring_up, activity.take_down
-        self.events_deliverable = activity.events_deliverable
-        self._wire_pagetables()
-        self._next_domid = 1
-        self.dom0 = self._new_domain(0, self.wall, max_pages=0, privileged=True)
-        self.copies = Copies(self)
-        self.console.log(f"pvhv, {memory_frames >> 8} MiB of machine memory, {self.frames.free_frames >> 8} MiB free")
-
-    # -- the machine -------------------------------------------------------------------------------------------
-    def _wire_pagetables(self) -> None:
-        tables = self.pagetables
+        self.coherence = Coherence(self.frames, tables, self._cpus.values())
+        self.host_wrote, self.write_frame_word = self.coherence.host_wrote, self.coherence.write_frame_word
         tables.must_yield = self.must_yield
         tables.domain_freed_frames = self._frames_freed
         tables.descriptors_acceptable = self.descriptors.contents_acceptable
         tables.xen_slots = self._xen_slots
         tables.m2p_entry = self._m2p.l4_entry
 
+        # -- domains
+        self.lifecycle = Lifecycle(self)
+        self.dom0 = self._new_domain(0, self.wall, max_pages=0, privileged=True)
+        self.copies = Copies(self, self.dom0)
+        self.console.log(f"pvhv, {memory_frames >> 8} MiB of machine memory, {self.frames.free_frames >> 8} MiB free")
+
+    # -- the machine -------------------------------------------------------------------------------------------
     def _xen_slots(self, domid: int) -> dict[int, int]:
         """The hypervisor's entries of a domain's new L4s."""
         domain = self.domains[domid]
@@ -125,13 +113,13 @@ class Hypervisor:
             slots[m2p.L4_SLOT] = self._m2p.l4_entry
         return slots
 
-    def cpu(self, virtual: bool) -> Cpu:
+    def cpu(self, virtual: bool) -> PvCpu:
         """The pCPU of one kind of clock, made on first use."""
         cpu = self._cpus.get(virtual)
         if cpu is None:
             pcpu = PCPU(self.ram, "virtual" if virtual else "wall", by_mode=self._by_mode and virtual)
             pcpu.contain()
-            cpu = self._cpus[virtual] = Cpu(pcpu, self.ram)
+            cpu = self._cpus[virtual] = PvCpu(pcpu, self.ram)
             cpu.memory.code, cpu.memory.host_wrote = self.frames.code, self.host_wrote
             exits = self._exits[virtual] = Exits(self, cpu)
             exits.install()
@@ -140,7 +128,7 @@ class Hypervisor:
         return cpu
 
     @property
-    def wall(self) -> Timeline:
+    def wall(self) -> Timeline[VCPU]:
         """The timeline of the host's clock."""
         timeline = self._timelines.get("")
         if timeline is None:
@@ -148,7 +136,7 @@ class Hypervisor:
             self.add_timeline("", timeline)
         return timeline
 
-    def timeline(self, name: str) -> Timeline:
+    def timeline(self, name: str) -> Timeline[VCPU]:
         """A virtual timeline by its name, made on first use."""
         timeline = self._timelines.get(name)
         if timeline is None:
@@ -156,12 +144,12 @@ class Hypervisor:
             self.add_timeline(name, timeline)
         return timeline
 
-    def add_timeline(self, name: str, timeline: Timeline) -> None:
+    def add_timeline(self, name: str, timeline: Timeline[VCPU]) -> None:
         """Let the scheduler know of a timeline."""
         self._timelines[name] = timeline
         self.scheduler.timelines.append(timeline)
 
-    def forget_timeline(self, timeline: Timeline) -> None:
+    def forget_timeline(self, timeline: Timeline[VCPU]) -> None:
         """The last domain of a timeline is gone, and its time with it, if that was not the host's."""
         if timeline.name and not timeline.vcpus and timeline.name in self._timelines:
             del self._timelines[timeline.name]
@@ -192,7 +180,7 @@ class Hypervisor:
         return caller if domid == DOMID_SELF else self.domain_by_id(domid)
 
     def create_domain(
-        self, domid: int | None = None, timeline: Timeline | None = None, vcpus: int = 1, max_pages: int = 0
+        self, domid: int | None = None, timeline: Timeline[VCPU] | None = None, vcpus: int = 1, max_pages: int = 0
     ) -> Domain:
         """A new domain, paused, without memory; its vCPUs have no context yet."""
         if domid is None:
@@ -207,27 +195,18 @@ class Hypervisor:
             self.add_vcpu(domain, vcpu_id)
         return domain
 
-    def _new_domain(self, domid: int, timeline: Timeline, max_pages: int, privileged: bool = False) -> Domain:
+    def _new_domain(self, domid: int, timeline: Timeline[VCPU], max_pages: int, privileged: bool = False) -> Domain:
         domain = Domain(self, domid, timeline, privileged)
         self.domains[domid] = domain
         domain.max_pages = max_pages
-        domain.shared_info = self.share_frame(domain)
+        domain.shared_info = self.frames.share(domid)
+        domain.hypervisor_frames.append(domain.shared_info)
         if not privileged:
             self.descriptors.make(domain)
         self.timekeeper.write_wallclock(domain)
-        domain.events = EventChannels(domain)
+        domain.events = event_channels(domain)
         domain.grants = GrantTable(domain)
         return domain
-
-    def share_frame(self, domain: Domain) -> int:
-        """A zeroed frame of the hypervisor's that the domain may map, writable. (share_xen_page_with_guest)"""
-        mfn = self.frames.share(domain.domid)
-        domain.hypervisor_frames.append(mfn)
-        return mfn
-
-    def unshare_frame(self, domain: Domain, mfn: int) -> None:
-        """The reverse of `share_frame`; the frame goes when the domain's mappings of it have gone."""
-        self.frames.unshare(mfn)
 
     def add_vcpu(self, domain: Domain, vcpu_id: int = 0) -> VCPU:
         """A vCPU that lives by its domain's timeline, down as yet."""
@@ -311,26 +290,11 @@ class Hypervisor:
             return
         self._exits[vcpu.domain.timeline.virtual].enter_guest(vcpu)
 
-    def update_time(self, vcpu: VCPU, force: bool = False) -> None:
-        """Bring the vCPU's clock page up to date, if it is due or with `force`."""
-        if vcpu.domain.full is not None:
-            return
-        self.timekeeper.update(vcpu, force)
-
-    def guest_tsc(self, vcpu: VCPU) -> int:
-        """What rdtsc reads."""
-        return self.timekeeper.tsc(vcpu.domain.timeline)
-
-    def guest_tsc_khz(self, domain: Domain) -> int:
-        """How fast it counts."""
-        return self.timekeeper.khz(domain.timeline)
-
-    def guest_tsc_kind(self, domain: Domain) -> Tsc:
-        """That, and whether counting takes us."""
-        khz = self.guest_tsc_khz(domain)
-        return Tsc(khz, scale_of(khz), domain.timeline.virtual)
-
     # -- what handlers do to the vCPU that runs ----------------------------------------------------------------------
+    def flush_domain(self, domain: Domain) -> None:
+        """Flush the TLBs of a domain's vCPUs, which share a pCPU."""
+        domain.timeline.cpu.flush()
+
     def new_guest_cr3(self, vcpu: VCPU, mfn: int) -> None:
         """MMUEXT_NEW_BASEPTR. Raises HypercallError(EINVAL) or Restart."""
         tables = self.pagetables
@@ -358,15 +322,6 @@ class Hypervisor:
             vcpu.ldt_base, vcpu.ldt_ents = base, entries
             vcpu.domain.timeline.cpu.load_ldt(vcpu)
 
-    def fpu_taskswitch(self, vcpu: VCPU, on: bool) -> None:
-        """Set or clear the virtual CR0.TS."""
-        vcpu.ts = on
-        vcpu.domain.timeline.cpu.pcpu.set_ts(on)
-
-    def guest_line(self, domain: Domain, line: str) -> None:
-        """A line written with console_io."""
-        self.console.guest(domain.domid, line)
-
     # -- the loop, for others ----------------------------------------------------------------------------------------
     def post(self, function: Callable[[], Any]) -> Future[Any]:
         """Have `function` called on the hypervisor's thread, between slices. Any thread may."""
@@ -383,31 +338,3 @@ class Hypervisor:
     def run_until(self, done: Callable[[], bool], timeout_s: float | None = None) -> bool:
         """`run` in the caller's thread until `done()`; False on timeout."""
         return self.scheduler.run_until(done, timeout_s)
-
-    def release_vcpu(self, vcpu: VCPU) -> None:
-        """Drop what a vCPU of a dying domain holds. Raises Restart."""
-        full, vcpu.domain.full = vcpu.domain.full, None
-        if full is not None:
-            full.close()
-        tables = self.pagetables
-        tables.deferred = vcpu.deferred
-        cpu = vcpu.domain.timeline.cpu
-        if cpu.loaded is vcpu:
-            cpu.unload()
-            cpu.park()
-        stop_all(vcpu)
-        tables.settle()
-        self.descriptors.destroy_gdt(vcpu)
-        self.descriptors.destroy_ldt(vcpu)
-        vcpu.ldt_ents = 0
-        for name in ("guest_table", "guest_table_user"):
-            mfn = getattr(vcpu, name)
-            setattr(vcpu, name, 0)
-            if mfn:
-                tables.put_root(mfn)
-        if vcpu.vcpu_info_mfn:
-            mfn, vcpu.vcpu_info_mfn = vcpu.vcpu_info_mfn, 0
-            self.frames.put_page_and_type(mfn)
-
-
-__all__ = ["Hypervisor", "Restart"]

@@ -19,14 +19,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pvhv.abi.xen import VIRQ_DEBUG
 from pvhv.core.crash import state_of
-from pvhv.core.events.channels import send_virq
 from pvhv.core.events.ports import INTERDOMAIN, UNBOUND, VIRQ
+from pvhv.core.events.virq import send_virq
 from pvhv.core.sched.runstate import NAMES, RUNNING
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain
     from pvhv.core.hypervisor import Hypervisor
     from pvhv.core.sched.timeline import Timeline
+    from pvhv.core.vcpu import VCPU
 
 Step = Callable[[], None]
 LINES = 256  # of one list
@@ -103,7 +104,7 @@ def read_clocks(hypervisor: Hypervisor) -> list[Step]:
     """t: clocks, of which each timeline has one."""
     keeper = hypervisor.timekeeper
 
-    def lines(timeline: Timeline) -> list[str]:
+    def lines(timeline: Timeline[VCPU]) -> list[str]:
         tsc = f"tsc={keeper.tsc(timeline)} at {keeper.khz(timeline)} kHz"
         return [f"{_title(timeline)}: stime={timeline.now()} {tsc}"]
 
@@ -122,7 +123,7 @@ def dump_softtsc(hypervisor: Hypervisor) -> list[Step]:
     """s: how guests read the TSC."""
     lines = [
         f"dom{domain.domid}: mode=0, {'virtual' if domain.timeline.virtual else 'native'}, "
-        f"khz={hypervisor.guest_tsc_kind(domain).khz}"
+        f"khz={hypervisor.timekeeper.tsc_kind(domain).khz}"
         for domain in hypervisor.domains.values()
         if domain.domid
     ]
@@ -165,7 +166,7 @@ def _log(hypervisor: Hypervisor, lines: Iterable[str]) -> None:
         hypervisor.console.log(line)
 
 
-def _print(hypervisor: Hypervisor, lines: Callable[[Timeline], Iterable[str]], timeline: Timeline) -> None:
+def _print(hypervisor: Hypervisor, lines: Callable[[Timeline[VCPU]], Iterable[str]], timeline: Timeline[VCPU]) -> None:
     _log(hypervisor, lines(timeline))
 
 
@@ -215,7 +216,7 @@ def _register_lines(domain: Domain) -> Iterable[str]:
             yield from state_of(vcpu)
 
 
-def _queue_lines(timeline: Timeline) -> list[str]:
+def _queue_lines(timeline: Timeline[VCPU]) -> list[str]:
     lines = [f"{_title(timeline)}: NOW={timeline.now()}"]
     for vcpu in timeline.vcpus[:LINES]:
         spent = vcpu.runstate.times(timeline.now())[RUNNING]
@@ -239,7 +240,7 @@ def _event_lines(domain: Domain) -> Iterable[str]:
         if channel.state == UNBOUND:
             line += f" d={channel.remote_domid}"
         elif channel.state == INTERDOMAIN and channel.target is not None:
-            line += f" d={channel.target.events.domain.domid} p={channel.target.port}"
+            line += f" d={channel.target.events.domid} p={channel.target.port}"
         elif channel.state == VIRQ:
             line += f" v={channel.virq}"
         lines.append(line)
@@ -258,7 +259,7 @@ def _grant_lines(domain: Domain) -> Iterable[str]:
     yield from _some(lines, len(active))
 
 
-def _timer_lines(timeline: Timeline) -> list[str]:
+def _timer_lines(timeline: Timeline[VCPU]) -> list[str]:
     now = timeline.now()
     waiting = [timer for _deadline, _serial, timer in timeline.timers if timer.callback is not None]
     due = sorted(waiting, key=lambda timer: timer.deadline)[:LINES]
@@ -267,5 +268,5 @@ def _timer_lines(timeline: Timeline) -> list[str]:
     return _some(lines, 1 + len(waiting))
 
 
-def _title(timeline: Timeline) -> str:
+def _title(timeline: Timeline[VCPU]) -> str:
     return f"timeline {timeline.name}" if timeline.name else "CPU0"

@@ -13,17 +13,26 @@ xen/arch/x86/domain.c.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pvhv.abi.sched import SHUTDOWN_crash
 from pvhv.abi.xen import VIRQ_DOM_EXC
 from pvhv.core.domain import Domain
 from pvhv.core.errors import Interrupted, Restart
-from pvhv.core.events.channels import send_guest_global_virq
+from pvhv.core.events.virq import send_guest_global_virq
 from pvhv.core.mm.frames import L1, L4
+from pvhv.core.sched.vtimer import stop_all
 
 if TYPE_CHECKING:
-    from pvhv.core.hypervisor import Hypervisor
+    from pvhv.core.mm.descriptors import DescriptorTables
+    from pvhv.core.mm.frames import FrameTable
+    from pvhv.core.mm.pagetables import PageTables
+    from pvhv.core.sched.activity import Activity
+    from pvhv.core.sched.scheduler import Scheduler
+    from pvhv.core.sched.timekeeping import Timekeeper
+    from pvhv.core.sched.timeline import Timeline
+    from pvhv.core.vcpu import VCPU
+    from pvhv.core.xenlog import ConsoleRing
 
 STRETCH = 2048  # frames looked at together, and freed at once where that can be
 RUN = 128  # ... or where so many neighbours can, and then one by one
@@ -34,10 +43,28 @@ WINDOW = 1 << 16  # frames among which page tables are looked for
 WINDOW_COST = 256
 
 
+class Machine(Protocol):
+    """What ending a domain asks of the hypervisor."""
+
+    frames: FrameTable
+    pagetables: PageTables
+    descriptors: DescriptorTables
+    scheduler: Scheduler
+    activity: Activity
+    timekeeper: Timekeeper
+    console: ConsoleRing
+    domains: dict[int, Domain]
+    dom0: Domain
+
+    def must_yield(self, cost: int) -> bool: ...
+    def announce(self, domain: Domain, what: str) -> None: ...
+    def forget_timeline(self, timeline: Timeline[VCPU]) -> None: ...
+
+
 class Lifecycle:
     """Shutdown and destruction of domains."""
 
-    def __init__(self, hypervisor: Hypervisor) -> None:
+    def __init__(self, hypervisor: Machine) -> None:
         self.hypervisor = hypervisor
 
     # -- shutdown ------------------------------------------------------------------------------------------------
@@ -48,13 +75,13 @@ class Lifecycle:
             return
         domain.shutdown_code = domain.announced_code if domain.announced_code is not None else code
         domain.is_shutting_down = True
-        hypervisor.pause(domain)
+        hypervisor.activity.pause(domain)
         for index, timer in enumerate(domain.watchdogs):
             if timer is not None:
                 timer.cancel()
                 domain.watchdogs[index] = None
         what = "crash" if domain.shutdown_code == SHUTDOWN_crash else "shutdown"
-        hypervisor.defer(lambda: hypervisor.announce(domain, what))
+        hypervisor.scheduler.defer(lambda: hypervisor.announce(domain, what))
         send_guest_global_virq(hypervisor.dom0, VIRQ_DOM_EXC)
 
     # -- destruction ---------------------------------------------------------------------------------------------
@@ -63,7 +90,7 @@ class Lifecycle:
         if domain.dying:
             return
         domain.dying = True
-        self.hypervisor.pause(domain)
+        self.hypervisor.activity.pause(domain)
         self.hypervisor.scheduler.in_background(self._steps(domain))
 
     def _steps(self, domain: Domain) -> Iterator[None]:
@@ -78,7 +105,7 @@ class Lifecycle:
         for vcpu in domain.vcpus:
             while True:
                 try:
-                    hypervisor.release_vcpu(vcpu)
+                    self._release_vcpu(vcpu)
                     break
                 except Restart:
                     yield
@@ -98,10 +125,35 @@ class Lifecycle:
         hypervisor.console.log(f"{domain} is gone")
         hypervisor.announce(domain, "destroyed")
 
+    def _release_vcpu(self, vcpu: VCPU) -> None:
+        """Drop what a vCPU of a dying domain holds. Raises Restart."""
+        full, vcpu.domain.full = vcpu.domain.full, None
+        if full is not None:
+            full.close()
+        tables, descriptors = self.hypervisor.pagetables, self.hypervisor.descriptors
+        tables.deferred = vcpu.deferred
+        cpu = vcpu.domain.timeline.cpu
+        if cpu.loaded is vcpu:
+            cpu.unload()
+            cpu.park()
+        stop_all(vcpu)
+        tables.settle()
+        descriptors.destroy_gdt(vcpu)
+        descriptors.destroy_ldt(vcpu)
+        vcpu.ldt_ents = 0
+        for name in ("guest_table", "guest_table_user"):
+            mfn = getattr(vcpu, name)
+            setattr(vcpu, name, 0)
+            if mfn:
+                tables.put_root(mfn)
+        if vcpu.vcpu_info_mfn:
+            mfn, vcpu.vcpu_info_mfn = vcpu.vcpu_info_mfn, 0
+            self.hypervisor.frames.put_page_and_type(mfn)
+
     def _release_hypervisor_frame(self, domain: Domain, mfn: int) -> None:
         frames = self.hypervisor.frames
         if frames.owner[mfn] == domain.domid:
-            self.hypervisor.unshare_frame(domain, mfn)
+            frames.unshare(mfn)
         else:
             frames.release_allocation(mfn)
             domain.hypervisor_frames.remove(mfn)

@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator
 from pvhv.abi.errno import Errno
 from pvhv.abi.sched import SHUTDOWN_poweroff, SHUTDOWN_reboot
 from pvhv.abi.xen import DOMID_XEN
+from pvhv.core.arch import ArchVCPU
 from pvhv.core.control import POPULATED_AT_ONCE
 from pvhv.core.cpu import Cpu
 from pvhv.core.domain import Domain
@@ -55,7 +56,7 @@ class FullCpu(Cpu):
         super().__init__(pcpu, ram)
         self.guest: HvmGuest
 
-    def load(self, vcpu: VCPU) -> None:
+    def load(self, vcpu: ArchVCPU) -> None:
         """A turn begins, or goes on."""
         self.current = vcpu
         self.guest.enter()
@@ -91,7 +92,7 @@ class HvmGuest:
             for _step in self.populating():
                 pass
         self.domain.full = self
-        self.timeline: Timeline = self.domain.timeline
+        self.timeline: Timeline[VCPU] = self.domain.timeline
         self.vcpu = self.domain.vcpus[0]
         self.vcpu.periodic_period = 0
         self.vcpu.state = self.pcpu.state
@@ -126,7 +127,7 @@ class HvmGuest:
         cpu = FullCpu(self.pcpu, hypervisor.ram)
         cpu.guest = self
         name = f"hvm {next(_serial)}"
-        timeline: Timeline
+        timeline: Timeline[VCPU]
         if virtual:
             timeline = VirtualTimeline(name, cpu)
         else:
@@ -141,7 +142,7 @@ class HvmGuest:
         hypervisor, physical = self.hypervisor, self.physical
         while left := physical.frames - len(physical.mfns):
             physical.mfns.extend(hypervisor.allocate(self.domain, min(left, POPULATED_AT_ONCE)))
-            if hypervisor.step_is_over():
+            if hypervisor.scheduler.step_is_over():
                 yield
 
     def own_frame(self) -> int:
@@ -175,7 +176,7 @@ class HvmGuest:
         if present is not None and present.vcpu is vcpu:
             scheduler.break_off()  # by the guest's own doing: it is in the monitor already
         elif vcpu.blocked:
-            self.hypervisor.wake(vcpu)
+            self.hypervisor.activity.wake(vcpu)
         elif not self.interrupted and not self.domain.paused:
             self.interrupted = True
             self.technique.interrupted()

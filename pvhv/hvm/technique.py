@@ -18,6 +18,7 @@ from typing import ClassVar, Protocol
 
 from pvhv.core.hypervisor import Hypervisor
 from pvhv.core.sched.timeline import Timeline
+from pvhv.core.vcpu import VCPU
 from pvhv.hvm.counts import Counts
 from pvhv.hvm.cpu.guestcpu import GuestCpu
 from pvhv.hvm.cpu.memory import GuestPhysical
@@ -33,7 +34,7 @@ class Carried(Protocol):
     pcpu: PCPU
     physical: GuestPhysical
     platform: Platform
-    timeline: Timeline
+    timeline: Timeline[VCPU]
     tsc_khz: int
     waiting: bool  # an interrupt waits until the guest can take it
 

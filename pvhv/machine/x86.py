@@ -41,6 +41,7 @@ HAS_ERROR_CODE: Final = frozenset({DF, TS, NP, SS, GP, PF, AC})
 # --- debug registers as a reset leaves them (13.1.1; Intel's volume 3, 18.2) -------------------
 DR6_DEFAULT: Final = 0xFFFF_0FF0
 DR7_DEFAULT: Final = 0x400
+DR7_ACTIVE: Final = 0xFF  # the bits that switch breakpoints on
 
 # --- I/O space (volume 1, 3.8) -----------------------------------------------------------------
 IO_PORTS: Final = 1 << 16

@@ -24,11 +24,11 @@ from pvhv.observe.capture import answer, caller, capture, put_aside
 from pvhv.observe.record import AMD64, I386, HypercallRecord, Landed, Record, Sink
 
 if TYPE_CHECKING:
-    from pvhv.core.cpu import Cpu
     from pvhv.core.domain import Domain
     from pvhv.core.events.channels import EventChannels
     from pvhv.core.events.ports import Channel
     from pvhv.core.hypervisor import Hypervisor
+    from pvhv.core.pv_cpu import PvCpu
     from pvhv.core.vcpu import VCPU
 
 ARGUMENTS = (RDI, RSI, RDX, R10, R8, R9)
@@ -39,7 +39,7 @@ class Probes:
     """What is watched on one pCPU, until `remove`."""
 
     def __init__(
-        self, hypervisor: Hypervisor, cpu: Cpu, watched: dict[Domain, list[Sink]], kinds: frozenset[str], copies: bool
+        self, hypervisor: Hypervisor, cpu: PvCpu, watched: dict[Domain, list[Sink]], kinds: frozenset[str], copies: bool
     ) -> None:
         self.hypervisor = hypervisor
         self.cpu = cpu

@@ -90,8 +90,9 @@ class Recorder:
         """Have on each pCPU the probes that the present watches need, and no others."""
         while self._probes:
             self._probes.pop().remove()  # the last one that was put there first
-        cpus = {id(domain.timeline.cpu): domain.timeline.cpu for domain in self.watches if domain.full is None}
-        for cpu in cpus.values():
+        clocks = dict.fromkeys(domain.timeline.virtual for domain in self.watches if domain.full is None)
+        for virtual in clocks:
+            cpu = self.hypervisor.cpu(virtual)
             of_it = {
                 domain: watches
                 for domain, watches in self.watches.items()

@@ -101,7 +101,7 @@ class Debugging:
         """Look at what GDB said, as far as it reads what it is told."""
         if not self._working:
             self._working = True
-            self.host.hypervisor.errand(self._work(), self.guest.domain)
+            self.host.hypervisor.scheduler.errand(self._work(), self.guest.domain)
 
     def _work(self) -> Iterator[int]:
         try:

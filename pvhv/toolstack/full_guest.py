@@ -57,4 +57,4 @@ class FullGuest(Guest):
 
     def _hold(self, hold: bool) -> None:
         """Somebody reads too slowly what the guest says: it waits, or goes on."""
-        (self.hypervisor.pause if hold else self.hypervisor.unpause)(self.domain)
+        (self.hypervisor.activity.pause if hold else self.hypervisor.activity.unpause)(self.domain)

@@ -224,7 +224,7 @@ class Guest:
     def _in_steps(self, work: Iterator[None]) -> Iterator[None]:
         """Do work that comes in small pieces, as many of them at a step as there is time for."""
         for _piece in work:
-            if self.hypervisor.step_is_over():
+            if self.hypervisor.scheduler.step_is_over():
                 yield
 
     def _connect(self, ports: builder.Ports) -> None:

@@ -305,7 +305,7 @@ class Host:
 
     def _defer(self, function: Callable[[], None]) -> None:
         """Have `function` called on the hypervisor's thread. A mistake in it is kept as the bug it is."""
-        self.hypervisor.post(lambda: self.hypervisor.defer(function))
+        self.hypervisor.post(lambda: self.hypervisor.scheduler.defer(function))
 
     def _announce(self, guest: Guest, what: str) -> None:
         for listener in list(self.listeners):

@@ -145,12 +145,12 @@ class Hostile:
         """What puts a vCPU to sleep is undone; what ends the domain is its end."""
         hypervisor = self.machine.hv
         for vcpu in self.domain.vcpus:
-            hypervisor.wake(vcpu)
+            hypervisor.activity.wake(vcpu)
             vcpu.nmi_pending = False
         if not self.domain.runs:
             self.alive = False
         elif self.domain.vcpus[0].down:
-            hypervisor.bring_up(self.domain.vcpus[0])
+            hypervisor.activity.bring_up(self.domain.vcpus[0])
 
     # -- memory, as far as a guest kernel reaches --------------------------------------------------------------
     def store(self, address: int, data: bytes) -> None:

@@ -101,7 +101,7 @@ class Lab:
         for vector, address in (handlers or {}).items():
             context.trap_ctxt[vector].address = address
         hv.set_context(domain.vcpus[0], context)
-        hv.unpause(domain)
+        hv.activity.unpause(domain)
         return domain
 
     def context(self, domain: Domain, rip: int, rflags: int = 2, vcpu_id: int = 0) -> Any:

@@ -23,8 +23,8 @@ from pvhv.abi.event_channel import (
 from pvhv.abi.vcpu import VCPUOP_register_vcpu_info, VcpuRegisterVcpuInfo
 from pvhv.abi.xen import DOMID_SELF, VIRQ_TIMER, HYPERVISOR_event_channel_op, HYPERVISOR_vcpu_op
 from pvhv.core.domain import Domain
-from pvhv.core.events.channels import send_virq
 from pvhv.core.events.two_level import TwoLevel
+from pvhv.core.events.virq import send_virq
 from pvhv.core.mm.frames import TYPE_MASK, WRITABLE
 from tests.core.accounting import problems
 from tests.core.fifo import ARRAY, BLOCK_OFFSET, BUSY, LINK, LINKED, MASKED, PENDING, REQUEST, FifoGuest
@@ -309,12 +309,12 @@ def test_pollers_are_woken(world: World) -> None:
     asleep(world.a)
     poller = world.a.vcpus[1]
     poller.blocked = False
-    world.hv.poll(poller, (port,), 0)
+    world.hv.activity.poll(poller, (port,), 0)
     world.signal(other)
     assert poller.polling
     world.signal(port)
     assert not poller.polling
-    world.hv.poll(poller, (port,), 0)
+    world.hv.activity.poll(poller, (port,), 0)
     world.signal(port)  # pending already
     assert poller.polling
     world.queues.set(port, PENDING)  # the guest unmasked it itself: it goes on its queue, but is nothing new

@@ -20,8 +20,8 @@ from pvhv.abi.event_channel import (
 from pvhv.abi.xen import DOMID_SELF, VIRQ_CONSOLE, VIRQ_DEBUG, VIRQ_DOM_EXC, VIRQ_TIMER, SharedInfo
 from pvhv.core.domain import Domain
 from pvhv.core.errors import HypercallError
-from pvhv.core.events.channels import send_guest_global_virq, send_virq
 from pvhv.core.events.ports import FREE, INTERDOMAIN, RESERVED, STATE_NAMES, TRANSITIONS, UNBOUND
+from pvhv.core.events.virq import send_guest_global_virq, send_virq
 from pvhv.core.traps.dispatch import HANDLERS
 from tests.core.guests import Machine, asleep
 
@@ -283,7 +283,7 @@ def test_a_port_becoming_pending_wakes_who_polls(world: World, ports: tuple[str,
     numbers = {"it": offered, "other": 50, "another": 51}
     poller = world.a.vcpus[1]
     poller.blocked = False
-    world.hv.poll(poller, tuple(numbers[name] for name in ports), 0)
+    world.hv.activity.poll(poller, tuple(numbers[name] for name in ports), 0)
     world.b.events.send(bound)
     assert poller.polling is not wakes
     assert world.woken() == [poller]  # the other sleeps on

@@ -96,18 +96,18 @@ def test_time_is_divided_by_weight(lab: Lab) -> None:
 def test_who_could_not_run_gets_no_time_back(lab: Lab) -> None:
     worker, paused, late = lab.domain(spin()), lab.domain(spin()), lab.domain(spin())
     for domain in (paused, late):
-        lab.hv.pause(domain)
+        lab.hv.activity.pause(domain)
     run_for(lab, virtual(lab), 60 * SLICE)
     assert ran(worker) > 59 * SLICE
-    lab.hv.unpause(paused)
+    lab.hv.activity.unpause(paused)
     run_for(lab, virtual(lab), 20 * SLICE)
     assert ran(paused) == pytest.approx(10 * SLICE, abs=2 * SLICE)
     # Now the one that computed all the while is away for a moment, and comes back to one that slept as long.
-    lab.hv.pause(worker)
-    lab.hv.pause(paused)
-    lab.hv.unpause(late)
+    lab.hv.activity.pause(worker)
+    lab.hv.activity.pause(paused)
+    lab.hv.activity.unpause(late)
     run_for(lab, virtual(lab), SLICE)
-    lab.hv.unpause(worker)
+    lab.hv.activity.unpause(worker)
     before = ran(worker)
     run_for(lab, virtual(lab), 20 * SLICE)
     assert ran(worker) - before == pytest.approx(10 * SLICE, abs=2 * SLICE)
@@ -145,7 +145,7 @@ def test_runstates_add_up(lab: Lab) -> None:
     domains = [lab.domain(spin()) for _ in range(2)]
     timeline = virtual(lab)
     run_for(lab, timeline, 20 * SLICE)
-    lab.hv.pause(domains[0])
+    lab.hv.activity.pause(domains[0])
     run_for(lab, timeline, 5 * SLICE)
     for domain in domains:
         runstate = domain.vcpus[0].runstate
@@ -290,13 +290,13 @@ def test_the_time_of_paused_domains_stands_still(lab: Lab) -> None:
     bind_timer(domain)
     vcpu = domain.vcpus[0]
     assert lab.hv.run_until(lambda: vcpu.blocked, 10)
-    lab.hv.pause(domain)
+    lab.hv.activity.pause(domain)
     before = virtual(lab).now()
     turns = count_turns(lab)
     assert not lab.hv.run_until(lambda: False, 0.05)
     assert virtual(lab).now() == before
     assert len(turns) < 5  # and nobody computes meanwhile
-    lab.hv.unpause(domain)
+    lab.hv.activity.unpause(domain)
     lab.run(domain)
     assert virtual(lab).now() >= 30 * MILLISECOND
 
@@ -310,7 +310,7 @@ def test_a_tick_waits_until_a_vcpu_that_sleeps_runs_again(lab: Lab) -> None:
     bind_timer(domain)
     vcpu, timeline, woken = domain.vcpus[0], virtual(lab), 10 * MILLISECOND + 500_000
     slept: list[bool] = []
-    timeline.after(woken, lambda: (slept.append(vcpu.blocked), lab.hv.wake(vcpu)))  # type: ignore[arg-type]
+    timeline.after(woken, lambda: (slept.append(vcpu.blocked), lab.hv.activity.wake(vcpu)))  # type: ignore[arg-type]
     lab.run(domain)
     assert slept == [True] and lab.frame(vcpu).vector == EVENT
     assert woken <= timeline.now() < woken + 1000
@@ -377,7 +377,7 @@ def test_a_multicall_that_sleeps_goes_on_after_it(lab: Lab, sleep: int) -> None:
     assert lab.hv.run_until(lambda: vcpu.runstate.state == BLOCKED, 10)
     assert lab.word(domain, DATA + 64 + 8) == 0  # the sleep is done with
     assert lab.word(domain, DATA + 128 + 8) == 0xAAAA  # what stands behind it is not
-    lab.hv.wake(vcpu)
+    lab.hv.activity.wake(vcpu)
     lab.run(domain)
     assert lab.word(domain, DATA + 128 + 8) == 4 << 16 | 17
 
@@ -454,7 +454,7 @@ def test_a_mistake_in_a_callback_does_not_end_the_loop() -> None:
     def fail() -> None:
         raise ZeroDivisionError
 
-    lab.hv.defer(fail)
+    lab.hv.scheduler.defer(fail)
     lab.hv.wall.after(0, fail)
     happened: list[int] = []
     lab.hv.wall.after(1, lambda: happened.append(1))

@@ -200,7 +200,7 @@ def test_a_second_copy_of_the_time_is_written_when_it_can_be(b: Bench) -> None:
     record.addr.p = BASE + hole * 4096
     assert vcpu_op(b, VCPUOP_register_vcpu_time_memory_area, 0, record) == 0
     assert b.update(b.l1, hole, b.spare[0] << 12 | 0x63) == 0
-    b.hv.update_time(b.vcpu)
+    b.hv.timekeeper.update(b.vcpu)
     version, _, tsc, system_time, *_ = TIME.unpack(b.ram.bytes[b.spare[0] << 12 : (b.spare[0] << 12) + 32])
     assert version % 2 == 0 and version and tsc
     at = b.vcpu.vcpu_info + TIME_OFFSET
@@ -362,7 +362,7 @@ def test_poll_does_not_sleep_on_an_event_that_waits(b: Bench) -> None:
     b.ram.bytes[info], b.ram.bytes[info + 1] = 1, 1
     assert poll(b, 0, 0, 1 << 60) == 0
     assert b.vcpu.polling  # masked: it sleeps
-    b.hv.wake(b.vcpu)
+    b.hv.activity.wake(b.vcpu)
     b.ram.bytes[info + 1] = 0
     b.vcpu.event_callback_eip = BASE
     b.do(HYPERVISOR_sched_op, SCHEDOP_poll, b.put(b.vcpu, ARGUMENT, SchedPoll(nr_ports=0, timeout=1 << 60)))
@@ -375,10 +375,10 @@ def test_block_unmasks(b: Bench) -> None:
     assert sched_op(b, SCHEDOP_block, NOWHERE) == 0
     assert b.ram.bytes[info + 1] == 0
     assert b.vcpu.blocked
-    b.hv.wake(b.vcpu)
+    b.hv.activity.wake(b.vcpu)
     assert b.do(HYPERVISOR_sched_op_compat, 1, 0) == 0
     assert b.vcpu.blocked
-    b.hv.wake(b.vcpu)
+    b.hv.activity.wake(b.vcpu)
     assert b.do(HYPERVISOR_sched_op_compat, 3, 0) == ENOSYS
 
 

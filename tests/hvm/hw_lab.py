@@ -116,7 +116,7 @@ class HwLab:
     def resume(self) -> dict[str, int]:
         """Go on until the next HLT."""
         before = self.counts.exits.copy()
-        self.hypervisor.wake(self.guest.vcpu)
+        self.hypervisor.activity.wake(self.guest.vcpu)
         done = self.hypervisor.run_until(lambda: self.guest.vcpu.blocked or not self.guest.domain.runs, timeout_s=10)
         assert done and self.guest.domain.shutdown_code is None, f"it ended at {self.state[RIP]:#x}"
         taken = self.counts.exits - before

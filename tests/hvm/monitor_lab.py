@@ -26,7 +26,7 @@ class MonitorLab(HwLab):
     def resume(self) -> dict[str, int]:
         callouts = self.counts.callouts.copy()
         before = self.counts.exits.copy()
-        self.hypervisor.wake(self.guest.vcpu)
+        self.hypervisor.activity.wake(self.guest.vcpu)
         done = self.hypervisor.run_until(lambda: self.guest.vcpu.blocked or not self.guest.domain.runs, timeout_s=10)
         assert done and self.guest.domain.shutdown_code is None, self.guest.domain.crash_report
         taken, called = self.counts.exits - before, self.counts.callouts - callouts

@@ -59,7 +59,7 @@ class Machine:
         self.neighbour.physical.write(0x1000, bytes.fromhex("ff0500200000 ebf8"))  # inc dword [0x2000]; again
         self.neighbour.technique.reset(0x1000, 0)
         self.neighbour.domain.paused = self.neighbour.domain.controller_paused = 0
-        self.hypervisor.wake(self.neighbour.vcpu)
+        self.hypervisor.activity.wake(self.neighbour.vcpu)
 
     def put(self, address: int, data: bytes) -> None:
         self.lab.technique.cpu.memory.write(address, data)
@@ -74,7 +74,7 @@ class Machine:
 
     def go(self, seconds: float = 0.05) -> str:
         domain, vcpu = self.lab.guest.domain, self.lab.guest.vcpu
-        self.hypervisor.wake(vcpu)
+        self.hypervisor.activity.wake(vcpu)
         self.hypervisor.run_until(lambda: vcpu.blocked or not domain.runs, seconds)
         assert self.hypervisor.bugs == []
         report = domain.crash_report or ""

@@ -88,7 +88,7 @@ def test_a_kernel_that_makes_no_sense(seed: int) -> None:
     others = [mfn for mfn, owner in enumerate(hypervisor.frames.owner) if owner == DOMID_XEN and mfn not in own]
     before = [bytes(hypervisor.ram.frame(mfn)) for mfn in others]
     start = guest.pcpu.executed
-    hypervisor.wake(guest.vcpu)
+    hypervisor.activity.wake(guest.vcpu)
     hypervisor.run_until(
         lambda: guest.vcpu.blocked or not guest.domain.runs or guest.pcpu.executed > start + 3000, timeout_s=2
     )

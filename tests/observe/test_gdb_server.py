@@ -321,7 +321,7 @@ def test_a_vcpu_that_sleeps_is_stepped_when_it_wakes(make: Made) -> None:
     assert not lab.sent and lab.answer(b"\x03") == INTERRUPTED and lab.register("rip") == CODE + 12
     lab.tell("s")
     lab.run()
-    lab.hypervisor.wake(lab.vcpu)
+    lab.hypervisor.activity.wake(lab.vcpu)
     assert lab.hypervisor.run_until(lambda: bool(lab.sent), 20)
     assert lab.sent == [STOPPED.encode()] and lab.register("rip") == CODE + 13
     lab.tell("s")

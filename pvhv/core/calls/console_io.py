@@ -39,5 +39,5 @@ def console_io(vcpu: VCPU, cmd: int, count: int, buffer: int) -> int:
             rest = b""
         domain.console_buffer = rest
         for line in lines:
-            domain.hypervisor.guest_line(domain, "".join(chr(c) for c in line if 32 <= c < 127 or c == 9))
+            domain.hypervisor.console.guest(domain.domid, "".join(chr(c) for c in line if 32 <= c < 127 or c == 9))
     return 0

@@ -40,32 +40,19 @@ from pvhv.abi.cpu import (
 )
 from pvhv.abi.errno import Errno
 from pvhv.abi.mmu import SET_GDT, UPDATE_DESCRIPTOR
-from pvhv.abi.xen import (
-    VMASST_TYPE_4gb_segments,
-    VMASST_TYPE_4gb_segments_notify,
-    VMASST_TYPE_architectural_iopl,
-    VMASST_TYPE_m2p_strict,
-    VMASST_TYPE_pae_extended_cr3,
-    VMASST_TYPE_runstate_update_flag,
-    VMASST_TYPE_writable_pagetables,
-)
+from pvhv.core.arch import NO_TRAP, Trap, trap_of
+from pvhv.core.domain import ASSISTS
 from pvhv.core.errors import HypercallError
 from pvhv.core.traps.debugregs import get_register, set_register
 from pvhv.core.traps.dispatch import Continue, handles, hypercall
 from pvhv.core.traps.msrs import canonical
-from pvhv.core.vcpu import NO_TRAP, VCPU, Trap
+from pvhv.core.vcpu import VCPU
 from pvhv.machine.cpustate import FS_BASE, GS_BASE
 from pvhv.machine.svm import NMI
 
 # Callbacks that cannot be taken back.
 LASTING = frozenset((
     CALLBACKTYPE_event, CALLBACKTYPE_failsafe, CALLBACKTYPE_syscall, CALLBACKTYPE_syscall32, CALLBACKTYPE_sysenter,
-))  # fmt: skip
-# What a 64-bit PV domain may ask for.
-ASSISTS = frozenset((
-    VMASST_TYPE_4gb_segments, VMASST_TYPE_4gb_segments_notify, VMASST_TYPE_writable_pagetables,
-    VMASST_TYPE_pae_extended_cr3, VMASST_TYPE_architectural_iopl, VMASST_TYPE_runstate_update_flag,
-    VMASST_TYPE_m2p_strict,
 ))  # fmt: skip
 TRAP_SIZE = 16
 
@@ -88,11 +75,6 @@ def set_trap_table(vcpu: VCPU, traps: int) -> int:
         traps += TRAP_SIZE
         if must_yield(1):
             raise Continue(traps)
-
-
-def trap_of(info: Any) -> Trap:
-    """A row of the virtual IDT from struct trap_info: flags bits 0-1 are the DPL, bit 2 masks events."""
-    return Trap(info.address, info.cs | 3, info.flags & 3, bool(info.flags & 4))
 
 
 def register(vcpu: VCPU, kind: int, address: int, masks_events: bool) -> None:
@@ -165,7 +147,7 @@ def nmi_unregister(vcpu: VCPU, _arg: int) -> None:
 @hypercall(IRET)
 def iret(vcpu: VCPU) -> int:
     """Return by the frame on top of the stack."""
-    return vcpu.domain.timeline.cpu.traps.iret(vcpu)
+    return vcpu.domain.timeline.cpu.iret(vcpu)
 
 
 # -- stacks, segments, descriptors ---------------------------------------------------------------------------------
@@ -220,7 +202,7 @@ def update_descriptor(vcpu: VCPU, address: int, descriptor: int) -> int:
 @hypercall(FPU_TASKSWITCH)
 def fpu_taskswitch(vcpu: VCPU, set_ts: int) -> int:
     """Set or clear CR0.TS."""
-    vcpu.domain.hypervisor.fpu_taskswitch(vcpu, bool(set_ts & 0xFFFF_FFFF))
+    vcpu.domain.timeline.cpu.fpu_taskswitch(vcpu, bool(set_ts & 0xFFFF_FFFF))
     return 0
 
 

@@ -175,7 +175,7 @@ def copy_batch(vcpu: VCPU, uop: int, count: int) -> None:
             except GrantError as error:
                 status = error.status
             except TryAgain:
-                vcpu.domain.hypervisor.yield_now(vcpu)  # it is for another to end what is in the way
+                vcpu.domain.hypervisor.activity.yield_now(vcpu)  # it is for another to end what is in the way
                 raise Continue(abi.GNTTABOP_copy, address, count - (address - uop) // COPY.size) from None
             reply(memory, address + status_at, at and at + status_at, STATUS.pack(status))
 
@@ -283,7 +283,7 @@ def set_version(vcpu: VCPU, uop: int, count: int) -> int:
     op = single(vcpu, abi.GnttabSetVersion, uop, None)
     grants, answer = vcpu.domain.grants, 0
     try:
-        grant_version.set_version(grants, op.version)
+        grant_version.set_version(grants, op.version, vcpu.domain.hypervisor.must_yield)
     except HypercallError as error:
         answer = -int(error.errno)
     op.version = grants.version

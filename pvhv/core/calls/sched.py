@@ -27,13 +27,13 @@ HUGE_TIMEOUT_FIRES_IN = 100_000_000
 @handles(SCHEDOP.yield_)
 def sched_yield(vcpu: VCPU, _arg: int) -> None:
     """Let others run."""
-    vcpu.domain.hypervisor.yield_now(vcpu)
+    vcpu.domain.hypervisor.activity.yield_now(vcpu)
 
 
 @handles(SCHEDOP.block)
 def block(vcpu: VCPU, _arg: int) -> None:
     """Unmask events and sleep until one is pending."""
-    vcpu.domain.hypervisor.block(vcpu)
+    vcpu.domain.hypervisor.activity.block(vcpu)
 
 
 @handles(SCHEDOP.shutdown)
@@ -71,7 +71,7 @@ def poll(vcpu: VCPU, op: Any) -> None:
     if not memory.accessible(address, op.nr_ports * 4):
         raise HypercallError(Errno.EFAULT)
     hypervisor = vcpu.domain.hypervisor
-    if hypervisor.events_deliverable(vcpu):
+    if hypervisor.activity.events_deliverable(vcpu):
         return
     ports = []
     for index in range(op.nr_ports):
@@ -79,7 +79,7 @@ def poll(vcpu: VCPU, op: Any) -> None:
         if vcpu.domain.events.is_pending(port):
             return
         ports.append(port)
-    hypervisor.poll(vcpu, tuple(ports), op.timeout)
+    hypervisor.activity.poll(vcpu, tuple(ports), op.timeout)
 
 
 @handles(SCHEDOP.watchdog)
@@ -117,9 +117,9 @@ def sched_op_compat(vcpu: VCPU, cmd: int, arg: int) -> int:
     cmd &= 0xFFFF_FFFF
     hypervisor = vcpu.domain.hypervisor
     if cmd == 0:
-        hypervisor.yield_now(vcpu)
+        hypervisor.activity.yield_now(vcpu)
     elif cmd == 1:
-        hypervisor.block(vcpu)
+        hypervisor.activity.block(vcpu)
     elif cmd == 2:
         hypervisor.shutdown_domain(vcpu.domain, arg & 0xFF)
     else:

@@ -17,15 +17,14 @@ from pvhv.abi.vcpu import VCPU_OP, VCPUOP, VCPUOP_set_singleshot_timer
 from pvhv.abi.xen import VIRQ_TIMER
 from pvhv.core.context import set_context
 from pvhv.core.errors import HypercallError
-from pvhv.core.events.channels import send_virq
+from pvhv.core.events.virq import send_virq
 from pvhv.core.mm.kept_pages import keep_page
 from pvhv.core.sched.vtimer import set_periodic, set_singleshot, stop_singleshot
 from pvhv.core.traps.dispatch import NEG_ENOSYS, command_row, handles, hypercall
-from pvhv.core.vcpu import VCPU
+from pvhv.core.vcpu import VCPU, VCPU_INFO_SIZE
 
 MILLISECOND = 1_000_000
 STIME_DELTA_MAX = (1 << 62) - 1
-VCPU_INFO_SIZE = 64
 
 Row = Callable[[VCPU, VCPU, Any], "int | None"]
 
@@ -76,7 +75,7 @@ def up(_vcpu: VCPU, target: VCPU, _arg: int) -> None:
     """Start it."""
     if not target.initialised:
         raise HypercallError(Errno.EINVAL)
-    target.domain.hypervisor.bring_up(target)
+    target.domain.hypervisor.activity.bring_up(target)
 
 
 @row(VCPUOP.down)
@@ -86,7 +85,7 @@ def down(_vcpu: VCPU, target: VCPU, _arg: int) -> None:
     if all(other.down for other in domain.vcpus if other is not target):
         domain.hypervisor.shutdown_domain(domain, SHUTDOWN_poweroff)
     else:
-        domain.hypervisor.take_down(target)
+        domain.hypervisor.activity.take_down(target)
 
 
 @row(VCPUOP.is_up)
@@ -153,7 +152,7 @@ def register_vcpu_info(vcpu: VCPU, target: VCPU, op: Any) -> None:
     if target.vcpu_info_mfn or (target is not vcpu and not target.down):
         raise HypercallError(Errno.EINVAL)
     hypervisor, mfn = vcpu.domain.hypervisor, op.mfn
-    keep_page(vcpu.domain, mfn)
+    keep_page(hypervisor.pagetables, vcpu.domain.domid, mfn)
     ram = hypervisor.ram.bytes
     new = (mfn << 12) + op.offset
     if target.vcpu_info:
@@ -163,7 +162,7 @@ def register_vcpu_info(vcpu: VCPU, target: VCPU, op: Any) -> None:
     # Whatever was sent meanwhile: mark everything pending, so that nothing is lost on the way.
     ram[new] = 1
     hypervisor.ram.words[(new >> 3) + 1] = 0xFFFF_FFFF_FFFF_FFFF
-    hypervisor.update_time(target, force=True)
+    hypervisor.timekeeper.update(target, force=True)
 
 
 @row(VCPUOP.register_vcpu_time_memory_area)
@@ -173,7 +172,7 @@ def register_vcpu_time_memory_area(vcpu: VCPU, target: VCPU, op: Any) -> None:
     if not vcpu.memory.accessible(address, 32):
         raise HypercallError(Errno.EFAULT)
     target.time_guest = address
-    target.domain.hypervisor.update_time(target, force=True)
+    target.domain.hypervisor.timekeeper.update(target, force=True)
 
 
 @row(VCPUOP.send_nmi)
@@ -182,5 +181,5 @@ def send_nmi(_vcpu: VCPU, target: VCPU, arg: int) -> None:
     if arg:
         raise HypercallError(Errno.EINVAL)
     target.nmi_pending = True
-    target.domain.hypervisor.wake(target)
+    target.domain.hypervisor.activity.wake(target)
     target.domain.hypervisor.scheduler.break_off()  # should it be the one that runs: it is told on its way back

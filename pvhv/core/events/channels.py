@@ -19,14 +19,12 @@ Read beside it: xen/common/event_channel.c, xen/common/event_channel.h.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from pvhv.abi.errno import Errno
 from pvhv.abi.event_channel import EVTCHN_2L_NR_CHANNELS, EVTCHN_FIFO_PRIORITY_DEFAULT
 from pvhv.abi.xen import NR_VIRQS, VIRQ_DEBUG, VIRQ_TIMER, VIRQ_XENOPROF, VIRQ_XENPMU
 from pvhv.core.errors import HypercallError
-from pvhv.core.events.fifo import Fifo
-from pvhv.core.events.handlers import Handlers
 from pvhv.core.events.ports import (
     INTERDOMAIN,
     RESERVED,
@@ -35,30 +33,53 @@ from pvhv.core.events.ports import (
     UNBOUND,
     VIRQ,
     Channel,
+    FifoOps,
+    HandlerOps,
     PortOps,
     Status,
+    TwoLevelOps,
 )
-from pvhv.core.events.two_level import TwoLevel
-
-if TYPE_CHECKING:
-    from pvhv.core.domain import Domain
-    from pvhv.core.vcpu import VCPU
 
 PER_VCPU_VIRQS = frozenset((VIRQ_TIMER, VIRQ_DEBUG, VIRQ_XENOPROF, VIRQ_XENPMU))
 PORTS_PER_BUCKET = 64  # the table grows by so many; a port in an existing bucket is valid though closed
 CLOSE_COST = 2
 
 
-class EventChannels:
-    """The ports of one domain."""
+class Notified(Protocol):
+    """What a table of ports asks of a vCPU (core/vcpu.py): which port each of its VIRQs is bound to."""
 
-    def __init__(self, domain: Domain, max_port: int | None = None) -> None:
+    virq_ports: dict[int, int]
+
+
+class Owner(Protocol):
+    """What it asks of the domain whose ports they are (core/domain.py)."""
+
+    domid: int
+    dying: bool
+
+    def vcpu(self, vcpu_id: int) -> Notified | None: ...
+
+
+class EventChannels:
+    """The ports of one domain. It is made with the ABIs there are for them (abis.py)."""
+
+    def __init__(
+        self,
+        domain: Owner,
+        two_level: TwoLevelOps,
+        make_fifo: Callable[[], FifoOps],
+        handlers: HandlerOps | None,
+        must_yield: Callable[[int], bool],
+    ) -> None:
         self.domain = domain
-        self.handlers = Handlers(domain) if domain.domid == 0 else None
-        self.two_level = TwoLevel(domain)
-        self.fifo: Fifo | None = None  # once the guest asked for it
-        self.ops: PortOps = self.handlers or self.two_level
-        self.limit(max_port)
+        self.domid = domain.domid
+        self.handlers = handlers  # domain 0's
+        self.two_level = two_level
+        self.make_fifo = make_fifo
+        self.fifo: FifoOps | None = None  # once the guest asked for it
+        self.ops: PortOps = handlers or two_level
+        self.must_yield = must_yield
+        self._configured: int | None = None
         self.channels: list[Channel] = []
         self._free = bytearray()  # 1 for each port that is free
         self._grow()
@@ -123,7 +144,7 @@ class EventChannels:
         if self.fifo is not None:
             self.fifo.map_control_block(vcpu_id, mfn, offset)
             return
-        fifo = Fifo(self.domain)
+        fifo = self.make_fifo()
         fifo.map_control_block(vcpu_id, mfn, offset)
         self.ops = self.fifo = fifo
         known = self.channels[:EVTCHN_2L_NR_CHANNELS]
@@ -259,11 +280,11 @@ class EventChannels:
     def fall_apart(self) -> None:
         """Nobody signals, or is signalled, any more."""
         self.channels.clear()
-        del self.ops, self.two_level, self.fifo
+        del self.ops, self.two_level, self.fifo, self.make_fifo
 
     def _close_from(self, first: int) -> int:
         """Close ports from `first` on, until none is in use; 0, or the last one when a share of work is used up."""
-        must_yield = self.domain.hypervisor.must_yield
+        must_yield = self.must_yield
         for port in range(first, len(self.channels)):
             if not self.active:
                 break
@@ -312,7 +333,7 @@ class EventChannels:
             return Status(status, channel.vcpu_id, domid=channel.remote_domid)
         if channel.state == INTERDOMAIN and channel.target is not None:
             other = channel.target
-            return Status(status, channel.vcpu_id, domid=other.events.domain.domid, port=other.port)
+            return Status(status, channel.vcpu_id, domid=other.events.domid, port=other.port)
         if channel.state == VIRQ:
             return Status(status, channel.vcpu_id, virq=channel.virq)
         return Status(status, channel.vcpu_id)
@@ -337,21 +358,3 @@ class EventChannels:
     def virq_port(self, virq: int) -> int:
         """The port a global VIRQ is bound to, 0 for none."""
         return self._virq_ports(0).get(virq, 0)
-
-
-def send_virq(vcpu: VCPU, virq: int) -> None:
-    """Raise a per-vCPU virtual interrupt; nothing happens where none is bound. (send_guest_vcpu_virq)"""
-    port = vcpu.virq_ports.get(virq)
-    if port is not None:
-        events = vcpu.domain.events
-        events.set_pending(events.channels[port])
-
-
-def send_guest_global_virq(domain: Domain, virq: int) -> None:
-    """Raise a global virtual interrupt of `domain`, on whichever vCPU the guest wants it.
-
-    One that tells of the machine, not of one domain, goes to domain 0 (Xen's send_global_virq).
-    """
-    port = domain.events.virq_port(virq)
-    if port:
-        domain.events.set_pending(domain.events.channels[port])

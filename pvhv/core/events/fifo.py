@@ -37,11 +37,11 @@ from pvhv.abi.event_channel import (
     EvtchnFifoControlBlock,
 )
 from pvhv.core.errors import HypercallError
+from pvhv.core.events.ports import Channel, Queue
 from pvhv.core.mm.kept_pages import keep_page
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain
-    from pvhv.core.events.ports import Channel
 
 PENDING, MASKED, LINKED, BUSY = (
     1 << bit for bit in (EVTCHN_FIFO_PENDING, EVTCHN_FIFO_MASKED, EVTCHN_FIFO_LINKED, EVTCHN_FIFO_BUSY)
@@ -55,17 +55,6 @@ READY = EvtchnFifoControlBlock.ready.offset // 4
 HEADS = EvtchnFifoControlBlock.head.offset // 4
 # Of a word's highest byte, whether it says LINKED, as the byte that masks a port out.
 NOT_LINKED = bytes(0 if byte & LINKED >> 24 else 1 for byte in range(256))
-
-
-class Queue:
-    """One priority of one vCPU. `head` is where its head is in memory, `tail` the port put on it last (0: none)."""
-
-    __slots__ = ("bit", "head", "tail")
-
-    def __init__(self, priority: int) -> None:
-        self.bit = 1 << priority  # in `ready`
-        self.head = 0
-        self.tail = 0
 
 
 class ControlBlock:
@@ -100,7 +89,7 @@ class Fifo:
         block = self.blocks[vcpu_id]
         if block.ready:
             raise HypercallError(Errno.EINVAL)
-        keep_page(self.domain, mfn)
+        keep_page(self.domain.hypervisor.pagetables, self.domain.domid, mfn)
         at = (mfn << 12) + offset >> 2
         block.mfn, block.ready = mfn, at + READY
         for priority, queue in enumerate(block.queues):
@@ -110,7 +99,7 @@ class Fifo:
         """A page more of the event array; the ports whose words are in it. ENOSPC when there are enough, EINVAL."""
         if len(self.pages) >= MAX_PAGES:
             raise HypercallError(Errno.ENOSPC)
-        keep_page(self.domain, mfn)
+        keep_page(self.domain.hypervisor.pagetables, self.domain.domid, mfn)
         first = len(self.pages) * WORDS_PER_PAGE
         self.pages.append(mfn << 10)
         return range(first, first + WORDS_PER_PAGE)

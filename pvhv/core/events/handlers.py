@@ -12,15 +12,11 @@ Read beside it: drivers/xen/events/events_base.c in Linux, for what a kernel doe
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from pvhv.abi.errno import Errno
 from pvhv.abi.event_channel import EVTCHN_2L_NR_CHANNELS
 from pvhv.core.errors import HypercallError
-
-if TYPE_CHECKING:
-    from pvhv.core.domain import Domain
-    from pvhv.core.events.ports import Channel
+from pvhv.core.events.ports import Channel
 
 Handler = Callable[[], None]
 
@@ -30,8 +26,8 @@ class Handlers:
 
     max_ports = EVTCHN_2L_NR_CHANNELS
 
-    def __init__(self, domain: Domain) -> None:
-        self.defer = domain.hypervisor.defer
+    def __init__(self, defer: Callable[[Handler], None]) -> None:
+        self.defer = defer  # to the next safe point
         self.pending: set[int] = set()
         self.functions: dict[int, Handler] = {}
 

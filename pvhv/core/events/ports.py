@@ -12,7 +12,8 @@ Read beside it: struct evtchn in xen/include/xen/sched.h, struct evtchn_port_ops
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
 
 from pvhv.abi.errno import Errno
 from pvhv.abi.event_channel import (
@@ -23,10 +24,6 @@ from pvhv.abi.event_channel import (
     EVTCHNSTAT_virq,
 )
 from pvhv.core.errors import HypercallError
-
-if TYPE_CHECKING:
-    from pvhv.core.events.channels import EventChannels
-    from pvhv.core.events.fifo import Queue
 
 FREE, RESERVED, UNBOUND, INTERDOMAIN, VIRQ, IPI = range(6)
 STATE_NAMES = ("free", "reserved", "unbound", "interdomain", "virq", "ipi")
@@ -55,6 +52,26 @@ STATUS = {
 }
 
 
+class Queue:
+    """In the FIFO ABI, one priority of one vCPU. `head` is where its head is in memory, `tail` the port put on it last
+    (0: none)."""
+
+    __slots__ = ("bit", "head", "tail")
+
+    def __init__(self, priority: int) -> None:
+        self.bit = 1 << priority  # in `ready`
+        self.head = 0
+        self.tail = 0
+
+
+class PortTable(Protocol):
+    """What a port knows of the table it stands in (channels.py)."""
+
+    domid: int
+
+    def set_pending(self, channel: Channel) -> None: ...
+
+
 class Channel:
     """One port. `target` is whom a send signals: the other end, itself for an IPI, else nobody.
 
@@ -64,7 +81,7 @@ class Channel:
 
     __slots__ = ("events", "pending", "port", "priority", "queue", "remote_domid", "state", "target", "vcpu_id", "virq")
 
-    def __init__(self, events: EventChannels, port: int) -> None:
+    def __init__(self, events: PortTable, port: int) -> None:
         self.events = events
         self.port = port
         self.state = FREE
@@ -109,6 +126,27 @@ class PortOps(Protocol):
 
     def release(self) -> None:
         """The ABI is left: give back what it has of the guest's memory."""
+
+
+class TwoLevelOps(PortOps, Protocol):
+    """The ABI a guest begins with, and may leave (two_level.py)."""
+
+    def all_pending(self) -> list[int]: ...
+
+
+class FifoOps(PortOps, Protocol):
+    """The ABI it may go over to (fifo.py)."""
+
+    @property
+    def kept(self) -> Sequence[int]: ...
+    def map_control_block(self, vcpu_id: int, mfn: int, offset: int) -> None: ...
+    def add_page(self, mfn: int) -> range: ...
+
+
+class HandlerOps(PortOps, Protocol):
+    """What domain 0 has instead (handlers.py)."""
+
+    def bind(self, channel: Channel, function: Callable[[], None] | None) -> None: ...
 
 
 class Status(NamedTuple):

@@ -24,10 +24,10 @@ from pvhv.abi.errno import Errno
 from pvhv.abi.event_channel import EVTCHN_2L_NR_CHANNELS
 from pvhv.abi.xen import SharedInfo, VcpuInfo
 from pvhv.core.errors import HypercallError
+from pvhv.core.events.ports import Channel
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain
-    from pvhv.core.events.ports import Channel
     from pvhv.core.vcpu import VCPU
 
 PENDING_WORD = SharedInfo.evtchn_pending.offset // 8

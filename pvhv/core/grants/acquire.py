@@ -12,22 +12,17 @@ Read beside it: acquire_grant_for_copy, release_grant_for_copy in xen/common/gra
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pvhv.abi.grant_table import GNTST_bad_domain, GNTST_bad_page, GNTST_general_error
 from pvhv.core.errors import GrantError
 from pvhv.core.grants.entries import HOST_READ, HOST_WRITE, WRITERS, Part
-from pvhv.core.grants.table import PIN_LIMIT, Active
-
-if TYPE_CHECKING:
-    from pvhv.core.domain import Domain
+from pvhv.core.grants.table import PIN_LIMIT, Active, Granter
 
 
 class TryAgain(Exception):
     """A transitive entry was made to name another grant while it was in use: it may be as it was, later."""
 
 
-def acquire(granter: Domain, ref: int, user: int, readonly: bool, transitive: bool = True) -> Active:
+def acquire(granter: Granter, ref: int, user: int, readonly: bool, transitive: bool = True) -> Active:
     """Begin to copy by entry `ref` of `granter` for domain `user`; the frame is referenced.
 
     With `transitive` the entry may be another domain's that is passed on. Raises GrantError, TryAgain.
@@ -49,7 +44,7 @@ def acquire(granter: Domain, ref: int, user: int, readonly: bool, transitive: bo
     return active
 
 
-def acquire_own(granter: Domain, ref: int, slot: int, user: int, readonly: bool, active: Active | None) -> Active:
+def acquire_own(granter: Granter, ref: int, slot: int, user: int, readonly: bool, active: Active | None) -> Active:
     """A first use, or a first one to write, of an entry for one of the granter's own frames."""
     grants = granter.grants
     entries, pin = grants.entries, 0 if active is None else active.pin
@@ -68,7 +63,7 @@ def acquire_own(granter: Domain, ref: int, slot: int, user: int, readonly: bool,
 
 
 def acquire_passed_on(
-    granter: Domain,
+    granter: Granter,
     ref: int,
     slot: int,
     user: int,
@@ -103,7 +98,7 @@ def acquire_passed_on(
     return active
 
 
-def same_grant(active: Active, part: Part, granter: Domain, ref: int) -> bool:
+def same_grant(active: Active, part: Part, granter: Granter, ref: int) -> bool:
     return active.mfn == part[0] and active.granter is granter and active.ref == ref
 
 
@@ -111,7 +106,7 @@ def same_part(active: Active, part: Part) -> bool:
     return (active.start, active.length, active.is_sub_page) == part[1:]
 
 
-def release(granter: Domain, ref: int, readonly: bool) -> None:
+def release(granter: Granter, ref: int, readonly: bool) -> None:
     """The reverse of `acquire`, but for the reference to the frame."""
     active = granter.grants.unpin(ref, HOST_READ if readonly else HOST_WRITE, readonly)
     if active.granter is not granter:

@@ -17,7 +17,7 @@ Read beside it: gnttab_copy_one and what it calls in xen/common/grant_table.c.
 from __future__ import annotations
 
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from pvhv.abi.grant_table import (
     GNTCOPY_dest_gref,
@@ -31,14 +31,20 @@ from pvhv.abi.grant_table import (
 from pvhv.abi.xen import DOMID_SELF
 from pvhv.core.errors import GrantError, HypercallError
 from pvhv.core.grants.acquire import acquire, release
+from pvhv.core.grants.table import Granter
 from pvhv.core.mm.frames import WRITABLE
-from pvhv.machine.ram import PAGE_SIZE
-
-if TYPE_CHECKING:
-    from pvhv.core.domain import Domain
-    from pvhv.core.hypervisor import Hypervisor
+from pvhv.machine.ram import PAGE_SIZE, Ram
 
 End = tuple[int, int, int]  # reference or frame, domid, offset
+
+
+class Machine(Protocol):
+    """What copying asks of the hypervisor (core/services.py)."""
+
+    ram: Ram
+
+    def domain_by_id(self, domid: int) -> Granter | None: ...
+    def host_wrote(self, mfn: int) -> None: ...
 
 
 class Buffer:
@@ -48,14 +54,14 @@ class Buffer:
 
     def __init__(self, readonly: bool) -> None:
         self.readonly = readonly
-        self.domain: Domain | None = None
+        self.domain: Granter | None = None
         self.domid = 0
         self.held = False
         self.granted = 0  # its GNTCOPY_* flag
         self.number = 0  # the reference, or the frame
         self.mfn = self.start = self.length = 0
 
-    def claim(self, caller: Domain, number: int, by_grant: int) -> None:
+    def claim(self, caller: Granter, number: int, by_grant: int) -> None:
         """Reference the frame. Raises GrantError, TryAgain."""
         domain = self.domain
         assert domain is not None
@@ -99,13 +105,13 @@ class Buffer:
 class Copies:
     """The copies of one batch at a time, as a context: at its end nothing is in use any more."""
 
-    def __init__(self, hypervisor: Hypervisor) -> None:
+    def __init__(self, hypervisor: Machine, dom0: Granter) -> None:
         self.hypervisor = hypervisor
         self.ram = hypervisor.ram.bytes
         self.source, self.dest = Buffer(readonly=True), Buffer(readonly=False)
-        self.caller = hypervisor.dom0
+        self.caller = dom0
 
-    def of(self, caller: Domain) -> Copies:
+    def of(self, caller: Granter) -> Copies:
         """A batch of this domain's begins."""
         self.caller = caller
         return self

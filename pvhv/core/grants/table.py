@@ -24,7 +24,8 @@ Read beside it: xen/common/grant_table.c, docs/misc/grant-tables.txt.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Mapping as Lookup
+from typing import Protocol
 
 from pvhv.abi.grant_table import (
     GNTMAP_device_map,
@@ -48,12 +49,10 @@ from pvhv.core.grants.entries import (
     Part,
     status_frames_for,
 )
+from pvhv.core.mm.frames import FrameTable
 from pvhv.core.mm.kept_pages import use_writable
-from pvhv.machine.ram import PAGE_SIZE
-
-if TYPE_CHECKING:
-    from pvhv.core.domain import Domain
-    from pvhv.core.grants.view import GrantView
+from pvhv.core.mm.pagetables import PageTables
+from pvhv.machine.ram import PAGE_SIZE, Ram
 
 START_BITS = 0x7FFF  # what is kept of where a part begins (active_grant_entry.start)
 PIN_LIMIT = 128  # an eight-bit count whose top bit is set takes no more
@@ -65,6 +64,37 @@ DEFAULT_MAX_MAPTRACK_FRAMES = 1024
 MAX_VERSION = 2
 
 
+class Machine(Protocol):
+    """What grants ask of the hypervisor (core/services.py)."""
+
+    ram: Ram
+    frames: FrameTable
+    pagetables: PageTables
+
+    @property
+    def domains(self) -> Lookup[int, Granter]: ...
+    def domain_by_id(self, domid: int) -> Granter | None: ...
+
+
+class Granter(Protocol):
+    """What grants know of a domain (core/domain.py)."""
+
+    domid: int
+    dying: bool
+    hypervisor_frames: list[int]
+
+    @property
+    def grants(self) -> GrantTable: ...
+    @property
+    def hypervisor(self) -> Machine: ...
+
+
+class View(Protocol):
+    """A mapping of domain 0's (view.py)."""
+
+    def release(self) -> None: ...
+
+
 class Active:
     """An entry in use: by whom, which frame, and how often (`pin`).
 
@@ -74,7 +104,7 @@ class Active:
 
     __slots__ = ("domid", "granter", "is_sub_page", "length", "mfn", "pin", "ref", "start")
 
-    def __init__(self, domid: int, part: Part, granter: Domain, ref: int) -> None:
+    def __init__(self, domid: int, part: Part, granter: Granter, ref: int) -> None:
         self.domid = domid
         self.mfn, start, self.length, self.is_sub_page = part
         self.start = start & START_BITS
@@ -90,7 +120,7 @@ class Mapping:
 
     def __init__(self) -> None:
         self.flags = 0
-        self.granter: Domain | None = None
+        self.granter: Granter | None = None
         self.ref = 0
 
 
@@ -99,24 +129,25 @@ class GrantTable:
 
     def __init__(
         self,
-        domain: Domain,
+        domain: Granter,
         max_frames: int = DEFAULT_MAX_FRAMES,
         max_maptrack_frames: int = DEFAULT_MAX_MAPTRACK_FRAMES,
         max_version: int = MAX_VERSION,
     ) -> None:
         self.domain = domain
         self.domid = domain.domid
+        self.ram = domain.hypervisor.ram
         self.table = domain.hypervisor.frames
         self.max_frames = max_frames
         self.max_mappings = max_maptrack_frames * MAPPINGS_PER_FRAME
         self.max_version = max_version
         self.frames: list[int] = []
         self.status_frames: list[int] = []
-        self.entries: Entries = EntriesV1(domain.hypervisor.ram, self.frames)
+        self.entries: Entries = EntriesV1(self.ram, self.frames)
         self.active: dict[int, Active] = {}
         self.maptrack: list[Mapping] = []
         self.free_handles: deque[int] = deque()
-        self.views: set[GrantView] = set()
+        self.views: set[View] = set()
         self.setup(1)
 
     # -- the table -------------------------------------------------------------------------------------------
@@ -127,11 +158,10 @@ class GrantTable:
 
     def use_version(self, version: int) -> None:
         """Take what stands in the frames for entries of this version (see pvhv.core.grants.version)."""
-        ram = self.domain.hypervisor.ram
         if version == 1:
-            self.entries = EntriesV1(ram, self.frames)
+            self.entries = EntriesV1(self.ram, self.frames)
         else:
-            self.entries = EntriesV2(ram, self.frames, self.status_frames)
+            self.entries = EntriesV2(self.ram, self.frames, self.status_frames)
 
     def setup(self, nr_frames: int) -> list[int]:
         """Grow the table to `nr_frames`; the frames it has. Raises GrantError(general_error)."""
@@ -152,7 +182,9 @@ class GrantTable:
         before = len(frames)
         try:
             while len(frames) < count:
-                frames.append(self.domain.hypervisor.share_frame(self.domain))
+                mfn = self.table.share(self.domid)
+                self.domain.hypervisor_frames.append(mfn)
+                frames.append(mfn)
         except HypercallError:
             self.shrink(frames, before)
             raise
@@ -160,7 +192,7 @@ class GrantTable:
     def shrink(self, frames: list[int], count: int) -> None:
         """The reverse."""
         for mfn in frames[count:]:
-            self.domain.hypervisor.unshare_frame(self.domain, mfn)
+            self.table.unshare(mfn)
         del frames[count:]
 
     def swap(self, ref_a: int, ref_b: int) -> None:
@@ -214,7 +246,7 @@ class GrantTable:
     def get_writable(self, mfn: int) -> None:
         """A writable use of a frame of ours, for another domain. Raises GrantError(general_error)."""
         try:
-            use_writable(self.domain, mfn)
+            use_writable(self.domain.hypervisor.pagetables, mfn)
         except HypercallError:
             raise GrantError(GNTST_general_error) from None
 

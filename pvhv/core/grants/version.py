@@ -12,6 +12,7 @@ xen/common/grant_table.c.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pvhv.abi.errno import Errno
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 RESERVED = range(GNTTAB_NR_RESERVED_ENTRIES)
 
 
-def set_version(table: GrantTable, version: int) -> None:
+def set_version(table: GrantTable, version: int, must_yield: Callable[[int], bool]) -> None:
     """Make it a table of that version. Raises HypercallError: EINVAL, ENOSYS, EBUSY, ENOMEM, ERANGE."""
     if version not in (1, 2):
         raise HypercallError(Errno.EINVAL)
@@ -40,8 +41,7 @@ def set_version(table: GrantTable, version: int) -> None:
         raise HypercallError(Errno.ENOSYS)
     if version == table.version:
         return
-    hypervisor = table.domain.hypervisor
-    hypervisor.must_yield(len(table.active) // 8 + 2 * len(table.frames))
+    must_yield(len(table.active) // 8 + 2 * len(table.frames))
     if any(ref not in RESERVED for ref in table.active):
         raise HypercallError(Errno.EBUSY)
     if version == 2:
@@ -52,7 +52,7 @@ def set_version(table: GrantTable, version: int) -> None:
         kept = as_version_1(table)
         give_status_frames_back(table)
     for mfn in table.frames:
-        hypervisor.ram.frame(mfn)[:] = bytes(PAGE_SIZE)
+        table.ram.frame(mfn)[:] = bytes(PAGE_SIZE)
     table.use_version(version)
     write(table, kept)
 
@@ -105,4 +105,4 @@ def give_status_frames_back(table: GrantTable) -> None:
 
 def words_of(table: GrantTable) -> memoryview:
     """Machine memory by words."""
-    return table.domain.hypervisor.ram.words
+    return table.ram.words

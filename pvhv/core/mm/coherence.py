@@ -21,7 +21,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from pvhv.core.domain import Domain
 from pvhv.core.mm.frames import FrameTable
 from pvhv.core.mm.pagetables import PageTables
 
@@ -51,10 +50,6 @@ class Coherence:
             self.tables.stale = False
             for cpu in self.cpus:
                 cpu.flush()
-
-    def flush_domain(self, domain: Domain) -> None:
-        """Flush the TLBs of a domain's vCPUs, which share a pCPU."""
-        domain.timeline.cpu.flush()
 
     def l4_changed(self) -> None:
         """Some L4 changed: pCPUs compare tables anew."""

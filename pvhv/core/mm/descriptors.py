@@ -15,18 +15,13 @@ Read beside it: xen/arch/x86/pv/descriptor-tables.c, xen/arch/x86/desc.c.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pvhv.abi.arch_x86 import FIRST_RESERVED_GDT_ENTRY, FIRST_RESERVED_GDT_PAGE, FLAT_KERNEL_CS, XEN_LEGACY_MAX_VCPUS
 from pvhv.abi.errno import Errno
 from pvhv.abi.xen import DOMID_XEN
+from pvhv.core.arch import ArchDomain, ArchVCPU
 from pvhv.core.errors import HypercallError
 from pvhv.core.mm.frames import SEG_DESC, TYPE_MASK, WRITABLE, FrameTable
 from pvhv.core.mm.pte import ADDRESS, NX, PRESENT, RW
-
-if TYPE_CHECKING:
-    from pvhv.core.domain import Domain
-    from pvhv.core.vcpu import VCPU
 
 PERDOMAIN_VIRT_START = 0xFFFF_8200_0000_0000  # L4 slot 260
 PAGES_PER_VCPU = 32  # 16 of GDT, then 16 of LDT
@@ -95,7 +90,7 @@ class DescriptorTables:
         return True
 
     # -- the mapping -----------------------------------------------------------------------------------------------
-    def make(self, domain: Domain) -> None:
+    def make(self, domain: ArchDomain) -> None:
         """Give `domain` its tables behind slot 260, every GDT empty but for Xen's page."""
         l3, l2, first, second = (self.frames.allocate(DOMID_XEN) for _ in range(4))
         for mfn in (l3, l2, first, second):
@@ -112,25 +107,25 @@ class DescriptorTables:
             self._map(domain, vcpu_id, FIRST_RESERVED_GDT_PAGE, self.reserved_page)
             self._map(domain, vcpu_id, FIRST_RESERVED_GDT_PAGE + 1, self.zero_page)
 
-    def _slot(self, domain: Domain, vcpu_id: int, page: int) -> int:
+    def _slot(self, domain: ArchDomain, vcpu_id: int, page: int) -> int:
         index = vcpu_id * PAGES_PER_VCPU + page
         return (domain.perdomain_l1s[index >> 9] << 9) + (index & 511)
 
-    def _map(self, domain: Domain, vcpu_id: int, page: int, mfn: int) -> None:
+    def _map(self, domain: ArchDomain, vcpu_id: int, page: int, mfn: int) -> None:
         self.words[self._slot(domain, vcpu_id, page)] = mfn << 12 | PRESENT | NX
 
     @staticmethod
-    def gdt_address(vcpu: VCPU) -> int:
+    def gdt_address(vcpu: ArchVCPU) -> int:
         """Where the engine finds the GDT."""
         return PERDOMAIN_VIRT_START + vcpu.vcpu_id * PAGES_PER_VCPU * 4096
 
     @staticmethod
-    def ldt_address(vcpu: VCPU) -> int:
+    def ldt_address(vcpu: ArchVCPU) -> int:
         """Where the engine finds the LDT."""
         return DescriptorTables.gdt_address(vcpu) + 16 * 4096
 
     # -- GDT -------------------------------------------------------------------------------------------------------
-    def set_gdt(self, vcpu: VCPU, mfns: list[int], entries: int) -> None:
+    def set_gdt(self, vcpu: ArchVCPU, mfns: list[int], entries: int) -> None:
         """HYPERVISOR_set_gdt: make these frames the GDT. Raises HypercallError(EINVAL)."""
         if entries > FIRST_RESERVED_GDT_ENTRY:
             raise HypercallError(Errno.EINVAL)
@@ -150,7 +145,7 @@ class DescriptorTables:
         for page, mfn in enumerate(mfns):
             self._map(vcpu.domain, vcpu.vcpu_id, page, mfn)
 
-    def destroy_gdt(self, vcpu: VCPU) -> None:
+    def destroy_gdt(self, vcpu: ArchVCPU) -> None:
         """Drop the GDT's frames. (pv_destroy_gdt)"""
         for page, mfn in enumerate(vcpu.gdt_frames):
             self._map(vcpu.domain, vcpu.vcpu_id, page, self.zero_page)
@@ -159,7 +154,7 @@ class DescriptorTables:
         vcpu.gdt_ents = 0
 
     # -- LDT -------------------------------------------------------------------------------------------------------
-    def map_ldt_page(self, vcpu: VCPU, offset: int, entry: int) -> bool:
+    def map_ldt_page(self, vcpu: ArchVCPU, offset: int, entry: int) -> bool:
         """A segment load faulted on the LDT at `offset`: map the guest's page there. (pv_map_ldt_shadow_page)
 
         `entry` is the L1 entry that maps ldt_base + offset in the guest's own tables. False when there is nothing to
@@ -176,7 +171,7 @@ class DescriptorTables:
         self._map(vcpu.domain, vcpu.vcpu_id, 16 + (offset >> 12), mfn)
         return True
 
-    def destroy_ldt(self, vcpu: VCPU) -> bool:
+    def destroy_ldt(self, vcpu: ArchVCPU) -> bool:
         """Drop the LDT's mapped pages; whether there were any. (pv_destroy_ldt)"""
         dropped = False
         if not vcpu.ldt_ents:

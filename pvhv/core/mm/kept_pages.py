@@ -13,32 +13,28 @@ Read beside it: map_guest_page in xen/common/event_fifo.c, map_vcpu_info in xen/
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pvhv.abi.errno import Errno
 from pvhv.core.errors import HypercallError
 from pvhv.core.mm.frames import WRITABLE
+from pvhv.core.mm.pagetables import PageTables
 from pvhv.core.mm.pte import NX
 
-if TYPE_CHECKING:
-    from pvhv.core.domain import Domain
 
-
-def keep_page(domain: Domain, mfn: int) -> None:
+def keep_page(tables: PageTables, domid: int, mfn: int) -> None:
     """Hold a frame of the domain's to write to. Raises HypercallError(EINVAL) when it is no such frame."""
-    frames = domain.hypervisor.frames
-    if not frames.get_page(mfn, domain.domid):
+    frames = tables.frames
+    if not frames.get_page(mfn, domid):
         raise HypercallError(Errno.EINVAL)
     try:
-        use_writable(domain, mfn)
+        use_writable(tables, mfn)
     except HypercallError:
         frames.put_page(mfn)
         raise
 
 
-def use_writable(domain: Domain, mfn: int) -> None:
+def use_writable(tables: PageTables, mfn: int) -> None:
     """Take a writable use of a frame that is referenced. Raises HypercallError(EINVAL) when it is used otherwise."""
-    frames = domain.hypervisor.frames
+    frames = tables.frames
     frames.get_page_type(mfn, WRITABLE)
     if frames.code[mfn]:
-        domain.hypervisor.pagetables.executable.made_writable(mfn, NX, 0)
+        tables.executable.made_writable(mfn, NX, 0)

@@ -30,9 +30,9 @@ from pvhv.machine.cpustate import DF, EFLAGS, RAX, RBX, RCX, RDI, RDX, RIP, RSI,
 from pvhv.machine.svm import DB, PFEC_FETCH, PFEC_PRESENT, PFEC_RESERVED, PFEC_WRITE
 
 if TYPE_CHECKING:
+    from pvhv.core.arch import ArchVCPU
     from pvhv.core.cpu import Cpu
     from pvhv.core.traps.bounce import Traps
-    from pvhv.core.vcpu import VCPU
 
 PAGE = ~0xFFF
 WRITE_DENIED = PFEC_PRESENT | PFEC_WRITE  # what the error code of such a fault has set
@@ -45,7 +45,7 @@ class Refused(Exception):
 class WritablePageTables:
     """Stores to L1 entries on one pCPU."""
 
-    def __init__(self, tables: PageTables, cpu: Cpu, traps: Traps, fetch: Callable[[VCPU, int], bytes]) -> None:
+    def __init__(self, tables: PageTables, cpu: Cpu, traps: Traps, fetch: Callable[[ArchVCPU, int], bytes]) -> None:
         self.pagetables = tables
         self.cpu = cpu
         self.state = cpu.state
@@ -55,7 +55,7 @@ class WritablePageTables:
         self._table = 0  # the L1 it maps
         self._domid = 0
 
-    def page_fault(self, vcpu: VCPU, address: int, code: int) -> bool:
+    def page_fault(self, vcpu: ArchVCPU, address: int, code: int) -> bool:
         """Whether a kernel's write to a page it may not write to was dealt with."""
         domain = vcpu.domain
         if code & (PFEC_RESERVED | PFEC_FETCH) or not domain.vm_assist >> VMASST_TYPE_writable_pagetables & 1:

@@ -21,7 +21,7 @@ from pvhv.core.vcpu import VCPU
 from pvhv.machine.ram import Ram
 
 if TYPE_CHECKING:
-    from pvhv.core.sched.scheduler import Scheduler
+    from pvhv.core.services import Scheduling
 
 
 def resting_state(vcpu: VCPU) -> int:
@@ -36,7 +36,7 @@ def resting_state(vcpu: VCPU) -> int:
 class Activity:
     """Blocking, waking, pausing; runstates."""
 
-    def __init__(self, ram: Ram, scheduler: Scheduler) -> None:
+    def __init__(self, ram: Ram, scheduler: Scheduling) -> None:
         self.ram = ram.bytes
         self.scheduler = scheduler
 

@@ -18,13 +18,15 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pvhv.core.sched.timeline import SLICE_NS, Share, Timeline, Turn, VirtualTimeline, WallTimeline
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain
-    from pvhv.core.hypervisor import Hypervisor
+    from pvhv.core.mm.pagetables import PageTables
+    from pvhv.core.sched.activity import Activity
+    from pvhv.core.sched.timekeeping import Timekeeper
     from pvhv.core.vcpu import VCPU
 
 WORK_SHARE = 4096  # units of hypervisor work (about a page-table entry each) before others get a turn
@@ -37,10 +39,22 @@ FINISHED = object()
 UNDIVIDED = Share(float("inf"))  # dom0's own work is not divided, but for what is in `background`
 
 
+class Machine(Protocol):
+    """What the loop asks of the hypervisor: what is to be done around a run, and about what went wrong."""
+
+    pagetables: PageTables
+    activity: Activity
+    timekeeper: Timekeeper
+
+    def deliver_pending(self, vcpu: VCPU) -> None: ...
+    def failed(self, vcpu: VCPU, failure: Exception) -> None: ...
+    def bug(self, domain: Domain | None, failure: BaseException) -> None: ...
+
+
 class BugsKept:
     """A context for work that belongs to no domain: an exception in it is recorded as a bug, and the loop goes on."""
 
-    def __init__(self, hypervisor: Hypervisor) -> None:
+    def __init__(self, hypervisor: Machine) -> None:
         self.hypervisor = hypervisor
 
     def __enter__(self) -> None:
@@ -56,12 +70,12 @@ class BugsKept:
 class Scheduler:
     """The loop, and the doors through which other threads reach it."""
 
-    def __init__(self, hypervisor: Hypervisor) -> None:
+    def __init__(self, hypervisor: Machine) -> None:
         self.hypervisor = hypervisor
-        self.timelines: list[Timeline] = []
+        self.timelines: list[Timeline[VCPU]] = []
         self.deferred: deque[Callable[[], None]] = deque()
         self.background: deque[Iterator[None]] = deque()  # long work of nobody's in particular, a step at each turn
-        self.present: Turn | None = None
+        self.present: Turn[VCPU] | None = None
         self.share: Share = UNDIVIDED  # of whoever has the hypervisor work for it
         self._errands_left = WORK_SHARE  # units of work, at this turn
         self._undisturbed = 0  # until when (of time.monotonic_ns) guests run, whatever is posted
@@ -145,7 +159,9 @@ class Scheduler:
                 held.cpu.pcpu.stop()
         self.background.append(self._rest_of_errand(work, domain, held))
 
-    def _rest_of_errand(self, work: Iterator[int], domain: Domain | None, held: Timeline | None) -> Iterator[None]:
+    def _rest_of_errand(
+        self, work: Iterator[int], domain: Domain | None, held: Timeline[VCPU] | None
+    ) -> Iterator[None]:
         try:
             left, began = WORK_SHARE, time.monotonic_ns()
             for cost in work:
@@ -224,7 +240,7 @@ class Scheduler:
             self._serve_posted()
             self._run_deferred()
             self.step_in_background()
-        chosen: Timeline | None = None
+        chosen: Timeline[VCPU] | None = None
         for timeline in self.timelines:
             with self._bugs_kept:
                 busy |= timeline.fire()
@@ -261,7 +277,7 @@ class Scheduler:
             with self._bugs_kept:
                 self.deferred.popleft()()
 
-    def _charge_host(self, timeline: Timeline, spent: int) -> None:
+    def _charge_host(self, timeline: Timeline[VCPU], spent: int) -> None:
         """Fairness between timelines: a timeline that was idle does not get back what it did not use."""
         timeline.host_ns += spent
         self._most_host_ns = max(self._most_host_ns, timeline.host_ns)
@@ -271,7 +287,7 @@ class Scheduler:
                 other.host_ns = floor
 
     # -- a slice ---------------------------------------------------------------------------------------------------
-    def _slice(self, timeline: Timeline) -> None:
+    def _slice(self, timeline: Timeline[VCPU]) -> None:
         """Begin a slice of the vCPU whose turn it is, or go on with one that something outside broke off."""
         turn, began = timeline.turn, timeline.now()
         if turn is None or not turn.vcpu.runnable or timeline.gives_way(turn):
@@ -295,13 +311,13 @@ class Scheduler:
         if turn.over or not turn.vcpu.runnable or ended >= turn.end:
             self._close(timeline, ended)
 
-    def _close(self, timeline: Timeline, now: int) -> None:
+    def _close(self, timeline: Timeline[VCPU], now: int) -> None:
         turn, timeline.turn = timeline.turn, None
         if turn is not None:
             timeline.charge(turn.vcpu, turn.ran)
             self.hypervisor.activity.leaving(turn.vcpu, now)
 
-    def _run(self, timeline: Timeline, turn: Turn) -> None:
+    def _run(self, timeline: Timeline[VCPU], turn: Turn[VCPU]) -> None:
         hypervisor, vcpu, cpu = self.hypervisor, turn.vcpu, timeline.cpu
         hypervisor.pagetables.deferred = vcpu.deferred
         cpu.load(vcpu)
@@ -311,12 +327,12 @@ class Scheduler:
             turn.looks_again = False
             if vcpu.runstate_guest:
                 hypervisor.activity.show_runstate(vcpu)
-            hypervisor.update_time(vcpu)
+            hypervisor.timekeeper.update(vcpu)
             hypervisor.deliver_pending(vcpu)
         if vcpu.runnable and not self.deferred and (not self._posted or time.monotonic_ns() < self._undisturbed):
             self._run_pcpu(timeline, turn)
 
-    def _run_pcpu(self, timeline: Timeline, turn: Turn) -> None:
+    def _run_pcpu(self, timeline: Timeline[VCPU], turn: Turn[VCPU]) -> None:
         pcpu = timeline.cpu.pcpu
         due = timeline.next_deadline()
         turn.until = turn.end if due is None else min(turn.end, due)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pvhv.core.errors import GuestFault
 from pvhv.core.sched.pvclock import TIME_OFFSET, Clock, encode, scale_of
+from pvhv.core.traps.cpuid import Tsc
 from pvhv.machine.clock import NS
 from pvhv.machine.ram import Ram
 
@@ -36,7 +37,7 @@ class Timekeeper:
         self._owed: set[VCPU] = set()  # whose secondary copy could not be written yet
         self._khz = 0
 
-    def khz(self, timeline: Timeline) -> int:
+    def khz(self, timeline: Timeline[VCPU]) -> int:
         """Frequency of the TSC that guests of a timeline read."""
         if timeline.virtual:
             return VIRTUAL_KHZ
@@ -44,12 +45,19 @@ class Timekeeper:
             self._khz = timeline.cpu.pcpu.tsc_khz
         return self._khz
 
-    def tsc(self, timeline: Timeline) -> int:
+    def tsc(self, timeline: Timeline[VCPU]) -> int:
         """That TSC, now."""
         return timeline.now() if timeline.virtual else timeline.cpu.pcpu.read_tsc()
 
+    def tsc_kind(self, domain: Domain) -> Tsc:
+        """How fast that of a domain counts, and whether reading it takes us."""
+        khz = self.khz(domain.timeline)
+        return Tsc(khz, scale_of(khz), domain.timeline.virtual)
+
     def update(self, vcpu: VCPU, force: bool = False) -> None:
-        """Renew a vCPU's clock page if it is due."""
+        """Renew a vCPU's clock page if it is due, or with `force`. (A fully virtualized guest has none.)"""
+        if vcpu.domain.full is not None:
+            return
         timeline = vcpu.domain.timeline
         known = self._clocks.get(vcpu)
         if known is not None and not force and (timeline.virtual or timeline.now() - known.system_time < RENEW_NS):
@@ -63,7 +71,7 @@ class Timekeeper:
         clock = self._clocks[vcpu] = Clock(tsc, now, scale)
         self._write(vcpu, clock)
 
-    def _together(self, timeline: Timeline) -> tuple[int, int]:
+    def _together(self, timeline: Timeline[VCPU]) -> tuple[int, int]:
         """TSC and time of one moment: what the host does between reading the two would be a step of the clock."""
         best = (1 << 63, 0, 0)
         for _attempt in range(READINGS):

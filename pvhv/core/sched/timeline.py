@@ -18,11 +18,10 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from pvhv.core.cpu import Cpu
-    from pvhv.core.vcpu import VCPU
 
 SLICE_NS = 10_000_000
 WAKE_LEAD_NS = 5_000_000
@@ -32,21 +31,37 @@ DEFAULT_WEIGHT = 256
 Callback = Callable[[], None]
 
 
+class Unit(Protocol):
+    """What a timeline knows of a vCPU (core/vcpu.py). Xen's schedulers know no more of one: struct sched_unit."""
+
+    had: int
+
+    @property
+    def weight(self) -> int: ...
+    @property
+    def runnable(self) -> bool: ...
+    @property
+    def asleep(self) -> bool: ...
+
+
+U = TypeVar("U", bound=Unit)
+
+
 class Timer:
     """A callback at a time; `cancel` makes it not happen."""
 
-    __slots__ = ("callback", "deadline", "timeline")
+    __slots__ = ("callback", "deadline", "one_cancelled")
 
-    def __init__(self, deadline: int, callback: Callback, timeline: Timeline) -> None:
+    def __init__(self, deadline: int, callback: Callback, one_cancelled: Callback) -> None:
         self.deadline = deadline
         self.callback: Callback | None = callback
-        self.timeline = timeline
+        self.one_cancelled = one_cancelled
 
     def cancel(self) -> None:
         """Cancel the call. Nothing happens if it was made already."""
         if self.callback is not None:
             self.callback = None
-            self.timeline.one_cancelled()
+            self.one_cancelled()
 
 
 class Share:
@@ -58,7 +73,7 @@ class Share:
         self.work_left = work_left
 
 
-class Turn(Share):
+class Turn(Share, Generic[U]):
     """A slice under way: whose it is, when it ends, and how much hypervisor work it may still cause.
 
     It is run until `until`: its end, or before that the time when somebody's timer is due.
@@ -66,7 +81,7 @@ class Turn(Share):
 
     __slots__ = ("end", "looks_again", "over", "ran", "start", "until", "vcpu")
 
-    def __init__(self, vcpu: VCPU, start: int, end: int, work_left: int) -> None:
+    def __init__(self, vcpu: U, start: int, end: int, work_left: int) -> None:
         super().__init__(work_left)
         self.vcpu = vcpu
         self.start = start
@@ -76,7 +91,7 @@ class Turn(Share):
         self.looks_again = True  # whether something of its own doing wants events looked at before it goes on
 
 
-class Timeline:
+class Timeline(Generic[U]):
     """The clock, timers and run queue that some domains share. Subclasses say what time is."""
 
     virtual = False
@@ -85,10 +100,10 @@ class Timeline:
         self.name = name
         self.cpu = cpu
         self.timers: list[tuple[int, int, Timer]] = []
-        self.vcpus: list[VCPU] = []
+        self.vcpus: list[U] = []
         self.host_ns = 0  # host time spent on this timeline, for fairness between timelines
         self.on_idle: list[Callable[[], bool]] = []  # asked when nothing can run; True says "something may run now"
-        self.turn: Turn | None = None
+        self.turn: Turn[U] | None = None
         self.running = False  # the pCPU runs our turn's vCPU
         self.held = 0  # lookers-on who have to catch up first: as long as there are any, nobody runs
         self.level = 0  # the most that a vCPU had when it was picked: those who begin to run begin there
@@ -107,7 +122,7 @@ class Timeline:
     # -- timers ------------------------------------------------------------------------------------------------
     def after(self, deadline: int, callback: Callback) -> Timer:
         """Call `callback` at `deadline` (absolute ns) or as soon as possible after it."""
-        timer = Timer(deadline, callback, self)
+        timer = Timer(deadline, callback, self.one_cancelled)
         self._serial += 1
         heapq.heappush(self.timers, (deadline, self._serial, timer))
         if self.running and self.turn is not None and deadline < self.turn.until:
@@ -159,7 +174,7 @@ class Timeline:
         return False
 
     # -- vCPUs -------------------------------------------------------------------------------------------------
-    def pick(self) -> VCPU | None:
+    def pick(self) -> U | None:
         """The runnable vCPU that had least."""
         self.woken = False
         chosen = None
@@ -174,33 +189,33 @@ class Timeline:
             self.level = chosen.had
         return chosen
 
-    def gives_way(self, turn: Turn) -> bool:
+    def gives_way(self, turn: Turn[U]) -> bool:
         """Whether a vCPU that was woken while this turn went on, or one that waits with it, had less by now."""
         if not self.woken or self.virtual:  # there a turn goes on after what only the host knows of
             return False
         self.woken = False
         running = turn.vcpu
-        had = running.had + turn.ran * DEFAULT_WEIGHT // running.domain.weight
+        had = running.had + turn.ran * DEFAULT_WEIGHT // running.weight
         floor = self.level - WAKE_LEAD_NS
         return any(vcpu.runnable and vcpu is not running and max(vcpu.had, floor) < had for vcpu in self.vcpus)
 
-    def charge(self, vcpu: VCPU, ran: int) -> None:
+    def charge(self, vcpu: U, ran: int) -> None:
         """A slice in which `vcpu` ran for that many ns is over. (As a whole: pieces would be rounded each.)"""
-        vcpu.had += ran * DEFAULT_WEIGHT // vcpu.domain.weight
+        vcpu.had += ran * DEFAULT_WEIGHT // vcpu.weight
 
-    def add(self, vcpu: VCPU) -> None:
+    def add(self, vcpu: U) -> None:
         """Let `vcpu` live by this timeline."""
         vcpu.had = self.level
         self.vcpus.append(vcpu)
 
-    def remove(self, vcpu: VCPU) -> None:
+    def remove(self, vcpu: U) -> None:
         """The reverse of `add`."""
         if self.turn is not None and self.turn.vcpu is vcpu:
             self.turn = None
         self.vcpus.remove(vcpu)
 
 
-class WallTimeline(Timeline):
+class WallTimeline(Timeline[U]):
     """Time is the host's monotonic clock since the hypervisor started."""
 
     def __init__(self, name: str, cpu: Cpu, monotonic: Callable[[], int], epoch_ns: Callable[[], int]) -> None:
@@ -220,7 +235,7 @@ class WallTimeline(Timeline):
         return deadline + self._start
 
 
-class VirtualTimeline(Timeline):
+class VirtualTimeline(Timeline[U]):
     """Time is instructions executed; `begin` and `end` bracket a run of the pCPU."""
 
     virtual = True

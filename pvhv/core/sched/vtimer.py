@@ -12,7 +12,7 @@ from __future__ import annotations
 from functools import partial
 
 from pvhv.abi.xen import VIRQ_TIMER
-from pvhv.core.events.channels import send_virq
+from pvhv.core.events.virq import send_virq
 from pvhv.core.vcpu import VCPU
 
 

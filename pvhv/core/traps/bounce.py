@@ -26,9 +26,9 @@ import struct
 from collections.abc import Callable
 
 from pvhv.abi.arch_x86 import FLAT_KERNEL_CS, FLAT_KERNEL_SS, FLAT_USER_CS32, VGCF_IN_SYSCALL
+from pvhv.core.arch import ArchVCPU
 from pvhv.core.cpu import Cpu
 from pvhv.core.errors import DomainCrash, GuestFault
-from pvhv.core.vcpu import VCPU
 from pvhv.machine.cpustate import AC, CS, EFLAGS, HF_CS64, HFLAGS, IF, IOPL, NT, R11, RCX, RF, RIP, RSP, SS, TF, VM
 from pvhv.machine.x86 import EFLAGS_DEFINED, HAS_ERROR_CODE, PAGE_FAULT
 
@@ -53,19 +53,21 @@ VCPU_INFO_CR2 = 16  # offset of arch.cr2 in struct vcpu_info
 class Traps:
     """Bounces and returns on one pCPU. The hot three are closures: each line of them is paid for at every exit."""
 
-    bounce: Callable[[VCPU, int, int | None, bool], None]
+    bounce: Callable[[ArchVCPU, int, int | None, bool], None]
     """bounce(vcpu, entry, error_code, masks_events): make the vCPU's next instruction the one at `entry` of its
     kernel, with a frame that tells what was. Raises DomainCrash without an entry point or a writable stack."""
 
-    deliver_events: Callable[[VCPU], None]
+    deliver_events: Callable[[ArchVCPU], None]
     """The upcall, if one is pending and not masked; every return to a guest ends with this."""
 
-    iret: Callable[[VCPU], int]
+    iret: Callable[[ArchVCPU], int]
     """HYPERVISOR_iret: take back the frame at RSP; the value for RAX. Raises DomainCrash for a frame that cannot be
     read, and for user mode without user page tables."""
 
-    def __init__(self, cpu: Cpu) -> None:
+    def __init__(self, cpu: Cpu, break_off: Callable[[], None]) -> None:
+        """`break_off` has the vCPU come back soon, by way of the scheduler."""
         self.cpu = cpu
+        self.break_off = break_off
         self.state = cpu.state
         self.words = cpu.memory.words
         self.bounce = self._make_bounce()
@@ -73,14 +75,14 @@ class Traps:
         # Where an iret with TF set went. The engine looks at TF at the end of the iret's own `syscall`, and so has its
         # first debug exception too early, with nothing executed: that one is dropped.
         self.steps_from: int | None = None
-        self.iret = self._make_iret()
+        self.iret = cpu.iret = self._make_iret()
 
-    def _make_bounce(self) -> Callable[[VCPU, int, int | None, bool], None]:
+    def _make_bounce(self) -> Callable[[ArchVCPU, int, int | None, bool], None]:
         cpu, state, ram = self.cpu, self.state, self.cpu.memory.bytes
         lookup = cpu.memory.write_tlb.get
         push = self._push
 
-        def bounce(vcpu: VCPU, entry: int, error_code: int | None, masks_events: bool) -> None:
+        def bounce(vcpu: ArchVCPU, entry: int, error_code: int | None, masks_events: bool) -> None:
             if not entry:
                 raise DomainCrash("the guest has no handler for what happened to it")
             rcx, rsp, r11, rip, rflags, cs, ss = unpack_registers(state)
@@ -135,14 +137,14 @@ class Traps:
         except GuestFault as fault:
             raise DomainCrash(f"its kernel stack at {fault.address:#x} cannot take a frame") from None
 
-    def inject(self, vcpu: VCPU, vector: int, error_code: int = 0) -> None:
+    def inject(self, vcpu: ArchVCPU, vector: int, error_code: int = 0) -> None:
         """Give the guest exception `vector`. (pv_inject_event)"""
         trap = vcpu.trap_table[vector]
         if not trap.address:
             raise DomainCrash(f"unhandled exception: vector {vector}, error code {error_code:#x}")
         self.bounce(vcpu, trap.address, error_code if vector in HAS_ERROR_CODE else None, trap.masks_events)
 
-    def inject_page_fault(self, vcpu: VCPU, address: int, error_code: int) -> None:
+    def inject_page_fault(self, vcpu: ArchVCPU, address: int, error_code: int) -> None:
         """Give the guest a page fault at `address`; the U bit of the code becomes what the guest's mode says."""
         self.words[vcpu.vcpu_info + VCPU_INFO_CR2 >> 3] = address
         code = error_code & ~4 if vcpu.kernel_mode else error_code | 4
@@ -151,21 +153,21 @@ class Traps:
             raise DomainCrash(f"unhandled page fault at {address:#x}, error code {code:#x}")
         self.bounce(vcpu, target, code, masks_events)
 
-    def _make_deliver_events(self) -> Callable[[VCPU], None]:
+    def _make_deliver_events(self) -> Callable[[ArchVCPU], None]:
         ram, bounce = self.cpu.memory.bytes, self.bounce
 
-        def deliver_events(vcpu: VCPU) -> None:
+        def deliver_events(vcpu: ArchVCPU) -> None:
             info = vcpu.vcpu_info
             if ram[info] and not ram[info + 1]:
                 bounce(vcpu, vcpu.event_callback_eip, None, True)
 
         return deliver_events
 
-    def _make_iret(self) -> Callable[[VCPU], int]:
+    def _make_iret(self) -> Callable[[ArchVCPU], int]:
         cpu, state, ram = self.cpu, self.state, self.cpu.memory.bytes
         lookup = cpu.memory.read_tlb.get
 
-        def iret(vcpu: VCPU) -> int:
+        def iret(vcpu: ArchVCPU) -> int:
             stack = state[RSP]
             frame = lookup(stack >> 12)
             offset = stack & 0xFFF
@@ -205,7 +207,7 @@ class Traps:
                     self.inject(vcpu, *fault)
             if vcpu.nmi_masked:
                 vcpu.nmi_masked = False
-                vcpu.domain.hypervisor.scheduler.break_off()  # another one may wait
+                self.break_off()  # another one may wait
             return rax
 
         return iret

@@ -16,13 +16,12 @@ from pvhv.abi.arch_x86 import HYPERVISOR_VIRT_END
 from pvhv.abi.errno import Errno
 from pvhv.core.errors import HypercallError
 from pvhv.core.vcpu import VCPU
-from pvhv.machine.x86 import CR4_DE, DR6_DEFAULT, DR7_DEFAULT, LOWER_END
+from pvhv.machine.x86 import CR4_DE, DR6_DEFAULT, DR7_ACTIVE, DR7_DEFAULT, LOWER_END
 
 DR6_ZERO = 0x1000
 DR6_STEP = 1 << 14
 DR7_ZERO = 0xD800
 DR7_GENERAL_DETECT = 1 << 13
-DR7_ACTIVE = 0xFF
 IO_BREAKPOINT = 2
 
 

@@ -28,8 +28,9 @@ from pvhv.machine.cpustate import CR4, RAX, RBX, RCX, RDX, RIP
 from pvhv.machine.x86 import CR0_TS, CR4_DE, CR4_TSD, MASK32, MASK64
 
 if TYPE_CHECKING:
-    from pvhv.core.cpu import Cpu
-    from pvhv.core.hypervisor import Hypervisor
+    from pvhv.core.arch import ArchVCPU
+    from pvhv.core.pv_cpu import PvCpu
+    from pvhv.core.services import Services
     from pvhv.core.traps.bounce import Traps
     from pvhv.core.vcpu import VCPU
 
@@ -44,7 +45,7 @@ CR4_CHANGEABLE = CR4_TSD | CR4_DE
 class Emulator:
     """Emulation on one pCPU; every method works on the live state of the vCPU that runs."""
 
-    def __init__(self, hypervisor: Hypervisor, cpu: Cpu, traps: Traps) -> None:
+    def __init__(self, hypervisor: Services, cpu: PvCpu, traps: Traps) -> None:
         self.hypervisor = hypervisor
         self.cpu = cpu
         self.traps = traps
@@ -103,7 +104,7 @@ class Emulator:
         leaf = policy.get(state[RAX] & MASK32)
         if leaf is None:
             hypervisor = self.hypervisor
-            below = cpuid.subleaves(hypervisor.guest_tsc_kind(vcpu.domain), hypervisor.ram.frames)
+            below = cpuid.subleaves(hypervisor.timekeeper.tsc_kind(vcpu.domain), hypervisor.ram.frames)
             leaf = below.get((state[RAX] & MASK32, state[RCX] & MASK32), cpuid.NOTHING)
         eax, ebx, ecx, edx = leaf
         state[RAX], state[RBX], state[RCX], state[RDX] = eax, ebx, ecx, edx
@@ -177,7 +178,7 @@ class Emulator:
 
     # -- control and debug registers -------------------------------------------------------------------------------
     def _clts(self, vcpu: VCPU, modrm: bytes, rex: int) -> bool:
-        self.hypervisor.fpu_taskswitch(vcpu, False)
+        self.cpu.fpu_taskswitch(vcpu, False)
         return True
 
     def _wbinvd(self, vcpu: VCPU, modrm: bytes, rex: int) -> bool:
@@ -210,7 +211,7 @@ class Emulator:
         if special == 0:
             if (value ^ CR0) & ~CR0_TS:
                 return False
-            self.hypervisor.fpu_taskswitch(vcpu, bool(value & CR0_TS))
+            self.cpu.fpu_taskswitch(vcpu, bool(value & CR0_TS))
         elif special == 2:
             self.cpu.words[vcpu.vcpu_info + 16 >> 3] = value
         elif special == 3:
@@ -262,7 +263,7 @@ class Emulator:
     def _rdtsc(self, vcpu: VCPU, modrm: bytes, rex: int) -> bool:
         if vcpu.cr4 & CR4_TSD and not vcpu.kernel_mode:
             return False
-        value = self.hypervisor.guest_tsc(vcpu)
+        value = self.hypervisor.timekeeper.tsc(vcpu.domain.timeline)
         self.state[RAX], self.state[RDX] = value & MASK32, value >> 32
         return True
 
@@ -271,14 +272,14 @@ class Emulator:
         return self._rdtsc(vcpu, b"", 0)
 
     # -- code bytes ------------------------------------------------------------------------------------------------
-    def _fetch(self, vcpu: VCPU, rip: int, size: int) -> bytes:
+    def _fetch(self, vcpu: ArchVCPU, rip: int, size: int) -> bytes:
         """Code bytes, through the table of the vCPU's present mode."""
         memory = self.cpu.memory
         if vcpu.kernel_mode or memory.root == vcpu.guest_table_user:
             return memory.read(rip, size)
         return memory.read_through(vcpu.guest_table_user, rip, size)
 
-    def fetch_some(self, vcpu: VCPU, rip: int) -> bytes:
+    def fetch_some(self, vcpu: ArchVCPU, rip: int) -> bytes:
         """Up to 15 bytes: as many as are there."""
         try:
             return self._fetch(vcpu, rip, 15)

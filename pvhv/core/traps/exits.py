@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 
 from pvhv.abi.arch_x86 import FLAT_USER_CS32, FLAT_USER_CS64, FLAT_USER_SS
 from pvhv.abi.xen import HYPERVISOR_iret
-from pvhv.core.cpu import Cpu
 from pvhv.core.errors import DomainCrash, GuestFault, HypercallError, Restart
 from pvhv.core.mm.descriptors import PERDOMAIN_VIRT_START, DescriptorTables
 from pvhv.core.mm.ptwr import WRITE_DENIED, WritablePageTables
@@ -40,7 +39,8 @@ from pvhv.machine.svm import NMI, PFEC_PRESENT, PFEC_RESERVED, PFEC_USER
 from pvhv.machine.x86 import DEBUG, DR6_DEFAULT, GENERAL_PROTECTION, INVALID_OPCODE, MASK64, NO_DEVICE, PAGE_FAULT
 
 if TYPE_CHECKING:
-    from pvhv.core.hypervisor import Hypervisor
+    from pvhv.core.pv_cpu import PvCpu
+    from pvhv.core.services import Services
     from pvhv.core.vcpu import VCPU
 
 PERDOMAIN_SLOT = PERDOMAIN_VIRT_START >> 39  # with the sign's bits above it
@@ -54,16 +54,15 @@ unpack_call = struct.Struct("<Q8xQ24xQQQ8xQ40xQ").unpack_from
 class Exits:
     """The exit handlers of one pCPU."""
 
-    def __init__(self, hypervisor: Hypervisor, cpu: Cpu) -> None:
+    def __init__(self, hypervisor: Services, cpu: PvCpu) -> None:
         self.hypervisor = hypervisor
         self.cpu = cpu
         self.state = cpu.state
-        self.traps = Traps(cpu)
+        self.traps = Traps(cpu, hypervisor.scheduler.break_off)
         self.emulator = Emulator(hypervisor, cpu, self.traps)
         self.writable_page_tables = WritablePageTables(
             hypervisor.pagetables, cpu, self.traps, self.emulator.fetch_some
         )
-        cpu.traps = self.traps
 
     def install(self) -> None:
         """Give the pCPU its callables."""

@@ -30,7 +30,7 @@ from pvhv.machine.x86 import MASK64
 
 if TYPE_CHECKING:
     from pvhv.core.cpu import Cpu
-    from pvhv.core.hypervisor import Hypervisor
+    from pvhv.core.services import Services
     from pvhv.core.vcpu import VCPU
 
 EFER_VALUE = 0xD01  # SCE LME LMA NX
@@ -81,7 +81,7 @@ def canonical(address: int) -> bool:
 class Msrs:
     """rdmsr and wrmsr of the vCPU that runs on one pCPU."""
 
-    def __init__(self, hypervisor: Hypervisor, cpu: Cpu) -> None:
+    def __init__(self, hypervisor: Services, cpu: Cpu) -> None:
         self.hypervisor = hypervisor
         self.state = cpu.state
 
@@ -96,7 +96,7 @@ class Msrs:
         if index in CONSTANTS:
             return CONSTANTS[index]
         if index == TSC:
-            return self.hypervisor.guest_tsc(vcpu)
+            return self.hypervisor.timekeeper.tsc(vcpu.domain.timeline)
         if index == APIC_BASE:
             return APIC_ENABLED_AT | (APIC_BASE_BSP if vcpu.vcpu_id == 0 else 0)
         if index == MCG_STATUS:

@@ -60,4 +60,4 @@ class Xenstore(Store):
         """Do what comes in pieces without keeping anybody waiting: an errand, for that domain if it is one's."""
         hypervisor = self.dom0.hypervisor
         domain = None if domid is None else hypervisor.domain_by_id(domid)
-        hypervisor.errand(work, domain)
+        hypervisor.scheduler.errand(work, domain)

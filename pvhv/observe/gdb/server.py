@@ -17,7 +17,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pvhv.core.debugger import Debugger, Stop, Why
+from pvhv.core.breakpoints import Why
+from pvhv.core.debugger import Debugger, Stop
 from pvhv.core.errors import GuestFault
 from pvhv.core.vcpu import VCPU
 from pvhv.machine.debug import READS, WRITES, Watched
