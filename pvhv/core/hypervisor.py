@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The hypervisor: everything the other rooms of the core make, wired together.
 
-It owns the machine (RAM, pCPUs), the frame table, the domains and the scheduler. What a handler needs from
-elsewhere it finds here by the name Xen has for it; the decisions themselves stand in their own rooms.
+It owns the machine (RAM, pCPUs), the frame table, the domains and the scheduler. Its constructor makes the parts in the
+order in which they need each other; the decisions stand in their own rooms. Handlers see `Services` of it
+(services.py), domain 0 and the toolstack the whole.
 
 Read beside it: xen/common/domain.c, xen/arch/x86/domain.c, xen/arch/x86/setup.c.
 """
@@ -87,16 +88,14 @@ class Hypervisor:
         self.frames = FrameTable(self.ram)
         self.pagetables: PageTables = FastPageTables(self.frames)
         tables = self.pagetables
-        self.descriptors = DescriptorTables(self.frames)
-        self._m2p = m2p.MachineToPhysical(self.frames)
+        self.descriptors = DescriptorTables(tables)
+        self._m2p = m2p.MachineToPhysical(tables)
         self.m2p, self.m2p_l3 = self._m2p.table, self._m2p.l3
         self.coherence = Coherence(self.frames, tables, self._cpus.values())
         self.host_wrote, self.write_frame_word = self.coherence.host_wrote, self.coherence.write_frame_word
         tables.must_yield = self.must_yield
         tables.domain_freed_frames = self._frames_freed
-        tables.descriptors_acceptable = self.descriptors.contents_acceptable
         tables.xen_slots = self._xen_slots
-        tables.m2p_entry = self._m2p.l4_entry
 
         # -- domains
         self.lifecycle = Lifecycle(self)

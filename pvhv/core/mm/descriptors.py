@@ -20,7 +20,8 @@ from pvhv.abi.errno import Errno
 from pvhv.abi.xen import DOMID_XEN
 from pvhv.core.arch import ArchDomain, ArchVCPU
 from pvhv.core.errors import HypercallError
-from pvhv.core.mm.frames import SEG_DESC, TYPE_MASK, WRITABLE, FrameTable
+from pvhv.core.mm.frames import SEG_DESC, TYPE_MASK, WRITABLE
+from pvhv.core.mm.pagetables import PageTables
 from pvhv.core.mm.pte import ADDRESS, NX, PRESENT, RW
 
 PERDOMAIN_VIRT_START = 0xFFFF_8200_0000_0000  # L4 slot 260
@@ -68,9 +69,10 @@ def accept(descriptor: int) -> int | None:
 class DescriptorTables:
     """The per-domain part of the address space (L4 slot 260), and who maps what there."""
 
-    def __init__(self, frames: FrameTable) -> None:
-        self.frames = frames
+    def __init__(self, tables: PageTables) -> None:
+        self.frames = frames = tables.frames
         self.words = frames.ram.words
+        tables.descriptors_acceptable = self.contents_acceptable
         self.reserved_page = frames.allocate(DOMID_XEN)
         for selector, descriptor in RESERVED.items():
             self.words[(self.reserved_page << 9) + (selector >> 3) - FIRST_RESERVED_GDT_ENTRY] = descriptor

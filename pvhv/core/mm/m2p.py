@@ -13,7 +13,7 @@ MACH2PHYS_VIRT_START in the public headers.
 from __future__ import annotations
 
 from pvhv.abi.xen import DOMID_XEN
-from pvhv.core.mm.frames import FrameTable
+from pvhv.core.mm.pagetables import PageTables
 from pvhv.core.mm.pte import NX, PRESENT, USER
 from pvhv.machine.paging import PTE_PSE
 
@@ -24,7 +24,8 @@ L4_SLOT = 256
 class MachineToPhysical:
     """`table[mfn]`; `l4_entry` is what guests' L4s get in slot 256."""
 
-    def __init__(self, frames: FrameTable) -> None:
+    def __init__(self, tables: PageTables) -> None:
+        frames = tables.frames
         words = frames.ram.words
         size = (frames.count + 511) // 512
         first = frames.allocate_run(DOMID_XEN, size + -size % 512)  # 2 MiB mappings want it aligned, as so many are
@@ -38,4 +39,4 @@ class MachineToPhysical:
                 if mfn < first + size:
                     words[(l2 << 9) + index] = mfn << 12 | PRESENT | USER | PTE_PSE | NX
         self.l3 = l3
-        self.l4_entry = l3 << 12 | PRESENT | USER
+        self.l4_entry = tables.m2p_entry = l3 << 12 | PRESENT | USER
