@@ -20,6 +20,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import ClassVar
 
 from pvhv.core.hypervisor import Hypervisor
 from pvhv.hvm import names as technique_names
@@ -28,7 +29,7 @@ from pvhv.observe import counters
 from pvhv.observe.counters import Counters
 from pvhv.toolstack.config import DomainConfig
 from pvhv.toolstack.errors import ToolstackError
-from pvhv.toolstack.guest import PAGES_PER_MIB, Guest, prepare
+from pvhv.toolstack.guest import PAGES_PER_MIB, Guest, Prepared, prepare
 from pvhv.toolstack.host import Host
 from pvhv.toolstack.kernel_files import find_kernel
 from pvhv.toolstack.lifecycle import TIMEOUT_STATUS
@@ -93,6 +94,8 @@ class Result:
 class Machine:
     """A hypervisor of one's own with some domains, run until something is so. To be used as a context."""
 
+    WRAPPABLE: ClassVar = frozenset({"prepare"})
+
     def __init__(self, memory: int = 512, *, by_mode: bool = False) -> None:
         self.hypervisor = Hypervisor(memory_frames=(memory + HYPERVISOR_MIB) * PAGES_PER_MIB, by_mode=by_mode)
         self.host = Host(self.hypervisor)
@@ -137,13 +140,17 @@ class Machine:
             on_poweroff="preserve",
             on_soft_reset="preserve",
         )
-        guest = self.host.create(prepare(config), paused=True)
+        guest = self.host.create(self.prepare(config), paused=True)
         guest.console.typed += stdin.encode() if isinstance(stdin, str) else stdin
         if not guest.console.virtual:
             guest.console.pump()
         if not paused:
             guest.start()
         return guest
+
+    def prepare(self, config: DomainConfig) -> Prepared:
+        """Read a domain's files and plan its memory. Raises ToolstackError."""
+        return prepare(config)
 
     def run(self, *guests: Guest, timeout: float = 10.0) -> bool:
         """Run until the guests have stopped; False when `timeout` seconds of host time went by before."""

@@ -18,7 +18,7 @@ Read beside it: toggle_guest_mode in xen/arch/x86/pv/domain.c, context_switch in
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pvhv.abi.arch_x86 import FIRST_RESERVED_GDT_ENTRY
 from pvhv.core.arch import ArchVCPU
@@ -51,6 +51,8 @@ CODE, WRITABLE_DATA, LONG, GRANULAR = 1 << 43, 1 << 41, 1 << 53, 1 << 55
 
 class Cpu:
     """One pCPU and the vCPU on it."""
+
+    WRAPPABLE: ClassVar = frozenset({"load"})
 
     def __init__(self, pcpu: PCPU, ram: Ram) -> None:
         self.pcpu = pcpu

@@ -15,7 +15,7 @@ import traceback
 from array import array
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, ClassVar
 
 from pvhv.abi.arch_x86 import XEN_LEGACY_MAX_VCPUS
 from pvhv.abi.errno import Errno
@@ -62,6 +62,8 @@ class Hypervisor:
 
     `by_mode` has its virtual pCPU count the instructions of user mode apart."""
 
+    WRAPPABLE: ClassVar = frozenset({"deliver_pending", "calls_by_arity"})
+
     def __init__(self, memory_frames: int = 8 * FRAMES_PER_GIB, *, by_mode: bool = False) -> None:
         self._by_mode = by_mode
         self._started = time.monotonic_ns()
@@ -73,7 +75,7 @@ class Hypervisor:
         self._next_domid = 1
         self._timelines: dict[str, Timeline[VCPU]] = {}
         self._cpus: dict[bool, PvCpu] = {}
-        self._exits: dict[bool, Exits] = {}
+        self.exits: dict[bool, Exits] = {}
         self.calls, self.arity = build_calls(HYPERCALLS)
         self.calls_by_arity = list(zip(self.calls, self.arity, strict=True))
 
@@ -120,7 +122,7 @@ class Hypervisor:
             pcpu.contain()
             cpu = self._cpus[virtual] = PvCpu(pcpu, self.ram)
             cpu.memory.code, cpu.memory.host_wrote = self.frames.code, self.host_wrote
-            exits = self._exits[virtual] = Exits(self, cpu)
+            exits = self.exits[virtual] = Exits(self, cpu)
             exits.install()
             for each in self._cpus.values():
                 each.pagetables = self.pagetables if len(self._cpus) == 1 else None
@@ -287,7 +289,7 @@ class Hypervisor:
         """What became due while it did not run."""
         if vcpu.domain.full is not None:
             return
-        self._exits[vcpu.domain.timeline.virtual].enter_guest(vcpu)
+        self.exits[vcpu.domain.timeline.virtual].enter_guest(vcpu)
 
     # -- what handlers do to the vCPU that runs ----------------------------------------------------------------------
     def flush_domain(self, domain: Domain) -> None:

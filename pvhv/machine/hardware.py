@@ -73,7 +73,7 @@ class Hardware:
         pointer = context.pointer if context is not None else None
         self._pacer = pace.Pacer(engine, self.ram, address, cs.ERROR_CODE * 4, pointer)
         self._words = self._pacer.words
-        self._start = self._starter()
+        self.enter_engine = self._starter()
 
     def _starter(self) -> Callable[[int], int]:
         """What runs guest code from an address, and returns the engine's error."""

@@ -32,7 +32,7 @@ fire; a syscall with prefixes resumes as many bytes late; flush_page flushes eve
 from __future__ import annotations
 
 import threading
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal
 
 from pvhv.machine import cpustate as cs
 from pvhv.machine import proof, svm
@@ -50,6 +50,8 @@ __all__ = ["CR0_PV", "CR4_PV", "FAULT_ADDRESS", "PCPU", "Unhandled"]
 
 class PCPU(Running, Counters):
     """One engine on one Ram, for one clock: made, proven, and closed here."""
+
+    WRAPPABLE: ClassVar = frozenset({"on_syscall", "on_exception", "on_int", "on_cpuid", "on_io", "enter_engine"})
 
     def __init__(
         self,

@@ -100,7 +100,7 @@ class Running(Registers, Breakpoints):
             self.flush_tlb()
         if context is not None:
             context.restore()
-        error = self._start(state[RIP])
+        error = self.enter_engine(state[RIP])
         if error == seam.DIED:
             raise self._died(state[RIP])
         if context is not None:
@@ -182,7 +182,7 @@ class Running(Registers, Breakpoints):
         registers = self.save()
         uc.check("making the engine anew", seam.reopen(self._handle))
         self._engine.revived()
-        self._start = self._starter()
+        self.enter_engine = self._starter()
         self.debug.made_anew()
         self._reset_to(registers)
         words = self._words

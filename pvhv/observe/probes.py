@@ -4,28 +4,27 @@
 There are probes for the kinds that somebody wants and for no others. A probe looks, calls what it is around, looks
 again, and gives a Record to whoever watches the domain; a domain that nobody watches passes through.
 
-Handlers are nobody's alone: another looker-on may put functions of its own around ours. So `remove` puts back only what
-is still ours; a probe that was covered meanwhile stays, and watches nobody any more.
-
-Read beside it: pvhv/core/traps/exits.py, whose handlers these are; TRACE_PV_* in xen/include/public/trace.h.
+Read beside it: pvhv/machine/wrapping.py, by which they are put there; pvhv/core/traps/exits.py, whose handlers these
+are; TRACE_PV_* in xen/include/public/trace.h.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pvhv.abi.xen import HYPERVISOR_iret
 from pvhv.machine.cpustate import ERROR_CODE, HF_CS64, HFLAGS, R8, R9, R10, RAX, RDI, RDX, RIP, RSI, RSP
 from pvhv.machine.pcpu import FAULT_ADDRESS
 from pvhv.machine.svm import PFEC_USER
+from pvhv.machine.wrapping import Around, wrap
 from pvhv.machine.x86 import MASK64, PAGE_FAULT
 from pvhv.observe.capture import answer, caller, capture, put_aside
 from pvhv.observe.record import AMD64, I386, HypercallRecord, Landed, Record, Sink
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain
-    from pvhv.core.events.channels import EventChannels
     from pvhv.core.events.ports import Channel
     from pvhv.core.hypervisor import Hypervisor
     from pvhv.core.pv_cpu import PvCpu
@@ -46,73 +45,34 @@ class Probes:
         self.watched = watched
         self.kinds = kinds
         self.copies = copies
-        self._undo: list[Callable[[], None]] = []
         upcalls = "upcall" in kinds  # one may follow every exit
-        pcpu = cpu.pcpu
+        around: list[tuple[str, Around, int | None]] = []
         if upcalls or kinds & {"hypercall", "syscall"}:
-            self._around(pcpu, "on_syscall", self._syscall(pcpu.on_syscall))
+            around.append(("on_syscall", self._syscall, None))
         if upcalls or "fault" in kinds:
-            for vector in VECTORS:
-                self._around_exception(vector)
+            around += [("on_exception", partial(self._exception, vector), vector) for vector in VECTORS]
         if upcalls or "int" in kinds:
-            self._around(pcpu, "on_int", self._software_interrupt(pcpu.on_int))
+            around.append(("on_int", self._software_interrupt, None))
         if "cpuid" in kinds:
-            self._around(pcpu, "on_cpuid", self._cpuid(pcpu.on_cpuid))
+            around.append(("on_cpuid", self._cpuid, None))
         if "io" in kinds:
-            self._around(pcpu, "on_io", self._io(pcpu.on_io))
+            around.append(("on_io", self._io, None))
+        self._unwrap = [wrap(cpu.pcpu, name, probe, entry) for name, probe, entry in around]
         if upcalls:
-            self._around_method(hypervisor, "deliver_pending", self._deliver(hypervisor.deliver_pending))
+            self._unwrap.append(wrap(hypervisor, "deliver_pending", self._deliver))
         if "running" in kinds:
-            activity = hypervisor.activity
             self._entered: dict[VCPU, int] = {}
-            self._around_method(activity, "entering", self._entering(activity.entering))
-            self._around_method(activity, "leaving", self._leaving(activity.leaving))
+            self._unwrap.append(wrap(hypervisor.activity, "entering", self._entering))
+            self._unwrap.append(wrap(hypervisor.activity, "leaving", self._leaving))
         if "event" in kinds:
-            for domain in watched:
-                self._around_method(domain.events, "set_pending", self._pending(domain, domain.events))
+            self._unwrap += [wrap(each.events, "set_pending", partial(self._pending, each)) for each in watched]
 
     def remove(self) -> None:
         """Take them away again."""
         self.watched = {}
-        for undo in self._undo:
-            undo()
-        self._undo = []
-
-    # -- putting them there ----------------------------------------------------------------------------------
-    def _around(self, thing: Any, name: str, probe: Any) -> None:
-        before = getattr(thing, name)
-        setattr(thing, name, probe)
-
-        def undo() -> None:
-            if getattr(thing, name) is probe:
-                setattr(thing, name, before)
-
-        self._undo.append(undo)
-
-    def _around_exception(self, vector: int) -> None:
-        handlers = self.cpu.pcpu.on_exception
-        before = handlers[vector]
-        handlers[vector] = probe = self._exception(vector, before)
-
-        def undo() -> None:
-            if handlers[vector] is probe:
-                handlers[vector] = before
-
-        self._undo.append(undo)
-
-    def _around_method(self, thing: Any, name: str, probe: Any) -> None:
-        before = vars(thing).get(name)  # another pCPU's probe
-        vars(thing)[name] = probe
-
-        def undo() -> None:
-            if vars(thing).get(name) is not probe:
-                return
-            if before is None:
-                del vars(thing)[name]  # the class's own shows again
-            else:
-                vars(thing)[name] = before
-
-        self._undo.append(undo)
+        for unwrap in self._unwrap:
+            unwrap()
+        self._unwrap = []
 
     # -- telling ---------------------------------------------------------------------------------------------
     def emit(self, vcpu: VCPU, began: int, stack: int, kind: str, rip: int, kernel: bool, *data: Any) -> None:
@@ -267,8 +227,8 @@ class Probes:
         for sink in self.watched.get(vcpu.domain, ()):
             sink(record)
 
-    def _pending(self, domain: Domain, events: EventChannels) -> Callable[[Channel], None]:
-        original = events.set_pending
+    def _pending(self, domain: Domain, original: Callable[[Channel], None]) -> Callable[[Channel], None]:
+        events = domain.events
 
         def set_pending(channel: Channel) -> None:
             present = self.hypervisor.scheduler.present

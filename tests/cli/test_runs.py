@@ -86,7 +86,7 @@ def test_a_timeout_ends_every_life_of_it(shared: Pvhv) -> None:
         began = time.monotonic()
         shared.ok("create", "--timeout", "1", shared.domain("phoenix", shutdown(1), f'on_reboot = "{action}"'))
         # Between two lives there is none in the list; and on a busy host it may be over.
-        shared.until(lambda: shared.list() or time.monotonic() - began > 1)
+        shared.until(lambda began=began: shared.list() or time.monotonic() - began > 1)
         shared.until(lambda: not shared.list(), timeout=10)
 
 

@@ -100,7 +100,7 @@ def change(state: memoryview, word: int, bits: int) -> None:
 @pytest.mark.parametrize("leave", ["0f05", "0f0b", "cd80", "0fa2", "ec", "ee"])
 def test_what_no_guest_can_change_is_seen_at_its_next_exit(lab: Lab, what: str, leave: str) -> None:
     if not lab.pcpu.live:
-        lab.pcpu._start = changing(lab, what)  # a hook would change a copy
+        lab.pcpu.enter_engine = changing(lab, what)  # a hook would change a copy
     else:
         lab.pcpu.on_address(CODE + 3, lambda: CHANGES[what](lab.state))
     asked: list[str] = []
@@ -116,7 +116,7 @@ def test_what_no_guest_can_change_is_seen_at_its_next_exit(lab: Lab, what: str, 
 
 
 def changing(lab: Lab, what: str) -> object:
-    start = lab.pcpu._start
+    start = lab.pcpu.enter_engine
 
     def run(rip: int) -> int:
         CHANGES[what](lab.state)

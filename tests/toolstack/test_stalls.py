@@ -391,7 +391,7 @@ class Sweep:
             longest = max(longest, time.thread_time() - began)
             scheduler.present, scheduler.share = None, before
             began = time.thread_time()
-            scheduler._run_deferred()
+            scheduler.run_deferred()
             scheduler.step_in_background()
             longest = max(longest, time.thread_time() - began)
             if state[RIP] == behind or not domain.runs:

@@ -1,12 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Where the time of a Linux goes: the engine, each kind of exit, the rest of the hypervisor, idleness.
 
-The guest runs in this very process, and the functions that an exit passes through are replaced by ones that keep a
-ledger: outside a profile nothing of it is there, and costs nothing. What C does is the engine's: guest code, its
-translation, and the way from an exit to Python and back.
-
-What is wrapped, and when: methods of classes before the machine is made (their closures hold on to them), a pCPU's
-handlers and the table of hypercalls as soon as there are any.
+The guest runs in this very process, and the functions that an exit passes through have ones around them that keep a
+ledger (pvhv/machine/wrapping.py): outside a profile nothing of it is there, and costs nothing. What C does is the
+engine's: guest code, its translation, and the way from an exit to Python and back.
 
 A table of accounts adds up to the time it was taken over. The profile itself costs time, about a microsecond each time
 an account is entered: so the same is run once more without, and the line below the table says how long that took.
@@ -25,9 +22,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 from rich.console import Console
 from rich.table import Table
@@ -35,17 +32,13 @@ from rich.table import Table
 from pvhv.abi.hypercalls import HYPERCALLS
 from pvhv.abi.xen import HYPERVISOR_iret
 from pvhv.core.calls import mmuext
-from pvhv.core.cpu import Cpu
+from pvhv.core.domain import Domain
 from pvhv.core.hypervisor import Hypervisor
-from pvhv.core.mm.ptwr import WritablePageTables
-from pvhv.core.sched.scheduler import Scheduler
-from pvhv.core.sched.timeline import Timeline
-from pvhv.core.traps.bounce import Traps
 from pvhv.core.traps.exits import Exits
-from pvhv.machine import engine, seam
+from pvhv.core.vcpu import VCPU
 from pvhv.machine.cpustate import RAX
+from pvhv.machine.wrapping import Around, wrap
 from pvhv.testing import Machine
-from pvhv.toolstack import guest as toolstack_guest
 from tools.benchmark import linux as stock
 from tools.benchmark.guests import Failed
 from tools.benchmark.ledger import Entry, Ledger, between
@@ -60,53 +53,94 @@ VECTORS = {
     1: "#DB", 6: "#UD: cpuid by forced emulation", 7: "#NM: the FPU of another process",
     13: "#GP: privileged instructions", 14: "#PF: to the guest",
 }  # fmt: skip
-METHODS: tuple[tuple[type, str, str], ...] = (
-    (Scheduler, "turn", "scheduler"),
-    (Scheduler, "_idle", IDLE),
-    (Scheduler, "_serve_posted", "domain 0's backends"),
-    (Scheduler, "_run_deferred", "domain 0's backends"),
-    (Scheduler, "step_in_background", "domain 0's backends"),
-    (Timeline, "fire", "timers"),
-    (Cpu, "load", "vCPU on and off the pCPU"),
-    (WritablePageTables, "page_fault", "#PF: a store to a page table, emulated"),
-    (Exits, "descriptor_fault", "#PF: a descriptor table's page"),
-)
+PINS = dict.fromkeys(mmuext.PIN_LEVELS, "pin")
+MMUEXT = {number: f"mmuext_op: {name}" for number, name in PINS.items()} | {
+    number: f"mmuext_op: {call.__name__}" for number, call in mmuext.OPERATIONS.items()
+}
 
 
 @contextmanager
-def profiled(ledger: Ledger) -> Iterator[None]:
-    """Machines made here are profiled."""
+def profiled(ledger: Ledger | None, machine: Machine) -> Iterator[None]:
+    """All that the machine's wall clock and its pCPU do is on some account; without a ledger nothing is."""
+    if ledger is None:
+        yield
+        return
+    hypervisor = machine.hypervisor
+    exits = hypervisor.exits[False]
     with ExitStack() as stack:
-        for owner, name, account in METHODS:
-            stack.enter_context(patch.object(owner, name, ledger.charging(account, getattr(owner, name))))
-        for owner, run in ((engine, "uc_emu_start"), (seam, "run")):  # the published engine's, and ours
-            stack.enter_context(patch.object(owner, run, ledger.charging(ENGINE, getattr(owner, run))))
-        stack.enter_context(_after(Exits, "install", lambda exits: wrap_exits(ledger, exits)))
-        stack.enter_context(_after(Hypervisor, "__init__", lambda hypervisor: wrap_calls(ledger, hypervisor)))
-        stack.enter_context(patch.object(Traps, "_make_deliver_events", _charged_factory(ledger, "upcalls")))
-        operations = {
-            number: ledger.charging(f"mmuext_op: {call.__name__}", call) for number, call in mmuext.OPERATIONS.items()
-        }
-        stack.enter_context(patch.dict(mmuext.OPERATIONS, operations))
-        stack.enter_context(patch.object(mmuext, "pin", ledger.charging("mmuext_op: pin", mmuext.pin)))
+        for owner, name, account in parts(hypervisor, exits):
+            stack.callback(wrap(owner, name, partial(ledger.charging, account)))
+        exits.install()  # its closures keep what they call
+        stack.callback(exits.install)
+        for owner, name, around, entry in handlers(ledger, hypervisor, exits):
+            stack.callback(wrap(owner, name, around, entry))
+        stack.callback(wrap(mmuext, "perform", partial(_each_operation, ledger)))
+        stack.callback(wrap(machine, "prepare", partial(ledger.charging, "the toolstack reads files and plans")))
         stack.enter_context(_collections(ledger))
         yield
 
 
-def _after(owner: type, name: str, then: Callable[[Any], None]) -> Any:
-    """Have `then(self)` called behind a method."""
-    method = getattr(owner, name)
+def parts(hypervisor: Hypervisor, exits: Exits) -> Iterator[tuple[object, str, str]]:
+    """What is called on the way, and on which account: (owner, name, account)."""
+    scheduler = hypervisor.scheduler
+    yield scheduler, "turn", "scheduler"
+    yield scheduler, "idle", IDLE
+    for name in ("serve_posted", "run_deferred", "step_in_background"):
+        yield scheduler, name, "domain 0's backends"
+    yield hypervisor.wall, "fire", "timers"
+    yield exits.cpu, "load", "vCPU on and off the pCPU"
+    yield exits.cpu.pcpu, "enter_engine", ENGINE
+    yield exits.traps, "deliver_events", "upcalls"
+    yield exits.writable_page_tables, "page_fault", "#PF: a store to a page table, emulated"
+    yield exits, "descriptor_fault", "#PF: a descriptor table's page"
 
-    def both(self: Any, *arguments: Any, **named: Any) -> None:
-        method(self, *arguments, **named)
-        then(self)
 
-    return patch.object(owner, name, both)
+def handlers(
+    ledger: Ledger, hypervisor: Hypervisor, exits: Exits
+) -> Iterator[tuple[object, str, Around, int | None]]:
+    """Every kind of exit, and every hypercall: (owner, name, what is put around it, entry of a table)."""
+    pcpu = exits.cpu.pcpu
+    yield pcpu, "on_syscall", partial(_by_kind_of_call, ledger, exits), None
+    for vector in range(32):
+        account = VECTORS.get(vector, "other exceptions")
+        yield pcpu, "on_exception", partial(ledger.charging, account), vector
+    for name, account in (("on_int", "int n"), ("on_cpuid", "cpuid"), ("on_io", "in and out")):
+        yield pcpu, name, partial(ledger.charging, account), None
+    for number, spec in HYPERCALLS.items():
+        yield hypervisor, "calls_by_arity", partial(_with_arity, ledger, spec.name), number
 
 
-def _charged_factory(ledger: Ledger, account: str) -> Callable[[Traps], Any]:
-    make = Traps._make_deliver_events
-    return lambda traps: ledger.charging(account, make(traps))
+def _with_arity(ledger: Ledger, account: str, row: tuple[Callable[..., int], int]) -> tuple[Callable[..., int], int]:
+    return ledger.charging(account, row[0]), row[1]
+
+
+def _each_operation(ledger: Ledger, perform: Callable[..., None]) -> Callable[..., None]:
+    def charged(vcpu: VCPU, owner: Domain, command: int, first: int, second: int) -> None:
+        ledger.enter(MMUEXT.get(command, "mmuext_op: refused"))
+        try:
+            perform(vcpu, owner, command, first, second)
+        finally:
+            ledger.leave()
+
+    return charged
+
+
+def _by_kind_of_call(ledger: Ledger, exits: Exits, syscall: Callable[[], object]) -> Callable[[], None]:
+    cpu, state, enter, leave = exits.cpu, exits.state, ledger.enter, ledger.leave
+
+    def charged() -> None:
+        if not cpu.current.kernel_mode:
+            enter("a user's syscall, to the guest's kernel")
+        elif state[RAX] == HYPERVISOR_iret:
+            enter("iret")
+        else:
+            enter("hypercall: in and out")
+        try:
+            syscall()
+        finally:
+            leave()
+
+    return charged
 
 
 @contextmanager
@@ -124,40 +158,6 @@ def _collections(ledger: Ledger) -> Iterator[None]:
         yield
     finally:
         gc.callbacks.remove(told)
-
-
-def wrap_calls(ledger: Ledger, hypervisor: Hypervisor) -> None:
-    """Every hypercall an account of its name."""
-    table = hypervisor.calls_by_arity
-    for number, (call, arity) in enumerate(table):
-        if number in HYPERCALLS:
-            table[number] = ledger.charging(HYPERCALLS[number].name, call), arity
-
-
-def wrap_exits(ledger: Ledger, exits: Exits) -> None:
-    """Every kind of exit an account."""
-    pcpu, cpu, state = exits.cpu.pcpu, exits.cpu, exits.state
-    syscall, enter, leave = pcpu.on_syscall, ledger.enter, ledger.leave
-
-    def charged_syscall() -> None:
-        if not cpu.current.kernel_mode:
-            enter("a user's syscall, to the guest's kernel")
-        elif state[RAX] == HYPERVISOR_iret:
-            enter("iret")
-        else:
-            enter("hypercall: in and out")
-        try:
-            syscall()
-        finally:
-            leave()
-
-    pcpu.on_syscall = charged_syscall
-    for vector in range(32):
-        account = VECTORS.get(vector, "other exceptions")
-        pcpu.on_exception[vector] = ledger.charging(account, pcpu.on_exception[vector])
-    pcpu.on_int = ledger.charging("int n", pcpu.on_int)
-    pcpu.on_cpuid = ledger.charging("cpuid", pcpu.on_cpuid)
-    pcpu.on_io = ledger.charging("in and out", pcpu.on_io)
 
 
 # -- a Linux under it --------------------------------------------------------------------------------------------------
@@ -183,17 +183,15 @@ class Watched:
         self._ledger, self._line, self._last = ledger, b"", dict[str, Entry]()
         began = time.perf_counter_ns()
         charging = ledger.charging if ledger else lambda _account, function: function
-        prepare = charging("the toolstack reads files and plans", toolstack_guest.prepare)
-        with patch("pvhv.testing.prepare", prepare):
-            machine = charging("a machine is made", Machine)(stock.MEMORY * 2)
-            with machine:
-                guest = charging("the toolstack builds the domain", machine.create)(
-                    linux.kernel, name="linux", ramdisk=linux.ramdisk, memory=stock.MEMORY, clock="wall",
-                    cmdline=stock.cmdline("hvc0", work, **given),
-                )  # fmt: skip
-                self._reader = guest.console.follow(self._more)
-                machine.run(guest, timeout=stock.PATIENCE_S)
-                result = machine.result(guest)
+        machine = charging("a machine is made", Machine)(stock.MEMORY * 2)
+        with profiled(ledger, machine), machine:
+            guest = charging("the toolstack builds the domain", machine.create)(
+                linux.kernel, name="linux", ramdisk=linux.ramdisk, memory=stock.MEMORY, clock="wall",
+                cmdline=stock.cmdline("hvc0", work, **given),
+            )  # fmt: skip
+            self._reader = guest.console.follow(self._more)
+            machine.run(guest, timeout=stock.PATIENCE_S)
+            result = machine.result(guest)
         self.ns = time.perf_counter_ns() - began
         if stock.USER_SPACE not in result.output or result.exit_status:
             raise Failed(f"Linux did not come to its end: {result.ending}\n{result.output[-2000:]}")
@@ -220,24 +218,21 @@ def boot(linux: Linux) -> tuple[list[Profile], int]:
     """A whole boot, and how many ns it takes when nobody profiles it."""
     plain = Watched(linux, BOOT, None).ns
     ledger = Ledger()
-    with profiled(ledger):
-        Watched(linux, BOOT, ledger)
+    Watched(linux, BOOT, ledger)
     return [Profile("a stock Linux, from its files to user space, power-off and its end", ledger.entries())], plain
 
 
 def operations(linux: Linux) -> list[Profile]:
     """One profile of each operation of guest/micro.c."""
     ledger = Ledger()
-    with profiled(ledger):
-        found = Watched(linux, OPERATIONS, ledger, ms=20, batches=5).profiles
+    found = Watched(linux, OPERATIONS, ledger, ms=20, batches=5).profiles
     return [profile for profile in found if profile.operations and profile.title != "xorshift"]
 
 
 def compute(linux: Linux) -> list[Profile]:
     """A process that computes, the last try of each loop: what is not the engine's is the guest's ticks."""
     ledger = Ledger()
-    with profiled(ledger):
-        found = Watched(linux, LOOPS, ledger, times=1, counts=ROUNDS).profiles
+    found = Watched(linux, LOOPS, ledger, times=1, counts=ROUNDS).profiles
     return list({profile.title: profile for profile in found if profile.operations}.values())
 
 

@@ -255,3 +255,5 @@ OPERATIONS: dict[int, Operation] = {
     MMUEXT_COPY_PAGE: copy_page,
 }
 FOR_OTHERS = frozenset((MMUEXT_UNPIN_TABLE, MMUEXT_CLEAR_PAGE, MMUEXT_COPY_PAGE))
+
+WRAPPABLE = frozenset({"perform"})  # see pvhv.machine.wrapping

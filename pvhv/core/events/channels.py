@@ -19,7 +19,7 @@ Read beside it: xen/common/event_channel.c, xen/common/event_channel.h.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from pvhv.abi.errno import Errno
 from pvhv.abi.event_channel import EVTCHN_2L_NR_CHANNELS, EVTCHN_FIFO_PRIORITY_DEFAULT
@@ -62,6 +62,8 @@ class Owner(Protocol):
 
 class EventChannels:
     """The ports of one domain. It is made with the ABIs there are for them (abis.py)."""
+
+    WRAPPABLE: ClassVar = frozenset({"set_pending"})
 
     def __init__(
         self,

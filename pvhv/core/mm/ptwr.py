@@ -18,7 +18,7 @@ Read beside it: xen/arch/x86/pv/ro-page-fault.c.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pvhv.abi.xen import VMASST_TYPE_writable_pagetables
 from pvhv.core.errors import GuestFault, HypercallError
@@ -44,6 +44,8 @@ class Refused(Exception):
 
 class WritablePageTables:
     """Stores to L1 entries on one pCPU."""
+
+    WRAPPABLE: ClassVar = frozenset({"page_fault"})
 
     def __init__(self, tables: PageTables, cpu: Cpu, traps: Traps, fetch: Callable[[ArchVCPU, int], bytes]) -> None:
         self.pagetables = tables

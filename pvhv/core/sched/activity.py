@@ -10,7 +10,7 @@ xen/common/event_channel.c.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pvhv.abi.vcpu import VcpuRunstateInfo
 from pvhv.core.domain import Domain
@@ -35,6 +35,8 @@ def resting_state(vcpu: VCPU) -> int:
 
 class Activity:
     """Blocking, waking, pausing; runstates."""
+
+    WRAPPABLE: ClassVar = frozenset({"entering", "leaving"})
 
     def __init__(self, ram: Ram, scheduler: Scheduling) -> None:
         self.ram = ram.bytes

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from pvhv.core.sched.timeline import SLICE_NS, Share, Timeline, Turn, VirtualTimeline, WallTimeline
 
@@ -69,6 +69,8 @@ class BugsKept:
 
 class Scheduler:
     """The loop, and the doors through which other threads reach it."""
+
+    WRAPPABLE: ClassVar = frozenset({"turn", "idle", "serve_posted", "run_deferred", "step_in_background"})
 
     def __init__(self, hypervisor: Machine) -> None:
         self.hypervisor = hypervisor
@@ -237,8 +239,8 @@ class Scheduler:
         busy = bool(self._posted or self.deferred or self.background)  # it may be what somebody waits for
         self._errands_left = WORK_SHARE
         if busy:
-            self._serve_posted()
-            self._run_deferred()
+            self.serve_posted()
+            self.run_deferred()
             self.step_in_background()
         chosen: Timeline[VCPU] | None = None
         for timeline in self.timelines:
@@ -250,15 +252,15 @@ class Scheduler:
             ahead = chosen is None or timeline.host_ns < chosen.host_ns
             if ahead and not timeline.held and timeline.runnable():
                 chosen = timeline
-        self._run_deferred()
+        self.run_deferred()
         if chosen is not None:
             began = time.monotonic_ns()
             self._slice(chosen)
             self._charge_host(chosen, time.monotonic_ns() - began)
         elif not busy:
-            self._idle(deadline)
+            self.idle(deadline)
 
-    def _serve_posted(self) -> None:
+    def serve_posted(self) -> None:
         """Do what others asked for; where that is much, guests get as much time before there is more of it."""
         began = now = time.monotonic_ns()
         while self._posted and now - began < STEP_NS:
@@ -272,7 +274,7 @@ class Scheduler:
         if now - began > STEP_NS // 4:
             self._undisturbed = now + min(now - began, SLICE_NS)
 
-    def _run_deferred(self) -> None:
+    def run_deferred(self) -> None:
         for _ in range(len(self.deferred)):
             with self._bugs_kept:
                 self.deferred.popleft()()
@@ -381,7 +383,7 @@ class Scheduler:
         return timeline.host_deadline(turn.until) if turn.until > now else None
 
     # -- nobody can run ----------------------------------------------------------------------------------------------
-    def _idle(self, deadline: float | None) -> None:
+    def idle(self, deadline: float | None) -> None:
         self._wakeup.clear()  # before the look at what was posted: who posts does it the other way round
         wait = IDLE_WAIT_S
         for timeline in self.timelines:

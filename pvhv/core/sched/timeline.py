@@ -18,7 +18,7 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from pvhv.core.cpu import Cpu
@@ -93,6 +93,8 @@ class Turn(Share, Generic[U]):
 
 class Timeline(Generic[U]):
     """The clock, timers and run queue that some domains share. Subclasses say what time is."""
+
+    WRAPPABLE: ClassVar = frozenset({"fire"})
 
     virtual = False
 

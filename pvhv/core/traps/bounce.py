@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from typing import ClassVar
 
 from pvhv.abi.arch_x86 import FLAT_KERNEL_CS, FLAT_KERNEL_SS, FLAT_USER_CS32, VGCF_IN_SYSCALL
 from pvhv.core.arch import ArchVCPU
@@ -52,6 +53,8 @@ VCPU_INFO_CR2 = 16  # offset of arch.cr2 in struct vcpu_info
 
 class Traps:
     """Bounces and returns on one pCPU. The hot three are closures: each line of them is paid for at every exit."""
+
+    WRAPPABLE: ClassVar = frozenset({"deliver_events"})
 
     bounce: Callable[[ArchVCPU, int, int | None, bool], None]
     """bounce(vcpu, entry, error_code, masks_events): make the vCPU's next instruction the one at `entry` of its

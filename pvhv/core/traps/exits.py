@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pvhv.abi.arch_x86 import FLAT_USER_CS32, FLAT_USER_CS64, FLAT_USER_SS
 from pvhv.abi.xen import HYPERVISOR_iret
@@ -53,6 +53,8 @@ unpack_call = struct.Struct("<Q8xQ24xQQQ8xQ40xQ").unpack_from
 
 class Exits:
     """The exit handlers of one pCPU."""
+
+    WRAPPABLE: ClassVar = frozenset({"descriptor_fault"})
 
     def __init__(self, hypervisor: Services, cpu: PvCpu) -> None:
         self.hypervisor = hypervisor
