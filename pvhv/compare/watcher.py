@@ -67,8 +67,8 @@ class Watcher:
         self._began: tuple[int, int, dict[str, Any]] = (0, 0, {})
         self._paravirtual = Paravirtual(self._code_at)
         if isinstance(guest, FullGuest):
-            self.full = guest.full
-            self.full.counts.listener = self._step
+            self.hvm = guest.hvm
+            self.hvm.counts.listener = self._step
         else:
             self.recorder = Recorder(guest.hypervisor)
             self.recorder.start(guest.domain, self._record)
@@ -97,7 +97,7 @@ class Watcher:
         return bytes(self.guest.domain.vcpus[0].memory.read(address, 2))
 
     def _now(self) -> tuple[int, int, dict[str, Any]]:
-        counts = self.full.counts.snapshot() if isinstance(self.guest, FullGuest) else {}
+        counts = self.hvm.counts.snapshot() if isinstance(self.guest, FullGuest) else {}
         return self.pcpu.executed_user, self.pcpu.executed, counts
 
     def _difference(self, before: tuple[int, int, dict[str, Any]], after: tuple[int, int, dict[str, Any]]) -> None:
@@ -119,7 +119,7 @@ class Watcher:
             for family in after
         }
         events = grown.pop("events")
-        counted = self.full.technique.counted
+        counted = self.hvm.technique.counted
         self.scalars |= {name: events.pop(name, 0) if name in counted else None for name in SCALARS if "." not in name}
         self.families = {
             "exits": grown["exits"],

@@ -34,13 +34,13 @@ def describe(domain: Domain, vcpu: VCPU | None, reason: str) -> str:
     lines = [f"Domain {domain.domid} crashed: {reason}"]
     if vcpu is not None:
         lines += state_of(vcpu)
-        lines += hypercalls(vcpu) if domain.full is None else []
+        lines += hypercalls(vcpu) if domain.hvm is None else []
     return "\n".join(lines)
 
 
 def state_of(vcpu: VCPU) -> list[str]:
     """Registers and stack."""
-    full = vcpu.domain.full
+    full = vcpu.domain.hvm
     word: Word = partial(_word, vcpu) if full is None else full.word
     registers = _registers(vcpu) if full is None else full.registers()
     return registers + _stack(vcpu, word) + _frames(vcpu, word)
@@ -109,7 +109,7 @@ def _frames(vcpu: VCPU, word_at: Word) -> list[str]:
 def code_at(vcpu: VCPU) -> str:
     """The bytes of the instruction a vCPU of a paravirtual guest is at, in words."""
     rip = vcpu.state[RIP]
-    words = [] if vcpu.domain.full is not None else [_word(vcpu, rip + n) for n in (0, 8)]
+    words = [] if vcpu.domain.hvm is not None else [_word(vcpu, rip + n) for n in (0, 8)]
     code = b"".join(word.to_bytes(8, "little") for word in words if word is not None)
     return f"code {code[:15].hex()}" if code else "its code cannot be read"
 

@@ -121,8 +121,8 @@ class Debugger:
 
     def interrupt(self) -> None:
         """Stop it wherever it is."""
-        present = self.domain.timeline.turn
-        vcpu = present.vcpu if present is not None and present.vcpu.domain is self.domain else self.domain.vcpus[0]
+        turn = self.domain.timeline.turn
+        vcpu = turn.vcpu if turn is not None and turn.vcpu.domain is self.domain else self.domain.vcpus[0]
         self.stop(Stop(vcpu, Why.INTERRUPT))
 
     def _end_steps(self) -> None:

@@ -119,7 +119,7 @@ class Domain(ArchDomain):
         self.pirqs: set[int] = set()  # interrupt numbers it reserved
         self.pirq_eoi_mfn = 0  # the frame of PHYSDEVOP_pirq_eoi_gmfn, 0 while there is none
         self.debugger: AttachedDebugger | None = None
-        self.full: FullVirtualization | None = None  # what carries it, if that is not the PV interface
+        self.hvm: FullVirtualization | None = None  # what carries it, if that is not the PV interface
 
     @property
     def runs(self) -> bool:

@@ -287,7 +287,7 @@ class Hypervisor:
     # -- around a run --------------------------------------------------------------------------------------------
     def deliver_pending(self, vcpu: VCPU) -> None:
         """What became due while it did not run."""
-        if vcpu.domain.full is not None:
+        if vcpu.domain.hvm is not None:
             return
         self.exits[vcpu.domain.timeline.virtual].enter_guest(vcpu)
 

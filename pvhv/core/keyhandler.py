@@ -201,7 +201,7 @@ def _domain_lines(domain: Domain) -> Iterable[str]:
 
 
 def _notify(domain: Domain) -> Iterable[str]:
-    if domain.dying or domain.full is not None:
+    if domain.dying or domain.hvm is not None:
         return
     for vcpu in domain.vcpus:
         port = vcpu.virq_ports.get(VIRQ_DEBUG, 0)
@@ -211,7 +211,7 @@ def _notify(domain: Domain) -> Iterable[str]:
 
 def _register_lines(domain: Domain) -> Iterable[str]:
     for vcpu in domain.vcpus:
-        if vcpu.initialised or domain.full is not None:
+        if vcpu.initialised or domain.hvm is not None:
             yield f"*** Dumping CPU0 guest state ({vcpu}): ***"
             yield from state_of(vcpu)
 
@@ -221,7 +221,7 @@ def _queue_lines(timeline: Timeline[VCPU]) -> list[str]:
     for vcpu in timeline.vcpus[:LINES]:
         spent = vcpu.runstate.times(timeline.now())[RUNNING]
         state = NAMES[vcpu.runstate.state]
-        lines.append(f"    {vcpu}: {state} weight={vcpu.domain.weight} ran={spent} credit-used={vcpu.had:.0f}")
+        lines.append(f"    {vcpu}: {state} weight={vcpu.domain.weight} ran={spent} credit-used={vcpu.credit_used:.0f}")
     return _some(lines, 1 + len(timeline.vcpus))
 
 

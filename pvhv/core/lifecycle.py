@@ -127,7 +127,7 @@ class Lifecycle:
 
     def _release_vcpu(self, vcpu: VCPU) -> None:
         """Drop what a vCPU of a dying domain holds. Raises Restart."""
-        full, vcpu.domain.full = vcpu.domain.full, None
+        full, vcpu.domain.hvm = vcpu.domain.hvm, None
         if full is not None:
             full.close()
         tables, descriptors = self.hypervisor.pagetables, self.hypervisor.descriptors

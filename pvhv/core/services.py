@@ -67,7 +67,7 @@ class Services(Protocol):
 class Scheduling(Protocol):
     """The turn under way (sched/scheduler.py)."""
 
-    present: Turn[VCPU] | None
+    current_turn: Turn[VCPU] | None
     share: Share
 
     def end_turn(self) -> None: ...

@@ -41,7 +41,7 @@ class VCPU(ArchVCPU):
         self.paused = 0
         self.runstate = Runstate()
         self.ran = 0  # ns on a pCPU
-        self.had = 0  # ... divided by the domain's weight: what the scheduler compares
+        self.credit_used = 0  # ... divided by the domain's weight: what the scheduler compares
         self.virq_ports: dict[int, int] = {}  # VIRQ -> port
         self.singleshot: Timer | None = None
         self.periodic: Timer | None = None

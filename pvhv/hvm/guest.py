@@ -69,7 +69,7 @@ class FullCpu(Cpu):
 
 
 class HvmGuest:
-    """`domain.full`. Made paused and empty: the builder writes memory and calls `technique.reset`."""
+    """`domain.hvm`. Made paused and empty: the builder writes memory and calls `technique.reset`."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class HvmGuest:
         if populate:
             for _step in self.populating():
                 pass
-        self.domain.full = self
+        self.domain.hvm = self
         self.timeline: Timeline[VCPU] = self.domain.timeline
         self.vcpu = self.domain.vcpus[0]
         self.vcpu.periodic_period = 0
@@ -172,8 +172,8 @@ class HvmGuest:
     def _interrupt(self) -> None:
         """The PIC has something for the CPU."""
         scheduler, vcpu = self.hypervisor.scheduler, self.vcpu
-        present = scheduler.present
-        if present is not None and present.vcpu is vcpu:
+        turn = scheduler.current_turn
+        if turn is not None and turn.vcpu is vcpu:
             scheduler.break_off()  # by the guest's own doing: it is in the monitor already
         elif vcpu.blocked:
             self.hypervisor.activity.wake(vcpu)

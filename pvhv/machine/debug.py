@@ -43,7 +43,7 @@ class Watched(NamedTuple):
 class Debug:
     """The debugger's side of one pCPU. All of it is for between runs, or for `on_break`."""
 
-    can_watch = seam.present
+    can_watch = seam.corrected
 
     def __init__(
         self, pcpu: Breakpoints, engine: uc.Engine, pacer: pace.Pacer, switch: StopSwitch | None

@@ -239,7 +239,7 @@ class Exits(Hardware):
 
     def _refuse(self, port: int) -> None:
         """Have the instruction raise #GP(0)."""
-        if seam.present:
+        if seam.corrected:
             seam.refuse_io(self._handle)
             return
         # The stock engine: the hook cannot leave the instruction.  But an I/O breakpoint on this very port makes

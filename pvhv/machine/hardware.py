@@ -51,7 +51,7 @@ class Hardware:
         self.msr_permissions = self._private.msr_permissions
 
         cs.check_layout(engine)
-        live = None if copy_state else seam.cpu_state(engine.handle) if seam.present else cs.find_live(engine)
+        live = None if copy_state else seam.cpu_state(engine.handle) if seam.corrected else cs.find_live(engine)
         self.live = live is not None
         context = self._context = None if live is not None else cs.Context(engine)
         if context is not None:
@@ -78,7 +78,7 @@ class Hardware:
     def _starter(self) -> Callable[[int], int]:
         """What runs guest code from an address, and returns the engine's error."""
         handle = self._handle
-        if not seam.present:
+        if not seam.corrected:
             return lambda rip: int(uc.uc_emu_start(handle, rip, 0, 0, 0))
         seam.catch_signals()
         seam.keep_features(handle, (c_uint32 * 3)(*VENDOR), (c_uint32 * len(self._features))(*self._features))

@@ -141,7 +141,7 @@ class Registers(Translations):
         """DR0-3, DR6 and DR7 of who runs from now on, out of eight; at #DB, `state[DR6]` says why.
 
         They are no part of a context. On the stock engine they never fire."""
-        if not seam.present:
+        if not seam.corrected:
             return
         for n, value in enumerate(registers):
             self.state[cs.DR0 + n] = value
@@ -150,4 +150,4 @@ class Registers(Translations):
     def keep_kernel_cpl(self) -> None:
         """A guest kernel that the stock engine has at CPL 1 stays there, though its own iretq may say otherwise (which
         no exit tells)."""
-        self._words[pace.KEEPS_CPL] = not seam.present
+        self._words[pace.KEEPS_CPL] = not seam.corrected

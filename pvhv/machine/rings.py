@@ -20,5 +20,5 @@ from pvhv.machine.cpustate import HF_CPL, HF_PV_KERNEL
 
 MODE: Final = HF_CPL | HF_PV_KERNEL
 USER: Final = 3
-KERNEL: Final = 3 | HF_PV_KERNEL if seam.present else 1
+KERNEL: Final = 3 | HF_PV_KERNEL if seam.corrected else 1
 KERNEL_CPL: Final = KERNEL & HF_CPL

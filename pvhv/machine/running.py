@@ -60,7 +60,7 @@ class Running(Registers, Breakpoints):
         words = self._words
         if budget is not None and not self.virtual:
             raise ValueError("a budget of instructions needs the virtual clock")
-        if words[pace.BLOCKS] > MOST_BLOCKS and not seam.present:
+        if words[pace.BLOCKS] > MOST_BLOCKS and not seam.corrected:
             self.forget_blocks()
         # The limit first, then the loop's look at STOP: `stop` writes them in the other order.
         goal = pace.NO_LIMIT if budget is None else words[pace.EXECUTED] + budget
@@ -135,7 +135,7 @@ class Running(Registers, Breakpoints):
         if self.engine_stops and self._running:
             uc.uc_emu_stop(self._handle)
             # The stock engine forgets a stop that comes while it starts up: the ticker repeats ours.
-            if not seam.present and threading.get_ident() != self._runner:
+            if not seam.corrected and threading.get_ident() != self._runner:
                 self._ticker.arm_by(time.monotonic_ns() + 200_000)
 
     @property

@@ -3,8 +3,8 @@
 
 corrections/seam.c declares the functions; a number, SEAM_VERSION there and here, says that both mean the same.
 
-Invariant: where `present`, every function named here is the library's and means what is said here. Elsewhere (the stock
-engine) the machine finds what it can by looking (cpustate.py), or does without.
+Invariant: where `corrected`, every function named here is the library's and means what is said here. Elsewhere (the
+stock engine) the machine finds what it can by looking (cpustate.py), or does without.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class SeamMismatch(ImportError):
     """The engine on disk was built for another version of pvhv."""
 
 
-present: Final = uc.corrected
+corrected: Final = uc.corrected
 
 
 def _check() -> None:
@@ -57,13 +57,13 @@ class Death(ctypes.Structure):
 
 
 def _of_engine(name: str, *arguments: Any, result: Any = c_int, guest_runs: bool = False) -> Any:
-    """A function of seam.c or death.c; it may only be called where `present`."""
-    if not present:
+    """A function of seam.c or death.c; it may only be called where `corrected`."""
+    if not corrected:
         return None
     return uc.function(name, c_void_p, *arguments, result=result, guest_runs=guest_runs)
 
 
-if present:
+if corrected:
     _check()
 
 cpu_state = _of_engine("pvhv_cpu_state", result=c_void_p)
@@ -89,7 +89,7 @@ DIED: Final = 1000  # what `run` returns, beside unicorn's errors
 
 def catch_signals() -> None:
     """Have the signals of a dying engine come to death.c, also where others have put handlers since."""
-    if present:
+    if corrected:
         uc.function("pvhv_catch_signals", result=None)()
 
 
@@ -104,7 +104,7 @@ def note_running(what: str) -> None:
 
 def tell_last_words(descriptor: int) -> None:
     """Have a process that dies by a signal say so in a line there, and what ran on the engine last."""
-    if present:
+    if corrected:
         uc.function("pvhv_tell_last_words", c_int, c_void_p, result=None)(descriptor, ctypes.addressof(_runs))
 
 
@@ -126,4 +126,4 @@ def hits(engine: int) -> Iterator[tuple[int, int, int]]:
 
 def build_id() -> str:
     """Which source and corrections the loaded engine was made of; "stock" for the published one."""
-    return bytes(uc.function("pvhv_build_id", result=c_char_p)()).decode() if present else "stock"
+    return bytes(uc.function("pvhv_build_id", result=c_char_p)()).decode() if corrected else "stock"

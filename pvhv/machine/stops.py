@@ -30,7 +30,7 @@ class StopSwitch:
     @classmethod
     def find(cls, engine: Engine) -> StopSwitch | None:
         """None where the stock engine's cannot be found."""
-        if seam.present:
+        if seam.corrected:
             return cls(lambda wanted: seam.stop_at_blocks(engine.handle, wanted))
         address = cs.find_no_exit_request(engine)
         if address is None:

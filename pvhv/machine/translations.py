@@ -25,7 +25,7 @@ from pvhv.machine.ram import PAGE_SIZE
 class Translations(Hardware):
     """The TLB and the translated code of one pCPU. What is called often is a closure, without attribute chains."""
 
-    has_user_tables: Final = seam.present
+    has_user_tables: Final = seam.corrected
     """Whether users, at CPL 3, can have page tables of their own beside CR3's."""
 
     flush_tlb: Callable[[], object]
@@ -104,7 +104,7 @@ class Translations(Hardware):
 
     def flush_page(self, va: int) -> None:
         """Forget one page's translation (on the stock engine, which offers no less, all of them)."""
-        if seam.present:
+        if seam.corrected:
             seam.flush_page(self._handle, va)
         else:
             self.flush_on_entry()

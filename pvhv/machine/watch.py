@@ -37,7 +37,7 @@ class Watch:
 
     def add(self, mfn: int) -> bool:
         """Watch a frame. Whether the TLB has to be flushed before the guest goes on."""
-        if seam.present or mfn in self._hooks:
+        if seam.corrected or mfn in self._hooks:
             return False
         begin = mfn * PAGE_SIZE
         self._hooks[mfn] = self._engine.add_hook(

@@ -50,8 +50,8 @@ def read(domain: Domain) -> Counters:
             if count
         },
         exits={kind: count for kind, count in domain.exit_counts.items() if count}
-        if domain.full is None
-        else domain.full.exit_counts(),
+        if domain.hvm is None
+        else domain.hvm.exit_counts(),
         runstate_ns=runstate,
         ran_ns=sum(vcpu.ran for vcpu in domain.vcpus),
     )

@@ -231,8 +231,8 @@ class Probes:
         events = domain.events
 
         def set_pending(channel: Channel) -> None:
-            present = self.hypervisor.scheduler.present
-            sender = present.vcpu if present is not None and present.vcpu.domain is domain else None
+            turn = self.hypervisor.scheduler.current_turn
+            sender = turn.vcpu if turn is not None and turn.vcpu.domain is domain else None
             stack = sender.kernel_sp if sender is not None and sender.kernel_mode else 0  # of whose doing it is
             status = tuple(events.status(channel.port))
             now = domain.timeline.now()

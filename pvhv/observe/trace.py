@@ -69,8 +69,8 @@ class Recorder:
         """Give `sink` a Record of everything wanted that `domain` does from now on."""
         watches = self.watches.setdefault(domain, [])
         watches.append(Watch(domain, sink, wanted))
-        if domain.full is not None:
-            domain.full.listen(self._exit_of(domain, domain.full))
+        if domain.hvm is not None:
+            domain.hvm.listen(self._exit_of(domain, domain.hvm))
         else:
             self._probe()
 
@@ -82,21 +82,21 @@ class Recorder:
             watch.finish()
         if not watches:
             self.watches.pop(domain, None)
-            if domain.full is not None:
-                domain.full.listen(None)
+            if domain.hvm is not None:
+                domain.hvm.listen(None)
         self._probe()
 
     def _probe(self) -> None:
         """Have on each pCPU the probes that the present watches need, and no others."""
         while self._probes:
             self._probes.pop().remove()  # the last one that was put there first
-        clocks = dict.fromkeys(domain.timeline.virtual for domain in self.watches if domain.full is None)
+        clocks = dict.fromkeys(domain.timeline.virtual for domain in self.watches if domain.hvm is None)
         for virtual in clocks:
             cpu = self.hypervisor.cpu(virtual)
             of_it = {
                 domain: watches
                 for domain, watches in self.watches.items()
-                if domain.timeline.cpu is cpu and domain.full is None
+                if domain.timeline.cpu is cpu and domain.hvm is None
             }
             wanted = [watch for watches in of_it.values() for watch in watches]
             kinds: frozenset[str] = frozenset().union(*(watch.kinds for watch in wanted))

@@ -64,7 +64,7 @@ class CoreDump:
         self.limit = min(max(guest.domain.max_pages, guest.domain.tot_pages), 4 * self.machine)
         self.mfns: dict[int, array[int]] = {}  # of PAGES_A_STEP pfns each, by the first of these
         self.pages = 0
-        self.kept = array("Q")  # pfn and mfn of each page that is in the file
+        self.found_pages = array("Q")  # pfn and mfn of each page that is in the file
 
     def pieces(self, ask: Ask[bytes | None]) -> Iterator[bytes]:
         """The file from its beginning to its end; `ask` has a step done on the hypervisor's thread.
@@ -76,9 +76,9 @@ class CoreDump:
         yield ask(self._head) or b""
         for first in sorted(self.mfns):
             yield ask(partial(self._copy, first)) or b""
-        for _missing in range(self.pages - len(self.kept) // 2):
+        for _missing in range(self.pages - len(self.found_pages) // 2):
             yield bytes(PAGE_SIZE)
-        yield from core_file.tail(self.kept, self.pages)
+        yield from core_file.tail(self.found_pages, self.pages)
 
     # -- steps, on the hypervisor's thread -------------------------------------------------------------------
     def _survey(self, start: int) -> None:
@@ -111,7 +111,7 @@ class CoreDump:
             page = None if mfn == INVALID else self.control.foreign_page(self.domid, mfn)
             if page is not None:
                 found.append(page)
-                self.kept.extend((first + index, mfn))
+                self.found_pages.extend((first + index, mfn))
         return b"".join(found)
 
     def _require_there(self) -> None:

@@ -167,17 +167,17 @@ class DebugAccess:
         loop, hypervisor = asyncio.get_running_loop(), self.host.hypervisor
         future = hypervisor.post(lambda: Debugging(self.host, self.host.find(domain), loop))
         debugging: Debugging = await await_or_undo(future, lambda made: hypervisor.post(made.close))
-        kept = call.session.kept
-        kept[call.number] = debugging
+        ongoing = call.session.ongoing
+        ongoing[call.number] = debugging
         try:
             await call.item({"debugging": debugging.guest.name})
             return await debugging.deliver(call)
         finally:
-            del kept[call.number]
+            del ongoing[call.number]
             hypervisor.post(debugging.close)
 
     async def feed(self, call: Call, session: int, data: bytes) -> None:
         """What GDB says in the session that is call number `session`; nothing means that it is gone."""
-        debugging = call.session.kept.get(session)
+        debugging = call.session.ongoing.get(session)
         if isinstance(debugging, Debugging):
             await asyncio.wrap_future(self.host.hypervisor.post(partial(debugging.take, data)))

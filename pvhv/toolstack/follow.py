@@ -92,5 +92,5 @@ def ending_of(guest: Guest) -> dict[str, Any]:
         "ending": guest.ended.name,
         "status": guest.ended.status,
         "report": guest.report,
-        "kept": guest.kept,
+        "kept": guest.preserved,
     }

@@ -22,14 +22,14 @@ from pvhv.toolstack.guest import PAGES_PER_MIB, Guest, Prepared
 class FullGuest(Guest):
     """A domain of type hvm."""
 
-    full: HvmGuest
+    hvm: HvmGuest
 
     def begin(self) -> None:
         """Make the domain, as yet without anything. Raises ToolstackError."""
         config, console = self.config, self.console
         assert isinstance(console, SerialConsole)
         try:
-            self.full = HvmGuest(
+            self.hvm = HvmGuest(
                 self.hypervisor,
                 TECHNIQUES[config.technique],
                 config.memory * PAGES_PER_MIB,
@@ -39,18 +39,18 @@ class FullGuest(Guest):
             )
         except (HypercallError, MemoryError) as failure:
             raise self._refused(failure) from None
-        self._name_it(self.full.domain.domid)
+        self._name_it(self.hvm.domain.domid)
 
     def _building(self, prepared: Prepared) -> Iterator[None]:
         console, plan, domain = self.console, prepared.plan, self.domain
         assert isinstance(console, SerialConsole) and isinstance(plan, pvh.Plan)
-        yield from self.full.populating()
-        loading = pvh.load(self.full.physical, self.kernel, plan, self.config.cmdline, prepared.ramdisk)
+        yield from self.hvm.populating()
+        loading = pvh.load(self.hvm.physical, self.kernel, plan, self.config.cmdline, prepared.ramdisk)
         yield from self._in_steps(loading)
-        self.full.technique.reset(plan.entry, pvh.TELL_AT)
+        self.hvm.technique.reset(plan.entry, pvh.TELL_AT)
         domain_store.make_nodes(self.store, domain, self.name, self.handle, self.config)
         console.virtual = domain.timeline.virtual
-        console.connect(self.full.platform.uart.receive, self._hold)
+        console.connect(self.hvm.platform.uart.receive, self._hold)
         if console.virtual:
             self._idle_hook = console.deliver
             domain.timeline.on_idle.append(self._idle_hook)

@@ -100,9 +100,9 @@ class Guest:
         self.console = console
         self.state = State.BUILDING
         self.born = time.monotonic()
-        self.line: object = object()  # what all lives have in common that began with one `create`
+        self.lineage: object = object()  # what all lives have in common that began with one `create`
         self.quick_lives = 0  # how many lives in a row, this one included, were hardly lived
-        self.kept = False  # it stopped, and is kept to be looked at
+        self.preserved = False  # it stopped, and is kept to be looked at
         self.restarts = False  # once it is taken apart, another life follows
         self.dumping = False  # it has stopped, and its core is dumped before anything else happens
         self.stopped_as: Ending | None = None
@@ -128,7 +128,7 @@ class Guest:
         """Whether it is neither gone nor going."""
         return self.state not in (State.DYING, State.GONE)
 
-    def happen(self, what: str) -> None:
+    def transition(self, what: str) -> None:
         """Go on to the state that follows. Raises ToolstackError where none does."""
         self.state = after(self.state, what, self.name)
 
@@ -166,7 +166,7 @@ class Guest:
                 yield
                 if self.state is not State.BUILDING:
                     raise Unwanted(self.name)
-            self.happen("built")
+            self.transition("built")
         except (HypercallError, MemoryError) as failure:
             raise self._refused(failure) from None
         finally:
@@ -247,13 +247,13 @@ class Guest:
 
     def start(self) -> None:
         """Take back the pause it was made with."""
-        self.happen("unpause")
+        self.transition("unpause")
         self.control.unpausedomain(self.domid)
 
     # -- end -------------------------------------------------------------------------------------------------
     def stopped(self, end: Ending) -> None:
         """It shut down: nothing more will come from it."""
-        self.happen("shutdown")
+        self.transition("shutdown")
         self.stopped_as = end
         report = self.domain.crash_report
         if report is None and end.status in (CRASH_STATUS, WATCHDOG_STATUS):
@@ -295,6 +295,6 @@ class Guest:
 
     def destroy(self) -> None:
         """Take it apart; the hypervisor announces when it is gone."""
-        self.happen("destroy")
+        self.transition("destroy")
         self.disconnect()
         self.control.destroydomain(self.domid)

@@ -209,7 +209,7 @@ class Host:
         guest.quick_lives = guest.quick_lives + 1 if lived < QUICK_LIFE_S else 0
         not_again = why_not_again(guest.quick_lives, guest.domain.engine_died)
         follows = action(guest.config, end, not_again)
-        guest.kept = not follows.destroy
+        guest.preserved = not follows.destroy
         if action(guest.config, end).restart and not follows.restart:
             self.hypervisor.console.log(f"{guest.name} is kept as it is and not started again: {not_again}")
         if follows.dump:
@@ -257,7 +257,7 @@ class Host:
         except ToolstackError as failure:
             self._not_restarted(before, failure)
             return
-        guest.quick_lives, guest.line = before.quick_lives, before.line
+        guest.quick_lives, guest.lineage = before.quick_lives, before.lineage
         self.hypervisor.scheduler.in_background(self._rebuilding(before, guest, prepared))
 
     def _rebuilding(self, before: Guest, guest: Guest, prepared: Prepared) -> Iterator[None]:
@@ -279,7 +279,7 @@ class Host:
         self._forget(before)
 
     def _gone(self, guest: Guest) -> None:
-        guest.happen("destroyed")
+        guest.transition("destroyed")
         if guest.restarts:
             self._restart(guest, guest.name, guest.console)
         else:
@@ -326,7 +326,7 @@ class Host:
 
     def pause(self, guest: Guest) -> None:
         """Stop its vCPUs until `unpause`."""
-        guest.happen("pause")
+        guest.transition("pause")
         guest.control.pausedomain(guest.domid)
 
     def unpause(self, guest: Guest) -> None:

@@ -68,7 +68,7 @@ class Session:
         self.reader = reader
         self.writer = writer
         self.tasks: dict[int, asyncio.Task[None]] = {}
-        self.kept: dict[int, Any] = {}  # what a call under way left for other calls of this session
+        self.ongoing: dict[int, Any] = {}  # what a call under way left for other calls of this session
         self._in_flight = 0  # bytes of the requests that are not answered yet
         self.known = False  # it has said something sensible, with the token
         self.same_code: bool | None = None  # whether it runs our code; nobody knows before it said hello

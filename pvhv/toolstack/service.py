@@ -204,7 +204,7 @@ class Service:
         try:
             await self.post(begin)
             if lifetime is not None:
-                outlived = partial(self._outlived, guest.line, attach)
+                outlived = partial(self._outlived, guest.lineage, attach)
                 asyncio_loop.call_later(lifetime, self.hypervisor.post, outlived)
             await call.item({"created": made})
         except (asyncio.CancelledError, ConnectionError):
@@ -229,10 +229,10 @@ class Service:
         if not building.cancel() and not building.exception():  # it is built already
             self.host.destroy(building.result())
 
-    def _outlived(self, line: object, spares_kept: bool) -> None:
+    def _outlived(self, lineage: object, spares_kept: bool) -> None:
         """Its time is over. Who watched may want to look at what the file says is kept; nobody else will."""
         for life in list(self.host.guests.values()):
-            if life.line is line and not (life.kept and spares_kept):
+            if life.lineage is lineage and not (life.preserved and spares_kept):
                 self.hypervisor.console.log(f"{life.name} had its time")
                 self.host.destroy(life, OUTLIVED)
 
@@ -245,20 +245,20 @@ class Service:
         return await self._deliver(call, follower)
 
     async def _deliver(self, call: Call, follower: Follower) -> dict[str, Any]:
-        kept = call.session.kept
-        kept[call.number] = follower
+        ongoing = call.session.ongoing
+        ongoing[call.number] = follower
         try:
             return await follower.deliver(call)
         finally:
-            del kept[call.number]
+            del ongoing[call.number]
             self.hypervisor.post(follower.close)
 
     async def input(self, call: Call, attached: int, data: bytes) -> None:
         """Type into the console that call number `attached` of this session follows; done when all is taken."""
         session = call.session
-        while attached not in session.kept and attached in session.tasks:
+        while attached not in session.ongoing and attached in session.tasks:
             await asyncio.sleep(POLL_S)  # it is being attached
-        follower = session.kept.get(attached)
+        follower = session.ongoing.get(attached)
         while data and follower is not None and not follower.ended:
             taken = await self.post(partial(follower.guest.console.feed, data))
             data = data[taken:]
@@ -381,18 +381,18 @@ class Service:
             return Tracing(self.host, self.recorder, guest, loop, wanted, count)
 
         tracing = await self.post_for(begin, Tracing.close)
-        kept = call.session.kept
-        kept[call.number] = tracing
+        ongoing = call.session.ongoing
+        ongoing[call.number] = tracing
         try:
             await call.item(tracing.about)
             return await tracing.deliver(call)
         finally:
-            del kept[call.number]
+            del ongoing[call.number]
             self.hypervisor.post(tracing.close)
 
     async def summary(self, call: Call, trace: int) -> dict[str, Any] | None:
         """End the trace that is call number `trace` of this session; what it has summed up."""
-        tracing = call.session.kept.get(trace)
+        tracing = call.session.ongoing.get(trace)
         if not isinstance(tracing, Tracing):
             return None
 

@@ -68,18 +68,18 @@ class StoreAccess:
         loop = asyncio.get_running_loop()
         future = self.hypervisor.post(lambda: Tool(self.store, loop))
         tool: Tool = await await_or_undo(future, lambda made: self.hypervisor.post(made.socket.close))
-        kept: dict[int, Any] = call.session.kept
-        kept[call.number] = tool
+        ongoing: dict[int, Any] = call.session.ongoing
+        ongoing[call.number] = tool
         try:
             await call.item({"connected": True})
             await tool.deliver(call, self.hypervisor)
         finally:
-            del kept[call.number]
+            del ongoing[call.number]
             self.hypervisor.post(tool.socket.close)
 
     async def feed(self, call: Call, connection: int, data: bytes) -> None:
         """Say something to the store, over the connection that call number `connection` of this session is."""
-        tool = call.session.kept.get(connection)
+        tool = call.session.ongoing.get(connection)
         if isinstance(tool, Tool):
             async with tool.turn:  # one piece after another
                 while not await asyncio.wrap_future(self.hypervisor.post(lambda: tool.socket.feed(data))):

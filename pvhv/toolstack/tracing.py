@@ -62,13 +62,13 @@ def wanted_of(
         if vcpus:
             wanted = replace(wanted, vcpus=_vcpus(guest, vcpus))
         besides = everything and not syscalls
-        if besides and guest.domain.full is None and "syscall" in wanted.kinds:
+        if besides and guest.domain.hvm is None and "syscall" in wanted.kinds:
             syscalls = [ANY]
         if syscalls:
             wanted = replace(wanted, syscalls=table.named(syscalls), besides=besides, endless=table.endless)
     except UnknownWord as wrong:
         raise UsageError(wrong.message, wrong.hint) from None
-    if guest.domain.full is not None:
+    if guest.domain.hvm is not None:
         if wanted.follows:
             raise UsageError(
                 f"{guest.name} is fully virtualized: its system calls do not reach the hypervisor",

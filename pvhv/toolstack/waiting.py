@@ -24,7 +24,7 @@ class Waiter:
 
     def __init__(self, host: Host, guest: Guest, loop: asyncio.AbstractEventLoop) -> None:
         self.host = host
-        self.line = guest.line
+        self.lineage = guest.lineage
         self.loop = loop
         self.over = asyncio.Event()
         self.ending: dict[str, Any] = {}
@@ -33,7 +33,7 @@ class Waiter:
         host.listeners.append(self._listen)
 
     def _listen(self, guest: Guest, what: str) -> None:
-        if guest.line is not self.line:
+        if guest.lineage is not self.lineage:
             return
         if what == "ended":
             self._note(guest)
@@ -43,7 +43,7 @@ class Waiter:
     def _note(self, guest: Guest) -> None:
         """It has ended; one that is not kept is waited for until nothing is left of it."""
         self.ending = ending_of(guest)
-        if guest.kept and guest.stays:
+        if guest.preserved and guest.stays:
             self._wake()
 
     def _wake(self) -> None:

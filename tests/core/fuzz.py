@@ -126,11 +126,11 @@ class Hostile:
     def _syscall(self, vcpu: VCPU, share: int) -> None:
         scheduler = self.machine.hv.scheduler
         unlimited = scheduler.share
-        scheduler.present = scheduler.share = Turn(vcpu, 0, SLICE_NS, share)
+        scheduler.current_turn = scheduler.share = Turn(vcpu, 0, SLICE_NS, share)
         try:
             self.machine.cpu.pcpu.on_syscall()
         finally:
-            scheduler.present, scheduler.share = None, unlimited
+            scheduler.current_turn, scheduler.share = None, unlimited
 
     def _interrupted(self) -> None:
         """An upcall came while a call was put aside, and the guest does something else first, or for ever."""

@@ -46,7 +46,7 @@ class Campaign:
         self.free_at_first = self.machine.frames.free_frames
         self.bystander = self.machine.guest(16)
         if device_models:
-            self.bystander.full = MachineOfItsOwn()  # type: ignore[assignment]
+            self.bystander.hvm = MachineOfItsOwn()  # type: ignore[assignment]
         for mfn in self.machine.frames.owned_by(self.bystander.domid):
             if self.machine.frames.types[mfn] & TYPE_MASK == NONE:
                 self.machine.ram.frame(mfn)[:] = self.rng.randbytes(4096)

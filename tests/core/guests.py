@@ -125,11 +125,11 @@ class Machine:
             self.continued += 1
             scheduler = self.hv.scheduler
             unlimited = scheduler.share
-            scheduler.present = scheduler.share = Turn(vcpu, 0, SLICE_NS, self.work)
+            scheduler.current_turn = scheduler.share = Turn(vcpu, 0, SLICE_NS, self.work)
             try:
                 self.cpu.pcpu.on_syscall()
             finally:
-                scheduler.present, scheduler.share = None, unlimited
+                scheduler.current_turn, scheduler.share = None, unlimited
             if state[RIP] != ENTRY - 2:
                 break
             state[RIP] = ENTRY

@@ -60,11 +60,11 @@ class Bench(Machine):
         self.continued = 0
         scheduler = self.hv.scheduler
         while True:
-            scheduler.present = scheduler.share = Turn(vcpu, 0, SLICE_NS, self.shares())
+            scheduler.current_turn = scheduler.share = Turn(vcpu, 0, SLICE_NS, self.shares())
             try:
                 self.cpu.pcpu.on_syscall()
             finally:
-                scheduler.present, scheduler.share = None, UNDIVIDED
+                scheduler.current_turn, scheduler.share = None, UNDIVIDED
             if state[RIP] != ENTRY - 2:
                 break
             state[RIP] = ENTRY

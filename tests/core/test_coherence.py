@@ -217,7 +217,7 @@ def test_one_frame_more_than_can_be_watched() -> None:
     coherence.watch_code(0, True)
     counts[mfns[DATA - BASE >> 12]] += 1
     assert set(coherence.watched) == set(range(WATCHED))
-    hooked = set() if seam.present else set(range(WATCHED))  # the corrected engine sees stores to code by itself
+    hooked = set() if seam.corrected else set(range(WATCHED))  # the corrected engine sees stores to code by itself
     assert set(domain.timeline.cpu.pcpu.watch._hooks) == hooked
 
 

@@ -13,7 +13,7 @@ from tests.core.code import Code
 from tests.core.lab import CODE, DATA, PAGE, USER_DATA, Lab
 from tests.core.snippets import DEBUG, RF, TF, UD, USER_CODE, at_user, iret, kernel, user
 
-pytestmark = pytest.mark.skipif(not seam.present, reason="the stock engine has no breakpoints")
+pytestmark = pytest.mark.skipif(not seam.corrected, reason="the stock engine has no breakpoints")
 
 DR6_NONE, DR7_NONE = 0xFFFF_0FF0, 0x400
 WRITE, ACCESS, EIGHT = 1, 3, 2

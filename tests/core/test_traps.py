@@ -192,7 +192,7 @@ def test_a_kernel_finds_itself_at_cpl_3(lab: Lab, what: str) -> None:
     instruction, eax, corrected, stock = RING[what]
     frame = lab.trap(kernel().mov(asm.RAX, eax).mov(asm.RSP, STACK_TOP - 64).raw(instruction).ud2())
     found = None if frame.vector == UD else (frame.vector, frame.error_code)
-    assert found == (corrected if seam.present else stock)
+    assert found == (corrected if seam.corrected else stock)
 
 
 def test_frames_of_user_exceptions(lab: Lab) -> None:

@@ -46,11 +46,11 @@ class World:
             state[register] = value
         scheduler = machine.hv.scheduler
         unlimited = scheduler.share
-        turn = scheduler.present = scheduler.share = Turn(vcpu, 0, SLICE_NS, MUCH)
+        turn = scheduler.current_turn = scheduler.share = Turn(vcpu, 0, SLICE_NS, MUCH)
         try:
             machine.cpu.pcpu.on_syscall()
         finally:
-            scheduler.present, scheduler.share = None, unlimited
+            scheduler.current_turn, scheduler.share = None, unlimited
         assert state[RIP] == ENTRY and not state[RAX] >> 63, hex(state[RAX])
         return int(MUCH - turn.work_left)
 

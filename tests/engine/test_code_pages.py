@@ -38,7 +38,7 @@ LOOP = "b9c8000000 884b01 ffd6 39c8 7504 ffc9 75f3 0f05 0f0b"
 @pytest.mark.parametrize("cpl", [1, 3])
 @pytest.mark.parametrize("mapping", ["one", "two"])
 def test_code_runs_as_it_was_written(lab: Lab, mapping: str, cpl: int) -> None:
-    if mapping != "one" and not seam.present:
+    if mapping != "one" and not seam.corrected:
         pytest.skip("the stock engine does not see it: pvhv.core.mm.coherence mends that from outside")
     read, written = (HOLE, HOLE) if mapping == "one" else (HOLE, HOLE + 4096)
     see(lab, read, RWX if mapping == "one" else RX)
@@ -68,7 +68,7 @@ def test_a_store_across_a_boundary_is_seen_on_both_sides(lab: Lab, code: int, be
         assert lab.state[RAX] == value
 
 
-@pytest.mark.skipif(not seam.present, reason="there it takes two seconds")
+@pytest.mark.skipif(not seam.corrected, reason="there it takes two seconds")
 def test_a_store_to_a_page_of_very_many_blocks_is_no_pause() -> None:
     """The frame is executed at 40 addresses, at each from twice 398 places. The half of its blocks that the store hits
     are the older ones, so the others stand before them in its list."""

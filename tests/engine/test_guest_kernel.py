@@ -18,7 +18,7 @@ from pvhv.machine.paging import PTE_NX, PTE_PRESENT, PTE_RW, PTE_USER
 from pvhv.machine.rings import KERNEL, MODE, USER
 from tests.machine.lab import DATA, STACK, USER_CODE, USER_DATA, Done, Lab
 
-pytestmark = pytest.mark.skipif(not seam.present, reason="the stock engine has no such thing")
+pytestmark = pytest.mark.skipif(not seam.corrected, reason="the stock engine has no such thing")
 
 GDT = DATA + 0x3000
 CODE3, DATA3 = 0x0B, 0x13

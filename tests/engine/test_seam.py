@@ -147,5 +147,5 @@ def test_a_stop_is_looked_for_by_the_block_itself() -> None:
 
 
 def test_what_this_library_is() -> None:
-    assert uc.corrected and seam.present and len(seam.build_id()) == 16
+    assert uc.corrected and seam.corrected and len(seam.build_id()) == 16
     assert "corrections" in uc.description() and uc.uncorrected() is None

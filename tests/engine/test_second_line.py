@@ -149,7 +149,7 @@ def test_what_is_allowed_is_not_seen(lab: Lab) -> None:
 HOW = [0, signal.SIGSEGV, signal.SIGFPE, signal.SIGILL, signal.SIGBUS, signal.SIGABRT]
 
 
-@pytest.mark.skipif(not seam.present, reason="only the corrected engine ends its run and not the process")
+@pytest.mark.skipif(not seam.corrected, reason="only the corrected engine ends its run and not the process")
 def test_ten_domains_go_on_while_engines_die_under_another() -> None:
     with Machine(1024) as machine:
         typed = ["".join(f"echo {n} {i}\n" for i in range(40)) for n in range(10)]
@@ -177,7 +177,7 @@ def test_ten_domains_go_on_while_engines_die_under_another() -> None:
             assert [line for line in result.lines if re.fullmatch(r"\d+ \d+", line)] == [f"{n} {i}" for i in range(40)]
 
 
-@pytest.mark.skipif(not seam.present, reason="only the corrected engine ends its run and not the process")
+@pytest.mark.skipif(not seam.corrected, reason="only the corrected engine ends its run and not the process")
 def test_a_domain_whose_engine_died_is_not_started_again_by_itself() -> None:
     """Each death costs the process what that engine had allocated: no domain file makes a loop of it."""
     with Machine() as machine:
@@ -188,7 +188,7 @@ def test_a_domain_whose_engine_died_is_not_started_again_by_itself() -> None:
         engine.add_hook(uc.HOOK_CODE, pacer.address(seam.fail_here), signal.SIGSEGV, begin=entry, end=entry)
         victim.start()
         assert machine.run(victim, timeout=30)
-        assert victim.kept and victim.ended is not None and victim.ended.name == "crash"
+        assert victim.preserved and victim.ended is not None and victim.ended.name == "crash"
         assert "victim is kept as it is and not started again: the engine died" in machine.hypervisor.console.read()
 
 

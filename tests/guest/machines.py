@@ -196,7 +196,7 @@ class FullMachine(PvhvMachine):
             machine.run(guest, timeout=timeout)
             result = machine.result(guest)
             assert isinstance(guest, FullGuest)
-            code = guest.full.exit_code
+            code = guest.hvm.exit_code
         return Outcome(result.output, result.ending if code is None else ENDINGS[code])
 
 

@@ -51,7 +51,7 @@ def session(technique: str, hooked: bool) -> tuple[tuple[int, int], tuple[int, i
         typed = "usertest faults cpu maps sleep\necho a | cat\nsleep 0.1\nexit\n"
         guest = machine.create("guest-native", stdin=typed, technique=technique, memory=32)
         assert isinstance(guest, FullGuest)
-        pcpu = guest.full.pcpu
+        pcpu = guest.hvm.pcpu
         hook = count_each(pcpu) if hooked else lambda: (0, 0)
         machine.run(guest, timeout=60)
         result = machine.result(guest)

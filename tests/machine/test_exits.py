@@ -60,7 +60,7 @@ def test_faults(lab: Lab, cpl: int) -> None:
     lab.state[RBX] = 0
     expect(lab, "90 48f7f3", svm.DE, 0, 1, cpl)
     expect(lab, "90 0f0b", svm.UD, 0, 1, cpl)
-    if not seam.present:
+    if not seam.corrected:
         expect(lab, "90 f1", svm.UD, 0, 1, cpl)  # (elsewhere it is #DB: tests/engine/test_traps.py)
     expect(lab, "90 0f34", svm.UD, 0, 1, cpl)  # sysenter, as 64-bit code on AMD sees it
 
@@ -87,7 +87,7 @@ def test_privileged_instructions_are_general_protection_faults(lab: Lab, cpl: in
 def test_time_stamp_counter(lab: Lab) -> None:
     if lab.pcpu.virtual:
         expect(lab, "90 0f31", svm.GP, 0, 1)
-        expect(lab, "90 0f01f9", svm.UD if seam.present else svm.GP, 0, 1, 3)  # rdtscp, which CPUID hides
+        expect(lab, "90 0f01f9", svm.UD if seam.corrected else svm.GP, 0, 1, 3)  # rdtscp, which CPUID hides
         return
     before = lab.pcpu.read_tsc()
     lab.run(lab.put("0f31 0f05"))
@@ -340,7 +340,7 @@ def test_an_iretq_to_itself_leaves_the_kernel_where_it_is_if_that_is_wanted(lab:
     # ud2; then, twice: push $0x33; push of what rsp was; pushfq; push $0x2b; push of what is behind it; iretq; inc rdx
     to_itself = "4889e0 6a33 50 9c 6a2b 488d0d03000000 51 48cf 48ffc2"
     code = lab.put(f"0f0b {to_itself} {to_itself} 0f05")
-    for wanted, known in ((False, 2), (True, 2 if seam.present else 0)):  # (the corrected engine has no such kernels)
+    for wanted, known in ((False, 2), (True, 2 if seam.corrected else 0)):  # (the corrected engine has no such kernels)
         if wanted:
             lab.pcpu.keep_kernel_cpl()
         faults.clear()

@@ -119,8 +119,8 @@ def test_blocks_look_for_a_stop_by_themselves() -> None:
     lab = Lab("wall")
     words = lab.pcpu._words
     eased = words[pace.EASED]
-    assert bool(eased) != seam.present  # those of the proof; the corrected engine needs none
-    if seam.present:
+    assert bool(eased) != seam.corrected  # those of the proof; the corrected engine needs none
+    if seam.corrected:
         return
     lab.state[cs.RIP] = lab.put("48ffc0 75fb ebfe")  # inc rax; jne to it; jmp to itself
     lab.state[cs.RAX] = -100 & 0xFFFF_FFFF_FFFF_FFFF
@@ -233,6 +233,6 @@ def test_what_the_engine_remembers_of_blocks_is_bounded(kind: str, monkeypatch: 
         assert state[cs.RAX] == 30 and state[cs.CR2] == 0x1234
         if lab.pcpu.virtual:
             assert words[pace.EXECUTED] - before == 61 + number
-        if not seam.present:  # the corrected engine remembers nothing of them
+        if not seam.corrected:  # the corrected engine remembers nothing of them
             assert words[pace.BLOCKS] <= 20 + 31 + 5
     lab.close()

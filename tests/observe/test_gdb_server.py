@@ -110,7 +110,7 @@ COUNTING = bytes.fromhex("31c0 48ff05f7100000 488b0df0100000 90 48890df0100000 e
 
 
 def test_watchpoints(make: Made) -> None:
-    if not seam.present:
+    if not seam.corrected:
         assert make().ask(f"Z2,{DATA:x},8") == ""  # GDB steps then
         return
     for clock in ("virtual", "wall"):
@@ -142,7 +142,7 @@ def test_watchpoints(make: Made) -> None:
 
 
 def test_there_is_room_for_so_many(lab: Lab) -> None:
-    for which, most in (("Z0", MOST_BREAKPOINTS), ("Z2", MOST_WATCHPOINTS if seam.present else 0)):
+    for which, most in (("Z0", MOST_BREAKPOINTS), ("Z2", MOST_WATCHPOINTS if seam.corrected else 0)):
         for at in range(most):
             assert lab.ask(f"{which},{DATA + 8 * at:x},8") == "OK"
         if most:

@@ -85,7 +85,7 @@ def test_what_is_told_to_the_debug_exit_port(technique: str) -> None:
         guest = machine.create(NATIVE, stdin="reboot\n", technique=technique, memory=16, cmdline="debug-exit")
         assert isinstance(guest, FullGuest)
         machine.run(guest)
-        assert guest.full.exit_code == 2 * 1 + 1
+        assert guest.hvm.exit_code == 2 * 1 + 1
         assert machine.result(guest).ending == "poweroff"
 
 
@@ -150,7 +150,7 @@ def test_what_is_gone_is_forgotten(machine: Machine, technique: str, clock: str)
     machine.run(guest)
     gone = machine.host.destroy(guest)
     until(machine, gone.done)
-    remembered = [weakref.ref(thing) for thing in (guest, guest.full, guest.full.pcpu, guest.full.technique)]
+    remembered = [weakref.ref(thing) for thing in (guest, guest.hvm, guest.hvm.pcpu, guest.hvm.technique)]
     machine.ended.clear()
     del guest, gone
     gc.collect()
@@ -219,7 +219,7 @@ def test_two_runs_are_one_even_under_load(technique: str) -> None:
             guest = machine.create(NATIVE, stdin="usertest sleep\nps\nsleep 1\nexit\n", technique=technique, memory=16)
             assert isinstance(guest, FullGuest)
             machine.run(guest, timeout=60)
-            full = guest.full
+            full = guest.hvm
             counted = full.counts.snapshot()
             return machine.result(guest).raw, full.timeline.now(), *full.instructions, counted
 
@@ -281,7 +281,7 @@ def test_a_trace_has_every_exit_and_nothing_else(machine: Machine, technique: st
     recorder.start(guest.domain, records.append)
     guest.start()
     machine.run(guest)
-    counts = guest.full.counts
+    counts = guest.hvm.counts
     found = [decode.plain(record, guest.symbols) for record in records]
     for kind, counter in (("exit", counts.exits), ("callout", counts.callouts)):
         reasons = [record["reason"] for record in found if record["kind"] == kind]

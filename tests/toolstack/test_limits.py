@@ -419,7 +419,7 @@ def test_what_a_guest_has_of_the_store() -> None:
         assert guest.write("data/a", b"") == b"OK\0"
         assert guest.ask(wire.XS_SET_PERMS, b"data/a\0n1\0" + many) == b"ENOSPC\0"
         connection = guest.ring.connection
-        while not connection.full:
+        while not connection.must_read_first:
             connection.reply(wire.XS_READ, 0, 0, b"x")
         assert connection.replies_waiting == most("store-outstanding")
 

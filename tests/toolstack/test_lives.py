@@ -145,7 +145,7 @@ def test_endings(machine: Machine, create: Maker, code: bytes, name: str, status
     assert machine.run(guest)
     assert guest.ended is not None
     assert (guest.ended.name, guest.ended.status) == (name, status)
-    assert guest.state is State.SHUT_DOWN and guest.kept
+    assert guest.state is State.SHUT_DOWN and guest.preserved
     letter = {"reboot": "r", "suspend": "s", "crash": "c", "watchdog": "w"}.get(name, "-")
     assert machine.host.describe(guest)["state"] == f"---s{letter}-"
     assert bool(guest.report) == (name in ("crash", "watchdog"))

@@ -384,12 +384,12 @@ class Sweep:
             hv.pagetables.deferred = vcpu.deferred
             state[RIP] = behind = CODE + 0x100
             before = scheduler.share
-            scheduler.present = scheduler.share = Turn(vcpu, 0, SLICE_NS, WORK_SHARE)
+            scheduler.current_turn = scheduler.share = Turn(vcpu, 0, SLICE_NS, WORK_SHARE)
             began = time.thread_time()
             with suppress(DomainCrash):
                 cpu.pcpu.on_syscall()
             longest = max(longest, time.thread_time() - began)
-            scheduler.present, scheduler.share = None, before
+            scheduler.current_turn, scheduler.share = None, before
             began = time.thread_time()
             scheduler.run_deferred()
             scheduler.step_in_background()

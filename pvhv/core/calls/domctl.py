@@ -87,7 +87,7 @@ def needs_hvm(errno: Errno) -> Look:
     """What can be done to HVM domains only."""
 
     def look(_caller: Domain, domain: Domain, _inside: bytes) -> None:
-        if domain.full is None:
+        if domain.hvm is None:
             raise HypercallError(errno)
 
     return look
@@ -126,7 +126,7 @@ def set_target(caller: Domain, domain: Domain, inside: bytes) -> None:
         raise HypercallError(Errno.ESRCH)
     if target is domain:
         raise HypercallError(Errno.EINVAL)
-    if target.full is None:
+    if target.hvm is None:
         raise HypercallError(Errno.EOPNOTSUPP)
 
 

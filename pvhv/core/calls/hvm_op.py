@@ -35,7 +35,7 @@ def find(vcpu: VCPU, domid: int) -> Domain:
 
 def not_hvm(domain: Domain) -> HypercallError:
     """The end of it: the domain is of the wrong kind, or it is of the right one and not the caller's."""
-    return HypercallError(Errno.EINVAL if domain.full is None else Errno.EPERM)
+    return HypercallError(Errno.EINVAL if domain.hvm is None else Errno.EPERM)
 
 
 @handles(HVMOP.set_param)

@@ -47,7 +47,7 @@ def machphys_compat_mfn_list(vcpu: VCPU, arg: int, place: int) -> int:
 def set_pod_target(vcpu: VCPU, arg: int, place: int) -> int:
     not_arch(place)
     domain = find(vcpu, load(vcpu, abi.XenPodTarget, arg).domid)
-    raise HypercallError(Errno.EINVAL if domain.full is None else Errno.EPERM)
+    raise HypercallError(Errno.EINVAL if domain.hvm is None else Errno.EPERM)
 
 
 @handles(XENMEM.get_pod_target)

@@ -128,7 +128,7 @@ class EventChannels:
 
     def _take(self, channel: Channel, what: str) -> None:
         """Make what `free_port` found a bound port."""
-        channel.happen(what)
+        channel.transition(what)
         self._free[channel.port] = 0
         self.active += 1
         self.ops.bound(channel)
@@ -194,7 +194,7 @@ class EventChannels:
         if other.state != UNBOUND or other.remote_domid != self.domain.domid:
             raise HypercallError(Errno.EINVAL)
         self._take(channel, "bind_interdomain")
-        other.happen("joined")
+        other.transition("joined")
         channel.target, other.target = other, channel
         # What was sent before the ends met got lost; so say that something may have been.
         self.set_pending(channel)
@@ -246,10 +246,10 @@ class EventChannels:
             del self._virq_ports(channel.vcpu_id if channel.virq in PER_VCPU_VIRQS else 0)[channel.virq]
         elif channel.state == INTERDOMAIN and channel.target is not None:
             other = channel.target
-            other.happen("left")
+            other.transition("left")
             other.remote_domid = self.domain.domid
             other.target = None
-        channel.happen("close")
+        channel.transition("close")
         channel.target = None
         channel.vcpu_id = 0
         self._free[port] = 1

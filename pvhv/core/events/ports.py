@@ -93,7 +93,7 @@ class Channel:
         self.queue: Queue | None = None
         self.pending = False
 
-    def happen(self, what: str) -> None:
+    def transition(self, what: str) -> None:
         """Change state as the table says. Raises HypercallError(EINVAL) when it says nothing."""
         state = TRANSITIONS.get((self.state, what))
         if state is None:

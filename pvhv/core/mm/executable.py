@@ -30,7 +30,7 @@ class Executable:
     def __init__(self, frames: FrameTable, linear: LinearTables) -> None:
         self.frames = frames
         self.linear = linear
-        self.sees_stores = seam.present  # the engine, those of its own guests
+        self.sees_stores = seam.corrected  # the engine, those of its own guests
         self.digests: dict[int, int] = {}  # mfn -> hash of its bytes when it was last made executable
         self.forget_code: Callable[[int], None] = lambda mfn: None
         self.watch_code: Callable[[int, bool], None] = lambda mfn, wanted: None

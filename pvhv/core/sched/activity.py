@@ -97,7 +97,8 @@ class Activity:
     def yield_now(self, vcpu: VCPU) -> None:
         """SCHEDOP_yield: behind everybody who is runnable."""
         timeline = vcpu.domain.timeline
-        vcpu.had = max([vcpu.had, *(other.had + 1 for other in timeline.vcpus if other.runnable)])
+        behind = (other.credit_used + 1 for other in timeline.vcpus if other.runnable)
+        vcpu.credit_used = max([vcpu.credit_used, *behind])
         self.scheduler.end_turn()
 
     # -- up, down, paused ----------------------------------------------------------------------------------------
@@ -131,8 +132,8 @@ class Activity:
             vcpu.runstate.enter(resting_state(vcpu), now)
 
     def _end_turn_of(self, domain: Domain) -> None:
-        present = self.scheduler.present
-        if present is not None and present.vcpu.domain is domain:
+        turn = self.scheduler.current_turn
+        if turn is not None and turn.vcpu.domain is domain:
             self.scheduler.end_turn()
 
     # -- runstates -----------------------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ class Scheduler:
         self.timelines: list[Timeline[VCPU]] = []
         self.deferred: deque[Callable[[], None]] = deque()
         self.background: deque[Iterator[None]] = deque()  # long work of nobody's in particular, a step at each turn
-        self.present: Turn[VCPU] | None = None
+        self.current_turn: Turn[VCPU] | None = None
         self.share: Share = UNDIVIDED  # of whoever has the hypervisor work for it
         self._errands_left = WORK_SHARE  # units of work, at this turn
         self._undisturbed = 0  # until when (of time.monotonic_ns) guests run, whatever is posted
@@ -96,9 +96,9 @@ class Scheduler:
         future: Future[Any] = Future()
         self._posted.append((function, future))
         self._wakeup.set()
-        present = self.present
-        if present is not None and time.monotonic_ns() >= self._undisturbed:
-            present.vcpu.domain.timeline.cpu.pcpu.stop()
+        turn = self.current_turn
+        if turn is not None and time.monotonic_ns() >= self._undisturbed:
+            turn.vcpu.domain.timeline.cpu.pcpu.stop()
         return future
 
     def stop(self) -> None:
@@ -109,8 +109,8 @@ class Scheduler:
     def defer(self, function: Callable[[], None]) -> None:
         """Have `function` called soon, when no guest is in the middle of anything. It is on account of the vCPU that
         runs, if there is one: who has dom0 work much for it has less time of its own."""
-        present = self.present
-        self.deferred.append(function if present is None else partial(self._on_account, present.vcpu, function))
+        turn = self.current_turn
+        self.deferred.append(function if turn is None else partial(self._on_account, turn.vcpu, function))
         self.break_off()
 
     def _on_account(self, vcpu: VCPU, function: Callable[[], None]) -> None:
@@ -134,10 +134,10 @@ class Scheduler:
 
     def break_off(self) -> None:
         """Take the vCPU that runs off its pCPU for a moment; its slice goes on afterwards."""
-        present = self.present
-        if present is not None:
-            present.looks_again = True
-            present.vcpu.domain.timeline.cpu.pcpu.stop()
+        turn = self.current_turn
+        if turn is not None:
+            turn.looks_again = True
+            turn.vcpu.domain.timeline.cpu.pcpu.stop()
 
     def in_background(self, work: Iterator[None]) -> None:
         """Do long work that belongs to no vCPU (a domain's destruction): a step now, the others between slices."""
@@ -195,11 +195,11 @@ class Scheduler:
 
     def end_turn(self) -> None:
         """The vCPU that runs gives up the rest of its slice; what else it has begun is put aside."""
-        present = self.present
-        if present is not None:
-            present.over = True
-            present.work_left = 0
-            present.vcpu.domain.timeline.cpu.pcpu.stop()
+        turn = self.current_turn
+        if turn is not None:
+            turn.over = True
+            turn.work_left = 0
+            turn.vcpu.domain.timeline.cpu.pcpu.stop()
 
     def must_yield(self, cost: int) -> bool:
         """Charge `cost` units of work; whether a long operation should be put aside now."""
@@ -299,13 +299,13 @@ class Scheduler:
                 return
             turn = timeline.turn = Turn(vcpu, began, began + SLICE_NS, WORK_SHARE)
             self.hypervisor.activity.entering(vcpu, began)
-        self.present = self.share = turn
+        self.current_turn = self.share = turn
         try:
             self._run(timeline, turn)
         except Exception as failure:
             self.hypervisor.failed(turn.vcpu, failure)
         finally:
-            self.present = None
+            self.current_turn = None
             self.share = UNDIVIDED
         ended = timeline.now()
         turn.ran += ended - began
@@ -366,7 +366,7 @@ class Scheduler:
         This is another thread's; guest code runs meanwhile. Whoever else comes to want something, by an exit of this
         guest or by `post`, is noticed at the next tick, or stops the pCPU himself.
         """
-        turn = self.present
+        turn = self.current_turn
         if turn is None or turn.over or self._posted or self.deferred or self.background or self._over():
             return None
         timeline = turn.vcpu.domain.timeline

@@ -56,7 +56,7 @@ class Timekeeper:
 
     def update(self, vcpu: VCPU, force: bool = False) -> None:
         """Renew a vCPU's clock page if it is due, or with `force`. (A fully virtualized guest has none.)"""
-        if vcpu.domain.full is not None:
+        if vcpu.domain.hvm is not None:
             return
         timeline = vcpu.domain.timeline
         known = self._clocks.get(vcpu)

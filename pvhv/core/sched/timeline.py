@@ -34,7 +34,7 @@ Callback = Callable[[], None]
 class Unit(Protocol):
     """What a timeline knows of a vCPU (core/vcpu.py). Xen's schedulers know no more of one: struct sched_unit."""
 
-    had: int
+    credit_used: int
 
     @property
     def weight(self) -> int: ...
@@ -183,12 +183,12 @@ class Timeline(Generic[U]):
         floor = self.level - WAKE_LEAD_NS
         for vcpu in self.vcpus:
             if vcpu.runnable:
-                if vcpu.had < floor:
-                    vcpu.had = floor
-                if chosen is None or vcpu.had < chosen.had:
+                if vcpu.credit_used < floor:
+                    vcpu.credit_used = floor
+                if chosen is None or vcpu.credit_used < chosen.credit_used:
                     chosen = vcpu
-        if chosen is not None and chosen.had > self.level:
-            self.level = chosen.had
+        if chosen is not None and chosen.credit_used > self.level:
+            self.level = chosen.credit_used
         return chosen
 
     def gives_way(self, turn: Turn[U]) -> bool:
@@ -197,17 +197,17 @@ class Timeline(Generic[U]):
             return False
         self.woken = False
         running = turn.vcpu
-        had = running.had + turn.ran * DEFAULT_WEIGHT // running.weight
+        used = running.credit_used + turn.ran * DEFAULT_WEIGHT // running.weight
         floor = self.level - WAKE_LEAD_NS
-        return any(vcpu.runnable and vcpu is not running and max(vcpu.had, floor) < had for vcpu in self.vcpus)
+        return any(vcpu.runnable and vcpu is not running and max(vcpu.credit_used, floor) < used for vcpu in self.vcpus)
 
     def charge(self, vcpu: U, ran: int) -> None:
         """A slice in which `vcpu` ran for that many ns is over. (As a whole: pieces would be rounded each.)"""
-        vcpu.had += ran * DEFAULT_WEIGHT // vcpu.weight
+        vcpu.credit_used += ran * DEFAULT_WEIGHT // vcpu.weight
 
     def add(self, vcpu: U) -> None:
         """Let `vcpu` live by this timeline."""
-        vcpu.had = self.level
+        vcpu.credit_used = self.level
         self.vcpus.append(vcpu)
 
     def remove(self, vcpu: U) -> None:

@@ -3,7 +3,7 @@
 
 Replies and events leave in the order they were queued. An event that already waits unsent is not queued
 again, and one for a party that lets its mail pile up is dropped: a guest that never reads costs a bounded
-amount of memory, its own loss. `full` says that replies pile up; its requests wait in its ring until it
+amount of memory, its own loss. `must_read_first` says that replies pile up; its requests wait in its ring until it
 reads.
 
 Requests come as bytes, however they are cut (`take`): a header, then as much as it says.
@@ -74,7 +74,7 @@ class Connection:
         return f"/local/domain/{self.domid}"
 
     @property
-    def full(self) -> bool:
+    def must_read_first(self) -> bool:
         """Whether it must read before it may ask more."""
         if self.caller.privileged:
             return False

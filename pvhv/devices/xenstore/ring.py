@@ -130,7 +130,7 @@ class Ring:
         incoming = self.connection.incoming
         if self.store.accounts.stalled(self.domid):
             self.store.stalled.add(self)
-        if self.connection.full or len(incoming) >= HEADER + XENSTORE_PAYLOAD_MAX:
+        if self.connection.must_read_first or len(incoming) >= HEADER + XENSTORE_PAYLOAD_MAX:
             return False
         cons, prod = self.words[REQ_CONS], self.words[REQ_PROD]
         size = (prod - cons) & MASK32
@@ -145,7 +145,7 @@ class Ring:
         return bool(size)
 
     def _handle(self) -> Iterator[int]:
-        while not self.broken and not self.connection.full:
+        while not self.broken and not self.connection.must_read_first:
             try:
                 message = self.connection.take()
             except TooLong:
