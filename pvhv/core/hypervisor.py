@@ -88,16 +88,15 @@ class Hypervisor:
 
         # -- memory
         self.frames = FrameTable(self.ram)
-        self.pagetables: PageTables = FastPageTables(self.frames)
+        self.pagetables: PageTables = FastPageTables(
+            self.frames, self.must_yield, self._frames_freed, self._xen_slots
+        )
         tables = self.pagetables
         self.descriptors = DescriptorTables(tables)
         self._m2p = m2p.MachineToPhysical(tables)
         self.m2p, self.m2p_l3 = self._m2p.table, self._m2p.l3
         self.coherence = Coherence(self.frames, tables, self._cpus.values())
         self.host_wrote, self.write_frame_word = self.coherence.host_wrote, self.coherence.write_frame_word
-        tables.must_yield = self.must_yield
-        tables.domain_freed_frames = self._frames_freed
-        tables.xen_slots = self._xen_slots
 
         # -- domains
         self.lifecycle = Lifecycle(self)

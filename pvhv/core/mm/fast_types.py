@@ -15,22 +15,27 @@ Not checked here: COUNT_LIMIT, which so many entries as make 16 GiB of page tabl
 
 from __future__ import annotations
 
+from array import array
+from functools import cached_property
+from typing import TypeAlias
+
 from pvhv.core.errors import HypercallError
-from pvhv.core.mm.frames import COUNT_LIMIT, FIT_FOR, L1_TABLE, L4_TABLE, PINNED, WRITABLE_MEMORY, FrameTable
+from pvhv.core.mm.frames import COUNT_LIMIT, FIT_FOR, L1_TABLE, L4_TABLE, PINNED, WRITABLE_MEMORY
 from pvhv.core.mm.l1tables import LOOK_COST
 from pvhv.core.mm.pagetables import PageTables
 from pvhv.core.mm.pte import ADDRESS, GLOBAL, GUEST_KERNEL, L1_DISALLOW, NX, PRESENT, REVALIDATED, RW, USER, adjust
+
+Numbers: TypeAlias = "array[int]"
 
 
 class FastPageTables(PageTables):
     """PageTables, with flat copies of the methods that are called most."""
 
-    def __init__(self, frames: FrameTable) -> None:
-        super().__init__(frames)
-        # Seven attributes in one.
-        self._columns = (
-            self.words, frames.owner, frames.refs, frames.types, frames.type_counts, frames.code, frames.count
-        )  # fmt: skip
+    @cached_property
+    def _columns(self) -> tuple[memoryview, Numbers, Numbers, bytearray, Numbers, bytearray, int]:
+        """Seven attributes in one."""
+        frames = self.frames
+        return self.words, frames.owner, frames.refs, frames.types, frames.type_counts, frames.code, frames.count
 
     # -- entries of an L1 --------------------------------------------------------------------------------------
     def modify_own(self, requests: list[int], start: int, domid: int) -> tuple[int, Exception | None]:

@@ -29,12 +29,12 @@ LOOK_COST = 32  # of looking for the entries of an L1, in units of work (about a
 class L1Tables:
     """The lowest level of page tables over a FrameTable; pvhv.core.mm.pagetables has those above it."""
 
-    def __init__(self, frames: FrameTable) -> None:
+    def __init__(self, frames: FrameTable, must_yield: Callable[[int], bool] = lambda cost: False) -> None:
         self.frames = frames
         self.words = frames.ram.words
         self.linear = LinearTables(frames)
         self.executable = Executable(frames, self.linear)
-        self.must_yield: Callable[[int], bool] = lambda cost: False
+        self.must_yield = must_yield
         self.stale = False  # entries were removed or changed since the last flush: TLBs may still know them
 
     # -- one entry's holds -----------------------------------------------------------------------------------------

@@ -61,15 +61,23 @@ class PageTables(L1Tables):
     share of work is used up, and the hooks that keep the engine's translations true.
     """
 
-    def __init__(self, frames: FrameTable) -> None:
-        super().__init__(frames)
+    def __init__(
+        self,
+        frames: FrameTable,
+        must_yield: Callable[[int], bool] = lambda cost: False,
+        domain_freed_frames: Callable[[int, int, int], None] = lambda domid, mfn, count: None,
+        xen_slots: Callable[[int], dict[int, int]] = lambda domid: {},
+    ) -> None:
+        """`must_yield` charges work; `domain_freed_frames` hears (domid, mfn, count) of frames that are free again;
+        `xen_slots` has the hypervisor's entries of a domain's L4s."""
+        super().__init__(frames, must_yield)
         self.partial: dict[int, tuple[int, bool]] = {}  # mfn -> (entries taken, whether the next one is half done)
         self.deferred = Deferred()
         self.flush_before_reuse: Callable[[], None] = lambda: None
         self.l4_changed: Callable[[], None] = lambda: None
-        self.domain_freed_frames: Callable[[int, int, int], None] = lambda domid, mfn, count: None
+        self.domain_freed_frames = domain_freed_frames
         self.descriptors_acceptable: Callable[[int], bool] = lambda mfn: False
-        self.xen_slots: Callable[[int], dict[int, int]] = lambda domid: {}
+        self.xen_slots = xen_slots
         self.m2p_entry = 0  # what an L4 has in slot 256 if it has the M2P
         frames.contents = self
 
