@@ -19,6 +19,10 @@ from pathlib import Path
 from string import Template
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from pvhv.abi import hypercalls  # noqa: E402
+
 TEMPLATES = Path(__file__).with_name("new")
 BACKENDS = "pvhv/devices/backends.py"
 HYPERCALLS, CONTROL = "pvhv/abi/hypercalls.py", "pvhv/abi/control.py"
@@ -40,6 +44,9 @@ def hypercall(words: dict[str, str]) -> tuple[dict[str, str], dict[str, Edit], s
     if not free:
         raise Refused(f"every number that Xen leaves to the architecture is taken: {CONTROL}")
     name, upper, row = words["name"], words["NAME"], f"ARCH_{free[-1]}"
+    spoken_for = {call.name for call in hypercalls.HYPERCALLS.values()}
+    if name in spoken_for:
+        raise Refused(f"there is a hypercall {name} already")
     words["number"] = f"arch_{free[-1]}"
 
     def enlisted(text: str) -> str:

@@ -51,6 +51,7 @@ def test_every_step_can_be_taken(clone: Clone) -> None:
     ("kind", "name", "why"),
     [
         ("hypercall", "version", "pvhv/abi/version.py is there already"),
+        ("hypercall", "sched-op", "there is a hypercall sched_op already"),
         ("hypercall", "class", "a word that Python keeps for itself"),
         ("test-kernel", "Hello", "no name"),
         ("test-kernel", "../hello", "no name"),
