@@ -407,7 +407,7 @@ def test_other_pages(bench: Stores) -> None:
 def test_faults_that_no_store_makes(bench: Stores) -> None:
     vcpu: VCPU = bench.vcpu
     bench.enter(vcpu)
-    fault = bench.hv._exits[False].writable_page_tables.page_fault
+    fault = bench.hv.exits[False].writable_page_tables.page_fault
     bench.cpu.state[RIP] = CODE
     bench.place(Code(CODE).raw("488937"))
     assert not fault(vcpu, TARGET, 3 | 8)  # a reserved bit

@@ -229,8 +229,8 @@ def test_a_guest_alone_on_the_wall_clock_is_not_stopped_by_the_tick(
 
     other = lab.domain(spin(), timeline=lab.hv.wall)
     runs = 0
-    assert lab.hv.run_until(lambda: other.vcpus[0].ran > 40 * MILLISECOND, 20)
-    assert runs > 2  # with two of them, slices are slices (a busy host makes them long ones)
+    # With two of them, slices are slices; on a busy host they are long ones.
+    assert lab.hv.run_until(lambda: runs > 20 and bool(other.vcpus[0].ran), 20)
 
 
 def test_timers_that_wake_nobody_end_no_slice(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

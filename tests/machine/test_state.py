@@ -343,7 +343,7 @@ def test_a_misplaced_register_is_refused(name: str, monkeypatch: pytest.MonkeyPa
 
 
 def test_without_safe_reads_it_works_on_copies(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seam, "present", False)
+    monkeypatch.setattr(seam, "corrected", False)
     monkeypatch.setattr(cs, "read_safely", lambda address, size: None)
     lab = Lab("wall")
     assert not lab.pcpu.live and not lab.pcpu.engine_stops
@@ -353,7 +353,7 @@ def test_without_safe_reads_it_works_on_copies(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_switch_that_does_nothing_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seam, "present", False)
+    monkeypatch.setattr(seam, "corrected", False)
     real = cs.find_no_exit_request
     # the bool before it: first_tb, which the engine sets by itself at each start
     monkeypatch.setattr(cs, "find_no_exit_request", lambda engine: (real(engine) or 0) - 1)
