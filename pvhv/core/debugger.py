@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A domain with a debugger: it stops as a whole, goes on vCPU by vCPU, and its memory and registers can be changed.
+"""A debugger for one domain: stop the whole domain, resume single vCPUs, read and change memory and registers.
 
-A Debugger is made for a domain, which it pauses; `detach` takes everything back. In between the domain either rests
-(`stopped`) or runs until a breakpoint is reached, a step is done, or it is interrupted; then all its vCPUs rest, and
-`on_stop` is told which of them was it and why. What the domain's controller does (pause, unpause, destroy) goes on
-beside it: pauses count.
+Making a Debugger pauses its domain; `detach` removes all breakpoints and lets the domain run. In between the domain is
+either stopped (`stopped`) or runs until it reaches a breakpoint, completes a step, or is interrupted. Then all its
+vCPUs stop, and `on_stop` is told which vCPU caused the stop and why. The toolstack may pause, unpause and destroy the
+domain meanwhile: pauses are counted.
 
-Nothing of this can be seen by the guest, but for the time that passes. Breakpoints and watchpoints are the pCPU's
+The guest can notice none of this except by the time that passes. Breakpoints and watchpoints are the pCPU's
 (machine/debug.py), not int3 in memory nor the guest's debug registers. A vCPU that steps gets no upcall before its
-instruction: timers are always due after a stop, and every step would lead into their handler. Memory is read through
-the vCPU's own tables without marking anything, and written whatever its page tables say about it, as Xen's gdbsx does,
-but for page tables and descriptors: those are validated once, and must not change behind the hypervisor's back.
+instruction: after a stop a timer is always due, so every step would enter the timer's handler. Memory is read through
+the vCPU's own page tables without setting accessed bits. It can be written even if it is mapped read-only, as with
+Xen's gdbsx. Page tables and descriptor pages cannot be written: they are validated once, and must not change without
+another validation.
 
-A breakpoint that is taken back stays where it is, ignored, until the domain next runs without a step: debuggers take
-all of them out at each stop.
+A breakpoint that is removed keeps its hook, which is ignored, until the domain next runs without a step: debuggers
+remove and set all breakpoints at each stop.
 
 Not modelled: a guest's own int3 and #DB are the guest's (Xen pauses the domain for gdbsx instead); a breakpoint in a
 page that user code has at another place too; watchpoints on the stock engine, and on what the hypervisor writes for the
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
 
 class Stop(NamedTuple):
-    """The domain rests, and this vCPU did it."""
+    """Why the domain stopped: the vCPU that caused it, and the reason."""
 
     vcpu: VCPU
     why: Why
@@ -50,7 +51,7 @@ class Stop(NamedTuple):
 
 
 class Debugger:
-    """One domain's. On the hypervisor's thread only, between slices, as everything that is posted."""
+    """The debugger of one domain. Call it only on the hypervisor's thread, between slices (by `Scheduler.post`)."""
 
     def __init__(self, domain: Domain, on_stop: Callable[[Stop], None]) -> None:
         self.domain = domain
@@ -70,7 +71,7 @@ class Debugger:
         self._shared.join(self)
 
     def detach(self) -> None:
-        """Let go of the domain, and let it run on if nobody else holds it."""
+        """Remove all breakpoints and undo the debugger's pause; the domain runs if nothing else pauses it."""
         if self.domain.debugger is not self:
             return
         self.breakpoints.clear()
@@ -85,7 +86,7 @@ class Debugger:
 
     # -- running and resting -----------------------------------------------------------------------------------
     def resume(self, running: Iterable[VCPU], stepping: VCPU | None = None, within: range = range(0)) -> None:
-        """Let these vCPUs run; `stepping` (one of them) for one instruction, or for as long as RIP is `within`."""
+        """Let these vCPUs run. `stepping`, one of them, stops after one instruction, or when RIP leaves `within`."""
         domain = self.domain
         if not self.stopped:
             return
@@ -104,7 +105,7 @@ class Debugger:
         self._activity.unpause(domain)
 
     def stop(self, stop: Stop) -> None:
-        """The domain rests."""
+        """Stop the domain and call `on_stop`."""
         if self.stopped:
             return
         self.stopped = True
@@ -113,14 +114,14 @@ class Debugger:
         self.on_stop(stop)
 
     def reached(self, vcpu: ArchVCPU, why: Why, place: Watched | None = None) -> None:
-        """One of its vCPUs is at a breakpoint or behind a watchpoint, or executed the instruction it was to."""
+        """A vCPU reached a breakpoint, hit a watchpoint, or completed a step: stop, or continue the step."""
         if why is Why.STEP and vcpu.state[RIP] in self.stepping_within:
             self.domain.timeline.cpu.pcpu.debug.step()
         else:
             self.stop(Stop(self.domain.vcpus[vcpu.vcpu_id], why, place))
 
     def interrupt(self) -> None:
-        """Stop it wherever it is."""
+        """Stop the domain now; the vCPU reported is the one whose turn it is, else vCPU 0."""
         turn = self.domain.timeline.turn
         vcpu = turn.vcpu if turn is not None and turn.vcpu.domain is self.domain else self.domain.vcpus[0]
         self.stop(Stop(vcpu, Why.INTERRUPT))
@@ -134,12 +135,12 @@ class Debugger:
 
     @property
     def can_watch(self) -> bool:
-        """Whether there are watchpoints."""
+        """Whether the engine supports watchpoints."""
         return self.domain.timeline.cpu.pcpu.debug.can_watch
 
     # -- memory ------------------------------------------------------------------------------------------------
     def read(self, vcpu: VCPU, va: int, size: int) -> bytes:
-        """As many of `size` bytes at `va` as are there. Raises GuestFault where the first is not."""
+        """Up to `size` bytes at `va`, as far as pages are mapped. Raises GuestFault if there are none."""
         ram = self.domain.hypervisor.ram.bytes
         pieces: list[bytes] = []
         while size:
@@ -155,7 +156,7 @@ class Debugger:
         return b"".join(pieces)
 
     def write(self, vcpu: VCPU, va: int, data: bytes) -> None:
-        """Put all of `data` at `va`, or raise GuestFault and put nothing."""
+        """Write all of `data` at `va`, or raise GuestFault and write nothing."""
         hypervisor = self.domain.hypervisor
         frames, ram = hypervisor.frames, hypervisor.ram.bytes
         pieces: list[tuple[int, bytes]] = []
@@ -173,7 +174,7 @@ class Debugger:
             hypervisor.host_wrote(offset // PAGE_SIZE)
 
     def frames_at(self, addresses: Iterable[int]) -> set[int]:
-        """The frames that some of the domain's vCPUs have at these addresses."""
+        """The frames that any page tables of the domain's vCPUs map at these addresses."""
         found: set[int] = set()
         for address in addresses:
             for vcpu in self.domain.vcpus:
@@ -184,7 +185,7 @@ class Debugger:
         return found
 
     def _translate(self, vcpu: VCPU, va: int) -> tuple[int, int]:
-        """(offset in machine memory, the entry) of `va` in the vCPU's present mode, else in its kernel."""
+        """(offset in machine memory, leaf entry) of `va`: by the tables of the vCPU's mode, else by its kernel's."""
         roots = [vcpu.guest_table] if vcpu.kernel_mode else [vcpu.guest_table_user, vcpu.guest_table]
         for root in roots:
             leaf = self._walk(root, va) if root and is_canonical(va) else None

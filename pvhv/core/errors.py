@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Errors, named by whose fault they are.
+"""Errors, by whose fault they are.
 
 - The guest asked for something it may not have: `HypercallError`, which the dispatcher turns into -errno in RAX.
-- The guest handed over an address that is not there: `GuestFault`, which the dispatcher turns into -EFAULT.
+- The guest passed an address that is not mapped, or not writable: `GuestFault`, which the dispatcher turns into
+  -EFAULT.
 - One item of a grant operation did not work: `GrantError`, whose status (GNTST_*) is written into that item.
-- The guest broke its own world (its kernel stack is gone, it faults inside its failsafe handler):
-  `DomainCrash`, which ends that domain, first reason wins, and harms nobody else.
-- A long operation ran out of its share of work: `Restart` and `Interrupted`. They are no errors but the two ways in
-  which Xen puts a page-table operation aside (-ERESTART and -EINTR of xen/arch/x86/mm.c).
+- The guest cannot continue (its kernel stack is not mapped, it has no handler for an exception): `DomainCrash`, which
+  ends that domain and no other; the first reason is kept.
+- A long operation used up its share of work: `Restart` and `Interrupted`. These are not errors, but the two ways in
+  which Xen preempts a page-table operation (-ERESTART and -EINTR of xen/arch/x86/mm.c).
 
-Anything else that escapes a handler is our bug: it crashes the domain that met it and is kept, traceback and all, in
+Anything else that escapes a handler is a bug of pvhv: it crashes the domain it happened to, and its traceback goes to
 the hypervisor's log.
 """
 
@@ -19,7 +20,7 @@ from pvhv.abi.errno import Errno
 
 
 class HypercallError(Exception):
-    """The guest asked wrongly: RAX becomes -errno."""
+    """A hypercall fails: RAX becomes -errno."""
 
     def __init__(self, errno: Errno) -> None:
         super().__init__(errno)
@@ -27,9 +28,9 @@ class HypercallError(Exception):
 
 
 class ValidationFailed(HypercallError):
-    """A page table did not pass after part of it had been taken: undoing that part is still to be done.
+    """Validation of a page table failed after some entries had taken references; these are still to be dropped.
 
-    `mfn` is the frame that stands in the vCPU's `deferred` now, as in Xen's old_guest_table.
+    `mfn` is the table, now in the vCPU's `deferred`, as in Xen's old_guest_table.
     """
 
     def __init__(self, errno: Errno, mfn: int) -> None:
@@ -54,7 +55,7 @@ class GrantError(Exception):
 
 
 class DomainCrash(Exception):
-    """The guest broke its own world; `reason` is what the crash report says."""
+    """The guest cannot continue and its domain ends; `reason` is what the crash report says."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -62,8 +63,8 @@ class DomainCrash(Exception):
 
 
 class Restart(Exception):
-    """Put aside with progress made; the state is kept in the frame (PGT_partial). -ERESTART in Xen."""
+    """Preempted after some progress; the frame keeps the state (PGT_partial). -ERESTART in Xen."""
 
 
 class Interrupted(Exception):
-    """Put aside before any progress was made; nothing is held. -EINTR in Xen."""
+    """Preempted before any progress; no reference is held. -EINTR in Xen."""

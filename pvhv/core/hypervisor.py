@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The hypervisor: everything the other rooms of the core make, wired together.
+"""The hypervisor: it makes all parts of the core and connects them.
 
 It owns the machine (RAM, pCPUs), the frame table, the domains and the scheduler. Its constructor makes the parts in the
-order in which they need each other; the decisions stand in their own rooms. Handlers see `Services` of it
-(services.py), domain 0 and the toolstack the whole.
+order in which they need each other; each part has a file of its own, and decisions are made there. Handlers see the
+hypervisor as `Services` (services.py); domain 0 and the toolstack see all of it.
 
 Read beside it: xen/common/domain.c, xen/arch/x86/domain.c, xen/arch/x86/setup.c.
 """
@@ -58,9 +58,9 @@ BUGS_KEPT = 64
 
 
 class Hypervisor:
-    """One machine and its domains. `memory_frames` is the machine's RAM in frames of 4 KiB, committed as it is used.
+    """One machine and its domains. `memory_frames` is the machine's RAM in frames of 4 KiB; the host commits it on use.
 
-    `by_mode` has its virtual pCPU count the instructions of user mode apart."""
+    With `by_mode`, the pCPU of virtual timelines also counts the instructions of user mode."""
 
     WRAPPABLE: ClassVar = frozenset({"deliver_pending", "calls_by_arity"})
 
@@ -106,7 +106,7 @@ class Hypervisor:
 
     # -- the machine -------------------------------------------------------------------------------------------
     def _xen_slots(self, domid: int) -> dict[int, int]:
-        """The hypervisor's entries of a domain's new L4s."""
+        """The entries the hypervisor writes into a domain's new L4s, by slot."""
         domain = self.domains[domid]
         slots = {PERDOMAIN_L4_SLOT: domain.perdomain_l3 << 12 | PRESENT | RW}
         if domain.m2p_strict:
@@ -114,7 +114,7 @@ class Hypervisor:
         return slots
 
     def cpu(self, virtual: bool) -> PvCpu:
-        """The pCPU of one kind of clock, made on first use."""
+        """The pCPU of virtual timelines or of the wall timeline, made on first use."""
         cpu = self._cpus.get(virtual)
         if cpu is None:
             pcpu = PCPU(self.ram, "virtual" if virtual else "wall", by_mode=self._by_mode and virtual)
@@ -129,7 +129,7 @@ class Hypervisor:
 
     @property
     def wall(self) -> Timeline[VCPU]:
-        """The timeline of the host's clock."""
+        """The wall timeline, whose time is the host's clock, made on first use."""
         timeline = self._timelines.get("")
         if timeline is None:
             timeline = WallTimeline("", self.cpu(False), time.monotonic_ns, time.time_ns)
@@ -145,12 +145,12 @@ class Hypervisor:
         return timeline
 
     def add_timeline(self, name: str, timeline: Timeline[VCPU]) -> None:
-        """Let the scheduler know of a timeline."""
+        """Register a timeline with the scheduler."""
         self._timelines[name] = timeline
         self.scheduler.timelines.append(timeline)
 
     def forget_timeline(self, timeline: Timeline[VCPU]) -> None:
-        """The last domain of a timeline is gone, and its time with it, if that was not the host's."""
+        """Remove a virtual timeline that has no vCPU left; the wall timeline stays."""
         if timeline.name and not timeline.vcpus and timeline.name in self._timelines:
             del self._timelines[timeline.name]
             self.scheduler.timelines.remove(timeline)
@@ -171,12 +171,12 @@ class Hypervisor:
 
     # -- domains ---------------------------------------------------------------------------------------------------
     def domain_by_id(self, domid: int) -> Domain | None:
-        """A living domain."""
+        """The domain with this id, or None if there is none or it is dead."""
         domain = self.domains.get(domid)
         return None if domain is None or domain.dead else domain
 
     def resolve(self, caller: Domain, domid: int) -> Domain | None:
-        """A domain by an id that may be DOMID_SELF."""
+        """The domain with this id, which may be DOMID_SELF; None if there is none."""
         return caller if domid == DOMID_SELF else self.domain_by_id(domid)
 
     def create_domain(
@@ -209,7 +209,7 @@ class Hypervisor:
         return domain
 
     def add_vcpu(self, domain: Domain, vcpu_id: int = 0) -> VCPU:
-        """A vCPU that lives by its domain's timeline, down as yet."""
+        """A new vCPU on its domain's timeline; it is down."""
         pcpu = domain.timeline.cpu.pcpu
         vcpu = VCPU(domain, vcpu_id, len(pcpu.initial))
         vcpu.memory = domain.timeline.cpu.memory
@@ -221,7 +221,7 @@ class Hypervisor:
         return vcpu
 
     def allocate(self, domain: Domain, count: int) -> array[int]:
-        """Give a domain `count` frames; their mfns, in runs as long as can be. Raises HypercallError(ENOMEM)."""
+        """Give a domain `count` frames, in long runs; returns their mfns. Raises HypercallError(ENOMEM)."""
         mfns = array("Q")  # no list: of 4 GiB that would be 40 MiB
         if count > self.frames.free_frames:
             raise HypercallError(Errno.ENOMEM)
@@ -243,7 +243,7 @@ class Hypervisor:
         self.lifecycle.shutdown(domain, code)
 
     def crash(self, domain: Domain, reason: str, vcpu: VCPU | None = None) -> None:
-        """The domain broke its world: first reason wins."""
+        """Crash the domain: keep a report for the first reason, and shut it down."""
         if domain.crash_report is None:
             domain.crash_report = describe(domain, vcpu, reason)
             self.console.log(f"{domain} crashed: {reason}")
@@ -251,7 +251,7 @@ class Hypervisor:
         self.lifecycle.shutdown(domain, SHUTDOWN_crash)
 
     def bug(self, domain: Domain | None, failure: BaseException, vcpu: VCPU | None = None) -> None:
-        """Our mistake: kept, and paid for by the domain that met it, if it was one."""
+        """Record a bug of the hypervisor in `bugs`, and crash the domain it was met by, if any."""
         text = "".join(traceback.format_exception(failure))
         self.bugs.append(text)
         del self.bugs[:-BUGS_KEPT]
@@ -261,7 +261,7 @@ class Hypervisor:
             self.crash(domain, f"a bug in the hypervisor: {failure!r}", vcpu)
 
     def failed(self, vcpu: VCPU, failure: Exception) -> None:
-        """What escaped from a run of `vcpu`."""
+        """Deal with an exception that ended a run of `vcpu`: crash its domain, or record a bug."""
         if isinstance(failure, DomainCrash):
             self.crash(vcpu.domain, failure.reason, vcpu)
         elif isinstance(failure, (EngineDied, Escaped)):
@@ -271,21 +271,21 @@ class Hypervisor:
             self.bug(vcpu.domain, failure, vcpu)
 
     def destroy(self, domain: Domain) -> None:
-        """Take a domain apart; goes on between slices until nothing of it is left."""
+        """Begin to destroy a domain; the work continues between slices until it is done."""
         self.lifecycle.destroy(domain)
 
     def on_domain_event(self, listener: Callable[[Domain, str], None]) -> None:
-        """Be told of "shutdown", "crash", "destroyed"."""
+        """Have `listener` called with the domain and "shutdown", "crash" or "destroyed"."""
         self._listeners.append(listener)
 
     def announce(self, domain: Domain, what: str) -> None:
-        """Tell the listeners."""
+        """Call the listeners of domain events."""
         for listener in list(self._listeners):
             listener(domain, what)
 
     # -- around a run --------------------------------------------------------------------------------------------
     def deliver_pending(self, vcpu: VCPU) -> None:
-        """What became due while it did not run."""
+        """Deliver what became pending while the vCPU did not run (PV guests only)."""
         if vcpu.domain.hvm is not None:
             return
         self.exits[vcpu.domain.timeline.virtual].enter_guest(vcpu)

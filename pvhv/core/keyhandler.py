@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Xen's debug keys: one letter each, and what the hypervisor knows is printed into its own log.
+"""Xen's debug keys: each is one letter, and prints a part of the hypervisor's state into the hypervisor's log.
 
-What a key prints has Xen's form as far as there is anything here to fill it with. Printing is done in steps, a domain
-or some hundred lines at a time, so that guests go on meanwhile; a step that finds its domain gone prints nothing. The
-log is a ring of some thousand lines, so of a long list a key prints the beginning, and how much more there is.
+The output has Xen's form where pvhv has the same data. It is printed in steps, a domain or some hundred lines at a
+time, so that guests run in between; a step whose domain is gone prints nothing. The log is a ring of some thousand
+lines, so of a long list a key prints only the beginning and the number of lines left out.
 
-Not modelled: keys about hardware that is not here (interrupts, PCI, IOMMUs, ACPI, NMIs), and those that do something to
-the machine (reboot, crash dump). They are said to do nothing.
+Not modelled: keys about hardware that pvhv does not have (interrupts, PCI, IOMMUs, ACPI, NMIs), and keys that act on
+the machine (reboot, crash dump). Pressing one logs that it does nothing.
 
 Read beside it: key_table in xen/common/keyhandler.c; domain_dump_evtchn_info, gnttab_usage_print, dump_timerq.
 """
@@ -37,7 +37,7 @@ NOT_HERE = "ACDFGILMNOPQRSTVWcilnopvwxz%+-"
 
 
 class Key(NamedTuple):
-    """A key: what it does, as a list of steps, and whether `*` does it as well."""
+    """A key: its description, its steps, and whether `*` runs it too."""
 
     description: str
     steps: Callable[[Hypervisor], list[Step]]
@@ -45,7 +45,7 @@ class Key(NamedTuple):
 
 
 def press(hypervisor: Hypervisor, key: str) -> list[Step]:
-    """What is to be done for a key, on the hypervisor's thread, one step after another."""
+    """The steps for a key; the caller runs them one after another on the hypervisor's thread."""
     handler = KEYS.get(key)
     if handler is None:
         known = "is one of Xen's, and there is nothing of that here" if key in NOT_HERE else "is no key of Xen's"
@@ -55,12 +55,12 @@ def press(hypervisor: Hypervisor, key: str) -> list[Step]:
 
 # -- the keys ------------------------------------------------------------------------------------------------
 def show_handlers(hypervisor: Hypervisor) -> list[Step]:
-    """h: what there is."""
+    """h: the list of keys."""
     return [partial(_log, hypervisor, [f" key '{key}' => {each.description}" for key, each in sorted(KEYS.items())])]
 
 
 def dump_domains(hypervisor: Hypervisor) -> list[Step]:
-    """q: each domain and its vCPUs; then each vCPU hears VIRQ_DEBUG, upon which a Linux prints what it knows."""
+    """q: each domain and its vCPUs; then each vCPU gets VIRQ_DEBUG, on which a Linux kernel prints its own state."""
     log = hypervisor.console.log
     domains = list(hypervisor.domains.values())
     return [
@@ -71,37 +71,37 @@ def dump_domains(hypervisor: Hypervisor) -> list[Step]:
 
 
 def dump_registers(hypervisor: Hypervisor) -> list[Step]:
-    """d: what each vCPU is at."""
+    """d: the registers of each vCPU."""
     return [partial(_there, hypervisor, domain, _register_lines) for domain in list(hypervisor.domains.values())]
 
 
 def dump_dom0_registers(hypervisor: Hypervisor) -> list[Step]:
-    """0: domain 0 is no guest here."""
+    """0: says that domain 0 has no vCPU."""
     return [lambda: hypervisor.console.log("domain 0 has no vCPU: its kernel is Python")]
 
 
 def dump_runq(hypervisor: Hypervisor) -> list[Step]:
-    """r: who wants which processor."""
+    """r: the run queues."""
     return [partial(_print, hypervisor, _queue_lines, each) for each in hypervisor.scheduler.timelines]
 
 
 def dump_evtchn_info(hypervisor: Hypervisor) -> list[Step]:
-    """e: ports."""
+    """e: the event channel ports of each domain."""
     return [partial(_there, hypervisor, domain, _event_lines) for domain in list(hypervisor.domains.values())]
 
 
 def dump_grants(hypervisor: Hypervisor) -> list[Step]:
-    """g: grants in use."""
+    """g: the grants in use."""
     return [partial(_there, hypervisor, domain, _grant_lines) for domain in list(hypervisor.domains.values())]
 
 
 def dump_timers(hypervisor: Hypervisor) -> list[Step]:
-    """a: what is due next."""
+    """a: the timers."""
     return [partial(_print, hypervisor, _timer_lines, each) for each in hypervisor.scheduler.timelines]
 
 
 def read_clocks(hypervisor: Hypervisor) -> list[Step]:
-    """t: clocks, of which each timeline has one."""
+    """t: the clock of each timeline."""
     keeper = hypervisor.timekeeper
 
     def lines(timeline: Timeline[VCPU]) -> list[str]:
@@ -112,7 +112,7 @@ def read_clocks(hypervisor: Hypervisor) -> list[Step]:
 
 
 def memory_info(hypervisor: Hypervisor) -> list[Step]:
-    """m, H: the machine's memory."""
+    """m, H: machine memory, total and free."""
     frames = hypervisor.frames
     kib = 4 * frames.count
     lines = ["Physical memory information:", f"    heap total: {kib}kB, free: {4 * frames.free_frames}kB"]
@@ -120,7 +120,7 @@ def memory_info(hypervisor: Hypervisor) -> list[Step]:
 
 
 def dump_softtsc(hypervisor: Hypervisor) -> list[Step]:
-    """s: how guests read the TSC."""
+    """s: whether each domain's TSC is read natively or emulated."""
     lines = [
         f"dom{domain.domid}: mode=0, {'virtual' if domain.timeline.virtual else 'native'}, "
         f"khz={hypervisor.timekeeper.tsc_kind(domain).khz}"
@@ -137,7 +137,7 @@ def dump_numa(hypervisor: Hypervisor) -> list[Step]:
 
 
 def run_all(hypervisor: Hypervisor) -> list[Step]:
-    """*: all that tell something."""
+    """*: every key that is marked as diagnostic."""
     keys = [key for key, each in sorted(KEYS.items()) if each.diagnostic]
     return [step for key in keys for step in press(hypervisor, key)]
 

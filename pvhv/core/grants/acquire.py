@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The use of an entry to copy by it, for as long as that takes: where the frame is the granter's own, and where it is
-another's grant that the granter passes on (GTF_transitive).
+"""Begin and end the use of an entry for a copy. The entry grants a frame of the granter's own, or passes on another
+domain's grant (GTF_transitive).
 
-A transitive entry names an entry of a third domain, which has to grant to the one who passes it on, and must not be
-transitive itself. Both are in use then: the one towards the user, the other towards the passer-on. What an entry gives
-access to is taken when its first use begins; a later use that would find something else there is refused, and one by a
-transitive entry is put off (`TryAgain`): Xen cannot tell that from a change under its hands, and neither do we.
+A transitive entry names an entry of a third domain. That entry has to grant to the domain that passes it on, and must
+not be transitive itself. Then both entries are in use: the first by the user, the second by the domain that passes it
+on. The frame and part that an entry grants are read when its first use begins. A later use that would find another
+frame or part is refused; through a transitive entry it is retried later (`TryAgain`), as in Xen, which cannot tell such
+a change from a race.
 
 Read beside it: acquire_grant_for_copy, release_grant_for_copy in xen/common/grant_table.c.
 """
@@ -19,13 +20,13 @@ from pvhv.core.grants.table import PIN_LIMIT, Active, Granter
 
 
 class TryAgain(Exception):
-    """A transitive entry was made to name another grant while it was in use: it may be as it was, later."""
+    """A transitive entry was changed to name another grant while it was in use; the caller retries later."""
 
 
 def acquire(granter: Granter, ref: int, user: int, readonly: bool, transitive: bool = True) -> Active:
-    """Begin to copy by entry `ref` of `granter` for domain `user`; the frame is referenced.
+    """Begin a use of entry `ref` of `granter` by domain `user`, for a copy; takes a reference to the frame.
 
-    With `transitive` the entry may be another domain's that is passed on. Raises GrantError, TryAgain.
+    With `transitive` the entry may be a transitive one. Raises GrantError, TryAgain.
     """
     grants = granter.grants
     slot = grants.entries.slot(ref)
@@ -45,7 +46,7 @@ def acquire(granter: Granter, ref: int, user: int, readonly: bool, transitive: b
 
 
 def acquire_own(granter: Granter, ref: int, slot: int, user: int, readonly: bool, active: Active | None) -> Active:
-    """A first use, or a first one to write, of an entry for one of the granter's own frames."""
+    """Begin the first use, or the first writing use, of an entry that grants a frame of the granter's own."""
     grants = granter.grants
     entries, pin = grants.entries, 0 if active is None else active.pin
     entries.claim(ref, slot, active is not None, user, readonly, False)
@@ -71,8 +72,8 @@ def acquire_passed_on(
     active: Active | None,
     target: tuple[int, int] | None,
 ) -> Active:
-    """A use of a transitive entry: of the one it passes on as well, by the granter. `target` is None where that may not
-    be, which is so for an entry that is passed on itself."""
+    """Begin a use of a transitive entry, and of the entry it names, `target` (domid, ref). `target` is None where a
+    transitive entry is not allowed: behind another transitive entry."""
     entries, pin = granter.grants.entries, 0 if active is None else active.pin
     if active is None or not (readonly or pin & WRITERS):
         entries.claim(ref, slot, active is not None, user, readonly, False)
@@ -107,7 +108,7 @@ def same_part(active: Active, part: Part) -> bool:
 
 
 def release(granter: Granter, ref: int, readonly: bool) -> None:
-    """The reverse of `acquire`, but for the reference to the frame."""
+    """End a use that `acquire` began; the caller drops the reference to the frame."""
     active = granter.grants.unpin(ref, HOST_READ if readonly else HOST_WRITE, readonly)
     if active.granter is not granter:
         release(active.granter, active.ref, readonly)

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Copying between two frames, each one's own or granted: a transfer of bytes without a mapping.
 
-The hypervisor does the copy, so no page table changes and no TLB is flushed; an entry is in use for just as long as the
-copying takes (pvhv.core.grants.acquire). A frame named by number must be the caller's own; any other needs a grant,
-which may be for a part of a frame only.
+The hypervisor does the copy, so no page table changes and no TLB is flushed. An entry is in use only while the copy
+lasts (pvhv.core.grants.acquire). A frame named by number must be the caller's own; any other needs a grant, which may
+be for a part of a frame only.
 
-A batch keeps hold of what it read from and wrote to last: the next item that names the same is not looked up anew, so
-entries are in use until another is named, an item fails, or the batch ends or stops for others. (`Copies`)
+A batch keeps its last source and its last destination in use, so that an item that names the same one again needs no
+look-up. An entry is in use until an item names another one, an item fails, or the batch ends or is preempted.
+(`Copies`)
 
 Who may name a frame by its number is asked for every item, and what is held by reference is not taken for the frame
 of that number. (In 4.17.7 itself it was otherwise; this is what its first correction does, in Debian's 4.17.7+13.)
@@ -48,7 +49,7 @@ class Machine(Protocol):
 
 
 class Buffer:
-    """One end of the items of a batch: whose it is, and what is held for it."""
+    """The source or the destination of the items of a batch: its domain, and the frame or grant that is held."""
 
     __slots__ = ("domain", "domid", "granted", "held", "length", "mfn", "number", "readonly", "start")
 
@@ -62,7 +63,7 @@ class Buffer:
         self.mfn = self.start = self.length = 0
 
     def claim(self, caller: Granter, number: int, by_grant: int) -> None:
-        """Reference the frame. Raises GrantError, TryAgain."""
+        """Take a reference, a writable use for a destination, and a use of the grant. Raises GrantError, TryAgain."""
         domain = self.domain
         assert domain is not None
         table = domain.grants.table
@@ -90,7 +91,7 @@ class Buffer:
         self.mfn, self.number, self.granted, self.held = mfn, number, by_grant, True
 
     def let_go(self) -> None:
-        """The reverse."""
+        """Release what `claim` took."""
         domain = self.domain
         assert domain is not None
         self.held = False
@@ -103,7 +104,7 @@ class Buffer:
 
 
 class Copies:
-    """The copies of one batch at a time, as a context: at its end nothing is in use any more."""
+    """The copies of one batch, as a context manager: leaving it releases what is held."""
 
     def __init__(self, hypervisor: Machine, dom0: Granter) -> None:
         self.hypervisor = hypervisor
@@ -112,7 +113,7 @@ class Copies:
         self.caller = dom0
 
     def of(self, caller: Granter) -> Copies:
-        """A batch of this domain's begins."""
+        """Begin a batch for the domain `caller`."""
         self.caller = caller
         return self
 
@@ -126,14 +127,14 @@ class Copies:
         self.source.domain = self.dest.domain = None
 
     def let_go(self) -> None:
-        """Nothing is held for the next item."""
+        """Release what is held of source and destination."""
         if self.source.held:
             self.source.let_go()
         if self.dest.held:
             self.dest.let_go()
 
     def copy(self, source: End, dest: End, length: int, flags: int) -> None:
-        """Copy `length` bytes. Raises GrantError, and TryAgain."""
+        """Copy `length` bytes between two ends: (reference or frame, domid, offset). Raises GrantError, TryAgain."""
         giver, taker = self.source, self.dest
         number, domid, offset = source
         to_number, to_domid, to_offset = dest
@@ -170,7 +171,7 @@ class Copies:
         self.hypervisor.host_wrote(taker.mfn)
 
     def find(self, from_domid: int, to_domid: int) -> None:
-        """The domains it is about; what is held of others is let go. Raises GrantError."""
+        """Look up the domains of source and destination, and release what is held of others. Raises GrantError."""
         source, dest = self.source, self.dest
         if source.domain is not None:
             self.let_go()

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the entries of a grant table look like, in its two versions, and how a use is told to the granter there.
+"""The layout of grant table entries in versions 1 and 2, and the flags in them that tell the granter of a use.
 
 A version 1 entry is one word: flags, the domid it is for, the frame's number in 32 bits; GTF_reading and GTF_writing
-are set in the flags as long as the entry is in use so. A version 2 entry is two words, with room for a frame of 64
-bits, for a part of the frame (GTF_sub_page), or for a grant of another domain's that is passed on (GTF_transitive); the
-two flags stand apart, in the *status frames*, so that the granter may change an entry's flags by plain stores.
+are set in the flags as long as the entry is used for reading or writing. A version 2 entry is two words, with room for
+a frame of 64 bits, for a part of the frame (GTF_sub_page), or for passing on another domain's grant (GTF_transitive).
+The two flags are in separate *status frames*, so that the granter may change an entry's flags by plain stores.
 
-Neither layout knows what uses there are: who asks has looked at that (pvhv.core.grants.table, pvhv.core.grants.copy).
+Neither layout counts uses: the callers do (pvhv.core.grants.table, pvhv.core.grants.acquire).
 
 Not modelled: entries that change while we look, for which Xen tries five times or looks twice. Guest code stands still
 while the hypervisor works.
@@ -43,12 +43,12 @@ ENTRIES_V1, ENTRIES_V2, STATUSES = 512, 256, 2048  # in a frame
 
 
 def status_frames_for(nr_frames: int) -> int:
-    """How many status frames go with so many frames of version 2 entries."""
+    """How many status frames belong to `nr_frames` frames of version 2 entries."""
     return -(-nr_frames * ENTRIES_V2 // STATUSES)
 
 
 class Entries(Protocol):
-    """The shared entries of one table. A `slot` is where an entry is, as `slot` found it."""
+    """The shared entries of one table. A `slot` is an entry's index in `words`, as the method `slot` returns it."""
 
     version: int
     per_frame: int
@@ -57,27 +57,27 @@ class Entries(Protocol):
         """Index into `words` of an entry. Raises GrantError(bad_gntref)."""
 
     def claim(self, ref: int, slot: int, pinned: bool, user: int, readonly: bool, mapping: bool) -> None:
-        """Tell the granter of a use that begins. Raises GrantError(general_error) unless the entry permits it; whom
-        and what it is for is looked at only where nobody has it in use (`pinned`). (_set_status)"""
+        """Set the flags for a use that begins. Raises GrantError(general_error) unless the entry permits it; the
+        entry's type and domid are checked only if it is not in use already (`pinned`). (_set_status)"""
 
     def reduce(self, ref: int, pin: int, readonly: bool) -> None:
-        """Tell of no more use than `pin` says, when one to read or write has ended. (reduce_status_for_pin)"""
+        """Clear the flags that `pin` no longer justifies, when a use has ended. (reduce_status_for_pin)"""
 
     def part(self, slot: int) -> Part:
-        """What it gives access to, if it is no transitive one."""
+        """The part of a frame that an entry grants, if the entry is not transitive."""
 
     def passed_on(self, slot: int) -> tuple[int, int] | None:
-        """Of a transitive entry, whose grant it passes on, and which: (domid, ref)."""
+        """The grant that a transitive entry passes on, as (domid, ref); None for other entries."""
 
     def frame(self, slot: int) -> int:
-        """What stands where a whole frame's number stands."""
+        """The entry's frame number field, whatever the type of the entry."""
 
     def set_frame(self, slot: int, frame: int) -> None: ...
     def swap(self, ref_a: int, ref_b: int) -> None: ...
 
 
 class EntriesV1:
-    """Version 1: a word each, in `frames`."""
+    """Version 1: one 64-bit word for each entry, in `frames`."""
 
     version = 1
     per_frame = ENTRIES_V1
@@ -124,7 +124,7 @@ class EntriesV1:
 
 
 class EntriesV2:
-    """Version 2: two words each, in `frames`; and 16 bits each in `status_frames`."""
+    """Version 2: for each entry two 64-bit words in `frames`, and 16 bits in `status_frames`."""
 
     version = 2
     per_frame = ENTRIES_V2
@@ -141,7 +141,7 @@ class EntriesV2:
         raise GrantError(GNTST_bad_gntref)
 
     def status_place(self, ref: int) -> int:
-        """Index into `statuses`."""
+        """Index into `statuses` of an entry's 16 status bits."""
         return self.status_frames[ref >> 11] << 11 | ref & 2047
 
     def claim(self, ref: int, slot: int, pinned: bool, user: int, readonly: bool, mapping: bool) -> None:
@@ -187,7 +187,7 @@ class EntriesV2:
 
 
 def unused(pin: int, readonly: bool) -> int:
-    """Which flags may say too much when a use has ended: reading with the last one, writing with the last to write."""
+    """The flags to clear when a use has ended: reading after the last use, writing after the last writing use."""
     clear = 0 if pin else GTF_reading
     if not readonly and not pin & WRITERS:
         clear |= GTF_writing

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Mapping a granted frame into one's own page tables, and taking it out again.
 
-A mapping is a page-table entry that the hypervisor writes and that names a frame of another domain: the one
-thing a guest could never write itself. Its reference and writable use are taken when it is made. The guest
-says where: the virtual address to map at, or with GNTMAP_contains_pte the machine address of the L1 entry. It may
-also overwrite the entry like any other; then it cannot unmap the grant any more, and has it until the domain ends.
-(A debug build of Xen marks such entries with bit 62, and gives the guest #GP for that.)
+A mapping is a page-table entry, written by the hypervisor, that names a frame of another domain. A guest could not
+write such an entry itself. Its reference and writable use are taken when it is made. The guest says where: the virtual
+address to map at, or with GNTMAP_contains_pte the machine address of the L1 entry. The guest may later overwrite the
+entry like any other. Then it can no longer unmap the grant, which stays in use until the domain ends. (A debug build of
+Xen marks such entries with bit 62, and gives the guest #GP for that.)
 
-Unmapping works in two steps, with a TLB flush between them: first the entries go, then what they held. A
-batch shares one flush, and the granter gets nothing back that somebody might still reach.
+Unmapping works in two steps, with a TLB flush between them: first the entries are cleared, then the references they
+held are dropped. A batch shares one flush, and no frame returns to the granter while a TLB may still map it.
 
 Read beside it: map_grant_ref, unmap_common in xen/common/grant_table.c; xen/arch/x86/pv/grant_table.c.
 """
@@ -43,7 +43,7 @@ GUEST_AVAILABLE = 0xE00
 
 
 class Unmapped(NamedTuple):
-    """What the second step of an unmap has to give back."""
+    """The uses that the second step of an unmap has to end."""
 
     grants: GrantTable
     ref: int
@@ -64,7 +64,7 @@ def grant_entry(mfn: int, flags: int) -> int:
 
 
 def find_slot(vcpu: VCPU, address: int, contains_pte: bool) -> int:
-    """Index into words of an entry in a live L1 of the caller's. Raises GrantError(general_error)."""
+    """Index into `words` of an entry in a live L1 of the caller's. Raises GrantError(general_error)."""
     if contains_pte:
         if address & 7:
             raise GrantError(GNTST_general_error)
@@ -91,7 +91,7 @@ def find_slot(vcpu: VCPU, address: int, contains_pte: bool) -> int:
 
 # -- map -----------------------------------------------------------------------------------------------------
 def map_grant_ref(vcpu: VCPU, host_addr: int, flags: int, ref: int, domid: int) -> tuple[int, int]:
-    """Map entry `ref` of domain `domid`; the handle and the frame's machine address. Raises GrantError."""
+    """Map entry `ref` of domain `domid`; returns (handle, the frame's machine address). Raises GrantError."""
     readonly = bool(flags & GNTMAP_readonly)
     increment = 0
     if flags & GNTMAP_device_map:
@@ -152,10 +152,10 @@ def install(vcpu: VCPU, address: int, entry: int, contains_pte: bool) -> None:
 
 # -- unmap ---------------------------------------------------------------------------------------------------
 def unmap(vcpu: VCPU, handle: int, host_addr: int, dev_bus_addr: int, new_addr: int = 0) -> Unmapped | None:
-    """The first step: take the entry out, and free the handle when nothing is left of the mapping.
+    """The first step: clear the entry, and free the handle when nothing is left of the mapping.
 
-    What `finish` wants after the TLB flush, None where nothing was undone. Raises GrantError, and DomainCrash
-    when the granter is gone: only a guest that lost its entry by other means can come so late.
+    Returns the argument for `finish`, which is called after the TLB flush, or None where nothing was unmapped. Raises
+    GrantError; and DomainCrash if the granter is gone, which can happen only if the guest overwrote its entry before.
     """
     domain = vcpu.domain
     mine = domain.grants
@@ -207,7 +207,7 @@ def replace(vcpu: VCPU, address: int, expected: int, new_addr: int, contains_pte
 
 
 def finish(vcpu: VCPU, unmapped: list[Unmapped]) -> None:
-    """The second step: no TLB knows the entries any more, so give back what they held."""
+    """The second step, after the TLB flush: drop the references and end the uses that the entries held."""
     pagetables = vcpu.domain.hypervisor.pagetables
     pagetables.stale = True
     pagetables.flush_before_reuse()

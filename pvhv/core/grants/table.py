@@ -1,20 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Grant tables: a domain's shared entries, who uses them at the moment, and what the domain itself has
-mapped.
+"""A domain's grant table: its shared entries, their current uses, and the domain's own mappings of others' grants.
 
-The granting domain writes entries into frames it shares with the hypervisor: this frame, for that domain, to
-read or to write (pvhv.core.grants.entries has the two versions of what that looks like). While anybody uses an
-entry the hypervisor keeps an `Active` record of it, taken when the use began: later changes of the entry do not
-matter, and GTF_reading and GTF_writing tell the granter not to reuse the frame yet. Every use holds a reference
-to the frame, and a writable one a writable use, so the frame keeps its owner and can not become a page table
-meanwhile. The using domain remembers its mappings by handle (`maptrack`).
+The granting domain writes entries into frames it shares with the hypervisor: this frame, for that domain, to read or to
+write (pvhv.core.grants.entries has the layout, in two versions). While an entry is in use the hypervisor keeps an
+`Active` record, made when the first use began, so later changes of the entry have no effect. GTF_reading and
+GTF_writing tell the granter not to reuse the frame yet. Every use holds a reference to the frame, and a use for writing
+also holds a writable use, so the frame keeps its owner and cannot become a page table meanwhile. The using domain
+remembers its mappings by handle (`maptrack`).
 
-The frames of the table belong to the domain, so that it can map them, and are held by the hypervisor besides:
-the guest may give up its own claim on them, but they are not freed before the domain is destroyed (status
-frames: or goes back to version 1, which it can only when nobody refers to them).
+The frames of the table belong to the domain, so that it can map them, and the hypervisor holds a reference besides. So
+they are not freed before the domain is destroyed. (Status frames are also freed when the domain goes back to version 1,
+which it can do only while it has not mapped them.)
 
-What is done with entries stands next door: pvhv.core.grants.map, grant_copy, grant_transfer, grant_version, and
-grant_view for domain 0's backends.
+The operations on entries have files of their own in this folder: map.py, copy.py, transfer.py, version.py, and view.py
+for domain 0's backends.
 
 Not modelled: an IOMMU (a device mapping is only a pin).
 
@@ -90,7 +89,7 @@ class Granter(Protocol):
 
 
 class View(Protocol):
-    """A mapping of domain 0's (view.py)."""
+    """A grant mapped by domain 0 (view.py)."""
 
     def release(self) -> None: ...
 
@@ -98,8 +97,8 @@ class View(Protocol):
 class Active:
     """An entry in use: by whom, which frame, and how often (`pin`).
 
-    `start` and `length` are the part of the frame that may be copied; `granter` and `ref` say whose grant that is,
-    which of a transitive one are another domain's.
+    `start` and `length` are the part of the frame that may be copied. `granter` and `ref` name the grant; for a
+    transitive entry they name the third domain's grant.
     """
 
     __slots__ = ("domid", "granter", "is_sub_page", "length", "mfn", "pin", "ref", "start")
@@ -114,7 +113,7 @@ class Active:
 
 
 class Mapping:
-    """What a handle stands for: an entry of `granter`, mapped as `flags` (GNTMAP_*) say; 0 if it is free."""
+    """The mapping behind a handle: entry `ref` of `granter`, with `flags` (GNTMAP_*); 0 if the handle is free."""
 
     __slots__ = ("flags", "granter", "ref")
 
@@ -153,18 +152,18 @@ class GrantTable:
     # -- the table -------------------------------------------------------------------------------------------
     @property
     def version(self) -> int:
-        """Which one its entries have."""
+        """The version of its entries, 1 or 2."""
         return self.entries.version
 
     def use_version(self, version: int) -> None:
-        """Take what stands in the frames for entries of this version (see pvhv.core.grants.version)."""
+        """From now on read the frames as entries of this version (see pvhv.core.grants.version)."""
         if version == 1:
             self.entries = EntriesV1(self.ram, self.frames)
         else:
             self.entries = EntriesV2(self.ram, self.frames, self.status_frames)
 
     def setup(self, nr_frames: int) -> list[int]:
-        """Grow the table to `nr_frames`; the frames it has. Raises GrantError(general_error)."""
+        """Grow the table to `nr_frames`; returns its frames. Raises GrantError(general_error)."""
         if nr_frames > self.max_frames:
             raise GrantError(GNTST_general_error)
         before = len(self.frames)
@@ -190,7 +189,7 @@ class GrantTable:
             raise
 
     def shrink(self, frames: list[int], count: int) -> None:
-        """The reverse."""
+        """Give back all of `frames` from index `count` on."""
         for mfn in frames[count:]:
             self.table.unshare(mfn)
         del frames[count:]
@@ -207,10 +206,9 @@ class GrantTable:
 
     # -- using an entry --------------------------------------------------------------------------------------
     def pin(self, ref: int, user: int, increment: int, readonly: bool) -> Active:
-        """Begin to map entry `ref` for domain `user`; the frame is referenced. (The start of map_grant_ref.)
+        """Begin a use of entry `ref` for a mapping by domain `user`; takes a reference to the frame. (map_grant_ref)
 
-        The entry is looked at when its first use begins, and again when a first use to write does. Raises
-        GrantError.
+        The entry is checked when its first use begins, and again when its first writing use begins. Raises GrantError.
         """
         entries = self.entries
         slot = entries.slot(ref)
@@ -234,7 +232,7 @@ class GrantTable:
         return active
 
     def unpin(self, ref: int, decrement: int, readonly: bool) -> Active:
-        """End a use; the caller puts the frame. The entry's flags then say what uses remain."""
+        """End a use and update the entry's flags; the caller drops the reference to the frame."""
         active = self.active[ref]
         active.pin -= decrement
         if not active.pin:
@@ -244,7 +242,7 @@ class GrantTable:
         return active
 
     def get_writable(self, mfn: int) -> None:
-        """A writable use of a frame of ours, for another domain. Raises GrantError(general_error)."""
+        """Take a writable use of a granted frame, for another domain. Raises GrantError(general_error)."""
         try:
             use_writable(self.domain.hypervisor.pagetables, mfn)
         except HypercallError:
@@ -269,12 +267,11 @@ class GrantTable:
 
     # -- the end ---------------------------------------------------------------------------------------------
     def release_mappings(self) -> bool:
-        """The domain is dying: end its uses of others' grants, a share at a time; whether all are ended.
+        """The domain is dying: end its uses of others' grants, a share of work at a time; True when all are ended.
 
-        What a host mapping holds of the frame belongs to the page-table entry and goes with it, and the
-        table's own frames go with the hypervisor's others. Of a granter that is gone itself - the entry of
-        the mapping was lost otherwise, so nothing held it back - there is nothing to release.
-        (gnttab_release_mappings)
+        The reference and writable use of a host mapping belong to the page-table entry and are dropped with it. If the
+        granter is gone already (its page-table entry was overwritten, so nothing kept the granter), there is nothing to
+        release. (gnttab_release_mappings)
         """
         assert self.domain.dying
         domains = self.domain.hypervisor.domains
@@ -302,6 +299,6 @@ class GrantTable:
         mapping.flags = 0
 
     def destroy(self) -> None:
-        """The table is gone; its frames go with what else the hypervisor kept for the domain."""
+        """Forget the table; its frames are freed with the other frames the hypervisor kept for the domain."""
         self.frames.clear()
         self.status_frames.clear()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Giving a frame away: the receiver offers an entry, the giver loses the frame.
 
-It is lost to the giver before the receiver is asked, so that a transfer which fails at the receiver has
-destroyed the frame; only a frame that could not be taken from the giver stays where it was.
+The frame is taken from the giver before the receiver's entry is checked. So a transfer that fails at the receiver
+destroys the frame; the giver keeps it only if it could not be taken.
 
 Read beside it: gnttab_transfer, gnttab_prepare_for_transfer in xen/common/grant_table.c.
 """
@@ -48,7 +48,7 @@ def transfer(giver: Domain, mfn: int, domid: int, ref: int) -> None:
 
 
 def commit(giver: Domain, receiver: Domain, ref: int) -> int:
-    """Mark the receiver's entry as taken; its index into words. Raises GrantError(general_error)."""
+    """Mark the receiver's entry as taken; returns its index into `words`. Raises GrantError(general_error)."""
     had = receiver.tot_pages - (giver is receiver)
     if receiver.dying or had >= receiver.max_pages:
         raise GrantError(GNTST_general_error)

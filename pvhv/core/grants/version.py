@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Changing the version of a grant table: nothing of it may be in use, but for the entries the toolstack made.
+"""Changing the version of a grant table. No entry may be in use, except the ones the toolstack made.
 
-The first eight entries (GNTTAB_NR_RESERVED_ENTRIES) are the console's, xenstore's and their like, which their backends
-keep mapped all the time: they come over, with the flags of their uses, whatever else is in use forbids the change. All
-others are cleared. Version 2 has status frames besides, which come to be with it; they can be given back only when the
-guest has no mapping of them any more.
+The first eight entries (GNTTAB_NR_RESERVED_ENTRIES) are for the console, xenstore and the like, whose backends keep
+them mapped all the time. These entries are converted, with the flags of their uses; all others are cleared. Version 2
+has status frames besides, which are allocated with the change; they can be given back only when the guest has no
+mapping of them left.
 
 Read beside it: gnttab_set_version, gnttab_populate_status_frames, gnttab_unpopulate_status_frames in
 xen/common/grant_table.c.
@@ -34,7 +34,7 @@ RESERVED = range(GNTTAB_NR_RESERVED_ENTRIES)
 
 
 def set_version(table: GrantTable, version: int, must_yield: Callable[[int], bool]) -> None:
-    """Make it a table of that version. Raises HypercallError: EINVAL, ENOSYS, EBUSY, ENOMEM, ERANGE."""
+    """Change the table to that version. Raises HypercallError: EINVAL, ENOSYS, EBUSY, ENOMEM, ERANGE."""
     if version not in (1, 2):
         raise HypercallError(Errno.EINVAL)
     if version > table.max_version:
@@ -58,7 +58,7 @@ def set_version(table: GrantTable, version: int, must_yield: Callable[[int], boo
 
 
 def check_representable(table: GrantTable) -> None:
-    """Raises HypercallError(ERANGE) when version 1 has no words for one of the reserved entries."""
+    """Raises HypercallError(ERANGE) when version 1 cannot represent one of the reserved entries."""
     words, entries = words_of(table), table.entries
     for ref in RESERVED:
         slot = entries.slot(ref)
@@ -68,7 +68,7 @@ def check_representable(table: GrantTable) -> None:
 
 
 def as_version_1(table: GrantTable) -> list[int]:
-    """The reserved entries as version 1 has them; of version 2, those that grant something."""
+    """The reserved entries as version 1 words; of a version 2 table, those that grant something."""
     words, entries = words_of(table), table.entries
     kept = []
     for ref in RESERVED:
@@ -83,7 +83,7 @@ def as_version_1(table: GrantTable) -> list[int]:
 
 
 def write(table: GrantTable, kept: list[int]) -> None:
-    """Put the reserved entries into the table as it is now."""
+    """Write the reserved entries into the table, in its current version."""
     words, entries = words_of(table), table.entries
     for ref, word in enumerate(kept):
         slot = entries.slot(ref)
@@ -96,7 +96,7 @@ def write(table: GrantTable, kept: list[int]) -> None:
 
 
 def give_status_frames_back(table: GrantTable) -> None:
-    """Raises HypercallError(EBUSY), and all are as they were, when anybody refers to one."""
+    """Free the status frames. Raises HypercallError(EBUSY), and frees none, when one is still mapped."""
     refs = table.table.refs
     if any(refs[mfn] != 1 for mfn in table.status_frames):
         raise HypercallError(Errno.EBUSY)
@@ -104,5 +104,5 @@ def give_status_frames_back(table: GrantTable) -> None:
 
 
 def words_of(table: GrantTable) -> memoryview:
-    """Machine memory by words."""
+    """Machine memory as 64-bit words."""
     return table.ram.words

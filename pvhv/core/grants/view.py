@@ -49,7 +49,7 @@ class GrantView:
         mapper.grants.views.add(self)
 
     def release(self) -> None:
-        """Unmap; the bytes can not be reached any more. Harmless when done already."""
+        """Unmap the grant; `bytes` and `words` cannot be used afterwards. A second call does nothing."""
         if self not in self.mapper.grants.views:
             return
         self.mapper.grants.views.remove(self)
@@ -63,7 +63,7 @@ class GrantView:
         grants.unpin(self.ref, self.increment, self.readonly)
 
     def wrote(self) -> None:
-        """What was written here may be code, and the guest is about to run it. `release` says so, too."""
+        """Drop translations of the frame: the bytes written may be code. `release` does so, too."""
         if not self.readonly:
             self.mapper.hypervisor.host_wrote(self.mfn)
 

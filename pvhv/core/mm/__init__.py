@@ -10,5 +10,6 @@
     descriptors.py  frames used as GDT and LDT                          fast_types.py the hottest of it, flat
     executable.py   frames that may hold code                           coherence.py  what pCPUs have to forget
 
-Read `frames.py` first, then `pagetables.py`. `fast_types.py` says nothing new: it is the hottest of these, for speed.
+Read `frames.py` first, then `pagetables.py`. `fast_types.py` repeats the most-used methods of the others in a faster
+form; skip it at first.
 """

@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What pCPUs remember of memory, and when they have to forget it.
+"""TLB flushes and instruction-cache coherence, over all pCPUs.
 
-A TLB may hold entries the guest has removed and not flushed: that is the guest's business, until the frame changes
-hands or type (`flush_if_stale`). Translated code survives writes the engine does not see: those made by the
-hypervisor, by another engine's guests and, on the published engine, through a mapping that is not executable.
-`FrameTable.code` knows which frames may be written so, and they are forgotten when they are made executable again.
-Frames that can be written while they are executable are watched for the published engine (pvhv.machine.watch), but for
-what executable.made_executable takes for a kernel's view of all its memory.
+A TLB may hold entries the guest has removed and not flushed. That is harmless until the frame changes its owner or
+type; then the TLBs are flushed (`flush_if_stale`). Translated code survives writes the engine does not notice: those of
+the hypervisor, of another engine's guests and, on the stock engine, those through a mapping that is not executable.
+`FrameTable.code` says which frames may be written so; their translations are dropped when they are made executable
+again. On the stock engine, frames that are executable and have a writable alias are watched (pvhv.machine.watch),
+except for the alias that executable.made_executable takes for the kernel's map of all memory.
 
-Not modelled: domains on different clocks, which have a pCPU each, where one writes what the other executes after both
-have mapped it; what the hypervisor says by way of memory (in shared_info, event words, rings, clock pages, bounce
-frames, results of a multicall) when it is run as code; on the published engine, more than WATCHED such frames at a time
-(the oldest is watched no longer).
+Not modelled: two domains on different clocks, and so on different pCPUs, where one writes a shared frame that the other
+executes; execution of memory that the hypervisor writes its answers to (shared_info, event words, rings, clock pages,
+bounce frames, results of a multicall); on the stock engine, more than WATCHED watched frames (the oldest is dropped).
 
 Read beside it: tlbflush_timestamp in xen/arch/x86/flushtlb.c.
 """
@@ -32,7 +31,7 @@ WATCHED = 64
 
 
 class Coherence:
-    """Flushes, over all pCPUs (`cpus` is asked each time: they are made as they are needed)."""
+    """Flushes over all pCPUs. `cpus` is a live view, since pCPUs are made on first use."""
 
     def __init__(self, frames: FrameTable, tables: PageTables, cpus: Iterable[Cpu]) -> None:
         self.frames = frames
@@ -45,26 +44,26 @@ class Coherence:
         tables.l4_changed = self.l4_changed
 
     def flush_if_stale(self) -> None:
-        """A frame is about to be used as something else: no TLB may still know a removed entry."""
+        """A frame is about to change its type or owner: flush all TLBs if one may hold a removed entry."""
         if self.tables.stale:
             self.tables.stale = False
             for cpu in self.cpus:
                 cpu.flush()
 
     def l4_changed(self) -> None:
-        """Some L4 changed: pCPUs compare tables anew."""
+        """An L4 changed: pCPUs must compare L4s again (`Cpu.follows`)."""
         for cpu in self.cpus:
             cpu.l4_changed()
 
     def forget_code(self, mfn: int) -> None:
-        """Drop what was translated from a frame."""
+        """Drop all translations of a frame, on every pCPU."""
         for cpu in self.cpus:
             cpu.pcpu.forget_code(mfn)
         if mfn in self.watched and not self.frames.refs[mfn]:
             self.unwatch(mfn)
 
     def watch_code(self, mfn: int, wanted: bool) -> None:
-        """A frame can be executed by one mapping and written by another, or (not `wanted`) can no more."""
+        """Watch a frame that is executable and has a writable alias; without `wanted`, stop watching it."""
         watched, counts = self.watched, self.frames.type_counts
         if mfn in watched:
             if not wanted:
@@ -87,11 +86,11 @@ class Coherence:
             cpu.pcpu.watch.remove(mfn)
 
     def host_wrote(self, mfn: int) -> None:
-        """The hypervisor or a backend wrote to a frame a guest may execute."""
+        """The hypervisor or a backend wrote to a frame: drop its translations, if it may have any."""
         if self.frames.code[mfn]:
             self.forget_code(mfn)
 
     def write_frame_word(self, address: int, value: int) -> None:
-        """Write one word of machine memory."""
+        """Write one 64-bit word at a machine address."""
         self.frames.ram.words[address >> 3] = value
         self.host_wrote(address >> 12)

@@ -2,13 +2,13 @@
 """Segment descriptors: which ones a guest may have, and where its GDT and LDT live.
 
 A frame of descriptors has a type of its own (seg_desc), checked like a page table: every present descriptor is an
-ordinary segment of DPL 3 or a call gate made harmless. The frames of a vCPU's GDT are mapped, read-only, behind L4
-slot 260 at the addresses Xen uses; page 14 of each GDT is Xen's and holds the flat segments 0xe000 and up. The
-LDT follows the GDT and is mapped page by page as segment loads fault on it.
+ordinary segment of DPL 3 or a call gate whose DPL was set to 0, so that using it faults. The frames of a vCPU's GDT are
+mapped, read-only, behind L4 slot 260 at the addresses Xen uses; page 14 of each GDT is Xen's and holds the flat
+segments 0xe000 and up. The LDT follows the GDT and is mapped page by page as segment loads fault on it.
 
-The mapping is the CPU's only, and read-only as well, because a guest kernel on the stock engine could reach it
-(pvhv.machine.rings); so that the CPU never wants to set an accessed bit in it, descriptors get that bit when they are
-accepted.
+The mapping has no U bit. It is read-only as well, because on the stock engine a guest kernel runs at CPL 1 and could
+reach it (pvhv.machine.rings). So that the CPU need not set an accessed bit in it, descriptors get that bit when they
+are accepted.
 
 Read beside it: xen/arch/x86/pv/descriptor-tables.c, xen/arch/x86/desc.c.
 """
@@ -47,7 +47,7 @@ RESERVED = {
 
 
 def accept(descriptor: int) -> int | None:
-    """The descriptor as Xen lets a 64-bit guest have it, or None. (check_descriptor)"""
+    """The descriptor as Xen would install it for a 64-bit guest, or None if Xen refuses it. (check_descriptor)"""
     if not descriptor & IS_PRESENT:
         return descriptor
     if descriptor & SEGMENT:
@@ -67,7 +67,7 @@ def accept(descriptor: int) -> int | None:
 
 
 class DescriptorTables:
-    """The per-domain part of the address space (L4 slot 260), and who maps what there."""
+    """The per-domain part of the address space (L4 slot 260): the GDT and LDT mappings of each vCPU."""
 
     def __init__(self, tables: PageTables) -> None:
         self.frames = frames = tables.frames
@@ -79,7 +79,7 @@ class DescriptorTables:
         self.zero_page = frames.allocate(DOMID_XEN)
 
     def contents_acceptable(self, mfn: int) -> bool:
-        """Check, and fix up, a whole frame of descriptors; what comes before a bad one is fixed up all the same.
+        """Check and adjust a whole frame of descriptors; False at the first bad one, with those before it adjusted.
 
         (validate_segdesc_page)
         """
@@ -118,12 +118,12 @@ class DescriptorTables:
 
     @staticmethod
     def gdt_address(vcpu: ArchVCPU) -> int:
-        """Where the engine finds the GDT."""
+        """The virtual address of a vCPU's GDT, for the engine."""
         return PERDOMAIN_VIRT_START + vcpu.vcpu_id * PAGES_PER_VCPU * 4096
 
     @staticmethod
     def ldt_address(vcpu: ArchVCPU) -> int:
-        """Where the engine finds the LDT."""
+        """The virtual address of a vCPU's LDT, for the engine."""
         return DescriptorTables.gdt_address(vcpu) + 16 * 4096
 
     # -- GDT -------------------------------------------------------------------------------------------------------
@@ -159,8 +159,8 @@ class DescriptorTables:
     def map_ldt_page(self, vcpu: ArchVCPU, offset: int, entry: int) -> bool:
         """A segment load faulted on the LDT at `offset`: map the guest's page there. (pv_map_ldt_shadow_page)
 
-        `entry` is the L1 entry that maps ldt_base + offset in the guest's own tables. False when there is nothing to
-        map, or it is mapped already: then the fault was about something else.
+        `entry` is the L1 entry that maps ldt_base + offset in the guest's own tables. False if the guest has no page
+        there, or the page is mapped already: then the fault had another cause.
         """
         slot = self._slot(vcpu.domain, vcpu.vcpu_id, 16 + (offset >> 12))
         if offset >> 3 >= vcpu.ldt_ents or not entry & PRESENT or self.words[slot] & PRESENT:
@@ -174,7 +174,7 @@ class DescriptorTables:
         return True
 
     def destroy_ldt(self, vcpu: ArchVCPU) -> bool:
-        """Drop the LDT's mapped pages; whether there were any. (pv_destroy_ldt)"""
+        """Unmap the LDT's pages and drop their uses; True if there were any. (pv_destroy_ldt)"""
         dropped = False
         if not vcpu.ldt_ents:
             return False

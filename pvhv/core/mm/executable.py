@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Frames that may hold code: what the engine translated from them must go when their bytes change.
+"""Instruction-cache coherence: translations made from a frame must be dropped when its bytes change.
 
-The engine sees the stores of its own guests, but not what the hypervisor writes, nor what another engine's guests do.
-So `code[mfn]` of the frame table says whether translations may exist, and every L1 entry that makes a frame executable
-comes by here. The published engine sees only some of its guests' stores (`sees_stores` is false): there, every entry
-that makes a frame with code in it writable comes by, too.
+The engine translates guest code once and keeps the translation. It notices a store to that code by one of its own
+guests, but neither a write by the hypervisor nor a store by a guest on another engine. So `code[mfn]` of the frame
+table says whether translations of a frame may exist, and every L1 entry that makes a frame executable is checked here.
+The stock engine notices only some of its guests' stores (`sees_stores` is false): with it, every entry that makes a
+frame with code writable is checked as well.
 
-Not modelled there: code that is changed through the one writable mapping its frame had before it was made executable
-(see `made_executable`): of such stores the engine sees the first after a TLB flush, so that mapping has to be closed,
-or flushed, before what was written is run; and bytes that were others for a while, were run so, and are the old ones
-again when they are mapped.
+Not modelled on the stock engine: code that is changed through the one writable mapping its frame had before it was made
+executable (see `made_executable`), because the engine notices only the first such store after a TLB flush; the guest
+has to remove or flush that mapping before it runs the new code. Nor is code whose bytes were changed, run, and changed
+back before the frame is mapped again.
 
-The other side of it, what the hypervisor itself writes and which frames are watched, is pvhv.core.mm.coherence.
+Writes by the hypervisor, and the watched frames, are the task of pvhv.core.mm.coherence.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pvhv.machine import seam
 
 
 class Executable:
-    """Which frames there is code of. `forget_code` and `watch_code` are the engine's side of it, set from outside."""
+    """Which frames hold translated code. The hypervisor sets `forget_code` and `watch_code` (coherence.py)."""
 
     def __init__(self, frames: FrameTable, linear: LinearTables) -> None:
         self.frames = frames
@@ -36,12 +37,13 @@ class Executable:
         self.watch_code: Callable[[int, bool], None] = lambda mfn, wanted: None
 
     def made_executable(self, mfn: int, entry: int, old: int) -> None:
-        """An executable mapping of `mfn`, `entry`, comes to be: translations made before the last writes must go.
+        """`entry`, an executable mapping of `mfn`, is about to be installed: drop translations older than the last
+        write.
 
-        A writable use beside it may change the code again without the engine noticing, unless the frame is watched.
-        One such use is most kernels' view of all their memory, which they do not write code through, and watching
-        that would be too much: more than one is asked for. `old` is the entry this one replaces, whose use is about to
-        go.
+        A writable alias (another, writable mapping of the frame) may change the code without the stock engine noticing,
+        unless the frame is watched. Most kernels have one writable alias of every frame, the map of all memory, and do
+        not change code through it; watching all these frames would cost too much. So a frame is watched only if it has
+        more writable uses than that one. `old` is the entry that `entry` replaces, whose use is about to be dropped.
         """
         frames = self.frames
         code = frames.code
@@ -58,10 +60,10 @@ class Executable:
                 self.watch_code(mfn, True)
 
     def _changed(self, mfn: int) -> bool:
-        """Whether a frame's bytes are others than when this was last asked.
+        """Whether a frame's bytes differ from those at the last call; compared by their hash.
 
-        A kernel has a writable view of all its memory, so a program's pages could have been written whenever they are
-        mapped again; nearly always they were not, and what was translated from them serves the next process, too.
+        A kernel has a writable alias of all its memory, so a program's pages may have been written whenever they are
+        mapped again. Nearly always they were not, and the translations serve the next process, too.
         """
         digest = hash(bytes(self.frames.ram.frame(mfn)))
         if self.digests.get(mfn) == digest:
@@ -70,10 +72,10 @@ class Executable:
         return True
 
     def made_writable(self, mfn: int, entry: int, old: int) -> None:
-        """A writable mapping, `entry` in place of `old`, comes to be of a frame there may be code of.
+        """`entry`, a writable mapping of a frame that may hold code, is about to replace `old`.
 
-        It is watched if it can be executed at the same time, by a mapping that is not writable itself. (Of one that is,
-        beside another that is not executable, nothing is told from a program's data.)
+        The frame is watched if another mapping, itself not writable, can make it executable at the same time. (A
+        mapping that is both writable and executable cannot be told from a program's data here.)
         """
         frames = self.frames
         frames.code[mfn] = CODE_STALE
@@ -84,18 +86,18 @@ class Executable:
             self.watch_code(mfn, others > 0)
 
     def retyped(self, mfn: int) -> None:
-        """A frame becomes something else, and will be written as that."""
+        """A frame changes its type: the hypervisor will write it, so its translations count as stale."""
         if self.frames.code[mfn] or self._ran_as_code(mfn):
             self.frames.code[mfn] = CODE_STALE
 
     def freed(self, mfn: int) -> None:
-        """It is nobody's any more, or another's."""
+        """A frame was freed or changed its owner: drop its translations."""
         if self.frames.code[mfn] or self._ran_as_code(mfn):
             self.forget_code(mfn)
             self.frames.code[mfn] = CODE_NONE
             self.digests.pop(mfn, None)
 
     def _ran_as_code(self, mfn: int) -> bool:
-        """Whether a frame may have been executed while it was a table, as only a linear mapping lets one do."""
+        """Whether a frame may have been executed while it was a page table: only a linear mapping allows that."""
         frames, owners = self.frames, self.linear.owners
         return bool(owners) and frames.owner[mfn] in owners and L1 <= frames.types[mfn] & TYPE_MASK <= L4

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The fast paths: what a hypervisor does most, written flat.
+"""The fast paths: the most-used page-table methods, each in one function without further calls.
 
-Everything here is said once more elsewhere, in small steps: in l1tables.py and pagetables.py, whose class this one
-inherits from, and in frames.py, which they call. Read those; nothing is decided here. Each step there is a Python call,
-and three of them cost as much as an entry does here. So the same is written out for the case that is met a million
-times: an entry for a frame of the owner's own, read-only, or writable where the frame is writable memory already.
-Whatever is not that goes to the steps. Each method names what it copies as its twin.
+Each method here repeats what l1tables.py and pagetables.py (whose class this one inherits from) do in small steps, with
+the help of frames.py. Read those files; no rule is made here. Each step there is a Python call, and three calls cost as
+much as a whole entry does here. So the steps are written out for the most frequent case: an entry for a frame of the
+owner's own, read-only, or writable where the frame is writable memory already. All other cases go to the steps. Each
+method names the methods it repeats as its twin.
 
-Invariant: a guest cannot tell, nor can the frame table, whether an entry came by here or by the twin.
+Invariant: the frame table, and what a guest sees, are the same whether an entry is changed here or by the twin.
 tests/core/test_fast_types.py replays long random sequences through both and compares every column after each step.
 
-Not checked here: COUNT_LIMIT, which so many entries as make 16 GiB of page tables would have to reach.
+Not checked here: COUNT_LIMIT. To reach it takes as many entries as fit into 16 GiB of page tables.
 """
 
 from __future__ import annotations

@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The frame table: who owns each machine frame, how often it is used, and as what.
 
-Every frame has an owner (a domid), a count of general references, and a *type* with a count of its own. A frame
-is used as exactly one thing at a time: writable memory, a page table of one level, or a page of segment
-descriptors. The type may change only while its count is zero, and that single rule is what keeps a guest from
-editing its own page tables behind our back: a frame with a writable mapping cannot become a page table, and a
-page table cannot be mapped writable.
+Every frame has an owner (a domid), a count of general references, and a *type* with a count of its own. A frame is used
+as exactly one thing at a time: writable memory, a page table of one level, or a page of segment descriptors. The type
+may change only while its count is zero, and that single rule is what keeps a guest from changing its own page tables
+without a check: a frame with a writable mapping cannot become a page table, and a page table cannot be mapped writable.
 
-A frame is allocated to a domain with one reference (`allocated`, Xen's PGC_allocated); it returns to those that are
-free (pvhv.core.mm.free_frames) when its last reference goes.
+A frame is allocated to a domain with one reference (`allocated`, Xen's PGC_allocated); it returns to the free frames
+(pvhv.core.mm.free_frames) when its last reference is dropped.
 
-Anybody may read the columns, which are flat arrays for that reason; they are written here. Two files beside this one
-write some of them as well: fast_types.py, which does what is done here, but for many entries without a call for each;
-and executable.py, whose column `code` is. tests/house/test_columns.py holds that there is no fourth.
+The columns are flat arrays, which any part may read. Only three files write them: this one; fast_types.py, which does
+the same work for many entries without a call for each; and executable.py, which owns the column `code`.
+tests/house/test_columns.py checks that.
 
 This room knows nothing of page-table entries: `pvhv.core.mm.pagetables` validates contents and is called back through
 `contents`.
@@ -109,13 +108,14 @@ class FrameTable:
     # -- owners ------------------------------------------------------------------------------------------------
     @property
     def free_frames(self) -> int:
-        """How many frames nobody has."""
+        """How many frames are free."""
         return self.free.count
 
     def allocate_run(self, domid: int, count: int) -> int:
         """Give `count` contiguous frames to `domid`, each with its allocation reference; their first mfn.
 
-        Raises HypercallError(ENOMEM) when there is no block of so many, rounded up. The frames read as zero.
+        Raises HypercallError(ENOMEM) when no block of that size, rounded up to a power of two, is free. The frames read
+        as zero.
         """
         mfn = self.free.take(count)
         if mfn == NOBODY:
@@ -139,9 +139,9 @@ class FrameTable:
         return mfn
 
     def share(self, domid: int) -> int:
-        """Give one frame to `domid` that it may map, but not give back: its mfn. Raises HypercallError(ENOMEM).
+        """Give `domid` one frame that it may map but not give back; returns the mfn. Raises HypercallError(ENOMEM).
 
-        The reference is the hypervisor's, and so is a use as writable memory: the frame never becomes anything else.
+        The hypervisor keeps a reference and a use as writable memory, so the frame's type never changes.
         """
         mfn = self.allocate(domid)
         self.allocated[mfn] = 0
@@ -150,11 +150,11 @@ class FrameTable:
         return mfn
 
     def unshare(self, mfn: int) -> None:
-        """The reverse of `share`; the frame goes when the domain's mappings of it have gone."""
+        """The reverse of `share`; the frame is freed when the domain has no mapping of it left."""
         self.put_page_and_type(mfn)
 
     def assign(self, mfn: int, domid: int) -> None:
-        """Make a frame that nobody refers to but its owner that of `domid`, whose claim on it the one reference is."""
+        """Change a frame's owner to `domid`. The old owner's allocation reference must be the only reference."""
         self.types[mfn] = NONE
         self.owner[mfn] = domid
 
@@ -185,7 +185,7 @@ class FrameTable:
         return True
 
     def owned_by(self, domid: int, start: int = 0, end: int | None = None) -> Sequence[int]:
-        """The frames of `domid` from `start` to before `end`, in order; a few thousand at once, where others wait."""
+        """The frames of `domid` in range(start, end), in order. Others wait meanwhile: ask for a few thousand."""
         end = self.count if end is None else end
         window = self.owner[start:end]
         if window == array("H", [domid]) * len(window):
@@ -195,7 +195,7 @@ class FrameTable:
         return []
 
     def pinned_or_partial(self, domid: int, level: int, start: int, end: int) -> list[int]:
-        """The tables of one level among them that a pin holds, or that are half done."""
+        """The page tables of one level among these frames that are pinned or partially validated."""
         found: list[int] = []
         for at in range(start, end, SIFTED_AT_ONCE):
             after = min(at + SIFTED_AT_ONCE, end)
@@ -231,10 +231,10 @@ class FrameTable:
 
     # -- types -------------------------------------------------------------------------------------------------
     def get_page_type(self, mfn: int, wanted: int, preemptible: bool = False) -> None:
-        """Take a use of the frame as `wanted`; the caller holds a reference.
+        """Take a use of the frame as type `wanted`; the caller holds a reference.
 
-        Raises HypercallError(EINVAL) when the frame is in use as something else or its contents do not pass, and
-        (only when `preemptible`) Restart or Interrupted when the validation was put aside.
+        Raises HypercallError(EINVAL) when the frame is in use as something else or its contents do not pass, and (only
+        when `preemptible`) Restart or Interrupted when the validation was preempted.
         """
         state = self.types[mfn]
         uses = self.type_counts[mfn]
@@ -259,7 +259,7 @@ class FrameTable:
         self._validate(mfn, wanted, state, preemptible)
 
     def _validate(self, mfn: int, wanted: int, state: int, preemptible: bool) -> None:
-        """Check the contents for `wanted`, from the start or from where an earlier try was put aside."""
+        """Validate the contents as type `wanted`, from the start or from where an earlier try was preempted."""
         was_partial = bool(state & PARTIAL)
         self.types[mfn] = state & ~PARTIAL
         try:
@@ -285,8 +285,8 @@ class FrameTable:
     def put_page_type(self, mfn: int, preemptible: bool = False, partial: bool = False) -> None:
         """Drop a use; the last use of a page table devalidates it.
 
-        With `partial`, only a put-aside (de)validation is finished, and nothing happens where there is none.
-        Raises Restart or Interrupted (only when `preemptible`) when put aside.
+        With `partial`, only finish a preempted (de)validation, if there is one. Raises Restart or Interrupted (only
+        when `preemptible`) when preempted.
         """
         state = self.types[mfn]
         if partial and not state & PARTIAL:
@@ -313,14 +313,14 @@ class FrameTable:
 
     # -- pins --------------------------------------------------------------------------------------------------
     def pin(self, mfn: int) -> bool:
-        """Leave a use and a reference, which the caller took, to the guest's pin; False when there is one already."""
+        """Pin a table: the pin keeps a use and a reference the caller took. False when the table is pinned already."""
         if self.types[mfn] & PINNED:
             return False
         self.types[mfn] |= PINNED
         return True
 
     def unpin(self, mfn: int) -> bool:
-        """Take the pin off; the use and the reference it held are the caller's to drop. False when there was none."""
+        """Remove the pin; the caller drops the use and the reference it held. False when the table is not pinned."""
         if not self.types[mfn] & PINNED:
             return False
         self.types[mfn] &= ~PINNED

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The frames nobody has: blocks of 2^order neighbours, each aligned to its size, kept by order.
+"""The buddy allocator of free frames: blocks of 2^order neighbouring frames, aligned to their size, in a list by order.
 
-To give frames out, the smallest block that will do is halved until it fits; a frame that comes back joins its buddy, if
-that is free as a whole, and both together theirs. So giving and taking back cost some steps an order and never a look
-through everything that is free, however a guest has scattered it. A run of frames is aligned to the power of two it is
-rounded up to, as guests know it from Xen; what was rounded off is free again at once.
+An allocation takes the smallest block that is large enough and halves it until it fits. A block that is freed is joined
+with its buddy if that is free as a whole, and the result with its own buddy in turn. So both cost a few steps for each
+order, and never a search through all free blocks, however a guest has scattered them. A run of frames is rounded up to
+a power of two and aligned to it, as guests know it from Xen; the frames in excess are freed at once.
 
-The lists run through two arrays by frame, of memory that the host commits as it is touched: nothing else grows with the
-number of pieces.
+The lists are links in two arrays, indexed by frame, which the host commits on use: no other memory grows with the
+number of blocks.
 
-Invariant: each free frame is in exactly one block, and no two buddies are both free blocks of one order.
+Invariant: each free frame is in exactly one block, and no two free blocks of one order are buddies.
 
 Read beside it: alloc_heap_pages and free_heap_pages in xen/common/page_alloc.c.
 """
@@ -23,10 +23,10 @@ NOBODY = 0  # frame 0 is never given out, so a link to it is none
 
 
 class FreeFrames:
-    """Blocks by order. `count` frames are free."""
+    """Free blocks by order; `count` is the number of free frames."""
 
     def __init__(self, first: int, end: int) -> None:
-        """All from `first`, which is not 0, to before `end` are free."""
+        """The frames in range(first, end) are free. `first` is not 0."""
         self.end = end
         self.most = end.bit_length()
         self.count = 0
@@ -42,7 +42,7 @@ class FreeFrames:
 
     # -- lists -------------------------------------------------------------------------------------------------
     def _link(self, mfn: int, order: int) -> None:
-        """A block is free; it is the next of its order to be taken."""
+        """Put a free block at the head of the list of its order."""
         head = self._heads[order]
         self._next[mfn], self._before[mfn] = head, NOBODY
         if head:
@@ -66,7 +66,7 @@ class FreeFrames:
 
     # -- giving back -------------------------------------------------------------------------------------------
     def give(self, mfn: int, order: int = 0) -> None:
-        """A block is free."""
+        """Free the block of 2^order frames at `mfn`."""
         self.count += 1 << order
         orders = self._order
         while True:
@@ -79,7 +79,7 @@ class FreeFrames:
         self._link(mfn, order)
 
     def give_run(self, mfn: int, count: int) -> None:
-        """So many neighbours are free."""
+        """Free `count` neighbouring frames."""
         while count:
             order = min((mfn & -mfn).bit_length(), count.bit_length()) - 1
             self.give(mfn, order)
@@ -88,7 +88,7 @@ class FreeFrames:
 
     # -- taking ------------------------------------------------------------------------------------------------
     def take(self, count: int) -> int:
-        """So many neighbours; the first one, or NOBODY where there is no block to take them from."""
+        """Take `count` neighbouring frames; returns the first, or NOBODY when no block is large enough."""
         order = (count - 1).bit_length()
         there = self._there >> order
         if not there:
@@ -105,13 +105,13 @@ class FreeFrames:
         return mfn
 
     def largest(self, at_most: int) -> int:
-        """The most neighbours, a power of two, that can be taken of those that are `at_most` wanted; 0 for none."""
+        """The largest power of two, not above `at_most`, that `take` can serve; 0 when no frame is free."""
         if not self._there:
             return 0
         return 1 << min(self._there.bit_length(), at_most.bit_length()) - 1
 
     def blocks(self) -> Iterator[tuple[int, int]]:
-        """(first frame, order) of each block: for who checks the books."""
+        """(first frame, order) of each free block, for consistency checks."""
         for order, head in enumerate(self._heads):
             while head:
                 yield head, order

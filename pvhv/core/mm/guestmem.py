@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The one door through which a guest-virtual address becomes bytes.
+"""Access to guest-virtual memory: the only place where a guest-virtual address becomes bytes.
 
-The hypervisor reads and writes the memory of the vCPU that runs, through that vCPU's own page tables, exactly as far
-as the guest kernel itself could: a page that is not there or may not be written is a GuestFault, and so is any
-address in the hypervisor's own range. A small software TLB in front of the walk is cleared wherever the guest's
-hardware TLB is (`clear`); like that one it may hold entries the guest has not flushed yet, and like that one never
-entries for frames that changed hands, because the hypervisor flushes before it reuses a frame.
+The hypervisor reads and writes the memory of the vCPU that runs, through that vCPU's own page tables, with the rights
+of the guest kernel: a page that is not mapped or not writable raises GuestFault, and so does any address in the
+hypervisor's own range. A small software TLB saves most walks. It is cleared whenever the guest's hardware TLB is
+(`clear`). Like the hardware TLB it may hold entries the guest has not flushed yet, but none for a frame that changed
+its owner, because the hypervisor flushes before it reuses a frame.
 
 Offsets: a translation is the byte offset in machine memory, so `ram.bytes[offset]` is the byte.
 
@@ -115,7 +115,7 @@ class GuestMemory:
         return b"".join(pieces)
 
     def write(self, va: int, data: bytes | bytearray | memoryview) -> None:
-        """Put `data` at `va`. Raises GuestFault; what lies before the bad page has been written then, as in Xen."""
+        """Put `data` at `va`. Raises GuestFault; the bytes before the bad page are written by then, as in Xen."""
         size = len(data)
         done = 0
         while done < size:
@@ -140,13 +140,13 @@ class GuestMemory:
         return self.words[at : at + 2].tolist()
 
     def read_string(self, va: int, size: int) -> bytes:
-        """`size` bytes of text, for console output; an alias that says what the bytes are for."""
+        """`size` bytes of text for console output: an alias of `read`. Raises GuestFault."""
         return self.read(va, size)
 
     def accessible(self, va: int, size: int) -> bool:
-        """Xen's guest_handle_okay: whether a guest may have the address (says nothing of mappings).
+        """Xen's guest_handle_okay: whether the range begins outside the hypervisor's part; it may still be unmapped.
 
-        As in Xen only where the range begins is looked at, and whether it is longer than everything there is: what
-        lies beyond faults when it is touched.
+        As in Xen only the first address and the size are checked; a part of the range that is not mapped, or is the
+        hypervisor's, faults when it is accessed.
         """
         return (0 <= va < LOWER_END or HYPERVISOR_VIRT_END <= va < 1 << 64) and size < EVERYTHING

@@ -2,11 +2,11 @@
 """Pages of a guest's that the hypervisor writes for as long as it has them: a vCPU's vcpu_info, the control blocks and
 event words of the FIFO ABI, frames that are granted for writing.
 
-Such a page is held like a writable mapping is: one reference, and one use as writable memory. So it keeps its owner,
-and cannot become a page table, until it is given back (FrameTable.put_page_and_type).
+The hypervisor holds such a page as a writable mapping would: by one reference and one use as writable memory. So the
+page keeps its owner, and cannot become a page table, until it is given back (FrameTable.put_page_and_type).
 
-Not modelled: that what the hypervisor writes there is seen where it is run as code at the same time (see
-pvhv.core.mm.coherence).
+Not modelled: instruction-cache coherence for such a page. If it is executed as well, what the hypervisor writes there
+may not be seen (see pvhv.core.mm.coherence).
 
 Read beside it: map_guest_page in xen/common/event_fifo.c, map_vcpu_info in xen/common/domain.c.
 """
@@ -21,7 +21,7 @@ from pvhv.core.mm.pte import NX
 
 
 def keep_page(tables: PageTables, domid: int, mfn: int) -> None:
-    """Hold a frame of the domain's to write to. Raises HypercallError(EINVAL) when it is no such frame."""
+    """Take a reference and a writable use of a frame of `domid`. Raises HypercallError(EINVAL)."""
     frames = tables.frames
     if not frames.get_page(mfn, domid):
         raise HypercallError(Errno.EINVAL)
@@ -33,7 +33,7 @@ def keep_page(tables: PageTables, domid: int, mfn: int) -> None:
 
 
 def use_writable(tables: PageTables, mfn: int) -> None:
-    """Take a writable use of a frame that is referenced. Raises HypercallError(EINVAL) when it is used otherwise."""
+    """Take a writable use of a frame the caller holds. Raises HypercallError(EINVAL) if it has another type."""
     frames = tables.frames
     frames.get_page_type(mfn, WRITABLE)
     if frames.code[mfn]:

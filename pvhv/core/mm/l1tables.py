@@ -4,7 +4,7 @@
 A present entry holds a reference on the frame it names, and a use of it as writable memory if it says RW. A table is
 taken and dropped in one piece.
 
-What is done here for each entry, fast_types.py does for whole tables without a call for each.
+fast_types.py does the same for whole tables, without a call for each entry.
 
 As in Xen an entry gets some bits when it is accepted (pvhv.core.mm.pte.adjust), which the guest can see.
 
@@ -41,8 +41,8 @@ class L1Tables:
     def get_l1_entry(self, entry: int, table_owner: int, page_owner: int, old: int = 0) -> None:
         """Take what a present L1 entry names: a reference, and a writable use if it says RW.
 
-        Raises HypercallError: EINVAL for bits a guest may not set, EPERM for addresses that are no RAM, EBUSY for a
-        frame of somebody else or in use as something that must not be writable. (get_page_from_l1e)
+        Raises HypercallError: EINVAL for bits a guest may not set, EPERM for an address that is not RAM, EBUSY for
+        another domain's frame, or for a writable mapping of a page table or descriptor page. (get_page_from_l1e)
         """
         if entry & L1_DISALLOW:
             raise HypercallError(Errno.EINVAL)
@@ -94,7 +94,7 @@ class L1Tables:
             self.must_yield(LOOK_COST + len(taken))
 
     def demote_l1(self, mfn: int) -> None:
-        """Drop it all again. (demote_l1_table)"""
+        """Drop what all entries of the table hold. (demote_l1_table)"""
         words, owner = self.words, self.frames.owner[mfn]
         dropped = 0
         for slot in self._filled(mfn):
@@ -104,7 +104,7 @@ class L1Tables:
         self.must_yield(LOOK_COST + dropped)
 
     def _filled(self, table: int) -> Iterable[int]:
-        """Where in `words` a table has something: few places, as a rule."""
+        """The indices in `words` of a table's nonzero entries; usually few."""
         start, end = table << 9, (table + 1) << 9
         return compress(range(start, end), self.words[start:end].tolist())
 
@@ -128,9 +128,9 @@ class L1Tables:
             self.put_l1_entry(old, table_owner)
 
     def replace_l1_entry(self, slot: int, new: int, owner: int) -> None:
-        """Like `modify_l1` of an entry in a domain's own L1, but what the old entry has as well is checked, too.
+        """Like `modify_l1` for a domain's own L1, but checks the new entry in full, even if it names the same frame.
 
-        A guest's own store is carried out so (ptwr_emulated_update). Raises HypercallError with nothing changed.
+        The emulation of a guest's own store uses it (ptwr_emulated_update). Raises HypercallError with nothing changed.
         """
         old = self.words[slot]
         if new & PRESENT:

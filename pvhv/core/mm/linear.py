@@ -10,7 +10,8 @@ names another table of the level holds it as any use would, with rules of its ow
 - a table either has such entries or is named by them, never both, so that there are no chains, and no circles in which
   tables would hold each other for good.
 
-`counts` knows the last: how many such entries a table has, or, negative, how many name it.
+`counts` serves the last rule: for a table, the number of such entries in it, or, negative, of such entries that name
+it.
 
 Read beside it: define_get_linear_pagetable, inc_linear_entries, inc_linear_uses in xen/arch/x86/mm.c.
 """
@@ -24,7 +25,7 @@ MOST_USES = 1 << 15  # Xen counts in sixteen bits
 
 
 class LinearTables:
-    """Who names whom on the same level."""
+    """Which tables name tables of their own level."""
 
     def __init__(self, frames: FrameTable) -> None:
         self.frames = frames
@@ -32,7 +33,7 @@ class LinearTables:
         self.owners: set[int] = set()  # domains that ever had one: they can run their tables as code
 
     def take(self, entry: int, table: int, level: int, owner: int) -> bool:
-        """Whether `entry`, in the table `table` of `level`, may name what it names; holds it then."""
+        """Whether `entry` of `table` may name a table of the same `level`; if so, take a reference and a use of it."""
         if entry & RW:
             return False
         mfn = (entry & ADDRESS) >> 12
@@ -56,11 +57,11 @@ class LinearTables:
         return True
 
     def joined(self, mfn: int, table: int) -> bool:
-        """Whether an entry of `table` that names `mfn` is one of these."""
+        """Whether an entry of `table` that names `mfn` is a linear entry."""
         return bool(self.counts) and not (self.frames.types[mfn] ^ self.frames.types[table]) & TYPE_MASK
 
     def part(self, mfn: int, table: int) -> None:
-        """Such an entry is gone, or begins to go."""
+        """A linear entry of `table` that named `mfn` was dropped, or its drop has begun: update `counts`."""
         for each, step in ((table, -1), (mfn, 1)):
             count = self.counts[each] + step
             if count:

@@ -2,9 +2,9 @@
 """The machine-to-physical table: for every machine frame, the pseudo-physical number its domain gave it.
 
 The hypervisor writes it (MMU_MACHPHYS_UPDATE) and every guest's kernel reads it, at 0xffff800000000000, through 2 MiB
-read-only mappings behind L4 slot 256 that are the same for all. Whoever runs on an L4 that has them can read it, so
-users are to run on one that has not: it comes to an L4 when a kernel runs on that. A guest with the assist m2p_strict
-has it in all its L4s from the beginning, and it goes from one when users are to run on that.
+read-only mappings behind L4 slot 256, the same for all domains. Any code that runs on an L4 with this slot can read the
+table, and user code must not. So the slot is filled when a kernel begins to run on an L4. With the assist m2p_strict
+all L4s of a guest have the slot from the beginning, and it is cleared in an L4 that user code will run on.
 
 Read beside it: xen/arch/x86/x86_64/mm.c (subarch_init_memory, m2p), fill_ro_mpt and zap_ro_mpt in xen/arch/x86/mm.c,
 MACH2PHYS_VIRT_START in the public headers.
@@ -22,7 +22,7 @@ L4_SLOT = 256
 
 
 class MachineToPhysical:
-    """`table[mfn]`; `l4_entry` is what guests' L4s get in slot 256."""
+    """`table[mfn]` is the pfn; `l4_entry` is the entry for slot 256 of guests' L4s."""
 
     def __init__(self, tables: PageTables) -> None:
         frames = tables.frames

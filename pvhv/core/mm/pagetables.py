@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a page table may contain, and the one door through which entries change.
+"""What a page table may contain, and the only methods that change its entries.
 
-A guest's page tables hold machine addresses and the engine's MMU walks them as they stand, so everything the guest
-must not reach has to be kept out of them. A frame becomes an L1..L4 table only after every entry of it was checked
-(`validate`), each present entry holds a reference (and a use, as writable memory or as the table of the next lower
-level) on what it names, and afterwards single entries change only through `modify` and `replace_l1_entry`, which take
-the new entry's references before they drop the old one's. The hypervisor's own slots of an L4 (256..271) are written
-here and can never be named by the guest.
+A guest's page tables hold machine addresses and the engine's MMU walks them as they stand, so no entry may name what
+the guest must not reach. A frame becomes an L1..L4 table only after every entry of it was checked (`validate`). Each
+present entry holds a reference on the frame it names, and a use of it as writable memory or as the table of the next
+lower level. Afterwards single entries change only through `modify` and `replace_l1_entry`, which take the new entry's
+references before they drop the old one's. The hypervisor's own slots of an L4 (256..271) are written here and can never
+be named by the guest.
 
-Big trees are taken and dropped in pieces. `Restart` leaves a table half done: `partial[mfn]` remembers how many
-entries were taken and whether the next one is half done itself. Dropping a table that an update replaced may take
-long as well, so it is put into `deferred`, the vCPU's Xen-style old_guest_table, and worked off before that vCPU's
-next page-table operation.
+Large trees are validated and devalidated in pieces. `Restart` leaves a table partially validated: `partial[mfn]` keeps
+how many entries were taken, and whether the next one is partial itself. Dropping a table that an update replaced may
+take long as well. So the table is put into `deferred`, the vCPU's Xen-style old_guest_table, and is dropped before that
+vCPU's next page-table operation.
 
 An entry may also name a table of its own level, under the rules of pvhv.core.mm.linear.
 
-The lowest level, of which there is most by far, is pvhv.core.mm.l1tables; what may be code, pvhv.core.mm.executable.
-What a hypervisor runs is pvhv.core.mm.fast_types, which says the hottest of it in fewer calls.
+Most tables are L1 tables, and pvhv.core.mm.l1tables has these. pvhv.core.mm.executable keeps frames with code coherent.
+The hypervisor uses the subclass in pvhv.core.mm.fast_types, which has faster forms of the most-used methods.
 
 Not modelled: superpages, which Xen denies PV guests too.
 
@@ -49,7 +49,7 @@ class Deferred:
         self.partial = False
 
     def put(self, mfn: int, partial: bool) -> None:
-        """Leave the reference and use (or, when `partial`, the half-done state) on `mfn` to be dropped later."""
+        """Let the reference and use of `mfn` (or, with `partial`, its half-done devalidation) be dropped later."""
         self.mfn = mfn
         self.partial = partial
 
@@ -57,8 +57,8 @@ class Deferred:
 class PageTables(L1Tables):
     """Validation of page tables over a FrameTable (its `contents`).
 
-    The hypervisor sets `deferred` to that of the vCPU that runs, `must_yield` to what tells a long operation that its
-    share of work is used up, and the hooks that keep the engine's translations true.
+    The hypervisor sets `deferred` to that of the vCPU that runs, `must_yield` to the function that tells a long
+    operation that its share of work is used up, and the hooks that flush TLBs and translations.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class PageTables(L1Tables):
 
     # -- FrameTable's call-backs -------------------------------------------------------------------------------
     def validate(self, mfn: int, wanted: int, preemptible: bool) -> None:
-        """Check `mfn`'s contents as `wanted`; continues where `partial` says an earlier try stopped."""
+        """Check `mfn`'s contents as type `wanted`; continues where `partial` says an earlier try stopped."""
         if wanted == L1:
             self.promote_l1(mfn)
         elif wanted == SEG_DESC:
@@ -102,12 +102,12 @@ class PageTables(L1Tables):
             self._demote(mfn, level, preemptible)
 
     def type_changes(self, mfn: int) -> None:
-        """Before a frame changes its type, no stale translation may still reach it as the old one."""
+        """Before a frame changes its type: flush the TLB entries, and note the translated code, of the old use."""
         self.flush_before_reuse()
         self.executable.retyped(mfn)
 
     def frame_freed(self, mfn: int, owner: int, count: int = 1) -> None:
-        """The last reference went: nothing may remember the frame (of several neighbours, no code is known)."""
+        """A frame was freed: flush TLBs and translations. With `count` above 1, no frame of them holds code."""
         self.flush_before_reuse()
         self.executable.freed(mfn)
         self.domain_freed_frames(owner, mfn, count)
@@ -116,10 +116,10 @@ class PageTables(L1Tables):
     def get_upper_entry(
         self, entry: int, table: int, level: int, preemptible: bool, resumed: bool = False, retain: bool = False
     ) -> None:
-        """Take the next lower table a present entry of an L2..L4, `table`, names, or one of the same level.
+        """Take the table that a present entry of `table` (L2..L4) names: of the next lower level, or of the same one.
 
-        `resumed` says that an earlier try was put aside and already holds the reference; `retain` that it shall be
-        held should this one be put aside.
+        With `resumed`, an earlier try was preempted and holds the reference already. With `retain`, the reference is
+        kept if this try is preempted.
         """
         if entry & UPPER_DISALLOW:
             raise HypercallError(Errno.EINVAL)
@@ -157,7 +157,7 @@ class PageTables(L1Tables):
         self.frames.put_page(mfn)
 
     def _present(self, table: int, level: int, start: int, end: int) -> list[int]:
-        """Which of a table's entries from `start` to before `end` are there: few, as a rule. Not the hypervisor's."""
+        """The indices in range(start, end) of a table's present entries (usually few), but the hypervisor's."""
         words, base = self.words, table << 9
         entries = words[base + start : base + end].tolist()
         slots = [index for index in compress(range(start, end), entries) if words[base + index] & PRESENT]
@@ -243,8 +243,8 @@ class PageTables(L1Tables):
         return True
 
     def modify_own(self, requests: list[int], start: int, domid: int) -> tuple[int, Exception | None]:
-        """Carry out requests of an mmu_update (two words each), from the one at `start` as far as they are plain: each
-        for an L1 of the domain's own. Where it stopped, and the error if it was that."""
+        """Carry out requests of an mmu_update (two words each) from index `start`, as long as each changes an entry of
+        an L1 of the domain's own. Returns the index where it stopped, and the error if one stopped it."""
         for index in range(start, len(requests), 2):
             address, new = requests[index], requests[index + 1]
             if address & 7 or not self.is_own_l1(address >> 12, domid):
@@ -256,7 +256,7 @@ class PageTables(L1Tables):
         return len(requests), None
 
     def is_own_l1(self, mfn: int, domid: int) -> bool:
-        """Whether a frame is in use as an L1 of the domain's."""
+        """Whether a frame is the domain's and in use as an L1 table."""
         frames = self.frames
         return (
             mfn < frames.count
@@ -290,7 +290,7 @@ class PageTables(L1Tables):
             self.deferred.put(dropped, partial=False)
 
     def settle(self) -> None:
-        """Work off what `deferred` holds; raises Restart when it has to be put aside. (put_old_guest_table)"""
+        """Drop the table in `deferred`, if any; raises Restart when preempted. (put_old_guest_table)"""
         deferred = self.deferred
         mfn = deferred.mfn
         if not mfn:
@@ -328,7 +328,7 @@ class PageTables(L1Tables):
             self.l4_changed()
 
     def put_root(self, mfn: int) -> None:
-        """Drop a CR3's hold on an L4, later if it takes long: raises Restart then."""
+        """Drop the reference and use of an L4 that CR3 held. Raises Restart if it takes long: `deferred` keeps it."""
         try:
             self.frames.put_page_and_type_preemptible(mfn)
         except Restart:

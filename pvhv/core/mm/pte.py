@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A page-table entry's bits, which of them a guest may set, and which of them it gets.
+"""The bits of a page-table entry: which of them a guest may set, and which of them the hypervisor adds.
 
-All of a 64-bit PV guest runs at CPL 3, so its kernel reaches only what has the U bit: Xen gives it to every entry, and
-notes in those of an L1 that came without it that they were meant for the kernel. What is meant for users is made
-global, as Xen's own switch between the two halves of a guest keeps global mappings in the TLB.
+A 64-bit PV guest runs at CPL 3, kernel and users alike, so its kernel reaches only pages with the U bit. Xen sets that
+bit in every entry. An L1 entry that the guest wrote without the U bit gets a mark that says it was meant for the
+kernel. An L1 entry written with it is made global, because Xen's switch between guest kernel and user mode keeps global
+mappings in the TLB.
 
 Read beside it: L1_DISALLOW_MASK and base_disallow_mask in xen/arch/x86/mm.c, FASTPATH_FLAG_WHITELIST in
 xen/arch/x86/include/asm/mm.h, adjust_guest_l1e and its kin in xen/arch/x86/pv/mm.h.
@@ -45,7 +46,7 @@ UPPER_GETS = USER  # and of an L2 or L3
 
 
 def adjust(entry: int) -> int:
-    """A present L1 entry as it is put into a guest's table. (adjust_guest_l1e)"""
+    """A present L1 entry with the bits that the hypervisor adds. (adjust_guest_l1e)"""
     if not entry & USER:
         return entry | USER | GUEST_KERNEL
     return entry if entry & GUEST_KERNEL else entry | GLOBAL

@@ -3,14 +3,14 @@
 
 Page tables are mapped read-only, so such a store faults. With the assist VMASST_TYPE_writable_pagetables on, the
 hypervisor decodes the instruction (pvhv.core.mm.stores), checks the entry it would leave as it checks that of an
-mmu_update, and does what the instruction does. What is not that, or would leave an entry the guest may not have, is
-the fault it was. A store to part of an entry is one of the whole entry; stores that are not aligned are refused, as is
-every store to a table of a higher level. An instruction that would store what is there already stores nothing, and so
-is never refused.
+mmu_update, and does what the instruction does. If the instruction is another one, or would leave an entry the guest may
+not have, the guest gets the page fault. A store to part of an entry counts as a store to the whole entry. A store that
+is not aligned is refused, and so is every store to a table of a higher level. An instruction that would not change
+memory stores nothing, and is never refused.
 
 Xen stores plainly or compares and exchanges, by whether the instruction is locked. Nothing else runs between our look
-at an entry and our store to it (no vCPU of the domain, nor the engine's own setting of accessed and dirty bits), so
-to us both are the same.
+at an entry and our store to it (no vCPU of the domain, and no accessed or dirty bit set by the engine), so here both
+are the same.
 
 Read beside it: xen/arch/x86/pv/ro-page-fault.c.
 """
@@ -39,7 +39,7 @@ WRITE_DENIED = PFEC_PRESENT | PFEC_WRITE  # what the error code of such a fault 
 
 
 class Refused(Exception):
-    """The instruction is not carried out: its fault is the guest's."""
+    """The instruction is not carried out; the guest gets the page fault."""
 
 
 class WritablePageTables:
@@ -58,7 +58,7 @@ class WritablePageTables:
         self._domid = 0
 
     def page_fault(self, vcpu: ArchVCPU, address: int, code: int) -> bool:
-        """Whether a kernel's write to a page it may not write to was dealt with."""
+        """Whether a page fault by a kernel's write to a read-only page was dealt with by emulation."""
         domain = vcpu.domain
         if code & (PFEC_RESERVED | PFEC_FETCH) or not domain.vm_assist >> VMASST_TYPE_writable_pagetables & 1:
             return False
@@ -94,7 +94,7 @@ class WritablePageTables:
         return True
 
     def _carry_out(self, store: Store, flags: int) -> int:
-        """Do what the instruction does, registers last; the flags after it. Raises Refused or GuestFault."""
+        """Do what the instruction does, registers last; returns the new flags. Raises Refused or GuestFault."""
         operation, size, state = store.operation, store.size, self.state
         following = store.end
         if operation == "mov":
@@ -133,7 +133,7 @@ class WritablePageTables:
         return flags & ~ZF
 
     def _string(self, store: Store, flags: int) -> int:
-        """One round of stos or movs; where to go on, which is the same instruction if more rounds are left."""
+        """One iteration of stos or movs; returns the next RIP: the same instruction while iterations are left."""
         state, size, mask = self.state, store.size, store.address_mask
         step = -size if flags & DF else size
         if store.operation == "movs":

@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """How many frames a domain has, and how frames come to it, change hands and go.
 
-`tot_pages` counts the frames a domain was given and that are not free yet, be they the domain's own to give
-back or already given back and still mapped somewhere; it never exceeds `max_pages`. It goes up here, and down
-when the frame table frees a frame. The frames the hypervisor keeps for a domain (shared_info, grant table)
-are not counted.
+`tot_pages` counts the frames a domain was given that are not free yet. A frame the domain gave back counts as long as
+it is still mapped somewhere. `tot_pages` never exceeds `max_pages`. It goes up here, and down when the frame table
+frees a frame. The frames the hypervisor keeps for a domain (shared_info, grant table) are not counted.
 
-A frame may change hands only when nobody else refers to it: its owner's own claim is then the only reference,
-so it can have no mapping and no type, and needs only to be forgotten by the TLBs.
+A frame may change its owner only when the owner's allocation reference is the only one. Then it has no mapping and no
+type, and a TLB flush is all that is needed.
 
-Not modelled: a search for low memory. What `address_bits` asks for is had only if the frames that come next
-are low enough; guests have no devices that would need it.
+Not modelled: a search for low memory. A request with `address_bits` succeeds only if the next free frames are low
+enough; no guest has a device that needs low frames.
 
 Read beside it: assign_pages in xen/common/page_alloc.c, steal_page in xen/arch/x86/mm.c, guest_remove_page in
 xen/common/memory.c.
@@ -43,7 +42,7 @@ def allocate(domain: Domain, order: int, address_bits: int = 0) -> int | None:
 
 
 def take(domain: Domain, order: int, address_bits: int = 0) -> int | None:
-    """Frames for the domain without counting them, for those who exchange; None when there are none."""
+    """Allocate frames for an exchange, without counting them in `tot_pages`; None when there are none."""
     count = 1 << order
     hypervisor = domain.hypervisor
     frames = hypervisor.frames
@@ -67,14 +66,14 @@ def give_back(domain: Domain, mfn: int, order: int) -> None:
 
 
 def name(domain: Domain, mfn: int, pfn: int, order: int = 0) -> None:
-    """Record what the guest calls these frames. (guest_physmap_add_page)"""
+    """Record in the M2P the pfns of these frames. (guest_physmap_add_page)"""
     m2p = domain.hypervisor.m2p
     for index in range(1 << order):
         m2p[mfn + index] = pfn + index & INVALID_M2P_ENTRY
 
 
 def remove(domain: Domain, mfn: int) -> bool:
-    """Take back the domain's own claim on a frame; False when the frame is not its. (guest_remove_page)"""
+    """Drop the domain's allocation reference; False when the frame is not the domain's. (guest_remove_page)"""
     frames = domain.hypervisor.frames
     if not frames.get_page(mfn, domain.domid):
         return False
@@ -84,7 +83,7 @@ def remove(domain: Domain, mfn: int) -> bool:
 
 
 def can_change_hands(domain: Domain, mfn: int) -> bool:
-    """Whether a frame is the domain's, and nobody refers to it but the domain. (steal_page)"""
+    """Whether a frame is the domain's and has no other reference. (steal_page)"""
     frames = domain.hypervisor.frames
     return (
         mfn < frames.count

@@ -2,11 +2,11 @@
 """Instructions that store to memory: decoding them, and what they compute.
 
 `decode` turns the bytes at RIP into a `Store`: which operation, on how many bytes, where, with what other operand.
-`OPERATIONS` says what each read-modify-write operation makes of the old value and the arithmetic flags. Flags that
-the manuals leave undefined come out as some real processor has them.
+`OPERATIONS` says what each read-modify-write operation makes of the old value and the arithmetic flags. Flags that the
+manuals leave undefined get the values of a real processor.
 
-Addresses are computed without segment bases, as the hypervisor this is for does: a store relative to FS or GS ends up
-elsewhere than at the address that faulted, and so is not carried out.
+Addresses are computed without segment bases, as in Xen. So for a store relative to FS or GS the computed address is not
+the one that faulted, and the caller does not carry it out.
 
 Not modelled: stores Xen's emulator knows besides these (push and call, pop, shifts and rotates, setcc, x87 and SSE
 stores), and with them page tables on a stack.
@@ -77,7 +77,7 @@ class Store(NamedTuple):
 
 
 def decode(code: bytes, rip: int, state: memoryview) -> Store | None:
-    """The store that `code`, the up to 15 bytes at `rip`, begins with; None if it is none that is known here."""
+    """The store instruction at the beginning of `code`, the up to 15 bytes at `rip`; None if it is not a known one."""
     length = len(code)
     code += bytes(16)  # what is read behind the end is refused when the length is known
     at = rex = 0
@@ -152,7 +152,7 @@ def decode(code: bytes, rip: int, state: memoryview) -> Store | None:
 
 
 def effective_address(code: bytes, at: int, rex: int, state: memoryview) -> tuple[int, int, bool]:
-    """Of the ModRM byte at `at`: the address, where it ends in `code`, and whether it is relative to RIP."""
+    """For the ModRM byte at `at`: (address, index in `code` behind the operand, whether it is relative to RIP)."""
     mode, base = code[at] >> 6, code[at] & 7
     at += 1
     address = 0

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Into the guest kernel and out of it: bounce frames and the iret hypercall.
 
-A PV guest has no IDT the hardware would use. Whatever has to reach its kernel (an exception, a system call of its
-user code, an event upcall) *bounces*: the hypervisor writes a frame on the guest's kernel stack and lets the vCPU go
-on at the entry point the kernel registered. From low to high addresses a frame is
+A PV guest has no IDT the hardware would use. Every event for its kernel (an exception, a system call from user code, an
+event upcall) *bounces*: the hypervisor writes a frame on the guest's kernel stack and lets the vCPU continue at the
+entry point the kernel registered. From low to high addresses a frame is
 
     rcx  r11  [error code]  rip  cs | saved upcall mask << 32  rflags  rsp  ss
 
@@ -13,7 +13,7 @@ The saved CS has RPL 0 if the frame interrupted the kernel; the saved RFLAGS.IF 
 The failsafe callback is never needed: Xen takes it when a data segment cannot be reloaded at a context switch, and
 ours keep the descriptors they had.
 
-All functions work on live state, in an exit or between runs, and leave in it what the guest goes on with.
+All functions change the live CPU state, in an exit or between runs; the guest continues with that state.
 
 Not modelled: RCX and R11 at an entry point, which hold RIP and RFLAGS in Xen because it gets there by sysret.
 
@@ -52,13 +52,14 @@ VCPU_INFO_CR2 = 16  # offset of arch.cr2 in struct vcpu_info
 
 
 class Traps:
-    """Bounces and returns on one pCPU. The hot three are closures: each line of them is paid for at every exit."""
+    """Bounces and returns on one pCPU. The three hot functions are closures, because every exit pays for each line."""
 
     WRAPPABLE: ClassVar = frozenset({"deliver_events"})
 
     bounce: Callable[[ArchVCPU, int, int | None, bool], None]
     """bounce(vcpu, entry, error_code, masks_events): make the vCPU's next instruction the one at `entry` of its
-    kernel, with a frame that tells what was. Raises DomainCrash without an entry point or a writable stack."""
+    kernel, with a frame that holds the interrupted context. Raises DomainCrash without an entry point or a writable
+    stack."""
 
     deliver_events: Callable[[ArchVCPU], None]
     """The upcall, if one is pending and not masked; every return to a guest ends with this."""
@@ -68,7 +69,7 @@ class Traps:
     read, and for user mode without user page tables."""
 
     def __init__(self, cpu: Cpu, break_off: Callable[[], None]) -> None:
-        """`break_off` has the vCPU come back soon, by way of the scheduler."""
+        """`break_off` ends the current run of the vCPU; the scheduler looks at the vCPU before the next one."""
         self.cpu = cpu
         self.break_off = break_off
         self.state = cpu.state
@@ -134,7 +135,7 @@ class Traps:
         return bounce
 
     def _push(self, stack: int, frame: bytes) -> None:
-        """Write a frame where the software TLB does not know the page, or across two pages."""
+        """Write a frame the slow way: the software TLB has no entry for the page, or the frame lies in two pages."""
         try:
             self.cpu.memory.write(stack, frame)
         except GuestFault as fault:
@@ -148,7 +149,7 @@ class Traps:
         self.bounce(vcpu, trap.address, error_code if vector in HAS_ERROR_CODE else None, trap.masks_events)
 
     def inject_page_fault(self, vcpu: ArchVCPU, address: int, error_code: int) -> None:
-        """Give the guest a page fault at `address`; the U bit of the code becomes what the guest's mode says."""
+        """Give the guest a page fault at `address`; the U bit of the error code is set from the vCPU's mode."""
         self.words[vcpu.vcpu_info + VCPU_INFO_CR2 >> 3] = address
         code = error_code & ~4 if vcpu.kernel_mode else error_code | 4
         target, _cs, _dpl, masks_events = vcpu.trap_table[PAGE_FAULT]

@@ -24,7 +24,7 @@ from pvhv.machine.ram import PAGE_SHIFT
 
 
 class Leaf(NamedTuple):
-    """EAX, EBX, ECX, EDX."""
+    """The answer for one leaf: EAX, EBX, ECX, EDX."""
 
     eax: int = 0
     ebx: int = 0
@@ -70,7 +70,7 @@ class Tsc(NamedTuple):
 
 
 def subleaves(tsc: Tsc, frames: int) -> dict[tuple[int, int], Leaf]:
-    """What hangs on ECX as well, by leaf and subleaf; other subleaves of these leaves are zero."""
+    """The leaves that depend on ECX, by (leaf, subleaf); other subleaves of these leaves are zero."""
     return {
         (0x40000003, 0): Leaf(TSC_EMULATED if tsc.emulated else TSC_SAFE, TSC_MODE_DEFAULT, tsc.khz, INCARNATION),
         (0x40000003, 1): Leaf(0, 0, tsc.scale.mul, tsc.scale.shift & 0xFFFF_FFFF),
@@ -80,7 +80,7 @@ def subleaves(tsc: Tsc, frames: int) -> dict[tuple[int, int], Leaf]:
 
 
 def leaves(vcpu_id: int) -> dict[int, Leaf]:
-    """The rest of the policy for one vCPU: what is the same in every subleaf."""
+    """The leaves of one vCPU that do not depend on ECX, by leaf."""
     brand = _BRAND
     return {
         0: Leaf(7, _VENDOR[0], _VENDOR[2], _VENDOR[1]),

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A vCPU's debug registers: the checks Xen makes, and breakpoints that fire while the vCPU runs.
 
-DR0-3 and DR7 are the pCPU's for as long as they have a breakpoint. DR6 is the vCPU's alone: what the processor says at
-a debug exception is added to it, and stays there until the guest writes it (and so may say more than the last one).
+DR0-3 and DR7 are the pCPU's for as long as they have a breakpoint. DR6 is kept for the vCPU only. The bits the
+processor reports at a debug exception are added to it and stay until the guest writes it, so they may tell of several
+exceptions.
 
 Not modelled: breakpoints on the stock engine; those on memory that the hypervisor reads or writes for the guest.
 
@@ -26,7 +27,7 @@ IO_BREAKPOINT = 2
 
 
 def set_register(vcpu: VCPU, number: int, value: int) -> None:
-    """Write one. Raises HypercallError: ENODEV, EPERM, EINVAL."""
+    """Write a debug register. Raises HypercallError: ENODEV, EPERM, EINVAL."""
     if number in (4, 5):
         if vcpu.cr4 & CR4_DE:
             raise HypercallError(Errno.ENODEV)
@@ -53,7 +54,7 @@ def set_register(vcpu: VCPU, number: int, value: int) -> None:
 
 
 def get_register(vcpu: VCPU, number: int) -> int:
-    """Read one. Raises HypercallError(ENODEV)."""
+    """Read a debug register. Raises HypercallError(ENODEV)."""
     if number in (4, 5):
         if vcpu.cr4 & CR4_DE:
             raise HypercallError(Errno.ENODEV)
@@ -64,10 +65,10 @@ def get_register(vcpu: VCPU, number: int) -> int:
 
 
 def note(vcpu: VCPU, dr6: int) -> None:
-    """A debug exception came, of which the processor says `dr6`. (do_debug)"""
+    """Record in the vCPU's DR6 what the processor reported (`dr6`) at a debug exception. (do_debug)"""
     vcpu.debugreg[6] = (vcpu.debugreg[6] | dr6 & ~DR6_DEFAULT) & (dr6 | ~DR6_DEFAULT)
 
 
 def breakable(address: int) -> bool:
-    """Whether a guest may have a breakpoint there: where it may have memory."""
+    """Whether a guest may have a breakpoint at `address`: outside the hypervisor's part of the address space."""
     return address < LOWER_END or address >= HYPERVISOR_VIRT_END

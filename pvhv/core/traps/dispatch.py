@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """From a `syscall` instruction to a handler, and back.
 
-Copy-in, copy-out, errno, continuation and the list of recent calls happen here, once; a handler holds only its
-decision. There are two kinds:
+Copy-in, copy-out, errno, continuation and the list of recent calls are done here, in one place; a handler holds only
+its decision. There are two kinds:
 
     @handles(EVTCHNOP.send)                 one command of a multiplexed hypercall: `op` was copied in, and is copied
     def send(vcpu, op): ...                 out again if the command's direction says so
@@ -11,7 +11,7 @@ decision. There are two kinds:
     def mmuext_op(vcpu, uops, count, pdone, foreigndom): ...
 
 Both return the result (None is 0), raise HypercallError, or raise Continue to be called again with other arguments
-after the guest (and everybody else) had a turn; a continued hypercall re-executes its `syscall`, as in Xen.
+after all vCPUs have had a chance to run; a continued hypercall executes its `syscall` again, as in Xen.
 
 A tail follows every hypercall: events that became pending while the guest's mask is clear are delivered before the
 guest's next instruction.
@@ -44,7 +44,7 @@ ARGUMENTS = (RDI, RSI, RDX, R10, R8, R9)
 
 
 class Continue(Exception):
-    """Call the hypercall again with these arguments, after everybody else had a turn."""
+    """Call the hypercall again with these arguments, after other vCPUs have had a chance to run."""
 
     def __init__(self, *arguments: int) -> None:
         super().__init__(*arguments)
@@ -74,12 +74,12 @@ def hypercall(spec: Hypercall) -> Callable[[Handler], Handler]:
 
 
 def unimplemented(vcpu: VCPU, *arguments: int) -> int:
-    """What the guest gets from a number nobody answers."""
+    """Answer -ENOSYS: the number has no handler."""
     return NEG_ENOSYS
 
 
 def command_row(command: Command) -> Call:
-    """The call of one command: copy in, decide, copy out."""
+    """Make the function for one command: it copies the structure in, calls the handler, and copies out."""
     handler = HANDLERS.get(command)
     if handler is None:
         return refusal(command)
@@ -106,7 +106,7 @@ def command_row(command: Command) -> Call:
 
 
 def multiplexer(spec: Hypercall) -> Call:
-    """The call of a hypercall whose arguments choose a command and point to its structure."""
+    """Make the function for a hypercall with commands: `cmd` chooses one, `arg` points to its structure."""
     rows = {command.number: command_row(command) for command in spec.commands or ()}
     chooses, points = spec.index("cmd"), spec.index("arg")
     assert chooses == 0 and points == len(spec.args) - 1, f"{spec.name} does not take (cmd, ..., arg)"
@@ -127,7 +127,7 @@ def multiplexer(spec: Hypercall) -> Call:
 
 
 def build_calls(table: dict[int, Hypercall]) -> tuple[list[Call], list[int]]:
-    """The calls by hypercall number (64 of them), and how many arguments each takes."""
+    """A list of 64 functions by hypercall number, and a list of how many arguments each takes."""
     calls: list[Call] = [unimplemented] * 64
     arity = [0] * 64
     for number, spec in table.items():
@@ -143,7 +143,7 @@ def build_calls(table: dict[int, Hypercall]) -> tuple[list[Call], list[int]]:
 
 
 def refusal(spec: Command | Hypercall) -> Call:
-    """The call that always answers with one error, be it after reading its argument."""
+    """Make the function that always answers with one error; if Xen reads the argument first, so does the function."""
     result = -int(spec.answer or Errno.ENOSYS)
     if not spec.reads_first:
         return lambda vcpu, *arguments: result
@@ -157,7 +157,7 @@ def refusal(spec: Command | Hypercall) -> Call:
 
 
 def continue_by_registers(state: memoryview, number: int, arguments: tuple[int, ...]) -> None:
-    """Arrange for the `syscall` before RIP to be executed again, with other arguments."""
+    """Set the registers so that the guest executes the `syscall` before RIP again, with other arguments."""
     for register, value in zip(ARGUMENTS, arguments, strict=False):
         state[register] = value & MASK64
     state[RAX] = number

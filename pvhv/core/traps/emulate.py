@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The privileged instructions a PV kernel may still execute.
 
-They raise #GP, and here they are done for the guest as far as Xen does them: reading and writing control
-and debug registers, some MSRs (pvhv.core.traps.msrs), clts, hlt's relatives, port I/O and cli/sti where the vCPU's IOPL
-allows it, rdtsc where the clock is virtual. What Xen does not do stays the #GP it was. CPUID comes natively (the
-engine's AMD-V intercepts it) or by Xen's forced-emulation prefix, `ud2; .ascii "xen"; cpuid`.
+Outside ring 0 these instructions raise #GP. The emulator carries out those that Xen emulates: reading and writing
+control and debug registers, some MSRs (pvhv.core.traps.msrs), clts, hlt's relatives, port I/O and cli/sti where the
+vCPU's IOPL allows it, rdtsc where the clock is virtual. Any other one is delivered to the guest as the #GP. CPUID comes
+natively (the engine's AMD-V intercepts it) or by Xen's forced-emulation prefix, `ud2; .ascii "xen"; cpuid`.
 
-Each instruction is decoded from the guest's bytes at RIP; a few prefixes and the two-byte opcodes named in the tables
-are all there is to decode.
+Each instruction is decoded from the guest's bytes at RIP: a few prefixes, `cli`, `sti`, and the two-byte opcodes named
+in the tables.
 
 Not modelled: ins/outs, debug breakpoints, 32-bit call gates.
 
@@ -67,15 +67,15 @@ class Emulator:
 
     # -- cpuid -----------------------------------------------------------------------------------------------------
     def cpuid_exit(self) -> None:
-        """CPUID executed natively; the pCPU steps over it."""
+        """The guest executed CPUID itself: fill in the answer; the pCPU moves RIP over the instruction."""
         vcpu = self.cpu.current
         vcpu.exits["cpuid"] += 1
         self._do_cpuid(vcpu)
 
     def forced_emulation(self, vcpu: VCPU) -> bool:
-        """Whether #UD was the forced-emulation prefix before a CPUID, which is then done.
+        """Whether a #UD is dealt with: if RIP is at the forced-emulation prefix and a CPUID, emulate the CPUID.
 
-        As in Xen bytes that cannot be read make a page fault of it, be it no such prefix at all.
+        As in Xen, if the bytes at RIP cannot be read, the guest gets a page fault instead of the #UD.
         """
         rip = self.state[RIP]
         try:
@@ -90,7 +90,7 @@ class Emulator:
         return True
 
     def performance_counter(self, vcpu: VCPU) -> bool:
-        """Whether the instruction at RIP is rdpmc, which nobody outside ring 0 may execute."""
+        """Whether the instruction at RIP is rdpmc, which raises #GP outside ring 0."""
         try:
             return self._fetch(vcpu, self.state[RIP], 2) == RDPMC
         except GuestFault:
@@ -111,7 +111,7 @@ class Emulator:
 
     # -- what raises #GP -------------------------------------------------------------------------------------------
     def privileged_instruction(self, vcpu: VCPU) -> bool:
-        """Emulate the instruction at RIP and step over it; False when it is the guest's own fault."""
+        """Emulate the instruction at RIP and move RIP over it; False when the guest is to get the #GP."""
         rip = self.state[RIP]
         try:
             code = self.fetch_some(vcpu, rip)
@@ -150,17 +150,17 @@ class Emulator:
         return done
 
     def io_exit(self, port: int, size: int, write: bool, value: int) -> int | None:
-        """in/out: all ones where the vCPU's IOPL or bitmap allows it (no domain owns a port), else None for #GP."""
+        """in/out: all ones if IOPL or the I/O bitmap allows the access (no domain owns a port), else None for #GP."""
         self.cpu.current.exits["io"] += 1
         return (1 << 8 * size) - 1 if self.may_io(port, size) else None
 
     def may_io(self, port: int, size: int) -> bool:
-        """Whether the vCPU's IOPL or bitmap allows it."""
+        """Whether the current vCPU's IOPL or I/O bitmap allows an access of `size` bytes at `port`."""
         vcpu = self.cpu.current
         return self._iopl_allows(vcpu) or self._bitmap_allows(vcpu, port, size)
 
     def _bitmap_allows(self, vcpu: VCPU, port: int, size: int) -> bool:
-        """The guest's own I/O bitmap (PHYSDEVOP_set_iobitmap); bytes that are not there allow nothing."""
+        """Whether the I/O bitmap (PHYSDEVOP_set_iobitmap) allows it; a byte that cannot be read allows nothing."""
         if port + size > vcpu.iobmp_limit:
             return False
         allowed = 0xFFFF
@@ -186,7 +186,7 @@ class Emulator:
 
     @staticmethod
     def _registers(modrm: bytes, rex: int) -> tuple[int, int]:
-        """The special register and the general one an 0f 20..23 names."""
+        """(special register, general register) that the ModRM byte of a 0f 20..23 names."""
         byte = modrm[0]
         return byte >> 3 & 7 | (rex & 4) << 1, byte & 7 | (rex & 1) << 3
 
@@ -273,14 +273,14 @@ class Emulator:
 
     # -- code bytes ------------------------------------------------------------------------------------------------
     def _fetch(self, vcpu: ArchVCPU, rip: int, size: int) -> bytes:
-        """Code bytes, through the table of the vCPU's present mode."""
+        """`size` code bytes at `rip`, through the page tables of the vCPU's current mode. Raises GuestFault."""
         memory = self.cpu.memory
         if vcpu.kernel_mode or memory.root == vcpu.guest_table_user:
             return memory.read(rip, size)
         return memory.read_through(vcpu.guest_table_user, rip, size)
 
     def fetch_some(self, vcpu: ArchVCPU, rip: int) -> bytes:
-        """Up to 15 bytes: as many as are there."""
+        """Up to 15 code bytes: those of the next page only if it is mapped. Raises GuestFault if none can be read."""
         try:
             return self._fetch(vcpu, rip, 15)
         except GuestFault:

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The hook is the exit: what happens when guest code on a pCPU does something only the hypervisor can do.
 
-`install` gives the pCPU its callables. They run inside the engine's callback, on live state, and whatever they leave
-in the state is what the guest goes on with. The two hot ones are written flat:
+`install` gives the pCPU its callables. They run inside the engine's callback and change the live CPU state; the guest
+continues with that state. The two hot ones are written without further calls:
 
 - `syscall`: from the guest kernel's 64-bit code it is a hypercall; from user code, and from 32-bit code of the
   kernel's, it bounces to the kernel's syscall entry. Either way RCX and R11 are then RIP and RFLAGS, as the instruction
   leaves them, and CS and SS are the flat ones; Xen goes back from a hypercall by sysret, which wants them there;
 - page faults, which bounce with their address.
 
-Everything else is looked at in turn: the privileged instructions a PV kernel may still execute are emulated
-(pvhv.core.traps.emulate), the rest is given to the guest as the exception it is.
+All other exits have a handler each. The privileged instructions a PV kernel may still execute are emulated
+(pvhv.core.traps.emulate); any other exception is delivered to the guest.
 
 Read beside it: xen/arch/x86/traps.c, xen/arch/x86/x86_64/entry.S.
 """
@@ -67,7 +67,7 @@ class Exits:
         )
 
     def install(self) -> None:
-        """Give the pCPU its callables."""
+        """Put the exit handlers into the pCPU."""
         pcpu = self.cpu.pcpu
         pcpu.keep_kernel_cpl()
         pcpu.syscall_leaves(FLAT_USER_CS64, FLAT_USER_SS)
@@ -85,7 +85,7 @@ class Exits:
         pcpu.on_may_io = self.emulator.may_io
 
     def enter_guest(self, vcpu: VCPU) -> None:
-        """Before a vCPU goes on: what became pending while it did not run."""
+        """Before a vCPU runs: load its first segments, and deliver an NMI or events that became pending."""
         if vcpu.segments_due:
             self.load_segments(vcpu)
         if vcpu.nmi_pending and not vcpu.nmi_masked:
@@ -98,7 +98,7 @@ class Exits:
             self.traps.deliver_events(vcpu)
 
     def load_segments(self, vcpu: VCPU) -> None:
-        """A vCPU enters for the first time: as Xen's iret would load its CS and SS, or the fault that raises."""
+        """Before a vCPU's first instruction: load CS and SS as Xen's iret does, or inject the fault of the load."""
         vcpu.segments_due = False
         state = self.state
         fault = self.cpu.load_code_and_stack(vcpu, state[CS], state[SS], state[RIP])
@@ -109,7 +109,7 @@ class Exits:
     def make_syscall(self) -> Callable[[], None]:
         """The `syscall` exit: hypercalls and bounced system calls.
 
-        Written flat, because every call of a guest pays for every line of it.
+        It is one flat function, because every hypercall pays for each line and each call in it.
         """
         hypervisor, cpu, state = self.hypervisor, self.cpu, self.state
         entries = hypervisor.calls_by_arity
@@ -171,7 +171,7 @@ class Exits:
         return syscall
 
     def bounce_syscall(self, vcpu: VCPU) -> None:
-        """A system call: into the kernel's entry for those of 64-bit code, or of 32-bit code."""
+        """Bounce a system call to the kernel's entry point for 64-bit or for 32-bit code."""
         state = self.state
         vcpu.exits["syscall"] += 1
         if state[HFLAGS] & HF_CS64:
@@ -230,9 +230,9 @@ class Exits:
         return page_fault
 
     def descriptor_fault(self, vcpu: VCPU, address: int, code: int) -> bool:
-        """Whether a fault was a segment load from an LDT page behind slot 260, and was dealt with.
+        """Whether a page fault came from a segment load through the LDT mapping (L4 slot 260) and is dealt with.
 
-        Such a page is mapped when it is first used; where the guest has none, the fault is given to it as one at
+        An LDT page is mapped when it is first used. If the guest has no page there, the guest gets the fault, at
         ldt_base + offset. (handle_ldt_mapping_fault)
         """
         offset = address - DescriptorTables.ldt_address(vcpu)
@@ -253,7 +253,7 @@ class Exits:
         return True
 
     def make_exception(self, vector: int) -> Callable[[], None]:
-        """An exception that goes straight to the guest."""
+        """Make the exit handler of an exception that is delivered to the guest without further checks."""
 
         def exception() -> None:
             vcpu = self.cpu.current
@@ -263,7 +263,7 @@ class Exits:
         return exception
 
     def debug(self) -> None:
-        """#DB: a step taken, a breakpoint, icebp; the step the engine takes at the iret itself is none."""
+        """#DB: a single step, a breakpoint or icebp. The step that the engine reports at the iret itself is dropped."""
         state, vcpu = self.state, self.cpu.current
         stepped_from, self.traps.steps_from = self.traps.steps_from, None
         dr6, state[DR6] = state[DR6], DR6_DEFAULT
@@ -273,13 +273,13 @@ class Exits:
             self.give(DEBUG)
 
     def give(self, vector: int, error_code: int = 0) -> None:
-        """Inject and look for events."""
+        """Inject an exception, then deliver pending events."""
         vcpu = self.cpu.current
         self.traps.inject(vcpu, vector, error_code)
         self.traps.deliver_events(vcpu)
 
     def general_protection(self) -> None:
-        """#GP: a privileged instruction to emulate, or the guest's own fault."""
+        """#GP: emulate a privileged instruction, or deliver the exception."""
         vcpu = self.cpu.current
         vcpu.exits["general_protection"] += 1
         error_code = self.cpu.pcpu.aux[ERROR_CODE]
@@ -289,7 +289,7 @@ class Exits:
         self.give(GENERAL_PROTECTION, error_code)
 
     def invalid_opcode(self) -> None:
-        """#UD: forced emulation (ud2; "xen"; cpuid), rdpmc, which the engine lacks (#GP), or the guest's own fault."""
+        """#UD: forced emulation (ud2; "xen"; cpuid); #GP for rdpmc, which the engine lacks; or the exception."""
         vcpu = self.cpu.current
         vcpu.exits["invalid_opcode"] += 1
         if self.emulator.forced_emulation(vcpu):
@@ -297,7 +297,7 @@ class Exits:
         self.give(GENERAL_PROTECTION if self.emulator.performance_counter(vcpu) else INVALID_OPCODE)
 
     def no_device(self) -> None:
-        """#NM: the guest set TS by fpu_taskswitch; Xen clears it as it tells the guest."""
+        """#NM: the guest set TS by fpu_taskswitch. As in Xen, TS is cleared when the exception is delivered."""
         vcpu = self.cpu.current
         vcpu.exits["no_device"] += 1
         if vcpu.ts:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The hypercall page: stubs by which a kernel makes hypercalls without knowing how it is done.
+"""The hypercall page: one stub of code per hypercall, so that a kernel need not know the instruction that makes one.
 
-Stub N, at N * 32, makes hypercall N and keeps rcx and r11, which `syscall` takes; the one of iret is jumped to, not
-called, and pushes the frame that hypercall wants. A kernel gets its page filled because a note of its names it
-(XEN_ELFNOTE_HYPERCALL_PAGE: the domain builder asks for it then), or because somebody with privilege makes that domctl
-himself. Newer kernels do without.
+Stub N, at N * 32, makes hypercall N and preserves rcx and r11, which `syscall` overwrites. The stub of iret is jumped
+to, not called; it pushes the frame that hypercall expects. A kernel names the page in an ELF note
+(XEN_ELFNOTE_HYPERCALL_PAGE); the domain builder then has it filled by the domctl, which any privileged domain may make.
+Newer kernels do not use the page.
 
 Read beside it: pv_ring3_init_hypercall_page in xen/arch/x86/pv/hypercall.c, XEN_DOMCTL_hypercall_init in
 xen/arch/x86/domctl.c.
@@ -30,7 +30,7 @@ SYSCALL = b"\x0f\x05"
 
 
 def stub(number: int) -> bytes:
-    """The code of one stub."""
+    """The code of one stub, at most 32 bytes."""
     make_it = b"\xb8" + number.to_bytes(4, "little") + SYSCALL  # mov $number, %eax; syscall
     if number == HYPERVISOR_iret:
         return PUSH_RCX_R11 + PUSH_RAX + make_it
@@ -38,13 +38,13 @@ def stub(number: int) -> bytes:
 
 
 def contents() -> bytes:
-    """The whole page; what is no stub is int3."""
+    """The bytes of the whole page; unused bytes are int3."""
     stubs = b"".join(stub(number).ljust(STUB_SIZE, INT3) for number in range(STUBS))
     return stubs.ljust(PAGE_SIZE, INT3)
 
 
 def initialise(domain: Domain, mfn: int) -> None:
-    """Fill a frame of `domain`'s. Raises HypercallError(EACCES) for one that may not be written."""
+    """Write the stubs into a frame of `domain`. Raises HypercallError(EACCES) unless the frame may be written."""
     hypervisor = domain.hypervisor
     frames = hypervisor.frames
     if not frames.get_page(mfn, domain.domid):

@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The model-specific registers a PV kernel may read and write, as far as Xen lets it.
 
-The processor pvhv shows is one of AMD's (cpuid.py), so the rows of Xen's tables that hold are AMD's. Beside the
-segment bases there is little a guest can change: EFER, PAT and MISC_ENABLE may be written back as they are, machine
-checks are Xen's virtual ones (two banks in which nothing ever happened, a status word that keeps what is put there),
-and registers that steer power or the north bridge read as zero and take any value without effect. Everything else
-raises #GP.
+The processor pvhv shows is one of AMD's (cpuid.py), so Xen's rules for AMD apply. Beside the segment bases a guest can
+change little: EFER, PAT and MISC_ENABLE may be written back as they are, machine checks are Xen's virtual ones (two
+banks without errors, a status word that keeps what is written), and registers that steer power or the north bridge read
+as zero and take any value without effect. Everything else raises #GP.
 
-0x40000000 is Xen's: a kernel that writes the address of a page of its own there gets that page filled with stubs of
-hypercalls, whatever its notes say.
+0x40000000 is Xen's: a kernel writes the address of one of its pages there, and that page is filled with hypercall
+stubs, with or without an ELF note.
 
-Not modelled: performance counters (without a virtual PMU Xen gives #GP as well), machine checks that are injected,
-Xen's own kindness of faking a read while the guest has no #GP handler yet.
+Not modelled: performance counters (without a virtual PMU Xen gives #GP as well), machine checks that are injected, the
+zero that Xen returns for a read while the guest has no #GP handler yet.
 
 Read beside it: read_msr and write_msr in xen/arch/x86/pv/emul-priv-op.c, guest_rdmsr and guest_wrmsr in
 xen/arch/x86/msr.c, xen/arch/x86/cpu/mcheck/vmce.c.
@@ -79,14 +78,14 @@ def canonical(address: int) -> bool:
 
 
 class Msrs:
-    """rdmsr and wrmsr of the vCPU that runs on one pCPU."""
+    """RDMSR and WRMSR for the vCPU that runs on one pCPU."""
 
     def __init__(self, hypervisor: Services, cpu: Cpu) -> None:
         self.hypervisor = hypervisor
         self.state = cpu.state
 
     def read(self, vcpu: VCPU, index: int) -> int | None:
-        """The value, or None for #GP."""
+        """The value of MSR `index`, or None for #GP."""
         if index == FS:
             return self.state[FS_BASE]
         if index == GS:
@@ -108,7 +107,7 @@ class Msrs:
         return None
 
     def write(self, vcpu: VCPU, index: int, value: int) -> bool:
-        """Whether the value was taken; #GP otherwise."""
+        """Write MSR `index`; False for #GP."""
         if index in (FS, GS, SHADOW_GS):
             if not canonical(value):
                 return False
@@ -131,7 +130,7 @@ class Msrs:
         return index in UNHEEDED
 
     def _hypercall_page(self, vcpu: VCPU, value: int) -> bool:
-        """Fill a page of the caller's; there is one, number 0, so that the address has to be a page's."""
+        """Fill the frame at machine address `value` with stubs; False if the low bits, the page's number, are not 0."""
         if value % PAGE_SIZE:
             return False
         try:
