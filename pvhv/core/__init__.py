@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The hypervisor. In the middle stand the things it is about; around them, in wings, what it does.
+"""The hypervisor. The files here are its objects; the folders hold what it does with them.
 
     domain.py       an owner of frames, vCPUs, ports and grants     mm/       memory: types of frames, page tables
     vcpu.py         a virtual processor, its turns and timers       traps/    exits, and how they go back to a guest
@@ -10,9 +10,9 @@
     lifecycle.py    how a domain ends
     hypervisor.py   one machine and its domains, wired together
 
-Beside these: `errors.py` and `privilege.py`; what dom0 may do to others (`control.py`); and what somebody looks at when
-something went wrong (`crash.py`, `debugger.py` and `breakpoints.py`, `keyhandler.py`, `xenlog.py`).
+Beside these: `errors.py` and `privilege.py`; what dom0 may do to others (`control.py`); and what helps to find errors
+(`crash.py`, `debugger.py` and `breakpoints.py`, `keyhandler.py`, `xenlog.py`).
 
 `domain.py`, `vcpu.py` and `services.py` name each other. No other files of the core import in a circle, so each can be
-read with what it imports and nothing else. `hypervisor.py` imports nearly all of them, and none of them knows it.
+read with what it imports and nothing else. `hypervisor.py` imports nearly all of them, and none of them imports it.
 """

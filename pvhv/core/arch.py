@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The processor's side of a vCPU and of a domain: what a pCPU loads and saves, and what is told to it.
+"""The processor's side of a vCPU and of a domain: the state a pCPU loads and saves.
 
-A pCPU (cpu.py), descriptor tables, debug registers and bounce frames ask for no more than stands here. So they know
-nothing of turns, timers, events and grants: `VCPU` (vcpu.py) and `Domain` (domain.py) add those.
+A pCPU (cpu.py), descriptor tables, debug registers and bounce frames use only the classes here. So they do not depend
+on the scheduler, timers, events or grants, which `VCPU` (vcpu.py) and `Domain` (domain.py) add.
 
 While the vCPU runs, `state` is the live CPU state of the pCPU; otherwise it is the saved copy, seen through the same
-indices (pvhv.machine.cpustate). `kernel_mode` is the vCPU's own flag, changed by bounces and returns only, never read
-from CPL: kernel and users are at the same one (pvhv.machine.rings).
+indices (pvhv.machine.cpustate). `kernel_mode` is a flag that only bounces and returns change. It cannot be read from
+CPL, which is 3 for the guest's kernel and users alike (pvhv.machine.rings).
 
 Read beside it: struct arch_vcpu, pv_vcpu, arch_domain and pv_domain in xen/include/asm-x86/domain.h.
 """
@@ -39,7 +39,7 @@ def trap_of(info: Any) -> Trap:
 
 
 class ArchDomain:
-    """What the processor's side knows of a domain."""
+    """The part of a domain that the processor's side uses."""
 
     def __init__(self, domid: int) -> None:
         self.domid = domid
@@ -55,7 +55,7 @@ class ArchDomain:
 
 
 class ArchVCPU:
-    """One virtual processor. Fields that Xen has as well are spelled as Xen spells them."""
+    """One virtual processor. Fields that Xen has as well have Xen's names."""
 
     domain: ArchDomain
 

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Breakpoints and watchpoints of debuggers on one pCPU, and single steps.
 
-The pCPU has hooks where any of its guests' debuggers want one. When one is reached, it is looked up whose vCPU that is
-and whether its debugger wanted it: a breakpoint of one domain says nothing to another that has code at that address.
+The pCPU has one hook for each address at which some debugger has a breakpoint. When a hook is reached, the vCPU's
+domain decides: only a breakpoint of that domain's debugger stops it, so other domains may have code at the same
+address.
 
-What a debugger does then is its own business (debugger.py).
+What happens then is in debugger.py.
 
 Read beside it: xen/arch/x86/debug.c.
 """
@@ -33,7 +34,7 @@ class Why(Enum):
 
 
 class Debugging(Protocol):
-    """What is asked of a debugger, and told to it (debugger.py)."""
+    """The part of a debugger that is used here (debugger.py)."""
 
     breakpoints: set[int]
     watchpoints: set[Watched]
@@ -45,7 +46,7 @@ class Debugging(Protocol):
 
 
 class Stoppable(Protocol):
-    """What is asked of a pCPU (cpu.py)."""
+    """The part of a pCPU that is used here (cpu.py)."""
 
     pcpu: PCPU
 
@@ -54,7 +55,7 @@ class Stoppable(Protocol):
 
 
 class Breakpoints:
-    """Those of all debuggers on one pCPU, which can stop its guests in mid-block for as long as there are any."""
+    """The breakpoints of all debuggers on one pCPU. While there is a debugger, guests may be stopped inside a block."""
 
     def __init__(self, cpu: Stoppable) -> None:
         self.cpu = cpu
@@ -70,7 +71,7 @@ class Breakpoints:
         self.debuggers.append(debugger)
 
     def leave(self, debugger: Debugging) -> None:
-        """Detach a debugger; behind the last one, the guests have their full speed again."""
+        """Detach a debugger; after the last one, hooks are removed and the guests run at full speed."""
         self.debuggers.remove(debugger)
         if not self.debuggers:
             for hook in self.hooks.values():
@@ -80,7 +81,7 @@ class Breakpoints:
         self.settle_watchpoints()
 
     def settle(self, debugger: Debugging) -> None:
-        """Before `debugger`'s domain goes on: have hooks where breakpoints are wanted, and nowhere else."""
+        """Before `debugger`'s domain runs: add and remove hooks, so that they match all breakpoints."""
         wanted = {address for each in self.debuggers for address in each.breakpoints}
         debug, have = self.cpu.pcpu.debug, self.hooks.keys()
         changed = wanted ^ have
@@ -92,14 +93,14 @@ class Breakpoints:
             self.cpu.pcpu.forget_code(mfn)
 
     def settle_watchpoints(self) -> None:
-        """Have the pCPU watch what is wanted, and nothing else."""
+        """Let the pCPU watch exactly the watchpoints of all debuggers."""
         wanted = {place for each in self.debuggers for place in each.watchpoints}
         if wanted != self.watched:
             self.cpu.pcpu.debug.watch(wanted)
             self.watched = wanted
 
     def _broke(self) -> None:
-        """Between two instructions of somebody's: a step, or a breakpoint or watchpoint (perhaps another domain's)."""
+        """Called between two instructions, at a step, breakpoint or watchpoint (perhaps another domain's)."""
         vcpu = self.cpu.current
         debugger = next((each for each in self.debuggers if each.domain is vcpu.domain), None)
         hit = self.cpu.pcpu.debug.take_hit()

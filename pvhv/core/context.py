@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A vCPU's context as a whole: registers, entry points, descriptor tables and page tables at once.
 
-The domain builder gives vCPU 0 its first, a guest its others (VCPUOP_initialise). The page tables named in it are
-validated here like any the guest would load later. Everything is checked before anything is changed, but for the page
-tables, whose validation may be put aside and taken up again.
+The domain builder sets the context of vCPU 0; a guest sets those of its other vCPUs (VCPUOP_initialise). The page
+tables it names are validated like any that the guest loads later. Everything is checked before anything is changed,
+except for the page tables, whose validation may be preempted and continued.
 
-The segments behind its CS and SS are loaded when it first runs (`segments_due`), because its LDT is seen through its
-own page tables; Xen finds out at that time as well whether they can be.
+CS and SS are loaded when the vCPU first runs (`segments_due`), because its LDT is mapped by its own page tables. Xen,
+too, detects a bad CS or SS only then.
 
-It is told as a whole as well (`get_context`), to whoever saves a domain or dumps it.
+`get_context` reads the whole context, to save or dump a domain.
 
 Not modelled: the context's data segments and FPU image.
 
@@ -91,7 +91,7 @@ MUST_BE_CANONICAL = (
 
 
 def set_context(hypervisor: Services, vcpu: VCPU, context: Any) -> None:
-    """Make `vcpu` what `context` (a vcpu_guest_context record) says. Raises HypercallError, or Restart."""
+    """Set `vcpu` from `context`, a vcpu_guest_context record. Raises HypercallError, or Restart."""
     hypervisor.must_yield(COST)
     check(context)
     traps = list(context.trap_ctxt)
@@ -136,7 +136,7 @@ def set_context(hypervisor: Services, vcpu: VCPU, context: Any) -> None:
 
 
 def take_roots(hypervisor: Services, vcpu: VCPU, kernel_mfn: int, user_mfn: int) -> None:
-    """The L4s of kernel and user mode. What an earlier attempt took, that was put aside or failed, it goes on from.
+    """Take the L4s of kernel and user mode. A repeated call continues from what an earlier attempt took.
 
     Raises HypercallError(EINVAL), or Restart.
     """
@@ -159,7 +159,7 @@ def take_roots(hypervisor: Services, vcpu: VCPU, kernel_mfn: int, user_mfn: int)
 
 
 def check(context: Any) -> None:
-    """What can be checked without touching anything."""
+    """Check what needs no reference to a frame. Raises HypercallError(EINVAL)."""
     registers = context.user_regs
     if not canonical(registers.rip) or not canonical(registers.rsp):
         raise HypercallError(Errno.EINVAL)
@@ -173,7 +173,7 @@ def check(context: Any) -> None:
 
 
 def load_registers(vcpu: VCPU, context: Any) -> None:
-    """The part of the context that is CPU state."""
+    """Set the registers of `vcpu` from the context."""
     pcpu = vcpu.domain.timeline.cpu.pcpu
     vcpu.context[:] = pcpu.initial
     state = vcpu.state
@@ -196,7 +196,7 @@ def load_registers(vcpu: VCPU, context: Any) -> None:
 
 
 def get_context(vcpu: VCPU) -> Any:
-    """What `vcpu` is: a vcpu_guest_context record. (arch_get_info_guest)"""
+    """The context of `vcpu`: a vcpu_guest_context record. (arch_get_info_guest)"""
     context, state, domain = VcpuGuestContext(), vcpu.state, vcpu.domain
     flags = (
         (VGCF_online, not vcpu.down),

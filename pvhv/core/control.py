@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a control domain may do to others: Xen's domctls and the sysctls beside them.
 
-Domain 0 has no vCPU to make hypercalls with, so these are methods; but they are asked in the name of a
-domain, which must be privileged, they name domains by id, and they refuse with Xen's errors. Whatever the
-toolstack does to a domain as a whole goes through here; what it does as a peer (ports, grants) goes through
-pvhv.core.events.channels and grant_view like any other domain's doing.
+Domain 0 has no vCPU to make hypercalls with, so these are methods. But they have a calling domain, which must be
+privileged; they name domains by id; and they fail with Xen's errors. The toolstack acts on a domain as a whole only
+through these methods. Where domain 0 is a peer (ports, grants), it uses pvhv.core.events.channels and
+pvhv.core.grants.view.
 
-The rest of the core knows nothing of this room.
+The rest of the core does not use this file.
 
-Frames of others are looked at through `foreign_page`, which is what mapping them is to a domain without page tables of
-its own.
+`foreign_page` reads another domain's frame. It takes the place of a foreign mapping, as domain 0 has no page tables.
 
 Not modelled: shadow and iommu domctls, cpupools and affinity.
 
@@ -78,7 +77,7 @@ class VcpuInfo(NamedTuple):
 
 
 class XenVersion(NamedTuple):
-    """What the hypervisor is."""
+    """The answers of xen_version's commands."""
 
     major: int
     minor: int
@@ -93,7 +92,7 @@ class XenVersion(NamedTuple):
 
 
 class PhysInfo(NamedTuple):
-    """struct xen_sysctl_physinfo, as far as there is a machine to describe."""
+    """struct xen_sysctl_physinfo, as far as it applies."""
 
     total_pages: int
     free_pages: int
@@ -170,13 +169,13 @@ class Control:
 
     # -- letting run -----------------------------------------------------------------------------------------
     def pausedomain(self, domid: int) -> None:
-        """Stop a domain's vCPUs; pauses count."""
+        """Pause a domain; pauses are counted."""
         domain = self.other(domid)
         domain.controller_paused += 1
         self.hypervisor.activity.pause(domain)
 
     def unpausedomain(self, domid: int) -> None:
-        """Take one pause back; the first is the one a domain is made with. EINVAL where there is none."""
+        """Undo one pause; a new domain has one. Raises HypercallError(EINVAL) if the domain is not paused."""
         domain = self.find(domid)
         if not domain.controller_paused:
             raise HypercallError(Errno.EINVAL)
@@ -192,23 +191,24 @@ class Control:
             self.hypervisor.activity.unpause(domain)
 
     def scheduler_putinfo(self, domid: int, weight: int = 0, cap: int | None = None) -> None:
-        """The credit scheduler's weight (0 leaves it as it is) and cap."""
+        """Set the credit scheduler's weight (0 leaves it unchanged) and cap."""
         domain = self.find(domid)
         domain.weight = weight or domain.weight
         domain.cap = domain.cap if cap is None else cap
 
     def scheduler_getinfo(self, domid: int) -> tuple[int, int]:
-        """Weight and cap."""
+        """The credit scheduler's weight and cap."""
         domain = self.find(domid)
         return domain.weight, domain.cap
 
     # -- contents --------------------------------------------------------------------------------------------
     def max_mem(self, domid: int, max_pages: int) -> None:
-        """How many frames a domain may have; it keeps what it has beyond that."""
+        """Set how many frames a domain may have; it keeps frames it has beyond that."""
         self.find(domid).max_pages = max_pages
 
     def populate_physmap(self, domid: int, pfns: Sequence[int]) -> array[int]:
-        """Frames for these pfns; their mfns. ENOMEM, and none of them, when the domain may not have so many."""
+        """Allocate frames for these pfns; returns their mfns. Raises HypercallError(ENOMEM), and allocates none, beyond
+        the limit."""
         domain = self.find(domid)
         if domain.tot_pages + len(pfns) > domain.max_pages:
             raise HypercallError(Errno.ENOMEM)
@@ -222,7 +222,8 @@ class Control:
         return mfns
 
     def populating(self, domid: int, count: int) -> Generator[None, None, array[int]]:
-        """Frames for the pfns from 0 on, a share at a step; all their mfns in the end. Raises HypercallError."""
+        """Allocate frames for the pfns 0 to `count` - 1 in steps; returns all mfns at the end. Raises
+        HypercallError."""
         self.find(domid)
         return self._populating(domid, count)
 
@@ -235,18 +236,18 @@ class Control:
         return mfns
 
     def set_memory_map(self, domid: int, entries: list[tuple[int, int, int]]) -> None:
-        """The e820 map (address, size, type) the domain will be told."""
+        """Set the e820 map, entries of (address, size, type), that XENMEM_memory_map returns."""
         if len(entries) > E820_MAX:
             raise HypercallError(Errno.EINVAL)
         self.find(domid).memory_map = b"".join(E820_ENTRY.pack(*entry) for entry in entries)
 
     def pin_l4(self, domid: int, mfn: int) -> None:
-        """MMUEXT_PIN_L4_TABLE for a domain that does not run yet. EINVAL when the table does not pass, or is pinned."""
+        """MMUEXT_PIN_L4_TABLE for a domain that does not run yet. EINVAL if the table is invalid, or pinned already."""
         for _step in self.pinning_l4(domid, mfn):
             pass
 
     def pinning_l4(self, domid: int, mfn: int) -> Iterator[None]:
-        """Likewise, a share of work at a step: all that the table leads to is looked at."""
+        """Likewise, in steps of a share of work, because every table below it is validated."""
         return self._pinning(self.other(domid), mfn)
 
     def _pinning(self, domain: Domain, mfn: int) -> Iterator[None]:
@@ -270,7 +271,7 @@ class Control:
             raise
 
     def setvcpucontext(self, domid: int, vcpu_id: int, context: Any) -> None:
-        """Give a vCPU its registers and tables (a vcpu_guest_context). EINVAL as arch_set_info_guest has it."""
+        """Set a vCPU's registers and tables (a vcpu_guest_context). EINVAL in the cases of arch_set_info_guest."""
         domain = self.other(domid)
         vcpu = domain.vcpu(vcpu_id)
         if vcpu is None:
@@ -282,7 +283,8 @@ class Control:
             self.hypervisor.activity.unpause(domain)
 
     def getvcpucontext(self, domid: int, vcpu_id: int) -> Any:
-        """A vCPU's registers and tables (a vcpu_guest_context). EINVAL where there is none, ENODATA without a first."""
+        """A vCPU's registers and tables (a vcpu_guest_context). EINVAL: no such vCPU; ENODATA: it has no context
+        yet."""
         domain = self.other(domid)
         vcpu = domain.vcpu(vcpu_id)
         if vcpu is None:
@@ -292,12 +294,13 @@ class Control:
         return get_context(vcpu)
 
     def frames_of(self, domid: int, start: int, end: int) -> list[tuple[int, int]]:
-        """(pfn, mfn) of the domain's frames between two mfns, by what the machine-to-physical table has."""
+        """(pfn, mfn) of the domain's frames with mfns in range(start, end); pfns are from the M2P."""
         frames, m2p = self.hypervisor.frames, self.hypervisor.m2p
         return [(m2p[mfn], mfn) for mfn in frames.owned_by(self.find(domid).domid, start, min(end, frames.count))]
 
     def foreign_page(self, domid: int, mfn: int) -> memoryview | None:
-        """A frame of the domain's, to be read at once; None where it is not (or no more) that domain's."""
+        """The bytes of a domain's frame, read-only and valid only until the caller returns; None if it is not that
+        domain's."""
         hypervisor = self.hypervisor
         domain = self.find(domid)
         if not 0 <= mfn < hypervisor.frames.count or hypervisor.frames.owner[mfn] != domain.domid:
@@ -305,14 +308,14 @@ class Control:
         return hypervisor.ram.frame(mfn).toreadonly()
 
     def settimeoffset(self, domid: int, seconds: int) -> None:
-        """How far the domain's wall clock is from the machine's."""
+        """Set the offset, in seconds, of the domain's wall clock from the machine's."""
         domain = self.find(domid)
         domain.time_offset_seconds = seconds
         self.hypervisor.timekeeper.write_wallclock(domain)
 
     # -- looking ---------------------------------------------------------------------------------------------
     def getdomaininfo(self, domid: int) -> DomainInfo:
-        """About the first domain from `domid` on. EINVAL for what is no id, ESRCH after the last domain."""
+        """Information on the first domain with an id of at least `domid`. EINVAL: no valid id; ESRCH: there is none."""
         if not 0 <= domid < DOMID_FIRST_RESERVED:
             raise HypercallError(Errno.EINVAL)
         found = min((each for each in self.hypervisor.domains if each >= domid), default=None)
@@ -322,13 +325,13 @@ class Control:
         return describe(self.hypervisor.domains[found])
 
     def getdomaininfolist(self, first: int = 0) -> list[DomainInfo]:
-        """About all domains from `first` on, in the order of their ids."""
+        """Information on all domains with ids of at least `first`, in order."""
         require_privilege(self.caller)
         domains = self.hypervisor.domains
         return [describe(domains[domid]) for domid in sorted(domains) if domid >= first]
 
     def getvcpuinfo(self, domid: int, vcpu_id: int) -> VcpuInfo:
-        """About one vCPU. Raises HypercallError(ESRCH)."""
+        """Information on one vCPU. Raises HypercallError(ESRCH)."""
         domain = self.find(domid)
         vcpu = domain.vcpu(vcpu_id)
         if vcpu is None:
@@ -337,7 +340,7 @@ class Control:
         return VcpuInfo(not vcpu.down, vcpu.blocked or vcpu.polling, is_running(vcpu), spent)
 
     def xen_version(self) -> XenVersion:
-        """What xen_version's commands tell, in one."""
+        """The answers of all commands of xen_version."""
         require_privilege(self.caller)
         extra, built, caps, changeset = XenExtraversion(), XenCompileInfo(), XenCapabilitiesInfo(), XenChangesetInfo()
         caller = SimpleNamespace(domain=self.caller)
@@ -353,7 +356,7 @@ class Control:
         )  # fmt: skip
 
     def physinfo(self) -> PhysInfo:
-        """About the machine."""
+        """Information on the machine."""
         require_privilege(self.caller)
         hypervisor = self.hypervisor
         khz = hypervisor.timekeeper.khz(hypervisor.wall)
@@ -369,13 +372,13 @@ class Control:
 
 
 def is_running(vcpu: VCPU) -> bool:
-    """Whether it has the pCPU of its timeline, though it may have been taken off for this very question."""
+    """Whether the vCPU has the pCPU of its timeline, or had it when this question interrupted its slice."""
     turn = vcpu.domain.timeline.turn
     return turn is not None and turn.vcpu is vcpu
 
 
 def describe(domain: Domain) -> DomainInfo:
-    """What getdomaininfo tells. A domain counts as blocked when all its vCPUs that are up are."""
+    """The answer of getdomaininfo. A domain counts as blocked when all its vCPUs that are up are blocked."""
     online = [vcpu for vcpu in domain.vcpus if not vcpu.down]
     now = domain.timeline.now()
     flags = 0

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The hypervisor's side of one pCPU: which vCPU runs on it, on which page tables, and whether its TLB may be stale.
 
-A vCPU switch is a copy of the raw CPU state, as on a real machine, and it is lazy: the context of the vCPU that ran
-last stays in the engine until another one is put there.
+A vCPU switch saves and loads the raw CPU state, as on a real machine. It is lazy: the context of the vCPU that ran last
+stays in the engine until another one is loaded.
 
-The user half of a 64-bit PV guest has an L4 of its own, and that is what user code runs on. The engine has a root for
-users beside CR3, and knows their mappings and the kernel's apart, so a system call costs neither a change of tables
-nor a flush. (On the stock engine it costs both, as on real hardware.)
+User code of a 64-bit PV guest runs on an L4 of its own. The corrected engine has a second root for users beside CR3 and
+keeps their TLB entries apart from the kernel's, so a system call needs neither a change of tables nor a flush. (On the
+stock engine it needs both, as on real hardware.)
 
-Invariant: the users' root is the current vCPU's guest_table_user, or one that maps nothing, at any moment; for on the
-stock engine guest kernels get to where users are by themselves, and must not find tables there that have since become
-something else.
+Invariant: at any moment the users' root is the current vCPU's guest_table_user, or a root that maps nothing. On the
+stock engine a guest kernel can enter user mode without an exit, and must not find a root there whose frame has another
+type by now.
 
 Read beside it: toggle_guest_mode in xen/arch/x86/pv/domain.c, context_switch in xen/arch/x86/domain.c.
 """
@@ -72,7 +72,7 @@ class Cpu:
 
     # -- page tables -------------------------------------------------------------------------------------------
     def flush(self) -> None:
-        """Flush the guest's TLB: the software's now, the hardware's before guest code runs again."""
+        """Flush the guest's TLB: the software TLB now, the engine's before guest code runs again."""
         if self.pagetables is not None:
             self.pagetables.stale = False
         self.memory.clear()
@@ -84,22 +84,22 @@ class Cpu:
         self.pcpu.flush_page(va)
 
     def l4_changed(self) -> None:
-        """Some L4 entry changed: what `follows` knew may no longer hold."""
+        """An L4 entry changed: forget the results of `follows`."""
         self._following.clear()
 
     def _same(self, one: int, other: int) -> bool:
-        """Whether the 256 entries of L4s at two words' indices map the same."""
+        """Whether two halves of L4s (256 entries from the indices `one` and `other` in `words`) map the same."""
         ours, theirs = self.words[one : one + 256], self.words[other : other + 256]
         return ours.tobytes() == theirs.tobytes() or all(
             (a ^ b) & NOT_ACCESSED_OR_DIRTY == 0 for a, b in zip(ours.tolist(), theirs.tolist(), strict=True)
         )
 
     def load_tables(self, vcpu: ArchVCPU) -> None:
-        """Put the engine on the page tables of `vcpu`'s present mode.
+        """Load the page tables of `vcpu`'s current mode into the engine.
 
-        That is a flush, as it is on real hardware, but where it could make no difference: the TLB knows nothing that
-        was changed, and all that the old tables map, the new ones map as well. (So do a kernel's own and those of a
-        process; a Linux that boots goes there and back for each of 8000 instructions it changes.)
+        This flushes the TLB, as on real hardware, unless a flush makes no difference: the TLB has no stale entry, and
+        the new tables map all that the old ones do. (That is so for a kernel's own tables and those of a process; a
+        Linux that boots switches there and back for each of 8000 instructions it patches.)
         """
         before, root = self._root, self._choose_tables(vcpu)
         if self.pagetables is not None:
@@ -110,7 +110,7 @@ class Cpu:
         self.pcpu.load_cr3(root)
 
     def follows(self, new: int, old: int) -> bool:
-        """Whether L4 `new` maps all that `old` does (0 for none)."""
+        """Whether L4 `new` maps all that L4 `old` does. An `old` of 0 means no L4, and is False."""
         if not old or new == old:
             return bool(old)
         known = self._following.get((new, old))
@@ -123,7 +123,7 @@ class Cpu:
         return known
 
     def _choose_tables(self, vcpu: ArchVCPU) -> int:
-        """Where the page tables of `vcpu`'s present mode are, on which the engine is going to be."""
+        """The machine address of the page tables for `vcpu`'s current mode; the software TLB is set to its kernel's."""
         self.memory.root = vcpu.guest_table
         root = vcpu.guest_table
         if self._separate:
@@ -135,14 +135,14 @@ class Cpu:
         return root << 12
 
     def user_tables_changed(self, vcpu: ArchVCPU) -> None:
-        """The user L4 of `vcpu`, which is current and in its kernel, is another one."""
+        """The user L4 of `vcpu` was changed; the vCPU is current and in kernel mode."""
         self._users_known = -1
         if self._separate:
             self.pcpu.set_user_tables(vcpu.guest_table_user << 12)
 
     # -- kernel and user mode ------------------------------------------------------------------------------------
     def to_kernel(self, vcpu: ArchVCPU) -> None:
-        """The vCPU enters its kernel: the kernel's GS base, the kernel's tables."""
+        """Switch the vCPU to kernel mode: the kernel's GS base and page tables."""
         state = self.state
         vcpu.kernel_mode = True
         vcpu.gs_base_user = state[GS_BASE]
@@ -152,7 +152,7 @@ class Cpu:
             self.load_tables(vcpu)
 
     def to_user(self, vcpu: ArchVCPU) -> None:
-        """The vCPU leaves its kernel: the user's GS base, the user's tables."""
+        """Switch the vCPU to user mode: the user's GS base and page tables."""
         state = self.state
         vcpu.kernel_mode = False
         vcpu.gs_base_kernel = state[GS_BASE]
@@ -166,15 +166,16 @@ class Cpu:
 
     # -- segments ------------------------------------------------------------------------------------------------
     def flat_kernel(self) -> None:
-        """64-bit flat CS, after user code that had another."""
+        """Load the flat 64-bit CS, if user code had another one."""
         self.pcpu.set_segment(CS, self.state[CS], 0, 0xFFFF_FFFF, FLAT_USER_CODE64)
         self.state[HFLAGS] |= HF_CS64 | HF_CS32
 
     def load_code_and_stack(self, vcpu: ArchVCPU, cs: int, ss: int, rip: int) -> tuple[int, int] | None:
-        """Load CS and SS as a return to `rip` in ring 3 does; None, or the exception it raises: (vector, error code).
+        """Load CS and SS as a return to `rip` in ring 3 does; None, or the exception (vector, error code) that it
+        raises.
 
-        The selectors are set all the same, for the guest to see in the exception's frame: Xen's own iret is what
-        faults, and Xen gives the guest that fault on the very frame it could not take.
+        The selectors are set even then, so that the exception's frame shows them: in Xen, Xen's own iret faults, and
+        the guest gets that fault with the frame of the failed return.
         """
         code, stack = self.descriptor(vcpu, cs), self.descriptor(vcpu, ss)
         self.state[CS], self.state[SS] = cs, ss
@@ -192,7 +193,7 @@ class Cpu:
         return None
 
     def load_user_gs(self, vcpu: ArchVCPU, selector: int) -> None:
-        """SEGBASE_GS_USER_SEL: the user's GS from a descriptor; a selector that names none becomes null."""
+        """SEGBASE_GS_USER_SEL: load the user's GS from a descriptor; a selector without a usable one becomes null."""
         if selector > 3:
             selector |= 3
         descriptor = self.descriptor(vcpu, selector)
@@ -227,7 +228,7 @@ class Cpu:
         return self.words[(vcpu.gdt_frames[index >> 9] << 9) + (index & 511)]
 
     def load_ldt(self, vcpu: ArchVCPU) -> None:
-        """Tell the engine where the LDT is."""
+        """Load LDTR: the address and size of the vCPU's LDT."""
         limit = max(vcpu.ldt_ents * 8 - 1, 0)
         self.pcpu.set_ldtr(0xE000 if vcpu.ldt_ents else 0, DescriptorTables.ldt_address(vcpu), limit)
 
@@ -238,7 +239,7 @@ class Cpu:
 
     # -- which vCPU ----------------------------------------------------------------------------------------------
     def load(self, vcpu: ArchVCPU) -> None:
-        """Put `vcpu` on the pCPU; what was there is saved."""
+        """Load `vcpu` into the pCPU, after saving the vCPU that was there."""
         if self.loaded is not vcpu:
             self.unload()
             self.pcpu.load(vcpu.context, self._choose_tables(vcpu))
@@ -253,14 +254,14 @@ class Cpu:
         self.current = vcpu
 
     def debug_registers_changed(self, vcpu: ArchVCPU) -> None:
-        """Have the breakpoints of `vcpu`, if it is on the pCPU, and no others."""
+        """Load the debug registers of `vcpu` into the pCPU, if `vcpu` is loaded there."""
         armed = bool(vcpu.debugreg[7] & DR7_ACTIVE)
         if self.loaded is vcpu and (armed or self._armed):
             self._armed = armed
             self.pcpu.load_debug_registers((*vcpu.debugreg[:4], 0, 0, DR6_DEFAULT, vcpu.debugreg[7]))
 
     def unload(self) -> None:
-        """Save the context the engine holds into its vCPU, and hold none."""
+        """Save the context in the engine into its vCPU; then no vCPU is loaded."""
         vcpu = self.loaded
         if vcpu is not None:
             self.pcpu.save_into(vcpu.context)
@@ -268,7 +269,7 @@ class Cpu:
             self.loaded = None
 
     def park(self) -> None:
-        """Leave the page tables of a vCPU that is going away."""
+        """Leave the page tables of a vCPU that is being destroyed."""
         self.memory.clear()
         self.memory.root = 0
         self._root = 0
@@ -282,13 +283,13 @@ class Cpu:
 
 
 def limit_of(descriptor: int) -> int:
-    """The last offset in a segment."""
+    """The last offset in a segment, from its descriptor."""
     limit = descriptor & 0xFFFF | descriptor >> 32 & 0xF_0000
     return limit << 12 | 0xFFF if descriptor & GRANULAR else limit
 
 
 def code_fault(selector: int, descriptor: int) -> tuple[int, int] | None:
-    """What a return to ring 3 raises for its CS."""
+    """The exception (vector, error code) that a return to ring 3 raises for this CS, or None."""
     if selector & ~3 == 0:
         return GENERAL_PROTECTION, 0
     if descriptor & (SEGMENT | CODE) != SEGMENT | CODE:
@@ -297,7 +298,7 @@ def code_fault(selector: int, descriptor: int) -> tuple[int, int] | None:
 
 
 def stack_fault(selector: int, descriptor: int) -> tuple[int, int] | None:
-    """What it raises for its SS."""
+    """The exception (vector, error code) that a return to ring 3 raises for this SS, or None."""
     if selector & ~3 == 0:
         return GENERAL_PROTECTION, 0
     if descriptor & (SEGMENT | CODE | WRITABLE_DATA) != SEGMENT | WRITABLE_DATA:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What is said of a domain that crashed: the reason, its registers, its stack, its last hypercalls.
+"""The report of a domain that crashed: the reason, its registers, its stack, its last hypercalls.
 
-Addresses stay numbers here; the toolstack, which knows the kernel's symbols, names them (pvhv.observe.symbols). A fully
-virtualized guest's registers and memory are what it believes them to be: whoever carries it is asked for them.
+Addresses are numbers here; the toolstack has the kernel's symbols and adds names (pvhv.observe.symbols). For a fully
+virtualized guest the report shows the registers and memory as the guest sees them, which `domain.hvm` provides.
 
 Read beside it: __domain_crash in xen/common/domain.c, show_execution_state in xen/arch/x86/traps.c.
 """
@@ -39,7 +39,7 @@ def describe(domain: Domain, vcpu: VCPU | None, reason: str) -> str:
 
 
 def state_of(vcpu: VCPU) -> list[str]:
-    """Registers and stack."""
+    """The lines about registers and stack."""
     full = vcpu.domain.hvm
     word: Word = partial(_word, vcpu) if full is None else full.word
     registers = _registers(vcpu) if full is None else full.registers()
@@ -68,7 +68,7 @@ def general_registers(state: memoryview) -> list[str]:
 
 
 def _word(vcpu: VCPU, address: int) -> int | None:
-    """A word of the vCPU's memory in its present mode, None where there is none."""
+    """A 64-bit word of the vCPU's memory by the tables of its current mode; None if it is not mapped."""
     root = vcpu.guest_table if vcpu.kernel_mode or not vcpu.guest_table_user else vcpu.guest_table_user
     if not root:
         return None
@@ -92,7 +92,7 @@ def _stack(vcpu: VCPU, word_at: Word) -> list[str]:
 
 
 def _frames(vcpu: VCPU, word_at: Word) -> list[str]:
-    """Return addresses by the chain of frame pointers, for kernels that keep them."""
+    """The return addresses, found by the chain of frame pointers, if the kernel keeps one."""
     lines: list[str] = []
     frame = vcpu.state[RBP]
     while len(lines) < FRAMES and not frame & 7:
@@ -107,7 +107,7 @@ def _frames(vcpu: VCPU, word_at: Word) -> list[str]:
 
 
 def code_at(vcpu: VCPU) -> str:
-    """The bytes of the instruction a vCPU of a paravirtual guest is at, in words."""
+    """The bytes at RIP of a paravirtual guest's vCPU, as text."""
     rip = vcpu.state[RIP]
     words = [] if vcpu.domain.hvm is not None else [_word(vcpu, rip + n) for n in (0, 8)]
     code = b"".join(word.to_bytes(8, "little") for word in words if word is not None)

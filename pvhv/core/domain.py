@@ -54,29 +54,29 @@ EXIT_KINDS = (
 
 
 class FullVirtualization(Protocol):
-    """What the core knows of a guest that has a machine of its own (pvhv.hvm)."""
+    """What the core uses of a fully virtualized guest (pvhv.hvm)."""
 
     def close(self) -> None:
-        """The domain is being destroyed."""
+        """Release everything: the domain is being destroyed."""
 
     def registers(self) -> list[str]:
         """Lines of a crash report: the CPU as the guest sees it."""
 
     def word(self, address: int) -> int | None:
-        """A word of memory at a linear address, by the guest's own tables; None where there is none."""
+        """The 64-bit word at a linear address, by the guest's own page tables; None if it is not mapped."""
 
     def exit_counts(self) -> dict[str, int]:
         """Exits so far, by reason."""
 
     def listen(self, listener: Callable[[str, str, str], None] | None) -> None:
-        """Tell of everything that is counted from now on: (kind, reason, detail); None ends it."""
+        """Call `listener` with (kind, reason, detail) for each event that is counted; None ends that."""
 
     def where(self) -> tuple[int, bool]:
-        """(RIP, whether that is in the guest's kernel)."""
+        """Where the guest is: (RIP, whether it is in its kernel)."""
 
 
 class AttachedDebugger(Protocol):
-    """What the core knows of a debugger (pvhv.core.debugger) but for that there is one."""
+    """What the core uses of a debugger (pvhv.core.debugger)."""
 
     stopped: bool
 
@@ -123,22 +123,23 @@ class Domain(ArchDomain):
 
     @property
     def runs(self) -> bool:
-        """Whether it is neither shut down nor dying."""
+        """Whether the domain is neither shut down nor dying."""
         return self.shutdown_code is None and not self.dying
 
     def fall_apart(self) -> None:
-        """It is gone: let go of what refers to it, so that all of it goes without a search for cycles."""
+        """The domain is gone: break the reference cycles through it, so that Python frees it without the garbage
+        collector."""
         self.vcpus = []
         self.events.fall_apart()
         del self.events, self.grants
 
     def set_assists(self, bits: int) -> None:
-        """Change vm_assist; vCPUs keep the one that every exit asks for."""
+        """Set vm_assist, and copy architectural_iopl into the vCPUs, where exits look it up."""
         self.vm_assist = bits
         self.m2p_strict = bool(bits & M2P_STRICT)
         for vcpu in self.vcpus:
             vcpu.architectural_iopl = bool(bits & ARCHITECTURAL_IOPL)
 
     def vcpu(self, vcpu_id: int) -> VCPU | None:
-        """vCPU number `vcpu_id`, or None."""
+        """The vCPU with the number `vcpu_id`, or None."""
         return self.vcpus[vcpu_id] if 0 <= vcpu_id < len(self.vcpus) else None

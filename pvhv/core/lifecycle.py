@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How a domain ends: it shuts down (for a reason dom0 hears), and it is destroyed.
+"""How a domain ends: it shuts down, for a reason that dom0 is told, and is destroyed.
 
-Destruction is long work: a domain's page tables are dropped level by level, then its frames in runs (one by one where
-somebody else has a hand in them). It is done in steps between slices, a share of work at a time, so that nobody else
-waits for it; what other domains still hold of it (a mapped grant) keeps those frames, and only those, until they let
-go.
+Destruction is long work: a domain's page tables are dropped level by level, then its frames are freed in runs (one by
+one where another domain refers to one). It is done in steps between slices, a share of work at a time, so that no other
+domain waits for it. A frame that another domain still refers to (a mapped grant) is kept until that reference is
+dropped.
 
 Read beside it: domain_shutdown, domain_kill in xen/common/domain.c, domain_relinquish_resources in
 xen/arch/x86/domain.c.
@@ -69,7 +69,8 @@ class Lifecycle:
 
     # -- shutdown ------------------------------------------------------------------------------------------------
     def shutdown(self, domain: Domain, code: int) -> None:
-        """The domain stops running; a code announced before, and the first shutdown, win."""
+        """Stop the domain. A reason set before by SCHEDOP_shutdown_code is used instead of `code`; a second shutdown is
+        ignored."""
         hypervisor = self.hypervisor
         if domain.shutdown_code is not None or domain.dying:
             return
@@ -86,7 +87,7 @@ class Lifecycle:
 
     # -- destruction ---------------------------------------------------------------------------------------------
     def destroy(self, domain: Domain) -> None:
-        """Begin to take the domain apart; "destroyed" is announced when nothing of it runs or holds any more."""
+        """Begin to destroy the domain; "destroyed" is announced when it has released all it held."""
         if domain.dying:
             return
         domain.dying = True
@@ -159,7 +160,7 @@ class Lifecycle:
             domain.hypervisor_frames.remove(mfn)
 
     def forget_if_empty(self, domain: Domain) -> None:
-        """A dead domain keeps its domid while somebody else still refers to a frame of its."""
+        """Free the domid of a dead domain, unless a frame of the domain is still referred to."""
         if not domain.tot_pages and not domain.hypervisor_frames:
             if self.hypervisor.domains.pop(domain.domid, None) is not None:
                 domain.fall_apart()
@@ -167,8 +168,8 @@ class Lifecycle:
     def _relinquish_memory(self, domain: Domain) -> Iterator[None]:
         """Unpin and drop page tables from the top level down, then every frame.
 
-        In steps of so much work, not of so much of the host's time: who runs beside it, and gets its frames, sees the
-        same each time.
+        A step is limited by units of work, not by host time: so the order in which frames become free is the same in
+        each run, which other domains can see.
         """
         hypervisor = self.hypervisor
         frames, tables, domid = hypervisor.frames, hypervisor.pagetables, domain.domid
@@ -197,7 +198,7 @@ class Lifecycle:
         tables.partial = {mfn: state for mfn, state in tables.partial.items() if frames.owner[mfn] != domid}
 
     def _release_run(self, domid: int, mfns: Sequence[int], kept: set[int]) -> bool:
-        """Drop the domain's own references to neighbouring frames at once, where nobody else has a hand in them."""
+        """Free neighbouring frames at once, if nothing but the domain refers to them; False if nothing was done."""
         first, count = mfns[0], len(mfns)
         if mfns[-1] - first != count - 1 or any(first <= mfn < first + count for mfn in kept):
             return False
@@ -207,7 +208,7 @@ class Lifecycle:
         return self.hypervisor.frames.release_run(domid, first, count)
 
     def _release(self, domid: int, mfns: Sequence[int], kept: set[int]) -> int:
-        """Drop the domain's own references to some of its frames, but for those in `kept`; how much work it was."""
+        """Drop the domain's allocation references to frames, except those in `kept`; returns the units of work."""
         frames = self.hypervisor.frames
         if self._release_run(domid, mfns, kept):
             return len(mfns)
@@ -218,7 +219,7 @@ class Lifecycle:
         return len(mfns) * ONE_BY_ONE_COST
 
     def _drop_table(self, mfn: int) -> bool:
-        """Take back a pin, and finish what was put aside half done; False when to be called again."""
+        """Unpin a table, or finish its preempted (de)validation; False when it must be called again."""
         frames = self.hypervisor.frames
         pinned = frames.unpin(mfn)
         try:

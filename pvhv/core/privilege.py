@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Who may act on whom.
 
-Xen asks its security module at every operation that touches a domain other than the caller's. Without XSM the
-answers come down to two questions, asked here under the names of Xen's default actions. Operations open to
-everybody (XSM_HOOK: mapping a grant, sending on a port of one's own) ask nothing: what they need was given by
-the other side.
+Xen asks its security module at every operation that touches a domain other than the caller's. Without XSM the answers
+come down to two questions, asked here under the names of Xen's default actions. Operations open to every domain
+(XSM_HOOK: mapping a grant, sending on one's own port) need no check here: the other domain gave its permission before,
+by the grant or the port.
 
 Not modelled: the xenstore domain's extra rights (our xenstored runs in domain 0) and FLASK policies.
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A pCPU that runs paravirtual guests: what the exits (traps/) find on it is a domain's vCPU.
+"""A pCPU that runs paravirtual guests: for the exits (traps/), `current` is a VCPU.
 
-`Cpu` itself knows only the processor's side of one (arch.py). Its other kind is pvhv.hvm.guest.FullCpu.
+`Cpu` itself uses only the processor's side of a vCPU (arch.py). The pCPU of a fully virtualized guest is
+pvhv.hvm.guest.FullCpu.
 """
 
 from __future__ import annotations
@@ -15,6 +16,6 @@ if TYPE_CHECKING:
 
 
 class PvCpu(Cpu):
-    """One pCPU, and whose exits it has."""
+    """A pCPU whose `current` is a VCPU."""
 
     current: VCPU

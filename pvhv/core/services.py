@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a handler may ask of the hypervisor.
+"""`Services`: the part of the hypervisor that a handler may use.
 
-`domain.hypervisor` is all that a hypercall, an exit or a timer has in hand, and `Services` is what it sees of it: the
-memory, the domains, and the parts that stop and wake vCPUs and keep the time. The hypervisor itself (hypervisor.py)
-makes these parts and can do more: that is dom0's to ask for, and nobody's below.
+A hypercall, an exit or a timer reaches the hypervisor as `domain.hypervisor`, whose type is `Services`: the memory, the
+domains, and the parts that stop and wake vCPUs and keep the time. The hypervisor itself (hypervisor.py) has more
+methods; only dom0 and the toolstack use those.
 
-`Domain`, `VCPU` and `Services` name each other. No other files of the core do so: what a domain is made of (its ports,
-its grants, its clock) says at its own door, in a few lines, what it needs of its domain.
+`Domain`, `VCPU` and `Services` name each other. No other files of the core do so: the parts of a domain (its ports, its
+grants, its clock) each declare, as a Protocol of a few lines, what they use of their domain.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ class Services(Protocol):
     def shutdown_domain(self, domain: Domain, code: int) -> None: ...
 
     def must_yield(self, cost: int) -> bool:
-        """Charge so many units of work; whether a long operation should be put aside now."""
+        """Charge `cost` units of work; True when a long operation must be preempted now."""
 
     def host_wrote(self, mfn: int) -> None:
-        """The hypervisor wrote to a frame: what was translated from it must go."""
+        """The hypervisor wrote to a frame: drop the translations made from it."""
 
     def write_frame_word(self, address: int, value: int) -> None: ...
     def flush_domain(self, domain: Domain) -> None: ...
@@ -65,7 +65,7 @@ class Services(Protocol):
 
 
 class Scheduling(Protocol):
-    """The turn under way (sched/scheduler.py)."""
+    """The scheduler, as handlers see it (sched/scheduler.py)."""
 
     current_turn: Turn[VCPU] | None
     share: Share
@@ -77,7 +77,7 @@ class Scheduling(Protocol):
 
 
 class Activities(Protocol):
-    """Whether vCPUs run, wait or sleep (sched/activity.py)."""
+    """Blocking, waking and pausing vCPUs (sched/activity.py)."""
 
     def block(self, vcpu: VCPU) -> None: ...
     def poll(self, vcpu: VCPU, ports: tuple[int, ...], timeout: int) -> None: ...
@@ -95,7 +95,7 @@ class Activities(Protocol):
 
 
 class Clocks(Protocol):
-    """What time it is for guests (sched/timekeeping.py)."""
+    """The time that guests see (sched/timekeeping.py)."""
 
     def tsc(self, timeline: Timeline[VCPU]) -> int: ...
     def tsc_kind(self, domain: Domain) -> Tsc: ...

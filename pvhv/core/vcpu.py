@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A vCPU: the processor that a guest sees (arch.py), and what is about it: its domain, its turns, its timers.
+"""A vCPU: the processor that a guest sees (arch.py), with its domain, its scheduling and its timers.
 
 Read beside it: struct vcpu in xen/include/xen/sched.h.
 """
@@ -56,7 +56,7 @@ class VCPU(ArchVCPU):
 
     @property
     def weight(self) -> int:
-        """Its domain's: what it has counts in inverse proportion to it."""
+        """The domain's weight: the time a vCPU gets is in proportion to it."""
         return self.domain.weight
 
     @property
@@ -66,7 +66,7 @@ class VCPU(ArchVCPU):
 
     @property
     def asleep(self) -> bool:
-        """Whether it would run if something happened for it."""
+        """Whether the vCPU only waits for an event or a timer."""
         return (self.blocked or self.polling) and not (self.down or self.paused or self.domain.paused)
 
     def __repr__(self) -> str:

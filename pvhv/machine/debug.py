@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a debugger wants of a physical CPU: breakpoints that come and go, and one instruction at a time.
+"""A debugger's access to a physical CPU: breakpoints that can be removed, watchpoints, and single steps.
 
-Nothing of it can be seen by the guest. A breakpoint is a hook in the translation of one address, not an int3 in memory.
-A step is a block of one instruction: the engine translates such where interrupts are inhibited (behind MOV SS, say),
-which is a flag of its own beside RFLAGS that no instruction reads; before the second block, or behind an exit, the
-pacer stops the guest. So a step ends at whatever is executed next: an instruction that faults or calls is followed into
-the kernel, and a repeated string instruction takes one for each iteration.
+The guest cannot notice any of these. A breakpoint is a hook in the translation of one address, not an int3 in memory. A
+step is a block of one instruction. The engine translates such blocks while interrupts are inhibited (after MOV SS, for
+example); the flag for that is beside RFLAGS, and no instruction reads it. The pacer stops the guest before the second
+block, or after an exit. So a step ends at the next instruction executed: a step of an instruction that faults or calls
+ends in the handler or callee, and a repeated string instruction takes one step for each iteration.
 
-To stop in mid-block, translations must look for a stop there, and then nobody but the pacer may ask for one
-(see stops.py): `allow` switches that on for all guests of the pCPU, which run slower by a third, and off again.
+To stop inside a block, translations must check for a stop there, and then only the pacer may ask for a stop (see
+stops.py). `allow` switches that on and off for all guests of the pCPU; on, they run slower by a third.
 
 Not modelled: the count of a repeated string instruction that is stepped to its end, which is one less than otherwise
 (the engine finds without another try that it is done).
@@ -33,7 +33,7 @@ READS, WRITES = 1, 2
 
 
 class Watched(NamedTuple):
-    """Some bytes, and which accesses to them are looked for: READS, WRITES, or both."""
+    """A watchpoint: some bytes, and the accesses to report: READS, WRITES, or both."""
 
     address: int
     size: int
@@ -41,7 +41,7 @@ class Watched(NamedTuple):
 
 
 class Debug:
-    """The debugger's side of one pCPU. All of it is for between runs, or for `on_break`."""
+    """The debugger's side of one pCPU. Call it only between runs, or in `on_break`."""
 
     can_watch = seam.corrected
 
@@ -59,7 +59,7 @@ class Debug:
         self._hit: list[Watched] = []
 
     def allow(self, wanted: bool) -> None:
-        """Whether `add` and `step` may be used. All translations are dropped."""
+        """Allow `add` and `step`, or forbid them again. All translations are dropped."""
         self._allowed = wanted
         uc.uc_ctl(self._engine.handle, uc.CTL_FLUSH_CODE)
         if self._switch is not None:
@@ -69,13 +69,13 @@ class Debug:
                 self._pcpu.engine_stops = not wanted
 
     def add(self, va: int) -> int:
-        """Have `on_break` called before the instruction at `va`, whoever executes it; what `remove` takes.
+        """Call `on_break` before the instruction at `va`, in any guest; returns a hook for `remove`.
 
-        As `break_at`: code translated before does not have it until it is forgotten."""
+        As with `break_at`, code that is translated already has the breakpoint only after `forget_code`."""
         return self._pacer.break_at(va, None)
 
     def remove(self, hook: int) -> None:
-        """Have it called no longer, but for code translated before, until that is forgotten."""
+        """Remove a breakpoint. Code that is translated already keeps it until `forget_code`."""
         self._engine.remove_hook(hook)
 
     def watch(self, places: Iterable[Watched]) -> None:
@@ -85,7 +85,7 @@ class Debug:
         self._watch_places()
 
     def made_anew(self) -> None:
-        """The engine is a new one: what was asked of the old one holds of it as well."""
+        """The engine was replaced by a new one: set everything again that was set in the old one."""
         if self._switch is not None:
             self._switch.at_blocks(not self._allowed)
         self._watch_places()
@@ -98,12 +98,12 @@ class Debug:
                 raise ValueError(f"cannot watch {place}")
 
     def take_hit(self) -> list[Watched]:
-        """In `on_break`: what the last instruction reached of it."""
+        """In `on_break`: the watchpoints that the last instruction hit."""
         hit, self._hit = self._hit, []
         return hit
 
     def watch_exit(self) -> None:
-        """The engine's exit behind such an instruction, which may be a guest's own #DB as well."""
+        """The engine's exit after an instruction that hit a watchpoint; it may be a guest's own #DB as well."""
         hit = tuple(seam.hits(self._engine.handle))
         if self._pcpu.aux[ERROR_CODE]:
             self._pcpu.on_exception[svm.DB]()
@@ -111,7 +111,7 @@ class Debug:
         self._pcpu.pause()
 
     def step(self) -> None:
-        """Have `on_break` called behind the instruction at RIP, whatever comes of it. A breakpoint on it is passed."""
+        """Call `on_break` after the instruction at RIP, even if it faults. A breakpoint at RIP itself is passed."""
         words, state = self._words, self._pcpu.state
         state[HFLAGS] |= HF_INHIBIT_IRQ
         words[pace.STEP] = pace.STEP_WANTED
@@ -119,7 +119,7 @@ class Debug:
         words[pace.LIMIT] = 0
 
     def end_step(self) -> bool:
-        """No step is asked for any more; whether the one that was is done."""
+        """Cancel the step that was asked for; True if it is done already."""
         words, state = self._words, self._pcpu.state
         step, words[pace.STEP] = words[pace.STEP], 0
         if step:

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What is checked of the engine before the first guest runs on a pCPU.
+"""Checks of the engine, made before the first guest runs on a pCPU.
 
-A few instructions of our own raise known faults, make known exits and know what flags they
-leave.  If an exit does not come as exits.py expects it (code, RIP, error code, address, flags,
-state after it), nothing a guest does could be trusted, and `EngineUnsupported` says which.
+A few instructions raise known faults, make known exits and leave known flags. If an exit does not come as exits.py
+expects it (code, RIP, error code, address, flags, state after it), no guest can run correctly, and `EngineUnsupported`
+names that exit.
 
-The same code tells whether a stop that comes from another thread is safe here: asked for in the
-middle of a block, it must take effect at the block's end, not after a memory access.
+The same code finds out whether a stop from another thread is safe: asked for in the middle of a block, it must take
+effect at the block's end, not after a memory access.
 
 Invariant: the pCPU is left reset, with no translation or TLB entry of the proof's.
 """
@@ -143,7 +143,7 @@ def _prove_exits(pcpu: Running) -> None:
 
 
 def _prove_stops(pcpu: Running) -> bool:
-    """Whether a stop asked for in mid-block waits for the block's end, and is seen there."""
+    """Whether a stop that is asked for inside a block takes effect at the block's end."""
     state, private = pcpu.state, pcpu._private
     # in al, dx; inc qword [rbx]; jmp +0; (next block) syscall
     code = bytes.fromhex("ec 48ff03 eb00 0f05")

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The handlers, a room for each family of hypercalls; importing them registers them (pvhv.core.traps.dispatch)."""
+"""The handlers, a file for each family of hypercalls. Importing a file registers its handlers
+(pvhv.core.traps.dispatch)."""
 
 from importlib import import_module
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """console_io: the hypervisor's console, for kernels that have none of their own yet.
 
-What a guest writes is shown line by line, without what cannot be printed, marked with the domain it came from.
+What a guest writes goes to the hypervisor's log line by line, without unprintable characters, marked with the domain.
 
 Read beside it: guest_console_write in xen/drivers/char/console.c.
 """
@@ -21,7 +21,7 @@ LINE_LIMIT = 2000
 
 @hypercall(CONSOLE_IO)
 def console_io(vcpu: VCPU, cmd: int, count: int, buffer: int) -> int:
-    """Write `count` characters; whatever else is asked is not a guest's to ask."""
+    """Write `count` characters; any other command is refused with EPERM."""
     if cmd & 0xFFFF_FFFF != CONSOLEIO_write:
         raise HypercallError(Errno.EPERM)
     count &= 0xFFFF_FFFF

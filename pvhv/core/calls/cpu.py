@@ -78,7 +78,7 @@ def set_trap_table(vcpu: VCPU, traps: int) -> int:
 
 
 def register(vcpu: VCPU, kind: int, address: int, masks_events: bool) -> None:
-    """Set one entry point. Raises HypercallError: EINVAL for an address nobody has, ENOSYS for an unknown kind."""
+    """Set one entry point. Raises HypercallError: EINVAL (address not canonical), ENOSYS (unknown kind)."""
     if not canonical(address):
         raise HypercallError(Errno.EINVAL)
     if kind == CALLBACKTYPE_event:
@@ -109,7 +109,7 @@ def callback_register(vcpu: VCPU, op: Any) -> None:
 
 @handles(CALLBACKOP.unregister)
 def callback_unregister(vcpu: VCPU, op: Any) -> None:
-    """Take one back, which only the NMI's can be."""
+    """Remove an entry point; only the one for NMIs can be removed."""
     if op.type == CALLBACKTYPE_nmi:
         vcpu.trap_table[NMI] = NO_TRAP
     elif op.type in LASTING:
@@ -120,7 +120,7 @@ def callback_unregister(vcpu: VCPU, op: Any) -> None:
 
 @hypercall(SET_CALLBACKS)
 def set_callbacks(vcpu: VCPU, event: int, failsafe: int, syscall: int) -> int:
-    """The three entry points in one call; one that cannot be is left out without an error."""
+    """Set the three entry points in one call; an address that is not canonical is skipped without an error."""
     if canonical(event):
         vcpu.event_callback_eip = event
     if canonical(failsafe):
@@ -146,14 +146,14 @@ def nmi_unregister(vcpu: VCPU, _arg: int) -> None:
 
 @hypercall(IRET)
 def iret(vcpu: VCPU) -> int:
-    """Return by the frame on top of the stack."""
+    """Return by the iret_context on top of the guest's stack."""
     return vcpu.domain.timeline.cpu.iret(vcpu)
 
 
 # -- stacks, segments, descriptors ---------------------------------------------------------------------------------
 @hypercall(STACK_SWITCH)
 def stack_switch(vcpu: VCPU, ss: int, esp: int) -> int:
-    """The stack on which the kernel is entered from user code."""
+    """Set the stack on which the kernel is entered from user code."""
     vcpu.kernel_ss = ss & 0xFFFF | 3
     vcpu.kernel_sp = esp
     return 0
@@ -161,7 +161,7 @@ def stack_switch(vcpu: VCPU, ss: int, esp: int) -> int:
 
 @hypercall(SET_SEGMENT_BASE)
 def set_segment_base(vcpu: VCPU, which: int, base: int) -> int:
-    """Base of FS, the user's GS or the kernel's GS, or a selector for the user's GS."""
+    """Set the base of FS, the user's GS or the kernel's GS; or load the user's GS with a selector."""
     which &= 0xFFFF_FFFF
     if which == SEGBASE_GS_USER_SEL:
         vcpu.domain.timeline.cpu.load_user_gs(vcpu, base & 0xFFFF)
@@ -215,14 +215,14 @@ def set_debugreg(vcpu: VCPU, reg: int, value: int) -> int:
 
 @hypercall(GET_DEBUGREG)
 def get_debugreg(vcpu: VCPU, reg: int) -> int:
-    """Read one."""
+    """Read a debug register."""
     return get_register(vcpu, reg & 0xFFFF_FFFF)
 
 
 # -- helping hands -------------------------------------------------------------------------------------------------
 @hypercall(VM_ASSIST)
 def vm_assist(vcpu: VCPU, cmd: int, kind: int) -> int:
-    """Switch one on (cmd 0) or off (1)."""
+    """Switch an assist on (cmd 0) or off (1)."""
     cmd, kind = cmd & 0xFFFF_FFFF, kind & 0xFFFF_FFFF
     if kind not in ASSISTS:
         raise HypercallError(Errno.EINVAL)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""domctl, sysctl and platform_op as hypercalls: what a guest hears that asks for what is dom0's.
+"""domctl, sysctl and platform_op as hypercalls: a guest is refused, as these are for dom0.
 
-It hears EPERM, after what Xen looks at before it asks who calls: that the argument can be read, that it
-speaks the interface version, and (domctl) that it names a domain; a few commands look at more (`BEFORE`). The real
-thing, for domain 0 in Python, is pvhv.core.control.
+The answer is EPERM, after the checks that Xen makes before the one for privilege: the argument can be read, it has the
+right interface version, and (domctl) it names a domain. A few commands check more (`BEFORE`). Domain 0 uses the Python
+methods of pvhv.core.control instead.
 
 Read beside it: do_domctl in xen/common/domctl.c, arch_do_domctl in xen/arch/x86/domctl.c, do_sysctl in
 xen/common/sysctl.c, do_platform_op in xen/arch/x86/platform_hypercall.c, do_paging_domctl_cont in
@@ -60,7 +60,7 @@ def domctl(vcpu: VCPU, address: int) -> int:
 
 
 def meant(vcpu: VCPU, op: Any) -> Domain | None:
-    """The domain a command names, None where it may do without. Raises ESRCH, or EINVAL."""
+    """The domain a command names; None if the command needs none. Raises HypercallError: ESRCH, EINVAL."""
     hypervisor = vcpu.domain.hypervisor
     if op.cmd == abi.XEN_DOMCTL_getdomaininfo:
         # It means the first domain from this id on.
@@ -84,7 +84,7 @@ Look = Callable[["Domain", "Domain", bytes], None]
 
 
 def needs_hvm(errno: Errno) -> Look:
-    """What can be done to HVM domains only."""
+    """The check of a command for HVM domains only."""
 
     def look(_caller: Domain, domain: Domain, _inside: bytes) -> None:
         if domain.hvm is None:

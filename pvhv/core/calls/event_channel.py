@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """event_channel_op: the commands, and the older call that carried command and structure together.
 
-Each handler finds the domain it is about, asks whether the caller may, and leaves the rest to
-pvhv.core.events.channels. Its structure is read before anything is asked, and written only when all went well.
+Each handler finds the domain that the command names, checks the caller's privilege, and calls
+pvhv.core.events.channels. Its structure is read before any check, and written only on success.
 
 Read beside it: do_event_channel_op in xen/common/event_channel.c, xen/arch/x86/compat.c.
 """
@@ -124,7 +124,7 @@ def reset_cont(vcpu: VCPU, op: Any) -> None:
 
 
 def close_all(vcpu: VCPU, op: Any, resuming: bool) -> None:
-    """Go on with a reset, and be called again (with the same structure) if that was not the end of it."""
+    """Begin or resume a reset; if it is not complete, continue the call with the same structure."""
     domain = find(vcpu, op.dom)
     require_control(vcpu.domain, domain)
     if domain is not vcpu.domain and not domain.controller_paused:
@@ -160,7 +160,7 @@ def set_priority(vcpu: VCPU, op: Any) -> None:
 # -- the calls -----------------------------------------------------------------------------------------------
 @hypercall(EVENT_CHANNEL_OP)
 def event_channel_op(vcpu: VCPU, cmd: int, address: int) -> int:
-    """Choose the command. A send is most of what comes, and has no structure worth the name: one port."""
+    """Choose the command. A send is by far the most frequent, so it is decoded here: its structure is one port."""
     if cmd == EVTCHNOP_send:
         vcpu.domain.events.send(int.from_bytes(vcpu.memory.read(address, 4), "little"))
         return 0
@@ -172,7 +172,7 @@ choose = multiplexer(EVENT_CHANNEL_OP)
 
 @hypercall(EVENT_CHANNEL_OP_COMPAT)
 def event_channel_op_compat(vcpu: VCPU, address: int) -> int:
-    """The commands up to unmask, each answering in the union it came in."""
+    """The commands up to unmask; each answers in the union of the structure."""
     op: Any = EvtchnOp.from_buffer_copy(vcpu.memory.read(address, sizeof(EvtchnOp)))
     if op.cmd > EVTCHNOP_unmask:
         raise HypercallError(Errno.ENOSYS)

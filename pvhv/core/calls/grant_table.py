@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """grant_table_op: arrays of requests, each with its own answer.
 
-A batch is worked through item by item: copied in, decided, its status copied out; so an item sees what those
-before it did, and what was done stays done when a later item faults. After a share of work the call continues
-with the rest of the array. Unmaps go in groups of 32 that share one TLB flush.
+A batch is processed item by item: copy in, carry out, copy the status out. So an item sees the effects of those before
+it, and these stay when a later item faults. After a share of work the call continues with the rest of the array. Unmaps
+go in groups of 32 that share one TLB flush.
 
 The items' layouts are those of the records in pvhv.abi.grant_table, taken apart by codecs because these
 batches are the hot path of every backend.
@@ -52,7 +52,7 @@ STATUS = struct.Struct("<h")
 
 @hypercall(GRANT_TABLE_OP)
 def grant_table_op(vcpu: VCPU, cmd: int, uop: int, count: int) -> int:
-    """Choose the batch; what it raises or returns is the answer for all of it."""
+    """Choose the function for a batch; what it raises or returns is the answer for the whole batch."""
     cmd, count = cmd & 0xFFFF_FFFF, count & 0xFFFF_FFFF
     number, place = cmd & CMD_MASK, cmd & ~CMD_MASK
     if count >> 31 or (place and number != abi.GNTTABOP_cache_flush):
@@ -67,9 +67,10 @@ def grant_table_op(vcpu: VCPU, cmd: int, uop: int, count: int) -> int:
 
 
 def fetch(memory: GuestMemory, address: int, request: struct.Struct) -> tuple[int, tuple[Any, ...]]:
-    """A request, and the byte offset in machine memory where it can be answered, if it lies in one page; else 0.
+    """Read a request; returns (its byte offset in machine memory, or 0; its fields).
 
-    As a rule it does, and the guest may write there: then one translation does for question and answer.
+    Usually a request lies in one page, which the guest may write. Then `reply` can answer at that offset, and needs no
+    second translation.
     """
     if address & 0xFFF <= 0x1000 - request.size:
         base = memory.write_tlb.get(address >> 12)
@@ -85,7 +86,7 @@ def fetch(memory: GuestMemory, address: int, request: struct.Struct) -> tuple[in
 
 
 def reply(memory: GuestMemory, address: int, at: int, answer: bytes) -> None:
-    """Answer at `address`, which was at `at` when the request was fetched, and may have been mapped away since."""
+    """Write the answer at `address`. It was at offset `at` when the request was fetched, and may be unmapped by now."""
     if at and memory.write_tlb.get(address >> 12) == at - (address & 0xFFF) and not memory.code[at >> 12]:
         memory.bytes[at : at + len(answer)] = answer
     else:
@@ -93,7 +94,7 @@ def reply(memory: GuestMemory, address: int, at: int, answer: bytes) -> None:
 
 
 def items(vcpu: VCPU, number: int, uop: int, count: int, size: int) -> Iterator[int]:
-    """The address of each item, with a look at the share of work between them."""
+    """The address of each item; between two items the call is continued if the share of work is used up."""
     if not vcpu.memory.accessible(uop, count * size):
         raise GuestFault(uop)
     must_yield = vcpu.domain.hypervisor.must_yield
@@ -128,7 +129,7 @@ def replace_batch(vcpu: VCPU, uop: int, count: int) -> None:
 
 
 def unmaps(vcpu: VCPU, command: Command, request: struct.Struct, uop: int, count: int) -> None:
-    """Groups of unmaps: take the entries out, flush, give back. The requests differ in what their second word is."""
+    """Unmap in groups: clear the entries, flush, end the uses. The commands differ in the second word."""
     memory = vcpu.memory
     size, status_at = request.size, command.arg.status.offset
     replacing = command is GNTTABOP.unmap_and_replace
@@ -210,7 +211,7 @@ def swap_batch(vcpu: VCPU, uop: int, count: int) -> None:
 
 # -- about the table -----------------------------------------------------------------------------------------
 def single(vcpu: VCPU, record: Any, uop: int, count: int | None = 1) -> Any:
-    """The one structure a command takes. Raises HypercallError(EINVAL) when there are more or fewer."""
+    """Copy in the one structure a command takes. Raises GuestFault, and HypercallError(EINVAL) if `count` is not 1."""
     if count not in (None, 1):
         raise HypercallError(Errno.EINVAL)
     return record.from_buffer_copy(vcpu.memory.read(uop, sizeof(record)))
@@ -241,7 +242,7 @@ def setup_table(vcpu: VCPU, uop: int, count: int) -> None:
 
 
 def tell_frames(vcpu: VCPU, where: int, frames: list[int]) -> int:
-    """List frames for the guest, as far as it can be written; the status."""
+    """Write frame numbers to the guest's list; returns GNTST_bad_virt_addr if one could not be written, else okay."""
     status = abi.GNTST_okay
     for index, mfn in enumerate(frames):
         try:

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""hvm_op and dm_op, as a PV guest finds them: two commands that work, and many ways of hearing that it is PV.
+"""hvm_op and dm_op for a PV guest: two commands work, the others are refused with Xen's errors.
 
-A guest here that has a machine of its own (pvhv.hvm) makes no hypercalls; other domains may name it all the same, and
-hear EPERM.
+A fully virtualized guest (pvhv.hvm) makes no hypercalls here. If another domain names it, the answer is EPERM.
 
 Not modelled: Xen's trace buffers, monitoring by another domain; what these calls do for HVM guests.
 
@@ -34,7 +33,7 @@ def find(vcpu: VCPU, domid: int) -> Domain:
 
 
 def not_hvm(domain: Domain) -> HypercallError:
-    """The end of it: the domain is of the wrong kind, or it is of the right one and not the caller's."""
+    """The error after all other checks: EINVAL for a PV domain, EPERM for an HVM domain."""
     return HypercallError(Errno.EINVAL if domain.hvm is None else Errno.EPERM)
 
 
@@ -81,7 +80,7 @@ def guest_request_vm_event(vcpu: VCPU, address: int) -> None:
 
 @hypercall(DM_OP)
 def dm_op(vcpu: VCPU, domid: int, nr_bufs: int, bufs: int) -> int:
-    """The buffers are read before anybody asks whose model the caller is."""
+    """Read the list of buffers, then refuse: the caller is no device model of the domain."""
     nr_bufs &= 0xFFFF_FFFF
     if nr_bufs == 0:
         raise HypercallError(Errno.ENODATA)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """memory_op: frames for a domain and back, and what it may know about memory.
 
-The command sits in the low six bits of the first argument and above it how far a call that was put aside had
-come, so the whole call is one handler and each command gets that place as its third argument. The three that
-change a reservation do not fail: they return how many extents were done. What a PV guest cannot have (a
-physmap kept by the hypervisor) it is refused with EACCES after the same checks as in Xen.
+The low six bits of the first argument are the command. The bits above them are the extent at which a continued call
+goes on. So the whole call is one handler, and each command gets that extent as its third argument. The three commands
+that change a reservation do not fail: they return how many extents were done. Commands for a physmap kept by the
+hypervisor, which a PV guest does not have, answer EACCES after the same checks as in Xen.
 
 Read beside it: do_memory_op in xen/common/memory.c, arch_memory_op in xen/arch/x86/mm.c. The exchange of
 frames is in pvhv.core.calls.memory_exchange, what every PV guest is refused in pvhv.core.calls.memory_refused.
@@ -43,7 +43,7 @@ MAX_PFN_WORD = (SharedInfo.arch.offset + record(arch_shared_info).max_pfn.offset
 
 @hypercall(MEMORY_OP)
 def memory_op(vcpu: VCPU, cmd: int, arg: int) -> int:
-    """Take the place of a continuation from the command, and choose."""
+    """Split the first argument into command and place of continuation, and call the command's handler."""
     command = XENMEM.by_number.get(cmd & abi.MEMOP_CMD_MASK)
     if command is None:
         raise HypercallError(Errno.ENOSYS)
@@ -54,7 +54,7 @@ def memory_op(vcpu: VCPU, cmd: int, arg: int) -> int:
 
 
 def load(vcpu: VCPU, kind: Any, address: int) -> Any:
-    """The structure a command points to."""
+    """Copy in the structure a command points to. Raises GuestFault."""
     return kind.from_buffer_copy(vcpu.memory.read(address, sizeof(kind)))
 
 
@@ -67,24 +67,24 @@ def find(vcpu: VCPU, domid: int) -> Domain:
 
 
 def not_continued(place: int) -> None:
-    """EINVAL for a command that cannot have been put aside."""
+    """Raises HypercallError(EINVAL) if a command that is never continued has a place of continuation."""
     if place:
         raise HypercallError(Errno.EINVAL)
 
 
 def not_arch(place: int) -> None:
-    """ENOSYS likewise, where Xen looks at the whole first argument."""
+    """Likewise, ENOSYS: for commands that Xen finds by the whole first argument."""
     if place:
         raise HypercallError(Errno.ENOSYS)
 
 
 def max_order(vcpu: VCPU) -> int:
-    """The largest extent the caller may ask for."""
+    """The largest extent, as an order, that the caller may ask for."""
     return CONTROL_MAX_ORDER if vcpu.domain.privileged else abi.DOMU_MAX_ORDER
 
 
 def node_acceptable(vcpu: VCPU, flags: int) -> bool:
-    """There is one node; to insist on it is for control domains. (propagate_node)"""
+    """Whether the NUMA node asked for is allowed: only a control domain may insist on one. (propagate_node)"""
     node = abi.XENMEMF_get_node(flags)
     if node == NO_NODE:
         return True
@@ -95,7 +95,7 @@ def node_acceptable(vcpu: VCPU, flags: int) -> bool:
 
 # -- reservations --------------------------------------------------------------------------------------------
 class Request(NamedTuple):
-    """What increase_reservation and its kin have to do; `domain` is None where there is nothing they may do."""
+    """A checked xen_memory_reservation; `domain` is None if the request is invalid or not permitted."""
 
     domain: Domain | None
     list_at: int
@@ -109,7 +109,7 @@ NOTHING = Request(None, 0, 0, 0, 0, 0)
 
 
 def request(vcpu: VCPU, arg: int, place: int) -> Request:
-    """Read and check a xen_memory_reservation; whatever is wrong with it, no extent gets done."""
+    """Read and check a xen_memory_reservation; NOTHING if any check fails, so that no extent is done."""
     try:
         op = load(vcpu, abi.XenMemoryReservation, arg)
     except GuestFault:
@@ -136,7 +136,7 @@ def list_accessible(vcpu: VCPU, wanted: Request, place: int) -> bool:
 
 
 def work(vcpu: VCPU, command: int, arg: int, place: int, wanted: Request, one: Callable[[int], bool]) -> int:
-    """Do extents one by one until all are done or one cannot be; how many are. Continues after a share of work."""
+    """Do extents one by one until one fails; returns how many are done. Raises Continue after a share of work."""
     must_yield = vcpu.domain.hypervisor.must_yield
     for index in range(place, wanted.total):
         if must_yield(EXTENT_COST << wanted.order) and index > place:
@@ -274,7 +274,7 @@ def machphys_mapping(vcpu: VCPU, arg: int, place: int) -> int:
 
 @handles(XENMEM.machphys_mfn_list)
 def machphys_mfn_list(vcpu: VCPU, arg: int, place: int) -> int:
-    """Found in the page tables that show the table to guests, as Xen does."""
+    """The frames of the M2P, read from the page tables that map it for guests, as Xen does."""
     not_arch(place)
     op = load(vcpu, abi.XenMachphysMfnList, arg)
     hypervisor = vcpu.domain.hypervisor
@@ -294,7 +294,7 @@ def machphys_mfn_list(vcpu: VCPU, arg: int, place: int) -> int:
 
 # -- what needs a physmap kept by the hypervisor -------------------------------------------------------------
 def progress_of_16_bits(place: int) -> None:
-    """EDOM for a place no continuation of a 16-bit count could have reached."""
+    """Raises HypercallError(EDOM) for a place that a count of 16 bits cannot reach."""
     if place >> 16:
         raise HypercallError(Errno.EDOM)
 

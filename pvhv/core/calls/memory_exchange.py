@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """XENMEM_exchange: as many new frames as frames are given back, in extents of another size.
 
-It works in chunks: the smallest number of extents on both sides that comes to the same number of frames. A
-chunk is checked whole before anything of it changes, so at whatever chunk it stops the guest knows from
-`nr_exchanged` which frames it still has. What a chunk gives back must be referred to by nobody but the
-domain.
+It works in chunks: the smallest number of extents on both sides that comes to the same number of frames. A whole chunk
+is checked before any of it changes. So when the call stops, `nr_exchanged` tells the guest which frames it still has. A
+frame that is given back must have no reference but the domain's own.
 
 Read beside it: memory_exchange in xen/common/memory.c.
 """
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Exchange:
-    """A call under way: what goes `given`, what comes `gained`, and in which chunks."""
+    """A call under way: the reservation `given`, the reservation `gained`, and the size of chunks."""
 
     def __init__(self, vcpu: VCPU, op: Any) -> None:
         self.memory = vcpu.memory
@@ -42,7 +41,7 @@ class Exchange:
         self.end = self.given.nr_extents >> self.given_shift
 
     def lists_accessible(self, done: int) -> bool:
-        """Whether what is left of both lists stays out of the hypervisor's range."""
+        """Whether the rest of both lists is outside the hypervisor's range."""
         gained_done = done >> self.given_shift if self.given_shift else done << self.gained_shift
         return all(
             self.memory.accessible(extents.extent_start + first * 8 & MASK64, (extents.nr_extents - first) * 8)
@@ -68,7 +67,7 @@ class Exchange:
         self._tell(domain, coming)
 
     def _leaving(self, domain: Domain) -> list[int]:
-        """The frames of this chunk that the domain gives; all of them can go."""
+        """The frames that the domain gives in this chunk. Raises HypercallError(EINVAL) if one cannot change hands."""
         leaving: list[int] = []
         for index in range(1 << self.given_shift):
             at = self.given.extent_start + ((self.next << self.given_shift) + index) * 8
@@ -79,7 +78,7 @@ class Exchange:
         return leaving
 
     def _tell(self, domain: Domain, coming: list[int]) -> None:
-        """Name the new frames as the guest's list says, and put their numbers in its place."""
+        """Record the pfns of the new frames, from the guest's list, and overwrite the list with their mfns."""
         failure: GuestFault | None = None
         for index, mfn in enumerate(coming):
             at = self.gained.extent_start + ((self.next << self.gained_shift) + index) * 8

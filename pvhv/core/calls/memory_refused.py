@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""memory_op's commands that no PV guest has any use for: dom0's, HVM guests', and those about what is not there.
+"""memory_op's commands that a PV guest is refused: those for dom0, for HVM guests, and for features pvhv does not have.
 
-Xen compiles them in, so each looks at its argument in an order of its own before it says no; a guest that probes hears
-the same here.
+In Xen each of them checks its argument, in an order of its own, before it refuses. The same checks in the same order
+are here, so that a guest that probes gets the same errors.
 
 Not modelled: virtual NUMA, memory sharing, passthrough; claims and resources of other domains, which only a control
 domain could ask for.
@@ -69,7 +69,7 @@ def get_sharing_shared_pages(vcpu: VCPU, arg: int, place: int) -> int:
 
 
 def remote(vcpu: VCPU, domid: int) -> Domain:
-    """Another domain, by its id. Raises ESRCH, or EPERM for oneself."""
+    """The other domain with this id. Raises HypercallError: ESRCH, or EPERM for the caller itself."""
     domain = vcpu.domain.hypervisor.domain_by_id(domid)
     if domain is None:
         raise HypercallError(Errno.ESRCH)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """mmu_update, update_va_mapping: how a PV guest changes its page tables.
 
-`mmu_update` takes batches, and batching is what makes paravirtual paging cheap; so the common case (an entry of an L1
-of one's own, for a frame of one's own) is done by the run, in one call of PageTables.modify_own, and what comes between
-is done one by one.
+`mmu_update` takes batches, and batching is what makes paravirtual paging cheap. So a run of requests of the common kind
+(an entry of one's own L1, for a frame of one's own) is done by one call of PageTables.modify_own; other requests are
+done one by one.
 
 A batch is charged by its length; when the share of work is used up, the call continues with the rest. What an update
 replaced in an upper table is dropped before the next one, in pieces if it is big.
@@ -47,7 +47,7 @@ CHUNK = 128  # entries between two looks at the share of work
 
 
 def may_update(vcpu: VCPU, table_owner: Domain, owner: Domain | SystemDomain) -> None:
-    """Xen asks at every request, after having read it. Raises HypercallError(EPERM). (xsm_mmu_update)"""
+    """Check the caller's privilege, as Xen does for every request after reading it. Raises HypercallError(EPERM)."""
     domain = vcpu.domain
     if domain.privileged:
         return
@@ -89,7 +89,7 @@ def mmu_update(vcpu: VCPU, ureqs: int, count: int, pdone: int, foreigndom: int) 
 
 
 def update_one(vcpu: VCPU, request: int) -> int:
-    """One entry of the caller's own, which is how a kernel changes most of them."""
+    """Do a list of one request for the caller's own tables: the form in which a kernel changes most entries."""
     domain = vcpu.domain
     hypervisor = domain.hypervisor
     words = vcpu.memory.read_pair(request)
@@ -106,7 +106,7 @@ def update_one(vcpu: VCPU, request: int) -> int:
 
 
 def readable(vcpu: VCPU, address: int, count: int) -> tuple[list[int], HypercallError | None]:
-    """Up to `count` requests (two words each), and EFAULT if not all of them could be read."""
+    """Read up to `count` requests; returns their words (two for each), and EFAULT if not all could be read."""
     try:
         return vcpu.memory.read_words(address, 2 * count).tolist(), None
     except GuestFault:
@@ -122,9 +122,9 @@ def readable(vcpu: VCPU, address: int, count: int) -> tuple[list[int], Hypercall
 def apply(
     vcpu: VCPU, requests: list[int], table_owner: Domain, owner: Domain | SystemDomain
 ) -> tuple[int, Exception | None]:
-    """Carry out requests in order; how many were, and what stopped it (None, HypercallError or Restart).
+    """Carry out requests in order; returns how many, and what stopped it (None, HypercallError or Restart).
 
-    It stops, too, when a replaced table waits to be dropped.
+    It also stops when a table that a request replaced is still to be dropped.
     """
     domain = vcpu.domain
     hypervisor = domain.hypervisor
@@ -149,7 +149,7 @@ def apply(
 def other_update(
     vcpu: VCPU, address: int, new: int, table_owner: Domain, owner: Domain | SystemDomain
 ) -> Exception | None:
-    """One request that is not the common case; what stopped it."""
+    """Carry out one request of another kind; returns the exception that stopped it, or None."""
     try:
         do_other_update(vcpu, address, new, table_owner, owner)
     except HypercallError as error:
@@ -162,7 +162,7 @@ def other_update(
 def do_other_update(
     vcpu: VCPU, address: int, new: int, table_owner: Domain, owner: Domain | SystemDomain
 ) -> None:
-    """What is not the common case: upper tables, A/D-preserving, plain memory, the M2P."""
+    """Carry out a request for an upper table, A/D-preserving, for plain memory, or for the M2P."""
     hypervisor = vcpu.domain.hypervisor
     frames = hypervisor.frames
     command = address & 7
@@ -211,7 +211,7 @@ def update_va_mapping_otherdomain(vcpu: VCPU, va: int, entry: int, flags: int, d
 
 
 def map_va(vcpu: VCPU, va: int, entry: int, flags: int, owner: Domain) -> int:
-    """What both of them do. Raises HypercallError(EINVAL) where no L1 of the caller's maps `va`."""
+    """Change the L1 entry that maps `va`, and flush. Raises HypercallError(EINVAL) if there is no such entry."""
     domain = vcpu.domain
     tables = domain.hypervisor.pagetables
     try:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the batched MMU hypercalls have in common: whose frames, how far, and what is still to be dropped.
+"""What mmu_update and mmuext_op share: the domains they name, counting, and tables still to be dropped.
 
 mmu_update and mmuext_op take a list of requests, for oneself or (with privilege) for another domain. When the share of
-work is used up they continue with the rest, marked MMU_UPDATE_PREEMPTED, and count through all parts what was done; a
-table that a request replaced is dropped before anything else happens, and if that alone is left, the call continues
-with an empty list and its result in place of `foreigndom`.
+work is used up they continue with the rest, marked MMU_UPDATE_PREEMPTED; the count of requests done goes through all
+parts. A table that a request replaced is dropped before the next request. If only that is left, the call continues with
+an empty list and its result in place of `foreigndom`.
 
 Read beside it: get_pg_owner, put_old_guest_table, and the loops of do_mmu_update and do_mmuext_op in xen/arch/x86/mm.c.
 """
@@ -24,13 +24,13 @@ MMU_UPDATE_PREEMPTED = 1 << 31
 
 
 class SystemDomain(NamedTuple):
-    """DOMID_IO: owns what is no RAM, so that no frame ever is its."""
+    """DOMID_IO or DOMID_XEN as the owner of frames to map. It owns none that a guest may map."""
 
     domid: int
 
 
 def foreign_domain(vcpu: VCPU, domid: int) -> Domain | SystemDomain:
-    """The domain whose frames are to be mapped, whether the caller may or not. Raises HypercallError(ESRCH)."""
+    """The domain whose frames are to be mapped, without a check of privilege. Raises HypercallError(ESRCH)."""
     domain = vcpu.domain
     if domid == DOMID_SELF:
         return domain
@@ -69,7 +69,7 @@ def foreign_table_owner(vcpu: VCPU, domid: int) -> Domain:
 
 
 def add_done(vcpu: VCPU, pdone: int, before: int, now: int) -> None:
-    """Tell how many entries were done, where the guest wants to know; a bad address is not its error."""
+    """Write how many entries were done to `pdone`, if that is not 0; a fault there is ignored."""
     if pdone:
         try:
             vcpu.memory.write(pdone, (before + now & 0xFFFF_FFFF).to_bytes(4, "little"))
@@ -78,7 +78,7 @@ def add_done(vcpu: VCPU, pdone: int, before: int, now: int) -> None:
 
 
 def done_before(vcpu: VCPU, pdone: int) -> int:
-    """What an earlier part of a continued call left in `pdone`."""
+    """The count that earlier parts of a continued call wrote to `pdone`; 0 if it cannot be read."""
     if not pdone:
         return 0
     try:
@@ -88,7 +88,7 @@ def done_before(vcpu: VCPU, pdone: int) -> int:
 
 
 def settle_or_continue(vcpu: VCPU, *arguments: int) -> None:
-    """Drop what an earlier operation replaced; continue the same call when that takes too long."""
+    """Drop the table that an earlier operation replaced. If that takes too long, raises Continue with `arguments`."""
     try:
         vcpu.domain.hypervisor.pagetables.settle()
     except Restart:
@@ -98,11 +98,11 @@ def settle_or_continue(vcpu: VCPU, *arguments: int) -> None:
 def open_batch(
     vcpu: VCPU, address: int, count: int, pdone: int, foreigndom: int, size: int
 ) -> tuple[int, int, int | None]:
-    """How mmu_update and mmuext_op begin: drop what the last operation replaced, and see what is left to do.
+    """The beginning of mmu_update and mmuext_op: drop what the last operation replaced, and find what is left to do.
 
-    Of a list of requests, perhaps continued: how many are left, how many were done by earlier parts of the call, and
-    what a call answers that had nothing left to do but to drop a table (else None).
-    Raises Continue, and HypercallError(EFAULT) for a list (of requests of `size` bytes) in the hypervisor's range.
+    Returns (requests left, requests done by earlier parts of the call, result); the result is None unless the call had
+    nothing left to do but to drop a table. Raises Continue, and HypercallError(EFAULT) for a list (of requests of
+    `size` bytes) in the hypervisor's range.
     """
     if vcpu.deferred.mfn:
         settle_or_continue(vcpu, address, count, pdone, foreigndom)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """mmuext_op: page-table roots, pins, and TLBs.
 
-Each operation is a row of a table; the loop around them copies in, counts, and continues the call when the share of
-work is used up, just as mmu_update does.
+Each operation is a row of a table. The loop copies in, counts, and continues the call when the share of work is used
+up, as mmu_update does.
 
 Read beside it: do_mmuext_op in xen/arch/x86/mm.c.
 """
@@ -102,7 +102,7 @@ def perform(vcpu: VCPU, owner: Domain, command: int, first: int, second: int) ->
 
 # -- pins ----------------------------------------------------------------------------------------------------------
 def pin(vcpu: VCPU, owner: Domain, mfn: int, level: int) -> None:
-    """Keep a table validated though nothing uses it yet (MMUEXT_PIN_Ln_TABLE)."""
+    """Pin a table: it stays validated even if nothing else uses it (MMUEXT_PIN_Ln_TABLE)."""
     tables = vcpu.domain.hypervisor.pagetables
     frames = tables.frames
     if not frames.get_page(mfn, owner.domid):
@@ -122,7 +122,7 @@ def pin(vcpu: VCPU, owner: Domain, mfn: int, level: int) -> None:
 
 
 def unpin(vcpu: VCPU, owner: Domain, mfn: int, _second: int) -> None:
-    """Take a pin back (MMUEXT_UNPIN_TABLE); a tree nothing else uses is dropped, in pieces if it is big."""
+    """Unpin a table (MMUEXT_UNPIN_TABLE); a tree that nothing else uses is dropped, in pieces if it is large."""
     tables = vcpu.domain.hypervisor.pagetables
     frames = tables.frames
     if not frames.get_page(mfn, owner.domid):
@@ -163,7 +163,7 @@ def new_user_baseptr(vcpu: VCPU, _owner: Domain, mfn: int, _second: int) -> None
 
 # -- TLBs and caches -----------------------------------------------------------------------------------------------
 def tlb_flush(vcpu: VCPU, _owner: Domain, _first: int, _second: int) -> None:
-    """All vCPUs of a domain share one pCPU, so local, all and multi are one."""
+    """Flush the TLB. All vCPUs of a domain share one pCPU, so local, all and multi are the same."""
     vcpu.domain.timeline.cpu.flush()
 
 
@@ -174,7 +174,7 @@ def tlb_flush_multi(vcpu: VCPU, _owner: Domain, _first: int, bitmap: int) -> Non
 
 
 def invlpg(vcpu: VCPU, _owner: Domain, address: int, _second: int) -> None:
-    """Forget one page; addresses a guest cannot have are ignored."""
+    """Flush one page from the TLB; an address in the hypervisor's part is ignored."""
     if address < LOWER_END or address >= HYPERVISOR_VIRT_END:
         vcpu.domain.timeline.cpu.flush_page(address)
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""multicall: a list of hypercalls for the price of one entry.
+"""multicall: a list of hypercalls in one entry into the hypervisor.
 
-Each entry is read when its turn comes, and its result written before the next is read; one that fails does not stop
-the others. Between entries the list may be put aside: then the call continues with what is left. An entry that itself
-wants to be continued has its new arguments written into the list first. iret ends the list; events are looked at
-once, after it.
+Each entry is read when its turn comes, and its result written before the next is read; one that fails does not stop the
+others. Between entries the call may be preempted; it continues with the rest of the list. If an entry itself must be
+continued, its new arguments are written into the list first. An iret ends the list. Events are delivered once, after
+the list.
 
 Read beside it: xen/common/multicall.c.
 """
@@ -91,7 +91,7 @@ def multicall(vcpu: VCPU, call_list: int, nr_calls: int) -> int:
 
 
 def store_if_possible(memory: GuestMemory, address: int, result: int) -> None:
-    """The result of an iret: the guest has left already, so that nobody can be told of a fault."""
+    """Write the result of an iret; a fault is ignored, because the guest runs elsewhere already."""
     try:
         memory.write(address, pack_result(result & MASK64))
     except GuestFault:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """physdev_op: what is left of it for a guest without devices, its virtual I/O privilege.
 
-IOPL and the I/O bitmap are remembered for the vCPU; pvhv.core.traps.emulate asks them when code of the guest's
-executes an I/O instruction. Interrupt numbers below the domain's limit can be asked about and reserved, but none is
-ever bound; so the page of pirq_eoi_gmfn, which the domain is to share with us, keeps what it has.
+IOPL and the I/O bitmap are remembered for the vCPU; pvhv.core.traps.emulate checks them when the guest executes an I/O
+instruction. Interrupt numbers below the domain's limit can be queried and reserved, but none is ever bound. So the
+hypervisor never writes to the page of pirq_eoi_gmfn.
 
-What is dom0's is refused here only where Xen looks at something before it refuses; the rest needs no handler.
+A command for dom0 has a handler here only if Xen checks something before it refuses; the others need none.
 
 Not modelled: devices, and the word behind pci_device_add's structure, which Xen reads for the node of one.
 
@@ -46,7 +46,7 @@ IO_BITMAP_BYTES = 8192
 
 @handles(PHYSDEVOP.IRQ_UNMASK_NOTIFY)
 def irq_unmask_notify(vcpu: VCPU, address: int) -> None:
-    """No interrupt is bound, so none can be masked."""
+    """Does nothing: no interrupt is bound, so none can be masked."""
 
 
 @handles(PHYSDEVOP.irq_status_query)
@@ -86,7 +86,7 @@ def pirq_eoi_gmfn_v2(vcpu: VCPU, op: Any) -> None:
 
 
 def share_eoi_page(domain: Domain, mfn: int) -> None:
-    """Hold a frame of the domain's for as long as it lives. Raises EINVAL, or EBUSY for a second one."""
+    """Hold a frame for the domain's lifetime. Raises HypercallError: EINVAL, or EBUSY for a second frame."""
     frames = domain.hypervisor.frames
     frames.get_page_and_type(mfn, domain.domid, WRITABLE)
     if domain.pirq_eoi_mfn:
@@ -113,7 +113,7 @@ def set_iobitmap(vcpu: VCPU, op: Any) -> None:
 # -- what Xen refuses, after a look -----------------------------------------------------------------------------
 @handles(PHYSDEVOP.map_pirq)
 def map_pirq(vcpu: VCPU, op: Any) -> int:
-    """An answer and no error: the structure is written back, the type as it was understood."""
+    """Write the structure back, with the type as it was understood; returns the error instead of raising it."""
     if op.type == MAP_PIRQ_TYPE_MULTI_MSI and op.table_base:
         raise HypercallError(Errno.EINVAL)
     if op.type == MAP_PIRQ_TYPE_MSI_SEG:
@@ -140,7 +140,7 @@ def setup_gsi(vcpu: VCPU, op: Any) -> None:
 
 @hypercall(PHYSDEV_OP_COMPAT)
 def physdev_op_compat(vcpu: VCPU, address: int) -> int:
-    """The command in front of its structure."""
+    """The older form: the command stands before its structure."""
     op: Any = PhysdevOp.from_buffer_copy(vcpu.memory.read(address, sizeof(PhysdevOp)))
     command = PHYSDEVOP.by_number.get(op.cmd)
     if command is None:

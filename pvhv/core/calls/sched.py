@@ -26,7 +26,7 @@ HUGE_TIMEOUT_FIRES_IN = 100_000_000
 
 @handles(SCHEDOP.yield_)
 def sched_yield(vcpu: VCPU, _arg: int) -> None:
-    """Let others run."""
+    """Let other vCPUs run."""
     vcpu.domain.hypervisor.activity.yield_now(vcpu)
 
 
@@ -38,13 +38,13 @@ def block(vcpu: VCPU, _arg: int) -> None:
 
 @handles(SCHEDOP.shutdown)
 def shutdown(vcpu: VCPU, op: Any) -> None:
-    """The whole domain stops, for a reason the toolstack acts upon."""
+    """Shut the domain down, for a reason that the toolstack acts upon."""
     vcpu.domain.hypervisor.shutdown_domain(vcpu.domain, op.reason & 0xFF)
 
 
 @handles(SCHEDOP.shutdown_code)
 def shutdown_code(vcpu: VCPU, op: Any) -> None:
-    """Say beforehand why the domain is going to stop; the first word counts."""
+    """Set the reason for a later shutdown; only the first call counts."""
     if vcpu.domain.announced_code is None:
         vcpu.domain.announced_code = op.reason & 0xFF
 
@@ -113,7 +113,7 @@ def _arm(domain: Domain, index: int, seconds: int) -> None:
 
 @hypercall(SCHED_OP_COMPAT)
 def sched_op_compat(vcpu: VCPU, cmd: int, arg: int) -> int:
-    """The call of before interface 0x00030101."""
+    """The form of sched_op before interface 0x00030101."""
     cmd &= 0xFFFF_FFFF
     hypervisor = vcpu.domain.hypervisor
     if cmd == 0:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """vcpu_op: a domain looks after its own vCPUs.
 
-Here the vCPU is looked up first, whatever is asked of it; so the call is taken whole, and its commands have rows.
+The vCPU is looked up before the command, even for an unknown command. So the whole call has one handler, which finds
+the command in a table (`row`).
 
 Read beside it: common_vcpu_op in xen/common/domain.c, arch_do_vcpu_op in xen/arch/x86/domain.c.
 """
@@ -47,7 +48,7 @@ _ROWS: dict[int, Callable[..., int]] = {}
 
 @hypercall(VCPU_OP)
 def vcpu_op(vcpu: VCPU, cmd: int, vcpuid: int, arg: int) -> int:
-    """Find the vCPU, then the command; only then the structure is looked at."""
+    """Find the vCPU, then the command; only then read the structure."""
     target = vcpu.domain.vcpu(vcpuid & 0xFFFF_FFFF)
     if target is None:
         raise HypercallError(Errno.ENOENT)
@@ -72,7 +73,7 @@ def initialise(vcpu: VCPU, target: VCPU, context: Any) -> None:
 
 @row(VCPUOP.up)
 def up(_vcpu: VCPU, target: VCPU, _arg: int) -> None:
-    """Start it."""
+    """Start the vCPU."""
     if not target.initialised:
         raise HypercallError(Errno.EINVAL)
     target.domain.hypervisor.activity.bring_up(target)
@@ -80,7 +81,7 @@ def up(_vcpu: VCPU, target: VCPU, _arg: int) -> None:
 
 @row(VCPUOP.down)
 def down(_vcpu: VCPU, target: VCPU, _arg: int) -> None:
-    """Stop it; the last one down powers the domain off."""
+    """Stop the vCPU; when the last one stops, the domain powers off."""
     domain = target.domain
     if all(other.down for other in domain.vcpus if other is not target):
         domain.hypervisor.shutdown_domain(domain, SHUTDOWN_poweroff)
@@ -90,19 +91,19 @@ def down(_vcpu: VCPU, target: VCPU, _arg: int) -> None:
 
 @row(VCPUOP.is_up)
 def is_up(_vcpu: VCPU, target: VCPU, _arg: int) -> int:
-    """Whether it is up."""
+    """Whether the vCPU is up: 1 or 0."""
     return int(not target.down)
 
 
 @row(VCPUOP.get_runstate_info)
 def get_runstate_info(_vcpu: VCPU, target: VCPU, info: Any) -> None:
-    """Where its time went."""
+    """The vCPU's runstate, and the time spent in each."""
     target.domain.hypervisor.activity.fill_runstate(target, info)
 
 
 @row(VCPUOP.register_runstate_memory_area)
 def register_runstate_memory_area(vcpu: VCPU, target: VCPU, op: Any) -> None:
-    """Keep a copy of its runstate at a guest address."""
+    """Keep a copy of the vCPU's runstate at a guest address."""
     address = op.addr.p
     if not vcpu.memory.accessible(address, 48):
         raise HypercallError(Errno.EFAULT)
@@ -112,7 +113,7 @@ def register_runstate_memory_area(vcpu: VCPU, target: VCPU, op: Any) -> None:
 
 @row(VCPUOP.set_periodic_timer)
 def set_periodic_timer(_vcpu: VCPU, target: VCPU, op: Any) -> None:
-    """VIRQ_TIMER at every period."""
+    """Raise VIRQ_TIMER at every period."""
     if not MILLISECOND <= op.period_ns <= STIME_DELTA_MAX:
         raise HypercallError(Errno.EINVAL)
     set_periodic(target, op.period_ns)
@@ -120,13 +121,13 @@ def set_periodic_timer(_vcpu: VCPU, target: VCPU, op: Any) -> None:
 
 @row(VCPUOP.stop_periodic_timer)
 def stop_periodic_timer(_vcpu: VCPU, target: VCPU, _arg: int) -> None:
-    """... no more."""
+    """Stop the periodic timer."""
     set_periodic(target, 0)
 
 
 @row(VCPUOP.set_singleshot_timer)
 def set_singleshot_timer(vcpu: VCPU, target: VCPU, op: Any) -> None:
-    """VIRQ_TIMER once; for a time already past, at once."""
+    """Raise VIRQ_TIMER once; at once if the time is past."""
     if target is not vcpu:
         raise HypercallError(Errno.EINVAL)
     if op.timeout_abs_ns < vcpu.domain.timeline.now():
@@ -146,7 +147,7 @@ def stop_singleshot_timer(vcpu: VCPU, target: VCPU, _arg: int) -> None:
 
 @row(VCPUOP.register_vcpu_info)
 def register_vcpu_info(vcpu: VCPU, target: VCPU, op: Any) -> None:
-    """Move its vcpu_info into a frame of the guest's. (map_vcpu_info)"""
+    """Move the vCPU's vcpu_info into a frame of the guest's. (map_vcpu_info)"""
     if op.offset > 0x1000 - VCPU_INFO_SIZE or op.offset & 7:
         raise HypercallError(Errno.ENXIO)
     if target.vcpu_info_mfn or (target is not vcpu and not target.down):
@@ -167,7 +168,7 @@ def register_vcpu_info(vcpu: VCPU, target: VCPU, op: Any) -> None:
 
 @row(VCPUOP.register_vcpu_time_memory_area)
 def register_vcpu_time_memory_area(vcpu: VCPU, target: VCPU, op: Any) -> None:
-    """A second copy of its time information, for user code to read."""
+    """Keep a second copy of the vCPU's time information, for user code to read."""
     address = op.addr.p
     if not vcpu.memory.accessible(address, 32):
         raise HypercallError(Errno.EFAULT)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """xen_version: what Xen this is.
 
-The version itself is the null hypercall everybody measures, and the call a PV kernel makes to have its events
-delivered; so it is answered before anything is looked up.
+XENVER_version is the null hypercall of benchmarks, and the call a PV kernel makes to have pending events delivered. So
+it is answered before the command is looked up.
 
 Read beside it: xen/common/kernel.c.
 """
@@ -35,13 +35,13 @@ def version(_vcpu: VCPU, _arg: int) -> int:
 
 @handles(XENVER.extraversion)
 def extraversion(_vcpu: VCPU, op: Any) -> None:
-    """What follows the version."""
+    """The text that follows the version."""
     op.text = b".0-pvhv"
 
 
 @handles(XENVER.compile_info)
 def compile_info(_vcpu: VCPU, op: Any) -> None:
-    """There is no compiler to name; the fields say what runs instead."""
+    """Compiler, builder and date; pvhv is not compiled, so the compiler is given as CPython."""
     op.compiler = b"CPython"
     op.compile_by = b"pvhv"
     op.compile_domain = b"pvhv"
@@ -50,13 +50,13 @@ def compile_info(_vcpu: VCPU, op: Any) -> None:
 
 @handles(XENVER.capabilities)
 def capabilities(_vcpu: VCPU, op: Any) -> None:
-    """The kinds of guest it runs."""
+    """The kinds of guest the hypervisor runs, as words."""
     op.text = b"xen-3.0-x86_64 "
 
 
 @handles(XENVER.changeset)
 def changeset(_vcpu: VCPU, op: Any) -> None:
-    """The source it was built from: there is no build to speak of, so it is this package's own version."""
+    """The source revision; here the version of the package."""
     op.text = f"pvhv {__version__}".encode()
 
 
@@ -93,7 +93,7 @@ def feature_bits(vcpu: VCPU) -> int:
 
 @handles(XENVER.pagesize)
 def pagesize(_vcpu: VCPU, arg: int) -> int:
-    """4096."""
+    """The size of a page, 4096."""
     if arg:
         raise HypercallError(Errno.EINVAL)
     return 4096
@@ -107,7 +107,7 @@ def guest_handle(vcpu: VCPU, op: Any) -> None:
 
 @handles(XENVER.commandline)
 def commandline(vcpu: VCPU, address: int) -> None:
-    """Not told to guests; no more is written than what they are told instead."""
+    """Write "<denied>" instead of Xen's command line, as for any unprivileged guest; the rest of the buffer is kept."""
     vcpu.memory.write(address, DENIED)
 
 
@@ -120,7 +120,7 @@ _ROWS: dict[int, Callable[..., int]] = {}
 
 @hypercall(XEN_VERSION)
 def xen_version(vcpu: VCPU, cmd: int, arg: int) -> int:
-    """Look up the command; the null hypercall first."""
+    """Find the command; XENVER_version is answered at once."""
     if cmd == XENVER_version:
         return VERSION
     if not _ROWS:

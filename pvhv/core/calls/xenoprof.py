@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """xenoprof_op: there is nothing to count by, and everything else is for the domain that counts.
 
-All of its answers are in the spec; what is said here is which numbers there are.
+All its answers are in the spec; the handler only finds the command.
 
 Read beside it: do_xenoprof_op in xen/common/xenoprof.c.
 """

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A new domain's table of ports, made with its ABIs.
 
-channels.py knows an ABI by its operations only (`PortOps`). Here it is said which they are: a guest begins with
-two_level.py and may go over to fifo.py; domain 0 has handlers.py.
+channels.py uses an ABI only by its operations (`PortOps`). The choice of ABI is made here: a guest begins with
+two_level.py and may change to fifo.py; domain 0 has handlers.py.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pvhv.core.events.two_level import TwoLevel
 
 
 def event_channels(domain: Domain) -> EventChannels:
-    """The table, with no port in use."""
+    """The table of a new domain, with no port in use."""
     hypervisor = domain.hypervisor
     handlers = Handlers(hypervisor.scheduler.defer) if domain.domid == 0 else None
     return EventChannels(domain, TwoLevel(domain), partial(Fifo, domain), handlers, hypervisor.must_yield)

@@ -3,13 +3,12 @@
 
 A domain's ports are a table (pvhv.core.events.ports has an entry and its states). An interdomain channel is a pair of
 ports, each naming the other: closing one end leaves the other unbound, offered to the domain that closed, so that it
-may bind again. No port ever names a port that does not name it back, and that is what conservation rests on when a
-domain dies.
+may bind again. So a port never names a port that does not name it back, and when a domain dies, no reference to its
+ports remains.
 
-What a signal looks like to the one who gets it is behind `ops`. A guest begins with the 2-level ABI, changes over to
-the FIFO ABI with its first control block, for all its ports and vCPUs, and goes back when they are reset. Who may ask
-for what is the hypercall's business (pvhv.core.calls), but for the rule that one end of a channel must have been
-offered to the other's domain.
+How a signal is shown to the receiver is decided by `ops`, the ABI. A guest begins with the 2-level ABI. Its first
+control block changes all its ports and vCPUs to the FIFO ABI; a reset changes them back. Privilege is checked by the
+hypercall (pvhv.core.calls), except for one rule: a domain can bind only to a port that was offered to it.
 
 Not modelled: physical interrupts; ports whose consumer is Xen itself (vm_event, ioreq servers).
 
@@ -46,13 +45,13 @@ CLOSE_COST = 2
 
 
 class Notified(Protocol):
-    """What a table of ports asks of a vCPU (core/vcpu.py): which port each of its VIRQs is bound to."""
+    """The part of a vCPU that is used here (core/vcpu.py): the port each of its VIRQs is bound to."""
 
     virq_ports: dict[int, int]
 
 
 class Owner(Protocol):
-    """What it asks of the domain whose ports they are (core/domain.py)."""
+    """The part of a domain that is used here (core/domain.py)."""
 
     domid: int
     dying: bool
@@ -61,7 +60,7 @@ class Owner(Protocol):
 
 
 class EventChannels:
-    """The ports of one domain. It is made with the ABIs there are for them (abis.py)."""
+    """The ports of one domain, and the ABIs it may use (abis.py)."""
 
     WRAPPABLE: ClassVar = frozenset({"set_pending"})
 
@@ -127,7 +126,7 @@ class EventChannels:
         return self.channels[port]
 
     def _take(self, channel: Channel, what: str) -> None:
-        """Make what `free_port` found a bound port."""
+        """Bring the port that `free_port` found into use."""
         channel.transition(what)
         self._free[channel.port] = 0
         self.active += 1
@@ -141,7 +140,7 @@ class EventChannels:
     def init_control(self, vcpu_id: int, mfn: int, offset: int) -> None:
         """Give a vCPU its control block; the first one changes over to the FIFO ABI. Raises HypercallError(EINVAL).
 
-        What is pending then is told again when the guest gives the page that has the port's word.
+        An event that is pending then is signalled again when the guest gives the page with the port's word.
         """
         if self.fifo is not None:
             self.fifo.map_control_block(vcpu_id, mfn, offset)
@@ -166,14 +165,14 @@ class EventChannels:
                 self.fifo.set_pending(channel)
 
     def set_priority(self, port: int, priority: int) -> None:
-        """Raises HypercallError: EINVAL, ENOSYS in the 2-level ABI, EACCES for a port that is closed."""
+        """Set a port's priority. Raises HypercallError: EINVAL, ENOSYS (2-level ABI), EACCES (the port is closed)."""
         channel = self.channel(port)
         if self.fifo is not None and channel.state <= RESERVED:
             raise HypercallError(Errno.EACCES)
         self.ops.set_priority(channel, priority)
 
     def _leave_fifo(self) -> None:
-        """Back to the 2-level ABI; what the guest gave of its memory is its own again."""
+        """Go back to the 2-level ABI; the pages the guest gave are released."""
         if self.fifo is not None:
             fifo, self.fifo = self.fifo, None
             self.ops = self.two_level
@@ -181,14 +180,14 @@ class EventChannels:
 
     # -- bind and close --------------------------------------------------------------------------------------
     def alloc_unbound(self, remote_domid: int) -> int:
-        """A port that domain `remote_domid` may bind to."""
+        """Make a port that domain `remote_domid` may bind to; returns its number."""
         channel = self.free_port()
         self._take(channel, "alloc_unbound")
         channel.remote_domid = remote_domid
         return channel.port
 
     def bind_interdomain(self, remote: EventChannels, remote_port: int) -> int:
-        """A port connected to one that `remote` offers to this domain."""
+        """Make a port connected to the one that `remote` offers to this domain; returns its number."""
         channel = self.free_port()
         other = remote.channel(remote_port)
         if other.state != UNBOUND or other.remote_domid != self.domain.domid:
@@ -201,7 +200,7 @@ class EventChannels:
         return channel.port
 
     def bind_virq(self, virq: int, vcpu_id: int) -> int:
-        """A port for a virtual interrupt of vCPU `vcpu_id` (0 for a global one)."""
+        """Make a port for a virtual interrupt of vCPU `vcpu_id` (0 for a global one); returns its number."""
         if not 0 <= virq < NR_VIRQS or (virq not in PER_VCPU_VIRQS and vcpu_id != 0):
             raise HypercallError(Errno.EINVAL)
         bound = self._virq_ports(vcpu_id)
@@ -215,7 +214,7 @@ class EventChannels:
         return channel.port
 
     def bind_ipi(self, vcpu_id: int) -> int:
-        """A port by which the domain's vCPUs signal vCPU `vcpu_id`."""
+        """Make a port by which the domain's vCPUs signal vCPU `vcpu_id`; returns its number."""
         if self.domain.vcpu(vcpu_id) is None:
             raise HypercallError(Errno.ENOENT)
         channel = self.free_port()
@@ -225,7 +224,7 @@ class EventChannels:
         return channel.port
 
     def bind_vcpu(self, port: int, vcpu_id: int) -> None:
-        """Let `port` notify vCPU `vcpu_id`. IPIs and per-vCPU VIRQs are where they are for good."""
+        """Let `port` notify vCPU `vcpu_id`. An IPI or per-vCPU VIRQ cannot be moved: EINVAL."""
         if self.domain.vcpu(vcpu_id) is None:
             raise HypercallError(Errno.ENOENT)
         channel = self.channel(port)
@@ -256,10 +255,10 @@ class EventChannels:
         self.active -= 1
 
     def reset(self, resuming: bool = False) -> bool:
-        """Close every port, a share of work at a time, and go back to the 2-level ABI; whether it is done.
+        """Close every port, a share of work at a time, and go back to the 2-level ABI; True when it is done.
 
-        Raises HypercallError: EBUSY when one is under way already, or there is none to be resumed; EAGAIN when a port
-        was bound meanwhile that it had passed.
+        Raises HypercallError: EBUSY when a reset is under way already, or there is none to resume; EAGAIN when a port
+        that was closed already has been bound again meanwhile.
         """
         if bool(self.next_to_reset) is not resuming:
             raise HypercallError(Errno.EBUSY)
@@ -272,7 +271,7 @@ class EventChannels:
         return True
 
     def destroy(self) -> Iterator[None]:
-        """The domain is dying: close every port, step by step; none can be made any more."""
+        """The domain is dying and can make no new port: close every port, step by step."""
         assert self.domain.dying
         port = 1
         while port := self._close_from(port):
@@ -280,12 +279,12 @@ class EventChannels:
         self._leave_fifo()
 
     def fall_apart(self) -> None:
-        """Nobody signals, or is signalled, any more."""
+        """Drop all references to other objects; the table cannot be used afterwards."""
         self.channels.clear()
         del self.ops, self.two_level, self.fifo, self.make_fifo
 
     def _close_from(self, first: int) -> int:
-        """Close ports from `first` on, until none is in use; 0, or the last one when a share of work is used up."""
+        """Close ports from `first` on. Returns 0 when none is left, or the last one when a share of work is used up."""
         must_yield = self.must_yield
         for port in range(first, len(self.channels)):
             if not self.active:
@@ -299,7 +298,7 @@ class EventChannels:
 
     # -- signals ---------------------------------------------------------------------------------------------
     def set_pending(self, channel: Channel) -> None:
-        """One of its ports is signalled; all signals come by here, where observers look on."""
+        """Signal a port of this domain. All signals pass here, so that an observer can wrap this method."""
         self.ops.set_pending(channel)
 
     def send(self, port: int) -> None:

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How a port's state looks to the guest that owns it: words on queues (the FIFO ABI).
+"""The FIFO ABI: a port's state as a word in the event array, linked into a queue while an event waits.
 
 Each port has a word in the event array, pages of the guest's: PENDING, MASKED, LINKED, BUSY, and the number of the port
 that is next on its queue. Each vCPU has sixteen queues, one for each priority; their heads, and a bit for each that is
-`ready`, stand in the vCPU's control block, again in a page of the guest's. Tails are known to the hypervisor alone.
+`ready`, are in the vCPU's control block, in another page of the guest's. Only the hypervisor knows the tails.
 
 A signal sets PENDING; if the port is neither masked nor on a queue already, it sets LINKED and puts the port behind the
-tail of the queue it belongs to now, or at the head of one that is empty. The guest takes ports off at the head. Both
-may write the words: a queue is empty when its tail's word is not LINKED any more, and nothing here ever follows what a
-guest wrote. What it can do by nonsense is to lose its own events.
+tail of the queue it belongs to now, or at the head of one that is empty. The guest takes ports off at the head. Guest
+and hypervisor both write the words. A queue is empty when its tail's word is no longer LINKED. The hypervisor never
+follows a link that the guest may have written, so a guest that writes wrong values can only lose its own events.
 
 Invariant: a port is the tail of at most one queue, the one its channel remembers (`queue`), and a tail has a word.
 
@@ -58,7 +58,7 @@ NOT_LINKED = bytes(0 if byte & LINKED >> 24 else 1 for byte in range(256))
 
 
 class ControlBlock:
-    """What the hypervisor keeps of one vCPU's; `ready` is where that word is, 0 while the guest has given no page."""
+    """One vCPU's control block; `ready` is the index of its ready word, 0 as long as the guest has given no page."""
 
     __slots__ = ("mfn", "queues", "ready")
 
@@ -85,7 +85,7 @@ class Fifo:
 
     # -- pages of the guest's --------------------------------------------------------------------------------
     def map_control_block(self, vcpu_id: int, mfn: int, offset: int) -> None:
-        """A vCPU's control block is at `offset` in a page. EINVAL when it has one, or the page is not the guest's."""
+        """Put a vCPU's control block at `offset` in a frame. Raises HypercallError(EINVAL), also if it has one."""
         block = self.blocks[vcpu_id]
         if block.ready:
             raise HypercallError(Errno.EINVAL)
@@ -96,7 +96,7 @@ class Fifo:
             queue.head = at + HEADS + priority
 
     def add_page(self, mfn: int) -> range:
-        """A page more of the event array; the ports whose words are in it. ENOSPC when there are enough, EINVAL."""
+        """Add a page to the event array; returns the ports it serves. Raises HypercallError: ENOSPC, EINVAL."""
         if len(self.pages) >= MAX_PAGES:
             raise HypercallError(Errno.ENOSPC)
         keep_page(self.domain.hypervisor.pagetables, self.domain.domid, mfn)
@@ -106,11 +106,11 @@ class Fifo:
 
     @property
     def kept(self) -> list[int]:
-        """The frames it holds, one mention for each hold."""
+        """The frames held, one entry for each hold."""
         return [at >> 10 for at in self.pages] + [block.mfn for block in self.blocks if block.ready]
 
     def release(self) -> None:
-        """Give them back."""
+        """Give back all frames held."""
         kept = self.kept
         self.pages = []
         self.blocks = []
@@ -119,7 +119,7 @@ class Fifo:
 
     # -- signals ---------------------------------------------------------------------------------------------
     def set_pending(self, channel: Channel) -> None:
-        """Signal the port to the vCPU it notifies. It has to have a control block, or the signal is lost."""
+        """Signal the port to the vCPU it notifies. Without a control block of that vCPU the signal is lost."""
         port = channel.port
         pages, words = self.pages, self.words
         if port >> 10 >= len(pages):
@@ -156,7 +156,7 @@ class Fifo:
             self.check_pollers(self.domain, port)
 
     def unmask(self, channel: Channel) -> None:
-        """Clear the mask bit, and signal what was held back by it."""
+        """Clear the mask bit; if the port is pending, notify its vCPU."""
         at = self._place(channel.port)
         if at:
             word = self.words[at]
@@ -165,23 +165,23 @@ class Fifo:
                 self.set_pending(channel)
 
     def clear_pending(self, channel: Channel) -> None:
-        """Forget a signal the guest has not taken; it takes the port off its queue all the same."""
+        """Clear the pending bit. The port stays on its queue until the guest takes it off."""
         at = self._place(channel.port)
         if at:
             self.words[at] &= ~PENDING
 
     def is_pending(self, channel: Channel) -> bool:
-        """Whether a signal waits."""
+        """Whether the port is pending."""
         at = self._place(channel.port)
         return bool(at and self.words[at] & PENDING)
 
     def is_masked(self, channel: Channel) -> bool:
-        """Whether the guest wants no upcall for it."""
+        """Whether the port is masked, or has no word yet."""
         at = self._place(channel.port)
         return not at or bool(self.words[at] & MASKED)
 
     def shown(self, channel: Channel) -> str:
-        """Whether it is on a queue, and which port is behind it there; B where the word is marked as busy."""
+        """For the debug key: B if the word is marked busy, and the next port on the queue, or - if it is on none."""
         at = self._place(channel.port)
         if not at:
             return "?     "
@@ -190,24 +190,25 @@ class Fifo:
         return f"{busy} {word & EVTCHN_FIFO_LINK_MASK:<4}" if word & LINKED else f"{busy} -   "
 
     def _place(self, port: int) -> int:
-        """Where the port's word is, 0 as long as the array does not go so far."""
+        """The index of the port's word; 0 if the array does not reach that far yet."""
         return self.pages[port >> 10] + (port & 1023) if port >> 10 < len(self.pages) else 0
 
     # -- ports -----------------------------------------------------------------------------------------------
     def bound(self, channel: Channel) -> None:
-        """A port begins with the default priority."""
+        """Give a port that comes into use the default priority."""
         channel.priority = EVTCHN_FIFO_PRIORITY_DEFAULT
 
     def set_priority(self, channel: Channel, priority: int) -> None:
-        """The queue for signals to come. Raises HypercallError(EINVAL) beyond the lowest."""
+        """Choose the queue for future signals. Raises HypercallError(EINVAL) above the largest number."""
         if priority > EVTCHN_FIFO_PRIORITY_MIN:
             raise HypercallError(Errno.EINVAL)
         channel.priority = priority
 
     def first_free(self, free: bytearray) -> int:
-        """A port whose word is LINKED still stands on a queue: it has to be taken off before it means another.
+        """The lowest free port whose word is not LINKED; -1 if there is none. A LINKED word is still on a queue.
 
-        A guest may leave, or set, any number of them so: they are looked through a page at a time, and that is charged.
+        A guest may leave, or set, any number of words LINKED. So they are searched a page at a time, and each page is
+        charged as work.
         """
         port = free.find(1)
         while port >= 0:

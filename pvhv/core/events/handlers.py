@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How a port's state looks to domain 0, whose kernel is Python: a pending set, and functions to call.
+"""The ports of domain 0, whose kernel is Python: a set of pending ports, and functions to call.
 
-It stands beside pvhv.core.events.two_level with the same operations. A function bound to a port plays the
-guest's upcall handler: it is called once for however many signals came since it was called last, never from
-inside the hypercall that signalled but at the hypervisor's next safe point. A port without a function is like
-one that is masked: the signal waits.
+It has the same operations as pvhv.core.events.two_level. A function bound to a port takes the place of a guest's upcall
+handler. It is called once, however many signals came since the last call. The call is not made inside the hypercall
+that signals but at the hypervisor's next safe point. A port without a function is treated as masked: the signal waits.
 
 Read beside it: drivers/xen/events/events_base.c in Linux, for what a kernel does with a port.
 """
@@ -32,7 +31,7 @@ class Handlers:
         self.functions: dict[int, Handler] = {}
 
     def bind(self, channel: Channel, function: Handler | None) -> None:
-        """Call `function` at every signal of the port (None: no more); at once if one waits already."""
+        """Call `function` for signals of the port (None: stop that). If a signal waits already, the call is soon."""
         if function is None:
             self.functions.pop(channel.port, None)
             return
@@ -46,12 +45,12 @@ class Handlers:
             self.unmask(channel)
 
     def clear_pending(self, channel: Channel) -> None:
-        """Forget a signal, and with it whom to call: the port is being freed."""
+        """Forget a waiting signal and the port's function: the port is being freed."""
         self.pending.discard(channel.port)
         self.functions.pop(channel.port, None)
 
     def unmask(self, channel: Channel) -> None:
-        """Have the function called if a signal waits."""
+        """If a signal waits, have the function called."""
         port = channel.port
         if port in self.pending and port in self.functions:
             self.defer(lambda: self._upcall(port))
@@ -63,27 +62,27 @@ class Handlers:
             function()
 
     def is_pending(self, channel: Channel) -> bool:
-        """Whether a signal waits."""
+        """Whether the port is pending."""
         return channel.port in self.pending
 
     def is_masked(self, channel: Channel) -> bool:
-        """Whether nobody would be called."""
+        """Whether the port has no function."""
         return channel.port not in self.functions
 
     def shown(self, channel: Channel) -> str:
-        """There is nothing else."""
+        """A constant, for the debug key: a port has no further state."""
         return "0"
 
     def first_free(self, free: bytearray) -> int:
-        """Any that is."""
+        """The lowest port that is free; -1 if there is none."""
         return free.find(1)
 
     def bound(self, channel: Channel) -> None:
-        """Nothing to prepare."""
+        """Does nothing: a port needs no preparation here."""
 
     def set_priority(self, channel: Channel, priority: int) -> None:
-        """There are none."""
+        """Raises HypercallError(ENOSYS): domain 0 has no priorities."""
         raise HypercallError(Errno.ENOSYS)
 
     def release(self) -> None:
-        """Nothing is the guest's."""
+        """Does nothing: no memory is held."""

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A port: an entry in its domain's table, in one of a few states; and what an ABI does with it.
 
-`TRANSITIONS` is the whole machine of the states, and an operation that has no row there for a port's state is EINVAL.
+`TRANSITIONS` is the whole state machine. An operation without a row there for the port's state fails with EINVAL.
 
-How a signal looks to the one who gets it is an ABI's own: a bit among the bits of shared_info (two_level.py), a word on
-a queue (fifo.py), or for domain 0 a function to call (handlers.py). `PortOps` is all that the three have in common, and
-all that channels.py asks of them; none knows what a port is bound to.
+Each ABI shows a signal to the receiver in its own way: as a bit in shared_info (two_level.py), as a word on a queue
+(fifo.py), or for domain 0 as a function call (handlers.py). `PortOps` has the operations of all three, by which
+channels.py uses them. No ABI knows what a port is bound to.
 
 Read beside it: struct evtchn in xen/include/xen/sched.h, struct evtchn_port_ops in xen/include/xen/event.h.
 """
@@ -53,8 +53,8 @@ STATUS = {
 
 
 class Queue:
-    """In the FIFO ABI, one priority of one vCPU. `head` is where its head is in memory, `tail` the port put on it last
-    (0: none)."""
+    """A queue of the FIFO ABI: one priority of one vCPU. `head` is the index of its head in memory; `tail` is the port
+    put on it last (0: none)."""
 
     __slots__ = ("bit", "head", "tail")
 
@@ -65,7 +65,7 @@ class Queue:
 
 
 class PortTable(Protocol):
-    """What a port knows of the table it stands in (channels.py)."""
+    """The part of a domain's table of ports that a port uses (channels.py)."""
 
     domid: int
 
@@ -73,10 +73,10 @@ class PortTable(Protocol):
 
 
 class Channel:
-    """One port. `target` is whom a send signals: the other end, itself for an IPI, else nobody.
+    """One port. `target` is the port that a send signals: the other end; for an IPI, itself; else None.
 
-    The last three are the FIFO ABI's: `queue` is the one it was put on last, and a signal is `pending` here as long as
-    the guest has given no page for the port's word.
+    `priority`, `queue` and `pending` are for the FIFO ABI: `queue` is the queue it was put on last; `pending` keeps a
+    signal as long as the guest has given no page for the port's word.
     """
 
     __slots__ = ("events", "pending", "port", "priority", "queue", "remote_domid", "state", "target", "vcpu_id", "virq")
@@ -94,7 +94,7 @@ class Channel:
         self.pending = False
 
     def transition(self, what: str) -> None:
-        """Change state as the table says. Raises HypercallError(EINVAL) when it says nothing."""
+        """Change state by TRANSITIONS. Raises HypercallError(EINVAL) when the operation has no row for this state."""
         state = TRANSITIONS.get((self.state, what))
         if state is None:
             raise HypercallError(Errno.EINVAL)
@@ -102,12 +102,12 @@ class Channel:
 
 
 class PortOps(Protocol):
-    """What an ABI does with ports."""
+    """The operations of an ABI on ports."""
 
     max_ports: int
 
     def bound(self, channel: Channel) -> None:
-        """A free port came into use. (evtchn_port_init)"""
+        """Prepare a port that comes into use. (evtchn_port_init)"""
 
     def set_pending(self, channel: Channel) -> None: ...
     def clear_pending(self, channel: Channel) -> None: ...
@@ -116,26 +116,26 @@ class PortOps(Protocol):
     def is_masked(self, channel: Channel) -> bool: ...
 
     def shown(self, channel: Channel) -> str:
-        """How it stands with the port beyond pending and masked, as Xen's debug key shows it. (print_state)"""
+        """The port's state beyond pending and masked, as text for Xen's debug key. (print_state)"""
 
     def first_free(self, free: bytearray) -> int:
-        """The lowest port `free` has a 1 for and that may be given out again; -1 for none. (is_busy)"""
+        """The lowest port with a 1 in `free` that may be used again; -1 if there is none. (is_busy)"""
 
     def set_priority(self, channel: Channel, priority: int) -> None:
-        """Raises HypercallError(ENOSYS) where there are no priorities."""
+        """Choose the priority of future signals. Raises HypercallError: ENOSYS if the ABI has none, EINVAL."""
 
     def release(self) -> None:
-        """The ABI is left: give back what it has of the guest's memory."""
+        """Give back all of the guest's memory that the ABI holds."""
 
 
 class TwoLevelOps(PortOps, Protocol):
-    """The ABI a guest begins with, and may leave (two_level.py)."""
+    """The operations of the 2-level ABI, with which a guest begins (two_level.py)."""
 
     def all_pending(self) -> list[int]: ...
 
 
 class FifoOps(PortOps, Protocol):
-    """The ABI it may go over to (fifo.py)."""
+    """The operations of the FIFO ABI, to which a guest may change (fifo.py)."""
 
     @property
     def kept(self) -> Sequence[int]: ...
@@ -144,13 +144,13 @@ class FifoOps(PortOps, Protocol):
 
 
 class HandlerOps(PortOps, Protocol):
-    """What domain 0 has instead (handlers.py)."""
+    """The operations on domain 0's ports (handlers.py)."""
 
     def bind(self, channel: Channel, function: Callable[[], None] | None) -> None: ...
 
 
 class Status(NamedTuple):
-    """What EVTCHNOP_status tells."""
+    """The answer of EVTCHNOP_status."""
 
     status: int
     vcpu_id: int

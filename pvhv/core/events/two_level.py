@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How a port's state looks to the guest that owns it: the 2-level bitmaps.
+"""The 2-level ABI: a port's state as bits in shared_info and vcpu_info.
 
 Level one is `evtchn_pending_sel` in vcpu_info, one bit for each word of level two; level two are the words
-`evtchn_pending` and `evtchn_mask` in shared_info, one bit for each port. The guest's upcall handler looks at
-level one first. The order of the steps is the contract: pending bit, then (if the port is not masked)
-selector bit, then `evtchn_upcall_pending`; whichever bit was set already ends it, because whoever set it did
-the rest.
+`evtchn_pending` and `evtchn_mask` in shared_info, one bit for each port. The guest's upcall handler looks at level one
+first. The order of the steps is part of the ABI: pending bit, then (if the port is not masked) selector bit, then
+`evtchn_upcall_pending`. If a bit is set already, the remaining steps are skipped: they were done when that bit was set.
 
-It knows words in machine memory and nothing of what a port is bound to; pvhv.core.events.ports has what it shares with
-the other ABIs.
+This file works on words in machine memory and does not know what a port is bound to. pvhv.core.events.ports has what
+all ABIs share.
 
 Not modelled: guests that change these words while we do. Guest code stands still while the hypervisor works,
 so plain reads and writes stand for Xen's locked ones.
@@ -65,7 +64,7 @@ class TwoLevel:
             self.check_pollers(domain, port)
 
     def select(self, vcpu: VCPU, port: int) -> None:
-        """Point `vcpu` at the word of a port that is pending and not masked."""
+        """Set the selector bit of a port that is pending and not masked, and mark an upcall pending on `vcpu`."""
         info = vcpu.vcpu_info
         if not info:  # as in mark_events_pending
             return
@@ -77,12 +76,12 @@ class TwoLevel:
             self.mark_events_pending(vcpu)
 
     def clear_pending(self, channel: Channel) -> None:
-        """Forget a signal the guest has not taken."""
+        """Clear the pending bit of a port."""
         at = self.pending + (channel.port >> 6)
         self.words[at] &= ~(1 << (channel.port & 63))
 
     def unmask(self, channel: Channel) -> None:
-        """Clear the mask bit, and signal what was held back by it."""
+        """Clear the mask bit; if the port is pending, notify its vCPU."""
         at = self.pending + (channel.port >> 6)
         bit = 1 << (channel.port & 63)
         mask = self.words[at + self.to_mask]
@@ -92,33 +91,33 @@ class TwoLevel:
                 self.select(self.domain.vcpus[channel.vcpu_id], channel.port)
 
     def is_pending(self, channel: Channel) -> bool:
-        """Whether a signal waits."""
+        """Whether the pending bit of a port is set."""
         return bool(self.words[self.pending + (channel.port >> 6)] >> (channel.port & 63) & 1)
 
     def is_masked(self, channel: Channel) -> bool:
-        """Whether the guest wants no upcall for it."""
+        """Whether the mask bit of a port is set."""
         return bool(self.words[self.pending + self.to_mask + (channel.port >> 6)] >> (channel.port & 63) & 1)
 
     def shown(self, channel: Channel) -> str:
-        """Whether the selector of its vCPU says to look."""
+        """The selector bit of the port, 0 or 1, for the debug key."""
         info = self.domain.vcpus[channel.vcpu_id].vcpu_info
         return str(self.words[info + SELECTOR >> 3] >> (channel.port >> 6) & 1 if info else 0)
 
     def all_pending(self) -> list[int]:
-        """Every port whose bit is set, in use or not."""
+        """Every port whose pending bit is set, in use or not."""
         words = self.words[self.pending : self.pending + EVTCHN_2L_NR_CHANNELS // 64].tolist()
         return [index << 6 | bit for index, word in enumerate(words) if word for bit in range(64) if word >> bit & 1]
 
     def first_free(self, free: bytearray) -> int:
-        """Any that is."""
+        """The lowest port that is free; -1 if there is none."""
         return free.find(1)
 
     def bound(self, channel: Channel) -> None:
-        """Nothing to prepare."""
+        """Does nothing: a port needs no preparation here."""
 
     def set_priority(self, channel: Channel, priority: int) -> None:
-        """There are none."""
+        """Raises HypercallError(ENOSYS): this ABI has no priorities."""
         raise HypercallError(Errno.ENOSYS)
 
     def release(self) -> None:
-        """shared_info is the hypervisor's own."""
+        """Does nothing: the bits are in shared_info, which the hypervisor keeps."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Virtual interrupts: the hypervisor signals a port that the guest bound to a VIRQ's number.
 
-Some are each vCPU's own (the timer's, a debugger's), the others are the domain's. Where none is bound, nothing happens.
+Some VIRQs are for one vCPU (timer, debug), the others for the domain. A VIRQ that is not bound is not delivered.
 
 Read beside it: send_guest_vcpu_virq, send_guest_global_virq in xen/common/event_channel.c.
 """
@@ -26,7 +26,7 @@ def send_virq(vcpu: VCPU, virq: int) -> None:
 def send_guest_global_virq(domain: Domain, virq: int) -> None:
     """Raise a global virtual interrupt of `domain`, on whichever vCPU the guest wants it.
 
-    One that tells of the machine, not of one domain, goes to domain 0 (Xen's send_global_virq).
+    A VIRQ about the machine, not one domain, goes to domain 0 (Xen's send_global_virq).
     """
     port = domain.events.virq_port(virq)
     if port:

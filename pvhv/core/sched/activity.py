@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Whether a vCPU runs, waits or sleeps, and what changes that.
+"""Blocking, waking and pausing vCPUs.
 
-A vCPU is runnable unless it is down, paused, blocked or polling (VCPU.runnable); whatever changes one of these goes
-through here, so that the scheduler hears of it and the runstate the guest reads stays true.
+A vCPU is runnable unless it is down, paused, blocked or polling (VCPU.runnable); all these are changed here only, so
+that the scheduler is told, and the runstate that the guest reads is right.
 
 Read beside it: vcpu_block, do_poll, vcpu_wake, vcpu_yield in xen/common/sched/core.c; evtchn_check_pollers in
 xen/common/event_channel.c.
@@ -65,7 +65,7 @@ class Activity:
         self.scheduler.end_turn()
 
     def wake(self, vcpu: VCPU) -> None:
-        """Something happened for it: no more sleeping."""
+        """End a block or poll of the vCPU; nothing happens if it does not sleep."""
         if vcpu.blocked or vcpu.polling:
             vcpu.domain.pollers -= vcpu.polling
             vcpu.blocked = vcpu.polling = False
@@ -76,7 +76,7 @@ class Activity:
             self._runs_again(vcpu)
 
     def mark_events_pending(self, vcpu: VCPU) -> None:
-        """It has an upcall to take. (vcpu_mark_events_pending)"""
+        """Set the vCPU's pending-upcall flag, and wake it. (vcpu_mark_events_pending)"""
         info = vcpu.vcpu_info
         # Without one (not among shared_info's 32, none registered) Xen's dummy_vcpu_info would take it.
         if info and not self.ram[info]:
@@ -84,7 +84,7 @@ class Activity:
             self.wake(vcpu)
 
     def check_pollers(self, domain: Domain, port: int) -> None:
-        """A port became pending: wake who polls for it. (evtchn_check_pollers)"""
+        """A port became pending: wake the vCPUs that poll for it. (evtchn_check_pollers)"""
         for vcpu in domain.vcpus:
             if vcpu.polling and (len(vcpu.poll_ports) != 1 or vcpu.poll_ports[0] == port):
                 self.wake(vcpu)
@@ -95,7 +95,7 @@ class Activity:
             vcpu.runstate.enter(RUNNABLE, vcpu.domain.timeline.now())
 
     def yield_now(self, vcpu: VCPU) -> None:
-        """SCHEDOP_yield: behind everybody who is runnable."""
+        """SCHEDOP_yield: let every other runnable vCPU of the timeline run first."""
         timeline = vcpu.domain.timeline
         behind = (other.credit_used + 1 for other in timeline.vcpus if other.runnable)
         vcpu.credit_used = max([vcpu.credit_used, *behind])
@@ -103,25 +103,25 @@ class Activity:
 
     # -- up, down, paused ----------------------------------------------------------------------------------------
     def bring_up(self, vcpu: VCPU) -> None:
-        """VCPUOP_up."""
+        """VCPUOP_up: the vCPU may run."""
         if vcpu.down:
             vcpu.down = False
             self._runs_again(vcpu)
 
     def take_down(self, vcpu: VCPU) -> None:
-        """VCPUOP_down."""
+        """VCPUOP_down: the vCPU stops."""
         vcpu.down = True
         vcpu.runstate.enter(OFFLINE, vcpu.domain.timeline.now())
         self._end_turn_of(vcpu.domain)
 
     def pause(self, domain: Domain) -> None:
-        """Count a pause of the whole domain."""
+        """Pause the whole domain; pauses are counted."""
         domain.paused += 1
         self._settle(domain)
         self._end_turn_of(domain)
 
     def unpause(self, domain: Domain) -> None:
-        """Take one back."""
+        """Undo one pause."""
         domain.paused -= 1
         self._settle(domain)
 
@@ -138,26 +138,26 @@ class Activity:
 
     # -- runstates -----------------------------------------------------------------------------------------------
     def entering(self, vcpu: VCPU, now: int) -> None:
-        """A turn of `vcpu` begins."""
+        """A turn of `vcpu` begins: its runstate is running, and its periodic timer may tick."""
         vcpu.runstate.enter(RUNNING, now)
         periodic_work(vcpu)
 
     def leaving(self, vcpu: VCPU, now: int) -> None:
-        """Its turn is over."""
+        """The turn of `vcpu` is over: update its runstate and the copy the guest registered."""
         if vcpu.runstate_guest and vcpu.domain.runs and vcpu.domain.timeline.cpu.loaded is vcpu:
             self.show_runstate(vcpu)
         vcpu.runstate.enter(resting_state(vcpu), now)
 
     def fill_runstate(self, vcpu: VCPU, info: Any) -> None:
-        """struct vcpu_runstate_info."""
+        """Fill in a struct vcpu_runstate_info."""
         info.state = vcpu.runstate.state
         info.state_entry_time = vcpu.runstate.entered
         for index, spent in enumerate(vcpu.runstate.times(vcpu.domain.timeline.now())):
             info.time[index] = spent
 
     def show_runstate(self, vcpu: VCPU) -> None:
-        """Bring the copy the guest registered up to date, through the tables on the pCPU; where they do not map it, it
-        stays as it is."""
+        """Write the runstate to the address the guest registered, through the tables on the pCPU. If they do not map
+        it, nothing is written."""
         info = VcpuRunstateInfo()
         self.fill_runstate(vcpu, info)
         try:

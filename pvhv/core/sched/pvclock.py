@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The clock page: how a guest tells system time from its TSC without asking.
+"""The clock page: how a guest computes system time from its TSC, without a hypercall.
 
-struct vcpu_time_info holds a system time, the TSC at that time, and a scale: system time is
-`system_time + ((tsc - tsc_timestamp) << tsc_shift) * tsc_to_system_mul >> 32`. A version that is odd while the fields
-change makes reading safe. On the wall clock the TSC is the host's, read natively by the guest; on a virtual timeline
+struct vcpu_time_info holds a system time, the TSC at that time, and a scale: system time is `system_time + ((tsc -
+tsc_timestamp) << tsc_shift) * tsc_to_system_mul >> 32`. The version is odd while the fields change, so a guest can
+detect an inconsistent read. On the wall clock the TSC is the host's, read natively by the guest; on a virtual timeline
 reading it traps, and it counts the timeline's nanoseconds.
 
 Read beside it: __update_vcpu_system_time in xen/arch/x86/time.c, struct vcpu_time_info in xen/include/public/xen.h.

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The main loop: whose turn it is, and a slice of guest code at a time.
+"""The main loop: it chooses a vCPU and runs it for a slice, again and again.
 
-One thread runs the hypervisor, its guests and dom0's backends. Each turn of the loop does what other threads asked for
-(`post`), lets deferred work and due timers happen, and runs one vCPU of the timeline that had the least of the host's
-time, for at most a slice. A run ends early when the vCPU blocks, when a long hypercall used up its share of work,
-or when somebody stops the pCPU from outside; on a virtual timeline the vCPU then takes its slice up again where it
-was, so that what comes from outside (be it the host's clock) never changes who runs when.
+One thread runs the hypervisor, its guests and dom0's backends. Each turn of the loop runs the functions other threads
+posted (`post`), deferred work and due timers. Then it runs one vCPU, of the timeline that used the least host time, for
+at most a slice. A run ends early when the vCPU blocks, when a long hypercall used up its share of work, or when another
+thread stops the pCPU. On a virtual timeline the vCPU then continues the same slice, so that events from outside, the
+host's clock included, never change the order in which vCPUs run.
 
 Read beside it: schedule() in xen/common/sched/core.c; run_guest in Linux' drivers/lguest/core.c for the shape.
 """
@@ -40,7 +40,7 @@ UNDIVIDED = Share(float("inf"))  # dom0's own work is not divided, but for what 
 
 
 class Machine(Protocol):
-    """What the loop asks of the hypervisor: what is to be done around a run, and about what went wrong."""
+    """What the loop calls on the hypervisor: before a run, and after an error."""
 
     pagetables: PageTables
     activity: Activity
@@ -68,7 +68,7 @@ class BugsKept:
 
 
 class Scheduler:
-    """The loop, and the doors through which other threads reach it."""
+    """The loop, and the methods by which other threads and handlers ask for work."""
 
     WRAPPABLE: ClassVar = frozenset({"turn", "idle", "serve_posted", "run_deferred", "step_in_background"})
 
@@ -92,7 +92,7 @@ class Scheduler:
 
     # -- doors ---------------------------------------------------------------------------------------------------
     def post(self, function: Callable[[], Any]) -> Future[Any]:
-        """Have `function` called on the hypervisor's thread, between slices. Any thread may."""
+        """Call `function` on the hypervisor's thread, between slices; the future has its result. Any thread may."""
         future: Future[Any] = Future()
         self._posted.append((function, future))
         self._wakeup.set()
@@ -102,13 +102,13 @@ class Scheduler:
         return future
 
     def stop(self) -> None:
-        """End `run` after the present turn. Any thread may."""
+        """End `run` after the current turn. Any thread may."""
         self._stopping = True
         self.post(lambda: None)
 
     def defer(self, function: Callable[[], None]) -> None:
-        """Have `function` called soon, when no guest is in the middle of anything. It is on account of the vCPU that
-        runs, if there is one: who has dom0 work much for it has less time of its own."""
+        """Call `function` soon, between slices. Its time is charged to the vCPU that runs now, if any, so that a guest
+        that causes much work of dom0 gets less time of its own."""
         turn = self.current_turn
         self.deferred.append(function if turn is None else partial(self._on_account, turn.vcpu, function))
         self.break_off()
@@ -121,7 +121,7 @@ class Scheduler:
             self._charge(vcpu, time.monotonic_ns() - began + BREAK_NS)
 
     def _charge(self, vcpu: VCPU, spent: int) -> None:
-        """Somebody had the host do so much more for this vCPU than run it. (A virtual timeline does not know.)"""
+        """Charge a vCPU for `spent` ns of host time; on a virtual timeline, charge only the timeline."""
         timeline = vcpu.domain.timeline
         timeline.host_ns += spent
         turn = timeline.turn
@@ -133,22 +133,23 @@ class Scheduler:
             timeline.charge(vcpu, spent)
 
     def break_off(self) -> None:
-        """Take the vCPU that runs off its pCPU for a moment; its slice goes on afterwards."""
+        """Stop the vCPU that runs, so that the loop can do other work; its slice continues afterwards."""
         turn = self.current_turn
         if turn is not None:
             turn.looks_again = True
             turn.vcpu.domain.timeline.cpu.pcpu.stop()
 
     def in_background(self, work: Iterator[None]) -> None:
-        """Do long work that belongs to no vCPU (a domain's destruction): a step now, the others between slices."""
+        """Do long work that belongs to no vCPU (a domain's destruction): one step now, the others between slices."""
         self.background.append(work)
         self.step_in_background()
 
     def errand(self, work: Iterator[int], domain: Domain | None = None) -> None:
-        """Do what dom0 was asked for by a guest (or by a tool of its own): as much now as there is a share for at each
-        turn, and the rest in the background. `work` says of each of its pieces how many units it was.
+        """Do work that a guest, or a tool of dom0, asked dom0 for. Each turn has a share of work for such errands; what
+        exceeds the share is done in the background. `work` yields the units of work of each piece.
 
-        A virtual timeline stands still until that is done: nobody on it can tell how long it took."""
+        The virtual timeline of `domain` stands still until the work is done, so the guest cannot tell how long it
+        took."""
         while self._errands_left > 0:
             cost = next(work, None)
             if cost is None:
@@ -178,7 +179,7 @@ class Scheduler:
                 held.held -= 1
 
     def step_in_background(self) -> None:
-        """Do the next step of what waits longest, with a share of work of its own, and of time."""
+        """Do one step of the background work that has waited longest, limited in units of work and in time."""
         if not self.background:
             return
         work = self.background.popleft()
@@ -189,12 +190,12 @@ class Scheduler:
         self.share, self._step_ends = UNDIVIDED, NEVER
 
     def step_is_over(self) -> bool:
-        """In a step in the background: whether it has had its time. What is done there is nobody's, so the host's clock
-        may say so; and how long it takes, nobody knows before (a page that was never touched is freed at once)."""
+        """Whether a step of background work has used its time. Host time may limit it, because the work is charged to
+        no domain; and units of work would not do, because the cost varies (an untouched page is freed at once)."""
         return time.monotonic_ns() >= self._step_ends
 
     def end_turn(self) -> None:
-        """The vCPU that runs gives up the rest of its slice; what else it has begun is put aside."""
+        """The vCPU that runs gives up the rest of its slice; a long operation of its is preempted."""
         turn = self.current_turn
         if turn is not None:
             turn.over = True
@@ -202,7 +203,7 @@ class Scheduler:
             turn.vcpu.domain.timeline.cpu.pcpu.stop()
 
     def must_yield(self, cost: int) -> bool:
-        """Charge `cost` units of work; whether a long operation should be put aside now."""
+        """Charge `cost` units of work; True when a long operation must be preempted now."""
         share = self.share
         share.work_left -= cost
         if share.work_left > 0:
@@ -217,9 +218,9 @@ class Scheduler:
         self.run_until(lambda: self._stopping)
 
     def run_until(self, done: Callable[[], bool], timeout_s: float | None = None) -> bool:
-        """Run until `done()`; False when `timeout_s` of host time went by before.
+        """Run until `done()`; False when `timeout_s` seconds of host time passed before.
 
-        `done` is asked between turns, and at ticks while a guest runs, from another thread: it only looks.
+        `done` is called between turns, and at ticks from another thread while a guest runs; it must change nothing.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
 
@@ -261,7 +262,7 @@ class Scheduler:
             self.idle(deadline)
 
     def serve_posted(self) -> None:
-        """Do what others asked for; where that is much, guests get as much time before there is more of it."""
+        """Run posted functions. If that took long, guests get as much time before the next ones."""
         began = now = time.monotonic_ns()
         while self._posted and now - began < STEP_NS:
             function, future = self._posted.popleft()
@@ -280,7 +281,7 @@ class Scheduler:
                 self.deferred.popleft()()
 
     def _charge_host(self, timeline: Timeline[VCPU], spent: int) -> None:
-        """Fairness between timelines: a timeline that was idle does not get back what it did not use."""
+        """Charge host time to a timeline. A timeline that was idle gets no credit for the time it did not use."""
         timeline.host_ns += spent
         self._most_host_ns = max(self._most_host_ns, timeline.host_ns)
         floor = self._most_host_ns - 10 * SLICE_NS
@@ -290,7 +291,7 @@ class Scheduler:
 
     # -- a slice ---------------------------------------------------------------------------------------------------
     def _slice(self, timeline: Timeline[VCPU]) -> None:
-        """Begin a slice of the vCPU whose turn it is, or go on with one that something outside broke off."""
+        """Begin a slice of the next vCPU, or continue a slice that was interrupted from outside."""
         turn, began = timeline.turn, timeline.now()
         if turn is None or not turn.vcpu.runnable or timeline.gives_way(turn):
             self._close(timeline, began)
@@ -361,10 +362,10 @@ class Scheduler:
                 pcpu.debug.end_step()  # if it has not come to it
 
     def _tick(self) -> int | None:
-        """A slice on the wall clock is over. When nobody else wants the host, the guest is not even stopped for it.
+        """A slice on the wall clock is over. If no other work waits, the guest is not stopped.
 
-        This is another thread's; guest code runs meanwhile. Whoever else comes to want something, by an exit of this
-        guest or by `post`, is noticed at the next tick, or stops the pCPU himself.
+        This runs on the ticker's thread while guest code runs. Work that arises later, by an exit of the guest or by
+        `post`, is noticed at the next tick or stops the pCPU itself.
         """
         turn = self.current_turn
         if turn is None or turn.over or self._posted or self.deferred or self.background or self._over():

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What time it is for guests: TSC, clock pages, wall-clock time.
+"""The time that guests see: TSC, clock pages, wall-clock time.
 
-On the wall clock a guest's TSC is the pCPU's own; the clock page is renewed now and then, never so that the
-guest's time would step back. On a virtual timeline the TSC is the timeline's time in nanoseconds.
+On the wall clock a guest's TSC is the pCPU's own; the clock page is renewed from time to time, and the guest's time
+never goes back. On a virtual timeline the TSC is the timeline's time in nanoseconds.
 
 Read beside it: xen/arch/x86/time.c (update_vcpu_system_time, update_domain_wallclock_time).
 """
@@ -38,7 +38,7 @@ class Timekeeper:
         self._khz = 0
 
     def khz(self, timeline: Timeline[VCPU]) -> int:
-        """Frequency of the TSC that guests of a timeline read."""
+        """Frequency, in kHz, of the TSC that guests of a timeline read."""
         if timeline.virtual:
             return VIRTUAL_KHZ
         if not self._khz:
@@ -46,11 +46,11 @@ class Timekeeper:
         return self._khz
 
     def tsc(self, timeline: Timeline[VCPU]) -> int:
-        """That TSC, now."""
+        """The current value of the TSC that guests of a timeline read."""
         return timeline.now() if timeline.virtual else timeline.cpu.pcpu.read_tsc()
 
     def tsc_kind(self, domain: Domain) -> Tsc:
-        """How fast that of a domain counts, and whether reading it takes us."""
+        """The TSC of a domain: its frequency and scale, and whether reading it traps."""
         khz = self.khz(domain.timeline)
         return Tsc(khz, scale_of(khz), domain.timeline.virtual)
 
@@ -72,7 +72,7 @@ class Timekeeper:
         self._write(vcpu, clock)
 
     def _together(self, timeline: Timeline[VCPU]) -> tuple[int, int]:
-        """TSC and time of one moment: what the host does between reading the two would be a step of the clock."""
+        """(TSC, system time), read close together: a delay between the two readings would be a step of the clock."""
         best = (1 << 63, 0, 0)
         for _attempt in range(READINGS):
             before = timeline.now()
@@ -84,7 +84,7 @@ class Timekeeper:
         return best[1:]
 
     def forget(self, vcpu: VCPU) -> None:
-        """The vCPU is no more."""
+        """The vCPU is being destroyed: forget its clock."""
         self._clocks.pop(vcpu, None)
         self._owed.discard(vcpu)
 
@@ -98,7 +98,7 @@ class Timekeeper:
             self._write_secondary(vcpu, clock)
 
     def _write_secondary(self, vcpu: VCPU, clock: Clock) -> None:
-        """The copy at a guest address can be written while the vCPU's tables map it; until then it is owed."""
+        """Write the copy at a guest address. If the vCPU's tables do not map it now, `update` tries again later."""
         if vcpu.domain.timeline.cpu.loaded is not vcpu:
             return
         memory, at = vcpu.memory, vcpu.time_guest
@@ -110,7 +110,7 @@ class Timekeeper:
         self._owed.discard(vcpu)
 
     def write_wallclock(self, domain: Domain) -> None:
-        """The wall-clock time at system time zero, in shared_info: 64 bits of seconds, also before 1970."""
+        """Write the wall-clock time at system time zero into shared_info: 64 bits of seconds, negative before 1970."""
         epoch = domain.timeline.wallclock() + domain.time_offset_seconds * NS
         seconds, ns = divmod(epoch, NS)
         ram = self.ram

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A timeline: a clock, the timers set on it, and the vCPUs that live by it.
+"""A timeline: a clock, the timers set on it, and the vCPUs that use it.
 
-There is one wall timeline, whose time is the host's, and any number of virtual ones, whose time is the number of
-guest instructions executed on them (one instruction is one nanosecond) and nothing else; when all vCPUs of a virtual
-timeline idle, its time jumps to the next timer. What happens on a virtual timeline therefore depends on its own
-domains only, never on the host or on other timelines.
+There is one wall timeline, whose time is the host's, and any number of virtual ones, whose time is the number of guest
+instructions executed on them (one instruction is one nanosecond). When all vCPUs of a virtual timeline are idle, its
+time jumps to the next timer. What happens on a virtual timeline therefore depends on its own domains only, never on the
+host or on other timelines.
 
 Scheduling within a timeline is fair by weight: the runnable vCPU that had the least time (divided by its domain's
 weight) runs next, for at most a slice. A vCPU that could not run for a while does not get that time back: it starts
@@ -32,7 +32,7 @@ Callback = Callable[[], None]
 
 
 class Unit(Protocol):
-    """What a timeline knows of a vCPU (core/vcpu.py). Xen's schedulers know no more of one: struct sched_unit."""
+    """What a timeline uses of a vCPU (core/vcpu.py), as Xen's schedulers use struct sched_unit."""
 
     credit_used: int
 
@@ -48,7 +48,7 @@ U = TypeVar("U", bound=Unit)
 
 
 class Timer:
-    """A callback at a time; `cancel` makes it not happen."""
+    """A callback to be called at a time, unless it is cancelled before."""
 
     __slots__ = ("callback", "deadline", "one_cancelled")
 
@@ -65,7 +65,7 @@ class Timer:
 
 
 class Share:
-    """How much hypervisor work may still be done before somebody else's turn (units: about a page-table entry)."""
+    """How much hypervisor work may still be done before the next turn. One unit is about one page-table entry."""
 
     __slots__ = ("work_left",)
 
@@ -74,9 +74,9 @@ class Share:
 
 
 class Turn(Share, Generic[U]):
-    """A slice under way: whose it is, when it ends, and how much hypervisor work it may still cause.
+    """A slice under way: its vCPU, when it ends, and how much hypervisor work it may still cause.
 
-    It is run until `until`: its end, or before that the time when somebody's timer is due.
+    The vCPU runs until `until`: the end of the slice, or the next timer if that is due before.
     """
 
     __slots__ = ("end", "looks_again", "over", "ran", "start", "until", "vcpu")
@@ -92,7 +92,7 @@ class Turn(Share, Generic[U]):
 
 
 class Timeline(Generic[U]):
-    """The clock, timers and run queue that some domains share. Subclasses say what time is."""
+    """A clock, its timers and a run queue, shared by some domains. Subclasses define time."""
 
     WRAPPABLE: ClassVar = frozenset({"fire"})
 
@@ -132,7 +132,7 @@ class Timeline(Generic[U]):
         return timer
 
     def one_cancelled(self) -> None:
-        """A timer of ours was cancelled. A guest may set and cancel them as fast as it can: keep few of these."""
+        """A timer of this timeline was cancelled: remove cancelled timers from the heap when there are too many."""
         self._cancelled += 1
         if self._cancelled > max(CANCELLED_KEPT, len(self.timers) // 2):
             self.timers[:] = [entry for entry in self.timers if entry[2].callback is not None]
@@ -140,7 +140,7 @@ class Timeline(Generic[U]):
             self._cancelled = 0
 
     def next_deadline(self) -> int | None:
-        """When the next live timer is due."""
+        """When the next timer is due, in ns; None if there is none."""
         timers = self.timers
         while timers and timers[0][2].callback is None:
             heapq.heappop(timers)
@@ -148,7 +148,7 @@ class Timeline(Generic[U]):
         return timers[0][0] if timers else None
 
     def fire(self) -> bool:
-        """Call what is due; whether anything was."""
+        """Call the callbacks that are due; True if there were any."""
         now = self.now()
         timers = self.timers
         fired = False
@@ -172,12 +172,12 @@ class Timeline(Generic[U]):
         return False
 
     def idle(self) -> bool:
-        """Nobody can run: whether anything can be done about it, and was."""
+        """No vCPU can run: try to make one runnable (input, the next timer); True if something happened."""
         return False
 
     # -- vCPUs -------------------------------------------------------------------------------------------------
     def pick(self) -> U | None:
-        """The runnable vCPU that had least."""
+        """The runnable vCPU with the least credit used; None if there is none."""
         self.woken = False
         chosen = None
         floor = self.level - WAKE_LEAD_NS
@@ -192,7 +192,7 @@ class Timeline(Generic[U]):
         return chosen
 
     def gives_way(self, turn: Turn[U]) -> bool:
-        """Whether a vCPU that was woken while this turn went on, or one that waits with it, had less by now."""
+        """Whether, after a vCPU was woken, a waiting vCPU has used less credit than the one whose turn it is."""
         if not self.woken or self.virtual:  # there a turn goes on after what only the host knows of
             return False
         self.woken = False
@@ -202,11 +202,11 @@ class Timeline(Generic[U]):
         return any(vcpu.runnable and vcpu is not running and max(vcpu.credit_used, floor) < used for vcpu in self.vcpus)
 
     def charge(self, vcpu: U, ran: int) -> None:
-        """A slice in which `vcpu` ran for that many ns is over. (As a whole: pieces would be rounded each.)"""
+        """Charge `vcpu` for a whole slice of `ran` ns. (Not for parts of it: each would be rounded.)"""
         vcpu.credit_used += ran * DEFAULT_WEIGHT // vcpu.weight
 
     def add(self, vcpu: U) -> None:
-        """Let `vcpu` live by this timeline."""
+        """Put `vcpu` on this timeline."""
         vcpu.credit_used = self.level
         self.vcpus.append(vcpu)
 
@@ -233,7 +233,7 @@ class WallTimeline(Timeline[U]):
         return self._epoch() - self.now()
 
     def host_deadline(self, deadline: int) -> int:
-        """A time of this timeline, as the host's monotonic clock counts."""
+        """A time of this timeline as a time of the host's monotonic clock, in ns."""
         return deadline + self._start
 
 
@@ -259,19 +259,19 @@ class VirtualTimeline(Timeline[U]):
         return self.EPOCH_NS
 
     def begin(self) -> None:
-        """The pCPU starts to run one of our vCPUs."""
+        """The pCPU starts to run a vCPU of this timeline."""
         self._mark = self.cpu.pcpu.executed
 
     def end(self) -> None:
-        """The pCPU stopped."""
+        """The pCPU has stopped running it."""
         self._time = self.now()
         self._mark = None
 
     def idle(self) -> bool:
-        """Take input if there is some, else jump to the next timer. Whether anything happened.
+        """Take input if there is any, else jump to the next timer; True if either happened.
 
-        Nothing does when nobody sleeps who could be woken by it: the time of paused domains stands still. A `paced`
-        timeline (somebody sits at its console) does not run ahead of the host's clock in its sleep.
+        If no vCPU is asleep that a timer could wake, nothing happens: the time of paused domains stands still. A
+        `paced` timeline (a person uses its console) does not jump ahead of the host's clock.
         """
         if not any(vcpu.asleep for vcpu in self.vcpus):
             return False

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A vCPU's timers: one-shot and periodic, both heard as VIRQ_TIMER.
+"""A vCPU's timers: one-shot and periodic. Both raise VIRQ_TIMER.
 
-The periodic one is there from the start, every 10 ms, until the guest stops it. It ticks for a vCPU that runs: one
-that sleeps is not woken by it, and gets the tick it missed, once, when it runs again.
+The periodic timer runs from the start, every 10 ms, until the guest stops it. It does not wake a vCPU that sleeps; such
+a vCPU gets one tick, for all it missed, when it runs again.
 
 Read beside it: vcpu_singleshot_timer_fn, vcpu_periodic_timer_work in xen/common/sched/core.c.
 """
@@ -17,13 +17,13 @@ from pvhv.core.vcpu import VCPU
 
 
 def set_singleshot(vcpu: VCPU, deadline: int) -> None:
-    """VIRQ_TIMER at `deadline`, instead of when it was set for before."""
+    """Raise VIRQ_TIMER at `deadline` (system time in ns); replaces an earlier setting."""
     stop_singleshot(vcpu)
     vcpu.singleshot = vcpu.domain.timeline.after(deadline, partial(_singleshot, vcpu))
 
 
 def stop_singleshot(vcpu: VCPU) -> None:
-    """No VIRQ_TIMER from it any more."""
+    """Cancel the one-shot timer."""
     if vcpu.singleshot is not None:
         vcpu.singleshot.cancel()
         vcpu.singleshot = None
@@ -35,7 +35,7 @@ def _singleshot(vcpu: VCPU) -> None:
 
 
 def set_periodic(vcpu: VCPU, period: int) -> None:
-    """VIRQ_TIMER every `period` ns while the vCPU runs, counted from the last tick; 0 stops it."""
+    """Raise VIRQ_TIMER every `period` ns while the vCPU runs, counted from the last tick; 0 stops it."""
     if vcpu.periodic is not None:
         vcpu.periodic.cancel()
         vcpu.periodic = None
@@ -44,10 +44,10 @@ def set_periodic(vcpu: VCPU, period: int) -> None:
 
 
 def periodic_work(vcpu: VCPU) -> None:
-    """A turn of the vCPU begins, or goes on: the tick, if it is due, and a timer for the next if there is none.
+    """A turn of the vCPU begins or continues: raise a tick that is due, and set a timer for the next one.
 
-    (vcpu_periodic_timer_work.) The timer stays when the vCPU leaves the pCPU, which is cheaper than to set it for
-    every turn; should it come due meanwhile, nothing happens and it is the next turn that finds none.
+    (vcpu_periodic_timer_work.) The timer stays set when the vCPU leaves the pCPU, which is cheaper than setting it at
+    every turn. If it expires meanwhile, it does nothing, and the next turn sets it again.
     """
     if vcpu.periodic is not None or not vcpu.periodic_period:
         return
@@ -67,7 +67,7 @@ def _periodic(vcpu: VCPU) -> None:
 
 
 def stop_all(vcpu: VCPU) -> None:
-    """The vCPU is no more."""
+    """The vCPU is being destroyed: cancel all its timers."""
     stop_singleshot(vcpu)
     set_periodic(vcpu, 0)
     if vcpu.poll_timer is not None:
