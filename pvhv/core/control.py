@@ -207,8 +207,7 @@ class Control:
         self.find(domid).max_pages = max_pages
 
     def populate_physmap(self, domid: int, pfns: Sequence[int]) -> array[int]:
-        """Allocate frames for these pfns; returns their mfns. Raises HypercallError(ENOMEM), and allocates none, beyond
-        the limit."""
+        """Allocate frames for these pfns; returns their mfns. Beyond the domain's limit: ENOMEM, and no frame."""
         domain = self.find(domid)
         if domain.tot_pages + len(pfns) > domain.max_pages:
             raise HypercallError(Errno.ENOMEM)
@@ -222,8 +221,7 @@ class Control:
         return mfns
 
     def populating(self, domid: int, count: int) -> Generator[None, None, array[int]]:
-        """Allocate frames for the pfns 0 to `count` - 1 in steps; returns all mfns at the end. Raises
-        HypercallError."""
+        """Allocate frames for the pfns in range(count), in steps; returns all mfns. Raises HypercallError."""
         self.find(domid)
         return self._populating(domid, count)
 
@@ -283,8 +281,7 @@ class Control:
             self.hypervisor.activity.unpause(domain)
 
     def getvcpucontext(self, domid: int, vcpu_id: int) -> Any:
-        """A vCPU's registers and tables (a vcpu_guest_context). EINVAL: no such vCPU; ENODATA: it has no context
-        yet."""
+        """A vCPU's registers and tables (a vcpu_guest_context). EINVAL: no such vCPU; ENODATA: no context yet."""
         domain = self.other(domid)
         vcpu = domain.vcpu(vcpu_id)
         if vcpu is None:
@@ -299,8 +296,7 @@ class Control:
         return [(m2p[mfn], mfn) for mfn in frames.owned_by(self.find(domid).domid, start, min(end, frames.count))]
 
     def foreign_page(self, domid: int, mfn: int) -> memoryview | None:
-        """The bytes of a domain's frame, read-only and valid only until the caller returns; None if it is not that
-        domain's."""
+        """The bytes of a frame, to be read at once (no reference is held); None if it is not that domain's."""
         hypervisor = self.hypervisor
         domain = self.find(domid)
         if not 0 <= mfn < hypervisor.frames.count or hypervisor.frames.owner[mfn] != domain.domid:

@@ -127,8 +127,7 @@ class Domain(ArchDomain):
         return self.shutdown_code is None and not self.dying
 
     def fall_apart(self) -> None:
-        """The domain is gone: break the reference cycles through it, so that Python frees it without the garbage
-        collector."""
+        """The domain is gone: break its reference cycles, so that Python frees it without the garbage collector."""
         self.vcpus = []
         self.events.fall_apart()
         del self.events, self.grants

@@ -69,8 +69,7 @@ class Lifecycle:
 
     # -- shutdown ------------------------------------------------------------------------------------------------
     def shutdown(self, domain: Domain, code: int) -> None:
-        """Stop the domain. A reason set before by SCHEDOP_shutdown_code is used instead of `code`; a second shutdown is
-        ignored."""
+        """Stop the domain. A reason set by SCHEDOP_shutdown_code overrides `code`; a second shutdown is ignored."""
         hypervisor = self.hypervisor
         if domain.shutdown_code is not None or domain.dying:
             return

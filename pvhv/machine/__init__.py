@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The metal: RAM, pCPUs, clocks and the page-table walk.  The only folder that knows Unicorn.
+"""The machine: RAM, pCPUs, clocks and the page-table walk.  The only folder that knows Unicorn.
 
-A pCPU, as others use it, is `pcpu.py`; its rooms are listed there.
+`pcpu.py` is the pCPU as other folders use it, and lists the files it consists of.
 
     cpustate.py   where a register lies                      ram.py       physical memory
     engine.py     Unicorn's functions                        paging.py    entries, and the walk

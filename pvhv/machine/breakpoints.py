@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""To be called at an address, or at code that is new: for a hypervisor that does some of a deprivileged kernel's
-instructions itself, and for whoever only looks.
+"""Calls at an address, or when a block is translated: for a monitor that carries out some of a deprivileged kernel's
+instructions, and for observers.
 
-None of it can be seen by the guest: a breakpoint is a hook in the translation of one address, not an int3 in memory. It
-ends the run before the instruction, and `on_break` is called when the engine has returned, so that there code may be
-forgotten, which no handler of an exit may do.
+The guest cannot notice a breakpoint: it is a hook in the translation of one address, not an int3 in memory. It ends the
+run before the instruction. `on_break` is called after the engine has returned, so it may call `forget_code`, which the
+handler of an exit must not.
 
-It does not know who set a breakpoint, or what for. Read beside it: debug.py, which has breakpoints that come and go;
+It does not know who set a breakpoint, or why. Read beside it: debug.py, which has breakpoints that come and go;
 pacer_code.h; pvhv/hvm/monitor/translator.py.
 """
 
@@ -33,16 +33,18 @@ class Breakpoints(Exits):
         self.on_break: Handler = lambda: None
 
     def on_address(self, va: int, handler: Handler) -> None:
-        """Call `handler` before the instruction at `va`, wherever that is mapped: to look, not to change anything.
+        """Call `handler` before the instruction at `va`, in any address space; it must not change anything.
 
-        It is no exit, and costs nothing elsewhere. The instruction must begin its block (be called or jumped to)."""
+        This is no exit, and costs nothing at other addresses. The instruction must begin its block (be the target of a
+        call or jump)."""
         here = partial(self._look, handler)
         self._engine.add_hook(uc.HOOK_CODE, CFUNCTYPE(None)(here), begin=va, end=va)
 
     def on_translated(self, handler: Callable[[int, int], object]) -> None:
         """Call `handler` with the address and bytes of each block that the engine translates, before it is run.
 
-        No guest code may be forgotten there; `pause` lets `on_break` do so before anything else is executed."""
+        `handler` must not call `forget_code`; it can call `pause`, and `on_break` can, before anything else is
+        executed."""
 
         def translated(_engine: object, block: int, _before: object, _data: object) -> None:
             made = (c_uint64 * 2).from_address(block)
@@ -52,7 +54,7 @@ class Breakpoints(Exits):
         self._engine.add_hook(uc.HOOK_EDGE_GENERATED, kind(translated))
 
     def _look(self, handler: Callable[..., object], *arguments: int) -> None:
-        """Call what looks on, in mid-run: an engine that dies meanwhile cannot be left."""
+        """Call an observer during a run; while it runs, an engine that dies cannot be replaced."""
         words = self._words
         words[pace.IN_PYTHON] += 1
         try:
@@ -62,13 +64,13 @@ class Breakpoints(Exits):
         words[pace.IN_PYTHON] -= 1
 
     def break_at(self, va: int, user: bool = False) -> None:
-        """Stop before the instruction at `va` whenever that is reached at CPL 1 (`user`: CPL 3), and call `on_break`,
-        which does it and leaves RIP where the guest goes on. Code translated before keeps what it has until it is
-        forgotten. Needs `block_stops`."""
+        """Stop before the instruction at `va` whenever it is reached at CPL 1 (`user`: CPL 3), and call `on_break`,
+        which carries out the instruction and sets RIP. Code that is translated already gets the breakpoint only after
+        `forget_code`. Needs `block_stops`."""
         self._pacer.break_at(va, 3 if user else 1)
 
     def pause(self) -> None:
-        """Have `on_break` called before the next block is run."""
+        """Call `on_break` before the next block is run."""
         self._words[pace.BROKEN] = pace.IS_BROKEN
         self._words[pace.LIMIT] = 0
 

@@ -5,8 +5,7 @@ System time (`now_ns`) starts at 0 when a clock is made.  On the virtual clock o
 instruction is one nanosecond, idle time passes by `skip_to`, and the date starts at a fixed
 instant, so that the same program sees the same time on every machine.
 
-Invariant: `now_ns` never goes back.
-It does not know deadlines, timers or who waits for what: core/sched/timeline.py does.
+Invariant: `now_ns` never goes back. It does not know deadlines or timers: core/sched/timeline.py does.
 """
 
 from __future__ import annotations
@@ -38,8 +37,8 @@ class WallClock:
 class VirtualClock:
     """Time by instructions executed.
 
-    While a pCPU runs for this clock, `attach` its counter (a callable: PCPU's `executed`); several
-    pCPUs, or domains in turn on one, share a clock by attaching one after the other.
+    While a pCPU runs for this clock, `attach` its counter (a callable that returns PCPU's `executed`). Several pCPUs,
+    or several domains on one, share a clock by attaching in turn.
     """
 
     def __init__(self, start_ns: int = VIRTUAL_START_NS) -> None:
@@ -62,7 +61,7 @@ class VirtualClock:
         return self._base if counter is None else self._base + counter()
 
     def skip_to(self, ns: int) -> None:
-        """Idle until `ns`: time passes though nothing is executed."""
+        """Set the time to `ns`, if that is later: idle time, without instructions."""
         ahead = ns - self.now_ns()
         if ahead > 0:
             self._base += ahead

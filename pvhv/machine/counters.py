@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Time, as a physical CPU has it: how many instructions its guests executed, and the counter that their rdtsc reads.
+"""The counters of a physical CPU: instructions its guests executed, and the TSC that their rdtsc reads.
 
-The first is exact at every exit, and is what the virtual clock is made of (clock.py); a pCPU of the wall clock does not
-count. The second runs by itself, at a frequency that is measured here, once in a process.
+The instruction count is exact at every exit; the virtual clock is made from it (clock.py), and a pCPU of the wall clock
+does not count. The TSC is the host's counter; its frequency is measured here, once in a process.
 
-It does not know what a clock is. Read beside it: pacer_code.h, for how instructions are counted.
+It does not know clocks. Read beside it: pacer_code.h, for how instructions are counted.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ class Counters(Hardware):
 
     @property
     def executed_user(self) -> int:
-        """Those of them that users executed, at CPL 3, if the pCPU counts by mode."""
+        """Guest instructions that users executed, at CPL 3, if the pCPU counts by mode."""
         return self._words[pace.EXECUTED_USER]
 
     @property
     def tsc_khz(self) -> int:
-        """The frequency of what a native rdtsc reads, as measured in the engine."""
+        """The frequency, in kHz, of the counter that a native rdtsc reads, as measured in the engine."""
         global _khz
         if _khz is None:
             _khz = frequency(self.read_tsc)
         return _khz
 
     def read_tsc(self) -> int:
-        """The counter that the guest's rdtsc reads, now."""
+        """The current value of the counter that the guest's rdtsc reads."""
         return self._tsc() or time.monotonic_ns()
 
 
@@ -55,7 +55,7 @@ _khz: int | None = None
 
 
 def frequency(counter: Callable[[], int]) -> int:
-    """That of a counter, in kHz, by 20 ms of the host's clock."""
+    """The frequency of a counter, in kHz, measured over 20 ms of the host's clock."""
 
     def sample() -> tuple[int, int]:
         best = None

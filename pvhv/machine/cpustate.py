@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Where everything lies in the engine's CPU state: named here, found and proven at start-up.
+"""The layout of the engine's CPU state: names for its words, checked at start-up.
 
-The engine's state of one CPU is a C structure (QEMU's CPUX86State).  The numbers below are its
-layout in unicorn 2.1.x on 64-bit hosts.  They are not trusted: `check_layout` writes patterns
-through the public API and looks where they arrive in a saved context, `find_live` finds the
-structure itself in memory and checks both directions, and proof.py raises known faults before
-any guest runs.  A mismatch is `EngineUnsupported` with the name of what was not where it should be.
+The engine's state of one CPU is a C structure (QEMU's CPUX86State).  The numbers below are its layout in unicorn 2.1.x
+on 64-bit hosts.  They are not trusted: `check_layout` writes patterns through the public API and checks where they
+arrive in a saved context, `find_live` finds the structure itself in memory and checks both directions, and proof.py
+raises known faults before any guest runs.  A mismatch raises `EngineUnsupported` with the name of the register that was
+not at its place.
 
 Invariant: after `check_layout` returned, `state[NAME]` is the register NAME, for every NAME here.
 
@@ -101,7 +101,7 @@ class EngineUnsupported(RuntimeError):
 
 
 class Context:
-    """A saved copy of the CPU state (uc_context), seen at `data`."""
+    """A saved copy of the CPU state (uc_context), at address `data`."""
 
     def __init__(self, engine: Engine) -> None:
         pointer = c_void_p()
@@ -115,11 +115,11 @@ class Context:
         self.data: int = self.pointer + self._header
 
     def save(self) -> None:
-        """Engine to copy."""
+        """Copy the engine's state into the context."""
         uc.check("uc_context_save", uc.uc_context_save(self._engine.handle, self.pointer))
 
     def restore(self) -> None:
-        """Copy to engine."""
+        """Copy the context into the engine."""
         uc.check("uc_context_restore", uc.uc_context_restore(self._engine.handle, self.pointer))
 
     def image(self) -> bytes:
@@ -138,7 +138,7 @@ def _word(image: bytes, index: int) -> int:
 
 
 def check_layout(engine: Engine) -> None:
-    """Write every register the API can write, and look for it in a saved context."""
+    """Write every register the API can write, and look for it in a saved context. Raises EngineUnsupported."""
     before = Context(engine)
     original = before.image()
     scratch = Context(engine)
@@ -257,7 +257,7 @@ def find_live(engine: Engine) -> int | None:
 
 
 def _search(start: int, needle: bytes) -> int | None:
-    """How far behind `start` the pattern lies, reading pages for as long as they are there."""
+    """The offset of the pattern behind `start`, reading pages as long as they are mapped; None if not found."""
     seen = b""
     size = 4096 - start % 4096
     while len(seen) < _SEARCH_CPU:
@@ -271,7 +271,8 @@ def _search(start: int, needle: bytes) -> int | None:
 
 
 def _is_live(engine: Engine, address: int) -> bool:
-    """Both directions: what the API writes is read there, and what is written there the API reads."""
+    """Whether an address is the live state: what the API writes is read there, and the API reads what is written
+    there."""
     r15 = uc.REGS_GENERAL[15]
     before = engine.register(r15)
     engine.set_register(r15, 0x0123_4567_89AB_CDEF)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Ctrl-C while the engine runs, for whoever runs it in the main thread.
+"""Ctrl-C while the engine runs in the main thread.
 
-Python raises KeyboardInterrupt wherever the main thread happens to be. In a function that the engine called, the
-exception goes nowhere: it is printed, what the function was to do for the guest is not done, and the guest goes on,
-wrong. So it is put off until the engine is left.
+Python raises KeyboardInterrupt wherever the main thread happens to be. In a function that the engine called, ctypes
+prints the exception and drops it. Then the function has not finished its work, and the guest continues in a wrong
+state. So the exception is delayed until the engine has returned.
 
     with put_off() as pressed:
         ... run the engine until `pressed()` ...
@@ -22,7 +22,8 @@ from types import FrameType
 
 @contextmanager
 def put_off() -> Iterator[Callable[[], bool]]:
-    """Gives a function that tells whether Ctrl-C came. Does nothing in other threads, or where somebody handles it."""
+    """Yields a function that tells whether Ctrl-C was pressed. Does nothing in other threads, or if a handler is
+    set."""
     came = False
 
     def note(_number: int, _frame: FrameType | None) -> None:

@@ -79,8 +79,8 @@ class Debug:
         self._engine.remove_hook(hook)
 
     def watch(self, places: Iterable[Watched]) -> None:
-        """Have `on_break` called behind each instruction that reaches one of them, whoever executes it, and no others
-        than these. Needs `can_watch`."""
+        """Set all watchpoints: call `on_break` after each instruction, in any guest, that accesses one of these places.
+        Needs `can_watch`. Raises ValueError."""
         self._places = tuple(places)
         self._watch_places()
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The door to libunicorn: raw ctypes, no wrapper object on any hot path.
+"""The interface to libunicorn: raw ctypes, no wrapper object on any hot path.
 
-The high-level `unicorn.Uc` class costs 0.3 to 2 us a callback and about 1 us a register; the
-C functions behind it cost a tenth of that when called with converted arguments.  So this room
-loads the library (the one that pvhv/build made, else the one that the installed `unicorn` package
-carries) and names the functions the machine uses.  An `Engine` is one x86-64 CPU without policy.
+The high-level `unicorn.Uc` class costs 0.3 to 2 us a callback and about 1 us a register; the C functions behind it cost
+a tenth of that when called with converted arguments.  So this file loads the library (the one that pvhv/build made,
+else the one that the installed `unicorn` package carries) and names the functions the machine uses.  An `Engine` is one
+x86-64 CPU without policy.
 
 Invariant: callbacks handed to `add_hook` live as long as the Engine (ctypes would otherwise
 free the trampoline that the engine still calls).
@@ -59,7 +59,7 @@ BESIDES_BUFFER = 48 << 20  # what else an engine may want when it is made
 
 
 def require_room(size: int, what: str) -> None:
-    """Raises MemoryError where the host has not so much address space left; an engine that finds none ends the process.
+    """Raises MemoryError if the host has not that much address space left; the engine would end the process.
     """
     try:
         if hasattr(mmap, "MAP_ANONYMOUS"):
@@ -70,7 +70,7 @@ def require_room(size: int, what: str) -> None:
 
 
 class EngineDied(RuntimeError):
-    """The engine could not go on with what guest code had it do; it has been made anew."""
+    """The engine failed while it ran guest code; it has been replaced by a new one."""
 
 
 class EngineError(RuntimeError):
@@ -135,7 +135,7 @@ def _function(library: Any, name: str, *arguments: Any, result: Any = c_int) -> 
 
 
 def function(name: str, *arguments: Any, result: Any = c_int, guest_runs: bool = False) -> Any:
-    """A function of the library by its name, called with the GIL held, unless guest code runs in it."""
+    """A function of the library by its name. A call keeps the GIL, unless guest code runs in it."""
     return _function(_running if guest_runs else _quick, name, *arguments, result=result)
 
 
@@ -168,13 +168,13 @@ corrected: Final = hasattr(_quick, "pvhv_seam_version")
 
 
 def description() -> str:
-    """Which engine this is, for people."""
+    """Which engine this is, as text for people."""
     numbers = ".".join(map(str, version()))
     return f"unicorn {numbers} with pvhv's corrections" if corrected else f"unicorn {numbers} as published: not safe"
 
 
 def uncorrected() -> str | None:
-    """What to tell people who run on the stock engine, in a sentence; None on ours."""
+    """A warning, as a sentence, for people who run on the stock engine; None on the corrected one."""
     if corrected:
         return None
     why = "PVHV_ENGINE=stock asks for it" if os.environ.get("PVHV_ENGINE") == "stock" else "no other is built here"
@@ -205,7 +205,7 @@ class _Hook(NamedTuple):
 class Engine:
     """One emulated x86-64 CPU: `handle` for the raw functions above, and its slower verbs.
 
-    It knows what it was given (memory, hooks), so that an engine that died can be made anew: `revived`.
+    It keeps a list of its memory and hooks, so that an engine that died can be replaced: `revived`.
     """
 
     def __init__(self, code_buffer: int = CODE_BUFFER_BYTES) -> None:
@@ -230,7 +230,8 @@ class Engine:
         uc_ctl(self.handle, CTL_FLUSH_TLB)  # any call: the engine initialises itself lazily
 
     def revived(self) -> None:
-        """The engine behind `handle` is a new one, at the same address: give it what the old one had."""
+        """The engine behind `handle` was replaced by a new one at the same address: map the memory and add the hooks
+        again."""
         self._initialise()
         for area in self._maps:
             self._map(*area)
@@ -257,7 +258,8 @@ class Engine:
     def add_hook(
         self, kind: int, callback: Any, user_data: int = 0, instruction: int | None = None, begin: int = 1, end: int = 0
     ) -> int:
-        """Register a ctypes callback, or the address of a C function, for all addresses or some; its number."""
+        """Register a ctypes callback, or the address of a C function, for a range of addresses or all; returns the
+        hook's number."""
         address = callback if isinstance(callback, int) else ctypes.cast(callback, c_void_p).value
         assert address is not None
         hook = _Hook(kind, address, user_data, begin, end, instruction)

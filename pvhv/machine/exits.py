@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """From the engine's callbacks to the hypervisor's handlers: the exit table, and the hooks that read it.
 
-The hypervisor is not called back through layers: what it puts into `on_syscall`, `on_exception[vector]` and their like
-is called by the hook itself, so an exit is one ctypes callback and one Python call. A handler can be replaced at any
-time between exits. What a handler raises is kept and ends the run, for an exception cannot travel through the
+There are no layers in between: the hook itself calls the function that the hypervisor put into `on_syscall`,
+`on_exception[vector]` and so on. So an exit is one ctypes callback and one Python call. A handler can be replaced at
+any time between exits. An exception that a handler raises is kept and ends the run, because it cannot pass through the
 engine's C frames.
 
-Exits are found by the number the engine gives: n for `int n`, 0x100 + code for a #VMEXIT.
+The index in the exit table is the engine's number: n for `int n`, 0x100 + code for a #VMEXIT.
 
-Invariant: when a handler is called, state[RIP] is at the instruction (behind it, for `int n` and
-`syscall`), state[EFLAGS] is RFLAGS, and where the handler leaves them is how the guest resumes (cpuid, in and
-out go on behind themselves, with the flags they had, whatever it says).
+Invariant: when a handler is called, state[RIP] is at the instruction (behind it, for `int n` and `syscall`),
+state[EFLAGS] is RFLAGS, and the guest continues with the values that the handler leaves there (except after cpuid, in
+and out: RIP moves behind the instruction and the flags are kept, whatever the handler does).
 
 Read beside it: the hooks of pacer_exits.h, which call these.
 """
@@ -44,11 +44,11 @@ _DR7_IO_DR0: Final = 0x400 | 1 | 2 << 16  # DR0 is an I/O breakpoint
 
 
 class Unhandled(RuntimeError):
-    """An exit for which the hypervisor has put no handler."""
+    """An exit without a handler."""
 
 
 class ExceptionHandlers:
-    """`on_exception`: 32 handlers by vector, written through to the exit table."""
+    """The type of `on_exception`: 32 handlers by vector, stored in the exit table."""
 
     def __init__(self, table: list[Handler]) -> None:
         self._table = table
@@ -64,7 +64,7 @@ class ExceptionHandlers:
 
 
 def refuse_all(port: int, size: int, is_write: bool, value: int) -> None:
-    """No port is there."""
+    """Refuse every access: the default `on_io`."""
 
 
 class Exits(Hardware):
@@ -86,7 +86,7 @@ class Exits(Hardware):
     Not on the stock engine, where INS has written zeroes when `on_io` refuses."""
 
     def _clear_exits(self) -> None:
-        """No exit has a handler yet."""
+        """Fill the exit table with functions that raise Unhandled."""
         self._failure: BaseException | None = None
         numbers = range(svm.EXIT_BASE + svm.VMEXIT_WATCH + 1)
         self._exit_table = [self._missing(f"#VMEXIT {n - svm.EXIT_BASE:#x}") for n in numbers]
@@ -110,9 +110,9 @@ class Exits(Hardware):
 
     @property
     def on_syscall(self) -> Handler:
-        """Called at a syscall instruction, RIP behind it, RCX that RIP and R11 RFLAGS: as the CPU leaves them.
+        """Called at a syscall instruction, with RIP behind it, RCX = RIP and R11 = RFLAGS, as the CPU leaves them.
 
-        CPL, segments and where to go on are the handler's to change."""
+        The handler sets CPL, segments and the RIP to continue at."""
         return self._syscall
 
     @on_syscall.setter
@@ -121,24 +121,25 @@ class Exits(Hardware):
         self._set_syscall(handler)
 
     def on_fault(self, handler: IntHandler) -> None:
-        """What is called with the vector of an exception whose intercept is off, RIP at the instruction.
+        """Set the handler of exceptions whose intercept is off; it gets the vector, with RIP at the instruction.
 
-        The error code is in `aux` all the same; CR2 is set by the engine."""
+        The error code is in `aux` as for the others; the engine sets CR2."""
         self._unintercepted = handler
 
     def on_exit(self, code: int, handler: Handler) -> None:
-        """A handler for any other #VMEXIT code (see svm.py); `state[INTERCEPT]` makes it happen."""
+        """Set the handler of any other #VMEXIT code (see svm.py); `state[INTERCEPT]` enables the exit."""
         self._exit_table[svm.EXIT_BASE + code] = handler
 
     # ---- in a handler ----------------------------------------------------------------------------
 
     def syscall_leaves(self, code: int, stack: int) -> None:
-        """Have CS and SS say these two selectors behind every syscall, as the hypervisor goes back by a sysret: all
-        else of the two segments is as it was."""
+        """Set CS and SS to these two selectors after every syscall, as the sysret of a real hypervisor would. The
+        hidden parts of both segments are kept."""
         self._words[pace.LEAVES_CS], self._words[pace.LEAVES_SS] = code, stack
 
     def undo_syscall(self) -> None:
-        """In `on_syscall`: it raises an exception instead. RIP is on it again, RCX and R11 are what they were."""
+        """In `on_syscall`, before raising an exception instead: set RIP, RCX and R11 back to their values before the
+        syscall."""
         state, words = self.state, self._words
         state[RIP] = words[pace.SYSCALL_RIP]
         state[cs.RCX], state[cs.R11] = words[pace.SYSCALL_RCX], words[pace.SYSCALL_R11]
@@ -160,7 +161,8 @@ class Exits(Hardware):
         self._pacer.hook(callbacks, count=self.virtual, stop=stop, by_mode=by_mode, guard=guard_code)
 
     def _build_hot_hooks(self) -> None:
-        """The two through which nearly all exits come: closures, for a method would cost a twentieth of an exit."""
+        """Make the hooks of nearly all exits. They are closures, because a method call would cost a twentieth of an
+        exit."""
         table, fail, syscall = self._exit_table, self._fail, self._missing("syscall")
 
         def exit_hook(number: int) -> None:
@@ -196,12 +198,12 @@ class Exits(Hardware):
             self._unintercepted(vector)
 
     def _int_6_hook(self) -> None:
-        """The engine takes `int 6` for an undefined opcode that nobody intercepted."""
+        """The engine's `int 6` stands for an undefined opcode that is not intercepted: treat it as #UD."""
         self.state[RIP] = self.state[cs.EXCEPTION_NEXT_RIP]
         self._exit_hook(svm.UD)
 
     def _sysenter_hook(self) -> None:
-        """The engine would do nothing; 64-bit code on AMD gets #UD."""
+        """SYSENTER is #UD in 64-bit code on AMD; the engine itself would do nothing."""
         self.aux[cs.ERROR_CODE] = 0
         self._exit_hook(_UD)
 
@@ -238,7 +240,7 @@ class Exits(Hardware):
             self._fail(failure)
 
     def _refuse(self, port: int) -> None:
-        """Have the instruction raise #GP(0)."""
+        """Let the in or out that is being executed raise #GP(0)."""
         if seam.corrected:
             seam.refuse_io(self._handle)
             return

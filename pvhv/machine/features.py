@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the machine's processor can do, as CPUID counts it: what is not here raises #UD.
+"""The instruction sets of the machine's processor, as CPUID bits: other instructions raise #UD.
 
 The engine's own model (a Haswell) has more: instructions whose results depend on chance (RDRAND, RDSEED), that need
 state nobody saves (AVX, MPX), or that belong to a kernel that is not the guest's (FSGSBASE, SMAP, MONITOR).
-pvhv.core.traps.cpuid hides them from guests, and what is hidden must not run. Bits that no instruction depends on are
-not for us to say.
+pvhv.core.traps.cpuid hides these from guests, and a hidden instruction must raise #UD. CPUID bits that enable no
+instruction are not listed here.
 
 Read beside it: keep_features in corrections/seam.c; AMD's manual volume 3, appendix D (instruction subsets and CPUID).
 """
@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 
 class Features(NamedTuple):
-    """The words of CPUID that the translator obeys."""
+    """The words of CPUID that the translator checks."""
 
     leaf_1_edx: int
     leaf_1_ecx: int

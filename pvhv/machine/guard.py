@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The second line: a paravirtual guest that got where the engine should never let it get is found, and stopped.
+"""The second line of defence: detect and stop a paravirtual guest that gained a privilege the engine must not give it.
 
-Its kernel and its users run at CPL 3 (rings.py), so no privileged instruction of theirs runs. Should the engine let one
-through all the same, two things see it:
+The guest's kernel and users run at CPL 3 (rings.py), so their privileged instructions fault. If an error in the engine
+lets one through, two checks detect it:
 
-  - the privileged instructions are intercepted by the engine's AMD-V. At CPL 3 they fault before that is looked at,
-    so it costs nothing; at CPL 0 they leave the guest. (Not RSM and SKINIT: these are #UD, but looked at first.)
+  - the privileged instructions are intercepted by the engine's AMD-V. At CPL 3 they fault before the intercept is
+    checked, so it costs nothing; at CPL 0 the intercept makes an exit. (RSM and SKINIT are not intercepted: they are
+    #UD, and their intercept is checked first.)
   - at every exit, and when a run ends, the pacer compares CPL, CR0, CR3, CR4, EFER and the descriptor-table registers
-    with what they were when the guest was entered: no guest changes one of them without an exit. With
-    CPL goes the flag that tells its kernel from its users. (On the stock engine the kernel is at CPL 1, and may IRET to
-    CPL 3; 0 and 2 are nobody's.)
+    with their values at the guest's entry, as no guest may change one of them without an exit. With CPL the flag that
+    tells kernel from users is compared. (On the stock engine the kernel is at CPL 1, and may IRET to CPL 3; CPL 0 and 2
+    are never allowed.)
 
-Invariant: of a guarded pCPU, no handler sees a state that the guest came to in such a way. The run ends with Escaped,
-the machine's registers are put right, and whoever ran the guest knows why.
+Invariant: on a guarded pCPU no handler runs with a state that the guest reached in such a way. The run ends with the
+exception Escaped, and the machine's registers are reset.
 
-It does not know what becomes of the domain. Read beside it: has_escaped in pacer_exits.h; AMD's manual volume 2, 15.9.
+It does not know what happens to the domain. Read beside it: has_escaped in pacer_exits.h; AMD's manual volume 2, 15.9.
 """
 
 from __future__ import annotations
@@ -50,11 +51,11 @@ _PRIVILEGED: Final = {
 
 
 class Escaped(RuntimeError):
-    """The guest was found where the engine should never have let it get."""
+    """The guest gained a privilege that the engine must not give it."""
 
 
 class Guard:
-    """The second line of one pCPU."""
+    """The checks of one pCPU."""
 
     def __init__(self, pcpu: Exits) -> None:
         self._pcpu = pcpu
@@ -69,7 +70,7 @@ class Guard:
         self.intercept()
 
     def intercept(self) -> None:
-        """Have the privileged instructions leave the guest: again after the machine's registers were reset."""
+        """Intercept the privileged instructions; called again after a reset of the machine's registers."""
         state, aux = self._pcpu.state, self._pcpu.aux
         state[cs.INTERCEPT] |= sum(svm.intercept_bit(code) for code in _PRIVILEGED)
         aux[cs.INTERCEPT_CR], aux[cs.INTERCEPT_DR] = 0xFFFF_FFFE, 0xFFFF_FFFF  # anybody may SMSW, which reads CR0
@@ -78,7 +79,7 @@ class Guard:
         raise Escaped(f"it executed {name} at CPL {self._pcpu.state[cs.HFLAGS] & cs.HF_CPL}")
 
     def found(self) -> Escaped | None:
-        """What the pacer found, if anything: once."""
+        """The escape that the pacer found, or None; the record is cleared."""
         words = self._pcpu._words
         changed = words[pace.ESCAPED]
         if not changed:

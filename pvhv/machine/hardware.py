@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a physical CPU is made of: an engine over RAM, a few pages of our own, its state in sight, and the pacer.
+"""The parts of a physical CPU: an engine over RAM, a few private pages, a view of the CPU state, and the pacer.
 
-The other rooms of a pCPU (pcpu.py lists them) are classes over this one, and are told nothing else. It puts the parts
-together, and says how they were had here, for some engines offer less:
+The other files of a pCPU (pcpu.py lists them) have subclasses of this class. It creates the parts, and tells two
+properties that depend on the engine:
 
-  - `live`: `state` is the engine's own; else it is a copy that is exchanged around each run and exit;
-  - `engine_stops`: the engine may be stopped from another thread as it does that itself; else the pacer stops it.
+  - `live`: `state` is the engine's own memory; else it is a copy, exchanged around each run and exit;
+  - `engine_stops`: the engine's own stop is safe from another thread; else the pacer stops the guest.
 
 It does not know what the state means, nor what an exit is for. Read beside it: cpustate.py, pacer.py, seam.py.
 """
@@ -76,7 +76,7 @@ class Hardware:
         self.enter_engine = self._starter()
 
     def _starter(self) -> Callable[[int], int]:
-        """What runs guest code from an address, and returns the engine's error."""
+        """The function that runs guest code from an address and returns the engine's error code."""
         handle = self._handle
         if not seam.corrected:
             return lambda rip: int(uc.uc_emu_start(handle, rip, 0, 0, 0))
@@ -87,7 +87,7 @@ class Hardware:
         return partial(seam.run, handle)
 
     def _end_run(self) -> None:
-        """Stop the guest that runs at its next block."""
+        """Stop the running guest before its next block."""
         words = self._words
         words[pace.STOP] = 1
         words[pace.LIMIT] = 0
@@ -95,7 +95,7 @@ class Hardware:
             uc.uc_emu_stop(self._handle)
 
     def _on_engine(self, call: Callable[..., None]) -> None:
-        """Make a call that works on the engine's own state."""
+        """Make a call that works on the engine's own state, even if `state` is a copy."""
         context = self._context
         if context is None:
             call(self._handle)

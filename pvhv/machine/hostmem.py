@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Reading our own process's memory without crashing on a bad pointer.
 
-The live CPU state is found by following pointers through a structure whose layout is not
-public.  Some of the words tried are not pointers at all, so they are not dereferenced: the
-kernel is asked to copy the bytes, and says no where nothing is mapped.
+The live CPU state is found by following pointers through a structure whose layout is not public.  Some of the words
+tried are not pointers, so they are not dereferenced: the host's kernel is asked to copy the bytes, and fails if nothing
+is mapped there.
 
 Invariant: `read_safely` never faults; it returns the bytes, or None.
 
@@ -82,7 +82,7 @@ def _windows() -> Reader:
 
 
 def reader() -> Reader:
-    """How this host reads its own memory safely."""
+    """The function by which this host reads its own memory safely."""
     makers = {"linux": _linux, "darwin": _macos, "win32": _windows}
     try:
         return makers[sys.platform]()

@@ -2,8 +2,8 @@
 """The Python side of pacer.c: finding the built library, and its block of shared memory.
 
 The pacer is the only native code of the host.  Wheels carry it built for each platform under
-pvhv/_built/pacer/<os>-<arch>/; a source tree gets it from the builder.  What it does and why is
-told in pacer.c; this file mirrors its `struct pacer` word by word.
+pvhv/_built/pacer/<os>-<arch>/; a source tree gets it from the builder.  pacer.c explains what it does; this file
+mirrors its `struct pacer` word by word.
 
 Invariant: `Pacer.words` and the C structure are the same memory for the life of a Pacer.
 """
@@ -51,12 +51,12 @@ class PacerMissing(RuntimeError):
 
 
 def library_name(target_name: str) -> str:
-    """What the library is called there."""
+    """The file name of the library on a platform."""
     return "pacer." + {"windows": "dll", "macos": "dylib"}.get(target_name.split("-")[0], "so")
 
 
 def find() -> Path:
-    """The built pacer of this platform."""
+    """The path of the built pacer for this platform. Raises PacerMissing."""
     name = uc.target()
     path = _BUILT / name / library_name(name)
     if not path.exists():
@@ -68,7 +68,7 @@ _library: Any = None
 
 
 def library() -> Any:
-    """The loaded pacer."""
+    """The loaded library. Raises PacerMissing."""
     global _library
     if _library is None:
         path = find()
@@ -84,7 +84,7 @@ def library() -> Any:
 
 
 def address(function: Any) -> int:
-    """Where a foreign function begins."""
+    """The address of a foreign function."""
     value = ctypes.cast(function, c_void_p).value
     assert value is not None
     return value
@@ -113,7 +113,7 @@ class Pacer:
     def __init__(
         self, engine: uc.Engine, ram: Ram, state: int, error_code_offset: int, context: int | None
     ) -> None:
-        """`state` is the address of the CPU state, in the engine or (if given) in a context."""
+        """`state` is the address of the CPU state, in the engine or, if `context` is given, in that context."""
         self._engine = engine
         memory = mmap.mmap(-1, _TABLE_AT + _TABLE_BYTES)  # committed as blocks are met
         self.pointer: Final = ctypes.addressof(ctypes.c_char.from_buffer(memory))
@@ -132,26 +132,27 @@ class Pacer:
         self._easing = self._stop = 0  # these on the wall clock
 
     def address_of(self, word: int) -> int:
-        """Where one of `words` lies."""
+        """The address of one of `words`."""
         return self.pointer + 8 * word
 
     def have_io_asked_for(self) -> None:
-        """Have INS and OUTS ask whether they may. (The corrected engine.)"""
+        """Let INS and OUTS call pacer_may_io before they access memory. (The corrected engine.)"""
         seam.ask_before_io(self._engine.handle, address(library().pacer_may_io), self.pointer)
 
     def ease_if_possible(self) -> None:
-        """After some blocks were run: where none of them could be eased, try no more."""
+        """After some blocks were run: if none of them could be eased (pacer_ease.h), remove the hook."""
         if self._easing and not self.words[EASED]:
             self._easing = 0
             self.stop_blocks(False)
 
     def break_at(self, va: int, cpl: int | None) -> int:
-        """A breakpoint for code at CPL 1, at 3, or at any: the run ends before the instruction at `va`; words[BROKEN]
-        says why. Its hook."""
+        """Add a breakpoint for code at CPL 1, at 3, or (None) at any: the run ends before the instruction at `va`, with
+        words[BROKEN] set. Returns the hook."""
         return self._engine.add_hook(uc.HOOK_CODE, self._break[cpl], self.pointer, begin=va, end=va)
 
     def stop_blocks(self, wanted: bool) -> None:
-        """Have the guest stopped at the beginning of a block, as `hook` does with `stop`, or (then eased again) not."""
+        """Let the pacer stop the guest at the beginning of a block, as `hook` does with `stop`; or switch that off
+        again."""
         self._hook_blocks(self._stop if wanted else self._easing)
 
     def _hook_blocks(self, function: int) -> None:
@@ -162,13 +163,13 @@ class Pacer:
         self.words[BLOCKS] = 0
 
     def forget_blocks(self) -> None:
-        """Have the engine forget which blocks it translated under our hook (see PCPU.forget_blocks)."""
+        """Reset the stock engine's list of blocks translated under our hook (see translations.py)."""
         self._hook_blocks(self._block_function)
 
     def hook(self, callbacks: Callbacks, *, count: bool, stop: bool, by_mode: bool, guard: bool) -> None:
-        """Have the engine's exits come to `callbacks`, and its blocks counted, or at least stopped, if asked;
-        `by_mode` counts those of users apart as well; `guard` write-protects what was translated, in nested tables.
-        Where the stock engine stops by itself, its looking for that is eased.
+        """Add the pacer's hooks. Exits call `callbacks`. `count`: count instructions at blocks, with `by_mode` also
+        those of users apart. `stop`: only check for stops at blocks. `guard`: write-protect translated pages in the
+        nested tables. Where the stock engine checks for stops itself, that check is made cheaper (pacer_ease.h).
 
         (A stop is `words[STOP] = 1`, then `words[LIMIT] = 0`.)
         """

@@ -6,18 +6,17 @@
     registers.py     registers, segments, a vCPU's context        running.py      run, stop, deadlines; what goes wrong
     counters.py      instructions executed, and the TSC           this file       all of it, made and proven
 
-Beside them stand debug.py, guard.py and proof.py: what a debugger wants of it, what looks whether a guest escaped, and
-what is checked before the first guest runs.
+Three more files belong to it: debug.py (breakpoints and steps for a debugger), guard.py (detects a guest that escaped)
+and proof.py (checks before the first guest runs).
 
 PV guests run under the engine's AMD-V with all exception intercepts on (svm.py), kernel and users at
 CPL 3 (rings.py), so every exception is a #VMEXIT with RIP at the instruction, the error code in
 `aux[ERROR_CODE]` and, for #PF, the address in `vmcb[FAULT_ADDRESS]` (CR2 is the hypervisor's).
 
-Invariants: a run ends only between two guest instructions.  What a handler raises ends the run
-and comes out of `run`.  Whenever no guest code runs, `state[EFLAGS]` is RFLAGS, whole: in handlers,
-between runs, in what `save` returns.  (The engine holds it so between runs; pacer.c sees to it at exits.)
-CR0.WP is always 1.  Nothing of the private region (VMCB, identity map)
-is in any table a guest runs on, nor ever in a TLB set a guest uses.
+Invariants: a run ends only between two guest instructions.  What a handler raises ends the run and comes out of `run`.
+Whenever no guest code runs (in handlers, between runs, in what `save` returns), `state[EFLAGS]` is the complete RFLAGS.
+(Between runs the engine ensures that; at exits pacer.c does.) CR0.WP is always 1. No page table or TLB entry that a
+guest uses maps the private region (VMCB, identity map).
 
 It does not know domains, vCPUs, hypercalls or Xen.  Read beside it: cpustate.py for the names,
 pacer.c for exits and counting; in Xen,
@@ -26,7 +25,7 @@ xen/arch/x86/x86_64/entry.S is what the handlers' side of this does.
 Not modelled: a fetch fault on the second page of a block that crosses pages is reported at the block's first
 instruction; counts are not exact in 16-bit code, nor in 32-bit code where CS has a base. On the stock engine, too: INS
 has already overwritten its destination when it is refused; icebp (F1) is #UD; breakpoints of debug registers never
-fire; a syscall with prefixes resumes as many bytes late; flush_page flushes everything.
+fire; after a syscall with prefixes RIP is too far by their number; flush_page flushes everything.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ __all__ = ["CR0_PV", "CR4_PV", "FAULT_ADDRESS", "PCPU", "Unhandled"]
 
 
 class PCPU(Running, Counters):
-    """One engine on one Ram, for one clock: made, proven, and closed here."""
+    """One engine on one Ram, for one clock: created, checked and closed here."""
 
     WRAPPABLE: ClassVar = frozenset({"on_syscall", "on_exception", "on_int", "on_cpuid", "on_io", "enter_engine"})
 
@@ -64,11 +63,11 @@ class PCPU(Running, Counters):
         guard_code: bool = False,
         features: Features = FEATURES,
     ) -> None:
-        """`block_stops` has the pacer stop the guest on the wall clock too, where an interrupt window (below) is
-        wanted; it and `copy_state` are otherwise chosen only where the switch that makes the engine's own stop safe,
-        or the live state, cannot be found. `by_mode` counts those of users, at CPL 3, apart (virtual clock).
-        `guard_code` makes a page read-only in the nested page tables when code is translated from it.
-        `features` are the instructions there are (the stock engine has all of its own)."""
+        """`block_stops`: the pacer stops the guest on the wall clock too, which `interrupt_window` needs; also used
+        where the switch that makes the engine's own stop safe is not found. `copy_state`: work on a copy of the state;
+        also used where the live state is not found. `by_mode`: count the instructions of users, at CPL 3, apart
+        (virtual clock). `guard_code`: make a page read-only in the nested page tables when code is translated from it.
+        `features`: the instructions that do not raise #UD (the stock engine has all of its own)."""
         if clock not in ("wall", "virtual"):
             raise ValueError(f"a clock is wall or virtual, not {clock!r}")
         super().__init__(ram, clock == "virtual", features)
@@ -96,7 +95,7 @@ class PCPU(Running, Counters):
         self._reset()
 
     def close(self) -> None:
-        """Give the engine back.  `state` must not be touched afterwards."""
+        """Free the engine.  `state` must not be used afterwards."""
         self._ticker.close()
         self._engine.close()
 

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The hypervisor's own pages of a pCPU: far above RAM, in no table a guest can run on.
 
-They hold the VMCB and its MSR permission map, a page of code that proof.py runs before any guest,
-and page tables with an identity map of all RAM and of these pages (1 GiB pages, supervisor only).
-The map serves `PCPU.forget_code`, which must name a frame by a virtual address that no guest's
-tables decide.
+They hold the VMCB and its MSR permission map, a page of code that proof.py runs before any guest, and page tables with
+an identity map of all RAM and of these pages (1 GiB pages, supervisor only). On the stock engine `forget_code` uses the
+map, because it must name a frame by a virtual address that does not depend on a guest's tables.
 
 Invariant: physical addresses here begin at `BASE`, beyond any mfn a validated entry can hold.
 """
@@ -25,9 +24,9 @@ _TABLE: Final = paging.PTE_PRESENT | paging.PTE_RW | paging.PTE_ACCESSED | pagin
 
 
 class Private:
-    """`cr3` is the identity map's root, `nothing` one that maps nothing.
+    """The pages of one pCPU. `cr3` is the identity map's root; `nothing` is a root that maps nothing.
 
-    `code` and `data` are bytes at the addresses beside them.
+    `code` and `data` are the memory at `code_address` and `data_address`.
     """
 
     def __init__(self, engine: Engine, ram: Ram) -> None:

@@ -44,7 +44,7 @@ class Ram:
         return self.bytes[mfn * PAGE_SIZE : (mfn + 1) * PAGE_SIZE]
 
     def discard(self, mfn: int, count: int = 1) -> None:
-        """Frames become zero, and where the host can do it, cost no memory until touched again."""
+        """Set frames to zero; where the host allows it, they use no memory until they are touched again."""
         start, length = mfn * PAGE_SIZE, count * PAGE_SIZE
         if mmap.PAGESIZE == PAGE_SIZE and hasattr(mmap, "MADV_DONTNEED"):
             self._memory.madvise(mmap.MADV_DONTNEED, start, length)

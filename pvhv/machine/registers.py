@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The state of a physical CPU: its registers as a PV guest finds them, and as a vCPU's context that comes and goes.
+"""The registers of a physical CPU: their initial state for a PV guest, and saving and loading a vCPU's context.
 
-A context is a plain copy of the CPU state's beginning, up to the end of the FPU's; what lies behind, the intercepts and
-the VMCB's address, is the machine's. A handler reads and writes single registers in `state`; what takes more than one
-word (segments, CPL, TS) is done here.
+A context is a copy of the CPU state from its beginning to the end of the FPU's state. What follows there (the
+intercepts, the VMCB's address) belongs to the machine. A handler reads and writes single registers in `state`; this
+file sets what takes more than one word (segments, CPL, TS).
 
 Invariant: CR0.WP is always 1, and CPL agrees in HFLAGS and in the hidden parts of CS and SS.
 It does not know whose context it is. Read beside it: cpustate.py, for where a register lies.
@@ -55,7 +55,8 @@ class Registers(Translations):
         self.set_cpl, self.set_ts = set_cpl, set_ts
 
     def _reset(self) -> None:
-        """Long mode, paging on, WP, NX, AMD-V intercepts, flat segments: what no PV guest changes."""
+        """Set all registers to the initial state of a PV guest: long mode, paging, WP, NX, AMD-V intercepts, flat
+        segments."""
         state, aux = self.state, self.aux
         for n in range(16):
             state[n] = 0
@@ -74,7 +75,7 @@ class Registers(Translations):
         self.set_ldtr(0, 0, 0)
 
     def _reset_to(self, registers: bytes) -> None:
-        """All of the CPU is reset but the guest's registers, which somebody may want to look at."""
+        """Reset the CPU except for the guest's registers, which a crash report shows."""
         self._reset()
         self._saved[:] = registers
 
@@ -89,14 +90,14 @@ class Registers(Translations):
         self.set_cpl(cpl)
 
     def set_segment(self, segment: int, selector: int, base: int, limit: int, flags: int) -> None:
-        """Selector and hidden descriptor.  `flags`: as bits 8..23 of a descriptor's high word."""
+        """Set a segment's selector and hidden part. `flags` are bits 8..23 of a descriptor's high word."""
         state = self.state
         state[segment] = selector
         state[segment + cs.BASE] = base
         state[segment + cs.LIMIT_FLAGS] = limit | flags << 32
 
     def set_gdtr(self, base: int, limit: int) -> None:
-        """Where the guest's own segment loads find descriptors, in guest-virtual space."""
+        """Set GDTR, by which the guest's own segment loads find descriptors: a guest-virtual address."""
         self.set_segment(cs.GDT, 0, base, limit, 0)
 
     def set_ldtr(self, selector: int, base: int, limit: int) -> None:
@@ -109,11 +110,11 @@ class Registers(Translations):
         return bytes(self._saved)
 
     def save_into(self, context: bytearray) -> None:
-        """The same, into a context that is there already."""
+        """Like `save`, but into an existing context."""
         context[:] = self._saved
 
     def load(self, context: bytes | bytearray, cr3: int | None = None) -> None:
-        """Become the vCPU of `context`, on the tables at `cr3` if that is given, else on its own.
+        """Load `context`, with the page tables at `cr3` if that is given, else with those in the context.
 
         The TLB is flushed if `cr3` is given, or if CR3 changes.
         """
@@ -134,13 +135,13 @@ class Registers(Translations):
     # ---- what is no part of a context -----------------------------------------------------------
 
     def msr_words(self) -> dict[int, int]:
-        """MSR number -> index in `state`, of those MSRs that are plain registers (STAR, LSTAR, ...)."""
+        """MSR number -> index in `state`, for the MSRs that are plain registers (STAR, LSTAR, ...)."""
         return cs.find_msrs(self._engine)
 
     def load_debug_registers(self, registers: Sequence[int]) -> None:
-        """DR0-3, DR6 and DR7 of who runs from now on, out of eight; at #DB, `state[DR6]` says why.
+        """Load DR0-3, DR6 and DR7 from a list of all eight; at #DB, `state[DR6]` gives the cause.
 
-        They are no part of a context. On the stock engine they never fire."""
+        They are not part of a context. On the stock engine breakpoints of debug registers never fire."""
         if not seam.corrected:
             return
         for n, value in enumerate(registers):
@@ -148,6 +149,5 @@ class Registers(Translations):
         self._on_engine(seam.debug_registers)
 
     def keep_kernel_cpl(self) -> None:
-        """A guest kernel that the stock engine has at CPL 1 stays there, though its own iretq may say otherwise (which
-        no exit tells)."""
+        """Stock engine: keep a guest kernel at CPL 1, even if its own iretq, which makes no exit, changed CPL."""
         self._words[pace.KEEPS_CPL] = not seam.corrected

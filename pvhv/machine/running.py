@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Guest code runs: until a handler raises, somebody stops it, a deadline passes or a budget is used up.
+"""Running guest code until a handler raises, another thread stops it, a deadline passes or a budget is used up.
 
-A run enters the engine again and again, for the engine may return though nobody wanted it to (a stop that was meant for
-the last run came late), or for something that is done between blocks (a breakpoint). Between two entries the guest is
-between two instructions.
+A run may enter the engine several times. The engine may return without need (a stop meant for the previous run came
+late), or for work between blocks (a breakpoint). Whenever it returns, the guest is between two instructions.
 
-A stop is a word that the pacer and this loop look at, and a limit of 0 that brings the pacer to look. Who starts writes
-the limit first and looks at the word then; who stops writes them in the other order; so no stop is lost.
+A stop is a word that the pacer and this loop check; a limit of 0 makes the pacer check it. The thread that starts a run
+writes the limit first and then checks the word. The thread that stops it writes the word first and then the limit. So
+no stop is lost.
 
-An engine that dies is made anew where it was (corrections/death.c), and so is a pCPU whose guest escaped (guard.py):
-what comes out of `run` says which. Read beside it: pacer.c; pvhv/core/sched/scheduler.py, which calls this.
+An engine that dies is replaced by a new one at the same address (corrections/death.c); after an escape (guard.py) the
+registers are reset. The exception that `run` raises says which. Read beside it: pacer.c; pvhv/core/sched/scheduler.py,
+which calls this.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _ARMED: Final = 0xFF  # in DR7: some breakpoint is enabled
 
 
 class Running(Registers, Breakpoints):
-    """What runs guest code on one pCPU, and ends it."""
+    """The run loop of one pCPU."""
 
     debug: Debug
 
@@ -85,7 +86,7 @@ class Running(Registers, Breakpoints):
             self._ticker.disarm()
 
     def _enter(self) -> None:
-        """Run guest code until the engine returns. Raises what ended the run, if it is that."""
+        """Run guest code until the engine returns. Raises the exception that ended the run, if one did."""
         words, state, context, guard = self._words, self.state, self._context, self._guard
         # A fetch that faults while the engine is about to stop is told to nobody, and comes again.
         self.aux[cs.OLD_EXCEPTION] = 0xFFFF_FFFF
@@ -119,7 +120,8 @@ class Running(Registers, Breakpoints):
     ) -> None:
         """`run`, but stopped when time.monotonic_ns() reaches `deadline_ns`.
 
-        Before it is, `tick` is asked, on a thread of its own while guest code goes on: it may name a later deadline.
+        At the deadline `tick` is called, on the ticker's thread while guest code runs. If it returns a later deadline,
+        the run continues.
         """
         self._tick = tick
         self._ticker.arm(deadline_ns)
@@ -143,7 +145,7 @@ class Running(Registers, Breakpoints):
         return bool(self._words[pace.STOP])
 
     def interrupt_window(self, wanted: bool) -> None:
-        """Have runs end where the guest could take an interrupt: RFLAGS.IF set, not right behind STI or MOV SS.
+        """End runs where the guest could take an interrupt: RFLAGS.IF is set, and no STI or MOV SS stands right before.
 
         Needs a pCPU whose pacer stops it (virtual clock, or `block_stops`)."""
         self._words[pace.WINDOW] = wanted
@@ -151,7 +153,7 @@ class Running(Registers, Breakpoints):
             self._words[pace.LIMIT] = 0
 
     def _kick(self) -> int | None:
-        """The deadline passed."""
+        """The deadline passed: stop the run, or return the later deadline that `tick` gave."""
         if not self._running:
             return None
         tick, words = self._tick, self._words
@@ -163,7 +165,7 @@ class Running(Registers, Breakpoints):
     # ---- when it goes wrong --------------------------------------------------------------------
 
     def contain(self) -> None:
-        """Look at every exit whether the guest is where it can be (guard.py): for paravirtual guests."""
+        """Switch on the checks of guard.py at every exit, for paravirtual guests."""
         self._guard = Guard(self)
 
     def _reset(self) -> None:
@@ -172,9 +174,9 @@ class Running(Registers, Breakpoints):
             self._guard.intercept()
 
     def _died(self, rip: int) -> uc.EngineDied:
-        """The engine died. It is made anew where it was, with the registers it had; who ran on it is told how.
+        """The engine died: replace it by a new one at the same address, with the same registers; returns the exception.
 
-        What else was to be told of this run is not the next one's."""
+        Everything else that was recorded for this run is dropped, so that it does not reach the next one."""
         death = seam.how_it_died()
         self._running = False  # nobody stops an engine that is half made
         if self._context is not None:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The corrected engine's own interface: what the stock one has to be searched for.
+"""The corrected engine's own interface: functions for what has to be found by search in the stock engine.
 
-corrections/seam.c declares the functions; a number, SEAM_VERSION there and here, says that both mean the same.
+corrections/seam.c defines the functions. SEAM_VERSION there must equal _VERSION here, so that both files match.
 
-Invariant: where `corrected`, every function named here is the library's and means what is said here. Elsewhere (the
-stock engine) the machine finds what it can by looking (cpustate.py), or does without.
+Invariant: if `corrected`, every function named here exists in the library. If not (the stock engine), they are None,
+and the machine searches the engine's memory instead (cpustate.py), or does without.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Death(ctypes.Structure):
     ]
 
     def said(self) -> str:
-        """In words: what failed, and where in the engine."""
+        """A sentence: what failed, and where in the engine."""
         place, text = (bytes(field).decode(errors="replace") for field in (self.place, self.text))
         if not self.signal:
             return f"the engine gave up ({text}, at {place})"
@@ -57,7 +57,7 @@ class Death(ctypes.Structure):
 
 
 def _of_engine(name: str, *arguments: Any, result: Any = c_int, guest_runs: bool = False) -> Any:
-    """A function of seam.c or death.c; it may only be called where `corrected`."""
+    """A function of seam.c or death.c; None unless `corrected`."""
     if not corrected:
         return None
     return uc.function(name, c_void_p, *arguments, result=result, guest_runs=guest_runs)
@@ -88,7 +88,7 @@ DIED: Final = 1000  # what `run` returns, beside unicorn's errors
 
 
 def catch_signals() -> None:
-    """Have the signals of a dying engine come to death.c, also where others have put handlers since."""
+    """Install death.c's signal handlers again, in case another library has replaced them."""
     if corrected:
         uc.function("pvhv_catch_signals", result=None)()
 
@@ -98,25 +98,25 @@ _runs = ctypes.create_string_buffer(64)
 
 
 def note_running(what: str) -> None:
-    """Say what runs from now on, for whoever reads the log of a process that died."""
+    """Note what runs from now on; death.c writes it to the log if the process dies."""
     _runs.value = what.encode()[:63]
 
 
 def tell_last_words(descriptor: int) -> None:
-    """Have a process that dies by a signal say so in a line there, and what ran on the engine last."""
+    """If the process dies by a signal, write a line to `descriptor` that says so, and what ran on the engine last."""
     if corrected:
         uc.function("pvhv_tell_last_words", c_int, c_void_p, result=None)(descriptor, ctypes.addressof(_runs))
 
 
 def how_it_died() -> Death:
-    """What this thread's last run that returned DIED died of."""
+    """The cause of this thread's last run that returned DIED."""
     death = Death()
     uc.function("pvhv_how_it_died", POINTER(Death), result=None)(ctypes.byref(death))
     return death
 
 
 def hits(engine: int) -> Iterator[tuple[int, int, int]]:
-    """What was hit of what is watched: address, size, accesses."""
+    """The watchpoints that were hit: (address, size, accesses)."""
     address, size, accesses = c_uint64(), c_uint64(), c_int()
     nth = 0
     while _watch_hit(engine, nth, ctypes.byref(address), ctypes.byref(size), ctypes.byref(accesses)):
@@ -125,5 +125,6 @@ def hits(engine: int) -> Iterator[tuple[int, int, int]]:
 
 
 def build_id() -> str:
-    """Which source and corrections the loaded engine was made of; "stock" for the published one."""
+    """An identifier of the source and corrections that the loaded engine was built from; "stock" for the published
+    one."""
     return bytes(uc.function("pvhv_build_id", result=c_char_p)()).decode() if corrected else "stock"

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Where translated code looks for a stop: at the start of each block, or in its middle as well.
+"""Where translated code checks for a stop: at the start of each block only, or inside it as well.
 
-Stock behaviour is to look behind every memory access. A stop that is seen there leaves an instruction half done, and it
-is done again; so whoever may be stopped from another thread wants the first, and breakpoints need the second.
+By default the engine checks after every memory access. A stop that is noticed there leaves an instruction half done,
+and the instruction is executed again. So a guest that may be stopped from another thread needs checks at the start of
+blocks only; breakpoints need the checks inside.
 
-On the corrected engine this is a function; on the stock one a bool in its own structure, found by its neighbours.
+On the corrected engine this is set by a function; on the stock one by a bool in its structure, found by the fields
+around it.
 
-Invariant: it holds for what is translated from then on. Read beside it: corrections/seam.toml; find_no_exit_request in
-cpustate.py.
+Invariant: a change applies to blocks that are translated afterwards. Read beside it: corrections/seam.toml;
+find_no_exit_request in cpustate.py.
 """
 
 from __future__ import annotations
@@ -25,11 +27,11 @@ class StopSwitch:
 
     def __init__(self, set_it: Callable[[bool], object]) -> None:
         self.at_blocks = set_it
-        """Look only at the start of each block, or not only."""
+        """Call with True to check only at the start of each block, with False to check inside it as well."""
 
     @classmethod
     def find(cls, engine: Engine) -> StopSwitch | None:
-        """None where the stock engine's cannot be found."""
+        """The switch of an engine; None if the stock engine's cannot be found."""
         if seam.corrected:
             return cls(lambda wanted: seam.stop_at_blocks(engine.handle, wanted))
         address = cs.find_no_exit_request(engine)

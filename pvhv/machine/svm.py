@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""AMD-V as the engine speaks it: #VMEXIT codes, intercept bits, and offsets in a VMCB.
+"""AMD-V as the engine implements it: #VMEXIT codes, intercept bits, and offsets in a VMCB.
 
 The engine carries QEMU's emulated AMD-V.  PV guests run with its exception intercepts on, so
 every exception is a #VMEXIT whose code reaches the interrupt hook as 0x100 + code, with the

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A thread that calls a function when a deadline passes, and again until it is disarmed.
 
-The pCPU's tick on the wall clock.  Arming costs an assignment unless the thread sleeps past the
-new deadline, so a scheduler may arm it on every run.  It repeats because the engine can lose
-a stop that arrives while it starts up.  The function may also name a later deadline, and is
-called again only then: that is how a scheduler's tick can look around without stopping anybody.
+It is the pCPU's tick on the wall clock. Arming costs one assignment, unless the thread sleeps past the new deadline, so
+a scheduler may arm it on every run. The call is repeated because the engine can lose a stop that arrives while it
+starts up. The function may also return a later deadline, and is then called again only at that time: so a scheduler's
+tick can check for work without stopping the guest.
 
 Invariant: between `arm` and `disarm` the function is called at the deadline or up to the host's
 timer slack later, never before.
@@ -41,7 +41,7 @@ class Ticker:
             self._rouse()
 
     def arm_by(self, deadline_ns: int) -> None:
-        """The same, unless it is armed for an earlier time."""
+        """Like `arm`, unless it is armed for an earlier time."""
         if deadline_ns < self._deadline:
             self.arm(deadline_ns)
 

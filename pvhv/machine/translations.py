@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the engine remembers of page tables and of code, and how it is made to forget: CR3, the TLB, translated blocks.
+"""CR3, the TLB and translated blocks: what the engine keeps of page tables and code, and how to flush it.
 
-An engine walks the guest's tables and translates its code once, and goes by what it knows from then on. It sees the
-guest's own INVLPG and CR3 loads only if there are any, which a PV guest makes by hypercall. So all of it is asked for
-from here. (Whether a frame's code is still true, pvhv.core.mm.executable knows.)
+An engine walks the guest's tables and translates its code once, and keeps the results. It would flush at the guest's
+own INVLPG and CR3 loads, but a PV guest makes hypercalls instead. So the hypervisor asks for all flushes here.
+(pvhv.core.mm.executable knows which translations are stale.)
 
-Invariant: what is done here leaves no TLB entry or code of ours where a guest finds it.
+Invariant: no method leaves a TLB entry or code of the hypervisor where a guest could use it.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from pvhv.machine.ram import PAGE_SIZE
 
 
 class Translations(Hardware):
-    """The TLB and the translated code of one pCPU. What is called often is a closure, without attribute chains."""
+    """The TLB and the translated code of one pCPU. Methods that are called often are closures, for speed."""
 
     has_user_tables: Final = seam.corrected
     """Whether users, at CPL 3, can have page tables of their own beside CR3's."""
 
     flush_tlb: Callable[[], object]
     flush_on_entry: Callable[[], None]
-    """Have the TLB flushed before guest code runs again: once, however often it is asked for."""
+    """Flush the TLB before guest code runs again: once, however often this is called."""
     load_cr3: Callable[[int], None]
-    """Set CR3 (a machine address), and have the TLB flushed on entry."""
+    """Set CR3 (a machine address), and flush the TLB on entry."""
     set_user_tables: Callable[[int], None]
-    """Have users at CPL 3 run on the L4 at a machine address, whatever CR3 is; 0 for one that maps nothing. What the
-    TLB knows of users' mappings is as old as it was. Only where `has_user_tables`."""
+    """Set the L4 (a machine address) for users at CPL 3, beside CR3; 0 for one that maps nothing. The TLB entries of
+    users are not flushed. Only if `has_user_tables`."""
     forget_code: Callable[[int], None]
-    """Drop what was translated from a frame: its bytes changed other than by a guest's store."""
+    """Drop all translations of a frame whose bytes changed otherwise than by a guest's store."""
     _apart: Callable[..., None]
-    """Make a call that has the engine look for code, on other page tables, by their root."""
+    """Make a call in which the engine looks up code, on the page tables at another root."""
 
     def _build_translation_calls(self) -> None:
         state, words, handle = self.state, self._words, self._handle
@@ -93,17 +93,18 @@ class Translations(Hardware):
         return apart
 
     def forget_blocks(self) -> None:
-        """Let the engine begin anew to remember what it translated under a block hook.
+        """Reset the list of blocks that the stock engine translated under a block hook.
 
-        The stock engine remembers of each such block where it is, for as long as the hook is there, in some 80 bytes: a
-        guest that writes ever new code would fill the host's memory. With the hook it drops all code it finds at those
-        addresses. Where nothing is mapped it finds none, which is quick, and right: the new hook is the old one.
+        The stock engine keeps some 80 bytes for each such block as long as the hook exists, so a guest that writes ever
+        new code would fill the host's memory. When the hook is removed, the engine drops all code it finds at those
+        addresses. On a root that maps nothing it finds none: that is quick, and correct, because the new hook equals
+        the old one.
         """
         self.flush_tlb()
         self._apart(self._private.nothing, self._pacer.forget_blocks)
 
     def flush_page(self, va: int) -> None:
-        """Forget one page's translation (on the stock engine, which offers no less, all of them)."""
+        """Flush one page's TLB entry (on the stock engine, which has no such function, the whole TLB)."""
         if seam.corrected:
             seam.flush_page(self._handle, va)
         else:

@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Frames whose every store the stock engine has to see, because code translated from them may be in use.
+"""Watched frames: the stock engine has to notice every store to them, because code translated from them may be in use.
 
-(The corrected engine sees every store to translated code by itself, through whatever mapping: code-pages.toml.)
+(The corrected engine notices every store to translated code by itself, through any mapping: code-pages.toml.)
 
-The stock engine marks a page's TLB entry "may hold code" when it fills it, and a store through such an entry drops what
-was translated from the bytes it changes. If the mapping is not executable, the first store also takes the mark away:
-all other code of the page that is executed through another mapping then survives further stores.
+When the stock engine fills a TLB entry, it marks the entry "may hold code". A store through a marked entry drops the
+translations of the bytes it changes. But if the mapping is not executable, the first store also removes the mark. Then
+the other code of the page, executed through another mapping, survives further stores.
 
-The mark stays where a memory hook covers the page's physical address. A hook on fetches that break protection is called
-for nothing in our flat RAM, and, unlike hooks on reads and writes, does not put other pages' accesses on the slow path;
-so there is one, bounded to the frame, for every frame that is watched. Each makes a store through a marked entry about
-ten ns slower, so there should be dozens of them, not thousands.
+The mark stays where a memory hook covers the page's physical address. A hook on fetches that violate protection is
+never called in our flat RAM and, unlike a hook on reads or writes, does not put accesses to other pages on the slow
+path. So each watched frame gets such a hook, bounded to the frame. Each hook makes a store through a marked entry about
+10 ns slower, so there should be dozens of them, not thousands.
 
-Invariant: a frame that comes to be watched is so from its next store on, because whoever watches flushes the TLB after.
-It does not know why a frame deserves this (pvhv.core.mm.coherence). Read beside it: notdirty_write and
-uc_mem_hook_installed in the engine's cputlb.c and exec-all.h.
+Invariant: a frame is watched from its next store on, because the caller of `add` flushes the TLB afterwards. It does
+not know why a frame deserves this (pvhv.core.mm.coherence). Read beside it: notdirty_write and uc_mem_hook_installed in
+the engine's cputlb.c and exec-all.h.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Watch:
         self._hooks: dict[int, int] = {}
 
     def add(self, mfn: int) -> bool:
-        """Watch a frame. Whether the TLB has to be flushed before the guest goes on."""
+        """Watch a frame; True if the TLB has to be flushed before the guest continues."""
         if seam.corrected or mfn in self._hooks:
             return False
         begin = mfn * PAGE_SIZE
@@ -46,7 +46,7 @@ class Watch:
         return True
 
     def remove(self, mfn: int) -> None:
-        """Watch it no longer."""
+        """Stop watching a frame."""
         hook = self._hooks.pop(mfn, None)
         if hook is not None:
             self._engine.remove_hook(hook)

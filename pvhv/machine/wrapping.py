@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How to look on: a function of one's own around one of somebody else's, for as long as one looks.
+"""Observing: put a function around a method of another object, and take it off again.
 
-An object names in WRAPPABLE what may be looked at: its methods, callables it keeps in attributes, tables of such.
-`wrap` puts a looker-on's function in the place of one; it calls the one it stands around, or what the next looker-on
-put around that. Several may look at the same, and each may leave when it wants: what remains are the others, in their
-order.
+An object lists in WRAPPABLE what may be wrapped: methods, callables in attributes, tables of callables. `wrap` replaces
+one by the observer's function, which calls the one it replaced. Several observers may wrap the same function, and each
+may unwrap at any time: the others stay, in their order.
 
-It costs nothing where nobody looks: until then nothing of this is in the object, and a call is the call it always was.
-So it works for functions that are looked up when they are called. Whoever keeps one for speed says so (see
-pvhv.core.traps.exits, whose closures are made anew).
+Without an observer it costs nothing: the object is unchanged, and so is the call. It works for functions that are
+looked up at each call. Code that keeps a function in a variable for speed must say so (see pvhv.core.traps.exits, whose
+closures are made again).
 """
 
 from __future__ import annotations
@@ -20,9 +19,10 @@ Around = Callable[[Any], Any]  # from what was there, to what is called instead
 
 
 def wrap(owner: Any, name: str, around: Around, entry: int | None = None) -> Callable[[], None]:
-    """Put `around` around `owner.name`, or around an entry of the table of that name; the result takes it off again.
+    """Wrap `owner.name`, or one entry of the table of that name; returns the function that unwraps it.
 
-    Raises ValueError where the owner does not name that."""
+    `around` gets the function that is there and returns the one to call instead. Raises ValueError if `name` is not in
+    WRAPPABLE."""
     if name not in owner.WRAPPABLE:
         raise ValueError(f"{name} of {owner!r} is not for others to wrap")
     chains: dict[tuple[str, int | None], Chain] = vars(owner).setdefault("_wrapped", {})
@@ -40,9 +40,9 @@ def wrap(owner: Any, name: str, around: Around, entry: int | None = None) -> Cal
 
 
 class Chain:
-    """All that stands around one function, the first one innermost.
+    """All wrappers of one function, the first one innermost.
 
-    Invariant: what somebody else has put there meanwhile, not by `wrap`, stays."""
+    Invariant: a function that was put in its place otherwise than by `wrap` is not removed."""
 
     def __init__(self, owner: Any, name: str, entry: int | None) -> None:
         self.owner, self.name, self.entry = owner, name, entry
@@ -55,7 +55,7 @@ class Chain:
         self._put()
 
     def remove(self, around: Around) -> None:
-        """Take it off; nothing happens if that is done already."""
+        """Remove a wrapper; a second call does nothing."""
         if around in self.arounds:
             self.arounds.remove(around)
             if self._there() is self.placed:
@@ -80,5 +80,5 @@ class Chain:
 
 
 def _properties(owner: Any) -> set[str]:
-    """Attributes that a class answers for, and that `setattr` reaches."""
+    """The names of attributes that are properties of the class: `setattr` sets those without an instance attribute."""
     return {name for kind in type(owner).__mro__ for name, value in vars(kind).items() if isinstance(value, property)}

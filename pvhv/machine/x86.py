@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What AMD's and Intel's manuals define and several rooms need, each of it once.
+"""Constants of AMD's and Intel's manuals that several files need.
 
 Other facts of the processor have places of their own: cpustate.py the bits of RFLAGS (IF, IOPL, ...), paging.py those
 of page-table entries (PTE_*), svm.py all vectors, by their abbreviations, and what #PF's error code says (PFEC_*),
-ram.py the size of a page. What Xen defines is in pvhv.abi, and what only one file needs stands there.
+ram.py the size of a page. Xen's constants are in pvhv.abi; a constant that one file needs is in that file.
 
 It does not know the engine, nor which of these features a guest is offered (core/traps/cpuid.py and features.py do).
 Read beside it: AMD64 Architecture Programmer's Manual, volumes 2 and 3; Intel's, volume 3. Sections are AMD's, of
