@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The x86-64 half of the interface: what a vCPU looks like, and where the hypervisor lives.
+"""The x86-64 half of the interface: the state of a vCPU, and the hypervisor's part of the address space.
 
-A 64-bit PV guest runs in the flat segments of Xen's own GDT page and sees Xen in 16 slots of every L4 table.
-Frames, contexts and selectors here show ring 3, as Xen does: the guest's kernel and its user code differ by
-VGCF_in_kernel, never by the privilege level in a selector.
+A 64-bit PV guest uses the flat segments of Xen's own GDT page, and 16 slots of every L4 table belong to Xen. Frames,
+contexts and selectors here show ring 3, as Xen does: the guest's kernel and its user code differ by VGCF_in_kernel,
+never by the privilege level in a selector.
 
 Not modelled: the 32-bit (compat) layout, HVM's emulation flags.
 
@@ -129,7 +129,7 @@ TRAP_INFO = codec(trap_info)
 
 
 def _both(name: str) -> str:
-    """Xen's own header lets C code say eax and _eax for the same slot; the guest's header does too."""
+    """Xen's own header gives one slot the names eax and _eax; the guest's header does the same."""
     return f"union {{ uint64_t r{name}, e{name}; uint32_t _e{name}; }};"
 
 

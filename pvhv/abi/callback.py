@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Where the hypervisor enters a guest: events, a failed return, system calls, NMIs.
+"""The guest's entry points: for events, a failed return, system calls and NMIs.
 
-Every vCPU has its own entry points.  CALLBACKF_mask_events asks that events be masked on entry, as an
-interrupt gate does; for events themselves and for NMIs that is always so.
+Every vCPU has its own entry points.  CALLBACKF_mask_events masks events on entry, as an interrupt gate does; at the
+entry points for events and NMIs they are always masked.
 
 Read beside it: xen/include/public/callback.h and nmi.h, xen/arch/x86/pv/callback.c.
 """

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The hypercalls a PV guest is refused: dom0's, other kinds of guests', and those that came and went.
+"""The hypercalls that a PV guest is refused: those for dom0, for other kinds of guests, and removed ones.
 
-dom0's toolstack is part of pvhv and asks the core by Python calls with the same checks, so domctl, sysctl and
-platform_op as hypercalls only ever meet a caller that may not.  They still look at what Xen looks at first:
-that their argument can be read and speaks the interface version they know, and what else a command goes by.
+dom0's toolstack is part of pvhv and calls Python methods with the same checks. So domctl, sysctl and platform_op as
+hypercalls always have a caller without privilege. They still make the checks that Xen makes first: the argument can be
+read, it has the right interface version, and others that depend on the command.
 
 Not modelled: everything these calls do for a privileged caller.
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The hypercalls of xen.h that stand for privileged instructions, and those that have no better home.
+"""The hypercalls of xen.h that replace privileged instructions, and a few that fit nowhere else.
 
-Traps, stack, FPU, debug registers, segment bases and iret replace what a kernel on the bare processor does
-with an instruction; multicall, vm_assist and console_io are conveniences of the interface itself.
+Traps, stack, FPU, debug registers, segment bases and iret replace what a kernel on the bare processor does with an
+instruction; multicall, vm_assist and console_io have no such counterpart.
 
 Structures and constants are in :mod:`pvhv.abi.xen` and :mod:`pvhv.abi.arch_x86`.
 Read beside it: xen/arch/x86/pv/misc-hypercalls.c, iret.c, callback.c; xen/common/multicall.c.

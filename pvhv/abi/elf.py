@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""ELF's numbers, of 64-bit files for x86-64: those that kernels, core files and symbol files here have.
+"""Constants of ELF, for 64-bit x86-64 files: those that pvhv's kernels, core files and symbol files need.
 
-Not Xen's, but as much a contract: Xen's interface names kernels, notes and cores of this format.
+ELF is not defined by Xen, but Xen's interface uses it for kernels, notes and cores.
 
 Read beside it: the System V ABI, chapters 4 and 5, and its AMD64 supplement; elf(5); xen/include/xen/elfstructs.h.
 """

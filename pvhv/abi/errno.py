@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Xen's error numbers.
 
-A hypercall that fails returns the negative of one of these.  They are Xen's own, fixed by the ABI: on Linux
-they look like the host's ``errno``, on macOS and Windows they do not, so nothing in pvhv may take them from
-there.
+A hypercall that fails returns the negative of one of these.  The numbers are Xen's own and fixed by the ABI. Linux's
+``errno`` has the same values, but macOS and Windows have others, so pvhv never uses the host's ``errno`` for them.
 
-What is not here: aliases (EWOULDBLOCK, EDEADLOCK), which would print under the wrong name.
-EINTR and ERESTART never reach a guest; they stand here because Xen's own tables have them.
+Left out are aliases (EWOULDBLOCK, EDEADLOCK), which would print under the wrong name. EINTR and ERESTART never reach a
+guest; they are here because Xen's list has them.
 
 Read beside it: xen/include/public/errno.h.
 """

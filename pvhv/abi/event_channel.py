@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Event channels: numbered ports by which domains, the hypervisor and a vCPU's own timers signal one another.
 
-A port is pending or not, and masked or not; binding decides who may signal it.  A guest finds its ports in one
-of two ways, which it chooses for all of them:
+A port is pending or not, and masked or not; its binding decides which domain may signal it. A guest finds pending ports
+by one of two ABIs, which it chooses for all its ports:
 
-- the 2-level ABI, which it begins with: EVTCHN_2L_NR_CHANNELS bits pending and as many masked, in the
-  shared_info page, and a selector word for each vCPU that says which words of bits to look at;
+- the 2-level ABI, with which it begins: EVTCHN_2L_NR_CHANNELS pending bits and as many mask bits, in the shared_info
+  page, and for each vCPU a selector word that says which words have pending bits;
 - the FIFO ABI: EVTCHN_FIFO_NR_CHANNELS words in pages of its own (expand_array), linked into sixteen queues for
   each vCPU, one for each priority, whose heads are in that vCPU's control block (init_control).
 
-Not modelled: physical interrupts, which no guest here is given.
+Not modelled: physical interrupts; no guest here owns one.
 
 Read beside it: xen/include/public/event_channel.h, xen/common/event_channel.c, xen/common/event_fifo.c.
 """

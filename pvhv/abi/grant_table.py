@@ -5,9 +5,9 @@ The granting domain writes entries into its own shared table; the other names th
 command takes an array, and each item has its own answer in ``status`` (GNTST_*): the hypercall as a whole
 fails only when the array cannot be read or written.
 
-A table begins with version 1 entries.  In version 2 an entry may grant a part of a frame (GTF_sub_page) or
-pass another domain's grant on (GTF_transitive), which both can be copied only, not mapped; and what use is made
-of it is told in status frames of its own.
+A table begins with version 1 entries.  In version 2 an entry may grant a part of a frame (GTF_sub_page) or pass another
+domain's grant on (GTF_transitive), both of which can be copied only, not mapped. In version 2 the current use of an
+entry is in separate status frames.
 
 Not modelled: device mappings through an IOMMU, ARM's cache_flush.
 

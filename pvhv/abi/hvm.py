@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""hvm_op and dm_op: for guests of another kind, and what a PV guest hears that calls them all the same.
+"""hvm_op and dm_op: hypercalls for HVM guests, and the answers a PV guest gets from them.
 
-Two commands have nothing to do with being HVM: the time, and a line in Xen's trace.  The rest looks at its
-argument and at the domain it names, and finds that this is none of its kind.
+Two commands work for every guest: the time, and a record in Xen's trace. All others check their argument and the domain
+it names, and fail because that domain is not HVM.
 
 Read beside it: xen/include/public/hvm/hvm_op.h, do_hvm_op in xen/arch/x86/hvm/hvm.c; xen/common/dm.c.
 """

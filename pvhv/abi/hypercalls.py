@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Every number of Xen's hypercall table, in order.
 
-``HYPERCALLS`` maps a number to its spec.  A number Xen has given a name is here, implemented or not; 11 and
-43 to 47 have none.  :func:`specs` walks over everything that may have a handler.
+``HYPERCALLS`` maps a number to its spec.  Every number that has a name in Xen is here, implemented or not; 11 and 43 to
+47 have none.  :func:`specs` lists everything that may have a handler.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How a C structure of Xen's public headers is written down, and what is derived from it.
+"""Declaring the C structures of Xen's public headers, and what is derived from a declaration.
 
 A structure is declared once, as a construct ``Struct``: construct's own operators name the fields
 (``"port" / evtchn_port_t``, ``"args" / xen_ulong_t[6]``), and :func:`cstruct` adds what C adds silently,
@@ -9,11 +9,11 @@ the padding of natural alignment.  From that one declaration come
 * ``codec(s)``: a ``struct.Struct`` for structures without unions, the fast way on hot paths;
 * ``leaves(s)`` and ``declaration(s)``: offsets and C text, for documents, the guest's header and tests.
 
-Invariant: all of them put every field at the same offset.  ctypes computes its offsets by itself, so a
-disagreement is found when the module is imported, not when a guest is harmed.
+Invariant: all of them put every field at the same offset.  ctypes computes its own offsets, so a difference is found
+when the module is imported.
 
-This room knows x86-64 only (8-byte ``long`` and pointers, little-endian) and nothing of what any structure
-means.  Read beside it: xen/include/public/arch-x86/xen.h, for what a guest handle is.
+This file supports x86-64 only (8-byte ``long`` and pointers, little-endian), and does not know what a structure means.
+Read beside it: xen/include/public/arch-x86/xen.h, for what a guest handle is.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ RecordType = type[ctypes.Structure] | type[ctypes.Union]
 
 
 class Scalar(FormatField):  # type: ignore[misc]
-    """A number in memory: construct's field, and beside it the C name, the ctypes type and its format."""
+    """A number in memory: construct's field with a C name, a ctypes type and a struct format."""
 
     def __init__(self, cname: str, ctype: Any, code: str, base: str | None = None, doc: str = "") -> None:
         super().__init__("<", code)
@@ -135,7 +135,7 @@ def cstruct(tag: str | None, *declared: Any, typedef: str | None = "", c_fields:
             doc: str = "") -> CStruct:
     """A C structure from named fields.  ``tag`` is Xen's; None for a structure without one, inside another.
 
-    ``typedef`` is ``tag_t`` unless told (None where Xen has none).  ``c_fields`` replaces the C text of a
+    ``typedef`` is the tag with ``_t`` by default, None where Xen has none.  ``c_fields`` replaces the C text of a
     field.
     """
     fields: list[Field] = []
@@ -181,7 +181,7 @@ def typedef(cname: str, base: Scalar, doc: str = "") -> Scalar:
 
 
 def handle(cname: str) -> Scalar:
-    """XEN_GUEST_HANDLE(cname): a guest's pointer, eight bytes and never dereferenced here."""
+    """XEN_GUEST_HANDLE(cname): a guest's pointer of eight bytes, kept as a number."""
     return Scalar(f"XEN_GUEST_HANDLE({cname})", ctypes.c_uint64, "Q")
 
 
@@ -260,7 +260,7 @@ def codec(aggregate: Any) -> _struct.Struct:
 
 
 def leaves(field: Any, path: str = "", offset: int = 0) -> Iterator[tuple[str, Any, int]]:
-    """(path, type, offset) of every scalar and string; of an array of structures, the first element only."""
+    """(path, type, offset) of every scalar and string. For an array of structures, only the first element is listed."""
     if isinstance(field, (CStruct, CUnion)):
         for member in field.fields:
             inner = f"{path}.{member.name}" if path else member.name

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A domain's memory: getting frames, giving them back, and learning what there is.
 
-increase_reservation, decrease_reservation and populate_physmap never fail: they return how many extents they
-did, and stop at the first they could not do.  A guest that looks for a negative number will not find one.
+increase_reservation, decrease_reservation and populate_physmap never fail: they return how many extents they did, and
+stop at the first they could not do.  So a guest must compare the result with `nr_extents`, not look for a negative
+number.
 
-A pv guest keeps its own pfn-to-mfn map; populate_physmap only records the pfn in the machine-to-physical
-table. What needs a map kept by the hypervisor (add_to_physmap and its kin) a PV guest is refused.
+A pv guest keeps its own pfn-to-mfn map; populate_physmap only records the pfn in the machine-to-physical table. Calls
+that need a map kept by the hypervisor (add_to_physmap and the like) are refused to a PV guest.
 
 Read beside it: xen/include/public/memory.h, xen/common/memory.c, xen/arch/x86/mm.c (arch_memory_op).
 """

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The hypercalls of xen.h by which a PV guest changes page tables and descriptor tables.
 
-A PV guest's tables hold machine addresses and are used as they are; what makes that safe is that a page in
-use as a table is never writable, and every entry is checked on its way in.  These calls are that way.  Page
-tables have types (L1 to L4) that last while anything refers to them; pinning is a reference of the guest's
-own.
+A PV guest's page tables hold machine addresses, and the processor uses them directly. That is safe because a page in
+use as a table is never mapped writable, and every entry is checked when it is written. So a guest changes entries by
+these calls. A page table has a type (L1 to L4) as long as anything refers to it; pinning adds a reference for the
+guest.
 
 Structures and constants are in :mod:`pvhv.abi.xen`; the model behind the errors is in xen/arch/x86/mm.c.
 """

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Physical devices, of which a guest here has none: what is left is its virtual I/O privilege.
+"""Physical devices. A guest here has none, so only its virtual I/O privilege is left.
 
-An unprivileged PV guest may set its IOPL and I/O bitmap (they decide whether its user code's I/O instructions
-reach the hypervisor or fault into the guest's kernel), reserve numbers for interrupts that never come, and share a
-page of what nobody writes to.  The rest is dom0's business with the machine.
+An unprivileged PV guest may set its IOPL and I/O bitmap (they decide whether its user code's I/O instructions reach the
+hypervisor or fault into the guest's kernel), reserve numbers for interrupts, which never come, and share a page for
+end-of-interrupt bits, which is never written. The other commands are for dom0.
 
 Read beside it: xen/include/public/physdev.h, xen/arch/x86/physdev.c.
 """

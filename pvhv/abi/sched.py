@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Giving up the processor, and the ways a domain ends.
+"""Giving up the processor, and shutting a domain down.
 
 yield, block and poll differ in what wakes the vCPU: its turn, any event, or one of a few ports.  block and
 poll look for pending events after they decided to sleep, so a signal that comes in between is not lost.  A

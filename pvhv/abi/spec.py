@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What is said about a hypercall: number, arguments, direction, and every error with its reason.
+"""The specification of a hypercall: number, arguments, direction, and every error with its reason.
 
-A :class:`Hypercall` is one number of Xen's table.  Many of them carry a first argument that chooses among
+A :class:`Hypercall` is one number of Xen's table.  Many of them have a first argument that chooses among
 :class:`Command` s, kept in a :class:`Commands` namespace so that code reads ``EVTCHNOP.send``.  Specs hold no
-behaviour: the dispatcher reads them to copy arguments in and out, the core keys its handlers by them, and
-hypercalls.md is printed from them.
+behaviour: the dispatcher reads them to copy arguments in and out, the core keys its handlers by them, and hypercalls.md
+is printed from them.
 
-Invariant: an error a handler may raise is in the spec of its command (or, for what the dispatcher finds, of
-its hypercall), with the reason a guest's author needs.  Errors Xen has and pvhv cannot meet stand under
-``unreachable``, with why.
+Invariant: an error a handler may raise is in the spec of its command (or, for what the dispatcher finds, of its
+hypercall), with the reason a guest's author needs.  Errors that exist in Xen but cannot occur in pvhv are in
+``unreachable``, with the reason.
 
-``status`` is IMPLEMENTED, or says why not, and then the call answers -ENOSYS; a ``refusal`` is the one answer
-Xen gives an unprivileged caller, which needs no handler either: it comes at once, or once the argument was read
-(``reads_first``). Where Xen looks at more than that before it refuses, there is a handler (``refused_by_handler``).
+``status`` is IMPLEMENTED, or the reason why not; then the call answers -ENOSYS. A ``refusal`` is the only answer Xen
+gives an unprivileged caller. It needs no handler: it is given at once, or after the argument was read
+(``reads_first``). If Xen checks more before it refuses, there is a handler (``refused_by_handler``).
 
-Errors stand in the order in which they are looked for, the argument's EFAULT before all others.
+Errors are listed in the order in which Xen checks for them; the argument's EFAULT is before all others.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Role = Literal["", "cmd", "arg", "count"]
 
 @dataclass(frozen=True)
 class Arg:
-    """One register argument.  ``role`` tells the dispatcher which one chooses, points or counts."""
+    """One register argument. ``role`` tells the dispatcher what it is: the command, the pointer, or the count."""
 
     name: str
     ctype: str
@@ -57,12 +57,12 @@ class Spec:
 
     @property
     def implemented(self) -> bool:
-        """True when a handler must exist: not left out, and not refused without a look."""
+        """True when a handler must exist: the status is IMPLEMENTED, and there is no refusal without further checks."""
         return self.status == IMPLEMENTED and (self.refusal is None or self.refused_by_handler)
 
     @property
     def answer(self) -> Errno | None:
-        """What the dispatcher answers by itself, without a handler; None when there must be one."""
+        """The error that the dispatcher answers without a handler; None when there must be a handler."""
         return None if self.implemented else self.refusal or Errno.ENOSYS
 
 
@@ -70,9 +70,9 @@ class Spec:
 class Command(Spec):
     """One command of a hypercall.
 
-    ``arg`` is the record its argument points to, ``direction`` says who fills it; of an ``inout`` record the
-    fields named in ``out`` are the hypervisor's.  A ``batch`` command is given an array of records, handled
-    one by one; its per-item answers, in the record's status field, are ``statuses``.
+    ``arg`` is the record its argument points to; ``direction`` says who fills it. In an ``inout`` record the hypervisor
+    writes the fields named in ``out``. A ``batch`` command takes an array of records, handled one by one; ``statuses``
+    are the answers for an item, in the record's status field.
     """
 
     name: str
@@ -86,7 +86,7 @@ class Command(Spec):
 
     @property
     def full_name(self) -> str:
-        """Xen's name for it, e.g. EVTCHNOP_send."""
+        """Xen's name for the command, e.g. EVTCHNOP_send."""
         return f"{self.prefix}_{self.name}"
 
     def __repr__(self) -> str:
@@ -126,9 +126,8 @@ class Commands:
 class Hypercall(Spec):
     """One number of the hypercall table.
 
-    ``commands`` is the namespace its ``cmd`` argument chooses from (None when it has no commands).
-    ``command_field`` names the record's field that chooses, where the choice is not in a register
-    (mmuext_op).
+    ``commands`` is the namespace its ``cmd`` argument chooses from (None when it has no commands). ``command_field``
+    names the record's field that chooses, if the command is not in a register (mmuext_op).
     """
 
     number: int
@@ -143,7 +142,7 @@ class Hypercall(Spec):
     command_mask: int = 0xFFFF_FFFF
 
     def index(self, role: Role) -> int | None:
-        """The position of the argument with a role, None when there is none."""
+        """The position of the argument with this role; None when there is none."""
         return next((i for i, arg in enumerate(self.args) if arg.role == role), None)
 
     @property

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A domain's vCPUs: bringing them up, their timers, and the memory that keeps them informed.
+"""A domain's vCPUs: bringing them up, their timers, and the memory areas the hypervisor keeps up to date for them.
 
 Every command names a vCPU of the caller's own domain.  Areas registered here (vcpu_info, runstate, time) are
 written by the hypervisor from then on, at every change: vcpu_info by frame, the others by virtual address.

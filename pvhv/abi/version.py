@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What Xen this is: version, build, features.
+"""The version, build and features of Xen.
 
-Answers are strings in fixed arrays, padded with NULs.  The command line and the build id are for dom0; others
-get Xen's polite lie, an answer of "<denied>", for the one, and an error for the other.
+Answers are strings in fixed arrays, padded with NULs.  The command line and the build id are for dom0. Other domains
+get the text "<denied>" as command line, and an error for the build id.
 
 Read beside it: xen/include/public/version.h, xen/common/kernel.c.
 """

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The centre of the interface: hypercall numbers, domain ids, virtual interrupts, shared pages.
 
-Constants keep Xen's spelling, but for the two underscores before HYPERVISOR_* hypercall numbers, which Python
-would mangle inside a class.  The specs of the hypercalls are next door: :mod:`pvhv.abi.mmu` (page tables and
-descriptors), :mod:`pvhv.abi.cpu` (traps, context, time), :mod:`pvhv.abi.control` (what only dom0 may do) and
-the modules of the other headers; :mod:`pvhv.abi.hypercalls` lists them all by number.
+Constants keep Xen's spelling, but for the two underscores before HYPERVISOR_* hypercall numbers, which Python would
+mangle inside a class.  The specs of the hypercalls are in other modules: :mod:`pvhv.abi.mmu` (page tables and
+descriptors), :mod:`pvhv.abi.cpu` (traps, context, time), :mod:`pvhv.abi.control` (what only dom0 may do) and the
+modules of the other headers; :mod:`pvhv.abi.hypercalls` lists them all by number.
 
 Read beside it: xen/include/public/xen.h.
 """

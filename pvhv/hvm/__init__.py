@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Full virtualization: a guest that has a whole machine to itself, carried by one of five techniques.
+"""Full virtualization: a guest that has a whole machine to itself, run by one of five techniques.
 
     platform/    the machine's devices          guest.py     a guest: vCPU, memory, devices and technique together
     cpu/         the processor the guest sees   counts.py    what leaves the guest, counted

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a run of a fully virtualized guest is made of, counted.
+"""Counters for a run of a fully virtualized guest: exits, assists, callouts.
 
-An *exit* is what the technique's real hardware would take, under the name it has there. An *assist* is what pvhv does
-in the CPU's place because the engine cannot (deliver through the guest's IDT, execute SYSCALL, answer RDTSC in virtual
-time): it is no exit, and no cost table prices it. A *callout* is what a binary translator's inline code would do.
+An *exit* is an event that would leave the guest on the technique's real hardware, too; it has the hardware's name. An
+*assist* is work that pvhv does for the CPU because the engine cannot (deliver through the guest's IDT, execute SYSCALL,
+answer RDTSC in virtual time); it is not an exit, and cost tables do not count it. A *callout* is work that a binary
+translator's inline code would do.
 
-Everything here only ever grows; who wants to know what one operation costs takes the difference of two `snapshot`s.
+The counters only grow; for the cost of one operation, take the difference of two `snapshot`s.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 
 class Counts:
-    """Counters by name, and (when somebody listens) the sequence of exits."""
+    """Counters by name; a listener, if set, gets each event in order."""
 
     def __init__(self) -> None:
         self.exits: Counter[str] = Counter()
@@ -26,29 +27,29 @@ class Counts:
         self.listener: Callable[[str, str, str], None] | None = None  # (kind, reason, detail)
 
     def exit(self, reason: str, detail: str = "") -> None:
-        """The guest left for the monitor."""
+        """Count an exit."""
         self.exits[reason] += 1
         if self.listener is not None:
             self.listener("exit", reason, detail)
 
     def assist(self, kind: str, detail: str = "") -> None:
-        """Something done for the CPU."""
+        """Count an assist."""
         self.assists[kind] += 1
         if self.listener is not None:
             self.listener("assist", kind, detail)
 
     def callout(self, instruction: str, detail: str = "") -> None:
-        """Translated code did what an instruction of the guest's stands for."""
+        """Count a callout."""
         self.callouts[instruction] += 1
         if self.listener is not None:
             self.listener("callout", instruction, detail)
 
     def add(self, event: str, count: int = 1) -> None:
-        """Anything else."""
+        """Count something else."""
         self.events[event] += count
 
     def snapshot(self) -> dict[str, Any]:
-        """All of it now, as plain values."""
+        """All counters, as plain values."""
         return {
             "exits": dict(self.exits),
             "assists": dict(self.assists),

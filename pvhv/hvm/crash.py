@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a crash report says of a fully virtualized guest's CPU: the registers as the guest sees them.
 
-It is GuestCpu that is asked, so a deprivileged kernel is at CPL 0 here, and its CR3 is its own, not that of a shadow.
-Memory is looked at by the guest's own tables, without leaving an accessed bit behind.
+The registers come from GuestCpu, so a deprivileged kernel shows CPL 0, and its own CR3 instead of the shadow's. Memory
+is read through the guest's own tables, without setting accessed bits.
 
 Read beside it: pvhv/core/crash.py, which does the rest; vmcb_dump in xen/arch/x86/hvm/svm/svmdebug.c.
 """
@@ -25,7 +25,7 @@ from pvhv.machine.x86 import CR0_PE, LOWER_END, MASK64
 
 
 def registers(cpu: GuestCpu) -> list[str]:
-    """Lines of the report."""
+    """The lines of the report about registers."""
     code, stack = cpu.segment(cs.CS), cpu.segment(cs.SS)
     base = {name: cpu.read_msr(msr) for name, msr in BASES.items()}
     gdtr, idtr, task = cpu.gdtr, cpu.idtr, cpu.segment(cs.TR)
@@ -53,7 +53,7 @@ def _mode(cpu: GuestCpu) -> str:
 
 
 def word(cpu: GuestCpu, address: int) -> int | None:
-    """Eight bytes at a linear address; None where the guest has no memory, or nobody here can tell."""
+    """The 64-bit word at a linear address; None if it is not mapped, or the guest's paging mode is not supported."""
     if (address + LOWER_END & MASK64) >> 48:
         return None
     try:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""One fully virtualized guest: a vCPU on an engine of its own, memory, a PC's devices, and what carries it.
+"""One fully virtualized guest: a vCPU on an engine of its own, memory, a PC's devices, and a technique.
 
 To the core it is a domain like any other, with one vCPU on a timeline of its own; the scheduler gives it turns, and
-`FullCpu.load`, called at the beginning of each, is where interrupts get in. The technique (technique.py) decides what
-exits there are and what they are called; this room knows what is common to all: HLT sleeps, the PIC's output wakes,
-a write to the power ports ends the domain.
+`FullCpu.load`, called at the beginning of each turn, delivers interrupts. The technique (technique.py) decides which
+exits there are and how they are named. This file has what all techniques share: HLT sleeps, the PIC's output wakes, a
+write to the power ports ends the domain.
 
 Invariant: an interrupt is taken at the first instruction boundary where the guest can take it, on the virtual clock
 the same one in every run.
@@ -12,9 +12,9 @@ the same one in every run.
 Read beside it: xen/arch/x86/hvm/svm/intr.c (svm_intr_assist), vlapic.c and vpic.c for what platform/ does.
 
 Not modelled: more than one vCPU, a local APIC, PCI, disks and networks; the time that exceptions take (a guest whose
-handlers all fault at their first instruction executes nothing, and on the virtual clock its time stands still). A
-guest that halts with interrupts off stays so, as on a machine of its own (Xen takes such a vCPU down, which ends a
-domain that has no other).
+handlers all fault at their first instruction executes nothing, and on the virtual clock its time stands still). A guest
+that halts with interrupts off stays halted, as on a machine of its own (Xen takes such a vCPU down, and ends the domain
+if it is the last).
 """
 
 from __future__ import annotations
@@ -50,26 +50,26 @@ _serial = itertools.count(1)
 
 
 class FullCpu(Cpu):
-    """What the scheduler takes for a pCPU: an engine that never changes its vCPU."""
+    """A pCPU, for the scheduler, whose engine belongs to one vCPU only."""
 
     def __init__(self, pcpu: PCPU, ram: Ram) -> None:
         super().__init__(pcpu, ram)
         self.guest: HvmGuest
 
     def load(self, vcpu: ArchVCPU) -> None:
-        """A turn begins, or goes on."""
+        """A turn begins or continues: deliver a waiting interrupt."""
         self.current = vcpu
         self.guest.enter()
 
     def unload(self) -> None:
-        """The vCPU stays where it is."""
+        """Does nothing: the vCPU stays loaded."""
 
     def park(self) -> None:
-        """There is nobody else to make room for."""
+        """Does nothing: no other vCPU uses the engine."""
 
 
 class HvmGuest:
-    """`domain.hvm`. Made paused and empty: the builder writes memory and calls `technique.reset`."""
+    """The object in `domain.hvm`. It is made paused and empty: the builder fills memory and calls `technique.reset`."""
 
     def __init__(
         self,
@@ -81,10 +81,10 @@ class HvmGuest:
         transmit: Callable[[bytes], None] = lambda data: None,
         populate: bool = True,
     ) -> None:
-        """`pages` of guest memory from 0 on; what the UART says goes to `transmit`. Raises HypercallError(ENOMEM), and
-        MemoryError where the host has no room for another engine.
+        """`pages` is the size of guest memory, from address 0 on; the UART's output goes to `transmit`. Raises
+        HypercallError(ENOMEM), and MemoryError if the host has no room for another engine.
 
-        Without `populate` the memory is not there yet: whoever makes the guest has it come (`populating`)."""
+        Without `populate` the caller has to run `populating`, which allocates the memory."""
         self.hypervisor = hypervisor
         self.counts = Counts()
         self.domain = self._new_domain(hypervisor, pages, virtual)
@@ -138,7 +138,7 @@ class HvmGuest:
         return domain
 
     def populating(self) -> Iterator[None]:
-        """Give the domain its memory, a share at a step. Raises HypercallError(ENOMEM)."""
+        """Allocate the domain's memory, in steps of a share of work. Raises HypercallError(ENOMEM)."""
         hypervisor, physical = self.hypervisor, self.physical
         while left := physical.frames - len(physical.mfns):
             physical.mfns.extend(hypervisor.allocate(self.domain, min(left, POPULATED_AT_ONCE)))
@@ -146,20 +146,20 @@ class HvmGuest:
                 yield
 
     def own_frame(self) -> int:
-        """A zeroed frame for the monitor's tables, which goes when the domain does. Raises HypercallError(ENOMEM)."""
+        """Allocate a zeroed frame for the monitor, freed with the domain. Raises HypercallError(ENOMEM)."""
         mfn = self.hypervisor.frames.allocate(DOMID_XEN)
         self.hypervisor.ram.frame(mfn)[:] = bytes(PAGE_SIZE)
         self.domain.hypervisor_frames.append(mfn)
         return mfn
 
     def give_back(self, mfn: int) -> None:
-        """A frame from `own_frame` that is needed no longer."""
+        """Free a frame from `own_frame`."""
         self.domain.hypervisor_frames.remove(mfn)
         self.hypervisor.frames.release_allocation(mfn)
 
     # -- interrupts ------------------------------------------------------------------------------------------------
     def enter(self) -> None:
-        """The guest is about to run: give it the interrupt that waits, or have it stop where it can take it."""
+        """Before the guest runs: inject a waiting interrupt, or ask for an exit where the guest can take it."""
         pic = self.platform.pic
         if pic.pending() and self.technique.interruptible():
             if self.waiting:
@@ -170,7 +170,7 @@ class HvmGuest:
         self.interrupted = False
 
     def _interrupt(self) -> None:
-        """The PIC has something for the CPU."""
+        """The PIC's output rose: wake the vCPU, or end its run."""
         scheduler, vcpu = self.hypervisor.scheduler, self.vcpu
         turn = scheduler.current_turn
         if turn is not None and turn.vcpu is vcpu:
@@ -208,11 +208,11 @@ class HvmGuest:
         return crash.registers(self.technique.cpu)
 
     def word(self, address: int) -> int | None:
-        """A word at a linear address, or None."""
+        """The 64-bit word at a linear address, or None."""
         return crash.word(self.technique.cpu, address)
 
     def where(self) -> tuple[int, bool]:
-        """RIP, and whether that is the kernel's."""
+        """(RIP, whether the guest is in its kernel)."""
         cpu = self.technique.cpu
         return cpu.rip, cpu.cpl != USER_LEVEL
 
@@ -221,12 +221,12 @@ class HvmGuest:
         return {reason: count for reason, count in self.counts.exits.items() if count}
 
     def listen(self, listener: Callable[[str, str, str], None] | None) -> None:
-        """Be told of exits, callouts and assists as they happen."""
+        """Call `listener` at each exit, callout and assist; None ends that."""
         self.counts.listener = listener
 
     # -- what is counted -------------------------------------------------------------------------------------------
     @property
     def instructions(self) -> tuple[int, int]:
-        """Instructions executed in user mode and in the kernel (virtual clock)."""
+        """(instructions executed in user mode, in the kernel), on the virtual clock."""
         user = self.pcpu.executed_user
         return user, self.pcpu.executed - user

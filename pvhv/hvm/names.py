@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The names of the techniques, for those who only name them (and need not load what runs them)."""
+"""The names of the techniques, in a file of their own so that code that only names one need not import it."""
 
 from __future__ import annotations
 

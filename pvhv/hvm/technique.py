@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A virtualization technique: which events of the guest's leave it for the monitor, and what happens then.
+"""A virtualization technique: which events of the guest exit to the monitor, and what the monitor does then.
 
     bare                 no monitor: everything is the processor's own
     hw-nested            AMD-V with nested paging: I/O, HLT, CPUID, some MSRs, nested faults, interrupts
@@ -7,8 +7,8 @@
     trap-emulate         no help from the hardware: the kernel deprivileged, each privileged instruction trapped
     binary-translation   the same, with the instructions that would not trap found and rewritten
 
-A technique puts handlers into its guest's pCPU. What a handler does *for the CPU* it counts as an assist; what the
-technique's real hardware would leave the guest for, as an exit.
+A technique puts handlers into its guest's pCPU. Work that a handler does *for the CPU* is counted as an assist; an
+event that would leave the guest on the technique's real hardware is counted as an exit.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pvhv.machine.pcpu import PCPU
 
 
 class Carried(Protocol):
-    """What a technique asks of the guest that it carries (pvhv.hvm.guest)."""
+    """What a technique uses of its guest (pvhv.hvm.guest)."""
 
     hypervisor: Hypervisor
     counts: Counts
@@ -39,17 +39,17 @@ class Carried(Protocol):
     waiting: bool  # an interrupt waits until the guest can take it
 
     def halt(self) -> None:
-        """HLT, RIP behind it."""
+        """HLT was executed, RIP is behind it: sleep until an interrupt."""
 
     def own_frame(self) -> int:
-        """A zeroed frame for the monitor's tables. Raises HypercallError(ENOMEM)."""
+        """Allocate a zeroed frame for the monitor's tables. Raises HypercallError(ENOMEM)."""
 
     def give_back(self, mfn: int) -> None:
-        """One of these that is needed no longer."""
+        """Free a frame from `own_frame`."""
 
 
 class Technique(ABC):
-    """One guest's technique."""
+    """The technique of one guest: its handlers and their state."""
 
     name: ClassVar[str]
     counted: ClassVar[frozenset[str]] = frozenset()  # which of Counts.events are complete: what has no entry never was
@@ -68,11 +68,11 @@ class Technique(ABC):
 
     @abstractmethod
     def reset(self, entry: int, rbx: int) -> None:
-        """The state a PVH loader leaves: `entry` in 32-bit protected mode, RBX as given."""
+        """Set the state that a PVH loader leaves: `entry` in 32-bit protected mode, RBX as given."""
 
     @abstractmethod
     def interruptible(self) -> bool:
-        """Whether the guest would take an interrupt at this very instruction."""
+        """Whether the guest can take an interrupt at the current instruction."""
 
     @abstractmethod
     def inject(self, vector: int) -> None:
@@ -91,5 +91,5 @@ class Technique(ABC):
         return
 
     def close(self) -> None:
-        """The domain is being destroyed. Frames of the guest's `own_frame` go by themselves."""
+        """The domain is being destroyed: release everything but frames of `own_frame`, which are freed with it."""
         return

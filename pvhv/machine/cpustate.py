@@ -271,8 +271,7 @@ def _search(start: int, needle: bytes) -> int | None:
 
 
 def _is_live(engine: Engine, address: int) -> bool:
-    """Whether an address is the live state: what the API writes is read there, and the API reads what is written
-    there."""
+    """Whether an address is the live state: writes by the API are read there, and the other way round."""
     r15 = uc.REGS_GENERAL[15]
     before = engine.register(r15)
     engine.set_register(r15, 0x0123_4567_89AB_CDEF)

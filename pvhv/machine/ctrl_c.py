@@ -22,8 +22,7 @@ from types import FrameType
 
 @contextmanager
 def put_off() -> Iterator[Callable[[], bool]]:
-    """Yields a function that tells whether Ctrl-C was pressed. Does nothing in other threads, or if a handler is
-    set."""
+    """Yields a function that tells whether Ctrl-C was pressed. Does nothing in other threads, or with a handler set."""
     came = False
 
     def note(_number: int, _frame: FrameType | None) -> None:

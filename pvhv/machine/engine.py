@@ -59,7 +59,7 @@ BESIDES_BUFFER = 48 << 20  # what else an engine may want when it is made
 
 
 def require_room(size: int, what: str) -> None:
-    """Raises MemoryError if the host has not that much address space left; the engine would end the process.
+    """Raises MemoryError if the host has too little address space left; the engine would end the process.
     """
     try:
         if hasattr(mmap, "MAP_ANONYMOUS"):
@@ -230,8 +230,7 @@ class Engine:
         uc_ctl(self.handle, CTL_FLUSH_TLB)  # any call: the engine initialises itself lazily
 
     def revived(self) -> None:
-        """The engine behind `handle` was replaced by a new one at the same address: map the memory and add the hooks
-        again."""
+        """A new engine took the place of the one behind `handle`: map the memory and add the hooks again."""
         self._initialise()
         for area in self._maps:
             self._map(*area)
@@ -258,8 +257,7 @@ class Engine:
     def add_hook(
         self, kind: int, callback: Any, user_data: int = 0, instruction: int | None = None, begin: int = 1, end: int = 0
     ) -> int:
-        """Register a ctypes callback, or the address of a C function, for a range of addresses or all; returns the
-        hook's number."""
+        """Register a ctypes callback or a C function's address for some or all addresses; returns the hook's number."""
         address = callback if isinstance(callback, int) else ctypes.cast(callback, c_void_p).value
         assert address is not None
         hook = _Hook(kind, address, user_data, begin, end, instruction)

@@ -138,8 +138,7 @@ class Exits(Hardware):
         self._words[pace.LEAVES_CS], self._words[pace.LEAVES_SS] = code, stack
 
     def undo_syscall(self) -> None:
-        """In `on_syscall`, before raising an exception instead: set RIP, RCX and R11 back to their values before the
-        syscall."""
+        """In `on_syscall`, to raise an exception instead: set RIP, RCX and R11 back to their values before it."""
         state, words = self.state, self._words
         state[RIP] = words[pace.SYSCALL_RIP]
         state[cs.RCX], state[cs.R11] = words[pace.SYSCALL_RCX], words[pace.SYSCALL_R11]
@@ -161,8 +160,7 @@ class Exits(Hardware):
         self._pacer.hook(callbacks, count=self.virtual, stop=stop, by_mode=by_mode, guard=guard_code)
 
     def _build_hot_hooks(self) -> None:
-        """Make the hooks of nearly all exits. They are closures, because a method call would cost a twentieth of an
-        exit."""
+        """Make the hooks of most exits. They are closures: a method call would cost a twentieth of an exit."""
         table, fail, syscall = self._exit_table, self._fail, self._missing("syscall")
 
         def exit_hook(number: int) -> None:

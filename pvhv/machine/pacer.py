@@ -151,8 +151,7 @@ class Pacer:
         return self._engine.add_hook(uc.HOOK_CODE, self._break[cpl], self.pointer, begin=va, end=va)
 
     def stop_blocks(self, wanted: bool) -> None:
-        """Let the pacer stop the guest at the beginning of a block, as `hook` does with `stop`; or switch that off
-        again."""
+        """Let the pacer stop the guest at the beginning of a block, as `hook` does with `stop`; or end that."""
         self._hook_blocks(self._stop if wanted else self._easing)
 
     def _hook_blocks(self, function: int) -> None:

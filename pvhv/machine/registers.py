@@ -55,8 +55,7 @@ class Registers(Translations):
         self.set_cpl, self.set_ts = set_cpl, set_ts
 
     def _reset(self) -> None:
-        """Set all registers to the initial state of a PV guest: long mode, paging, WP, NX, AMD-V intercepts, flat
-        segments."""
+        """Set a PV guest's initial state: long mode, paging, WP, NX, AMD-V intercepts, flat segments."""
         state, aux = self.state, self.aux
         for n in range(16):
             state[n] = 0

@@ -125,6 +125,5 @@ def hits(engine: int) -> Iterator[tuple[int, int, int]]:
 
 
 def build_id() -> str:
-    """An identifier of the source and corrections that the loaded engine was built from; "stock" for the published
-    one."""
+    """An id of the source and corrections that the engine was built from; "stock" for the published one."""
     return bytes(uc.function("pvhv_build_id", result=c_char_p)()).decode() if corrected else "stock"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The request/response ring of split drivers: a page of slots, requests going, responses coming.
+"""The request/response ring of split drivers: a page of slots for requests and responses.
 
 The shared part opens with four free-running indices.  ``req_event`` and ``rsp_event`` say at which index the
 other side wants to be notified, so that a busy ring sends no events.  A ring has the largest power of two of
@@ -24,7 +24,7 @@ RING_IDX = typedef("RING_IDX", c_uint)
 
 
 def sring(name: str, request: Any, response: Any) -> CStruct:
-    """``struct NAME_sring`` with one slot declared; the rest of the page is more of them."""
+    """``struct NAME_sring`` with one slot declared; more slots fill the rest of the page."""
     return cstruct(
         f"{name}_sring",
         "req_prod" / RING_IDX,

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The xenstore protocol: a header, then a payload of NUL-separated strings, over a ring of two byte queues.
 
-Requests and replies carry the same ``req_id``; a watch event comes unasked, with ``req_id`` 0.  An error is a
-reply of type XS_ERROR whose payload is an errno's name.  The ring's frame and port are
-``start_info.store_mfn`` and ``store_evtchn``.
+Requests and replies carry the same ``req_id``; a watch event comes without a request, with ``req_id`` 0.  An error is a
+reply of type XS_ERROR whose payload is an errno's name.  The ring's frame and port are ``start_info.store_mfn`` and
+``store_evtchn``.
 
 Read beside it: xen/include/public/io/xs_wire.h, docs/misc/xenstore.txt, xenstore-ring.txt.
 """

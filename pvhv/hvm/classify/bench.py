@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The bench: one engine, one row at one ring, and what came of it.
+"""The test bench: it runs one row at one ring on one engine, and returns the outcome.
 
 At ring 0 the row's micro guest (image.py) runs whole, on a machine of its own. At rings 1 to 3 it runs as under a
-monitor that emulated everything before the body: the body begins at that ring with the CPU's registers the monitor's.
-The monitor's world is made of what every monitor of the trap-and-emulate kind needs:
+monitor that has emulated everything before the body: the body begins at that ring, and the CPU's system registers are
+the monitor's. The monitor has what every trap-and-emulate monitor needs:
   - its own GDT, in which the guest's code and data descriptors stand at their places with a DPL of at least the
     guest's real ring (at DPL 0 the guest could not use them); its own LDT and TSS behind them;
   - its own IDT: int 0x80 is closed (DPL 0), int 0x82 open (DPL 3), as an entry for its guests would be;
-  - IF on and IOPL 0 at all times, CR0.WP on and TS off, CR4.TSD on.
-Nothing emulates here: the first exception at the instruction a row is about ends the run, for it is the trap.
+  - IF on and IOPL 0 at all times, CR0.WP on and TS off, CR4.TSD on. Nothing is emulated here: the first exception at
+the row's instruction ends the run, because that is the trap.
 
-Done by the bench for the CPU, because the engine does not: walking the IDT (own machine: delivery; monitor: the gate's
-check), SYSCALL, SYSENTER's #UD, CPUID's answer, and the privilege of IN and OUT.
+The bench does for the CPU what the engine does not: walking the IDT (own machine: delivery; monitor: the gate's check),
+SYSCALL, SYSENTER's #UD, CPUID's answer, and the privilege of IN and OUT.
 
 Invariant: a run leaves nothing for the next: state, DR7, tables and code are put back.
 It does not judge. Read beside it: pcpu.py; AMD64 manual, volume 2, 8.9 and 12.2.
@@ -54,7 +54,7 @@ ABBREVIATIONS: Final = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a row at a ring."""
+    """The outcome of a row at a ring."""
 
     ring: int
     vector: int | None = None
@@ -76,7 +76,7 @@ class Outcome:
 
 
 class BenchError(RuntimeError):
-    """A body did something that its row does not tell: a mistake in the row, or an engine that is not as proven."""
+    """A body behaved otherwise than its row says: an error in the row, or in the engine."""
 
 
 class _Over(Exception):
@@ -106,7 +106,7 @@ class Bench:
         self.pcpu.close()
 
     def run(self, row: Row, ring: int) -> Outcome:
-        """A row in a machine of its own (ring 0), or at an outer ring under a monitor."""
+        """Run a row on a machine of its own (ring 0), or at an outer ring under a monitor."""
         if ring not in range(4):
             raise ValueError(f"there is no ring {ring}")
         guest = self._image = image(row, GUEST)
@@ -190,7 +190,7 @@ class Bench:
         self._fault(vector, error)
 
     def _fault(self, vector: int, error: int | None) -> None:
-        """An exception at RIP: the trap to a monitor, or for the guest's own handler."""
+        """Handle an exception at RIP: it is the trap to the monitor, or goes to the guest's own handler."""
         if self.state[RIP] not in self._image.marked:
             if self._ring:
                 what = Outcome(self._ring, vector, error).exception
@@ -202,7 +202,7 @@ class Bench:
         self._deliver(vector, error)
 
     def _int(self, vector: int) -> None:
-        """`int n`, RIP behind it: the gate decides."""
+        """Handle `int n`, with RIP behind it, by the gate."""
         state = self.state
         marked = state[RIP] - 2 in self._image.marked
         if self._ring and not marked:
@@ -218,7 +218,7 @@ class Bench:
             self._deliver(vector, None)
 
     def _syscall(self) -> None:
-        """RCX and R11 are set; the rest is AMD64 manual, volume 2, 6.1.1."""
+        """The rest of SYSCALL (RCX and R11 are set): AMD64 manual, volume 2, 6.1.1."""
         if self._ring:
             self._entered = "syscall"
             raise _Over
@@ -228,13 +228,13 @@ class Bench:
         self._enter_ring0(im.KERNEL_CS)
 
     def _cpuid(self) -> None:
-        """The vendor, whatever is asked: the rows compare nothing more."""
+        """Answer CPUID with the vendor, for every leaf: the rows compare nothing else."""
         state = self.state
         state[RAX] = 1
         state[RBX], state[RDX], state[RCX] = struct.unpack("<3I", b"AuthenticAMD")
 
     def _io(self, port: int, size: int, is_write: bool, value: int) -> int | None:
-        """IOPL, else the bitmap of the TSS (AMD64 manual, volume 2, 12.2.4-5)."""
+        """Permit I/O by IOPL, else by the bitmap of the TSS (AMD64 manual, volume 2, 12.2.4-5)."""
         if self._cpl > (self.state[EFLAGS] >> 12 & 3):
             base, limit = self.state[cs.TR + cs.BASE], self.state[cs.TR + cs.LIMIT_FLAGS] & 0xFFFF_FFFF
             at = int.from_bytes(self.ram.bytes[base + 0x66 : base + 0x68], "little") + port // 8
@@ -256,7 +256,7 @@ class Bench:
         return low
 
     def _deliver(self, vector: int, error: int | None) -> None:
-        """To a gate of ring 0, from whatever ring: AMD64 manual, volume 2, 8.9.3."""
+        """Deliver to a gate of ring 0, from any ring: AMD64 manual, volume 2, 8.9.3."""
         state = self.state
         low = self._gate(vector)
         stack = state[RSP]

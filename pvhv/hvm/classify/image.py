@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A row as a micro guest: the machine it believes to have, in six pages that run anywhere below 2 GiB.
+"""A row as a micro guest: its code and its descriptor tables, in six pages that run anywhere below 2 GiB.
 
 | page | what |
 |------|------|
@@ -9,13 +9,13 @@
 | 3    | TSS at 0, a second TSS at 0x100, LDT at 0x200 |
 | 4, 5 | stack |
 
-Contract with whoever runs it: entered at its first byte, in 64-bit mode at ring 0 (or what passes for it), IF clear,
-IOPL 0, its pages mapped present, writable, executable and user at virtual = loaded address. It sets up
-everything else it needs. When the `ending` (the caller's bytes, valid in 64-bit and in 32-bit code) runs, the
-row's registers are there to be compared with `wants`, perhaps at ring 1 or in compatibility mode.
+Contract with the caller: it enters the guest at its first byte, in 64-bit mode at ring 0 (or the guest's ring 0), IF
+clear, IOPL 0, its pages mapped present, writable, executable and user at virtual = loaded address. It sets up
+everything else it needs. When the `ending` (the caller's bytes, valid in 64-bit and in 32-bit code) runs, the registers
+are to be compared with the row's `wants`; the ring may be 1, and the mode compatibility mode.
 
-Invariant: nothing here differs from row to row but code. It does not know rings or monitors.
-Read beside it: AMD64 manual, volume 2, chapter 4 (descriptors), 8.9 (the long-mode IDT), 12.2.5 (the 64-bit TSS).
+Invariant: only the code differs from row to row. It does not know rings or monitors. Read beside it: AMD64 manual,
+volume 2, chapter 4 (descriptors), 8.9 (the long-mode IDT), 12.2.5 (the 64-bit TSS).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ CODE64, CODE32, DATA = FLAT_CODE64, FLAT_CODE32, FLAT_DATA
 
 
 def flat(flags: int, dpl: int) -> int:
-    """A descriptor from 0 to 4 GiB."""
+    """A segment descriptor with base 0 and a limit of 4 GiB."""
     return (flags | dpl << 13 | 0xF0000) << 32 | 0xFFFF
 
 

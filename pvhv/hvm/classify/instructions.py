@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""All rows, and finding one by its name: what other rooms and the techniques' tests import."""
+"""All rows, and finding one by its name."""
 
 from __future__ import annotations
 

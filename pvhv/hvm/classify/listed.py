@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Robin and Irvine's table, row by row: sensitive on x86, and not privileged.
 
-Their table has eighteen names (their abstract says seventeen); where long mode has dropped a form, or one name has
-uses that fare differently, it gets several rows here. Each body picks the use that shows why the name is in
-the table. Most come down to two facts that a monitor cannot hide from a guest that it runs outside ring 0:
-the tables in the CPU's registers are the monitor's, and descriptors and selectors tell the real privilege (a
-guest's ring 0 descriptors must get a higher DPL, or it could not use them).
+Their table has eighteen names (their abstract says seventeen); where long mode has dropped a form, or the uses of one
+name behave differently, a name has several rows here. Each body contains the use that shows why the name is in the
+table. Most come down to two facts that a monitor cannot hide from a guest that it runs outside ring 0: the tables in
+the CPU's registers are the monitor's, and descriptors and selectors tell the real privilege (a guest's ring 0
+descriptors must get a higher DPL, or it could not use them).
 
 It does not know how rows are run (row.py tells what a body may assume).
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""For contrast: what traps outside ring 0, as all of it should, and a few that the table of 2000 leaves out.
+"""For comparison: privileged instructions, which trap outside ring 0, and a few that the table of 2000 leaves out.
 
 Not modelled: RDPMC, which the engine cannot execute at any ring; XSETBV and what else it has no feature for.
 """

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""One instruction as a guest kernel would use it: code, and what that kernel should see.
+"""A row of the table: one instruction as a guest kernel would use it, and what that kernel should see.
 
-`body` is a listing, a line per instruction: bytes in hex, two blanks or more, assembly. `*` marks the instruction
-that the row is about, `label:` names the next line, and `{label}` among the bytes is that line's address in four
-bytes; `{gdt}`, `{idt}` and `{entry}` are addresses in the image. A body begins with RAX, RBX, RCX and RDX zero,
-on a good stack, at what it believes to be ring 0, in the machine that image.py sets up; it leaves what it saw in
-registers and falls off its end, or ends with `int 0x80` where it is at another ring by then. `before` is 64-bit code
-that a monitor gets to emulate (it traps, at any ring but 0) and that brings about what the body asks about.
+`body` is a listing, a line per instruction: bytes in hex, two blanks or more, assembly. `*` marks the instruction that
+the row is about, `label:` names the next line, and `{label}` among the bytes is that line's address in four bytes;
+`{gdt}`, `{idt}` and `{entry}` are addresses in the image. A body begins with RAX, RBX, RCX and RDX zero, on a valid
+stack, at the guest's ring 0, in the machine that image.py sets up. It leaves its observations in registers and runs to
+its end, or ends with `int 0x80` if it is at another ring by then. `before` is 64-bit code that sets up the state the
+body asks about; outside ring 0 it traps, and a monitor emulates it.
 
-Invariant: `wants` is what the manuals say the body leaves on a machine of its own. It was worked out by hand and
-is neither measured nor dependent on where the image lies (a text names a label of the image: `gdt`, `idt`).
+Invariant: `wants` is the result of the body on a machine of its own, according to the manuals. It was worked out by
+hand, not measured, and does not depend on where the image is loaded (a text names a label of the image: `gdt`, `idt`).
 
 It does not know how a row is run. Read beside it: Robin and Irvine, "Analysis of the Intel Pentium's Ability
 to Support a Secure Virtual Machine Monitor", USENIX Security 2000, section 3; Popek and Goldberg, CACM 17(7), 1974.

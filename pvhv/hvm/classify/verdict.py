@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Judging: what a row did in a machine of its own against what it did at an outer ring under a monitor.
+"""The verdict: compare a row's run on a machine of its own with its run at an outer ring under a monitor.
 
-Popek and Goldberg's condition: every sensitive instruction traps outside ring 0. A row breaks it at a ring if it
-comes to its end there with another observation than its own machine gives. An exception counts as a trap, whatever
-its reason, as the monitor gets to see it (and so does the CPU's going to an entry of the monitor); but one that the
-row's own machine raises as well asks nothing of a monitor but to pass it on.
+Popek and Goldberg's condition: every sensitive instruction traps outside ring 0. A row violates it at a ring if it runs
+to its end there with another observation than on its own machine. An exception counts as a trap, whatever its cause,
+because the monitor sees it; so does a transfer to an entry point of the monitor. But an exception that the row's own
+machine raises as well is only passed on by the monitor.
 
 Invariant: the ring 0 run must give `wants`; a row that fails there is an error, never a verdict.
 It does not know how rows are run or printed.
@@ -120,5 +120,5 @@ def classify(rows: Iterable[Row], rings: Sequence[int] = RINGS, bench: Bench | N
 
 
 def marked(row: Row, ring: int = 1, bench: Bench | None = None) -> bool:
-    """Whether a guest deprivileged to `ring` sees wrong, untrapped: what binary translation must rewrite."""
+    """Whether the row violates the condition at `ring`: then binary translation must rewrite the instruction."""
     return classify([row], (ring,), bench)[0].verdicts[ring] == VIOLATES

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the engine leaves undone of the architecture: events through the guest's IDT, SYSCALL, and who may do I/O.
+"""Parts of the architecture that the engine does not implement: delivery through the guest's IDT, SYSCALL, and I/O
+privilege.
 
-The engine hands every exception and every `syscall` to us and never looks at the guest's IDT; interrupts it does not
-know. So these are done here *for the CPU*, step by step as the manual has them, on whatever the guest believes its
-registers to be (GuestCpu). None of it is an exit of any technique; whoever calls counts it as an assist.
+The engine reports every exception and every `syscall` to pvhv and never reads the guest's IDT, and it has no external
+interrupts. So these are done here *for the CPU*, step by step as in the manual, on the registers as the guest sees them
+(GuestCpu). None of it is an exit of a technique; the caller counts it as an assist.
 
 Invariant: a delivery that faults has changed nothing; the fault takes its place, by the rules of double faults.
 
 Read beside it: AMD's manual volume 2, 8.2.9 (#DF), 8.9 (long-mode interrupt control transfers), 12.2.5 (TSS); volume 3,
 SYSCALL; volume 1, 3.8 (I/O protection).
 
-Not modelled: delivery outside long mode (a kernel that faults before it gets there has no IDT yet: triple fault; one
-that has ends with a word about it), SYSCALL outside long mode (#UD), shadow stacks, debug exceptions by DR7.
+Not modelled: delivery outside long mode (a kernel that faults earlier and has no IDT yet: triple fault; one that has an
+IDT: the domain crashes with a message), SYSCALL outside long mode (#UD), shadow stacks, debug exceptions by DR7.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class TripleFault(DomainCrash):
 
 
 def raise_exception(cpu: GuestCpu, exception: GuestException) -> None:
-    """Deliver an exception, or the double fault that comes of trying. Raises TripleFault."""
+    """Deliver an exception, or the double fault if its delivery faults. Raises TripleFault."""
     while True:
         if isinstance(exception, PageFault):
             cpu.cr2 = exception.va
@@ -80,8 +81,8 @@ def _after(first: GuestException, second: GuestException) -> GuestException:
 def deliver(
     cpu: GuestCpu, vector: int, code: int | None = None, *, software: bool = False, hardware: bool = False
 ) -> None:
-    """Go through the guest's IDT: `software` for INT n (RIP behind it), `hardware` for an interrupt. Raises
-    GuestException where a descriptor or the stack is not what it must be; nothing has changed then."""
+    """Deliver a vector through the guest's IDT: `software` for INT n (RIP behind it), `hardware` for an interrupt.
+    Raises GuestException if a descriptor or the stack is invalid; then nothing has changed."""
     if not cpu.long_mode:
         if vector * 8 + 7 > cpu.idtr.limit:
             raise TripleFault
@@ -155,7 +156,7 @@ def _tss_word(cpu: GuestCpu, offset: int) -> int:
 
 
 def syscall(cpu: GuestCpu) -> None:
-    """SYSCALL, of which RCX, R11 and the RIP behind it are set already (PCPU.on_syscall). Raises InvalidOpcode."""
+    """The rest of SYSCALL: RCX, R11 and RIP are set already (PCPU.on_syscall). Raises InvalidOpcode."""
     if not cpu.efer & EFER_SCE or not cpu.long_mode:
         raise InvalidOpcode
     star = cpu.read_msr(MSR_STAR)
@@ -169,7 +170,7 @@ def syscall(cpu: GuestCpu) -> None:
 
 
 def may_do_io(cpu: GuestCpu, port: int, size: int) -> bool:
-    """Whether IN or OUT are permitted: by IOPL, else by the permission bitmap of the TSS. Raises PageFault."""
+    """Whether IOPL, or else the permission bitmap of the TSS, permits IN or OUT. Raises PageFault."""
     if cpu.cpl <= (cpu.rflags & IOPL) >> 12:
         return True
     task = cpu.segment(cs.TR)

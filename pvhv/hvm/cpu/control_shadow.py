@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A vCPU at CPL 0 whose control registers are not the engine's.
 
-The guest believes in the CR0, CR3, CR4 and EFER kept here; the engine's have what shadow paging needs: always long
-mode with paging, write protection and no-execute, and the shadow's root in CR3. So a guest that has not turned paging
-on yet runs in compatibility mode, on a shadow of nothing.
+The guest reads and writes the CR0, CR3, CR4 and EFER kept here. The engine's registers have what shadow paging needs:
+always long mode with paging, write protection and no-execute, and the shadow's root in CR3. So a guest that has not
+turned paging on yet runs in compatibility mode, on a shadow that maps guest-physical memory directly.
 
-Invariant: between two instructions of the guest's, the engine's CR3 is what `root` says for these registers.
+Invariant: between two instructions of the guest, the engine's CR3 is the value of `root` for these registers.
 
 Read beside it: AMD's manual volume 2, 3.1 (control registers) and 14.6 (enabling long mode); native.py's reset.
 
@@ -49,7 +49,7 @@ CR0_KNOWN: Final = CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP 
 
 
 class ControlShadowCpu(NativeCpu):
-    """`root`: the machine address for CR3, asked for whenever it may have become another."""
+    """`root` returns the machine address for the engine's CR3; it is called whenever that may have changed."""
 
     def __init__(self, pcpu: PCPU, physical: GuestPhysical) -> None:
         super().__init__(pcpu, physical)
@@ -63,7 +63,7 @@ class ControlShadowCpu(NativeCpu):
         self._load_root()
 
     def _publish(self) -> None:
-        """The engine's CR0, CR4, EFER and what it derives from them."""
+        """Set the engine's CR0, CR4, EFER and the flags it derives from them."""
         state = self.state
         state[cs.CR0] = self._cr0 | CR0_PG | CR0_WP | CR0_PE
         state[cs.CR4] = self._cr4 | CR4_PAE

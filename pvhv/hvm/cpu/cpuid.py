@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What CPUID tells a fully virtualized guest: the same processor as a PV guest's, with what only a kernel of its own
-needs, and (from a monitor that answers CPUID itself) that there is a hypervisor.
+"""The CPUID of a fully virtualized guest: that of a PV guest, with the features that a native kernel needs, and, if a
+monitor answers CPUID, the bit for a hypervisor.
 
 Leaf 0x15 gives the TSC's frequency as a ratio to a clock of 1 kHz: on the virtual clock a TSC tick is one instruction.
 
@@ -23,7 +23,7 @@ _SIGNATURE = struct.unpack("<3I", b"PvhvFullVirt")
 
 
 def leaves(tsc_khz: int, *, monitor: bool) -> dict[int, Leaf]:
-    """The whole policy; `monitor` says whether the answer is a hypervisor's or the bare processor's."""
+    """All leaves; with `monitor` they are a hypervisor's answer, without it the bare processor's."""
     table = {leaf: value for leaf, value in pv.leaves(0).items() if not 0x4000_0000 <= leaf < 0x5000_0000}
     table[0] = table[0]._replace(eax=0x15)
     one = table[1]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Loading segment registers from the guest's own descriptor tables, with every check the processor makes.
 
-Each function checks first and changes the CPU last, and works on what the guest believes: its privilege level, its
-tables, its descriptors' privileges.
+Each function checks first and changes the CPU last. It uses the privilege level, tables and descriptors as the guest
+sees them.
 
 Read beside it: AMD's manual volume 2, 4.7 to 4.12; volume 3, MOV, POP, LAR, LSL, VERR, VERW, LLDT, LTR.
 
@@ -50,7 +50,7 @@ def mark_accessed(cpu: GuestCpu, selector: int, segment: Segment) -> Segment:
 
 
 def load_data(cpu: GuestCpu, register: int, selector: int) -> None:
-    """DS, ES, FS or GS."""
+    """Load DS, ES, FS or GS. Raises GuestException."""
     if not selector & ~3:
         cpu.set_segment(register, Segment(selector, 0, 0, 0))
         return
@@ -67,7 +67,7 @@ def load_data(cpu: GuestCpu, register: int, selector: int) -> None:
 
 
 def stack_segment(cpu: GuestCpu, selector: int, level: int, *, wide: bool) -> Segment:
-    """SS for privilege `level`; `wide` (64-bit code) lets it be null outside ring 3."""
+    """The checked SS for privilege `level`; with `wide` (64-bit code) null is allowed outside ring 3."""
     if not selector & ~3:
         if not wide or level == 3 or selector & 3 != level:
             raise GeneralProtection
@@ -84,7 +84,7 @@ def stack_segment(cpu: GuestCpu, selector: int, level: int, *, wide: bool) -> Se
 
 
 def load_stack(cpu: GuestCpu, selector: int, *, wide: bool) -> None:
-    """MOV or POP to SS."""
+    """Load SS by MOV or POP. Raises GuestException."""
     segment = stack_segment(cpu, selector, cpu.cpl, wide=wide)
     if selector & ~3:
         segment = mark_accessed(cpu, selector, segment)
@@ -92,7 +92,7 @@ def load_stack(cpu: GuestCpu, selector: int, *, wide: bool) -> None:
 
 
 def code_segment(cpu: GuestCpu, selector: int) -> Segment:
-    """The code descriptor a far transfer names, present or not."""
+    """The code descriptor a far transfer names, present or not. Raises GeneralProtection."""
     if not selector & ~3:
         raise GeneralProtection
     segment = unpack_descriptor(selector, cpu.descriptor(selector))
@@ -105,7 +105,7 @@ def code_segment(cpu: GuestCpu, selector: int) -> Segment:
 
 
 def jump_target(cpu: GuestCpu, selector: int) -> Segment:
-    """CS after a far jump or call to the same level."""
+    """The checked CS for a far jump or call to the same level. Raises GuestException."""
     segment, cpl = code_segment(cpu, selector), cpu.cpl
     if segment.flags & CONFORMING:
         refused = segment.dpl > cpl
@@ -119,7 +119,7 @@ def jump_target(cpu: GuestCpu, selector: int) -> Segment:
 
 
 def return_target(cpu: GuestCpu, selector: int) -> Segment:
-    """CS after a far return or IRET, to the level its RPL says."""
+    """The checked CS for a far return or IRET, to the level of its RPL. Raises GuestException."""
     if not selector & ~3:
         raise GeneralProtection
     level = selector & 3
@@ -134,7 +134,7 @@ def return_target(cpu: GuestCpu, selector: int) -> Segment:
 
 
 def leave_data_segments(cpu: GuestCpu, level: int) -> None:
-    """On the way to an outer ring: data segments it may not have become null."""
+    """On a return to an outer ring: make data segments null that this ring may not use."""
     for register in (cs.ES, cs.DS, cs.FS, cs.GS):
         segment = cpu.segment(register)
         conforming = segment.flags & TYPE_CODE and segment.flags & CONFORMING
@@ -183,7 +183,7 @@ def load_task(cpu: GuestCpu, selector: int) -> None:
 
 # -- questions ---------------------------------------------------------------------------------------------------------
 def _visible(cpu: GuestCpu, selector: int, kinds: frozenset[int]) -> tuple[int, Segment] | None:
-    """What LAR and LSL may tell of, or None."""
+    """The descriptor that LAR or LSL may read, or None."""
     if not selector & ~3:
         return None
     try:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A vCPU as its guest sees it: architectural registers, descriptor tables, and linear memory.
 
-What is really in the engine's registers is the technique's affair. `NativeCpu` is the guest that has the real ones
-(`bare` and the `hw-` techniques run it at CPL 0, though some control registers may be shadowed); deprivileged.py has
-the one whose kernel only believes to be at CPL 0. Everything that acts for the CPU or emulates an instruction
-(arch.py, emulate.py, shadow.py) goes through here, and so works for both.
+The engine's registers may differ, depending on the technique. `NativeCpu` is a guest that has the engine's registers
+itself (`bare` and the `hw-` techniques run it at CPL 0, though some control registers may be shadowed). deprivileged.py
+has the guest whose kernel runs at CPL 1. Everything that acts for the CPU or emulates an instruction (arch.py,
+emulate.py, shadow.py) uses the interface here, and so works for both.
 
 Read beside it: AMD's manual volume 2, chapters 3 (system resources) and 4 (segmentation).
 """
@@ -52,7 +52,7 @@ CR4_KNOWN: Final = CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR
 
 
 class Segment(NamedTuple):
-    """A selector and what is hidden behind it. `flags`: bits 8..23 of a descriptor's high word."""
+    """A selector and the hidden part of the segment register. `flags`: bits 8..23 of a descriptor's high word."""
 
     selector: int
     base: int
@@ -66,7 +66,7 @@ class Segment(NamedTuple):
 
 
 class Table(NamedTuple):
-    """GDTR or IDTR."""
+    """The value of GDTR or IDTR."""
 
     base: int
     limit: int
@@ -94,7 +94,7 @@ class GuestCpu(ABC):
     @property
     @abstractmethod
     def rflags(self) -> int:
-        """RFLAGS as the guest believes them."""
+        """RFLAGS as the guest sees them."""
 
     @rflags.setter
     @abstractmethod
@@ -103,7 +103,7 @@ class GuestCpu(ABC):
     @property
     @abstractmethod
     def cpl(self) -> int:
-        """The privilege level the guest believes to be at."""
+        """The privilege level as the guest sees it."""
 
     @property
     @abstractmethod
@@ -167,15 +167,15 @@ class GuestCpu(ABC):
 
     @abstractmethod
     def set_segment(self, register: int, segment: Segment) -> None:
-        """Load one, hidden part and all. CS carries the new CPL in its selector's RPL."""
+        """Set a segment register with its hidden part. For CS, the selector's RPL is the new CPL."""
 
     @abstractmethod
     def read_msr(self, number: int) -> int:
-        """Raises GeneralProtection."""
+        """The value of an MSR. Raises GeneralProtection."""
 
     @abstractmethod
     def write_msr(self, number: int, value: int) -> None:
-        """Raises GeneralProtection."""
+        """Set an MSR. Raises GeneralProtection."""
 
     # -- common ----------------------------------------------------------------------------------------------------
     @property
@@ -205,7 +205,7 @@ class GuestCpu(ABC):
 
 
 def unpack_descriptor(selector: int, descriptor: int) -> Segment:
-    """A code or data descriptor as what a segment register holds."""
+    """A code or data descriptor, as the value of a segment register."""
     limit = descriptor & 0xFFFF | descriptor >> 32 & 0xF_0000
     flags = descriptor >> 32 & 0x00F0_FF00
     if flags & FLAG_GRANULAR:
@@ -215,9 +215,9 @@ def unpack_descriptor(selector: int, descriptor: int) -> Segment:
 
 
 class LinearMemory:
-    """Linear addresses, through the guest's tables. `user` says whose access it is; system accesses (descriptors,
-    stacks of a delivery) are supervisor's. All may raise PageFault, or GeneralProtection for an address that is not
-    canonical, and then nothing was written."""
+    """Linear addresses, through the guest's tables. With `user`, an access has the rights of user mode; accesses to
+    descriptors and to the stack of a delivery are supervisor accesses. All may raise PageFault, or GeneralProtection
+    for an address that is not canonical; then nothing was written."""
 
     def __init__(self, cpu: GuestCpu) -> None:
         self.cpu = cpu
@@ -238,7 +238,7 @@ class LinearMemory:
         return pieces
 
     def read(self, va: int, size: int, *, user: bool = False) -> bytes:
-        """`size` bytes."""
+        """`size` bytes of data."""
         physical = self.cpu.physical
         return b"".join(physical.read(gpa, step) for gpa, step in self._pieces(va, size, write=False, user=user))
 
@@ -248,7 +248,7 @@ class LinearMemory:
         return b"".join(self.cpu.physical.read(gpa, step) for gpa, step in pieces)
 
     def write(self, va: int, data: bytes, *, user: bool = False) -> None:
-        """Put bytes there, all or none."""
+        """Write bytes, all or none."""
         done = 0
         for gpa, step in self._pieces(va, len(data), write=True, user=user):
             self.cpu.physical.write(gpa, data[done : done + step])
@@ -256,12 +256,12 @@ class LinearMemory:
             done += step
 
     def word(self, va: int, *, user: bool = False) -> int:
-        """Eight bytes as a number."""
+        """The 64-bit word at an address."""
         return int.from_bytes(self.read(va, 8, user=user), "little")
 
 
 class NativeCpu(GuestCpu):
-    """The guest has the engine's own registers."""
+    """A guest that has the engine's own registers."""
 
     def __init__(self, pcpu: PCPU, physical: GuestPhysical) -> None:
         super().__init__(pcpu, physical)
@@ -269,7 +269,7 @@ class NativeCpu(GuestCpu):
         self._places = pcpu.msr_words()
 
     def reset(self, entry: int, rbx: int) -> None:
-        """The state in which PVH enters a kernel: 32-bit protected mode, paging off, flat segments, RBX given."""
+        """Set the state in which PVH enters a kernel: 32-bit protected mode, paging off, flat segments, RBX given."""
         state, pcpu = self.state, self.pcpu
         for n in range(16):
             state[n] = 0

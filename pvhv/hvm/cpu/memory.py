@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A fully virtualized guest's memory as the architecture shows it: guest-physical, and linear through its own tables.
+"""A fully virtualized guest's memory by the architecture's rules: guest-physical, and linear through its own tables.
 
 Three kinds of addresses meet here. A *linear* address is what the guest's instructions use; the guest's page tables
-take it to a *guest-physical* one (`walk`); `GuestPhysical` knows at which *machine* frame that is. Which of the two
-steps the engine does by itself, and from which tables, is each technique's own affair; what a guest may access is
-decided by this walk alone, so it is the yardstick that shadow tables are tested against.
+take it to a *guest-physical* one (`walk`); `GuestPhysical` maps that to a *machine* frame. Which of the two steps the
+engine does, and from which tables, depends on the technique. But this walk alone decides what a guest may access, so
+shadow tables are tested against it.
 
 Invariant: `walk` has no effect but the accessed and dirty bits it sets in the guest's own entries, and these only when
 it succeeds.
@@ -45,7 +45,7 @@ PIECE = 256 << 10  # bytes written at a time
 
 
 class GuestException(Exception):
-    """An exception that is the guest's own: `vector`, and the error code where it has one."""
+    """An exception to be delivered to the guest: `vector`, and the error code if the vector has one."""
 
     def __init__(self, vector: int, code: int | None = None) -> None:
         super().__init__(vector, code)
@@ -90,7 +90,7 @@ class GuestPhysical:
     """A guest's memory: guest frame `gfn` is machine frame `mfns[gfn]`. There is nothing beyond it: reads all ones."""
 
     def __init__(self, ram: Ram, mfns: MutableSequence[int], frames: int | None = None) -> None:
-        """`frames` is how many there will be, where they come later."""
+        """`frames` is the number of frames, if they are allocated later."""
         self.ram = ram
         self.mfns = mfns
         self.frames: Final = len(mfns) if frames is None else frames
@@ -105,13 +105,13 @@ class GuestPhysical:
         return MASK64 if mfn is None else self.ram.words[mfn << 9 | gpa >> 3 & 511]
 
     def set_word(self, gpa: int, value: int) -> None:
-        """Write it."""
+        """Write the aligned 64-bit word at a guest-physical address."""
         mfn = self.mfn(gpa >> 12)
         if mfn is not None:
             self.ram.words[mfn << 9 | gpa >> 3 & 511] = value
 
     def read(self, gpa: int, size: int) -> bytes:
-        """`size` bytes."""
+        """`size` bytes at a guest-physical address."""
         data = b""
         while size:
             step = min(size, PAGE_SIZE - gpa % PAGE_SIZE)
@@ -122,14 +122,14 @@ class GuestPhysical:
         return data
 
     def fill(self, gpa: int, data: bytes | bytearray | mmap | memoryview) -> Iterator[None]:
-        """Put many bytes there, piece by piece."""
+        """Write many bytes, piece by piece."""
         view = memoryview(data)
         for at in range(0, len(view), PIECE):
             self.write(gpa + at, view[at : at + PIECE])
             yield
 
     def write(self, gpa: int, data: bytes | memoryview) -> None:
-        """Put bytes there."""
+        """Write bytes at a guest-physical address."""
         done = 0
         while done < len(data):
             step = min(len(data) - done, PAGE_SIZE - gpa % PAGE_SIZE)
@@ -151,7 +151,7 @@ class MachineMemory(GuestPhysical):
 
 
 class Translation(NamedTuple):
-    """Where a linear address leads, and what all levels together permit."""
+    """The result of a walk: the guest-physical address, and the rights of all levels together."""
 
     gpa: int
     page_bits: int  # 12, 21 or 30
@@ -166,7 +166,7 @@ UNPAGED: Final = 12
 
 
 class PagingControls(Protocol):
-    """The registers that a translation depends on (pvhv.hvm.cpu.guestcpu has them)."""
+    """The registers that a translation depends on (GuestCpu has them)."""
 
     @property
     def cr0(self) -> int: ...
@@ -194,9 +194,9 @@ def walk(
     fetch: bool = False,
     set_bits: bool = True,
 ) -> Translation:
-    """The guest's own translation of `va` for one access. Raises PageFault, with the error code hardware would push.
+    """Translate `va` for one access by the guest's own tables. Raises PageFault, with the error code of the hardware.
 
-    `va` is canonical: an access that is not never gets to the tables."""
+    `va` must be canonical: the CPU checks that before it reads the tables."""
     if not cpu.cr0 & CR0_PG:
         return Translation(va & 0xFFFF_FFFF, UNPAGED, True, True, True, False, True)
     efer = cpu.efer
@@ -243,7 +243,7 @@ def walk(
 def _permit(
     cpu: PagingControls, va: int, code: int, rights: int, nx: int, *, write: bool, user: bool, fetch: bool
 ) -> None:
-    """5.6: does what all levels permit allow this access?"""
+    """Whether the rights of all levels together permit this access (5.6)."""
     if user:
         allowed = rights & PTE_USER and not (write and not rights & PTE_RW)
     else:

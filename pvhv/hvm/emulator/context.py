@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the rooms of the emulator share: one instruction being carried out, whom it is carried out for, and the table
-that says who does which.
+"""What the files of the emulator share: the context of one instruction, the interface of the monitor, and the table of
+functions by mnemonic.
 
-A function enters itself under its mnemonics with `handles`; it gets a `Context`, raises the guest's exception before it
-has changed anything, and returns True if it has set RIP itself.
+A function is registered under its mnemonics with `handles`. It gets a `Context`, raises the guest's exception before it
+changes anything, and returns True if it has set RIP itself.
 
 Read beside it: emulate.py, which calls these functions; operands.py.
 """
@@ -26,7 +26,7 @@ class Unknown(Exception):
 
 
 class Monitor(Protocol):
-    """Who the emulator works for."""
+    """What the emulator calls outside the CPU."""
 
     def port_read(self, port: int, size: int) -> int: ...
 
@@ -37,10 +37,10 @@ class Monitor(Protocol):
     def cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int]: ...
 
     def halt(self) -> None:
-        """HLT; RIP is behind it."""
+        """HLT was executed; RIP is behind it."""
 
     def forget_page(self, va: int) -> None:
-        """INVLPG."""
+        """INVLPG of a linear address."""
 
     def software_interrupt(self, vector: int, length: int) -> None:
         """INT n of `length` bytes at RIP: through the guest's IDT. Raises GuestException."""
@@ -63,7 +63,7 @@ HANDLERS: Final[dict[str, Handler]] = {}
 
 
 def handles(*names: str) -> Callable[[Handler], Handler]:
-    """Enter a function into the table under these mnemonics."""
+    """Register a function under these mnemonics."""
 
     def enter(function: Handler) -> Handler:
         for name in names:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The instruction at RIP: fetched as the guest would fetch it, decoded once for each sequence of bytes.
 
-A monitor that has to do an instruction's work must know which one it is, for a fault does not tell. The decoder is
-the iced-x86 library; what it finds depends on the bytes and on the code segment's size (16, 32 or 64 bits) alone, so it
-is kept by these. Instructions are decoded as if they lay at address 0: whoever computes an address relative to RIP
-adds the real one.
+A monitor has to decode an instruction before it can emulate it, because a fault does not report it. The decoder is the
+iced-x86 library. Its result depends only on the bytes and on the code segment's size (16, 32 or 64 bits), and is cached
+by these. Instructions are decoded as if at address 0, so an address relative to RIP is computed with the real RIP
+later.
 
 Invariant: an `Instruction` of `length` bytes was made of bytes that the guest itself may fetch; where the page that
 follows cannot be fetched, and the instruction needs it, its page fault is the guest's.
@@ -32,7 +32,7 @@ _NAMES: Final = {
 
 
 class Instruction:
-    """One decoded instruction: the library's, and what is asked so often that it is kept."""
+    """One decoded instruction: the library's object, and some of its properties, kept because they are read often."""
 
     __slots__ = ("bitness", "cut_off", "iced", "length", "mnemonic", "name")
 
@@ -47,7 +47,7 @@ class Instruction:
 
     @property
     def invalid(self) -> bool:
-        """Whether the bytes are no instruction, or end before it does."""
+        """Whether the bytes are no valid instruction, or end before it ends."""
         return self.iced.is_invalid
 
     def __str__(self) -> str:
@@ -58,7 +58,7 @@ _cache: dict[tuple[bytes, int], Instruction] = {}
 
 
 def decode(code: bytes, bitness: int) -> Instruction:
-    """The instruction that `code` begins with."""
+    """Decode the instruction at the beginning of `code`."""
     key = (code, bitness)
     found = _cache.get(key)
     if found is None:
@@ -69,7 +69,7 @@ def decode(code: bytes, bitness: int) -> Instruction:
 
 
 def bitness(cpu: GuestCpu) -> int:
-    """The size of the code that runs."""
+    """The size of the current code segment: 16, 32 or 64 bits."""
     flags = cpu.segment(cs.CS).flags
     if flags & FLAG_LONG and cpu.long_mode:
         return 64
@@ -77,14 +77,14 @@ def bitness(cpu: GuestCpu) -> int:
 
 
 def linear_rip(cpu: GuestCpu, bits: int) -> int:
-    """Where the instruction at RIP lies."""
+    """The linear address of the instruction at RIP."""
     if bits == 64:
         return cpu.rip
     return cpu.rip + cpu.segment(cs.CS).base & 0xFFFF_FFFF
 
 
 def fetch(cpu: GuestCpu) -> Instruction:
-    """The instruction at RIP. Raises the guest's PageFault, or InvalidOpcode."""
+    """Fetch and decode the instruction at RIP. Raises the guest's PageFault, or InvalidOpcode."""
     bits = bitness(cpu)
     address, user = linear_rip(cpu, bits), cpu.cpl == 3
     in_page = min(LONGEST, 4096 - address % 4096)

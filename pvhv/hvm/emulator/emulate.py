@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Doing one instruction's work for a guest, on what the guest believes its CPU to be.
+"""Emulating one instruction, on the registers as the guest sees them.
 
     Emulator(cpu, monitor).execute(instruction)
 
-carries out an instruction that was decoded at RIP, or raises the exception it must raise, with nothing changed. There
-are two kinds, in rooms of their own: what is privileged or sensitive (system.py, flow.py, io.py), and what reads and
-writes memory, for pages the guest cannot be given directly (memory.py, vector.py).
+carries out an instruction that was decoded at RIP, or raises its exception with nothing changed. There are two kinds,
+in files of their own: what is privileged or sensitive (system.py, flow.py, io.py), and what reads and writes memory,
+for pages the guest cannot be given directly (memory.py, vector.py).
 
-`Monitor` is what lies outside the CPU: ports, time, sleep, and what the monitor wants to know of.
+`Monitor` is everything outside the CPU: ports, time, sleep, and events that the monitor wants to be told of.
 
 Invariant: after `execute`, RIP, the interrupt shadow and RF are what the processor would have left.
 
@@ -32,14 +32,14 @@ ROOMS = (flow, io, memory, system, vector)  # each has entered its functions
 
 
 class Emulator:
-    """For one CPU."""
+    """The emulator of one CPU."""
 
     def __init__(self, cpu: GuestCpu, monitor: Monitor) -> None:
         self.cpu = cpu
         self.monitor = monitor
 
     def execute(self, instruction: Instruction) -> None:
-        """Raises GuestException, or Unknown."""
+        """Carry out an instruction. Raises GuestException, or Unknown."""
         handler = HANDLERS.get(instruction.name)
         if handler is None:
             raise Unknown(instruction)

@@ -25,7 +25,7 @@ R11 = cs.R11
 
 
 def _far_target(context: Context, segment: Segment, offset: int) -> int:
-    """RIP in a code segment. Raises #GP."""
+    """The RIP to go to in a code segment. Raises GeneralProtection."""
     if context.cpu.long_mode and segment.flags & FLAG_LONG:
         if not canonical(offset):
             raise GeneralProtection
@@ -38,7 +38,7 @@ def _far_target(context: Context, segment: Segment, offset: int) -> int:
 
 # -- returns -----------------------------------------------------------------------------------------------------------
 def _return(context: Context, segment: Segment, rip: int, stack: tuple[int, int] | None, release: int) -> None:
-    """Go to `segment`:`rip`; to an outer ring with (RSP, SS) of `stack`, which IRET in 64-bit code always has."""
+    """Return to `segment`:`rip`. `stack` is (RSP, SS), for an outer ring and always for IRET in 64-bit code."""
     cpu, state = context.cpu, context.state
     level = segment.selector & 3
     rip = _far_target(context, segment, rip)
@@ -113,7 +113,7 @@ def _sysret(context: Context) -> bool:
 
 # -- far calls and jumps -----------------------------------------------------------------------------------------------
 def _far_operand(context: Context) -> tuple[int, int, int]:
-    """(operand size, selector, offset)."""
+    """The operand of a far transfer: (operand size, selector, offset)."""
     of = context.iced
     if context.is_memory(0):
         size = context.size(0) - 2

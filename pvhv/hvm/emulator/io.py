@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""IN, OUT and their string forms, and HLT: what leads out of the CPU. Who may do I/O, arch.py decides.
+"""IN, OUT and their string forms, and HLT: the instructions that reach devices. cpu/arch.py checks the privilege of
+I/O.
 
 Read beside it: emulate.py; AMD's manual volume 1, 3.8; volume 3, IN, INS, OUT, OUTS, HLT.
 
@@ -78,7 +79,7 @@ def _string_port(context: Context) -> bool:
 
 
 def advance(context: Context, register: int, mask: int, step: int) -> None:
-    """RSI or RDI of a string instruction."""
+    """Move RSI or RDI of a string instruction by one element."""
     _partly(context, register, mask, context.state[register] + step)
 
 
@@ -87,7 +88,7 @@ def count_down(context: Context, mask: int) -> None:
 
 
 def _partly(context: Context, register: int, mask: int, value: int) -> None:
-    """A register of which only `mask` counts: 32 bits clear the upper half, 16 leave the rest."""
+    """The new value of a register of which only `mask` is used: 32 bits clear the upper half, 16 keep the rest."""
     state = context.state
     state[register] = value & mask if mask != 0xFFFF else state[register] & ~0xFFFF | value & mask
 

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Instructions that read and write memory: for pages that the guest cannot be given to access by itself.
+"""Instructions that read and write memory, for pages that the guest cannot access itself.
 
-Stores to traced page tables above all; and all that a kernel may do to a page that is not there for it to touch. What
-an operation computes, flags included, core/mm/stores.py knows.
+Most are stores to traced page tables. core/mm/stores.py computes the result and the flags of an operation.
 
 Read beside it: emulate.py, core/mm/stores.py; AMD's manual volumes 1 and 3.
 
@@ -148,7 +147,7 @@ def _compare_pair(context: Context) -> None:
 
 
 def condition(number: int, flags: int) -> bool:
-    """One of the sixteen conditions, on the flags."""
+    """Whether one of the sixteen conditions holds for these flags."""
     carry, zero, sign = bool(flags & CF), bool(flags & ZF), bool(flags & cs.SF)
     over, parity = bool(flags & cs.OF), bool(flags & cs.PF)
     truth = (over, carry, zero, carry or zero, sign, parity, sign != over, zero or sign != over)[number >> 1]

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Operands of a decoded instruction on a guest's CPU: registers by part, memory by segment and address.
 
-`Operands` is made for one instruction about to be carried out. Memory is always reached as the guest would reach it:
-through the segment's base (and, outside 64-bit code, its limit), at a canonical address, by the guest's own tables
-with its own privilege.
+`Operands` is made for one instruction. Memory is always accessed as the guest would access it: through the segment's
+base (and, outside 64-bit code, its limit), at a canonical address, by the guest's own tables with its own privilege.
 
 Invariant: reading or writing a memory operand either does the whole or raises the guest's exception with no effect.
 
@@ -66,12 +65,12 @@ XMM: Final[dict[int, int]] = {Register.XMM0 + n: n for n in range(16)}
 
 
 def canonical(address: int) -> bool:
-    """Whether bits 47 to 63 are alike."""
+    """Whether bits 47 to 63 of an address are equal."""
     return (address + (1 << 47) & MASK64) >> 48 == 0
 
 
 class Operands:
-    """One instruction's operands, on a CPU."""
+    """The operands of one instruction, on a CPU."""
 
     def __init__(self, cpu: GuestCpu, instruction: Instruction) -> None:
         self.cpu = cpu
@@ -112,7 +111,7 @@ class Operands:
         return int(address & wide)
 
     def string_offset(self, kind: int) -> tuple[int, int]:
-        """Of an implicit operand: the register that points to it, and the mask of what counts of it."""
+        """For an implicit string operand: the register that points to it, and the mask of its bits that are used."""
         register, size = _STRINGS[kind]
         return register, ones(size)
 
@@ -146,7 +145,7 @@ class Operands:
         return bool(self.iced.op_kind(n) == OpKind.MEMORY)
 
     def size(self, n: int) -> int:
-        """Bytes of an operand; of an immediate, of the first operand (two, where it is that: RETF, ENTER)."""
+        """The size of an operand in bytes. An immediate has that of the first operand; if it is the first, two."""
         kind = self.iced.op_kind(n)
         if kind == OpKind.REGISTER:
             register = self.iced.op_register(n)
@@ -179,7 +178,7 @@ class Operands:
     # -- the stack -----------------------------------------------------------------------------------------------------
     @property
     def stack_mask(self) -> int:
-        """What counts of RSP."""
+        """The mask of the bits of RSP that are used."""
         if self.bits == 64:
             return MASK64
         return MASK32 if self.cpu.segment(cs.SS).flags >> 22 & 1 else 0xFFFF
@@ -201,5 +200,5 @@ class Operands:
 
     # -- going on ------------------------------------------------------------------------------------------------------
     def next_rip(self) -> int:
-        """Behind the instruction."""
+        """The RIP behind the instruction."""
         return int(self.state[RIP] + self.length & (MASK64 if self.bits == 64 else MASK32))

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which instructions of a deprivileged kernel a monitor has to do itself, and what they are called in counts.
+"""The instructions of a deprivileged kernel that a monitor must carry out, and their names in the counts.
 
-Popek and Goldberg call an instruction sensitive if it changes, or tells of, what the monitor keeps for itself. `reason`
-names every one of them; whether it would also trap outside ring 0 is the processor's affair (pvhv/hvm/classify asks
-the processor). A trap-and-emulate monitor gets to see those that trap; a translator looks for all of them.
+Popek and Goldberg call an instruction sensitive if it changes or reveals state that the monitor keeps for itself.
+`reason` names every one of them. Whether it also traps outside ring 0 depends on the processor (pvhv/hvm/classify tests
+that). A trap-and-emulate monitor sees only those that trap; a translator looks for all of them.
 
 Invariant: an instruction without a reason does the same at ring 1 as at ring 0, or faults as it would there.
 

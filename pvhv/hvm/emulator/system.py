@@ -29,7 +29,7 @@ FLAGS_32: Final = 0x24_7FD5  # ID AC NT IOPL OF DF IF TF SF ZF AF PF CF
 
 
 def privileged(context: Context) -> None:
-    """#GP outside ring 0."""
+    """Check the privilege of a ring 0 instruction. Raises GeneralProtection."""
     if context.cpu.cpl:
         raise GeneralProtection
 
@@ -54,7 +54,7 @@ def _sti(context: Context) -> None:
 
 
 def operand_size(context: Context) -> int:
-    """Of pushes and pops of flags, by what they move the stack."""
+    """The operand size, in bytes, of a push or pop of flags."""
     return abs(context.iced.stack_pointer_increment)
 
 
@@ -72,7 +72,7 @@ def _popf(context: Context) -> None:
 
 
 def loaded_flags(before: int, value: int, cpl: int, size: int) -> int:
-    """What POPF and IRET make of flags."""
+    """The flags as POPF and IRET set them, by privilege."""
     changed = FLAGS_32 & ones(size)
     if cpl:
         changed &= ~IOPL

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A vCPU whose kernel only believes to be at ring 0: it runs at CPL 1, its users at CPL 3.
+"""A vCPU whose kernel runs at CPL 1 although it was written for ring 0; its users run at CPL 3.
 
-What the guest believes is kept here, and given by the properties; what the engine really has is the monitor's:
+This class keeps the guest's own registers, which its properties return; the engine has the monitor's:
 
                     the guest believes            the CPU has
     CPL             0, 1, 2                       1 (ring compression); 3 is 3
@@ -12,11 +12,11 @@ What the guest believes is kept here, and given by the properties; what the engi
     IDTR, LDTR, TR  as it loaded them             the monitor's
     debug registers as it set them                none
 
-So instructions that trap show the guest the left column, and those that do not (SGDT, PUSHF, MOV from CS ...) the right
-one: that is the hole in the architecture which Popek and Goldberg's condition is about, and it is not papered over.
+So an instruction that traps shows the guest the left column, and one that does not (SGDT, PUSHF, MOV from CS ...) shows
+the right one. This is the violation of Popek and Goldberg's condition, and it is not hidden here.
 
-A kernel that changes CS natively (a far jump to a copied descriptor, which is allowed to CPL 1) cannot be seen doing
-it; its level is then what its own descriptor says.
+A kernel may change CS without a trap (a far jump to a copied descriptor, which CPL 1 may do). Then its level is that of
+its own descriptor.
 
 Read beside it: control_shadow.py, which keeps the control registers; shadow_gdt.py; Robin and Irvine, "Analysis of
 the Intel Pentium's ability to support a secure virtual machine monitor" (2000).
@@ -59,13 +59,13 @@ ADDRESSES: Final = frozenset({MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE, MSR_
 
 
 def real_level(level: int) -> int:
-    """The ring that a guest's ring really is."""
+    """The real ring for a ring of the guest's."""
     return REAL_USER if level == REAL_USER else REAL_KERNEL
 
 
 class DeprivilegedCpu(ControlShadowCpu):
-    """`tables_changed` is called when GDTR, or what it leads to, may have become another; `interrupts_changed` when the
-    guest's IF did."""
+    """`tables_changed` is called when GDTR, or the memory it points to, may have changed; `interrupts_changed` when the
+    guest's IF changed."""
 
     def __init__(self, pcpu: PCPU, physical: GuestPhysical) -> None:
         super().__init__(pcpu, physical)

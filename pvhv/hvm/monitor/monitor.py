@@ -2,13 +2,13 @@
 """What both monitors without help from the hardware have in common: the guest deprivileged, on shadow tables.
 
 The kernel runs at CPL 1 and its users at CPL 3 (deprivileged.py), on page tables of the monitor's (shadow.py). Every
-exception leaves the guest: it is the monitor's own doing (a shadow entry that was not there yet, a store to a page
-table), or the trap of an instruction that ring 1 may not execute, which is carried out for the guest; or the guest's
-own, and then its handler is entered as the CPU would enter it. SYSCALL and INT n go through the monitor as well, as all
-the processor's tables are the monitor's.
+exception is an exit. It has one of three causes: the monitor's own tables (a shadow entry that was not made yet, a
+store to a page table); an instruction that ring 1 may not execute, which is then emulated; or the guest itself, whose
+handler is then entered as the CPU would enter it. SYSCALL and INT n go through the monitor as well, as all the
+processor's tables are the monitor's.
 
-The engine stands for the processor; where it does less, this counts as an assist: that IN and OUT are refused to ring
-1, CPUID, and the nested tables beneath, which only keep the engine's code up to date (npt.py).
+The engine takes the place of the processor. Work that a processor would do itself counts as an assist: refusing IN and
+OUT at ring 1, CPUID, and the nested tables below, which only keep the engine's translations coherent (npt.py).
 
 An exit's reason is the instruction or the exception, in small letters.
 
@@ -108,7 +108,7 @@ class SoftwareMonitor(Technique):
 
     # -- exits ---------------------------------------------------------------------------------------------------------
     def left(self, why: str, detail: str = "") -> None:
-        """The guest left for the monitor."""
+        """Count an exit."""
         self.counts.exit(why, detail)
 
     def _exception(self, vector: int) -> Callable[[], None]:
@@ -126,8 +126,8 @@ class SoftwareMonitor(Technique):
         return exception
 
     def _privileged_instruction(self, name: str) -> bool:
-        """A refusal: was it because of the ring? Then the instruction is carried out, or faults as the guest's ring
-        has it."""
+        """Whether an exception was caused by the real ring. If so, the instruction is emulated, or faults by the rules
+        of the guest's own ring."""
         try:
             instruction = decode.fetch(self.cpu)
         except GuestException:
@@ -145,7 +145,7 @@ class SoftwareMonitor(Technique):
         return True
 
     def _of_the_users(self, instruction: Instruction, name: str, what: str) -> None:
-        """Most of what is refused to user code is refused by its kernel as well: no work for us but to pass it on."""
+        """A sensitive instruction of user code: usually it faults by the guest's own rules too, for its kernel."""
         try:
             self.carry_out(instruction)
         except GuestException as exception:
@@ -157,7 +157,7 @@ class SoftwareMonitor(Technique):
                 self.counts.add("emulated_instructions")
 
     def time_for_the_cpu(self, what: str) -> bool:
-        """RDTSC where time is virtual: it is our clock that wants it done here, not the technique."""
+        """Whether this is an RDTSC that traps only because time is virtual; it is counted as an assist."""
         if what == "rdtsc" and self.pcpu.virtual and not self.cpu.cr4 & CR4_TSD:
             self.counts.assist("rdtsc")
             return True
@@ -192,7 +192,7 @@ class SoftwareMonitor(Technique):
                 raise DomainCrash(f"{self.name} cannot emulate the instruction at {self.cpu.rip:#x}") from None
 
     def traced_store(self, instruction: Instruction) -> None:
-        """The instruction at RIP, which stores to a traced frame, is about to be emulated."""
+        """Called before the instruction at RIP, a store to a traced frame, is emulated."""
 
     def _software_interrupt(self, vector: int) -> None:
         self.left("int", f"{vector:#x}")
@@ -204,7 +204,7 @@ class SoftwareMonitor(Technique):
             self.reflect(exception)
 
     def _length_of_int(self, behind: int) -> int:
-        """Of the INT n, INT3 or INTO that was executed. The first ends with its vector."""
+        """The length of the INT n, INT3 or INTO that was executed."""
         try:
             last = self.cpu.memory.fetch(behind - 1, 1, user=self.cpu.cpl == 3)[0]
         except GuestException:
@@ -212,7 +212,7 @@ class SoftwareMonitor(Technique):
         return 1 if last in (INT3, INTO) else 2
 
     def _syscall(self) -> None:
-        """RIP, RCX and R11 are as the CPU leaves them, but the flags in R11 are the real ones."""
+        """The exit at SYSCALL. RIP, RCX and R11 are as the CPU leaves them, but with the real flags in R11."""
         self.left("syscall")
         self.state[cs.R11] = self.cpu.rflags & ~RF
         try:
@@ -228,7 +228,7 @@ class SoftwareMonitor(Technique):
         state[cs.RAX], state[cs.RBX], state[cs.RCX], state[cs.RDX] = self.cpuid(state[cs.RAX] & 0xFFFF_FFFF, 0)
 
     def _io(self, port: int, size: int, write: bool, value: int) -> None:
-        """IOPL is 0, and the CPU's TSS has no map: refused, at any ring the guest ever runs at."""
+        """Refuse IN and OUT at any ring the guest runs at, because IOPL is 0 and the real TSS has no permission map."""
         self.counts.assist("io-privilege")
 
     def _nested_fault(self) -> None:
@@ -240,19 +240,19 @@ class SoftwareMonitor(Technique):
             self.code_written(address)
 
     def code_written(self, address: int) -> None:
-        """A store to a frame from which code was translated (by the engine, at least)."""
+        """A frame from which the engine translated code was written."""
         self.counts.assist("code-coherence")
 
     # -- doing it for the guest ----------------------------------------------------------------------------------------
     def emulate(self, instruction: Instruction) -> None:
-        """Carry out an instruction, or deliver what it raises."""
+        """Emulate an instruction, and deliver the exception it raises, if any."""
         try:
             self.carry_out(instruction)
         except GuestException as exception:
             self.reflect(exception)
 
     def carry_out(self, instruction: Instruction) -> None:
-        """Raises GuestException."""
+        """Emulate an instruction. Raises GuestException, DomainCrash."""
         try:
             self.emulator.execute(instruction)
         except Unknown:
@@ -261,7 +261,7 @@ class SoftwareMonitor(Technique):
             raise DomainCrash(f"the guest left long mode, which {self.name} cannot follow") from None
 
     def reflect(self, exception: GuestException) -> None:
-        """An exception of the guest's own: through its IDT."""
+        """Deliver an exception through the guest's IDT."""
         self.counts.add("faults_delivered")
         try:
             arch.raise_exception(self.cpu, exception)
@@ -314,7 +314,7 @@ class SoftwareMonitor(Technique):
         return bool(self.cpu.rflags & IF)
 
     def _interrupts_changed(self) -> None:
-        """The guest's IF did, and the real one tells the engine nothing."""
+        """The guest's IF changed. The engine sees only the real IF, which is always set, so this is checked here."""
         if self.guest.waiting:
             self.pcpu.interrupt_window(self.window_by_engine())
 

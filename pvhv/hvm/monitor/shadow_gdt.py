@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The GDT the CPU uses while it runs a deprivileged guest: a copy of the guest's, with other privileges in it.
+"""The GDT the CPU uses while it runs a deprivileged guest: a copy of the guest's GDT, with other privilege levels.
 
-A guest that believes to be at ring 0 loads segment registers, and most of these loads do not trap. The CPU must find
-descriptors then that ring 1 may use. The copy lies in an entry of the shadow's roots that is the monitor's own
-(`SLOT`), read-only, and says of each descriptor of the guest's:
+A guest kernel loads segment registers as at ring 0, and most of these loads do not trap. So the CPU must find
+descriptors that ring 1 may use. The copy is mapped read-only at an entry of the shadow's roots that belongs to the
+monitor (`SLOT`). For each descriptor of the guest it has:
   - code and data of rings 0 to 2: the same, for ring 1;
-  - code of ring 3: not present. So no instruction of the kernel's reaches user mode by itself, and the monitor always
-    knows the mode;
-  - anything else: nothing. Who wants such a descriptor traps.
+  - code of ring 3: not present. So no instruction of the kernel enters user mode without an exit, and the monitor
+    always knows the mode;
+  - anything else: an empty descriptor, so that its use traps.
 
 The copy must not go stale, so the pages of the guest's GDT are write-protected, and stores to them bring it up to date.
-A GDT that shares its page with data that is stored to again and again would cost a trap for each; then the copy is
-emptied instead and the page released, and from then on every segment load traps and reads the guest's own table. In
-both cases the guest gets what its table says. The LDT the CPU has is always an empty one, for the same end.
+If a page of the GDT also holds data that is stored to again and again, each store would trap. Then the copy is emptied
+instead and the page released: from then on every segment load traps and reads the guest's own table. In both cases the
+guest gets what its table says. The real LDT is always empty, for the same reason.
 
 It does not know exits. Read beside it: deprivileged.py, descriptors.py; shadow.py (`vmm_slot`, `protect`).
 
@@ -45,7 +45,7 @@ MOST_STORES: Final = 8
 
 
 def copied(descriptor: int, *, long_mode: bool) -> int:
-    """What a descriptor of the guest's becomes."""
+    """The copy of a descriptor of the guest's."""
     flags = descriptor >> 32
     if not flags & SYSTEM_FLAG or not flags & FLAG_PRESENT:
         return 0
@@ -92,17 +92,17 @@ class ShadowGdt:
 
     # -- keeping up ----------------------------------------------------------------------------------------------------
     def loaded(self) -> None:
-        """The guest loaded GDTR, or its descriptors mean something else now."""
+        """Make the copy again: the guest loaded GDTR, or its descriptors mean something else now."""
         self._stores = 0
         self._copy()
 
     def moved(self) -> None:
-        """What linear addresses mean may have changed."""
+        """The guest's page tables changed: the GDT's pages may be other frames now."""
         if self._stores <= MOST_STORES and [gfn for _, gfn in self._places()] != self._traced:
             self._copy()
 
     def wrote(self, gpa: int, size: int) -> None:
-        """Guest memory was stored to by the monitor, on the guest's behalf or its own."""
+        """The monitor wrote to guest memory: bring the copy up to date if that is in the GDT."""
         if self._traced and any(gfn in self._traced for gfn in range(gpa >> 12, (gpa + size - 1 >> 12) + 1)):
             self._stores += 1
             if self._stores <= MOST_STORES:
@@ -112,7 +112,7 @@ class ShadowGdt:
                 self._clear()
 
     def _places(self) -> list[tuple[int, int]]:
-        """(page of the GDT, guest frame) of what is mapped."""
+        """(page of the GDT, guest frame) for each page of the GDT that is mapped."""
         base, limit = self.cpu.gdtr
         places = []
         at = base & ~0xFFF

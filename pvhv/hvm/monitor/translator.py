@@ -1,23 +1,24 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Finding a kernel's sensitive instructions as it runs, and putting callouts in their places.
 
-The engine is a dynamic translator already: it makes host code of a block of guest code when that is first reached. We
-translate along with it. Each block of the kernel's that is about to run for the first time is decoded, from where it
-is entered to its first transfer of control; every sensitive or privileged instruction in it becomes a *callout*: the
-translation that the engine makes then stops before that instruction and asks the monitor to do it, in place of host
-code for it. Everything else runs as it is. The guest's bytes stay what they are, so a kernel that reads its own code
-reads what it wrote; that an instruction was rewritten can be seen only in what the instruction does.
+The engine is a dynamic translator already: it makes host code from a block of guest code when the block is first
+reached. This translator works with it. Each block of the kernel that is about to run for the first time is decoded,
+from its entry to its first transfer of control. Every sensitive or privileged instruction in it becomes a *callout*:
+the engine's translation stops before that instruction and calls the monitor, which does the work. All other
+instructions run as they are. The guest's bytes are not changed, so a kernel that reads its own code reads what it
+wrote; a rewritten instruction differs only in its effect.
 
-Code is found by being entered, so nothing need be known of it beforehand: data among code is never decoded, and one
-byte may belong to two instructions, for callouts are known by where an instruction *begins*.
+Code is found when it is entered, so nothing need be known of it beforehand. Data between code is never decoded. One
+byte may belong to two instructions, because a callout is recorded by the address where its instruction *begins*.
 
-Code that changes: the engine drops a block whose bytes change (the page is write-protected while there are
-translations from it, npt.py) or whose address comes to mean another page, and what it makes anew passes by here again.
-A callout whose instruction is no longer one is found to be that when it is reached: it decodes what is there.
+Code that changes: the engine drops a block whose bytes change (the page is write-protected while there are translations
+from it, npt.py) or whose address is mapped to another page. The block that the engine then translates is decoded here
+again. A callout decodes the bytes at its address each time it is reached, so it does no harm if the instruction has
+changed.
 
 Invariant: no block of the kernel's runs whose bytes have not been decoded since they last changed.
 
-Read beside it: binary_translation.py, who does the instructions; sensitive.py; breakpoints.py in pvhv/machine;
+Read beside it: binary_translation.py, which carries out the instructions; sensitive.py; breakpoints.py in pvhv/machine;
 Adams and Agesen (2006), section 3; in QEMU, accel/tcg/translate-all.c.
 
 Not modelled: what the paper's translator does to returns and other indirect jumps, because its code lies elsewhere than
@@ -45,7 +46,7 @@ MOST_CALLOUTS: Final = 8192  # each costs the engine a look whenever it translat
 
 
 class Translator:
-    """The translations of one guest's kernel. `new_block` is called for each block that was never met, or changed."""
+    """The translations of one guest's kernel. `new_block` is called for each block that is new or changed."""
 
     def __init__(self, cpu: GuestCpu, pcpu: PCPU, new_block: Callable[[], object]) -> None:
         self.cpu = cpu
@@ -59,7 +60,7 @@ class Translator:
         pcpu.on_translated(self._translated)
 
     def reset(self) -> None:
-        """Another guest kernel, perhaps."""
+        """Forget the blocks that were decoded: another kernel may be loaded."""
         self.users = False
         self.frames.clear()
         self._blocks.clear()
@@ -69,7 +70,7 @@ class Translator:
         return 64 if flags & cs.HF_CS64 else 32 if flags & cs.HF_CS32 else 16
 
     def _translated(self, address: int, size: int) -> None:
-        """The engine made a block, and would run it next."""
+        """The engine translated a block and would run it next: decode it and add callouts."""
         level = self.cpu.state[HFLAGS] & cs.HF_CPL
         if level != REAL_KERNEL and not self.users:
             return
@@ -98,7 +99,7 @@ class Translator:
             self.pcpu.pause()
 
     def _following(self, address: int, level: int) -> bytes:
-        """As much of what lies behind a block as its last instruction may need, in the same page."""
+        """The bytes behind a block that its last instruction may need, from the same page."""
         try:
             return self.cpu.memory.fetch(address, min(LONGEST - 1, -address % PAGE_SIZE), user=level == REAL_USER)
         except GuestException:
@@ -110,7 +111,7 @@ class Translator:
         return -1 if mfn is None else mfn
 
     def _add(self, address: int, level: int) -> bool:
-        """A callout at an address; False if it is there."""
+        """Add a callout at an address; False if there is one already."""
         if (address, level) in self.callouts:
             return False
         if len(self.callouts) >= MOST_CALLOUTS:
@@ -120,19 +121,19 @@ class Translator:
         return True
 
     def translate_users(self, frames: list[int]) -> None:
-        """From now on user code does not run directly either; it may lie in `frames`. (The guest is in the monitor.)"""
+        """From now on translate user code, too; it may lie in `frames`. (Call it only in an exit.)"""
         self.users = True
         self._stale.update(frames)
         self.pcpu.pause()
 
     def add(self, address: int) -> None:
-        """A callout for an instruction that only its use has shown to need one. (The guest is in the monitor.)"""
+        """Add a callout for an instruction whose use has shown that it needs one. (Call it only in an exit.)"""
         if self._add(address, REAL_KERNEL):
             self._stale |= {self._frame(address)}
             self.pcpu.pause()
 
     def refresh(self) -> bool:
-        """Between two instructions of the guest's: drop translations that lack callouts. False if there are none."""
+        """Between two instructions of the guest: drop translations that lack callouts. False if there were none."""
         if not self._stale:
             return False
         for mfn in self._stale:
@@ -142,7 +143,7 @@ class Translator:
         return True
 
     def written(self, mfn: int) -> bool:
-        """A frame was stored to that code had been translated from; True if it was the kernel's code."""
+        """A frame that code was translated from was written; True if that was the kernel's code."""
         if mfn not in self.frames:
             return False
         self.frames.discard(mfn)

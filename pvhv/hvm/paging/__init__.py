@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Translation beneath the guest's own: nested tables, and shadows of its tables."""
+"""The second translation, below the guest's own: nested page tables, or shadows of the guest's tables."""

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Nested paging: the second level, from guest-physical to machine addresses, walked by the engine's own MMU.
 
-The tables are real ones, in frames of the hypervisor's, filled page by page as the guest first touches its memory. A
-guest-physical address that has no entry yet is a nested page fault; one where the guest has no memory at all is the
-monitor's to answer.
+The tables are real ones, in frames of the hypervisor's, filled page by page as the guest first touches its memory. An
+access to a guest-physical address without an entry is a nested page fault. Where the guest has no memory, the monitor
+decides what happens.
 
-They also do something for the engine. It translates code, and does not notice every store to what it translated. So a
-page from which code was translated is read-only here (the pCPU's `guard_code` sees to that); a store to it faults, and
-its translations are dropped. Hardware has no need of that, so such a fault is no exit of anybody's. Where it happens
-again and again (code that stores to its own page would come no further) the page becomes one whose every store the
-engine sees, by pvhv/machine/watch.py; those are slow, so there are only a few.
+The tables also keep the engine's code translations coherent, as the engine does not notice every store to code it
+translated. So a page from which code was translated is read-only here (the pCPU's `guard_code`). A store to it faults,
+and its translations are dropped. Real hardware does not need this, so such a fault is not counted as an exit. If it
+happens again and again to a page (code that stores to its own page would make no progress), the page is watched instead
+(pvhv/machine/watch.py): then the engine notices every store. Watched pages are slow, so there are only a few.
 
 Invariant: an entry maps a frame of this guest's, or is absent; one that code was translated from is not writable.
 
@@ -38,7 +38,7 @@ ENTRY = PTE_PRESENT | PTE_RW | PTE_USER | PTE_ACCESSED | PTE_DIRTY
 
 
 class Filled(Enum):
-    """What became of a nested page fault."""
+    """The result of a nested page fault."""
 
     NEW = "the page was not there yet"
     WRITABLE = "code had been translated from it"
@@ -115,7 +115,7 @@ class NestedTables:
         ]
 
     def host_wrote(self, gpa: int, size: int) -> None:
-        """Bytes within a page were written otherwise than by the guest: no code translated from them is left."""
+        """Drop the code translated from bytes within a page, which were written otherwise than by the guest."""
         table = self.root >> 12
         for shift in (39, 30, 21):
             entry = self.words[table << 9 | gpa >> shift & 511]

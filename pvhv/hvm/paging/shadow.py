@@ -1,26 +1,29 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Shadow paging: the guest writes its page tables, the CPU walks ours.
 
-A guest's tables hold guest-physical addresses, which mean nothing to the CPU. So it is given *shadows* of them, made
-as the guest uses them, one entry (and its neighbours) at each fault. Three rules make a shadow right:
+A guest's tables hold guest-physical addresses, which the CPU cannot use. So the CPU gets *shadows* of these tables.
+They are made as the guest uses its tables: one entry and its neighbours at each page fault. Three rules make a shadow
+right:
 
-  - It never grants more than the guest's table. An entry is shadowed only when the guest's says "accessed", and
-    writable only when that says "dirty": so the first access and the first store fault, and the walk done for the
-    guest sets these bits as the CPU would. Rights of the levels above need no thought: the shadow has the same levels.
-  - It never goes stale. A frame of which there is a shadow is *traced*: nobody can write to it without a fault. The
-    store is carried out by the caller, and `guest_wrote` brings the shadows up to date at once. Real CPUs let a guest
-    use an old entry until it flushes the TLB; this one is stricter, and has nothing to do when the guest does flush.
-  - It is not trusted to stay a table. A shadow goes when nothing leads to it, when what is stored there does not look
-    like entries, or when it is stored to over and over by a guest that runs on other tables.
+  - It never grants more than the guest's table. An entry is shadowed only if the guest's entry has its accessed bit
+    set, and is writable only if that has its dirty bit set. So the first access and the first store fault, and the walk
+    that the monitor then does sets these bits as the CPU would. The rights of upper levels apply as they do in the
+    guest's tables, because the shadow has the same levels.
+  - It never goes stale. A frame that has a shadow is *traced*: every store of the guest to it faults. The caller
+    carries out the store, and `guest_wrote` brings the shadows up to date at once. On a real CPU the guest may use an
+    old entry until it flushes the TLB. Here it cannot, and a flush by the guest needs no work.
+  - A frame may cease to be a table. Its shadow is dropped when no entry leads to it, when the guest stores values there
+    that do not look like entries, or when the guest stores there again and again while it runs on other tables.
 
 A frame has at most one shadow for each level it is used at, so tables that map themselves, or form a net of 2^n paths,
 cost no more than others. There is a limit to all shadows together, and to how many entries map something (the work that
 one store of the guest's may cause); everything is dropped when one is reached.
 
-With CR0.WP clear the guest's kernel may write to read-only pages, the CPU (whose WP is always set) faults, and the
-store is carried out for it, as Xen does. Paging off is a shadow of nothing: guest-physical memory at its own address.
+With CR0.WP clear, the guest's kernel may write to read-only pages. The real WP is always set, so the CPU faults, and
+the store is carried out for the guest, as Xen does. While the guest has paging off, the shadow maps guest-physical
+memory at its own address.
 
-This room does not know instructions, exits or techniques. Read beside it: shadow_pages.py, which keeps the pages;
+This file does not know instructions, exits or techniques. Read beside it: shadow_pages.py, which keeps the pages;
 shadow_entries.py, which fills them; memory.walk, which decides what is permitted; in Xen,
 xen/arch/x86/mm/shadow/multi.c (sh_page_fault).
 
@@ -61,7 +64,7 @@ _PATH: Final = 3  # pages a fault may need
 
 
 class Outcome(Enum):
-    """What became of a fault that is not the guest's own."""
+    """The result of a page fault that is not the guest's own."""
 
     FILLED = "filled"  # try again
     TRACED = "traced"  # a store to a frame that is traced: carry the instruction out
@@ -71,8 +74,8 @@ class Outcome(Enum):
 class ShadowPaging:
     """The shadows of one guest, for its one CPU.
 
-    `flush_tlb` is called whenever the CPU may remember more than the shadows now say. `vmm_slot` is an entry of every
-    root that belongs to the monitor: it leads to the table at machine address `vmm_l3`, for supervisors only.
+    `flush_tlb` is called whenever the TLB may permit more than the shadows do now. `vmm_slot` is an entry of every root
+    that belongs to the monitor: it leads to the table at machine address `vmm_l3`, for supervisors only.
     """
 
     def __init__(
@@ -88,7 +91,7 @@ class ShadowPaging:
         limit: int | None = None,
         prefetch: int = PREFETCH,
     ) -> None:
-        """`limit`: so many shadow pages at most; without it, as many as the guest's memory may reasonably need."""
+        """`limit` is the largest number of shadow pages; the default depends on the guest's memory."""
         self.physical = physical
         self.cpu = cpu
         self.counts = counts
@@ -114,7 +117,7 @@ class ShadowPaging:
     def root(self) -> int:
         """The machine address for the real CR3, for the guest's CR0, CR3, CR4 and EFER as they are now.
 
-        Whoever loads it flushes the TLB thereby."""
+        The caller loads it, which flushes the TLB."""
         cpu = self.cpu
         if cpu.cr0 & CR0_PG:
             efer = cpu.efer
@@ -157,7 +160,8 @@ class ShadowPaging:
 
     # -- faults ------------------------------------------------------------------------------------------------------
     def page_fault(self, va: int, code: int) -> Outcome:
-        """A #PF with hardware's error code (its U bit: whether the guest is in user mode). Raises the guest's own."""
+        """Handle a #PF. `code` is the hardware's error code, with U set if the guest is in user mode. Raises PageFault
+        if the fault is the guest's own."""
         write, user, fetch = bool(code & PFEC_WRITE), bool(code & PFEC_USER), bool(code & PFEC_FETCH)
         there = walk(self.physical, self.cpu, va, write=write, user=user, fetch=fetch)
         gfn = there.gpa >> 12
@@ -202,7 +206,7 @@ class ShadowPaging:
 
     # -- stores ------------------------------------------------------------------------------------------------------
     def guest_wrote(self, gpa: int, size: int) -> None:
-        """Guest memory was written to otherwise than by the guest's own instruction on the CPU."""
+        """Bring the shadows up to date after a write to guest memory by anything but the CPU itself."""
         if size <= 0:
             return
         end = gpa + size
@@ -225,7 +229,7 @@ class ShadowPaging:
                     self._synchronize(page, index)
 
     def _synchronize(self, page: ShadowPage, index: int) -> None:
-        """The guest's entry has changed."""
+        """Bring the shadow of one entry up to date: the guest's entry changed."""
         if page.level == 4 and index == self.vmm_slot:
             return
         if page.level == 1:
@@ -236,7 +240,7 @@ class ShadowPaging:
             self.pages.clear(page, index)
 
     def _gone(self, gfn: int, odd: bool, size: int) -> bool:
-        """Whether the frame seems not to be a table any more."""
+        """Whether the frame seems to be no page table any more."""
         gone = size > LARGE_STORE
         for page in self.pages.tables[gfn]:
             page.writes += 1
@@ -248,7 +252,7 @@ class ShadowPaging:
         return gone
 
     def unshadow(self, gfn: int) -> bool:
-        """Give up all shadows of a frame; False if it stays traced, because it is the table the guest runs on."""
+        """Drop all shadows of a frame; False if it stays traced, because the guest runs on that table."""
         self.counts.add("shadow_unshadowed")
         for page in list(self.pages.tables.get(gfn, ())):
             if page is self.current:
@@ -261,8 +265,8 @@ class ShadowPaging:
         return gfn not in self.pages.tables
 
     def let_go(self, va: int) -> bool:
-        """The instruction at RIP stores to a traced frame and cannot be carried out: let the frame be no table. Whether
-        there is sense in trying the instruction again: not if it is the same one and the same frame as last time."""
+        """The instruction at RIP stores to a traced frame and cannot be emulated: drop the frame's shadows. True if the
+        instruction should be tried again: not if instruction and frame are those of the last call."""
         gfn = walk(self.physical, self.cpu, va, set_bits=False).gpa >> 12
         last, self._let_gone = self._let_gone, (self.cpu.rip, gfn)
         return self._let_gone != last and self.unshadow(gfn)
@@ -274,17 +278,17 @@ class ShadowPaging:
 
     # -- frames others care for ----------------------------------------------------------------------------------------
     def protect(self, gfn: int) -> None:
-        """Let stores to a frame fault (Outcome.TRACED) until `unprotect`."""
+        """Make stores to a frame fault (Outcome.TRACED) until `unprotect`."""
         self.pages.protect(gfn)
         self._settle()
 
     def unprotect(self, gfn: int) -> None:
-        """The reverse."""
+        """Undo one call of `protect`."""
         self.pages.unprotect(gfn)
 
     # -- the end -----------------------------------------------------------------------------------------------------
     def drop(self) -> None:
-        """Forget everything: the guest was reset, or restored."""
+        """Drop all shadows: the guest was reset, or restored."""
         self._drop(None)
         self._settle()
 
@@ -304,7 +308,7 @@ class ShadowPaging:
         self._frames.give_back(self.ones)
 
     def _settle(self) -> None:
-        """At the end of every operation: nobody remembers more than there is, and what was made is counted."""
+        """At the end of every operation: flush the TLB if entries lost rights, and count the pages made."""
         pages = self.pages
         if pages.made:
             self.counts.add("shadow_fills", pages.made)
@@ -320,7 +324,7 @@ class ShadowPaging:
 
 
 def _odd(offset: int, size: int) -> bool:
-    """Whether hardly anybody would store to an entry so. (But a kernel may clear a bit of its first byte.)"""
+    """Whether a store to an entry is unusual in size or place. (But a kernel may clear a bit of its first byte.)"""
     if offset & 7 == 0:
         return size in (2, 3) or (size > 8 and size & 7 != 0)
     return size < 4 or (offset & 7) + size > 8

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What becomes of one entry of the guest's tables in a shadow of them.
+"""How one entry of the guest's tables is translated into a shadow entry.
 
-An entry is shadowed if the CPU would use it and has used it: present, nothing reserved set, accessed. An address of
-the guest's becomes that of the machine frame, or of the next shadow page; a page is writable only once its entry says
-dirty. What a large page stands for is a page of small entries, all of whose rights are above it.
+An entry is shadowed if the CPU would use it and has used it: present, no reserved bit set, accessed bit set. Its
+address becomes that of the machine frame, or of the next shadow page. A page is writable only after the guest's entry
+has its dirty bit set. A large page becomes a shadow page of small entries; its rights are in the entry above.
 
-Invariant: no shadow entry says more than the guest's entry does at that moment.
-Read beside it: AMD's manual volume 2, 5.4; in Xen, _sh_propagate in xen/arch/x86/mm/shadow/multi.c.
+Invariant: no shadow entry permits more than the guest's entry does at that moment. Read beside it: AMD's manual volume
+2, 5.4; in Xen, _sh_propagate in xen/arch/x86/mm/shadow/multi.c.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pvhv.machine.paging import (
 
 
 class Entries:
-    """`ones`: the machine frame that is read where the guest has no memory. `nxe`: the guest's EFER.NXE."""
+    """`ones`: the machine frame (all ones) mapped where the guest has no memory. `nxe`: the guest's EFER.NXE."""
 
     def __init__(self, physical: GuestPhysical, pages: ShadowPages, ones: int, counts: Counts) -> None:
         self.physical = physical
@@ -38,7 +38,7 @@ class Entries:
         self.nxe = False
 
     def link(self, page: ShadowPage, index: int, *, make: bool) -> ShadowPage | None:
-        """Let an entry above level 1 say what the guest's says. Without `make` only if it leads where it did."""
+        """Bring a shadow entry above level 1 up to date; without `make`, only if it leads to the same page still."""
         level = page.level - 1
         if page.kind == TABLE:
             entry = self.physical.word(page.gfn << 12 | index << 3)
@@ -66,7 +66,7 @@ class Entries:
         return child
 
     def map(self, page: ShadowPage, index: int) -> bool:
-        """Let a level 1 entry say what the guest's says; False, and nothing is done, if that is nothing."""
+        """Bring a level 1 shadow entry up to date; False, and nothing is done, if the guest's entry cannot be used."""
         if page.kind == TABLE:
             entry = self.physical.word(page.gfn << 12 | index << 3)
             if not self._usable(entry, 1):
@@ -83,12 +83,12 @@ class Entries:
         return True
 
     def unlikely(self, entry: int) -> bool:
-        """Whether this is hardly an entry: one that can only fault, or that leads to where there is no memory."""
+        """Whether a value is unlikely to be an entry: it can only fault, or it points outside the guest's memory."""
         nowhere = (entry & PTE_ADDRESS) >> 12 >= self.physical.frames
         return bool(entry & PTE_PRESENT and (nowhere or self._reserved(entry)))
 
     def _usable(self, entry: int, level: int) -> bool:
-        """Whether the guest's entry is one the CPU would use, and has used."""
+        """Whether the CPU would use the guest's entry (present, no reserved bits), and has used it (accessed)."""
         if entry & (PTE_PRESENT | PTE_ACCESSED) != PTE_PRESENT | PTE_ACCESSED or self._reserved(entry):
             return False
         if level == 1 or not entry & PTE_PSE:
@@ -100,11 +100,11 @@ class Entries:
 
 
 def _direct_kind(entry: int) -> int:
-    """What stands below a guest's entry for a large page."""
+    """The kind of direct page below a guest's entry for a large page."""
     return DIRECT | (DIRECT_GLOBAL if entry & PTE_GLOBAL else 0) | (DIRECT_NX if entry & PTE_NX else 0)
 
 
 def _page_rights(entry: int) -> int:
-    """What a guest's entry for a page grants now: to write only once it says that it has been written to."""
+    """The rights that a guest's entry for a page grants now: writing only if its dirty bit is set."""
     rights = entry & (PTE_USER | PTE_NX | PTE_GLOBAL)
     return rights | PTE_RW if entry & PTE_RW and entry & PTE_DIRTY else rights

@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Shadow pages: the tables the CPU really walks while it runs a guest, and what is known about each.
+"""Shadow pages: the page tables the CPU really walks while it runs a guest, and the records about each.
 
-A shadow page is a frame of the hypervisor's, standing for one of two things:
+A shadow page is a frame of the hypervisor's. It represents one of two things:
   - a guest's table, used at one level. The same frame used at two levels (a table that maps itself, for one) has two
-    shadow pages. Its entries say what the guest's say, a guest-physical address replaced by a machine address;
-  - a stretch of guest-physical memory ("direct"): what is below a guest's entry for a page of 2 MiB or 1 GiB, or below
-    nothing at all, while the guest has no paging. Such pages are made of frames from anywhere, 4 KiB at a time.
+    shadow pages. Its entries are those of the guest's table, with machine addresses in place of guest-physical ones;
+  - a range of guest-physical memory ("direct"): below a guest's entry for a page of 2 MiB or 1 GiB, or, while the guest
+    has paging off, all of it. The 4 KiB frames of such a range may be anywhere in machine memory.
 
-Three indices make every question answerable without a search:
+Three indices answer every question without a search:
   - `tables[gfn]`: the shadow pages of a guest's table; while there is one, the frame is *traced*: nothing maps it
     writable, so the guest cannot change it unnoticed;
   - `leaves[gfn]`: every shadow entry that maps the frame (the reverse map), by its index in Ram's words;
-  - `parents` of a page: every entry that leads to it. A page nothing leads to, and which is no root, is given up.
+  - `parents` of a page: every entry that leads to it. A page that no entry leads to, and that is not a root, is freed.
 
 Invariants: an entry is in `leaves` if and only if it is present; a traced or protected frame has no writable entry;
-`reduced` is set, or `reduced_leaves` counts them, whenever some CPU's TLB may know more than the tables say.
-This room knows nothing of the guest's tables, nor who may access what. Read beside it: shadow_entries.py, shadow.py;
-in Xen, xen/arch/x86/mm/shadow/common.c (the hash table, sh_remove_write_access, shadow_unhook_mappings).
+`reduced` is set, or `reduced_leaves` counts them, whenever some CPU's TLB may know more than the tables say. This file
+does not read the guest's tables, and does not decide access rights. Read beside it: shadow_entries.py, shadow.py; in
+Xen, xen/arch/x86/mm/shadow/common.c (the hash table, sh_remove_write_access, shadow_unhook_mappings).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _EMPTY: Final = bytes(4096)
 
 
 class TableFrames(Protocol):
-    """Where frames for shadow pages come from. A frame given out reads as zero; one given back need not."""
+    """The allocator of frames for shadow pages. A new frame reads as zero; one given back need not."""
 
     def own_frame(self) -> int:
         """Raises HypercallError(ENOMEM)."""
@@ -49,7 +49,7 @@ class TableFrames(Protocol):
 
 
 class ShadowPage:
-    """One frame of entries. `gfn`: the guest's table, or the first frame of the stretch."""
+    """One shadow page. `gfn` is the guest's table, or the first guest frame of the range."""
 
     __slots__ = ("gfn", "kind", "level", "mfn", "odd", "parents", "root", "targets", "writes")
 
@@ -101,7 +101,7 @@ class ShadowPages:
         return self._by_key.get((gfn, level, kind))
 
     def make(self, gfn: int, level: int, kind: int) -> ShadowPage:
-        """A new, empty shadow page, whose frame was reserved. A table is traced from now on."""
+        """Make an empty shadow page from a reserved frame. From now on the guest's table is traced."""
         mfn = self._spare.pop()
         page = ShadowPage(mfn, gfn, level, kind)
         self.pages[mfn] = page
@@ -114,7 +114,7 @@ class ShadowPages:
         return page
 
     def destroy(self, page: ShadowPage) -> None:
-        """Give a page up, and what only it leads to. Whatever led to it leads nowhere."""
+        """Free a page, and those that only it leads to. Entries that led to it are cleared."""
         for slot in list(page.parents):
             self.words[slot] = 0
             self.reduced = True
@@ -141,7 +141,7 @@ class ShadowPages:
         self._spare.append(page.mfn)
 
     def drop_all(self, but: ShadowPage | None, keep: int | None = None) -> None:
-        """Give up everything at once; the page `but` stays, emptied of all but its entry `keep`."""
+        """Free all pages but `but`, and clear the entries of that one, except entry `keep`."""
         kept = self.words[but.mfn << 9 | keep] if but is not None and keep is not None else 0
         for page in self.pages.values():
             self.words[page.mfn << 9 : (page.mfn + 1) << 9] = memoryview(_EMPTY).cast("Q")
@@ -182,7 +182,7 @@ class ShadowPages:
         self.made += 1
 
     def map(self, page: ShadowPage, index: int, gfn: int, entry: int) -> None:
-        """Let a level 1 entry map a guest frame; writable, if asked for, unless somebody minds."""
+        """Let a level 1 entry map a guest frame: writable, if asked for, unless the frame is traced or protected."""
         slot = page.mfn << 9 | index
         before = self.words[slot]
         if entry & PTE_RW and (gfn in self.tables or gfn in self.protected):
@@ -205,7 +205,7 @@ class ShadowPages:
         self.made += 1
 
     def clear(self, page: ShadowPage, index: int) -> None:
-        """Let an entry lead nowhere; what only it led to is given up."""
+        """Clear an entry; a page that only it led to is freed."""
         slot = page.mfn << 9 | index
         entry = self.words[slot]
         if not entry:
@@ -230,7 +230,7 @@ class ShadowPages:
 
     # -- guest frames ----------------------------------------------------------------------------------------------
     def remove_write_access(self, gfn: int) -> None:
-        """No entry maps the frame writable any more."""
+        """Make every entry that maps the frame read-only."""
         words = self.words
         for slot in self.leaves.get(gfn, ()):
             entry = words[slot]
@@ -239,12 +239,12 @@ class ShadowPages:
                 self.reduced_leaves += 1
 
     def protect(self, gfn: int) -> None:
-        """Keep the frame from being written to, for whoever asks, until all of them have asked for the opposite."""
+        """Make the frame read-only in all entries. Calls are counted: `unprotect` must be called as often."""
         self.protected[gfn] = self.protected.get(gfn, 0) + 1
         self.remove_write_access(gfn)
 
     def unprotect(self, gfn: int) -> None:
-        """The reverse, for one of them."""
+        """Undo one call of `protect`."""
         self.protected[gfn] -= 1
         if not self.protected[gfn]:
             del self.protected[gfn]

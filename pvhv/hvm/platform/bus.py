@@ -2,9 +2,9 @@
 """The I/O port space: which device answers at which port.
 
 The PC's old devices are eight bits wide. As on the ISA bus, a wider access to them becomes one byte access per port,
-lowest port first, each to whoever owns that port. A device with wider registers says so by having `read_wide` and
-`write_wide`; it gets a wider access whole when all of its ports are the device's own. Where nobody answers the bus
-floats: reads give all ones, writes are lost.
+lowest port first, each to the owner of that port. A device with wider registers has `read_wide` and `write_wide`; it
+gets a wider access whole if it owns all of the access's ports. At a port without a device the bus floats: reads give
+all ones, writes are lost.
 
 Not modelled: wait states (an access takes no time), and wrapping at the end of the space (there is nothing there).
 """
@@ -43,7 +43,7 @@ class IOBus:
         self._wide: dict[int, WideDevice] = {}
 
     def add(self, ports: range, device: Device) -> None:
-        """Let `device` answer at `ports`, which nobody may own yet."""
+        """Let `device` answer at `ports`. Raises ValueError if a port has an owner already."""
         taken = [port for port in ports if port in self._owner]
         if taken:
             raise ValueError(f"I/O port {taken[0]:#x} has an owner already")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Dates as the real-time clock writes them: civil dates, BCD and 12-hour bytes, alarms with "any" in them.
 
-The proleptic Gregorian calendar by integers only, and without its limits: whatever bytes a guest puts into the
-registers are some date. Days are counted from 1970-01-01.
+The proleptic Gregorian calendar by integers only, and without its limits: any bytes that a guest writes into the
+registers give a date. Days are counted from 1970-01-01.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def days_from_civil(year: int, month: int, day: int) -> int:
 
 
 def civil(days: int) -> tuple[int, int, int]:
-    """(year, month, day), the reverse."""
+    """(year, month, day) of a day, the reverse of `days_from_civil`."""
     era, of_era = divmod(days + 719_468, ERA_DAYS)
     years = (of_era - of_era // 1460 + of_era // 36_524 - of_era // 146_096) // 365
     of_year = of_era - (365 * years + years // 4 - years // 100)
@@ -34,7 +34,7 @@ def civil(days: int) -> tuple[int, int, int]:
 
 
 class Format(NamedTuple):
-    """Register B's DM and 24/12."""
+    """The number format: register B's bits DM and 24/12."""
 
     binary: bool
     hours_24: bool
@@ -61,7 +61,7 @@ class Format(NamedTuple):
 
 
 class Alarm(NamedTuple):
-    """The hours, minutes and seconds at which it goes off."""
+    """The hours, minutes and seconds at which the alarm goes off."""
 
     hours: range
     minutes: range

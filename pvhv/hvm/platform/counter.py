@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""One counter of an 8254, in ticks of its clock, by arithmetic: nothing happens between two looks at it.
+"""One counter of an 8254, computed from the time in ticks: no work is done between two accesses.
 
 A counting sequence is a count `n` and the tick `start` at which it was loaded, the first one after the write or
 trigger that caused it; all else (OUT, the count, the next rising edge) follows from how many ticks have passed since,
@@ -8,8 +8,8 @@ by the mode's waveform in the data sheet. While the gate holds the counting, `he
 A count written in mode 2 or 3 while counting waits in `following` until the period (mode 3: the half period) ends.
 
 A counter that was never programmed does not count and its OUT is high. (The data sheet leaves this undefined.) Between
-the write of a count and its load the new count is read, which a real program could hardly tell: its OUT took longer
-than the tick. A count of 1 in mode 2 or 3, which the data sheet forbids, leaves OUT high.
+the write of a count and its load, a read gives the new count. A program can hardly notice that: on real hardware the
+write takes longer than that tick. A count of 1 in mode 2 or 3, which the data sheet forbids, leaves OUT high.
 
 Read beside it: Intel 8254 data sheet (231164), mode definitions and figures 15 to 20.
 """
@@ -25,12 +25,12 @@ def to_bcd(value: int) -> int:
 
 
 def from_bcd(value: int) -> int:
-    """The reverse; a nibble above 9 counts as what it is."""
+    """The reverse of `to_bcd`; a nibble above 9 counts with its value."""
     return (value >> 12) * 1000 + (value >> 8 & 15) * 100 + (value >> 4 & 15) * 10 + (value & 15)
 
 
 class Counter:
-    """The counting element. `t` is always the tick it is now."""
+    """The counting element. In every method `t` is the current tick."""
 
     def __init__(self, gate: bool) -> None:
         self.gate = gate
@@ -47,7 +47,7 @@ class Counter:
 
     # -- what can be seen ----------------------------------------------------------------------------------------
     def settle(self, t: int) -> None:
-        """A count that was waiting may have begun."""
+        """Load a count that was waiting, if its time has come."""
         if self.following is not None and t >= self.following[0]:
             begins, at = self.following
             self.n, self.start = self.written, begins - at
@@ -59,7 +59,7 @@ class Counter:
         return self.held if self.held is not None else max(t - self.start, -1)
 
     def out(self, t: int) -> bool:
-        """The OUT pin."""
+        """The level of the OUT pin."""
         self.settle(t)
         n, e = self.n, self.elapsed(t)
         if n == 0 or e < 0:
@@ -88,7 +88,7 @@ class Counter:
         return to_bcd(value % 10_000) if self.bcd else value & 0xFFFF
 
     def null(self, t: int) -> bool:
-        """The status byte's NULL COUNT: whether what was written is still to be loaded."""
+        """The status byte's NULL COUNT: whether a count that was written is not loaded yet."""
         self.settle(t)
         return self._unloaded or (self.held is None and t < self.start)
 
@@ -111,7 +111,7 @@ class Counter:
 
     # -- what is done to it --------------------------------------------------------------------------------------
     def set_mode(self, t: int, mode: int, bcd: bool) -> None:
-        """A control word: counting ends until a count is written."""
+        """Take a control word: counting stops until a count is written."""
         self._stale = self.count(t)
         self.mode = mode
         self.bcd = bcd
@@ -121,14 +121,14 @@ class Counter:
         self._before = mode != ONE_SHOT
 
     def first_byte(self, t: int) -> None:
-        """The first of two bytes of a count: in mode 0 it ends the counting."""
+        """Take the first of two bytes of a count: in mode 0 it stops the counting."""
         if self.mode == ONE_SHOT:
             self._stale = self.count(t)
             self.n = 0
             self._before = False
 
     def write(self, t: int, value: int) -> None:
-        """A whole count."""
+        """Take a complete count."""
         if self.bcd:
             value = from_bcd(value)
         self.settle(t)
@@ -149,7 +149,7 @@ class Counter:
             self.held = 0
 
     def _follow(self, t: int) -> None:
-        """When the count that waits will begin, and where in its period."""
+        """Compute when the waiting count will begin, and where in its period."""
         n = self.n
         at, high = self.elapsed(t) % n, high_half(n)
         if self.mode == SQUARE and n > 1 and at < high:
@@ -158,7 +158,7 @@ class Counter:
             self.following = (t - at + n, 0)
 
     def set_gate(self, t: int, high: bool) -> None:
-        """The GATE pin."""
+        """Set the GATE pin."""
         rises, falls = high and not self.gate, self.gate and not high
         if rises or falls:
             self.settle(t)
@@ -185,5 +185,5 @@ class Counter:
 
 
 def high_half(n: int) -> int:
-    """For how many ticks of its period a square wave is high."""
+    """The number of ticks of its period for which a square wave is high."""
     return (n + 1) // 2

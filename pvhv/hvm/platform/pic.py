@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The PC's two 8259A interrupt controllers: the second one's output is input 2 of the first.
 
-A chip knows its inputs (`lines`), which of them ask (`irr`), which are masked (`imr`) and which are being served
-(`isr`). It asks for service when some unmasked request is more urgent than everything in service; INTR is the first
-chip's asking. An acknowledge cycle ends INTR: when there is more to serve it rises anew, so that whoever listens to
-`on_interrupt` hears of every interrupt.
+A chip keeps its inputs (`lines`), the requests (`irr`), the mask (`imr`) and the levels in service (`isr`). It requests
+service when an unmasked request is more urgent than everything in service; INTR is the first chip's request. An
+acknowledge cycle ends INTR. If there is more to serve, INTR rises again, so `on_interrupt` is called for every
+interrupt.
 
 As in QEMU's and KVM's, a request that came as an edge stays even when its line falls again before it is acknowledged.
 Spurious interrupts (vector 7 of a chip, nothing in service) therefore come from a level that fell, or from a mask or
 an initialization between request and acknowledge.
 
-As on PIIX, ICW1's LTIM bit does nothing: which inputs are levels is said in ELCR, for those that may be.
+As on PIIX, ICW1's LTIM bit has no effect: ELCR says which inputs are level-triggered.
 
 Not modelled: MCS-80/85 mode, buffered mode, any other wiring than the PC's (ICW3 is taken and ignored), single mode
 but for its shorter initialization.
@@ -29,7 +29,7 @@ READY, ICW2, ICW3, ICW4 = range(4)  # what is expected at the odd port
 
 
 class Chip:
-    """One 8259A. Whoever changes anything in it asks `request` afterwards what it wants now."""
+    """One 8259A. After each change the caller asks `request` which input is to be served."""
 
     def __init__(self, cascade: int, may_be_level: int) -> None:
         self.cascade = cascade  # inputs with another chip behind them
@@ -41,7 +41,7 @@ class Chip:
         self.expects = READY
 
     def initialize(self, icw1: int) -> None:
-        """ICW1: everything back to the beginning, but for ELCR. An edge must come anew to count."""
+        """ICW1: reset everything except ELCR. An input counts again only after a new edge."""
         self.irr = self.lines & self.elcr
         self.imr = 0
         self.isr = 0
@@ -59,7 +59,7 @@ class Chip:
 
     # -- inputs and priority -----------------------------------------------------------------------------------
     def set_line(self, level: int, high: bool) -> None:
-        """An input changes."""
+        """Set the level of an input."""
         bit = 1 << level
         if high:
             if bit & (self.elcr | ~self.lines):
@@ -77,11 +77,11 @@ class Chip:
         return 8
 
     def at(self, rank: int) -> int:
-        """The input of that urgency."""
+        """The input that has this urgency."""
         return (self.lowest + 1 + rank) & 7
 
     def request(self) -> int | None:
-        """The input to be served now, if one asks and may."""
+        """The input to be served now; None if no request is unmasked and urgent enough."""
         asked = self.irr & ~self.imr
         if not asked:
             return None
@@ -164,7 +164,7 @@ class Chip:
 
 
 class Pic:
-    """Both chips at 0x20, 0xa0 and their ELCRs at 0x4d0, 0x4d1."""
+    """Both chips, at ports 0x20 and 0xa0, and their ELCRs, at 0x4d0 and 0x4d1."""
 
     PORTS = (range(0x20, 0x22), range(0xA0, 0xA2), range(0x4D0, 0x4D2))
 
@@ -240,7 +240,7 @@ class Pic:
         self._update()
 
     def _update(self) -> None:
-        """Something changed: pass the second chip's asking on to the first, and the first's to the CPU."""
+        """After a change: pass the second chip's request on to the first, and the first's to the CPU."""
         self.first.set_line(CASCADE, self.second.request() is not None)
         intr = self.first.request() is not None
         rose = intr and not self._intr

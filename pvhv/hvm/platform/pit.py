@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The 8254 timer at 0x40 to 0x43, and port 0x61, which gates its channel 2 and shows that one's OUT.
+"""The 8254 timer at 0x40 to 0x43, and port 0x61, which controls the gate of channel 2 and shows its OUT.
 
 Channel 0's OUT is interrupt line 0, and its gate is tied high. The timer's ticks are those of the timeline since its
-beginning, at 1193182 Hz exactly. Only rising edges of OUT 0 are waited for, each computed from the sequence's start,
-so a periodic mode cannot drift; edges that passed while nobody looked are one interrupt, as they are on a PIC that was
-not acknowledged in between. An edge that is due when the guest touches the timer is given before its access.
+beginning, at 1193182 Hz exactly. Only rising edges of OUT 0 are waited for, each computed from the sequence's start, so
+a periodic mode cannot drift; several edges that passed without a look make one interrupt, as on a PIC that was not
+acknowledged in between. An edge that is due when the guest touches the timer is given before its access.
 
 Port 0x61 bit 4 toggles with every memory refresh (18 ticks), whatever channel 1 was told.
 
@@ -126,7 +126,7 @@ class Pit:
         self._drive(t)
 
     def close(self) -> None:
-        """The machine is gone: no more interrupts."""
+        """The machine is gone: cancel the timer."""
         self._set_timer(None)
 
     def _read_back(self, t: int, value: int) -> None:
@@ -142,7 +142,7 @@ class Pit:
         return ticks(self.timebase.now(), HERTZ)
 
     def _catch_up(self) -> int:
-        """Give the edge that is due, if one is; the tick it is now."""
+        """Raise an edge that is due; returns the current tick."""
         t = self._tick()
         if self._edge is not None and t >= self._edge:
             self.line(False)
@@ -159,7 +159,7 @@ class Pit:
             self._set_timer(edge)  # called before its time: ask again
 
     def _drive(self, t: int) -> None:
-        """Something was written: OUT 0 may have changed at once, and when it rises next."""
+        """After a write: update OUT 0 and the time of its next rising edge."""
         level = self.channels[0].counter.out(t)
         if level != self._level:
             self._level = level

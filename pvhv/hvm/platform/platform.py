@@ -2,9 +2,9 @@
 """The virtual PC: its devices, made and wired to each other and to the I/O ports.
 
 It is the part of QEMU's "pc" machine that a kernel booted by its PVH note uses: two 8259As, an 8254, one 16550A, the
-clock with CMOS RAM, and the ways to end. What the CPU side has to do: pass IN and OUT to `bus`; take an interrupt when
-`pic.pending()` and its flags allow (`on_interrupt` says when to look) with the vector that `pic.acknowledge()` gives.
-`close` ends a machine: its timers are taken back. A reset is a new `Platform`.
+clock with CMOS RAM, and the ways to end. The CPU side has two tasks. It passes IN and OUT to `bus`. It takes an
+interrupt when `pic.pending()` is true and its flags allow (`on_interrupt` is called when that may have changed), with
+the vector that `pic.acknowledge()` returns. `close` ends a machine and cancels its timers. A reset is a new `Platform`.
 
 Not modelled: local APIC, I/O APIC and HPET (ACPI tables must not promise them), PCI, DMA, disks, keyboard, display.
 """
@@ -61,7 +61,7 @@ class Platform:
                 self.bus.add(ports, device)
 
     def close(self) -> None:
-        """The machine is gone."""
+        """The machine is gone: cancel all timers."""
         self.pit.close()
         self.uart.close()
         self.rtc.close()

@@ -10,7 +10,7 @@
 - Port 0x92: bit 0 going to 1 resets; bit 1 (A20) is kept and does nothing.
 - isa-debug-exit (0xf4): a write of `value` ends the run with `value << 1 | 1`.
 
-The ports 0x80 and 0xed, written for a delay, belong to nobody: reads give all ones, as QEMU's do.
+The ports 0x80 and 0xed, which kernels write for a delay, have no device: reads give all ones, as on QEMU.
 
 Not modelled: PM1a events, the PM timer and SCI; SMI commands (ACPI mode is simply there); suspend (S1 to S3: SLP_TYP
 is kept, nothing happens); answers of the keyboard controller.
@@ -31,7 +31,7 @@ OFF_TYPES = (0, 2)
 
 
 class AcpiControl:
-    """PM1a_CNT."""
+    """The register PM1a_CNT."""
 
     PORTS = range(0x604, 0x606)
 
@@ -56,7 +56,7 @@ class AcpiControl:
 
 
 class ResetControl:
-    """0xcf9, and nothing where PCI would be."""
+    """The reset control register 0xcf9; the ports of PCI around it float."""
 
     PORTS = range(0xCF8, 0xD00)
     REGISTER = 0xCF9
@@ -80,11 +80,11 @@ class ResetControl:
         return 0xFFFF_FFFF
 
     def write_wide(self, port: int, size: int, value: int) -> None:
-        """Nobody listens."""
+        """A wide write has no effect."""
 
 
 class KeyboardController:
-    """An 8042 with nothing plugged in."""
+    """An 8042 keyboard controller with no keyboard or mouse."""
 
     PORTS = (range(0x60, 0x61), range(0x64, 0x65))
     STATUS = 0x18  # not locked, last written was a command; no byte waits, none is being taken

@@ -7,9 +7,9 @@ from it when they are read. While the date does not run (SET, or the divider hel
 when it runs again they are the new time. A second goes on through SET; after a divider reset the first one takes half
 a second, as the data sheet says.
 
-PF, AF and UF, too, are made when somebody looks: each source knows when it is due next. A timer is set only for a
-source that may interrupt and while no interrupt is pending, so a guest that ignores the clock costs nothing, and one
-that slept long gets one interrupt. An update takes no time; UIP is on for the 244 us before it.
+PF, AF and UF are also computed when they are read: for each source it is known when it is due next. A timer is set only
+for a source that may interrupt and while no interrupt is pending, so a guest that ignores the clock costs nothing, and
+a guest that slept long gets one interrupt. An update takes no time; UIP is on for the 244 us before it.
 
 Changing DM or 24/12 changes how the running date reads at once, instead of leaving the registers' bytes as they are.
 Impossible dates count on (32 January is 1 February) and the day of the week is computed, as in QEMU.
@@ -104,7 +104,7 @@ class Rtc:
         self._interrupt()
 
     def close(self) -> None:
-        """The machine is gone: no more interrupts."""
+        """The machine is gone: cancel the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -123,7 +123,7 @@ class Rtc:
         return Format(bool(self.ram[REG_B] & BINARY), bool(self.ram[REG_B] & HOURS_24))
 
     def _fill(self, now: int) -> None:
-        """The date registers show the time."""
+        """Set the date registers from the time."""
         form = self._format()
         days, second = divmod(now // NS, 86400)
         year, month, day = civil(days)
@@ -135,7 +135,7 @@ class Rtc:
         ram[CENTURY] = form.encode(year // 100 % 100)
 
     def _adopt(self, now: int, within: int) -> None:
-        """The time becomes what the date registers show, `within` its second."""
+        """Set the time from the date registers; `within` is the place within the second."""
         form, ram = self._format(), self.ram
         year = form.decode(ram[CENTURY]) * 100 + form.decode(ram[YEAR])
         days = days_from_civil(year, form.decode(ram[MONTH]), form.decode(ram[DAY]))
@@ -198,14 +198,14 @@ class Rtc:
             self.due[source] = self._next(source)
 
     def _notice(self, now: int) -> None:
-        """Set the flags of what has come due."""
+        """Set the flags of the sources that are due."""
         for source, due in self.due.items():
             if due is not None and due <= now:
                 self.ram[REG_C] |= source
                 self.due[source] = self._next(source)
 
     def _interrupt(self) -> None:
-        """A flag or an enable changed."""
+        """Set the interrupt line: a flag or an enable bit changed."""
         if self.ram[REG_C] & self.ram[REG_B] & (PF | AF | UF):
             self.ram[REG_C] |= IRQF
             self.line(True)

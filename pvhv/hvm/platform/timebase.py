@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the devices need of a timeline, so that they can be tried on one made for a test.
+"""What the devices need of a timeline: an interface, so that a test can use a timeline of its own.
 
 All times are whole nanoseconds. A device turns them into ticks of its own clock by integer division only, and a
 tick into the first nanosecond that belongs to it; `first_ns` is therefore an exact inverse of `ticks`, on every

@@ -5,12 +5,11 @@ Transmitting takes no time: a byte written is handed to `transmit` before the wr
 always empty, and each write makes the THRE interrupt anew (the line falls and rises, for a PIC that counts edges).
 
 Received bytes wait on the host's side, as many as there are, and go into the FIFO (without FIFOs, the buffer) when the
-guest has made room, so that none is ever overrun: only loopback can overrun. A guest that resets its FIFO throws
-nothing away either: what was in it is as if it had been sent later, beginning one character time after the reset. In
-loopback the far end waits.
+guest has made room, so that none is ever overrun: only loopback can overrun. A guest that resets its FIFO loses nothing
+either: the bytes in it arrive again, beginning one character time after the reset. In loopback the far end waits.
 
-The only time here is that one and the four character times after which too few bytes for the trigger level are
-reported all the same (timeout indication).
+The only other time is that of the timeout indication: after four character times, bytes below the trigger level are
+reported, too.
 
 The far end holds CTS, DSR and DCD on. The interrupt line is not gated by OUT2, as in QEMU (on a PC's board it is), so
 a kernel that does not set OUT2 is served too.
@@ -46,7 +45,7 @@ MSR_CTS, MSR_DSR, MSR_RI, MSR_DCD = 0x10, 0x20, 0x40, 0x80
 
 
 class Uart:
-    """One port; `line` is its interrupt, `transmit` takes what the guest says."""
+    """One port; `line` sets its interrupt line, `transmit` takes each byte the guest sends."""
 
     PORTS = range(0x3F8, 0x400)
 
@@ -71,7 +70,7 @@ class Uart:
 
     # -- the host's side -----------------------------------------------------------------------------------------
     def receive(self, data: bytes) -> None:
-        """The far end sends."""
+        """The far end sends bytes."""
         self._queue.extend(data)
         self._refill()
 
@@ -81,7 +80,7 @@ class Uart:
         return len(self._queue) + len(self.rx)
 
     def close(self) -> None:
-        """The machine is gone: no more interrupts."""
+        """The machine is gone: cancel the timer, raise no interrupt."""
         for timer in (self._wire_timer, self._timeout_timer):
             if timer is not None:
                 timer.cancel()
@@ -89,7 +88,7 @@ class Uart:
 
     # -- registers -----------------------------------------------------------------------------------------------
     def read(self, port: int) -> int:
-        """A register."""
+        """Read a register."""
         register = port - self.PORTS.start
         if self.lcr & LCR_DLAB and register <= IER:
             return self.divisor >> 8 * register & 0xFF
@@ -120,7 +119,7 @@ class Uart:
         return self.scratch
 
     def write(self, port: int, value: int) -> None:
-        """A register."""
+        """Write a register."""
         register = port - self.PORTS.start
         if self.lcr & LCR_DLAB and register <= IER:
             shift = 8 * register
@@ -176,7 +175,7 @@ class Uart:
         return value
 
     def _arrive(self, value: int) -> None:
-        """A byte at the receiver, from the far end or looped back."""
+        """A byte arrives at the receiver, from the far end or looped back."""
         if len(self.rx) < (FIFO_DEPTH if self.fifos else 1):
             self.rx.append(value)
         else:
@@ -186,7 +185,7 @@ class Uart:
         self._watch()
 
     def _refill(self) -> None:
-        """Let the far end send what there is room for."""
+        """Move bytes of the far end into the FIFO, as far as there is room."""
         depth = FIFO_DEPTH if self.fifos else 1
         if not self._queue or len(self.rx) >= depth or self.mcr & MCR_LOOP:
             return
@@ -203,7 +202,7 @@ class Uart:
         self._refill()
 
     def _characters(self, count: int) -> int:
-        """How many ns so many characters take."""
+        """The time, in ns, of that many characters."""
         half_bits = 2 * (1 + 5 + (self.lcr & 3)) + 2
         if self.lcr & LCR_PARITY:
             half_bits += 2
@@ -212,7 +211,7 @@ class Uart:
         return count * half_bits * 16 * max(self.divisor, 1) * NS // (2 * CLOCK_HERTZ)
 
     def _watch(self) -> None:
-        """The FIFO moved: wait anew for the timeout, if there is something that nothing else would report."""
+        """The FIFO changed: set the timeout again, if it holds bytes that nothing else would report."""
         if self._timeout_timer is not None:
             self._timeout_timer.cancel()
             self._timeout_timer = None
@@ -242,7 +241,7 @@ class Uart:
 
     # -- interrupts ----------------------------------------------------------------------------------------------
     def _identify(self) -> int:
-        """IIR's low nibble: the most urgent of what is enabled and there."""
+        """IIR's low nibble: the most urgent interrupt that is enabled and pending."""
         if self.ier & IER_LINE and self.overrun:
             return IIR_LINE
         if self.ier & IER_RDA:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`bare`: no hypervisor. The baseline that everything else is compared with.
 
-Nothing that happens is an exit. What pvhv does here is what the engine leaves undone of the processor, and the devices;
-the nested tables underneath are how the engine is kept to the guest's memory, and stand for no hardware either.
+There are no exits. pvhv only does what the engine leaves undone of the processor, and the devices. The nested tables
+below confine the engine to the guest's memory; they represent no hardware.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pvhv.hvm.techniques.flushes import FlushesCounted
 
 
 class Bare(FlushesCounted):
-    """A machine of its own."""
+    """The guest runs as on a machine of its own."""
 
     name: ClassVar[str] = names.BARE
     monitored = False

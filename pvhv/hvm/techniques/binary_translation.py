@@ -2,17 +2,17 @@
 """`binary-translation`: the software virtual machine monitor that made the x86 virtualizable.
 
 The guest is deprivileged as under trap-emulate, but its kernel does not run as it is: translator.py decodes it block by
-block and replaces what is privileged, and what is sensitive and would not even trap, by callouts. So the kernel sees
-the machine that it believes in, whatever it asks, and saves the traps besides. User code runs directly: at ring 3 it
-finds what it would find on a machine of its own, as long as interrupts are enabled and its IOPL is 0. A kernel that
-enters user mode otherwise has the user's code translated as well, from then on.
+block, and replaces privileged instructions, and sensitive ones that would not trap, by callouts. So every instruction
+shows the kernel the state of its own virtual machine, and there are fewer traps. User code runs directly: at ring 3 it
+behaves as on a machine of its own, as long as interrupts are enabled and IOPL is 0. If a kernel enters user mode
+otherwise, user code is translated as well from then on.
 
-A callout is work of the monitor's within translated code: counted as such, and no exit. Exits remain for what code
-cannot know beforehand: page faults, other exceptions, interrupts, system calls from user code, and stores to the
-kernel's own code.
+A callout is work of the monitor inside translated code; it is counted as a callout, not as an exit. Exits remain for
+events that cannot be known from the code: page faults, other exceptions, interrupts, system calls from user code, and
+stores to the kernel's own code.
 
-It is adaptive, as the paper's: a store in the kernel that faults again and again because it hits page tables becomes a
-callout as well ("trace"), and costs no more faults.
+The translator is adaptive, as the paper's: if a store of the kernel faults again and again because it hits page tables,
+it becomes a callout as well ("trace"), and no longer faults.
 
 Read beside it: monitor.py, translator.py; Adams and Agesen (2006), sections 3 and 4.
 
@@ -68,7 +68,7 @@ class BinaryTranslation(SoftwareMonitor):
 
     # -- callouts ------------------------------------------------------------------------------------------------------
     def _break(self) -> None:
-        """Between two instructions: either a block was translated that lacks callouts, or this is one."""
+        """Called between two instructions: a block that lacks callouts was translated, or RIP is at a callout."""
         if self.translator.refresh():
             return
         rip = self.cpu.rip

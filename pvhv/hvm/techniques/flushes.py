@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Counting what the guest's own MOV CR3 and INVLPG do to the TLB, where no monitor has a hand in it.
+"""Counting the TLB flushes by the guest's own MOV CR3 and INVLPG, where these make no exit.
 
-The engine executes both by itself, unseen. On the virtual clock, where things are counted, they are intercepted and
-done here for the CPU: assists, not exits. (The clock of people keeps the engine's own, faster way.)
+The engine executes both by itself, unseen. On the virtual clock, where runs are measured, they are intercepted and done
+here for the CPU: assists, not exits. (On the wall clock the engine executes them, which is faster.)
 
 Not modelled: flushes by other means (CR0.PG, CR4.PGE); they are a kernel's first steps.
 """
@@ -21,7 +21,7 @@ WRITE_CR3 = svm.VMEXIT_CR0_WRITE + 3
 
 
 class FlushesCounted(NativeTechnique):
-    """A technique under which the guest's TLB is its own."""
+    """A technique under which the guest flushes its TLB itself."""
 
     counted = NativeTechnique.counted | {"tlb_flushes", "tlb_page_flushes"}
 

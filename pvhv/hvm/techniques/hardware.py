@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What both generations of AMD-V leave the guest for, whoever walks its page tables: I/O, HLT, CPUID, MSRs that are not
-passed through, physical and virtual interrupts. Exits are named by AMD's #VMEXIT codes.
+"""The exits that both generations of AMD-V share: I/O, HLT, CPUID, MSRs that are not passed through, physical and
+virtual interrupts. Exits are named by AMD's #VMEXIT codes.
 
-The engine raises these exits by the real intercept bits, all but two: I/O, which it does not intercept (we look into a
-permission bitmap for it, as the processor would), and interrupts, which it does not know.
+The engine raises these exits by the real intercept bits, all but two: I/O, which it does not intercept (the permission
+bitmap is checked here, as the processor would), and interrupts, which it does not implement.
 
 Read beside it: AMD's manual volume 2, 15.9 to 15.11 (intercepts), 15.21 (virtual interrupts); Linux'
 arch/x86/kvm/svm/svm.c (init_vmcb) for what is usually intercepted and which MSRs pass through.

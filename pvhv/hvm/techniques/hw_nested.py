@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`hw-nested`: hardware assistance with nested paging, on the engine's own AMD-V.
 
-The guest keeps its page tables, its control registers and its exceptions to itself. It leaves for the monitor where
-hardware.py says, and at guest-physical pages that the nested tables do not have yet.
+The guest keeps its page tables, its control registers and its exceptions to itself. Its exits are those of hardware.py,
+and nested page faults at guest-physical pages that the nested tables do not map yet.
 
 Read beside it: AMD's manual volume 2, 15.25 (nested paging); npt.py.
 """

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`hw-shadow`: the first generation of hardware assistance. AMD-V, and page tables that are the monitor's.
 
-The guest's kernel runs at CPL 0 with its own segments, IDT and exceptions; what it cannot have is the page tables, and
-everything that says where they are: it leaves the guest at every page fault, at every access to CR0, CR3 and CR4, and
-at INVLPG. Each page fault is then one of three: *hidden* (the shadow had no entry yet), a *trace* (a store to a page
-table), or the guest's own. The processor of that time does not say which instruction it was, so it is decoded.
+The guest's kernel runs at CPL 0 with its own segments, IDT and exceptions; only the page tables, and the registers that
+select them, are the monitor's. So every page fault, every access to CR0, CR3 and CR4, and INVLPG are exits. A page
+fault is one of three kinds: *hidden* (the shadow had no entry yet), a *trace* (a store to a page table), or the guest's
+own. A processor of that time does not report the instruction, so the monitor decodes it.
 
 The engine walks the shadow tables, whose addresses are machine addresses; the nested tables beneath them map every
-address to itself, and serve only to find out about stores to pages that code was translated from (npt.py).
+address to itself, and only detect stores to pages that code was translated from (npt.py).
 
 Read beside it: shadow.py; AMD's manual volume 2, 15.8 (exit information), 15.12 (exception intercepts); Adams and
 Agesen, "A comparison of software and hardware techniques for x86 virtualization" (2006), whose hardware VMM this is.
@@ -40,7 +40,7 @@ KINDS = {Outcome.FILLED: "hidden", Outcome.TRACED: "trace", Outcome.EMULATE: "em
 
 
 class Outside:
-    """What instructions that are carried out may want of the world (emulate.Monitor)."""
+    """What emulated instructions use outside the CPU (the Monitor of emulator/context.py)."""
 
     def __init__(self, technique: HwShadow) -> None:
         self.technique = technique
@@ -108,7 +108,7 @@ class HwShadow(HardwareAssisted):
         super().reset(entry, rbx)
 
     def _wrote(self, gpa: int, size: int) -> None:
-        """Within one page."""
+        """The monitor wrote guest memory, within one page."""
         self.shadow.guest_wrote(gpa, size)
         mfn = self.guest.physical.mfn(gpa >> 12)
         if mfn is not None:

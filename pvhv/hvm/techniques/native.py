@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What `bare` and the hardware-assisted techniques have in common: the guest at CPL 0 with the engine's own registers,
-and everything done for the CPU that the engine does not do.
+"""The base of `bare` and the hardware-assisted techniques: the guest's kernel runs at CPL 0 with the engine's own
+registers, and this file does for the CPU what the engine does not.
 
 The engine raises an exception as a #VMEXIT if its intercept is on, and as a bare vector if not; in both cases it is
-we who go through the guest's IDT, unless the technique wants the exit. So it is with SYSCALL, with the privilege of
-I/O, with CPUID where no monitor answers it, and with RDTSC in virtual time. #UD is always intercepted: the engine has
-no usable way to tell of one that is not; so is #DB, by which the pCPU refuses I/O; and so are AMD-V's own instructions
-and EFER, as the engine's AMD-V is on and the guest must not see it. What the engine lets a guest do that the processor
-forbids (unknown MSRs, reserved bits of CR4, a null task register, for lack of which it would end the whole process) is
-intercepted as well and done here; so are the debug registers, which the pCPU needs for itself.
+delivered here through the guest's IDT, unless the technique wants the exit. The same holds for SYSCALL, for the
+privilege of I/O, for CPUID if no monitor answers it, and for RDTSC in virtual time. Some events are always intercepted:
+#UD, because the engine has no other usable way to report it; #DB, by which the pCPU refuses I/O; AMD-V's own
+instructions and EFER, because the engine's AMD-V is on and the guest must not see that. The engine permits some
+accesses that the processor refuses (unknown MSRs, reserved bits of CR4), and a null task register would end the whole
+process; these are intercepted and done here. So are the debug registers, which the pCPU needs for itself.
 
 Read beside it: technique.py; AMD's manual volume 2, 15.9 and 15.11 (instruction and MSR intercepts).
 
@@ -65,7 +65,7 @@ class NativeTechnique(Technique):
         self.leaves = cpuid.leaves(guest.tsc_khz, monitor=self.monitored)
 
     def beneath(self, guest: Carried) -> GuestPhysical:
-        """What the addresses in the engine's page tables mean: the guest's memory, if the tables are the guest's."""
+        """The memory that the engine's page tables refer to: the guest's, if the tables are the guest's."""
         return guest.physical
 
     # -- handlers --------------------------------------------------------------------------------------------------
@@ -112,7 +112,7 @@ class NativeTechnique(Technique):
         self.pcpu.flush_tlb()
 
     def guarded(self, handler: Callable[[], None]) -> Callable[[], None]:
-        """A handler whose GuestException is delivered to the guest."""
+        """Wrap a handler: a GuestException it raises is delivered to the guest."""
 
         def guarded() -> None:
             try:
@@ -124,7 +124,7 @@ class NativeTechnique(Technique):
 
     # -- exceptions ------------------------------------------------------------------------------------------------
     def raise_for_the_cpu(self, exception: GuestException) -> None:
-        """Through the guest's IDT."""
+        """Deliver an exception through the guest's IDT."""
         self.counts.add("faults_delivered")
         self.counts.assist("idt-delivery", str(exception))
         try:
@@ -177,7 +177,7 @@ class NativeTechnique(Technique):
         self.counts.add("ring_crossings", 2)  # there and, by the guest's own SYSRET, back
 
     def _for_the_cpu(self, kind: str) -> Callable[[], None]:
-        """The instruction at RIP is done as the processor does it, not as the engine does."""
+        """Make a handler that emulates the instruction at RIP as the processor does it; it counts an assist."""
 
         def instruction() -> None:
             self.counts.assist(kind)
@@ -187,7 +187,7 @@ class NativeTechnique(Technique):
         return self.guarded(instruction)
 
     def skip(self, length: int) -> None:
-        """Go on behind the present instruction."""
+        """Move RIP over an instruction of `length` bytes."""
         self.state[RIP] = self.state[RIP] + length & (1 << 64) - 1
         self.state[HFLAGS] &= ~cs.HF_INHIBIT_IRQ
 
@@ -198,7 +198,7 @@ class NativeTechnique(Technique):
         self.skip(2)
 
     def answer_cpuid(self) -> None:
-        """Put the leaf that is asked for into the registers."""
+        """Put the CPUID leaf of EAX into the registers."""
         state = self.state
         leaf = self.leaves.get(state[RAX] & MASK32, cpuid.NOTHING)
         state[RAX], state[cs.RBX], state[RCX], state[RDX] = leaf
@@ -223,7 +223,7 @@ class NativeTechnique(Technique):
 
     # -- MSRs ------------------------------------------------------------------------------------------------------
     def intercept_msr(self, number: int, intercepted: bool = True) -> None:
-        """Whether reads and writes of one exit."""
+        """Set whether reads and writes of an MSR exit."""
         base = {0: 0, 0xC000_0000: 0x800, 0xC001_0000: 0x1000}[number & 0xFFFF_0000]
         at, shift = base + (number & 0x1FFF) // 4, (number & 3) * 2
         permissions = self.pcpu.msr_permissions
@@ -234,7 +234,7 @@ class NativeTechnique(Technique):
         self.access_msr()
 
     def access_msr(self) -> None:
-        """RDMSR or WRMSR, as EXITINFO1 says. Raises GeneralProtection."""
+        """Carry out RDMSR or WRMSR, as EXITINFO1 says. Raises GeneralProtection."""
         state, number = self.state, self.state[RCX] & MASK32
         if self.pcpu.aux[cs.ERROR_CODE] & 1:
             self.cpu.write_msr(number, state[RDX] << 32 & ~MASK32 & (1 << 64) - 1 | state[RAX] & MASK32)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`trap-emulate`: the classic virtual machine monitor, on a processor that was not made for it.
 
-The guest's kernel is deprivileged, and everything that the processor refuses to it traps and is emulated, one exit for
-each instruction. What does not trap is executed, and tells the kernel things that are not true of its machine, or
-leaves undone what it was told to do (POPF); a kernel that relies on such an instruction goes wrong here, and this
-technique does nothing about it. `pvhv classify` says which these are.
+The guest's kernel is deprivileged. Every instruction that the processor refuses there traps and is emulated, one exit
+for each. A sensitive instruction that does not trap is executed as it is: it shows the kernel the monitor's state
+instead of the guest's, or has no effect (POPF). A kernel that relies on such an instruction fails under this technique.
+`pvhv classify` lists these instructions.
 
 Read beside it: monitor.py; Popek and Goldberg, "Formal requirements for virtualizable third generation architectures"
 (1974).
