@@ -135,10 +135,10 @@ PLATFORM_OP = Hypercall(
 
 XSM_OP = Hypercall(
     xen.HYPERVISOR_xsm_op, "xsm_op", (Arg("op", "void *"),),
-    doc="Talk to the security module.", status="there is no security module; Xen built without one answers "
+    doc="Call the security module.", status="there is no security module; Xen built without one answers "
                                             "the same")
 
-_ONLY_PRIMARY = {Errno.EPERM: "only the domain that profiles may, which the hardware domain becomes by `init`"}
+_ONLY_PRIMARY = {Errno.EPERM: "only the profiling domain may; the hardware domain becomes that by `init`"}
 
 
 def _xenoprof(number: int, name: str, doc: str) -> Command:
@@ -148,27 +148,27 @@ def _xenoprof(number: int, name: str, doc: str) -> Command:
 XENOPROF = Commands(
     "XENOPROF",
     Command("init", XENOPROF_init, XenoprofInit, "inout", refusal=Errno.ENODEV, reads_first=True,
-            out=("num_events", "is_primary", "cpu_type"), doc="Ask what can be counted, and begin.",
-            errors={Errno.ENODEV: "nothing can"}),
-    _xenoprof(XENOPROF_reset_active_list, "reset_active_list", "Profile no domain."),
-    _xenoprof(XENOPROF_reset_passive_list, "reset_passive_list", "The same, of those that do not know of it."),
-    _xenoprof(XENOPROF_set_active, "set_active", "Profile a domain."),
-    _xenoprof(XENOPROF_set_passive, "set_passive", "Profile a domain that does not know of it."),
-    _xenoprof(XENOPROF_reserve_counters, "reserve_counters", "Take the counters."),
-    _xenoprof(XENOPROF_counter, "counter", "Set one."),
-    _xenoprof(XENOPROF_setup_events, "setup_events", "Write them to the processor."),
-    _xenoprof(XENOPROF_enable_virq, "enable_virq", "Hear of samples, once there is a profile under way."),
-    _xenoprof(XENOPROF_start, "start", "Count."),
-    _xenoprof(XENOPROF_stop, "stop", "Count no more."),
-    _xenoprof(XENOPROF_disable_virq, "disable_virq", "Hear no more of samples."),
-    _xenoprof(XENOPROF_release_counters, "release_counters", "Give the counters back."),
-    _xenoprof(XENOPROF_shutdown, "shutdown", "The end of it."),
+            out=("num_events", "is_primary", "cpu_type"), doc="Begin to profile; answers what can be counted.",
+            errors={Errno.ENODEV: "there are no performance counters"}),
+    _xenoprof(XENOPROF_reset_active_list, "reset_active_list", "Empty the list of active domains."),
+    _xenoprof(XENOPROF_reset_passive_list, "reset_passive_list", "Empty the list of passive domains."),
+    _xenoprof(XENOPROF_set_active, "set_active", "Profile an active domain: one that collects its own samples."),
+    _xenoprof(XENOPROF_set_passive, "set_passive", "Profile a passive domain: one that takes no part in it."),
+    _xenoprof(XENOPROF_reserve_counters, "reserve_counters", "Reserve the counters."),
+    _xenoprof(XENOPROF_counter, "counter", "Set up one counter."),
+    _xenoprof(XENOPROF_setup_events, "setup_events", "Write the counters' settings to the processor."),
+    _xenoprof(XENOPROF_enable_virq, "enable_virq", "Get VIRQ_XENOPROF for new samples."),
+    _xenoprof(XENOPROF_start, "start", "Start the counters."),
+    _xenoprof(XENOPROF_stop, "stop", "Stop the counters."),
+    _xenoprof(XENOPROF_disable_virq, "disable_virq", "Get VIRQ_XENOPROF no longer."),
+    _xenoprof(XENOPROF_release_counters, "release_counters", "Release the counters."),
+    _xenoprof(XENOPROF_shutdown, "shutdown", "End the profile."),
     Command("get_buffer", XENOPROF_get_buffer, refusal=Errno.EBUSY,
             doc="Share the pages that samples are written to.",
-            errors={Errno.EBUSY: "somebody else has the counters, as Xen's own watchdog may"}),
-    _xenoprof(XENOPROF_set_backtrace, "set_backtrace", "How deep samples are."),
-    _xenoprof(XENOPROF_get_ibs_caps, "get_ibs_caps", "What AMD's sampling of instructions can do."),
-    _xenoprof(XENOPROF_ibs_counter, "ibs_counter", "Set it."),
+            errors={Errno.EBUSY: "the counters are in use, by Xen's own watchdog for example"}),
+    _xenoprof(XENOPROF_set_backtrace, "set_backtrace", "Set the depth of the call chain in a sample."),
+    _xenoprof(XENOPROF_get_ibs_caps, "get_ibs_caps", "The features of AMD's instruction-based sampling."),
+    _xenoprof(XENOPROF_ibs_counter, "ibs_counter", "Set up instruction-based sampling."),
 )
 
 XENOPROF_OP = Hypercall(
@@ -229,7 +229,7 @@ PAGING_DOMCTL_CONT = Hypercall(
         **_EFAULT,
         Errno.EOPNOTSUPP: f"`interface_version` is not {XEN_DOMCTL_INTERFACE_VERSION:#x}, or `cmd` not shadow_op",
         Errno.ESRCH: "`domain` names no domain",
-        Errno.EPERM: "only the control domain may; the union is written back all the same, or EFAULT told",
+        Errno.EPERM: "only the control domain may; the union is written back, and EFAULT if it cannot be",
     },
     test="guest_kernel/tests/refusals/refusals.c",
 )

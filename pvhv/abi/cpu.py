@@ -44,7 +44,7 @@ _DR = "`reg` is above 7, or 4 or 5 with debugging extensions (CR4.DE) on"
 
 SET_DEBUGREG = Hypercall(
     xen.HYPERVISOR_set_debugreg, "set_debugreg", (Arg("reg", "int"), Arg("value", "unsigned long")),
-    doc="Set a debug register of the calling vCPU's.",
+    doc="Set a debug register of the calling vCPU.",
     errors={
         Errno.ENODEV: _DR,
         Errno.EPERM: "a breakpoint is in the hypervisor's part of the address space; or DR7 asks for "
@@ -56,7 +56,7 @@ SET_DEBUGREG = Hypercall(
 
 GET_DEBUGREG = Hypercall(
     xen.HYPERVISOR_get_debugreg, "get_debugreg", (Arg("reg", "int"),), returns="the register's value",
-    doc="Read a debug register of the calling vCPU's.",
+    doc="Read a debug register of the calling vCPU.",
     errors={Errno.ENODEV: _DR},
     test="guest_kernel/tests/debugreg/debugreg.c",
 )
@@ -95,12 +95,12 @@ IRET = Hypercall(
 VM_ASSIST = Hypercall(
     xen.HYPERVISOR_vm_assist, "vm_assist",
     (Arg("cmd", "unsigned int", "VMASST_CMD_*", role="cmd"), Arg("type", "unsigned int", "VMASST_TYPE_*")),
-    doc="Switch one of the hypervisor's helping hands on or off: writable_pagetables (stores to L1 page "
+    doc="Switch one of the hypervisor's assists on or off: writable_pagetables (stores to L1 page "
         "tables are checked and carried out), architectural_iopl (IOPL is taken from the flags of iret), "
         "runstate_update_flag, m2p_strict (the M2P is in all L4s from the beginning but those that users run on; "
         "else it comes to an L4 when a kernel runs on it), and some that mean nothing to 64-bit guests.",
     errors={
-        Errno.EINVAL: "`type` is no such hand (looked at before `cmd`)",
+        Errno.EINVAL: "`type` is not an assist (checked before `cmd`)",
         Errno.ENOSYS: "`cmd` neither enables nor disables",
     },
     test="guest_kernel/tests/vm-assist/vm-assist.c",
@@ -126,6 +126,6 @@ CONSOLE_IO = Hypercall(
     CONSOLEIO,
     doc="The console of a kernel that has none yet. Any guest may write, as with a debug build of Xen; a "
         "release build answers -EPERM to all but dom0.",
-    errors={Errno.EPERM: "`cmd` is not a write (looked at before anything else)"},
+    errors={Errno.EPERM: "`cmd` is not a write (checked before anything else)"},
     test="guest_kernel/tests/console-io/console-io.c",
 )

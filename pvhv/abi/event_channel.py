@@ -222,7 +222,7 @@ EVTCHNOP = Commands(
     ),
     Command(
         "send", EVTCHNOP_send, EvtchnSend, "in",
-        doc="Signal the other end. Sending on an unbound port is not an error: nobody hears it.",
+        doc="Signal the other end. Sending on an unbound port is not an error and has no effect.",
         errors={Errno.EINVAL: f"{_BAD_PORT}, or is not interdomain, IPI or unbound"},
     ),
     Command(
@@ -321,7 +321,7 @@ EVTCHNOP = Commands(
     ),
     Command(
         "reset_cont", EVTCHNOP_reset_cont, EvtchnReset, "in",
-        doc="What a `reset` that was put aside goes on as. Xen's own, but anybody may call it.",
+        doc="The continuation of a `reset` that was preempted. It is meant for Xen itself, but any guest may call it.",
         test="tests/core/test_event_fifo.py",
         errors=_resetting("no reset of this domain is under way"),
         unreachable=_ONLY_DOM0,

@@ -335,7 +335,7 @@ XENMEM = Commands(
     Command(
         "maximum_gpfn", XENMEM_maximum_gpfn, XenMemoryDomain, "in",
         errors={**_ESRCH, **_EPERM, **_EFAULT, **_CONTINUED},
-        doc="The highest pfn a PV guest said it has, in shared_info's max_pfn.", returns="the pfn",
+        doc="A PV guest's highest pfn, as the guest wrote it into shared_info's max_pfn.", returns="the pfn",
     ),
     Command(
         "remove_from_physmap", XENMEM_remove_from_physmap, XenRemoveFromPhysmap, "in",
@@ -418,7 +418,7 @@ XENMEM = Commands(
             **_EFAULT,
             Errno.EINVAL: "`pad` is not 0, or `frame` or what `nr_frames` reaches from there is beyond 32 bits",
             Errno.ESRCH: "`domid` names no domain; DOMID_SELF is not understood",
-            Errno.EPERM: "the caller does not control the domain, be it even itself",
+            Errno.EPERM: "the caller does not control the domain; that includes the caller itself",
         },
     ),
 )

@@ -78,7 +78,7 @@ SCHEDOP = Commands(
         doc="Shut down another domain, as its device model or dom0 may. DOMID_SELF is not understood here.",
         errors={
             Errno.ESRCH: "`domain_id` names no domain",
-            Errno.EPERM: "the caller does not control the domain, be it even itself",
+            Errno.EPERM: "the caller does not control the domain; that includes the caller itself",
         },
     ),
     Command(

@@ -95,7 +95,7 @@ VCPUOP = Commands(
         unreachable={Errno.ENOMEM: "the host's memory is never refused"},
     ),
     Command(
-        "up", VCPUOP_up, doc="Start a vCPU, or let one that was taken down go on.",
+        "up", VCPUOP_up, doc="Start a vCPU, or continue one that was taken down.",
         errors={Errno.EINVAL: "the vCPU was never initialised"},
     ),
     Command(
@@ -105,7 +105,7 @@ VCPUOP = Commands(
     Command("is_up", VCPUOP_is_up, doc="Whether a vCPU is up.", returns="1 or 0"),
     Command(
         "get_runstate_info", VCPUOP_get_runstate_info, VcpuRunstateInfo, "out",
-        doc="Where a vCPU's time went: running, runnable, blocked, offline.",
+        doc="A vCPU's runstate, and the time spent in each: running, runnable, blocked, offline.",
     ),
     Command(
         "register_runstate_memory_area", VCPUOP_register_runstate_memory_area,
@@ -165,7 +165,7 @@ VCPU_OP = Hypercall(
     VCPUOP,
     doc="Look after one of the domain's own vCPUs.",
     errors={
-        Errno.ENOENT: "`vcpuid` names no vCPU (looked at before `cmd`)",
+        Errno.ENOENT: "`vcpuid` names no vCPU (checked before `cmd`)",
         Errno.EFAULT: "the argument cannot be read, or not be written where the command answers in it",
         Errno.ENOSYS: "`cmd` is not one of these",
     },

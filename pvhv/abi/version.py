@@ -63,8 +63,8 @@ XenBuildId = record(xen_build_id)
 XENVER = Commands(
     "XENVER",
     Command("version", XENVER_version, doc="The version.", returns="major << 16 | minor"),
-    Command("extraversion", XENVER_extraversion, XenExtraversion, "out", doc="What follows the version, "
-                                                                             "\".5\"."),
+    Command("extraversion", XENVER_extraversion, XenExtraversion, "out", doc="The text that "
+                                                                             "follows the version."),
     Command("compile_info", XENVER_compile_info, XenCompileInfo, "out", doc="Who built it, with what and "
                                                                             "when."),
     Command("capabilities", XENVER_capabilities, XenCapabilitiesInfo, "out",
