@@ -3,23 +3,23 @@
  * The pacer: safe stops, exact instruction counts and whole flags, from inside the engine.
  *
  * Every exit passes through here on its way to Python.  The engine keeps the arithmetic flags as
- * what they would be computed from, and DF by itself; whenever Python looks, state[EFLAGS] is
- * RFLAGS, whole (leave_guest, enter_guest below).
+ * the operands they are computed from, and DF separately.  Whenever Python runs, state[EFLAGS] is
+ * the complete RFLAGS (leave_guest, enter_guest in pacer_exits.h).
  *
  * The engine calls pacer_block at the start of every translated block it runs.  A stop asked
- * for there takes effect before the block, hence between two instructions, which no stop from
- * another thread promises.  And as a block's length in instructions is known when it was
- * translated, adding up lengths counts instructions without a hook on each.
+ * for there takes effect before the block, and so between two instructions; a stop from another
+ * thread does not guarantee that.  The number of instructions in a block is known since it was
+ * translated, so adding up these numbers counts instructions without a hook on each.
  *
- * Three things would make that sum wrong, and are put right here:
- *   - a fault in mid-block: what was not executed is taken back (settle).  Which instruction
- *     faulted is known by address; how many came before it, by measuring their lengths;
+ * Three things would make that sum wrong, and are corrected here:
+ *   - a fault inside a block: the instructions not executed are subtracted (settle).  The address
+ *     tells which instruction faulted; the lengths of those before it tell how many they were;
  *   - code that overwrites the block it is in: the engine leaves the block without an exit and
- *     runs the writing instruction again alone (see `cut` below);
+ *     runs the writing instruction again in a block of its own (see was_cut below);
  *   - two blocks with the same address and size but other bytes: a block is known by the place
  *     it was translated to (our return address), not by where the guest keeps it.
- * The count is that of a UC_HOOK_CODE, to the unit: an instruction that faults counts each time it
- * is tried, a repeated string instruction once an iteration and once to find that it is done.
+ * The count equals that of a UC_HOOK_CODE exactly: an instruction that faults counts each time it
+ * is tried, a repeated string instruction once for each iteration and once for the final check.
  *
  * No libc, no state but `struct pacer`, which pacer.py allocates and mirrors word by word.
  *
@@ -48,14 +48,14 @@ static void count(struct pacer *p, u64 instructions)
         p->executed_user += instructions;
 }
 
-/* Whether an interrupt would be taken here that waits for it. */
+/* Whether an interrupt window is wanted, and the guest could take an interrupt now. */
 static int window_open(const struct pacer *p)
 {
     return p->window && p->state[EFLAGS] & IF && !(p->state[HFLAGS] & HF_INHIBIT_IRQ);
 }
 
-/* How much of the block last entered is not executed if it was left (or has come to) `rip`, before which it
- * tried `tried` instructions that did not complete. */
+/* How many instructions of the block last entered were not executed, if it was left (or has come to) `rip`.
+ * `tried` instructions before that were tried and did not complete. */
 static u64 remainder_of(const struct pacer *p, u64 rip, u64 tried)
 {
     const struct entry *last = p->last;
@@ -66,10 +66,10 @@ static u64 remainder_of(const struct pacer *p, u64 rip, u64 tried)
     return done < last->count ? last->count - done : 0;
 }
 
-/* A block of one instruction is entered.  If it lies in the last block and does not reach to that
- * one's end, the engine cut the last block here, because the instruction writes to that block,
- * and runs it again alone.  No exit tells us.  But a single-stepped guest runs such blocks as well,
- * and so may one that jumps into the middle of an instruction. */
+/* A block of one instruction is entered.  If it lies in the last block and ends before that one's
+ * end, the engine has cut the last block here: the instruction writes to that block, and the engine
+ * runs it again alone, without an exit.  But a single-stepped guest runs such blocks as well, and so
+ * may a guest that jumps into the middle of an instruction. */
 static int was_cut(void *uc, u64 pc, u32 size, struct pacer *p)
 {
     const struct entry *last = p->last;
@@ -87,7 +87,7 @@ EXPORT void pacer_translated(void *uc, const struct uc_tb *block, const struct u
 {
     (void)uc, (void)before;
     p->blocks++;
-    p->limit = 0; /* look at the next block slowly: it may lie where a forgotten one lay */
+    p->limit = 0; /* take the slow path at the next block: it may be where a dropped one was */
     p->new_pc = block->pc, p->new_size = block->size, p->new_count = block->icount;
 }
 
@@ -101,8 +101,9 @@ static int due(struct pacer *p)
     return p->stop || p->broken == BROKEN || p->executed >= p->goal;
 }
 
-/* UC_HOOK_EDGE_GENERATED too, under nested paging: what was translated from is made read-only there, for the engine
- * does not notice every store to it.  The nested fault that such a store is then is Python's, who forgets the code. */
+/* UC_HOOK_EDGE_GENERATED too, under nested paging: a page that code was translated from is made read-only in the
+ * nested tables, because the engine does not notice every store to it.  Such a store is then a nested page fault, at
+ * which Python drops the translations. */
 EXPORT void pacer_guard_code(void *uc, const struct uc_tb *block, const struct uc_tb *before, struct pacer *p)
 {
     u64 ends[2] = {block->pc, block->pc + block->size - 1};
@@ -122,7 +123,7 @@ EXPORT void pacer_guard_code(void *uc, const struct uc_tb *block, const struct u
         p->ctl(uc, FLUSH_TLB);
 }
 
-/* Everything but the usual, apart so that the usual needs no stack frame. */
+/* All rare cases, in a function of their own so that the usual case needs no stack frame. */
 static __attribute__((noinline, cold)) void block_slowly(void *uc, u64 pc, u32 size, struct pacer *p, u64 place)
 {
     struct entry *e = entry_of(p, place);
@@ -135,12 +136,12 @@ static __attribute__((noinline, cold)) void block_slowly(void *uc, u64 pc, u32 s
     if (p->new_size && p->new_pc == pc && p->new_size == size) {
         n = (u32)p->new_count;
     } else if (e->place != place || e->pc != pc || e->size != size) {
-        /* Translated in an earlier run, or evicted from the table: the engine still knows. */
+        /* Translated in an earlier run, or evicted from the table: ask the engine. */
         struct uc_tb block = {0, 0, 0};
         n = p->ctl(uc, REQUEST_CACHE, pc, &block) == 0 && block.size == size ? block.icount : 1;
     }
     p->new_size = 0;
-    if (n == 1 && was_cut(uc, pc, size, p)) { /* no stop: resumed here, the guest would be cut here again */
+    if (n == 1 && was_cut(uc, pc, size, p)) { /* no stop here: after a stop the engine would cut the block again */
         count(p, -remainder_of(p, pc, 1));
     } else if (due(p)) {
         p->last = 0;
@@ -171,7 +172,7 @@ EXPORT void pacer_block(void *uc, u64 pc, u32 size, struct pacer *p)
     p->executed = executed + n;
 }
 
-/* The same, and who executed them: for guests whose every instruction is accounted for. */
+/* The same, and counts user mode apart. */
 EXPORT void pacer_block_by_mode(void *uc, u64 pc, u32 size, struct pacer *p)
 {
     u64 place = (u64)__builtin_return_address(0);
@@ -186,8 +187,8 @@ EXPORT void pacer_block_by_mode(void *uc, u64 pc, u32 size, struct pacer *p)
     count(p, n);
 }
 
-/* UC_HOOK_CODE of one instruction: the guest's kernel, deprivileged, stops before it, and Python does it. It counts as
- * one instruction, as one that faults would. */
+/* UC_HOOK_CODE of one instruction: a deprivileged guest kernel stops before it, and Python carries it out. It counts
+ * as one instruction, as a faulting one would. */
 static void break_here(void *uc, u64 address, struct pacer *p, u32 cpl)
 {
     if (p->context)
@@ -211,14 +212,14 @@ EXPORT void pacer_break(void *uc, u64 address, u32 size, struct pacer *p)
     break_here(uc, address, p, 1);
 }
 
-/* The same for its users. */
+/* The same for the guest's users. */
 EXPORT void pacer_break_user(void *uc, u64 address, u32 size, struct pacer *p)
 {
     (void)size;
     break_here(uc, address, p, 3);
 }
 
-/* For debuggers, whoever executes it. */
+/* The same for debuggers, in any mode. */
 EXPORT void pacer_break_all(void *uc, u64 address, u32 size, struct pacer *p)
 {
     (void)size;
@@ -237,8 +238,8 @@ EXPORT void pacer_stop(void *uc, u64 pc, u32 size, struct pacer *p)
         p->emu_stop(uc);
 }
 
-/* Behind an exit or a syscall no block is begun yet: the engine may stop there and then.  It must, as
- * there may be no next block (a guest that jumped to nowhere faults for ever). */
+/* After an exit or a syscall no block has begun yet, so the engine can stop at once.  It must, because
+ * there may be no next block (a guest that jumped to an unmapped address faults for ever). */
 static void stop_if_due(void *uc, struct pacer *p)
 {
     if (p->step)
@@ -257,7 +258,7 @@ static int is_at_breakpoint(const struct pacer *p, u32 code)
     return 0;
 }
 
-/* An exit: what was not executed of the block it came from is taken back. */
+/* An exit: subtract the instructions of its block that were not executed. */
 static void settle(struct pacer *p, u32 code)
 {
     const u32 *error = (const u32 *)((const u8 *)p->state + p->vmexit_error_code); /* then exception_is_int */
@@ -274,7 +275,7 @@ static void settle(struct pacer *p, u32 code)
 
 #include "pacer_exits.h"
 
-/* ---- small services: each is called from Python with as few arguments as can be ----------- */
+/* ---- small services, called from Python with as few arguments as possible ------------------ */
 
 EXPORT void pacer_flush_tlb(struct pacer *p)
 {

@@ -37,7 +37,7 @@ struct entry {
 /* Every field but the table is one 64-bit word; pacer.py has the same list. */
 struct pacer {
     u64 executed;               /* instructions, exact at every exit */
-    volatile u64 limit;         /* look closer at the first block boundary where executed >= limit */
+    volatile u64 limit;         /* take the slow path at the first block boundary where executed >= limit */
     volatile u64 stop;          /* a stop was asked for (which sets limit to 0 as well) */
     u64 goal;                   /* stop at the first block boundary where executed >= goal */
     struct entry *last;         /* the block last entered; 0: none, or it is settled */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The guest's code, as the pacer needs it: where the bytes are, and how many instructions they are.
+ * The guest's code: where its bytes are, and how many instructions they make.
  *
  * Read beside it: AMD64 Architecture Programmer's Manual, volume 3, appendix A (the opcode maps).
  */

@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * A cheaper look for a stop.
+ * A cheaper check for a stop (stock engine).
  *
- * The engine begins each block with the call of a helper that looks whether a stop was asked for; in short loops it is
- * there that most of the time goes.  Here that call is jumped over for as long as none was.
+ * The stock engine begins each block with a call of a helper that checks whether a stop was asked for; in short loops
+ * most of the time is spent there.  Here that call is jumped over as long as no stop was asked for.
  *
  * With pacer_ease as a UC_HOOK_BLOCK, a block begins with two calls:
  *
  *     begin:  mov $uc,%rdi; mov $pc,%rsi; mov $size,%edx; mov $p,%rcx; call pacer_ease
  *     next:   mov $uc,%rdi; xor %esi,%esi; call helper_check_exit_request
  *
- * and the first is made once: it writes over itself, which nobody else needs,
+ * and the first call is made once: it overwrites itself with
  *
  *     begin:  cmpl $0,-flag(%rbp); jns behind the second call; jmp next
  *
  * where %rbp is the CPU state and -flag(%rbp) a word of the engine's that is negative while a stop is asked for.  A
- * block that does not look exactly so (another kind of host, another build of the engine) stays as it is.
+ * block whose code differs from this (another kind of host, another build of the engine) is left unchanged.
  */
 #pragma once
 
@@ -40,7 +40,8 @@ static u32 loads_engine(const u8 *at, const void *uc)
     return 0;
 }
 
-/* How far before the state the word is that a stop makes negative, if there is one such.  This ends the run. */
+/* The distance before the state of the word that a stop makes negative, NO_FLAG if there is not exactly one.  The search
+ * ends the run. */
 static u64 find_flag(void *uc, const struct pacer *p)
 {
     const volatile int *words = (const volatile int *)p->state - FLAG_WITHIN / 4;

@@ -6,7 +6,7 @@
 
 #include "pacer.h"
 
-/* A call of Python's. While it lasts, an engine that dies cannot be left (corrections/death.c). */
+/* A call of a Python function. While it runs, an engine that dies cannot be replaced (corrections/death.c). */
 #define IN_PYTHON(p, call) ((p)->in_python++, (call), (p)->in_python--)
 
 static void gather_flags(struct pacer *p)
@@ -16,7 +16,7 @@ static void gather_flags(struct pacer *p)
     p->state[EFLAGS] = flags;
 }
 
-/* The second line (guard.py): what no guest changes without an exit, as it is now. */
+/* The second line of defence (guard.py): record the registers that no guest may change without an exit. */
 static void remember_entry(struct pacer *p)
 {
     const u64 *state = p->state;
@@ -28,7 +28,7 @@ static void remember_entry(struct pacer *p)
     p->entered_idt = state[IDT_BASE], p->entered_idt_limit = state[IDT_BASE + 1];
 }
 
-/* Whether it is so no longer: a bit for each of them, in guard.py's order. */
+/* The registers that differ from the record: a bit for each, in guard.py's order. */
 static u64 changed_since_entry(const struct pacer *p)
 {
     const u64 *state = p->state;
@@ -42,7 +42,7 @@ static u64 changed_since_entry(const struct pacer *p)
     return changed | (u64)(state[TR_BASE] != p->entered_tr) << 8;
 }
 
-/* At an exit of a guarded guest: if it is where it cannot be, the run ends, and Python is not asked what to do. */
+/* At an exit of a guarded guest: if it escaped, the run ends, and no handler is called. */
 static int has_escaped(void *uc, struct pacer *p)
 {
     if (!p->guarded)
@@ -56,7 +56,7 @@ static int has_escaped(void *uc, struct pacer *p)
     return 1;
 }
 
-/* A run begins, or ended: the same, where there is no exit. */
+/* The same at the beginning and end of a run, where there is no exit. */
 EXPORT void pacer_begin(struct pacer *p)
 {
     remember_entry(p);
@@ -67,7 +67,8 @@ EXPORT u64 pacer_end(struct pacer *p)
     return p->escaped |= changed_since_entry(p);
 }
 
-/* RF is set in what a fault leaves, so that a breakpoint on the instruction, which was met, is not met again. */
+/* Whether an exit is a fault. A fault sets RF, so that a breakpoint at the instruction, which has fired, does not fire
+ * again. */
 static int is_fault(const struct pacer *p, u32 code)
 {
     const u32 *error = (const u32 *)((const u8 *)p->state + p->vmexit_error_code); /* then exception_is_int */
@@ -83,12 +84,12 @@ static void leave_guest(void *uc, struct pacer *p)
     gather_flags(p);
 }
 
-/* And from here on it is the guest's again. */
+/* From here on the CPU state is the guest's again. */
 static void enter_guest(void *uc, struct pacer *p)
 {
     u64 flags = p->state[EFLAGS];
     if (!(p->state[DR7] & ARMED) && !p->stop)
-        flags &= ~(u64)RF; /* it says nothing, and would cost a block of its own */
+        flags &= ~(u64)RF; /* without a breakpoint RF has no effect, and would cost a block of its own */
     p->state[CC_SRC] = flags & ARITHMETIC_FLAGS;
     p->state[CC_OP_DF] = (flags & DF ? 0xffffffffull : 1) << 32 | CC_OP_EFLAGS;
     p->state[EFLAGS] = (u32)flags & ~(u32)(ARITHMETIC_FLAGS | DF);
@@ -101,8 +102,8 @@ static void enter_guest(void *uc, struct pacer *p)
     }
 }
 
-/* A kernel that the stock engine has at CPL 1 took an iretq to itself (a Linux does so to serialize, 100 000 times as it
- * boots), which leaves it at CPL 3 and in a page fault.  It is put back, and nobody else need know. */
+/* Stock engine: a guest kernel at CPL 1 executed an iretq to its own code (Linux does so to serialize, 100 000 times at
+ * boot), which leaves it at CPL 3 and in a page fault.  CPL is set back to 1, and no handler is called. */
 static int put_back(void *uc, u32 code, struct pacer *p)
 {
     const u32 *error = (const u32 *)((const u8 *)p->state + p->vmexit_error_code);
@@ -136,15 +137,14 @@ EXPORT void pacer_exit(void *uc, u32 code, struct pacer *p)
     if (fault)
         p->state[EFLAGS] |= RF;
     IN_PYTHON(p, p->on_exit(code));
-    if (fault && p->state[RIP] != rip) /* it was executed, by someone else */
+    if (fault && p->state[RIP] != rip) /* a handler emulated the instruction */
         p->state[EFLAGS] &= ~(u64)RF;
     enter_guest(uc, p);
     stop_if_due(uc, p);
 }
 
-/* A `syscall`, of which the engine does nothing (the stock one adds the instruction's length to RIP afterwards, which we
- * do not know, and take for 2).  Here it is as the CPU does it, as far as one can without knowing where it leads: Python
- * says that. */
+/* A `syscall`. The engine does nothing for it (the stock one adds the instruction's length to RIP afterwards, which is not
+ * known here and taken as 2).  RCX, R11 and RIP are set here as the CPU sets them; Python decides where it leads. */
 EXPORT void pacer_syscall(void *uc, struct pacer *p)
 {
     leave_guest(uc, p);
@@ -166,7 +166,7 @@ EXPORT void pacer_syscall(void *uc, struct pacer *p)
     stop_if_due(uc, p);
 }
 
-/* A `sysenter` of the stock engine: the same, but that Python has it as an exception, with RIP on it. */
+/* A `sysenter` of the stock engine: likewise, but for Python it is an exception, with RIP at the instruction. */
 EXPORT void pacer_sysenter(void *uc, struct pacer *p)
 {
     leave_guest(uc, p);
@@ -178,7 +178,7 @@ EXPORT void pacer_sysenter(void *uc, struct pacer *p)
     stop_if_due(uc, p);
 }
 
-/* UC_HOOK_INSN_INVALID, by which comes what the engine takes for an exception nobody intercepted. */
+/* UC_HOOK_INSN_INVALID, which the engine calls for an exception that is not intercepted. */
 EXPORT u32 pacer_invalid(void *uc, struct pacer *p)
 {
     leave_guest(uc, p);
@@ -189,8 +189,8 @@ EXPORT u32 pacer_invalid(void *uc, struct pacer *p)
     return 1; /* handled */
 }
 
-/* Hooks in mid-block, which goes on afterwards.  For their time, what is still to be executed of it is not
- * counted; and where the translation of what follows looks for the flags is settled, so there they stay. */
+/* Hooks inside a block, which continues afterwards.  While a hook runs, the rest of the block is not counted.  The
+ * translation of the rest expects the flags where they were, so they are left there. */
 struct pause {
     u64 rest, eflags;
 };
@@ -242,7 +242,7 @@ EXPORT void pacer_out(void *uc, u32 port, int size, u32 value, struct pacer *p)
     resume_block(uc, p, pause);
 }
 
-/* INS or OUTS is about to reach for memory. */
+/* INS or OUTS is about to access memory. */
 EXPORT u32 pacer_may_io(void *uc, u32 port, int size, struct pacer *p)
 {
     struct pause pause = pause_block(uc, p);
