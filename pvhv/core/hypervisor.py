@@ -239,7 +239,7 @@ class Hypervisor:
 
     # -- lifecycle: see pvhv.core.lifecycle ----------------------------------------------------------------------
     def shutdown_domain(self, domain: Domain, code: int) -> None:
-        """SCHEDOP_shutdown: the domain stops, and dom0 hears why."""
+        """SCHEDOP_shutdown: stop the domain; dom0 is told the reason, `code`."""
         self.lifecycle.shutdown(domain, code)
 
     def crash(self, domain: Domain, reason: str, vcpu: VCPU | None = None) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Who may act on whom.
+"""Privilege: which domain may act on which other domain.
 
 Xen asks its security module at every operation that touches a domain other than the caller's. Without XSM the answers
 come down to two questions, asked here under the names of Xen's default actions. Operations open to every domain

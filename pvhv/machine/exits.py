@@ -71,17 +71,17 @@ class Exits(Hardware):
     """The handlers of one pCPU, and the hooks that call them."""
 
     on_int: IntHandler
-    """Called with n at `int n` (3 for int3), RIP behind it."""
+    """Called with n at `int n` (3 for int3), with RIP behind it."""
     on_exception: ExceptionHandlers
     on_cpuid: Handler
-    """Called at a cpuid instruction, RIP on it (and not to be changed): puts RAX, RBX, RCX, RDX."""
+    """Called at a cpuid instruction, with RIP at it; sets RAX, RBX, RCX and RDX, and must not change RIP."""
     on_io: IOHandler
     """Called as (port, size, is_write, value); None refuses: #GP(0) at the instruction.
 
     For `in` it returns the value read; for `out` anything but None.  RIP is at the instruction,
     and nothing in the state may be changed: a refusal's handler is on_exception[13]."""
     on_may_io: MayIO
-    """Called as (port, size) before INS or OUTS reaches for memory; False refuses, as `on_io` does.
+    """Called as (port, size) before INS or OUTS accesses memory; False refuses, as `on_io` does.
 
     Not on the stock engine, where INS has written zeroes when `on_io` refuses."""
 

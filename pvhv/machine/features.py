@@ -2,7 +2,7 @@
 """The instruction sets of the machine's processor, as CPUID bits: other instructions raise #UD.
 
 The engine's own model (a Haswell) has more: instructions whose results depend on chance (RDRAND, RDSEED), that need
-state nobody saves (AVX, MPX), or that belong to a kernel that is not the guest's (FSGSBASE, SMAP, MONITOR).
+state which is not saved (AVX, MPX), or that belong to a kernel that is not the guest's (FSGSBASE, SMAP, MONITOR).
 pvhv.core.traps.cpuid hides these from guests, and a hidden instruction must raise #UD. CPUID bits that enable no
 instruction are not listed here.
 

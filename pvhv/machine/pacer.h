@@ -94,7 +94,7 @@ enum { HF_INHIBIT_IRQ = 1 << 3, HF_CS64 = 1 << 15, HF2_NPT = 1 << 6 };
 enum { ARMED = 0xff }; /* of DR7: a breakpoint is enabled */
 enum { CC_OP_EFLAGS = 1, REG_RFLAGS = 253 };
 enum { REQUEST_CACHE = (int)(8u | 2u << 26 | 3u << 30), FLUSH_TLB = (int)(11u | 1u << 30) };
-enum { RW = 2, WATCHED = 1 << 9 }; /* of a nested entry: the second says that stores need no guard, watch.py sees them */
+enum { RW = 2, WATCHED = 1 << 9 }; /* of a nested entry; WATCHED: stores need no guard, because of watch.py */
 enum { DB = 1, PF = 14, EXIT_EXCEPTION = 0x140, EXIT_DB = 0x141, EXIT_PF = 0x14e, EXIT_NPF = 0x500, EXIT_WATCH };
 enum { USER = 1 << 2, FETCH = 1 << 4 }; /* of a #PF's error code */
 enum { FAULTS = 0xb7ce1 }; /* by vector: all exceptions but #DB, NMI, #BP, #OF, #DF and #MC */

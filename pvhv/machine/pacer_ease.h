@@ -40,8 +40,8 @@ static u32 loads_engine(const u8 *at, const void *uc)
     return 0;
 }
 
-/* The distance before the state of the word that a stop makes negative, NO_FLAG if there is not exactly one.  The search
- * ends the run. */
+/* The distance before the state of the word that a stop makes negative, NO_FLAG if there is not exactly one.  The
+ * search ends the run. */
 static u64 find_flag(void *uc, const struct pacer *p)
 {
     const volatile int *words = (const volatile int *)p->state - FLAG_WITHIN / 4;

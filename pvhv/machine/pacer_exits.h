@@ -143,8 +143,9 @@ EXPORT void pacer_exit(void *uc, u32 code, struct pacer *p)
     stop_if_due(uc, p);
 }
 
-/* A `syscall`. The engine does nothing for it (the stock one adds the instruction's length to RIP afterwards, which is not
- * known here and taken as 2).  RCX, R11 and RIP are set here as the CPU sets them; Python decides where it leads. */
+/* A `syscall`. The engine does nothing for it (the stock one adds the instruction's length to RIP afterwards, which is
+ * not known here and taken as 2).  RCX, R11 and RIP are set here as the CPU sets them; Python decides where it
+ * leads. */
 EXPORT void pacer_syscall(void *uc, struct pacer *p)
 {
     leave_guest(uc, p);

@@ -26,7 +26,7 @@ class Translations(Hardware):
     """The TLB and the translated code of one pCPU. Methods that are called often are closures, for speed."""
 
     has_user_tables: Final = seam.corrected
-    """Whether users, at CPL 3, can have page tables of their own beside CR3's."""
+    """Whether users at CPL 3 can have their own root of page tables beside CR3."""
 
     flush_tlb: Callable[[], object]
     flush_on_entry: Callable[[], None]

@@ -311,7 +311,7 @@ def cache_flush(vcpu: VCPU, uop: int, count: int) -> int:
 
 
 def flush_from(vcpu: VCPU, uop: int, count: int, place: int) -> int:
-    """Check the items; `place` is where a continued search in the first one's grants goes on."""
+    """Check the items; `place` is where a continued search in the first one's grants resumes."""
     for address in items(vcpu, abi.GNTTABOP_cache_flush, uop, count, sizeof(abi.GnttabCacheFlush)):
         op: Any = single(vcpu, abi.GnttabCacheFlush, address)
         end = op.offset + op.length

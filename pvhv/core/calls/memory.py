@@ -2,7 +2,7 @@
 """memory_op: frames for a domain and back, and what it may know about memory.
 
 The low six bits of the first argument are the command. The bits above them are the extent at which a continued call
-goes on. So the whole call is one handler, and each command gets that extent as its third argument. The three commands
+resumes. So the whole call is one handler, and each command gets that extent as its third argument. The three commands
 that change a reservation do not fail: they return how many extents were done. Commands for a physmap kept by the
 hypervisor, which a PV guest does not have, answer EACCES after the same checks as in Xen.
 

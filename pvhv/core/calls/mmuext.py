@@ -204,7 +204,7 @@ def flush_cache_global(vcpu: VCPU, _owner: Domain, _first: int, _second: int) ->
 
 # -- descriptors and frames ----------------------------------------------------------------------------------------
 def set_ldt(vcpu: VCPU, _owner: Domain, address: int, entries: int) -> None:
-    """Make `entries` descriptors at `address` the LDT; they are checked as they are used."""
+    """Make `entries` descriptors at `address` the LDT; each page is checked when it is first used."""
     entries &= 0xFFFF_FFFF
     in_range = address < LOWER_END or address >= HYPERVISOR_VIRT_END
     if entries > 8192 or (entries and (address & 0xFFF or not in_range)):

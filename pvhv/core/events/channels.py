@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Event channels: who may signal whom, by which port.
+"""Event channels: the ports of a domain, and the channels between them.
 
 A domain's ports are a table (pvhv.core.events.ports has an entry and its states). An interdomain channel is a pair of
 ports, each naming the other: closing one end leaves the other unbound, offered to the domain that closed, so that it

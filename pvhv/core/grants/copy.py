@@ -9,8 +9,9 @@ A batch keeps its last source and its last destination in use, so that an item t
 look-up. An entry is in use until an item names another one, an item fails, or the batch ends or is preempted.
 (`Copies`)
 
-Who may name a frame by its number is asked for every item, and what is held by reference is not taken for the frame
-of that number. (In 4.17.7 itself it was otherwise; this is what its first correction does, in Debian's 4.17.7+13.)
+For every item the right to name a frame by its number is checked, and a grant that is held is never used for the frame
+whose number equals its reference. (Xen 4.17.7 itself did otherwise; this is the behaviour of the first correction to
+it, in Debian's 4.17.7+13.)
 
 Read beside it: gnttab_copy_one and what it calls in xen/common/grant_table.c.
 """

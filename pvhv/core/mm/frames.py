@@ -167,8 +167,8 @@ class FrameTable:
         return True
 
     def release_run(self, domid: int, mfn: int, count: int) -> bool:
-        """Free neighbouring frames at once; False, and nothing is done, unless `domid` has each of them for itself:
-        allocated, referred to by nobody else, and without code that an engine may know."""
+        """Free neighbouring frames at once; False, and nothing is done, unless each of them is allocated to `domid`,
+        has no other reference, and holds no translated code."""
         end = mfn + count
         if (
             self.refs[mfn:end] != array("I", [1]) * count

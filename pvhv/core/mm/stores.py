@@ -198,7 +198,7 @@ def signed(code: bytes, at: int, width: int) -> int:
 
 # -- what is computed ------------------------------------------------------------------------------------------
 Operation = Callable[[int, int, int, int], tuple[int, int]]
-"""operation(old, source, bits, flags) -> what to store, and the flags then."""
+"""operation(old, source, bits, flags) -> (value to store, new flags)."""
 
 
 def judged(result: int, bits: int, flags: int) -> int:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Turns and time: who runs next, how long, and what a guest is told about it.
+"""Scheduling and time: which vCPU runs next, for how long, and the clocks and runstates that a guest sees.
 
     scheduler.py    the main loop                           timekeeping.py  TSC, clock pages, wall-clock time
     timeline.py     a clock, its timers and its run queue   pvclock.py      the clock page's arithmetic

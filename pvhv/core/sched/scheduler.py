@@ -52,7 +52,7 @@ class Machine(Protocol):
 
 
 class BugsKept:
-    """A context for work that belongs to no domain: an exception in it is recorded as a bug, and the loop goes on."""
+    """A context for work that belongs to no domain: an exception in it is recorded as a bug, and the loop continues."""
 
     def __init__(self, hypervisor: Machine) -> None:
         self.hypervisor = hypervisor

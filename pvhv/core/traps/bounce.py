@@ -65,8 +65,8 @@ class Traps:
     """The upcall, if one is pending and not masked; every return to a guest ends with this."""
 
     iret: Callable[[ArchVCPU], int]
-    """HYPERVISOR_iret: take back the frame at RSP; the value for RAX. Raises DomainCrash for a frame that cannot be
-    read, and for user mode without user page tables."""
+    """HYPERVISOR_iret: return by the frame at RSP; returns the value for RAX. Raises DomainCrash for a frame that
+    cannot be read, and for user mode without user page tables."""
 
     def __init__(self, cpu: Cpu, break_off: Callable[[], None]) -> None:
         """`break_off` ends the current run of the vCPU; the scheduler looks at the vCPU before the next one."""

@@ -62,7 +62,7 @@ class Outcome:
     error: int | None = None
     """... and its error code."""
     entered: str = ""
-    """The entry of the monitor that the CPU went to by itself: `int 0x82`, `syscall`."""
+    """The entry point of the monitor that the CPU entered without an exception: `int 0x82`, `syscall`."""
     registers: dict[str, int] = field(default_factory=dict)
     """At the body's end; empty where it was not reached."""
 

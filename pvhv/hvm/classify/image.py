@@ -41,7 +41,7 @@ LDT_SELECTOR, TSS_SELECTOR, TSS_2_SELECTOR = 0x40, 0x50, 0x60
 GDT_LIMIT, IDT_LIMIT, TSS_LIMIT, LDT_LIMIT = 0x6F, 0x82 * 16 + 15, 0x67, 0x0F
 
 INT_CLOSED, INT_OPEN = 0x80, 0x82
-"""Both open to ring 3 in the guest's own IDT; bench.py's monitor keeps the first to itself."""
+"""The guest's own IDT opens both to ring 3; bench.py's monitor opens only the second."""
 
 CODE64, CODE32, DATA = FLAT_CODE64, FLAT_CODE32, FLAT_DATA
 

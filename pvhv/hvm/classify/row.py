@@ -96,7 +96,7 @@ class Row:
     before: str = ""
     mode: Literal[64, 32] = 64
     micro: bool = True
-    """Whether it comes to its end in any machine by itself."""
+    """Whether the body reaches its end on any machine without help, and so can run as a micro guest."""
     listed: bool = False
     """In Robin and Irvine's table of sensitive instructions that are not privileged."""
     engine: str = ""

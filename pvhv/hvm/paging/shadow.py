@@ -115,7 +115,7 @@ class ShadowPaging:
 
     # -- roots -------------------------------------------------------------------------------------------------------
     def root(self) -> int:
-        """The machine address for the real CR3, for the guest's CR0, CR3, CR4 and EFER as they are now.
+        """The machine address for the real CR3, for the current CR0, CR3, CR4 and EFER of the guest.
 
         The caller loads it, which flushes the TLB."""
         cpu = self.cpu

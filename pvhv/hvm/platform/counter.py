@@ -73,7 +73,7 @@ class Counter:
         return e % n != n - 1 if self.mode == RATE else e % n < high_half(n)
 
     def count(self, t: int) -> int:
-        """The count as it is read."""
+        """The count that a read returns."""
         self.settle(t)
         n, e = self.n, max(self.elapsed(t), 0)
         if n == 0:

@@ -115,7 +115,7 @@ class Chip:
         return 0x80 | level
 
     def write_even(self, value: int) -> None:
-        """ICW1, OCW2 or OCW3."""
+        """Take a byte at the even port: ICW1, OCW2 or OCW3."""
         if value & 0x10:
             self.initialize(value)
         elif value & 0x08:
@@ -146,7 +146,7 @@ class Chip:
             self.lowest = level  # 0b110, set priority; 0b010 is no operation
 
     def write_odd(self, value: int) -> None:
-        """ICW2 to ICW4 as they are expected, else OCW1."""
+        """Take a byte at the odd port: the expected ICW2, ICW3 or ICW4, else OCW1."""
         if self.expects == READY:
             self.imr = value
         elif self.expects == ICW2:

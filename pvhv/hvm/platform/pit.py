@@ -6,7 +6,7 @@ beginning, at 1193182 Hz exactly. Only rising edges of OUT 0 are waited for, eac
 a periodic mode cannot drift; several edges that passed without a look make one interrupt, as on a PIC that was not
 acknowledged in between. An edge that is due when the guest touches the timer is given before its access.
 
-Port 0x61 bit 4 toggles with every memory refresh (18 ticks), whatever channel 1 was told.
+Port 0x61 bit 4 toggles with every memory refresh (18 ticks), independently of channel 1's settings.
 
 Not modelled: sound; NMI (bits 2 and 3 are kept, 6 and 7 read as 0); the BIOS's setup of channel 0 (it stands still
 until it is programmed).

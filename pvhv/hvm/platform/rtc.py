@@ -3,9 +3,9 @@
 
 The clock is a number: its time in ns is the timeline's plus an offset, which begins as the wall clock's time (asked
 once, so that the clock is as steady as the timeline) and which setting the date changes. The date registers are made
-from it when they are read. While the date does not run (SET, or the divider held in reset) they are plain memory;
-when it runs again they are the new time. A second goes on through SET; after a divider reset the first one takes half
-a second, as the data sheet says.
+from it when they are read. While the date does not run (SET, or the divider held in reset) they are plain memory; when
+it runs again they are the new time. A second continues during SET; after a divider reset the first one takes half a
+second, as the data sheet says.
 
 PF, AF and UF are also computed when they are read: for each source it is known when it is due next. A timer is set only
 for a source that may interrupt and while no interrupt is pending, so a guest that ignores the clock costs nothing, and
