@@ -83,11 +83,11 @@ class Technique(ABC):
         return True
 
     def interrupted(self) -> None:
-        """An external interrupt came while the guest ran."""
+        """An external interrupt came while the guest ran; a technique may count an exit."""
         return
 
     def window_opened(self) -> None:
-        """An interrupt waited, and now the guest can take it."""
+        """A waiting interrupt can be taken now; a technique may count an exit."""
         return
 
     def close(self) -> None:

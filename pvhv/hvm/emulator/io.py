@@ -88,7 +88,7 @@ def count_down(context: Context, mask: int) -> None:
 
 
 def _partly(context: Context, register: int, mask: int, value: int) -> None:
-    """The new value of a register of which only `mask` is used: 32 bits clear the upper half, 16 keep the rest."""
+    """Set a register of which only `mask` is used: 32 bits clear the upper half, 16 keep the rest."""
     state = context.state
     state[register] = value & mask if mask != 0xFFFF else state[register] & ~0xFFFF | value & mask
 
