@@ -23,3 +23,9 @@ def test_it_is_not_stale(generator: str) -> None:
     command = [sys.executable, str(ROOT / "tools" / generator), "--check"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_manual_names_the_handlers() -> None:
+    """Each with a link to its file: of whole hypercalls, and of their commands."""
+    manual = (ROOT / "hypercalls.md").read_text("utf-8")
+    assert manual.count("\nHandler [") > 130
