@@ -106,7 +106,7 @@ def fetch(
         if (have := _have(place, name)) is not None:
             say(f"{name} is there; without apt nothing newer can be looked for")
             return have
-        raise BadPackage(f"there is no apt here, so the packages have to come another way.\n\n{_by_hand()}")
+        raise BadPackage(f"there is no apt here, so the packages have to be given as files.\n\n{_by_hand()}")
     with tempfile.TemporaryDirectory(dir=place, prefix=SCRATCH) as directory_of_this_time:
         scratch = Path(directory_of_this_time)
         archive = Archive(scratch / "apt", suite, say)
@@ -189,7 +189,7 @@ def _one(place: Path, scratch: Path, piece: Piece, archive: Archive, given: Path
 
 def _kernel(data: bytes, path: Path) -> bytes:
     if data[0x202:0x206] != b"HdrS" and data[:4] != b"\x7fELF":
-        raise BadPackage(f"{path} is no kernel")
+        raise BadPackage(f"{path} is not a kernel")
     return data
 
 
@@ -200,7 +200,7 @@ def _initramfs(data: bytes, path: Path) -> bytes:
 
 def _check_busybox(data: bytes, path: Path) -> None:
     if data[:5] != b"\x7fELF\2" or int.from_bytes(data[18:20], "little") != X86_64:
-        raise BadPackage(f"{path} is no program for x86-64, as a busybox for the guest must be")
+        raise BadPackage(f"{path} is not a program for x86-64, and a busybox for the guest has to be one")
     if b"/ld-linux" in data[:4096] or b"/ld-musl" in data[:4096]:
         raise BadPackage(f"{path} is linked dynamically: the guest has no libraries (Debian: busybox-static)")
 

@@ -39,7 +39,7 @@ def build_directory(directory: Path, out: Path | None = None, *, progress: Progr
     if out.is_dir():
         raise BuildError(f"{out} is a directory: name the kernel's file, {out / directory.name} for example")
     if out.exists() and not out.is_file():
-        raise BuildError(f"{out} is not a plain file: it would be lost")
+        raise BuildError(f"{out} is not a plain file: name another file for the kernel")
     with progress, open_cache() as store:
         # The label: where pvhv is installed must not show in the kernel.
         labels = {INSTALLED_INCLUDE: "/pvhv/include"}
@@ -64,5 +64,5 @@ def _script(directory: Path) -> Path:
     own = sorted(path for path in directory.glob("*.lds") if path.is_file())
     if len(own) > 1:
         names = ", ".join(path.name for path in own)
-        raise BuildError(f"{directory} has several linker scripts ({names}); keep one")
+        raise BuildError(f"{directory} has several linker scripts ({names}); keep one of them")
     return own[0] if own else DEFAULT_SCRIPT

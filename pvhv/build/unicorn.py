@@ -47,7 +47,7 @@ def find_source(store: Cache) -> bytes:
     content = _download()
     got = hashlib.sha256(content).hexdigest()
     if got != SHA256:
-        raise BuildError(f"the source of unicorn {VERSION} is another than it was: sha256 {got}, not {SHA256}")
+        raise BuildError(f"the source of unicorn {VERSION} is not the one that pvhv knows: sha256 {got}, not {SHA256}")
     store.keep("source", SHA256, content)
     return content
 
@@ -95,7 +95,7 @@ def _download() -> bytes:
             return found[0].read_bytes()
     said = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
     if any("DO NOT MATCH" in line for line in said):
-        raise BuildError(f"the source of unicorn {VERSION} on your package index is another than it was (its hash)")
+        raise BuildError(f"the source of unicorn {VERSION} on your package index has another hash than pvhv knows")
     why = next((line.removeprefix("ERROR: ") for line in said if line.startswith("ERROR")), "pip cannot be run")
     raise SourceMissing(
         f"the source of unicorn {VERSION} could not be fetched ({why}); with the network back, build again, or name "

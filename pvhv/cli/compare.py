@@ -92,11 +92,11 @@ def compare(
 
     try:
         if as_json and as_csv:
-            raise CompareError("--json and --csv are two answers", "ask for one of them")
+            raise CompareError("--json and --csv cannot be given together", "leave out one of them")
         if as_csv and (explain is not None or paper is not None):
-            raise CompareError("--csv holds counts and estimates alone", "ask for --json")
+            raise CompareError("--csv has no room for --explain and --paper", "take --json")
         if not linux and (kernel is not None or ramdisk is not None):
-            raise CompareError("--kernel and --ramdisk are Linux's", "ask for --linux as well")
+            raise CompareError("--kernel and --ramdisk need --linux", "give --linux as well")
         stock = (kernel, ramdisk) if linux else None
         request = _checked(technique, bench, costs, plot, explain, paper, everything, stock, measured, verbose)
         _answer(request, _run(request), as_json, as_csv)
@@ -131,10 +131,10 @@ def _checked(
         techniques = techniques if technique else (names.PV,)
         benches = benches if chosen else linux.OPERATIONS
     if len(chosen) > 1:
-        raise CompareError("--bench and --all contradict each other")
+        raise CompareError("--bench and --all contradict each other", "leave out one of them")
     if explain is not None:
         if chosen or paper is not None or plot is not None:
-            raise CompareError("--explain shows one benchmark in two techniques, and nothing else")
+            raise CompareError("--explain shows one benchmark only", "leave out --bench, --all, --paper and --plot")
         benches = names.benches_named([explain])
         techniques = techniques if technique else DEFAULT_PAIR
         if len(techniques) != 2:
@@ -142,12 +142,12 @@ def _checked(
     source = None if paper is None else published.load(paper)
     if source is not None:
         if technique or chosen:
-            raise CompareError("--paper chooses techniques and benchmarks itself")
+            raise CompareError("--paper chooses techniques and benchmarks", "leave out --technique, --bench and --all")
         techniques = names.techniques_named(source.techniques)
         benches = names.benches_named(source.benches)
     tables = tuple(map(load, _split(costs) or [DEFAULT_COSTS if source is None else source.costs]))
     if source is not None and len(tables) > 1:
-        raise CompareError("--paper takes one cost table")
+        raise CompareError("--paper takes one cost table", "give --costs once")
     if plot is not None:
         check(plot)
     plotted = tables[0] if costs or source is not None else None

@@ -35,7 +35,7 @@ def console(
 
     key = parse_escape(escape)
     if kind not in (None, "pv", "serial", "vuart"):
-        raise UsageError(f"{kind!a} is no type of console", "there are pv and serial (and vuart, on Arm)")
+        raise UsageError(f"{kind!a} is not a type of console", "there are pv and serial (and vuart, on Arm)")
     client = connect_if_up()
     if client is None:
         raise no_domain(domain)

@@ -45,7 +45,7 @@ def reboot(
 def ask_to(word: str, domain: str | None, all_domains: bool, wait: bool) -> None:
     """Ask one domain, or each there is, at once; with `wait`, until all did what they were asked."""
     if (domain is None) != all_domains:
-        raise UsageError("either a domain is named, or -a means all of them", "pvhv list shows which there are")
+        raise UsageError("name one domain, or give -a for all of them", "pvhv list shows the domains")
     if domain is not None:
         ask(domain, "shutdown", word=word, wait=wait)
         return
@@ -76,7 +76,7 @@ def sysrq(
 ) -> None:
     """Send a key of the magic SysRq to a domain's kernel."""
     if len(key) != 1 or not key.isascii() or not key.isprintable() or key == " ":
-        raise UsageError(f"{key!a} is no key of the magic SysRq", "it is one letter, for example h")
+        raise UsageError(f"{key!a} is not a key of the magic SysRq", "it is one letter, for example h")
     ask(domain, "sysrq", key=key)
 
 
@@ -124,11 +124,11 @@ def kib_of(size: str) -> int:
     """A size as xl takes it: MiB, or with a letter."""
     number, letter = (size[:-1], size[-1].lower()) if size[-1:].lower() in SIZES else (size, "m")
     if not number.isascii() or not number.isdecimal() or len(number) > 15:
-        raise UsageError(f"{size!a} is no size of memory", "a number of MiB, or with one of the letters b, k, m, g, t")
+        raise UsageError(f"{size!a} is not a size of memory", "it is a number of MiB, or a number and b, k, m, g or t")
     shift = SIZES[letter]
     kib = int(number) << shift if shift >= 0 else int(number) >> -shift
     if not 1 <= kib < 1 << 50:
-        raise UsageError(f"{size!a} is no size a domain could have")
+        raise UsageError(f"{size!a} is too little or too much memory for a domain")
     return kib
 
 

@@ -56,6 +56,6 @@ def debug_keys(
 ) -> None:
     """Press debug keys of the hypervisor: what they print is shown by `pvhv dmesg`."""
     if not keys.isascii() or not keys.isprintable():
-        raise UsageError(f"{keys!a} are no keys", "they are letters and signs; h has them listed: pvhv debug-keys h")
+        raise UsageError(f"{keys!a} are not keys", "they are letters and signs; pvhv debug-keys h lists them")
     with connect() as client:
         client.call("debug_keys", keys=keys)

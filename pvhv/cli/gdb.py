@@ -54,11 +54,11 @@ def gdb(
 ) -> None:
     """Let GDB debug a domain. It rests from when GDB connects, and runs on when GDB leaves."""
     if stdio and port is not None:
-        raise UsageError("--stdio listens nowhere: --port says nothing then", "leave one of them out")
+        raise UsageError("--stdio does not listen, so --port has no effect", "leave out one of them")
     if not stdio and port is None and not unix_sockets():
         raise UsageError(
-            "there are no Unix sockets here, which only you could reach",
-            f"say --port N for a port, which every user of this machine can, or type in gdb: {PIPE} {domain}",
+            "this system has no Unix sockets, which only you could reach",
+            f"give --port N for a port, which every user of this machine can reach, or type in gdb: {PIPE} {domain}",
         )
     client = connect_if_up()
     if client is None:
@@ -104,7 +104,7 @@ def _on_port(port: int) -> socket.socket:
         listening.listen(1)
     except OSError as error:
         listening.close()
-        raise ToolstackError(f"cannot listen on port {port}: {error.strerror}", "give another, or none") from None
+        raise ToolstackError(f"cannot listen on port {port}: {error.strerror}", "give another port, or none") from None
     return listening
 
 

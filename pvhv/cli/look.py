@@ -130,7 +130,7 @@ def info(
         facts = client.call("info")
     if name is not None:
         if name not in facts:
-            raise UsageError(f"{name!a} is none of the facts", f"they are: {', '.join(facts)}")
+            raise UsageError(f"{name!a} is not one of the facts", f"they are: {', '.join(facts)}")
         facts = {name: facts[name]}
     if as_json:
         print_json(facts)

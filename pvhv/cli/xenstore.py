@@ -109,7 +109,7 @@ def xenstore_write(
 ) -> None:
     """Set the values of nodes, which are made where they are missing."""
     if len(pairs) % 2:
-        raise UsageError(f"{printable(pairs[-1])} has no value", "say: pvhv xenstore-write PATH VALUE [PATH VALUE ...]")
+        raise UsageError(f"{printable(pairs[-1])} has no value", "type pvhv xenstore-write PATH VALUE [PATH VALUE ...]")
     settings = [
         (path, os.fsencode(text) if raw else unsanitise(os.fsencode(text)))
         for path, text in zip(pairs[::2], pairs[1::2], strict=True)
@@ -213,10 +213,10 @@ def xenstore_chmod(
     for each in permissions:
         if not PERMISSION.fullmatch(each):
             raise UsageError(
-                f"{printable(each)} is no permission", "one is n, r, w or b and a domain's id; for example n0, or r5"
+                f"{printable(each)} is not a permission", "it is n, r, w or b and a domain's id: n0, or r5"
             )
     if upto and "/" not in path:
-        raise UsageError(f"{printable(path)} has nothing above it to change", "give the whole path, from /")
+        raise UsageError(f"{printable(path)} has nothing above it to change", "give the absolute path, from /")
 
     from pvhv.toolstack.xenstore_client import StoreFault
 

@@ -152,7 +152,7 @@ def _entries(table: Mapping[str, Any], prefix: str, where: str) -> Iterator[tupl
             continue
         if not isinstance(value, dict):
             hint = f"write [{full}] with cycles and source"
-            raise CostTableError(f"{where}: '{full}' is no table", hint)
+            raise CostTableError(f"{where}: '{full}' is not a table", hint)
         if full in _GROUPS:
             yield from _entries(value, f"{full}.", where)
         elif full in PRIMITIVES or (prefix == f"{BY_REASON}." and key in HARDWARE_EXITS):
@@ -172,15 +172,16 @@ def _price(entry: Mapping[str, Any], where: str, name: str) -> Price:
     if cycles is None:
         raise CostTableError(f"{where}: '{name}' has no cycles")
     if type(cycles) not in (int, Decimal) or not Decimal(cycles).is_finite():
-        raise CostTableError(f"{where}: '{name}': cycles is {cycles!r}, which is no number")
+        raise CostTableError(f"{where}: '{name}': cycles is {cycles!r}, which is not a number")
     if cycles < 0:
         raise CostTableError(f"{where}: '{name}': cycles is {cycles}, which is negative")
     if cycles > MOST_CYCLES or int(Decimal(cycles).as_tuple().exponent) < -MOST_DECIMALS:
         raise CostTableError(
-            f"{where}: '{name}': cycles is no number of this world", f"at most 10^12, and {MOST_DECIMALS} decimals"
+            f"{where}: '{name}': cycles is too large or too precise",
+            f"at most 10^12, and {MOST_DECIMALS} decimals",
         )
     if not isinstance(source, str) or not source.removeprefix("derived:").strip():
-        raise CostTableError(f"{where}: '{name}' has no source", "say where it is published, or 'derived:' and how")
+        raise CostTableError(f"{where}: '{name}' has no source", "say where it was published, or 'derived:' and how")
     if not isinstance(verified, bool):
         raise CostTableError(f"{where}: '{name}': verified is {verified!r}, neither true nor false")
     return Price(Fraction(cycles), source, verified)
@@ -188,7 +189,7 @@ def _price(entry: Mapping[str, Any], where: str, name: str) -> Price:
 
 def _lacks(lacks: Any, where: str) -> dict[str, str]:
     if not isinstance(lacks, dict):
-        raise CostTableError(f"{where}: 'lacks' is no table", "write [lacks] with lines like hw-nested = \"why\"")
+        raise CostTableError(f"{where}: 'lacks' is not a table", "write [lacks] with lines like hw-nested = \"why\"")
     for technique, why in lacks.items():
         if technique not in TECHNIQUES:
             raise _unknown_key(where, technique, TECHNIQUES, "lacks.")

@@ -103,14 +103,16 @@ def _payload(data: Buffer, path: Path) -> memoryview:
     version = struct.unpack_from("<H", data, 0x206)[0]
     if version < 0x208:
         raise ToolstackError(
-            f"{path} is a bzImage of boot protocol {version >> 8}.{version & 255:02}, which hides where its kernel is",
-            "kernels since Linux 2.6.24 do (protocol 2.08)",
+            f"{path} is a bzImage of boot protocol {version >> 8}.{version & 255:02}, "
+            "whose header does not say where the kernel is",
+            "take a kernel of Linux 2.6.24 or later (protocol 2.08)",
         )
     offset, size = struct.unpack_from("<II", data, 0x248)
     start = ((data[0x1F1] or 4) + 1) * 512 + offset
     if start + size > len(data):
         raise ToolstackError(
-            f"{path} is cut short: its kernel would be bytes {start} to {start + size}, and it has {len(data)}", ANEW
+            f"{path} is cut short: its kernel would be bytes {start} to {start + size}, and the file has {len(data)}",
+            ANEW,
         )
     if size < 16:
         raise ToolstackError(f"{path} is a bzImage with no kernel in it", ANEW)
@@ -150,13 +152,13 @@ def _unpacked(packed: memoryview, path: Path, say: Say | None) -> Buffer:
             f"pip install {packing.package}, or unpack it first (scripts/extract-vmlinux of the Linux source)",
         ) from None
     except TooMuch:
-        raise ToolstackError(f"{path} is damaged: it unpacks to more than the {wanted} bytes it says", ANEW) from None
+        raise ToolstackError(f"{path} is damaged: it unpacks to more than the {wanted} bytes it notes", ANEW) from None
     except (ToolstackError, MemoryError):
         raise
     except Exception:  # each library has errors of its own
-        raise ToolstackError(f"{path} is damaged: its {packing.name} data make no sense", ANEW) from None
+        raise ToolstackError(f"{path} is damaged: its {packing.name} data are not valid", ANEW) from None
     if writer.written != wanted:
         raise ToolstackError(
-            f"{path} is damaged: it unpacks to {writer.written} bytes, and says it would be {wanted}", ANEW
+            f"{path} is damaged: it unpacks to {writer.written} bytes, and it notes {wanted}", ANEW
         )
     return writer.buffer

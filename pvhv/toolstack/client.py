@@ -225,7 +225,7 @@ def _greet(client: Client) -> dict[str, Any]:
     hello: dict[str, Any] = client.call("hello", fingerprint=fingerprint(), nonce=nonce, proof=proof)
     if token is not None and hello.get("proof") != peers.proof(token, "server", nonce):
         raise ToolstackError(
-            f"somebody else answers on the port that {client.paths.endpoint} names, not our pvhvd",
+            f"another program answers on the port that {client.paths.endpoint} names, not our pvhvd",
             f"remove {client.paths.endpoint}, and the next command starts a new one",
         )
     client.same_code = hello["same_code"]

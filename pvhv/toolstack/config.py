@@ -134,7 +134,7 @@ def load(path: str | os.PathLike[str], arguments: Sequence[str] = ()) -> DomainC
 
 def _text_of(path: str | os.PathLike[str], problems: Problems) -> str:
     if not os.fspath(path):
-        raise ToolstackError("no domain file is named: its name is empty", EXAMPLE, status=2)
+        raise ToolstackError("the name of the domain file is empty", EXAMPLE, status=2)
     try:
         data = bytes(read_plain(path, LARGEST_FILE))
     except FileNotFoundError:
@@ -144,14 +144,14 @@ def _text_of(path: str | os.PathLike[str], problems: Problems) -> str:
     except TooLarge:
         raise ToolstackError(f"{path} is larger than any domain file") from None
     except ValueError:
-        raise ToolstackError(f"{os.fspath(path)!a} is no name of a file") from None
+        raise ToolstackError(f"{os.fspath(path)!a} is not a file name") from None
     except OSError as error:
         raise ToolstackError(f"cannot read the domain file {path}: {error.strerror}") from None
     # Bytes that are no UTF-8 are nobody's business in a comment or in a string that is handed on: xl takes them.
     text = data.decode("utf-8-sig", "surrogateescape")
     if "\0" in text and not _reads_as_text(text, path):
         raise ToolstackError(
-            f"{path} is not text, so it is no domain file", "a kernel is named inside one: kernel = ..."
+            f"{path} is not text, so it is not a domain file", "a kernel is named inside one: kernel = ..."
         )
     return text
 
@@ -232,7 +232,7 @@ def _type(found: Values) -> str:
         elif kind is None and text in ("generic", "linux"):
             kind = PV
         elif kind is None:
-            there = 'there are "pv" (paravirtual) and "hvm" (a machine of its own)'
+            there = 'there are "pv" (paravirtual) and "hvm" (fully virtualized)'
             found.problems.error(found.place(key), f"'{key}': \"{shown(text)}\" is not here: {there}")
         if kind in (PV, HVM):
             kinds[key] = kind
@@ -301,7 +301,7 @@ def _limit(found: Values, key: str) -> int | None:
     """A number that xl does without no file for: what is none is an error."""
     number, (low, high) = _bounded(found, key), BOUNDS[key]
     if key in found.ignored:
-        found.problems.error(found.place(key), f"'{key}' wants a number from {low} to {high}")
+        found.problems.error(found.place(key), f"'{key}' has to be a number from {low} to {high}")
     return number
 
 
@@ -348,7 +348,7 @@ def _vcpus(found: Values) -> tuple[int, int]:
         found.problems.error(
             found.place("maxvcpus"),
             f"maxvcpus = {most} is less than vcpus = {now} ({found.place('vcpus')})",
-            "maxvcpus is what the domain may bring up; leave it out where that is vcpus",
+            "maxvcpus is how many vCPUs the domain may bring up; without it, that is vcpus",
         )
         most = now
     return now or 1, most or now or 1
@@ -413,7 +413,7 @@ def _check_values(config: DomainConfig) -> None:
             raise ToolstackError(f"a domain's '{key}' {reason}")
     for key in ("kernel", "ramdisk"):
         if "\0" in str(values[key]):
-            raise ToolstackError(f"a domain's '{key}' is no name of a file: it has a NUL character in it")
+            raise ToolstackError(f"a domain's '{key}' is not a file name: it has a NUL character in it")
     if len(as_bytes(config.cmdline)) > LONGEST_COMMAND_LINE:
         raise ToolstackError(f"a domain's 'cmdline' has {LONGEST_COMMAND_LINE} bytes at most")
     if config.uuid is not None:

@@ -54,13 +54,13 @@ class Settings:
     def of(cls, plain: Any) -> Settings:
         """From a message, or a file: somebody else's. Raises ToolstackError."""
         if not isinstance(plain, dict) or not set(plain) <= set(cls.__dataclass_fields__):
-            raise ToolstackError("these are no settings of console logs", SETTINGS)
+            raise ToolstackError("these are not settings of console logs", SETTINGS)
         made = cls(**plain)
         if made.log not in ("guest", "none") or not isinstance(made.timestamp, bool):
             raise ToolstackError(f"consoles cannot be logged as {made.log!r}, timestamp {made.timestamp!r}", SETTINGS)
         where = made.directory
         if not isinstance(where, str) or "\0" in where or (where and not os.path.isabs(where)):
-            raise ToolstackError(f"consoles cannot be logged in {where!r}", "name a directory by its whole path")
+            raise ToolstackError(f"consoles cannot be logged in {where!r}", "name a directory by its absolute path")
         return made
 
 

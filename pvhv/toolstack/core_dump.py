@@ -11,7 +11,7 @@ dumped as it is at one moment is paused before, or has crashed. Pages that it gi
 A page's pfn is what the machine-to-physical table says: the guest's own list need not be there yet, or be true. Pages
 without one that the domain could have are left out.
 
-Not modelled: domains that have a machine of their own, the FPU's registers.
+Not modelled: fully virtualized domains, the FPU's registers.
 
 Read beside it: xc_domain_dumpcore_via_callback in tools/libs/guest/xg_core.c.
 """
@@ -44,8 +44,8 @@ def require_dumpable(guest: Guest) -> None:
     """Raises ToolstackError where a domain has no core to dump."""
     if guest.config.type == "hvm":
         raise ToolstackError(
-            f"domain {guest.name} has a machine of its own: dump-core is for paravirtual domains",
-            "what it does is shown by pvhv trace",
+            f"domain {guest.name} is fully virtualized: dump-core is for paravirtual domains",
+            "pvhv trace shows what it does",
         )
     if guest.state in (State.BUILDING, State.DYING, State.GONE):
         raise ToolstackError(f"domain {guest.name} is {guest.state.value}: there is nothing to dump")

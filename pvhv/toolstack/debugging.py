@@ -32,7 +32,7 @@ def require_debuggable(guest: Guest) -> None:
     """Raises ToolstackError where a domain cannot have a debugger."""
     if guest.config.type == "hvm":
         raise ToolstackError(
-            f"domain {guest.name} has a machine of its own: pvhv gdb is for paravirtual domains",
+            f"domain {guest.name} is fully virtualized: pvhv gdb is for paravirtual domains",
             f"pvhv trace {quoted(guest.name)} shows what it does",
         )
     if guest.state is State.BUILDING or not guest.stays:
@@ -92,7 +92,7 @@ class Debugging:
         if len(self._in) + len(data) > MOST_UNREAD:
             self.close()
             self._end()
-            raise ToolstackError("gdb says more than is looked at")
+            raise ToolstackError("gdb sent too much that is not answered yet")
         self._in += data
         self._left |= not data
         self.go_on()

@@ -162,7 +162,7 @@ def request(store: Xenstore, domid: int, node: str, word: str) -> None:
     if node == "shutdown" and word not in SHUTDOWNS:
         raise ToolstackError(f"a guest can be asked to {' or to '.join(SHUTDOWNS)}, and not to {shown(word[:40])}")
     if node == "sysrq" and not (len(word) == 1 and word.isascii() and word.isprintable() and word != " "):
-        raise ToolstackError(f"{word[:40]!a} is no key of the magic SysRq", "it is one letter, for example h")
+        raise ToolstackError(f"{word[:40]!a} is not a key of the magic SysRq", "it is one letter, for example h")
     store.write(f"{home(domid)}/control/{node}", word)
 
 

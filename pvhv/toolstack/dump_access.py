@@ -40,7 +40,7 @@ class DumpAccess:
         hypervisor, loop = self.host.hypervisor, asyncio.get_running_loop()
         dump = await asyncio.wrap_future(hypervisor.post(lambda: CoreDump(self.host.find(domain))))
         if self.under_way == CLIENTS:
-            raise ToolstackError(f"{CLIENTS} cores are being dumped already", "wait until one of them is whole")
+            raise ToolstackError(f"{CLIENTS} cores are being dumped already", "wait until one of them is complete")
         ask, over = Asker(hypervisor), Future[None]()
 
         def run() -> None:

@@ -46,7 +46,7 @@ class Asker:
         while not self.stopped.is_set():
             with suppress(TimeoutError):
                 return future.result(LOOK_EVERY_S)
-        raise ToolstackError("the dump was broken off")
+        raise ToolstackError("the dump was stopped before its end")
 
 
 def dump_to_file(guest: Guest, directory: Path, done: Callable[[], None]) -> None:

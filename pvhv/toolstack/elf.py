@@ -202,8 +202,8 @@ def _kernel(image: Image, notes: dict[int, bytes], path: Path) -> Kernel:
         raise ToolstackError(f"{path} has nothing to load: no PT_LOAD segment")
     if not notes:
         raise ToolstackError(
-            f"{path} has no Xen notes, and no __xen_guest section, so it is no paravirtual kernel",
-            'its notes (section .note.Xen, name "Xen") tell where it wants to be; see examples/first-guest',
+            f"{path} has no Xen notes, and no __xen_guest section, so it is not a paravirtual kernel",
+            'its notes (section .note.Xen, name "Xen") say where it is to be mapped; see examples/first-guest',
         )
     strings = {kind: _string(value) for kind, value in notes.items() if kind in STRING_NOTES}
     numbers = {kind: _number(value) for kind, value in notes.items() if kind not in STRING_NOTES}
@@ -252,7 +252,7 @@ def _check_promises(strings: dict[int, str], features: list[str], path: Path) ->
         raise ToolstackError(f"{path} runs as dom0 only: its notes require the dom0 feature")
     for word in sorted(required):
         if word not in FEATURE_NAMES:
-            raise ToolstackError(f"{path} requires a feature nobody knows: {word}")
+            raise ToolstackError(f"{path} requires an unknown feature: {word}")
         if word in IMPOSSIBLE_FEATURES:
             raise ToolstackError(f"{path} requires {word}, which a 64-bit paravirtual guest cannot have")
 

@@ -132,7 +132,7 @@ def check_header(data: Buffer, path: Path) -> None:
     if not data:
         raise ToolstackError(f"{path} is empty")
     if data[:4] != b"\x7fELF":
-        raise ToolstackError(f"{path} is not an ELF file, so it is no kernel pvhv could start")
+        raise ToolstackError(f"{path} is not an ELF file, so it is not a kernel that pvhv can start")
     if len(data) < ELF_HEADER_BYTES:
         raise cut_short(path, data, "its ELF header", 0, ELF_HEADER_BYTES)
     kind, machine = struct.unpack_from("<HH", data, 16)
@@ -151,5 +151,5 @@ def check_header(data: Buffer, path: Path) -> None:
 def cut_short(path: Path, data: Buffer | memoryview, what: str, at: int, size: int) -> ToolstackError:
     """What is said of a file that ends too soon."""
     return ToolstackError(
-        f"{path} is cut short: {what} would be bytes {at} to {at + size}, and it has {len(data)}", ANEW
+        f"{path} is cut short: {what} would be bytes {at} to {at + size}, and the file has {len(data)}", ANEW
     )

@@ -26,7 +26,7 @@ class ToolstackError(Exception):
         return f"{self.message}\n{self.hint}" if self.hint else self.message
 
 
-def no_domain(who: str, hint: str = "no domain is there; `pvhv create FILE` makes one") -> ToolstackError:
+def no_domain(who: str, hint: str = "there are no domains; `pvhv create FILE` makes one") -> ToolstackError:
     """Nobody is called `who`, which may be anything a keyboard has."""
     return ToolstackError(f"there is no domain {who if who and who.isprintable() else ascii(who)}", hint)
 

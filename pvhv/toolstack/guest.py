@@ -72,7 +72,9 @@ def prepare(config: DomainConfig) -> Prepared:
         return Prepared(config, kernel, pvh.plan(kernel, config.memory, len(ramdisk)), ramdisk)
     if not kernel.paravirtual:
         raise ToolstackError(
-            f"{config.kernel} is a kernel for a machine of its own, not a paravirtual one", 'say type = "hvm"', status=2
+            f"{config.kernel} is a kernel for a fully virtualized domain, not for a paravirtual one",
+            'say type = "hvm"',
+            status=2,
         )
     return Prepared(config, kernel, layout.plan(kernel, config.memory * PAGES_PER_MIB, len(ramdisk)), ramdisk)
 

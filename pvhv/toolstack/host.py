@@ -82,7 +82,7 @@ class Host:
     def require_free_name(self, name: str, instead_of: Guest | None = None) -> None:
         """Raises ToolstackError when a domain has that name, or will have it again in a moment."""
         if name == DOMAIN_0:
-            raise ToolstackError(f"{DOMAIN_0} is the name of domain 0", "give the new one another: name=...")
+            raise ToolstackError(f"{DOMAIN_0} is the name of domain 0", "give the new domain another name: name=...")
         for guest in self.guests.values():
             if guest.name == name and guest is not instead_of and (guest.stays or guest.restarts):
                 raise ToolstackError(
@@ -129,7 +129,7 @@ class Host:
         """A domain, as yet without anything in it, that has its name for itself."""
         self.require_free_name(prepared.config.name, instead_of)
         if len(self.guests) >= MOST_DOMAINS:
-            raise ToolstackError(f"there are {MOST_DOMAINS} domains, and no more may be", "destroy some of them first")
+            raise ToolstackError(f"there are {MOST_DOMAINS} domains, the most there may be", "destroy some first")
         handle = self._handle(prepared.config)
         guest = self._new_guest(prepared, console or self._new_console(prepared.config), handle)
         guest.begin()
@@ -152,7 +152,7 @@ class Host:
             if config.uuid in taken:
                 raise ToolstackError(
                     f"domain {taken[config.uuid]} has the uuid {config.uuid} already",
-                    "give this one another, or none: it gets one of its own then",
+                    "give the new domain another uuid, or leave uuid out: pvhv then chooses one",
                 )
             return config.uuid
         if config.clock != "virtual":
@@ -367,8 +367,8 @@ class Host:
             )
         if guest.config.type == "hvm":
             raise ToolstackError(
-                f"domain {guest.name} has a machine of its own, without xenstore: it cannot be {what}",
-                "say so at its console (pvhv console {0}), or end it: pvhv destroy {0}".format(quoted(guest.name)),
+                f"domain {guest.name} is fully virtualized, and has no xenstore: it cannot be {what}",
+                "ask it at its console (pvhv console {0}), or end it: pvhv destroy {0}".format(quoted(guest.name)),
             )
 
     def answered(self, guest: Guest, node: str = "shutdown") -> bool:

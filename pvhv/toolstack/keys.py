@@ -88,7 +88,7 @@ def _all(
 # -- what is taken -------------------------------------------------------------------------------------------
 _rows(Fate.TAKEN, Reads.STRING, [
     ("name", "what the domain is called, in any characters; the file's own name where it says nothing"),
-    ("type", '`pv`: paravirtual (as without the key), or `hvm`: a machine of its own. There is no `pvh`: a kernel with '
+    ("type", '`pv`: paravirtual (as without the key), or `hvm`: fully virtualized. There is no `pvh`: a kernel with '
              'a PVH entry runs with `hvm`'),
     ("builder", "the old word for type: `generic` (or `linux`) for pv, or `hvm`"),
     ("uuid", "the domain's handle"),

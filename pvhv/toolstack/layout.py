@@ -141,13 +141,13 @@ def plan(kernel: Kernel, nr_pages: int, ramdisk_size: int = 0) -> Layout:
         needs = -(-layout.next_pfn * PAGE_SIZE >> 20)
         with_it = f" and its ramdisk of {ramdisk_size >> 20} MiB" if ramdisk_size >> 20 else ""
         raise ToolstackError(
-            f"{nr_pages * PAGE_SIZE >> 20} MiB are too little memory for {kernel.path.name}{with_it}: "
-            f"it needs {needs} MiB only to start",
+            f"{nr_pages * PAGE_SIZE >> 20} MiB is too little memory for {kernel.path.name}{with_it}: "
+            f"it needs {needs} MiB to start",
             f"say memory = {max(needs + 4, 16)} or more in the domain file, or memory={max(needs + 4, 16)} "
             "on the command line",
         )
     if sum(len(segment.data) for segment in kernel.segments) > nr_pages * PAGE_SIZE:
-        raise ToolstackError(f"{kernel.path}: its segments lie over each other, and are more than the domain's memory")
+        raise ToolstackError(f"{kernel.path}: its segments overlap, and together are larger than the domain's memory")
     for mapping in layout.mappings:
         _check_place(kernel, mapping)
     layout.list_tables()
@@ -159,7 +159,7 @@ def _check_place(kernel: Kernel, mapping: Mapping) -> None:
     first, last = mapping.va, mapping.va + mapping.pages * PAGE_SIZE - 1
     if not last < LOWER_END and not (HYPERVISOR_VIRT_START <= first and last < 1 << 64):
         raise ToolstackError(
-            f"{kernel.path}: it wants {first:#x}..{last:#x} mapped, and not all of these are addresses",
+            f"{kernel.path}: it wants {first:#x}..{last:#x} mapped, and not all of these addresses are canonical",
             "check its notes VIRT_BASE and INIT_P2M: behind a kernel there are its ramdisk, tables and 512 KiB of room",
         )
     if first < HYPERVISOR_VIRT_END and last >= HYPERVISOR_VIRT_START:

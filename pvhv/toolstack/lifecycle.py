@@ -127,7 +127,7 @@ QUICK_RESTARTS = 5
 def why_not_again(quick_lives: int, engine_died: bool) -> str | None:
     """Why pvhv does not start a domain again by itself, whatever its file says."""
     if engine_died:
-        return "the engine died under it, which costs this process memory each time"
+        return "the engine died while it ran, which costs pvhvd memory each time"
     if quick_lives >= QUICK_RESTARTS:
         return "it restarts too quickly"
     return None

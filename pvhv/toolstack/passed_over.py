@@ -55,4 +55,4 @@ def _as_it_is_read(found: Values, key: Key) -> bool:
 def _unknown(found: Values, name: str) -> None:
     close = nearest(name, KEYS) if len(found.problems.warnings) < MOST_TOLD else None
     hint = f"; did you mean '{close}'?" if close else ""
-    found.problems.warn(found.place(name), f"nobody knows the key '{shown(name)}': nothing comes of it{hint}")
+    found.problems.warn(found.place(name), f"there is no key '{shown(name)}', so it has no effect{hint}")

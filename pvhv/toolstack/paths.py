@@ -46,8 +46,8 @@ def runtime_directory(create: bool = True) -> Path:
             directory = Path(chosen).absolute()  # pvhvd has a working directory of its own
         except OSError:
             raise ToolstackError(
-                f"PVHV_RUNTIME_DIR is {chosen}, relative to a working directory that is gone",
-                "cd to one that is there, or set it to a whole path",
+                f"PVHV_RUNTIME_DIR is {chosen}, relative to a working directory that does not exist any more",
+                "change to a directory that exists, or set it to an absolute path",
             ) from None
     elif xdg and os.path.isabs(xdg) and os.access(xdg, os.W_OK):
         directory = Path(xdg, "pvhv")
@@ -138,7 +138,7 @@ class Paths:
         if len(os.fsencode(short)) > LONGEST_SOCKET_PATH:
             raise ToolstackError(
                 f"{path} and {short} are too long for a socket's name",
-                "set PVHV_RUNTIME_DIR, or TMPDIR, to a shorter one",
+                "set PVHV_RUNTIME_DIR, or TMPDIR, to a shorter path",
             )
         make_private(short.parent)
         return short

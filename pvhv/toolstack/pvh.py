@@ -52,7 +52,7 @@ def plan(kernel: Kernel, memory_mib: int, ramdisk_size: int) -> Plan:
     """Lay a kernel out in that much memory. Raises ToolstackError."""
     if kernel.pvh_entry is None:
         raise ToolstackError(
-            f"{kernel.path} has no PVH entry, so it cannot start on a machine of its own",
+            f"{kernel.path} has no PVH entry, so it cannot start in a fully virtualized domain",
             f'it needs the note PHYS32_ENTRY (type {XEN_ELFNOTE_PHYS32_ENTRY}, name "Xen"); '
             'a paravirtual kernel runs with type = "pv"',
             status=2,
@@ -70,7 +70,7 @@ def plan(kernel: Kernel, memory_mib: int, ramdisk_size: int) -> Plan:
             f"memory = {(end >> 20) + 16} at least",
         )
     if sum(len(segment.data) for segment in kernel.segments) > memory:
-        raise ToolstackError(f"{kernel.path}: its segments lie over each other, and are more than the domain's memory")
+        raise ToolstackError(f"{kernel.path}: its segments overlap, and together are larger than the domain's memory")
     return Plan(memory, kernel.pvh_entry, ramdisk_at, ramdisk_size)
 
 

@@ -50,7 +50,7 @@ def check(verb: str, handler: Callable[..., Any], arguments: Mapping[str, Any]) 
         if not fits(value, hint):
             raise ToolstackError(f"'{verb}': its '{name}' has to be {in_words(hint)}")
     if missing := sorted(takes.required - arguments.keys()):
-        raise ToolstackError(f"'{verb}' has to be told its {' and its '.join(missing)}")
+        raise ToolstackError(f"'{verb}' needs its {' and its '.join(missing)}")
 
 
 @lru_cache(MOST_HANDLERS)

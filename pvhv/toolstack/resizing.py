@@ -77,14 +77,14 @@ def set_vcpus(guest: Guest, count: int) -> None:
 
 def _require_size(kib: int) -> None:
     if not 1 <= kib < MOST_KIB:
-        raise ToolstackError(f"{kib} KiB are no size a domain could have")
+        raise ToolstackError(f"a domain cannot have {kib} KiB of memory")
 
 
 def _require_drivers(guest: Guest, what: str) -> None:
     if guest.state not in LIVING:
         raise ToolstackError(f"domain {guest.name} is {guest.state.value}: it cannot be {what}")
     if guest.config.type == "hvm":
-        raise ToolstackError(f"domain {guest.name} has a machine of its own, without xenstore: it cannot be {what}")
+        raise ToolstackError(f"domain {guest.name} is fully virtualized, and has no xenstore: it cannot be {what}")
 
 
 def _number(guest: Guest, node: str) -> int:

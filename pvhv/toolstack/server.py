@@ -174,7 +174,7 @@ class Session:
 
 async def _one_too_many(_call: Call) -> None:
     raise ToolstackError(
-        f"these are too many calls at once: no more than {MOST_CALLS}, of {MOST_IN_FLIGHT >> 20} MiB in all"
+        f"too many calls at once: at most {MOST_CALLS}, with {MOST_IN_FLIGHT >> 20} MiB in all"
     )
 
 

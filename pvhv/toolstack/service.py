@@ -277,8 +277,8 @@ class Service:
         await self.post(lambda: self.host.ask(guest, word))
         if not await self._noticed(guest, "shutdown"):
             raise ToolstackError(
-                f"{guest.name} took no notice of being asked to {word} yet (nobody watches control/shutdown)",
-                "a Linux that still boots does it once its driver is there; "
+                f"{guest.name} took no notice of being asked to {word} yet (it does not watch control/shutdown)",
+                "a Linux that is still booting does so once its driver is loaded; "
                 f"pvhv destroy {quoted(guest.name)} ends one without asking",
             )
         while wait and guest.ended is None:
@@ -290,8 +290,8 @@ class Service:
         await self.post(lambda: self.host.sysrq(guest, key))
         if not await self._noticed(guest, "sysrq"):
             raise ToolstackError(
-                f"{guest.name} took no notice of the key yet (nobody watches control/sysrq)",
-                "a Linux that still boots takes it once its driver is there; another kernel may have none",
+                f"{guest.name} took no notice of the key yet (it does not watch control/sysrq)",
+                "a Linux that is still booting does so once its driver is loaded; another kernel may have none",
             )
 
     async def _noticed(self, guest: Guest, node: str) -> bool:

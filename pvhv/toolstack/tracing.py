@@ -76,10 +76,10 @@ def wanted_of(
             )
         if not wanted.kinds & OF_FULL:
             raise UsageError(
-                f"{guest.name} is fully virtualized: of it there are records of the kinds exit and callout"
+                f"{guest.name} is fully virtualized: its trace has the kinds exit and callout only"
             )
     elif not wanted.kinds - OF_FULL and not wanted.follows:
-        raise UsageError(f"{guest.name} is paravirtualized: of it there are no records of that kind")
+        raise UsageError(f"{guest.name} is paravirtualized: its trace has no records of that kind")
     return wanted
 
 
@@ -89,7 +89,7 @@ def _vcpus(guest: Guest, lists: Sequence[str]) -> frozenset[int]:
     for word in words(lists):
         if not (word.isascii() and word.isdigit() and int(word) <= last):
             there = f"{guest.name} has vCPUs 0 to {last}" if last else f"{guest.name} has vCPU 0 alone"
-            raise UsageError(f"--vcpu {word if word.isprintable() else ascii(word)}: there is none such", there)
+            raise UsageError(f"--vcpu {word if word.isprintable() else ascii(word)}: there is no such vCPU", there)
         chosen.add(int(word))
     return frozenset(chosen)
 

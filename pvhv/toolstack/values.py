@@ -43,7 +43,7 @@ class Values:
             return None
         if "\0" in setting.value:
             self.problems.error(
-                setting.place, f"'{key}' has a NUL character in it: whoever reads it would take that for its end"
+                setting.place, f"'{key}' has a NUL character in it, which the guest would take for its end"
             )
             return None
         return setting.value
@@ -54,12 +54,12 @@ class Values:
         if text is None:
             return None
         if self.settings[key].added:
-            self._ignore(key, "is made by +=, of which comes no number")
+            self._ignore(key, "is made by +=, which makes no number")
             return None
         number = as_number(text)
         if number is None:
             shown = ascii(text if len(text) <= LONGEST else text[:LONGEST] + "...")
-            self._ignore(key, f"wants a number, not {shown}")
+            self._ignore(key, f"has to be a number, not {shown}")
         return number
 
     def boolean(self, key: str) -> bool | None:

@@ -90,7 +90,7 @@ def read_argument(argument: str, settings: Settings, problems: Problems) -> None
     key, text = key.removesuffix("+").strip(), text.strip()
     if not sign or not KEY.fullmatch(key):
         raise ToolstackError(
-            f"{argument!a} is no setting", "write it as key=value, for example memory=128", status=2
+            f"{argument!a} is not a setting", "write it as key=value, for example memory=128", status=2
         )
     attempt = Problems()
     found = list(parse(argument, place.source, attempt, numbered=False))
@@ -183,7 +183,7 @@ class _Parser:
             self.take()
         if self.next.kind not in ("newline", "end") and self.next.text != ";":
             text = f"{_shown(self.next)} does not belong after the value of '{key.text}'"
-            raise _Wrong(self.next.line, text, "a word or a size wants quotes" if self.next.kind == "word" else "")
+            raise _Wrong(self.next.line, text, "a word or a size needs quotes" if self.next.kind == "word" else "")
         return Setting(key.text, value, self.place(key.line)), sign.text == "+="
 
     def value(self, key: str) -> Value:
@@ -193,7 +193,7 @@ class _Parser:
         if token.text == "[" and token.kind == "mark":
             return self.items(key, token.line)
         if token.kind == "word":
-            text, hint = f"{token.text} stands bare as the value of '{key}'", f'put a string in quotes: "{token.text}"'
+            text, hint = f"{token.text} is no value for '{key}'", f'put a string in quotes: "{token.text}"'
             raise _Wrong(token.line, text, hint)
         raise _Wrong(token.line, f"'{key}' cannot be {_shown(token)}")
 
@@ -202,7 +202,7 @@ class _Parser:
             return token.text
         text, dropped = _unquote(token)
         if dropped:
-            words = f"{dropped} in a string stands for nothing, here as in xl, which reads no octal ones"
+            words = f"{dropped} in a string stands for nothing, as in xl, which reads no octal escapes"
             self.problems.warn(self.place(token.line), words)
         return text
 
@@ -213,7 +213,7 @@ class _Parser:
         wants_item = True
         while lists:
             if self.next.kind == "end":
-                raise _Wrong(opened, f"the list of '{key}' is never closed", "it wants a ] at its end")
+                raise _Wrong(opened, f"the list of '{key}' is never closed", "it needs a ] at its end")
             token = self.take()
             if token.kind == "newline":
                 continue

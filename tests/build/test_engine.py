@@ -133,7 +133,7 @@ def test_an_altered_source_is_refused(store: Cache, tmp_path: Path, monkeypatch:
     given = tmp_path / "given.tar.gz"
     given.write_bytes(b"something else")
     monkeypatch.setenv("PVHV_UNICORN_SOURCE", str(given))
-    with pytest.raises(BuildError, match=r"is another than it was: sha256 [0-9a-f]{64}, not 0056"):
+    with pytest.raises(BuildError, match=r"is not the one that pvhv knows: sha256 [0-9a-f]{64}, not 0056"):
         find_source(store)
 
 
@@ -155,7 +155,7 @@ def test_without_a_network_there_is_a_way_on(
 def test_an_index_with_another_file_is_refused(store: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = "print('ERROR: THESE PACKAGES DO NOT MATCH THE HASHES', file=sys.stderr); sys.exit(1)"
     monkeypatch.setattr(unicorn.sys, "executable", _fake(tmp_path, script))
-    with pytest.raises(BuildError, match="on your package index is another than it was"):
+    with pytest.raises(BuildError, match="on your package index has another hash than pvhv knows"):
         find_source(store)
 
 

@@ -41,7 +41,7 @@ def test_its_life(shared: Pvhv) -> None:
     shared.ok("pause", "one")
     assert shared.list()["one"]["state"] == "-bp---"
     shared.ok("unpause", "one")
-    assert "without xenstore: it cannot be asked to poweroff" in shared.fails("shutdown", "one")
+    assert "has no xenstore: it cannot be asked to poweroff" in shared.fails("shutdown", "one")
     exits = json.loads(shared.ok("top", "--json", "-d", "0.05"))
     assert [row["name"] for row in exits] == ["one"]
     shared.ok("destroy", "one")

@@ -220,18 +220,18 @@ def test_the_domain_goes_while_gdb_waits(hello: Pvhv, how: str, word: str, ends:
 
 def test_what_cannot_be_debugged_is_said(hello: Pvhv) -> None:
     assert "there is no domain nobody" in hello.fails("gdb", "nobody")
-    assert "--stdio listens nowhere" in hello.fails("gdb", "--stdio", "--port", "5000", "hello", status=2)
+    assert "--stdio does not listen" in hello.fails("gdb", "--stdio", "--port", "5000", "hello", status=2)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen(1)
         port = taken.getsockname()[1]
         assert f"cannot listen on port {port}: " in hello.fails("gdb", "hello", "--port", str(port))
     hello.environment["PVHV_LOOPBACK"] = "1"
-    assert "there are no Unix sockets here" in hello.fails("gdb", "hello", status=2)
+    assert "this system has no Unix sockets" in hello.fails("gdb", "hello", status=2)
     del hello.environment["PVHV_LOOPBACK"]
     (hello.directory / "full.cfg").write_text('type = "hvm"\nkernel = "guest-native"\nmemory = 32\n')
     hello.ok("create", "full.cfg")
-    assert "has a machine of its own" in hello.fails("gdb", "full")
+    assert "is fully virtualized" in hello.fails("gdb", "full")
     first = hello.start("gdb", "--stdio", "hello", stdin=subprocess.PIPE)
     try:
         hello.until(lambda: "p" in hello.list()["hello"]["state"])

@@ -90,7 +90,7 @@ def test_somebody_elses_port_is_not_believed(loopback: Pvhv) -> None:
         thread = threading.Thread(target=answer)
         thread.start()
         try:
-            assert "somebody else answers on the port" in loopback.fails("list")
+            assert "another program answers on the port" in loopback.fails("list")
         finally:
             thread.join()
             endpoint.write_text(before)

@@ -107,8 +107,8 @@ def test_all_are_asked_at_once(shared: Pvhv) -> None:
     shared.until(lambda: shared.list() == {})
     shared.ok("shutdown", "-a")  # nobody is there to be asked
     for verb in ("shutdown", "reboot"):
-        assert "-a means all of them" in shared.fails(verb, status=2)
-        assert "-a means all of them" in shared.fails(verb, "-a", "one", status=2)
+        assert "give -a for all of them" in shared.fails(verb, status=2)
+        assert "give -a for all of them" in shared.fails(verb, "-a", "one", status=2)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_all_are_asked_at_once(shared: Pvhv) -> None:
     [
         (["console", "-t", "serial", "it"], "domain it has no serial console 0", 1),
         (["console", "-n", "1", "it"], "domain it has no pv console 1", 1),
-        (["console", "-t", "vnc", "it"], "is no type of console", 2),
+        (["console", "-t", "vnc", "it"], "is not a type of console", 2),
         (["destroy", "-f", "0"], "domain 0 is pvhvd itself", 2),
         (["destroy", "Domain-0"], "domain 0 is pvhvd itself", 2),
         (["rename", "it", "Domain-0"], "Domain-0 is the name of domain 0", 1),
@@ -127,7 +127,7 @@ def test_all_are_asked_at_once(shared: Pvhv) -> None:
         (["-N", "destroy", "it"], "it goes with create alone", 2),
         (["dump-core", "it", "nowhere/core"], "cannot write nowhere/core: No such file or directory", 1),
         (["dump-core", "none", "core"], "there is no domain none", 1),
-        (["debug-keys", "\n"], "are no keys", 2),
+        (["debug-keys", "\n"], "are not keys", 2),
         (["destory", "it"], "Did you mean 'destroy'?", 2),
         (["pa"], "Missing argument 'DOMAIN'", 2),
         (["xenstore-"], "may be xenstore-chmod or xenstore-control", 2),

@@ -313,7 +313,7 @@ def test_by_hand(
         assert fetch_linux.main(given) == 1 and why in capsys.readouterr().err
     (tmp_path / "text").write_text("text")
     assert fetch_linux.main(["--kernel", str(tmp_path / "text"), "--busybox", str(busybox)]) == 1
-    assert "is no kernel" in capsys.readouterr().err
+    assert "is not a kernel" in capsys.readouterr().err
     assert fetch_linux.main(["--kernel", str(tmp_path / "none"), "--busybox", str(busybox)]) == 1
 
 

@@ -138,7 +138,7 @@ def test_a_ramdisk_mapped_and_unmapped(make_kernel: Maker) -> None:
 
 def test_too_little_memory_says_how_much_it_wants(make_kernel: Maker) -> None:
     kernel = elf.parse(make_kernel(bss=20 << 20), Path("kernel.elf"))
-    with pytest.raises(ToolstackError, match="8 MiB are too little memory for kernel") as caught:
+    with pytest.raises(ToolstackError, match="8 MiB is too little memory for kernel") as caught:
         plan(kernel, 2048)
     assert "memory = 28" in caught.value.hint
     assert plan(kernel, 24 * 256).next_pfn == 24 * 256

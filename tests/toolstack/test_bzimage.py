@@ -118,10 +118,10 @@ def test_what_is_wrong_with_a_file(make_kernel: Maker, monkeypatch: pytest.Monke
         if name in ("gzip", "XZ", "bzip2"):  # the others were made without a checksum
             packed = bytearray(pack(kernel))
             packed[len(packed) // 2] ^= 0x55
-            assert f"damaged: its {name} data make no sense" in complaint(image(bytes(packed)))
+            assert f"damaged: its {name} data are not valid" in complaint(image(bytes(packed)))
         short = pack(kernel)[:-200] + pack(kernel)[-4:]
         assert "damaged" in complaint(image(short))
-    assert "unpacks to more than the 3 bytes it says" in complaint(image(lzma.compress(kernel) + b"\3\0\0\0"))
+    assert "unpacks to more than the 3 bytes it notes" in complaint(image(lzma.compress(kernel) + b"\3\0\0\0"))
     monkeypatch.setattr(bzimage, "LARGEST", 1000)
     assert "too large" in complaint(image(PACKINGS["XZ"](kernel)))
 
@@ -132,7 +132,7 @@ def test_a_bomb_does_not_go_off(make_kernel: Maker, packing: str) -> None:
     kernel = make_kernel() + bytes(32 << 20)
     packed = PACKINGS[packing](kernel)[:-4] + struct.pack("<I", 5_000_000)
     tracemalloc.start()
-    assert "more than the 5000000 bytes it says" in complaint(image(packed))
+    assert "more than the 5000000 bytes it notes" in complaint(image(packed))
     assert tracemalloc.get_traced_memory()[1] < 4 * len(packed) + (18 << 20)  # LZ4 has blocks of 8 MiB
     tracemalloc.stop()
 

@@ -106,7 +106,7 @@ def test_notes_count_more_than_that_section(make_kernel: Maker) -> None:
         ({"notes": {elfnote.XEN_ELFNOTE_LOADER: "mine"}}, 'LOADER note says "mine"'),
         ({"notes": {elfnote.XEN_ELFNOTE_XEN_VERSION: "xen-2.0"}}, 'XEN_VERSION note says "xen-2.0"'),
         ({"notes": {elfnote.XEN_ELFNOTE_FEATURES: "!dom0"}}, "runs as dom0 only"),
-        ({"notes": {elfnote.XEN_ELFNOTE_FEATURES: "!wings"}}, "a feature nobody knows: wings"),
+        ({"notes": {elfnote.XEN_ELFNOTE_FEATURES: "!wings"}}, "an unknown feature: wings"),
         ({"notes": {elfnote.XEN_ELFNOTE_FEATURES: "!auto_translated_physmap"}}, "cannot have"),
         ({"notes": {elfnote.XEN_ELFNOTE_HYPERCALL_PAGE: 0x1000}}, "HYPERCALL_PAGE 0x1000"),
         ({"notes": {elfnote.XEN_ELFNOTE_INIT_P2M: BASE + 0x10_0000}}, "inside the kernel"),
@@ -142,17 +142,17 @@ def test_a_file_that_is_cut_short_is_told_by_the_part_that_is_missing(make_kerne
     whole = make_kernel()
     sections = len(whole) - 6 * 64
     for length, words in (
-        (63, "its ELF header would be bytes 0 to 64, and it has 63"),
-        (64, "its program headers would be bytes 64 to 232, and it has 64"),
-        (231, "its program headers would be bytes 64 to 232, and it has 231"),
-        (8192, f"its section headers would be bytes {sections} to {len(whole)}, and it has 8192"),
-        (len(whole) - 1, f"its section headers would be bytes {sections} to {len(whole)}, and it has"),
+        (63, "its ELF header would be bytes 0 to 64, and the file has 63"),
+        (64, "its program headers would be bytes 64 to 232, and the file has 64"),
+        (231, "its program headers would be bytes 64 to 232, and the file has 231"),
+        (8192, f"its section headers would be bytes {sections} to {len(whole)}, and the file has 8192"),
+        (len(whole) - 1, f"its section headers would be bytes {sections} to {len(whole)}, and the file has"),
     ):
         said = complaint(whole[:length])
         assert said.startswith(f"kernel.elf is cut short: {words}")
         assert said.endswith("\ncopy it, or build it, anew")
     stripped = make_kernel(sections=False)
-    assert "what is loaded at 0xffffffff80101000 would be bytes 8192 to 12288, and it has 8192" in complaint(
+    assert "what is loaded at 0xffffffff80101000 would be bytes 8192 to 12288, and the file has 8192" in complaint(
         stripped[:8192]
     )
     assert "what is loaded at 0xffffffff80100000 would be bytes 4096 to 8192" in complaint(stripped[:5000])

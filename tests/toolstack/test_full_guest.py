@@ -299,13 +299,13 @@ def test_a_trace_has_every_exit_and_nothing_else(machine: Machine, technique: st
 
 # -- bad input -----------------------------------------------------------------------------------------------------
 def test_a_native_kernel_is_no_paravirtual_one() -> None:
-    with pytest.raises(ToolstackError, match="is a kernel for a machine of its own, not a paravirtual one") as told:
+    with pytest.raises(ToolstackError, match="is a kernel for a fully virtualized domain") as told:
         boot(NATIVE)
     assert told.value.hint == 'say type = "hvm"'
 
 
 def test_a_paravirtual_kernel_has_no_machine_of_its_own() -> None:
-    with pytest.raises(ToolstackError, match="has no PVH entry, so it cannot start on a machine of its own") as told:
+    with pytest.raises(ToolstackError, match="has no PVH entry, so it cannot start in a fully") as told:
         boot("guest-pv", technique=HW_NESTED)
     assert 'type = "pv"' in str(told.value.hint)
 

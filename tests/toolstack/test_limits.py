@@ -115,7 +115,7 @@ def test_domains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Machine() as machine:
         for number in range(3):
             machine.create(kernel(tmp_path), name=f"n{number}", memory=4, paused=True)
-        with pytest.raises(ToolstackError, match="there are 3 domains, and no more may be"):
+        with pytest.raises(ToolstackError, match="there are 3 domains, the most there may be"):
             machine.create(kernel(tmp_path), name="more", memory=4, paused=True)
 
 
@@ -338,7 +338,7 @@ def test_a_gdb_that_does_not_wait_for_answers(tmp_path: Path) -> None:
         guest = machine.create(kernel(tmp_path))
         loop = asyncio.new_event_loop()
         session = debugging.Debugging(machine.host, guest, loop)
-        with pytest.raises(ToolstackError, match="gdb says more than is looked at"):
+        with pytest.raises(ToolstackError, match="gdb sent too much that is not answered yet"):
             for _ in range(most("gdb-unread")):
                 session.take(b"$g#67" * 1000)
         assert session.over and guest.domain.debugger is None

@@ -182,10 +182,10 @@ def test_what_a_command_looks_at_the_process_looks_at_too(process: Process) -> N
             ("rename", {"name": "a\0b"}, "'a\\x00b' cannot be a domain's name: it has a NUL"),
             ("rename", {"name": "x" * 1025}, "it may have 1024 bytes at most"),
             ("shutdown", {"word": "explode"}, "can be asked to poweroff or to reboot, and not to explode"),
-            ("sysrq", {"key": "hh"}, "'hh' is no key of the magic SysRq"),
-            ("sysrq", {"key": "\0"}, "is no key of the magic SysRq"),
-            ("mem_set", {"kib": -1}, "-1 KiB are no size"),
-            ("mem_max", {"kib": 1 << 60}, f"{1 << 60} KiB are no size"),
+            ("sysrq", {"key": "hh"}, "'hh' is not a key of the magic SysRq"),
+            ("sysrq", {"key": "\0"}, "is not a key of the magic SysRq"),
+            ("mem_set", {"kib": -1}, "cannot have -1 KiB"),
+            ("mem_max", {"kib": 1 << 60}, f"cannot have {1 << 60} KiB"),
             ("vcpu_set", {"count": -1}, "it can use 1 to 1 of them, not -1"),
         ):
             answer = await client.ask(verb, {"domain": "it", **arguments})
@@ -208,7 +208,7 @@ def test_what_a_command_looks_at_the_process_looks_at_too(process: Process) -> N
         ("clock", "", "'clock' is one of wall, virtual"),
         ("name", "", "'name' is empty"),
         ("timeline", "x\0", "'timeline' has a NUL character"),
-        ("kernel", "a\0b", "'kernel' is no name of a file"),
+        ("kernel", "a\0b", "'kernel' is not a file name"),
         ("kernel", None, "'kernel' has to be text"),
         ("cmdline", "x" * 1024, "'cmdline' has 1023 bytes at most"),
         ("uuid", "mine", "'uuid' wants a UUID such as"),
@@ -248,7 +248,7 @@ class Handlers:
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        ({}, "'it' has to be told its domain"),
+        ({}, "'it' needs its domain"),
         ({"domain": 7}, "'it': its 'domain' has to be text"),
         ({"domain": "x", "count": True}, "'it': its 'count' has to be a whole number"),
         ({"domain": "x", "count": 1.0}, "'it': its 'count' has to be a whole number"),

@@ -107,9 +107,9 @@ def test_what_is_wanted_of_whom(tmp_path: Path) -> None:
         for who, kinds, more, words in (
             (guest, ["fault"], {"only": ["mmu_update"]}, "leaves out: hypercall"),
             (guest, [], {"vcpus": ["1"]}, "guest has vCPU 0 alone"),
-            (guest, [], {"vcpus": ["-1"]}, "--vcpu -1: there is none such"),
+            (guest, [], {"vcpus": ["-1"]}, "--vcpu -1: there is no such vCPU"),
             (guest, ["exit"], {}, "is paravirtualized"),
-            (full, ["hypercall"], {}, "of the kinds exit and callout"),
+            (full, ["hypercall"], {}, "the kinds exit and callout"),
             (full, [], {"syscalls": ["any"]}, "do not reach the hypervisor"),
             (guest, [], {"syscalls": ["raed"]}, "did you mean 'read'?"),
         ):

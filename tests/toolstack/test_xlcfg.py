@@ -90,7 +90,7 @@ def test_a_line_after_a_list_is_counted_right() -> None:
         ("a = 3 4", "'4' does not belong after the value of 'a'"),
         ("a = (1)", "no Python"),
         ("a = 64M", "t.cfg:1: 'M' has no meaning here\nkeys are in lower case, strings in quotes"),
-        ("a = 64m", "'m' does not belong after the value of 'a'\na word or a size wants quotes"),
+        ("a = 64m", "'m' does not belong after the value of 'a'\na word or a size needs quotes"),
         ("Memory = 64", "keys are in lower case"),
         ("a = [,]", "expected a value in the list of 'a', found ','"),
     ],
