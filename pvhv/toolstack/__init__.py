@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Dom0's other half: domain files, the domain builder, life cycles, and the host process with its clients."""
+"""Domain 0's toolstack: domain files, the domain builder, life cycles, and the host process with its clients."""

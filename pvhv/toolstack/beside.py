@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Work that is done beside the guests: reading files, looking for names in them.
 
-It is done on threads of its own, `AT_ONCE` of them at most and none while there is nothing to do, and what becomes of
-it is heard by a Future. A thread that is stuck (a file on a disk that does not answer) keeps others of its kind
-waiting, but neither a guest nor the end of the process.
+This work has threads of its own, `AT_ONCE` of them at most and none while there is nothing to do. A Future has the
+result. A thread that is stuck (on a disk that does not answer) keeps the other work waiting, but neither a guest nor
+the end of the process.
 
-Other threads' Python takes turns with the guests'. So work that is done here has to be done in steps: a call that keeps
-the interpreter to itself (a sort of a million things, a copy of a gigabyte) would keep them as if it were done in their
-place.
+These threads and the guests take turns with Python's interpreter. So the work has to be done in steps: a call that
+keeps the interpreter to itself (a sort of a million things, a copy of a gigabyte) stops the guests as well.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ AT_ONCE = 2
 
 
 class Beside:
-    """Threads that come and go with the work there is."""
+    """Threads that start when there is work, and end when there is none."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -32,7 +31,7 @@ class Beside:
         self._threads = 0
 
     def do(self, work: Callable[[], T]) -> Future[T]:
-        """Have it done. Any thread may."""
+        """Have `work()` called on one of the threads; the Future has its result. Any thread may call this."""
         future: Future[T] = Future()
         with self._lock:
             self._waiting.append((work, future))
@@ -62,7 +61,7 @@ class Beside:
 
 
 def settle(future: Future[T], result: Any = None, failure: Exception | None = None) -> bool:
-    """Tell who waits what became of it; False where nobody does any more."""
+    """Set a Future's result, or its failure. False if the Future was cancelled: nobody waits for it."""
     if not future.set_running_or_notify_cancel():
         return False
     if failure is None:
@@ -73,7 +72,7 @@ def settle(future: Future[T], result: Any = None, failure: Exception | None = No
 
 
 async def await_or_undo(future: Future[T], undo: Callable[[T], object]) -> T:
-    """Wait for what is made for a client. If the client goes meanwhile, `undo` is called for it once it is made."""
+    """Wait for what is made for a client. If the client goes meanwhile, `undo(result)` is called when it is made."""
     try:
         return await asyncio.wrap_future(future)
     except asyncio.CancelledError:

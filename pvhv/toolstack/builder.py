@@ -67,7 +67,7 @@ class Pages:
             done += size
 
     def fill(self, paddr: int, data: Buffer | memoryview) -> Iterator[None]:
-        """Put many there, piece by piece."""
+        """Write many bytes at a pseudo-physical address, piece by piece."""
         view = memoryview(data)
         for at in range(0, len(view), PIECE):
             self.write(paddr + at, view[at : at + PIECE])
@@ -94,7 +94,7 @@ class Pages:
 
 
 def load(pages: Pages, kernel: Kernel, layout: Layout, ramdisk: Buffer = b"") -> Iterator[None]:
-    """Kernel, ramdisk, p2m list and page tables, piece by piece."""
+    """Write kernel, ramdisk, p2m list and page tables into a domain's memory, piece by piece."""
     for segment in kernel.segments:
         yield from pages.fill(segment.paddr - kernel.paddr_offset, segment.data)
     yield from pages.fill(layout.areas["ramdisk"].pfn * PAGE_SIZE if ramdisk else 0, ramdisk)
@@ -135,7 +135,7 @@ def write_start_info(
     cmdline: str = "",
     ramdisk_size: int = 0,
 ) -> None:
-    """The page the guest finds in RSI."""
+    """Fill the start_info page, whose address the guest finds in RSI."""
     areas, mfns = layout.areas, pages.mfns
     info = StartInfo()
     info.magic = GUEST_TYPE
@@ -167,7 +167,7 @@ def write_start_info(
 
 
 def write_shared_info(ram: Ram, mfn: int) -> None:
-    """Events are masked until the guest is ready for them. (shared_info_x86_64)"""
+    """Fill the shared_info page: events are masked until the guest is ready for them. (shared_info_x86_64)"""
     page = ram.frame(mfn)
     for vcpu_id in range(XEN_LEGACY_MAX_VCPUS):
         page[vcpu_id * VcpuInfo.abi.size + VcpuInfo.evtchn_upcall_mask.offset] = 1

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Bytes by the hundred million, which come and go while guests run.
+"""Buffers of hundreds of megabytes, which are made and freed while guests run.
 
-To make room for so many, and above all to give it back, is long work; a bytes object's is done with the interpreter's
-lock held, and everybody waits. So what is large lies in memory that is mapped for it, whose pages come as they are
-written and are given back without the lock, by whichever thread lets go of it last. (The
-hypervisor's shall not be that: see pvhv.toolstack.host.)
+To allocate so much, and above all to free it, takes long. A bytes object is freed with the interpreter's lock held, and
+every thread waits. So a large buffer is a memory mapping: its pages come as they are written, and they are freed
+without the lock, by the thread that drops the last reference. (That must not be the hypervisor's thread: see
+pvhv.toolstack.host.)
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ class TooMuch(Exception):
 
 
 def zeroes(size: int) -> bytearray | mmap.mmap:
-    """So many bytes, to be written."""
+    """A buffer of `size` zeroes, to be written; a memory mapping if it is large."""
     return mmap.mmap(-1, size) if size >= LARGE else bytearray(size)
 
 
 def is_large(data: Buffer) -> bool:
-    """Whether it takes long to give them back."""
+    """Whether a buffer takes long to free."""
     return isinstance(data, mmap.mmap)
 
 
@@ -39,7 +39,7 @@ class Writer:
         self.written = 0
 
     def write(self, data: bytes | bytearray) -> None:
-        """Raises TooMuch."""
+        """Append bytes. Raises TooMuch when there is no room for them."""
         end = self.written + len(data)
         if end > self.size:
             raise TooMuch

@@ -2,12 +2,12 @@
 """The kernel inside a bzImage, unpacked once.
 
 A Linux distribution ships its kernel as a program that unpacks itself. What a domain builder wants is the ELF it would
-unpack, and the header of the file says where it lies, in which of several packings. Its last four bytes are the size it
-has unpacked, so that a file that was cut short is found out.
+unpack. The header of the file says where that is, packed in one of several ways. The last four bytes of the packed part
+are the size of the unpacked one, so a file that was cut short is found out.
 
 Unpacking takes seconds, so it is done once: the result is kept in the user's cache under the hash of the packed bytes.
-Nothing there is trusted to be whole but by its name, which appears when the file is. Whoever waits is told how
-far it is.
+A file gets its name there when it is complete, so a file with a name is a complete one. Whoever waits is told how far
+the unpacking is.
 
 Not modelled: LZO, which no distribution uses for kernels any more.
 
@@ -58,9 +58,9 @@ def unpack(data: Buffer, path: Path, say: Say | None = None) -> Buffer:
 
 
 def unpack_ahead(path: Path, say: Say) -> None:
-    """Have the kernel at `path` in the cache, if it is a bzImage, so that nobody waits for it without a word.
+    """Unpack the kernel at `path` into the cache, if it is a bzImage, and say how far that is.
 
-    Whatever else is wrong with the file is for its reader to say. Raises ToolstackError for a bzImage that is damaged.
+    Other faults of the file are left to whoever reads it. Raises ToolstackError for a bzImage that is damaged.
     """
     try:
         with open_plain(path) as file:

@@ -2,11 +2,10 @@
 """A client of the host process: finds it, starts it where it is missing, asks, and reads answers.
 
 `connect` deals with everything that can be in the way: no process yet, one that was killed (its domains are
-reported lost, its socket is replaced), one that was started by older code. Afterwards a Client is a
-connection: `call` for one answer, `start` and `receive` for answers in pieces. One thread reads; any thread
-may `send`.
+reported lost, its socket is replaced), one that was started by older code. It returns a Client, which is a connection:
+`call` is for one answer, `start` and `receive` are for answers in pieces. One thread reads; any thread may `send`.
 
-Nothing waits for ever: an answer that is not a stream has a minute to come.
+An answer that is not a stream has to come within a minute.
 """
 
 from __future__ import annotations
@@ -64,7 +63,8 @@ class Client:
 
     # -- sending ---------------------------------------------------------------------------------------------
     def start(self, call: str, on_answer: Callable[[], None] | None = None, **arguments: Any) -> int:
-        """Send a call; its number. Who reads calls `on_answer` when the answer comes. Any thread may."""
+        """Send a call, and return its number. The reading thread calls `on_answer` when the answer comes. Any thread
+        may."""
         with self._sending:
             self._last_number += 1
             number = self._last_number
@@ -83,7 +83,8 @@ class Client:
 
     # -- receiving -------------------------------------------------------------------------------------------
     def receive(self, deadline: float | None = None) -> rpc.Message:
-        """The next message. Raises TimeoutError at `deadline` (of time.monotonic), Lost when there is nobody."""
+        """The next message. Raises TimeoutError at `deadline` (of time.monotonic), Lost when the host process is
+        gone."""
         while not self._received:
             try:
                 if deadline is None:
@@ -103,7 +104,7 @@ class Client:
     def call(self, call: str, on_item: Callable[[Any], None] | None = None, **arguments: Any) -> Any:
         """Ask, and wait for the answer; pieces that come before it go to `on_item`.
 
-        Raises ToolstackError, the other side's or that it does not answer.
+        Raises ToolstackError: the host process's own, or that it does not answer.
         """
         number = self.start(call, **arguments)
         deadline = None if arguments.get("wait") else time.monotonic() + ANSWER_WITHIN_S
@@ -123,25 +124,25 @@ class Client:
                 on_item(message["item"])
 
     def settle(self, message: rpc.Message) -> None:
-        """Take an answer that is only waited for."""
+        """Call the `on_answer` of the call that a message answers, if it has one."""
         waiting = self._on_answer.pop(message.get("id", 0), None)
         if waiting is not None:
             waiting()
 
     @staticmethod
     def result(message: rpc.Message) -> Any:
-        """The value of an answer. Raises the ToolstackError it may be instead."""
+        """The value of an answer. Raises ToolstackError if the answer is an error."""
         if "error" in message:
             raise rpc.error_from_wire(message["error"])
         return message.get("ok")
 
     def hang_up(self) -> None:
-        """End the connection from another thread than the one that reads, which gets Lost."""
+        """End the connection from another thread; the thread that reads gets Lost."""
         with suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._connection.close()
 
     def __enter__(self) -> Client:
@@ -153,7 +154,7 @@ class Client:
 
 # -- finding the host process --------------------------------------------------------------------------------
 def connect(warn: Warn, start: bool = True) -> Client | None:
-    """A client of this user's host process, which is started if need be; None when it may not be."""
+    """Connect to this user's host process. It is started if there is none; without `start`, None is returned then."""
     paths = Paths()
     deadline = time.monotonic() + START_WITHIN_S
     while True:
@@ -190,7 +191,7 @@ def _connect(paths: Paths, warn: Warn, start: bool) -> Client | None:
 
 
 def _end(client: Client) -> bool:
-    """Have a host process of other code end, if nobody needs it; whether it does."""
+    """End a host process that runs other code than ours, if nobody needs it. Returns whether it ends."""
     try:
         return bool(client.call("stop", unneeded=True))
     except Lost:
@@ -200,13 +201,13 @@ def _end(client: Client) -> bool:
 
 
 def _tell_of_engine(started: bool, hello: dict[str, Any], warn: Warn) -> None:
-    """Say of a host process that was just started if its engine is not one to rely on."""
+    """Warn of the engine of a host process that was just started, if that process says so."""
     if started and hello.get("warning"):
         warn(hello["warning"])
 
 
 def _tell_once(paths: Paths, hello: dict[str, Any], warn: Warn) -> None:
-    """Say that the host process runs other code than ours; to whoever asks after it first, and nobody else."""
+    """Warn that the host process runs other code than ours. Only the first command that finds out says so."""
     pid = str(hello["pid"])
     with suppress(OSError):
         if paths.told.exists() and read_text(paths.told) == pid:
@@ -233,7 +234,7 @@ def _greet(client: Client) -> dict[str, Any]:
 
 
 def _endpoint(paths: Paths) -> tuple[int, str] | None:
-    """Port and token, where somebody listens by these."""
+    """Port and token, from the file that a host process on a port writes; None if there is none."""
     try:
         port, token = read_text(paths.endpoint).split()
         return int(port), token
@@ -251,7 +252,7 @@ def _token(paths: Paths) -> str | None:
 
 
 def _try(paths: Paths) -> Client | None:
-    """A connection, if somebody listens. Raises ToolstackError when that is somebody else."""
+    """A connection, if somebody listens. Raises ToolstackError when that is not our host process."""
     if unix_sockets():
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         address: Any = str(paths.socket)
@@ -277,7 +278,7 @@ def _try(paths: Paths) -> Client | None:
 
 
 def listens(paths: Paths) -> bool:
-    """Whether some host process of ours takes connections."""
+    """Whether a host process of this user takes connections."""
     try:
         client = _try(paths)
     except ToolstackError:
@@ -288,7 +289,7 @@ def listens(paths: Paths) -> bool:
 
 
 def report_lost(paths: Paths, warn: Warn) -> None:
-    """Say which domains a killed host process took with it, once."""
+    """Say once which domains were lost when the host process was killed."""
     if not paths.domains.exists() or is_held(paths.lock):
         return
     try:
@@ -307,7 +308,7 @@ def report_lost(paths: Paths, warn: Warn) -> None:
 
 
 def _start(paths: Paths) -> Client:
-    """Start the host process, and connect to it (or to whichever one was started meanwhile)."""
+    """Start the host process, and connect to it (or to one that another command started meanwhile)."""
     environment = dict(os.environ)
     root = str(Path(pvhv.__file__).parents[1])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, environment.get("PYTHONPATH"))))

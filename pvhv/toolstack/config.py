@@ -2,11 +2,12 @@
 """What a domain file means: a DomainConfig made of its settings, or everything that is wrong with it.
 
 Keys, their types and what becomes of each are in pvhv.toolstack.keys; values are read as xl reads them
-(pvhv.toolstack.values). Here is what the keys that are taken come to, and how they go together. Whatever xl takes is
-taken, with the same values, but for what a guest would not get: a file is refused then, with all of it said in one go.
+(pvhv.toolstack.values). This file says what the keys that are taken mean, and how they go together. Whatever xl takes
+is taken, with the same values. But a file that asks for something a guest would not get is refused, and the error names
+all of it.
 
 Read beside it: parse_config_data in tools/xl/xl_parse.c, libxl__domain_build_info_setdefault in
-tools/libs/light/libxl_create.c for what goes without saying.
+tools/libs/light/libxl_create.c for the defaults.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ class DomainConfig:
         self.maxvcpus = max(self.vcpus, self.maxvcpus)
 
     def to_wire(self) -> dict[str, Any]:
-        """Plain values, for a message."""
+        """The configuration as plain values, for a message."""
         plain = dict(vars(self))
         plain["kernel"] = str(self.kernel)
         plain["ramdisk"] = str(self.ramdisk) if self.ramdisk else None
@@ -108,8 +109,8 @@ class DomainConfig:
 
     @classmethod
     def from_wire(cls, plain: dict[str, Any]) -> DomainConfig:
-        """The reverse of `to_wire`. Raises ToolstackError for what only newer code has a name for, and for what no
-        domain file comes to: whoever sent it need not have read one."""
+        """The reverse of `to_wire`. Raises ToolstackError for a name that only newer code knows, and for a value that
+        no domain file gives: the sender need not have read one."""
         unknown = sorted(set(plain) - set(cls.__dataclass_fields__))
         if unknown:
             raise ToolstackError(
@@ -124,7 +125,8 @@ class DomainConfig:
 
 
 def load(path: str | os.PathLike[str], arguments: Sequence[str] = ()) -> DomainConfig:
-    """The domain a file describes, with the settings of a command line over it. Raises one ToolstackError of all."""
+    """The domain a file describes; settings of the command line come before the file's. Raises one ToolstackError that
+    has all errors."""
     problems = Problems()
     settings = {} if os.fspath(path) == NO_FILE else read_file(_text_of(path, problems), str(path), problems)
     for argument in arguments:
@@ -157,7 +159,7 @@ def _text_of(path: str | os.PathLike[str], problems: Problems) -> str:
 
 
 def _reads_as_text(text: str, path: str | os.PathLike[str]) -> bool:
-    """Whether there is a line to read in what has NUL characters in it, as xl takes them in a comment."""
+    """Whether a text with NUL characters can be read: xl takes them in a comment."""
     first = Problems()
     return bool(read_file(text, str(path), first)) or not first.errors
 
@@ -216,7 +218,7 @@ def interpret(settings: Settings, file: Path, problems: Problems) -> DomainConfi
 
 # -- single keys ---------------------------------------------------------------------------------------------
 def _type(found: Values) -> str:
-    """pv or hvm. xl takes a word's beginning for the word, in this order."""
+    """pv or hvm. As in xl, a beginning of a word is enough, and the words are tried in this order."""
     words = (("hvm", HVM), ("pv", PV), ("pvh", "pvh"))
     old = (("hvm", HVM), ("generic", PV), ("linux", PV))
     kinds = {}
@@ -298,7 +300,7 @@ def _bounded(found: Values, key: str, unit: str = "") -> int | None:
 
 
 def _limit(found: Values, key: str) -> int | None:
-    """A number that xl does without no file for: what is none is an error."""
+    """A number that has to be one, as in xl: any other value is an error."""
     number, (low, high) = _bounded(found, key), BOUNDS[key]
     if key in found.ignored:
         found.problems.error(found.place(key), f"'{key}' has to be a number from {low} to {high}")
@@ -330,7 +332,7 @@ def _local_time(found: Values, clock: str) -> bool:
 
 # -- keys that go together -----------------------------------------------------------------------------------
 def _memory(found: Values) -> tuple[int, int]:
-    """What it starts with, and what it may grow to."""
+    """MiB the domain starts with, and MiB it may grow to."""
     now, most = (_bounded(found, key, " (of MiB)") for key in ("memory", "maxmem"))
     if now is None:
         now = most or DEFAULT_MEMORY
@@ -340,7 +342,8 @@ def _memory(found: Values) -> tuple[int, int]:
 
 
 def _vcpus(found: Values) -> tuple[int, int]:
-    """What it starts with, and what it may bring up: not less, as in xl. 0 is as if nothing were said."""
+    """How many vCPUs the domain starts with, and how many it may bring up: not fewer, as in xl. 0 counts as not
+    given."""
     now, most = (
         None if found.number(key) == 0 else _bounded(found, key) for key in ("vcpus", "maxvcpus")
     )
@@ -368,7 +371,7 @@ def _time(found: Values) -> tuple[str, str | None]:
 
 
 def _check_kind(found: Values, config: DomainConfig) -> None:
-    """What only one type of domain has."""
+    """Refuse what the domain's type does not have."""
     settings, error = found.settings, found.problems.error
     if config.type == PV:
         if "technique" in settings:
@@ -390,7 +393,7 @@ _HINTS = {**typing.get_type_hints(DomainConfig), "kernel": str, "ramdisk": str |
 
 
 def _check_types(plain: dict[str, Any]) -> None:
-    """Whether these can be a configuration's fields. Raises ToolstackError."""
+    """Check the names and types of a configuration's fields. Raises ToolstackError."""
     if missing := [name for name in ("name", "kernel") if name not in plain]:
         raise ToolstackError(f"a domain's configuration has to have its {' and its '.join(missing)}")
     for name, value in plain.items():
@@ -399,7 +402,7 @@ def _check_types(plain: dict[str, Any]) -> None:
 
 
 def _check_values(config: DomainConfig) -> None:
-    """Whether a domain file could have come to this. Raises ToolstackError."""
+    """Check that a domain file could give these values. Raises ToolstackError."""
     values = {**vars(config), "rtc_timeoffset": config.time_offset}
     for key, (low, high) in BOUNDS.items():
         number = values[key]

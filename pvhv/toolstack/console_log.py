@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Each guest's console in a file, as `xenconsoled --log=guest` writes it: guest-NAME.log, byte for byte.
 
-Of a name that would be no file's, NAME is what pvhv.toolstack.names makes of it (`a/b` is a%2Fb).
+If a domain's name cannot be a file's name, pvhv.toolstack.names makes one of it (`a/b` is a%2Fb).
 
-A thread of its own writes, so that a slow disk keeps no guest from running but one that says more than the disk
-takes. A file does not grow beyond `LARGEST`: it becomes guest-NAME.log.1 then, in place of the one that was, and
-another is begun. A disk that is full, or a directory that cannot be written, is said once; what could not be
-written is left out, with a word about it where it would have stood, and the consoles themselves miss nothing.
+A thread of its own writes. So a slow disk stops only a guest that says more than the disk takes. A file does not grow
+beyond `LARGEST`: it is renamed to guest-NAME.log.1, replacing an older one, and a new file is begun. A disk that is
+full, or a directory that cannot be written, is warned of once. What could not be written is left out, with a note in
+its place; the consoles themselves lose nothing.
 
-With time stamps each line begins with the time of its first byte. Lives of one guest, and guests of one name one after
-another, share a file.
+With time stamps each line begins with the time of its first byte. All lives of one guest, and guests that have one name
+one after another, share a file.
 
-Not modelled: a log of the hypervisor's (`pvhv dmesg` is that), other places for single guests.
+Not modelled: a log of the hypervisor (`pvhv dmesg` shows that), other places for single guests.
 
 Read beside it: create_console_log, buffer_append and write_with_timestamp in tools/console/daemon/io.c.
 """
@@ -52,7 +52,7 @@ class Settings:
 
     @classmethod
     def of(cls, plain: Any) -> Settings:
-        """From a message, or a file: somebody else's. Raises ToolstackError."""
+        """Settings from a message or a file, which may hold anything. Raises ToolstackError."""
         if not isinstance(plain, dict) or not set(plain) <= set(cls.__dataclass_fields__):
             raise ToolstackError("these are not settings of console logs", SETTINGS)
         made = cls(**plain)
@@ -78,7 +78,7 @@ class Log:
         self._at_line_start = True
 
     def write(self, data: bytes) -> None:
-        """Write, or count what cannot be."""
+        """Write; count the bytes that cannot be written."""
         text = self._stamped(data) if self.timestamp else data
         written = 0
         try:
@@ -120,7 +120,7 @@ class Log:
         return text
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -136,14 +136,14 @@ class Following:
         self.log: Log | None = None
 
     def move(self, log: Log | None, settings: Settings) -> None:
-        """Write elsewhere, or nowhere, from now on."""
+        """From now on write to another log, or (None) to none."""
         if self.log is not None:
             self.log.close()
         self.log, self.settings = log, settings
         self.reader.lossless = log is not None
 
     def write_some(self) -> bool:
-        """Write what there is; whether there may be more."""
+        """Write what the guest has said. Returns whether there may be more."""
         for _piece in range(PIECES):
             data = self.reader.take()
             if not data:
@@ -153,7 +153,7 @@ class Following:
         return True
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """Stop following the console, and close its log."""
         self.reader.close()
         if self.log is not None:
             self.log.close()
@@ -186,7 +186,7 @@ class ConsoleLogs:
             self._followed[guest.console] = Following(guest.name, guest.console, self._more.set)
 
     def change(self, settings: Settings) -> None:
-        """Log otherwise from now on, and in the next host process too."""
+        """Log by these settings from now on, and in the next host process too."""
         self.settings = settings
         try:
             write_text(self.file, json.dumps(asdict(settings)))
@@ -232,7 +232,7 @@ class ConsoleLogs:
         return Log(self.directory / log_name(name), settings.timestamp, self.warn)
 
     def stop(self) -> None:
-        """Write the last of it, and end the thread."""
+        """Write what is left, and end the thread."""
         self._stopping.set()
         self._more.set()
         self._thread.join(STOP_WITHIN_S)

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A domain's core, taken piece by piece while the domain (and everybody else) goes on.
+"""A domain's core, taken piece by piece while that domain and all others run on.
 
-What it is made of is asked of the hypervisor as any tool of domain 0 would: contexts, shared page, whose frames these
-are, what is in them. Each question is a step on the hypervisor's thread that takes a millisecond or so; what is made of
-the answers (a core file, pvhv.toolstack.core_file) is made elsewhere, so the biggest domain holds nobody up.
+The parts of a core are asked of the hypervisor, as a tool of domain 0 asks for them: vCPU contexts, the shared page,
+the owners of frames, the bytes in them. Each question is a step on the hypervisor's thread, and takes about a
+millisecond. The answers become a core file (pvhv.toolstack.core_file) on another thread, so even the largest domain
+stops no other.
 
-A domain that runs on is dumped as it goes, as xl does it: vCPUs and pages are of different moments. One that is to be
-dumped as it is at one moment is paused before, or has crashed. Pages that it gives back meanwhile are left out.
+A domain may run while it is dumped, as with xl: its vCPUs and pages are then of different moments. For a core of one
+moment, pause it first. Pages that the domain gives back meanwhile are left out.
 
 A page's pfn is what the machine-to-physical table says: the guest's own list need not be there yet, or be true. Pages
 without one that the domain could have are left out.
@@ -67,7 +68,7 @@ class CoreDump:
         self.found_pages = array("Q")  # pfn and mfn of each page that is in the file
 
     def pieces(self, ask: Ask[bytes | None]) -> Iterator[bytes]:
-        """The file from its beginning to its end; `ask` has a step done on the hypervisor's thread.
+        """The file from its beginning to its end; `ask` runs a step on the hypervisor's thread.
 
         Raises ToolstackError when the domain goes meanwhile.
         """
@@ -115,7 +116,7 @@ class CoreDump:
         return b"".join(found)
 
     def _require_there(self) -> None:
-        """The id may be another domain's by now."""
+        """Raise ToolstackError if the domain is gone; another domain may have its id now."""
         domain = self.control.hypervisor.domain_by_id(self.domid)
         if domain is None or domain.dying or domain.handle != self.handle:
             raise ToolstackError(f"domain {self.name} went away while its core was dumped")

@@ -8,10 +8,10 @@
     .xen_p2m           pfn and mfn of each of these
     .shstrtab          the sections' names
 
-The sizes are known before the first page is read, so a file can be written from its beginning to its end. What could
-not be had when its turn came leaves a page of zeros at the end, and an entry of ones for it.
+The sizes are known before the first page is read, so a file can be written from its beginning to its end. A page that
+could not be read in its turn becomes a page of zeros at the end, and its entry in .xen_p2m is all ones.
 
-This room turns values into bytes; it knows neither domains nor files.
+This module turns values into bytes; it knows neither domains nor files.
 
 Read beside it: docs/misc/dump-core-format.txt, xc_domain_dumpcore_via_callback in tools/libs/guest/xg_core.c.
 """
@@ -83,7 +83,7 @@ def head(xen: tuple[Any, ...], contexts: list[bytes], shared_info: bytes, pages:
 
 
 def tail(kept: array[int], pages: int) -> Iterator[bytes]:
-    """Everything behind the pages, in pieces: `kept`, which is pfn and mfn of each, and the sections' names."""
+    """Everything behind the pages, in pieces: `kept` (pfn and mfn of each page), and the sections' names."""
     for at in range(0, len(kept), NUMBERS_A_PIECE):
         yield kept[at : at + NUMBERS_A_PIECE].tobytes()
     for _missing in range(pages - len(kept) // 2):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Writing a core where somebody wants it: a plain file, in which nothing but zeros takes no room, or a pipe.
+"""Writing a core to a plain file, in which zeros become holes and take no room, or to a pipe.
 
-A file that could not be written to its end is taken away again: half a core looks like a whole one.
+A file that could not be written to its end is removed: half a core looks like a whole one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ NOTHING = bytes(BLOCK)
 
 
 def write_core(path: str | os.PathLike[str], pieces: Iterable[bytes]) -> int:
-    """Write pieces to a file in their order; how many bytes that were. Raises ToolstackError, or what `pieces` does."""
+    """Write pieces to a file in order, and return the number of bytes. Raises ToolstackError, or what `pieces`
+    raises."""
     descriptor, plain = _open(path)
     written = 0
     try:
@@ -45,7 +46,8 @@ def write_core(path: str | os.PathLike[str], pieces: Iterable[bytes]) -> int:
 
 
 def _open(path: str | os.PathLike[str]) -> tuple[int, bool]:
-    """The file, emptied, and whether it is a plain one. A pipe that nobody reads from is not waited for."""
+    """Open the file, emptied; and whether it is a plain one. A pipe without a reader is an error, and not waited
+    for."""
     flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
         descriptor = os.open(path, flags | getattr(os, "O_NOCTTY", 0), 0o600)

@@ -2,11 +2,10 @@
 """pvhvd, the host process: one hypervisor, its domains, and a socket.
 
 The hypervisor has a thread of its own, on which everything of domains and devices happens; the main thread
-serves clients (asyncio) and signals. A lock held for life says that there is one, so whoever is started
-second leaves quietly. What runs is written to a small file, and the file is taken away by an orderly end
-only: where it is left behind, pvhvd was killed, and the next command can say which domains were lost.
-Who clears the directory away (temporary files are, now and then) does not lose sight of the domains for long:
-it is made again.
+serves clients (asyncio) and signals. It holds a lock as long as it lives; a second
+process cannot get the lock, and ends quietly. The list of domains is written to a small file, which an orderly end
+removes. If the file is left behind, pvhvd was killed, and the next command says which domains were lost. If the
+runtime directory is removed (temporary files are, now and then), pvhvd makes it again, and clients find it again.
 
     python -m pvhv.toolstack.daemon pvhvd
 
@@ -55,14 +54,14 @@ LOOK_EVERY_S = 5.0
 
 
 class Logged(logging.Handler):
-    """What libraries have to say."""
+    """Messages of libraries, which go to the host process's log."""
 
     def emit(self, record: logging.LogRecord) -> None:
         log(self.format(record))
 
 
 class Daemon:
-    """The process."""
+    """The host process: a hypervisor's thread, a server, and their beginning and end."""
 
     def __init__(self, paths: Paths, lock: IO[bytes]) -> None:
         from pvhv.core.hypervisor import Hypervisor
@@ -103,7 +102,7 @@ class Daemon:
         )
 
     def _note_domains(self) -> None:
-        """Write down what runs, for whoever comes after us if we are killed."""
+        """Write the list of domains to a file, for the next host process, if this one is killed."""
         names = [[guest.domid, guest.name] for guest in self.host.guests.values() if guest.ended is None]
         whole = self.paths.domains.with_suffix(".new")
         try:
@@ -124,12 +123,12 @@ class Daemon:
             self.garbage.domain_gone(others=bool(self.host.guests))
 
     def _warn(self, text: str) -> None:
-        """Say something where people look: in our log, and in the hypervisor's. Any thread may."""
+        """Write a warning to our log and to the hypervisor's log. Any thread may."""
         log(text)
         self.hypervisor.post(lambda: self.hypervisor.console.log(text))
 
     async def _console_log(self, call: Call, **changes: object) -> dict[str, object]:
-        """How consoles are logged, after what is to be changed of it."""
+        """Change how consoles are logged, if settings are given. Returns how they are logged now."""
         from pvhv.toolstack.console_log import Settings
 
         if changes:
@@ -142,7 +141,7 @@ class Daemon:
         self._end(0)
 
     def _complain(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Something went wrong in the loop that nobody was waiting for."""
+        """Log an error in the event loop that no caller gets."""
         failure = context.get("exception")
         log(f"{context.get('message')}" + ("".join(traceback.format_exception(failure)) if failure else ""))
 
@@ -158,7 +157,7 @@ class Daemon:
             loop.call_soon_threadsafe(self._end, ENDED_BADLY)
 
     async def _stay_reachable(self) -> None:
-        """Listen anew when the runtime directory was cleared away under us; end when another took our place."""
+        """Listen anew when the runtime directory was removed; end when another host process has taken our place."""
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             try:
@@ -180,7 +179,7 @@ class Daemon:
                 log(f"pvhvd {os.getpid()} cannot be reached: {error}")
 
     async def serve(self) -> int:
-        """Until stopped; the exit status."""
+        """Serve until stopped. Returns the exit status."""
         from pvhv.machine.engine import uncorrected
 
         loop = asyncio.get_running_loop()
@@ -213,7 +212,7 @@ class Daemon:
 
 
 def wait_for_lock(paths: Paths) -> IO[bytes] | None:
-    """The lock; None when another process serves already, or has had it for longer than a client takes to look."""
+    """The lock; None when another process serves already, or holds it for longer than a client needs for a look."""
     for _attempt in range(50):
         lock = acquire(paths.lock)
         if lock is not None:
@@ -225,7 +224,7 @@ def wait_for_lock(paths: Paths) -> IO[bytes] | None:
 
 
 def name_process() -> None:
-    """Be called pvhvd in lists of processes, where that can be had."""
+    """Set the process's name to pvhvd in lists of processes, where the host can do that."""
     if sys.platform == "linux":
         import ctypes
 
@@ -233,7 +232,7 @@ def name_process() -> None:
 
 
 def have_last_words() -> None:
-    """Should the process die by a signal, the log tells which, what ran last, and what each thread was doing."""
+    """If a signal kills the process, have the log say which signal, which domain ran last, and what each thread did."""
     from pvhv.machine import seam
 
     faulthandler.enable(1)
@@ -241,7 +240,7 @@ def have_last_words() -> None:
 
 
 def want_descriptors() -> None:
-    """As many as the host lets us have unasked: a client, a log, an engine each want some. Raises OSError."""
+    """Raise the limit of file descriptors as far as the host allows. Raises OSError if that is too few."""
     try:
         import resource
     except ImportError:
@@ -257,7 +256,7 @@ def want_descriptors() -> None:
 
 
 def main() -> int:
-    """The process's life."""
+    """Run the host process. Returns its exit status."""
     try:
         paths = Paths()
         lock = wait_for_lock(paths)

@@ -18,10 +18,10 @@ LINES_A_SECOND = 50
 
 
 class Log:
-    """Our standard output: a file of bounded length, or wherever it goes when somebody starts us by hand.
+    """Our standard output: a file of bounded length, or, if somebody starts us by hand, whatever that is.
 
-    Beyond `LARGEST_LOG` it becomes pvhvd.log.1, in place of the one that was, and another is begun. Who has something
-    said again and again has so many lines a second; the others are counted."""
+    Beyond `LARGEST_LOG` the file is renamed to pvhvd.log.1, replacing an older one, and a new file is begun. At most
+    `LINES_A_SECOND` lines are written in a second; the others are counted."""
 
     def __init__(self) -> None:
         self.path: Path | None = None
@@ -31,7 +31,7 @@ class Log:
         self._left_out = 0
 
     def __call__(self, text: str) -> None:
-        """A line. A disk that is full stops nobody: the line is lost. Any thread may."""
+        """Write a line. If the disk is full, the line is lost. Any thread may."""
         with self._lock, contextlib.suppress(OSError):
             now = int(time.time())
             if now != self._second:
@@ -51,7 +51,7 @@ class Log:
             os.write(1, line.encode("utf-8", "backslashreplace"))
 
     def turn_over(self) -> None:
-        """Begin another file, if this one has become long. Raises OSError."""
+        """Begin a new file if this one is too long. Raises OSError."""
         if os.fstat(1).st_size <= LARGEST_LOG or self.path is None or not self._is_ours(self.path):
             return
         try:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Debuggers for clients: GDB's bytes to a domain on the hypervisor's thread, its answers off it.
+"""Debuggers for clients: GDB's bytes are handled on the hypervisor's thread, its answers are sent from the event loop.
 
-The session ends when GDB leaves, when its client does (or dies), or when the domain is no more; in each case the domain
-is let go of, with all breakpoints, and runs on where it still can.
+The session ends when GDB leaves, when its client leaves or dies, or when the domain is gone. In each case all
+breakpoints are removed, and the domain runs on if it still can.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Debugging:
         self._wake()
 
     def take(self, data: bytes) -> None:
-        """What GDB says; nothing: it is gone. Raises ToolstackError when it is more than anybody could have to say."""
+        """Bytes from GDB; empty bytes mean that GDB is gone. Raises ToolstackError when too many wait for an answer."""
         if len(self._in) + len(data) > MOST_UNREAD:
             self.close()
             self._end()
@@ -98,7 +98,7 @@ class Debugging:
         self.go_on()
 
     def go_on(self) -> None:
-        """Look at what GDB said, as far as it reads what it is told."""
+        """Handle what GDB said, as long as GDB reads the answers."""
         if not self._working:
             self._working = True
             self.host.hypervisor.scheduler.errand(self._work(), self.guest.domain)
@@ -120,7 +120,7 @@ class Debugging:
                 self._end()
 
     async def deliver(self, call: Call) -> dict[str, Any]:
-        """Send what GDB is told until the session is over; then how that came."""
+        """Send answers to GDB until the session is over. Returns why it is over."""
         while True:
             self.ready.clear()
             if self._out:
@@ -136,7 +136,7 @@ class Debugging:
                 await self.ready.wait()
 
     def close(self) -> None:
-        """Debug no longer."""
+        """End the session: remove breakpoints, and let the domain run."""
         self.over = True
         self.server.close()
         if self._listen in self.host.listeners:
@@ -144,7 +144,7 @@ class Debugging:
 
 
 class DebugAccess:
-    """The three verbs."""
+    """The verbs of the host process for debuggers."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
@@ -163,7 +163,7 @@ class DebugAccess:
         return {"name": guest.name, "symbols": str(path) if path else None}
 
     async def gdb(self, call: Call, domain: str) -> dict[str, Any]:
-        """Debug a domain, which rests until GDB lets it run."""
+        """Debug a domain. It is stopped until GDB lets it run."""
         loop, hypervisor = asyncio.get_running_loop(), self.host.hypervisor
         future = hypervisor.post(lambda: Debugging(self.host, self.host.find(domain), loop))
         debugging: Debugging = await await_or_undo(future, lambda made: hypervisor.post(made.close))
@@ -177,7 +177,7 @@ class DebugAccess:
             hypervisor.post(debugging.close)
 
     async def feed(self, call: Call, session: int, data: bytes) -> None:
-        """What GDB says in the session that is call number `session`; nothing means that it is gone."""
+        """Bytes from GDB for the session that is call number `session`; empty bytes mean that GDB is gone."""
         debugging = call.session.ongoing.get(session)
         if isinstance(debugging, Debugging):
             await asyncio.wrap_future(self.host.hypervisor.post(partial(debugging.take, data)))

@@ -9,8 +9,8 @@ device: it has a backend's directory, too, and a copy of that in /libxl.
 A request (to shut down, a key for sysrq) is a word written to a node of `control`; the guest's driver takes it by
 emptying the node.
 
-Not modelled: a terminal behind the console (`console/tty` is empty: `pvhv console` is the way there), what only
-fully virtualized domains have of libxl.
+Not modelled: a terminal behind the console (`console/tty` is empty: `pvhv console` is the way there), nodes that libxl
+makes for fully virtualized domains only.
 
 Read beside it: libxl__domain_make in tools/libs/light/libxl_create.c, libxl__build_post in libxl_dom.c,
 libxl__device_console_add in libxl_console.c; docs/misc/xenstore-paths.pandoc.
@@ -56,13 +56,13 @@ def home(domid: int) -> str:
 
 
 def describe_domain_0(store: Xenstore) -> None:
-    """What domain 0 finds. (xen-init-dom0)"""
+    """Make the nodes of domain 0. (xen-init-dom0)"""
     store.write(f"{home(0)}/domid", "0")
     store.write(f"{home(0)}/name", DOMAIN_0)
 
 
 def make_nodes(store: Xenstore, domain: Domain, name: str, handle: str, config: DomainConfig) -> None:
-    """Everything a new domain finds, but for its rings. (libxl__domain_make, libxl__build_post)"""
+    """Make all nodes of a new domain, but for those of its rings. (libxl__domain_make, libxl__build_post)"""
     domid = domain.domid
     path, vm, libxl = home(domid), f"/vm/{handle}", f"/libxl/{domid}"
     readable = (DOM0, Permission(domid, READ))
@@ -103,7 +103,7 @@ def make_nodes(store: Xenstore, domain: Domain, name: str, handle: str, config: 
 
 
 def describe_rings(store: Xenstore, domid: int, ports: Ports, console_mfn: int, store_mfn: int) -> None:
-    """Where the domain's two rings are, for whoever looks. (libxl__device_generic_add, for the console)"""
+    """Write where the domain's two rings are. (libxl__device_generic_add, for the console)"""
     path = home(domid)
     store.write(f"{path}/store/port", str(ports.xenstore))
     store.write(f"{path}/store/ring-ref", str(store_mfn))
@@ -135,7 +135,7 @@ def describe_rings(store: Xenstore, domid: int, ports: Ports, console_mfn: int, 
 
 
 def console_backend(domid: int) -> str:
-    """The directory of the console's other end."""
+    """The directory of the console's backend."""
     return f"{home(0)}/backend/console/{domid}/0"
 
 
@@ -146,7 +146,8 @@ def rename(store: Xenstore, domid: int, handle: str, name: str) -> None:
 
 
 def remove_nodes(store: Xenstore, domid: int, handle: str) -> None:
-    """The domain is gone: its nodes, and directories of backends that are empty now. (libxl__xs_path_cleanup)"""
+    """Remove the nodes of a domain that is gone, and directories of backends that are empty now.
+    (libxl__xs_path_cleanup)"""
     back = console_backend(domid)
     store.remove(back)
     for path in (back.rsplit("/", count)[0] for count in (1, 2, 3)):
@@ -157,8 +158,8 @@ def remove_nodes(store: Xenstore, domid: int, handle: str) -> None:
 
 
 def request(store: Xenstore, domid: int, node: str, word: str) -> None:
-    """Ask the guest for something: a word for its `control/shutdown`, or a key for `control/sysrq`. Raises
-    ToolstackError for what nobody could be asked."""
+    """Write a request to the guest: a word for its `control/shutdown`, or a key for `control/sysrq`. Raises
+    ToolstackError for a word or a key that does not exist."""
     if node == "shutdown" and word not in SHUTDOWNS:
         raise ToolstackError(f"a guest can be asked to {' or to '.join(SHUTDOWNS)}, and not to {shown(word[:40])}")
     if node == "sysrq" and not (len(word) == 1 and word.isascii() and word.isprintable() and word != " "):
@@ -167,5 +168,5 @@ def request(store: Xenstore, domid: int, node: str, word: str) -> None:
 
 
 def answered(store: Xenstore, domid: int, node: str) -> bool:
-    """Whether the guest took notice of the last request."""
+    """Whether the guest has taken the last request."""
     return not store.read(f"{home(domid)}/control/{node}")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Dumping a core for a client that asks for one.
 
-The client gets the core as pieces and writes it itself, where it may and as fast as it can. A thread asks for one step
-after another, and nobody waits for it.
+The client gets the core in pieces, and writes the file with its own rights. A thread asks the hypervisor for one step
+after another; no guest waits for it.
 
 Read beside it: main_dump_core in tools/xl/xl_misc.c.
 """
@@ -28,7 +28,7 @@ CLIENTS = 4  # whose cores are dumped at once
 
 
 class DumpAccess:
-    """The verb."""
+    """The verb of the host process for cores."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
@@ -36,7 +36,7 @@ class DumpAccess:
         self.handlers: dict[str, Handler] = {"dump_core": self.dump_core}
 
     async def dump_core(self, call: Call, domain: str) -> None:
-        """A domain's core, in pieces: bytes, or how many zeros."""
+        """Send a domain's core in pieces: each is bytes, or a number of zeros."""
         hypervisor, loop = self.host.hypervisor, asyncio.get_running_loop()
         dump = await asyncio.wrap_future(hypervisor.post(lambda: CoreDump(self.host.find(domain))))
         if self.under_way == CLIENTS:
@@ -64,7 +64,7 @@ class DumpAccess:
 
 
 def received(items: Iterator[dict[str, object]]) -> Iterator[bytes]:
-    """The pieces again, from what the verb sends."""
+    """The core's bytes, from the items that the verb sends."""
     for item in items:
         zeros, piece = item.get("zeros"), item.get("piece")
         if isinstance(zeros, int):

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Dumping the core of a domain whose file says coredump-destroy or coredump-restart.
 
-It goes to the directory `dump` beside the consoles' logs, in a file of the domain's name, over the one before. A thread
-asks for one step after another, and nobody waits for it. (For a client that asks: dump_access.py.)
+The core goes to the directory `dump` beside the consoles' logs, into a file with the domain's name, which replaces an
+older one. A thread asks the hypervisor for one step after another; no guest waits for it. (dump_access.py dumps for
+clients.)
 
 Read beside it: handle_domain_death in tools/xl/xl_vmcontrol.c.
 """
@@ -31,7 +32,7 @@ FILES = threading.Semaphore(2)  # that are written at once: one disk has them al
 
 
 class Asker:
-    """Has steps done on the hypervisor's thread, and waits for each; until it is told to stop."""
+    """Runs steps on the hypervisor's thread, and waits for each, until it is told to stop."""
 
     def __init__(self, hypervisor: Hypervisor) -> None:
         self.hypervisor = hypervisor
@@ -42,7 +43,7 @@ class Asker:
         return self.wait(future)
 
     def wait(self, future: Future[T]) -> T:
-        """What comes of `future`. Raises ToolstackError once nobody wants it any more."""
+        """The result of `future`. Raises ToolstackError if the dump is to stop."""
         while not self.stopped.is_set():
             with suppress(TimeoutError):
                 return future.result(LOOK_EVERY_S)
@@ -50,7 +51,7 @@ class Asker:
 
 
 def dump_to_file(guest: Guest, directory: Path, done: Callable[[], None]) -> None:
-    """Dump a domain that has stopped, and then `done()`, on the hypervisor's thread, whatever became of it."""
+    """Dump a domain that has stopped. Then `done()` is called on the hypervisor's thread, even if the dump failed."""
     hypervisor = guest.hypervisor
     path = directory / file_name(guest.name)
 

@@ -4,12 +4,12 @@
 A PV kernel is an ELF whose notes (name "Xen") say at which virtual address its pseudo-physical memory begins
 (VIRT_BASE), where the first vCPU starts (ENTRY) and what else it wants. Kernels from before there were such notes
 (Mini-OS until Xen 4.5) say the same in a string, in a section __xen_guest. Whatever is wrong with the file is
-found here, before a domain exists, and said as one sentence with what to do about it.
+found here, before a domain exists, and the error says what to do about it.
 
 A kernel that several domains run is in memory once.
 
 Sections that hold instructions are listed in `executable`: where a crash report looks for return addresses.
-(Program headers are too coarse for that: a kernel's last one is often one blob that may do everything.)
+(Program headers are too coarse for that: a kernel's last segment is often readable, writable and executable.)
 
 Not modelled: 32-bit kernels, a BSD symbol table kept in guest memory.
 
@@ -67,7 +67,8 @@ class Segment(NamedTuple):
 
 @dataclass
 class Kernel:
-    """A kernel and its wishes. Addresses are virtual unless they say otherwise; None: it does not ask."""
+    """A kernel, and what its notes ask for. Addresses are virtual unless the field says otherwise; None: no such
+    note."""
 
     path: Path
     segments: list[Segment]
@@ -97,17 +98,18 @@ class Kernel:
 
     @property
     def chained(self) -> bool:
-        """Whether its functions keep a chain of frames in rbp; those of a Linux that unwinds by tables (ORC) do not."""
+        """Whether the kernel's functions keep a chain of frames in rbp. A Linux that unwinds by tables (ORC) does
+        not."""
         return self.image is None or self.image.section(".orc_unwind") is None
 
     def used(self) -> list[Buffer]:
-        """Nobody will ask for anything more: what it was read from, which nobody else may hold any more."""
+        """The buffers the kernel was read from, to be freed. For a kernel that is not needed any more."""
         held = [] if self.image is None else [self.image.data]
         self.segments, self.image = [], None
         return held
 
     def symbols(self) -> Symbols:
-        """Its symbol table; empty when it was stripped (pvhv.toolstack.symbol_files knows more)."""
+        """The file's own symbol table; empty if it was stripped (see pvhv.toolstack.symbol_files)."""
         return Symbols() if self.image is None else own_symbols(self.image)
 
 
@@ -129,7 +131,8 @@ def read(path: Path) -> Kernel:
 
 
 def _identity(path: Path) -> tuple[int, ...]:
-    """What a file is told by; another one each time as long as it is so new that it may change without our noticing."""
+    """What tells a file from others and from older versions. It is new each time while the file is so new that a change
+    could go unnoticed."""
     status = os.stat(path)
     fresh = time.time() - max(status.st_mtime, status.st_ctime) < FRESH_S
     at = time.monotonic_ns() if fresh else 0
@@ -137,7 +140,7 @@ def _identity(path: Path) -> tuple[int, ...]:
 
 
 def _check_beginning(beginning: bytes, path: Path) -> None:
-    """What is no kernel is not read any further. Raises ToolstackError."""
+    """Raise ToolstackError for a file that is not a kernel, before more of it is read."""
     if not beginning.startswith(unpacking.GZIP) and not bzimage.is_bzimage(beginning):
         check_header(beginning, path)
 
@@ -169,7 +172,7 @@ def _understood(image: Image, path: Path) -> Kernel:
 
 
 def _unzipped(data: Buffer, path: Path) -> Buffer:
-    """What gzip packed: as much as it notes at its end, and no more. (xc_dom_check_gzip)"""
+    """Unpack gzip: as many bytes as the file notes at its end, and no more. (xc_dom_check_gzip)"""
     size = int.from_bytes(data[-4:], "little")
     if size > LARGEST_KERNEL:
         raise ToolstackError(f"{path} is compressed, and cut short, or too large to be a kernel", ANEW)
@@ -237,7 +240,7 @@ def _kernel(image: Image, notes: dict[int, bytes], path: Path) -> Kernel:
 
 
 def _check_promises(strings: dict[int, str], features: list[str], path: Path) -> None:
-    """What the notes must say, and what they may not insist on."""
+    """Check what the notes must say, and that they require nothing a guest cannot have."""
     loader = strings.get(elfnote.XEN_ELFNOTE_LOADER, "")
     guest_os = strings.get(elfnote.XEN_ELFNOTE_GUEST_OS, "")
     version = strings.get(elfnote.XEN_ELFNOTE_XEN_VERSION, "")
@@ -258,7 +261,7 @@ def _check_promises(strings: dict[int, str], features: list[str], path: Path) ->
 
 
 def _check_addresses(kernel: Kernel) -> None:
-    """libelf's elf_xen_addr_calc_check: everything inside, in order."""
+    """Check that all addresses lie inside the kernel, and in order. (libelf's elf_xen_addr_calc_check)"""
     start, end, path = kernel.start, kernel.end, kernel.path
     if not (kernel.virt_base <= start <= end < 1 << 64):
         raise ToolstackError(
@@ -319,7 +322,7 @@ GUEST_SECTION_KEYS = {
 
 
 def _guest_section(image: Image) -> dict[int, bytes]:
-    """What a section __xen_guest says, as notes would: "KEY=VALUE,KEY=VALUE". (libelf's elf_xen_parse_guest_info)"""
+    """What a section __xen_guest says, "KEY=VALUE,KEY=VALUE", as notes. (libelf's elf_xen_parse_guest_info)"""
     section = image.section("__xen_guest")
     if section is None:
         return {}

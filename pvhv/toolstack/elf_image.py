@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The two tables of an ELF file, and the bytes they speak of.
 
-Whoever wrote the file chose what is in these tables: up to 65535 entries each, with any numbers. So each table is read
-in one pass over its own bytes, nothing is copied, and what an entry says is looked up only when somebody asks for it; a
-name, for one, is searched for no further than `LONGEST_STRING`. Nothing here takes longer than the file's tables are
-long, and nothing takes memory that an entry asks for.
+The file may be hostile: its tables have up to 65535 entries each, with any numbers. So each table is read in one pass
+over its own bytes, and nothing is copied. What an entry points to is looked up only when it is asked for; a name is
+read up to `LONGEST_STRING` bytes. The time is proportional to the length of the tables, and no memory is allocated
+because an entry says so.
 
 Not modelled: more sections than the header has room to count (65279), byte orders and classes no x86-64 kernel has.
 
-Read beside it: elf(5); xen/common/libelf/libelf-tools.c, whose bounds these are where it has some.
+Read beside it: elf(5); xen/common/libelf/libelf-tools.c, whose bounds are used where it has some.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SECTION = struct.Struct("<IIQQQQI20x")
 
 
 class Damaged(Exception):
-    """What the file says of itself cannot be."""
+    """The file contradicts itself."""
 
 
 class Program(NamedTuple):
@@ -104,7 +104,7 @@ class Image:
         return None
 
     def linked(self, section: Section) -> Section:
-        """The section that another one names (a symbol table its strings). Raises Damaged."""
+        """The section that another one links to (a symbol table to its strings). Raises Damaged."""
         if section.link >= len(self.sections):
             raise Damaged
         return self.sections[section.link]
@@ -122,13 +122,13 @@ class Image:
         return self.view[section.offset : section.offset + section.size]
 
     def string(self, at: int, longest: int = LONGEST_STRING) -> str:
-        """The string at a place of the file, as far as it goes."""
+        """The NUL-terminated string at offset `at` of the file; cut at `longest` bytes, or at the file's end."""
         end = self.data.find(b"\0", at, at + longest)
         return self.data[at : end if end >= 0 else at + longest].decode("ascii", "replace")
 
 
 def check_header(data: Buffer, path: Path) -> None:
-    """Whether it is a 64-bit x86 ELF program at all. Raises ToolstackError."""
+    """Check that the file is a 64-bit x86 ELF program. Raises ToolstackError."""
     if not data:
         raise ToolstackError(f"{path} is empty")
     if data[:4] != b"\x7fELF":
@@ -149,7 +149,7 @@ def check_header(data: Buffer, path: Path) -> None:
 
 
 def cut_short(path: Path, data: Buffer | memoryview, what: str, at: int, size: int) -> ToolstackError:
-    """What is said of a file that ends too soon."""
+    """The error for a file that ends too soon."""
     return ToolstackError(
         f"{path} is cut short: {what} would be bytes {at} to {at + size}, and the file has {len(data)}", ANEW
     )

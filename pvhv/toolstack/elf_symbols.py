@@ -18,7 +18,7 @@ NAMED_TYPES = 2  # a bare label, an object, a function
 
 
 def symbols_in(image: Image) -> Iterator[Symbol]:
-    """All of them, in the file's order. Raises TooMany before the first, and Damaged."""
+    """All symbols, in the file's order. Raises TooMany (before the first symbol) and Damaged."""
     table = image.section(".symtab")
     if table is None:
         return
@@ -35,7 +35,7 @@ def symbols_in(image: Image) -> Iterator[Symbol]:
 
 
 def own_symbols(image: Image) -> Symbols:
-    """The names a file has by itself; none where it was stripped, or is damaged."""
+    """The file's own symbol table; empty where it was stripped, or is damaged."""
     try:
         return Symbols(symbols_in(image))
     except TooMany as many:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the operator got wrong, or what stands in the operator's way: one sentence, and what to do next."""
+"""Errors for the person at the keyboard: one sentence says what is wrong, and another one what to do."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class ToolstackError(Exception):
 
 
 def no_domain(who: str, hint: str = "there are no domains; `pvhv create FILE` makes one") -> ToolstackError:
-    """Nobody is called `who`, which may be anything a keyboard has."""
+    """The error for a domain that does not exist. `who` is what was typed, which may be anything."""
     return ToolstackError(f"there is no domain {who if who and who.isprintable() else ascii(who)}", hint)
 
 
 class NotThere(ToolstackError):
-    """There is no domain of that name; `names` are those there are. The nearest of them is looked for when the hint is
-    asked for, which takes long: not on the thread that guests wait for."""
+    """There is no domain of that name; `names` are the names that exist. The hint names the nearest of them. To find it
+    takes long, so the hint is not to be asked for on the hypervisor's thread."""
 
     def __init__(self, who: str, names: list[str]) -> None:
         super().__init__(no_domain(who).message)
@@ -53,7 +53,7 @@ class NotThere(ToolstackError):
 
 
 class UsageError(ToolstackError):
-    """The command line itself was wrong."""
+    """The command line is wrong. The exit status is 2."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message, hint, status=2)

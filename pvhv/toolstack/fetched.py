@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Guests that were fetched: where tools/fetch_linux.py puts kernels and ramdisks, and a domain file finds them.
 
-A name without a directory that is nothing beside the domain file, and no kernel that came with pvhv, is looked for here
-last. So an example works for everybody, wherever their cache is.
+A name without a directory is looked for beside the domain file, then among the kernels that came with pvhv, then here.
+So an example works for everybody, wherever their cache is.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def directory() -> Path | None:
 
 
 def find(name: str) -> Path | None:
-    """The file that was fetched by that name."""
+    """The file that was fetched under that name; None if there is none."""
     place = directory()
     if place is None or Path(name).name != name:
         return None
@@ -30,7 +30,7 @@ def find(name: str) -> Path | None:
 
 
 def hint(name: str) -> str:
-    """What to do about a name that looks like one of them; empty for any other."""
+    """What to do about a missing file whose name is that of a fetched one; empty for any other name."""
     if not name.endswith(FETCHED_BY_TOOL) or Path(name).name != name:
         return ""
     return "python3 tools/fetch_linux.py fetches it (it needs no root, and installs nothing)"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A short word that changes when this package's code does.
 
-A host process lives longer than an edit: by this word a client sees that the code it talks to is not the code
-on disk. It looks at names, sizes and times of files only, which costs a few milliseconds.
+A host process lives longer than an edit. By this word a client sees that the host process runs other code than the code
+on the disk. Only names, sizes and times of files go into it, which takes a few milliseconds.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SKIPPED = {"__pycache__", "_built", "cli"}  # what the host process does not run
 
 
 def fingerprint() -> str:
-    """Of the package as it lies on disk now."""
+    """The fingerprint of the package as it is on the disk now."""
     found: list[str] = []
     waiting = [str(Path(pvhv.__file__).parent)]
     while waiting:

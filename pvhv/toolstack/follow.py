@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Following a guest's console from another thread than the one it happens on.
+"""Following a guest's console from the event loop, while the guest runs on the hypervisor's thread.
 
-The hypervisor's thread announces ("there is more", "it was restarted", "it ended") by setting flags and
-waking the event loop once, however much happens; the loop's task takes what there is when its client is ready
-for it.
+The hypervisor's thread sets flags ("there is more", "the guest was restarted", "it ended") and wakes the event loop
+once, however much happens. A task of the loop takes the output when its client is ready for it.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ MOST_NOTES = 16  # that wait for a client: of a domain that is restarted while i
 class Follower:
     """One attached client. Made, and closed, on the hypervisor's thread.
 
-    The guest does not say more than the client can read: it waits, for one that wants the whole run for ever, for
-    another no longer than the client takes nothing at all (stopped, say) for some seconds.
+    The guest does not say more than the client can read: it waits for the client. For a client that wants the whole run
+    it waits without end; for any other one until that client has taken nothing for some seconds (it is stopped, say).
     """
 
     def __init__(self, host: Host, guest: Guest, loop: asyncio.AbstractEventLoop, whole_run: bool) -> None:
@@ -40,7 +39,7 @@ class Follower:
         host.listeners.append(self._listen)
 
     def wake(self) -> None:
-        """Any thread: there may be something to take."""
+        """There may be something to take. Any thread may call this."""
         if not self._woken:
             self._woken = True
             try:
@@ -60,7 +59,7 @@ class Follower:
         self.wake()
 
     async def deliver(self, call: Call) -> dict[str, Any]:
-        """Send output and notes until the guest has ended and everything it said is sent; then how it ended."""
+        """Send output and notes until the guest has ended and all of its output is sent. Returns how it ended."""
         while True:
             self._woken = False
             data = self.reader.take()
@@ -77,7 +76,7 @@ class Follower:
                 self.ready.clear()
 
     def close(self) -> None:
-        """Follow no longer."""
+        """Stop following."""
         self.reader.close()
         if self._listen in self.host.listeners:
             self.host.listeners.remove(self._listen)

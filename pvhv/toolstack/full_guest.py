@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""One fully virtualized domain as dom0 knows it: the same life as a paravirtual one's, another birth.
+"""One fully virtualized domain as dom0 knows it: it is built otherwise than a paravirtual one, and lives the same life.
 
-It has a machine of its own instead of rings and a start_info page in its memory: its console is a UART, and of the
-store and the event channels it knows nothing.
+The domain has a virtual machine of its own instead of rings and a start_info page in its memory. Its console is a UART.
+It has no access to the store and to event channels.
 
 Read beside it: guest.py; tools/libs/light/libxl_dom.c (libxl__build_hvm).
 """
@@ -25,7 +25,7 @@ class FullGuest(Guest):
     hvm: HvmGuest
 
     def begin(self) -> None:
-        """Make the domain, as yet without anything. Raises ToolstackError."""
+        """Make the domain, which is still empty. Raises ToolstackError."""
         config, console = self.config, self.console
         assert isinstance(console, SerialConsole)
         try:
@@ -56,5 +56,5 @@ class FullGuest(Guest):
             domain.timeline.on_idle.append(self._idle_hook)
 
     def _hold(self, hold: bool) -> None:
-        """Somebody reads too slowly what the guest says: it waits, or goes on."""
+        """Have the guest wait because a reader of its console is too slow, or let it go on."""
         (self.hypervisor.activity.pause if hold else self.hypervisor.activity.unpause)(self.domain)

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Keeping Python's garbage collections short.
 
-A full collection looks at every object that refers to others, with everybody waiting: a microsecond each, and a guest
-can have a hundred thousand made on its behalf (mapped grants, event channels). So one that took long is the last that
-looks at what it left: that is set aside for good (`gc.freeze`), and the next one looks at what is new since.
+A full collection visits every object that refers to others, while all guests wait. It takes a microsecond for each, and
+a guest can have a hundred thousand of them made (mapped grants, event channels). So when a collection took long, the
+objects that are left are set aside for good (`gc.freeze`): the next collection visits only the newer ones.
 
-What is set aside goes when its last reference does, as nearly everything here does: a domain that is gone lets go of
-its parts (`Domain.fall_apart`). What is left of it in cycles is looked for when there are no domains any more, or many
-have gone since, which is one long collection for all of them.
+An object that is set aside is still freed with its last reference, as nearly all objects here are: a domain that is
+gone drops its parts (`Domain.fall_apart`). What remains in cycles is collected when there are no domains any more, or
+when many have gone: one long collection for all of them.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ MOST_GONE = 64
 
 
 class Garbage:
-    """The collector's habits in this process, from `begin` on."""
+    """Controls Python's garbage collector in this process, from `begin` to `end`."""
 
     def __init__(self) -> None:
         self._began = 0.0
         self._gone = 0  # domains, since what is set aside was looked at
 
     def begin(self) -> None:
-        """What is there now stays, and so does what a long collection finds."""
+        """Set aside all objects there are now; and after each long collection, those it left."""
         gc.collect()
         gc.freeze()
         gc.callbacks.append(self._collecting)
 
     def end(self) -> None:
-        """As it was before."""
+        """Restore Python's own behaviour."""
         gc.callbacks.remove(self._collecting)
         gc.unfreeze()
 
@@ -47,7 +47,7 @@ class Garbage:
             gc.freeze()
 
     def domain_gone(self, others: bool) -> None:
-        """One domain less; `others` says whether there are some who would wait."""
+        """A domain is gone; `others` says whether there are domains that a collection would stop."""
         self._gone += 1
         if not others or self._gone >= MOST_GONE:
             self._gone = 0

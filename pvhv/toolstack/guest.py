@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """One domain as dom0 knows it: its file, its state, its console and its way to the store.
 
-A Guest is one life; a restart makes another Guest from the same file, with the same console, so that whoever
-follows that sees one session. `assembling` does what `xl create` does, in its order, on the hypervisor's
-thread and in steps, between which other guests run; what can be done before (reading files, planning the layout) is
-done by `prepare`, on any other thread.
+A Guest is one life of a domain. A restart makes another Guest from the same file, with the same console, so that a
+reader of the console sees one session. `assembling` does what `xl create` does, in its order. It runs on the
+hypervisor's thread, in steps between which other guests run. `prepare` does what can be done before (reading files,
+planning the layout), on any other thread.
 
 Read beside it: tools/libs/light/libxl_create.c, libxl_dom.c.
 """
@@ -50,7 +50,7 @@ LIMITS = ("max_grant_frames", "max_maptrack_frames", "max_grant_version")
 
 @dataclass
 class Prepared:
-    """Everything of a domain that can be had before it exists."""
+    """Everything of a domain that is made before the domain exists."""
 
     config: DomainConfig
     kernel: elf.Kernel
@@ -58,7 +58,7 @@ class Prepared:
     ramdisk: Buffer
 
     def used(self) -> list[Buffer]:
-        """The domain is there: what was read for that alone, which nobody else holds any more."""
+        """The buffers that were read only to build the domain, to be freed once it is built."""
         held = [self.ramdisk]
         self.ramdisk, self.kernel.segments = b"", []
         return held
@@ -80,7 +80,7 @@ def prepare(config: DomainConfig) -> Prepared:
 
 
 class Unwanted(ToolstackError):
-    """It was destroyed before it was whole."""
+    """The domain was destroyed while it was built."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"{name} was destroyed while it was being built")
@@ -122,21 +122,22 @@ class Guest:
 
     @property
     def symbols(self) -> Symbols:
-        """The kernel's names, read when first asked for: elsewhere than where guests run, unless they were before."""
+        """The kernel's symbols. The first call reads them, which takes long: not on the hypervisor's thread, unless
+        they were read before."""
         return symbol_files.names(self.kernel)
 
     @property
     def stays(self) -> bool:
-        """Whether it is neither gone nor going."""
+        """Whether the domain is neither gone nor being destroyed."""
         return self.state not in (State.DYING, State.GONE)
 
     def transition(self, what: str) -> None:
-        """Go on to the state that follows. Raises ToolstackError where none does."""
+        """Change to the state that follows. Raises ToolstackError if `what` cannot happen in the present state."""
         self.state = after(self.state, what, self.name)
 
     # -- birth -----------------------------------------------------------------------------------------------
     def begin(self) -> None:
-        """Make the domain, as yet without anything. Raises ToolstackError."""
+        """Make the domain, which is still empty. Raises ToolstackError."""
         control, config = self.control, self.config
         limits = {name: getattr(config, name) for name in LIMITS}
         try:
@@ -162,7 +163,7 @@ class Guest:
     def assembling(self, prepared: Prepared) -> Iterator[None]:
         """Fill the domain that `begin` made, in steps, until it is ready to be unpaused.
 
-        Raises ToolstackError; what was made by then is taken back. It may be destroyed between two steps."""
+        Raises ToolstackError, and then undoes what was made. The domain may be destroyed between two steps."""
         try:
             for _step in self._building(prepared):
                 yield
@@ -224,13 +225,14 @@ class Guest:
         self._connect(ports)
 
     def _in_steps(self, work: Iterator[None]) -> Iterator[None]:
-        """Do work that comes in small pieces, as many of them at a step as there is time for."""
+        """Do work that comes in small pieces: in each step as many as fit into a step's time."""
         for _piece in work:
             if self.hypervisor.scheduler.step_is_over():
                 yield
 
     def _connect(self, ports: builder.Ports) -> None:
-        """Dom0's ends: the console's ring mapped by its grant, its port bound; the store told of the domain."""
+        """Make dom0's ends: map the console's ring by its grant, bind its port, and introduce the domain to the
+        store."""
         self.link = link = Link(self.hypervisor.dom0, self.domid, GNTTAB_RESERVED_CONSOLE, ports.console)
         self.console.virtual = self.config.clock == "virtual"
         self.console.attach(link.page, link.notify)
@@ -241,20 +243,20 @@ class Guest:
             self.domain.timeline.on_idle.append(self._idle_hook)
 
     def plug(self, kind: str, number: int, data: DataHalf) -> Backend:
-        """Give it a device, with that data half behind it: the guest finds it by xenbus. Raises KeyError for a kind
-        that is not in pvhv.devices.backends."""
+        """Give the domain a device, which the guest finds by xenbus; `data` is the data half behind it. Raises KeyError
+        for a kind that is not in pvhv.devices.backends."""
         backend = BACKENDS[kind](self.store, self.hypervisor.dom0, self.domid, number, data)
         self.backends.append(backend)
         return backend
 
     def start(self) -> None:
-        """Take back the pause it was made with."""
+        """Unpause the domain, which is made paused."""
         self.transition("unpause")
         self.control.unpausedomain(self.domid)
 
     # -- end -------------------------------------------------------------------------------------------------
     def stopped(self, end: Ending) -> None:
-        """It shut down: nothing more will come from it."""
+        """The domain has shut down: make its report if it crashed, and detach its console."""
         self.transition("shutdown")
         self.stopped_as = end
         report = self.domain.crash_report
@@ -270,7 +272,7 @@ class Guest:
         self.console.detach()
 
     def name_report(self, symbols: Symbols) -> None:
-        """Give the addresses in the report their names."""
+        """Put symbols beside the addresses in the crash report."""
         self.unnamed = False
         self.report = with_names(self.report, symbols, self.kernel.executable, self.kernel.chained)
 
@@ -282,7 +284,7 @@ class Guest:
         return (asked or self.domain.vcpus)[0]
 
     def disconnect(self) -> None:
-        """Let go of everything dom0 holds of the domain, so that it can be taken apart."""
+        """Release everything dom0 holds of the domain, so that the domain can be destroyed."""
         self.console.detach()
         if self.link is not None:
             self.link.close()
@@ -296,7 +298,7 @@ class Guest:
         self.store.release(self.domid)
 
     def destroy(self) -> None:
-        """Take it apart; the hypervisor announces when it is gone."""
+        """Destroy the domain, in the background; the hypervisor announces when it is gone."""
         self.transition("destroy")
         self.disconnect()
         self.control.destroydomain(self.domid)

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The domains of one hypervisor, by name: what `pvhvd` serves and what a test boots a guest with.
 
-Everything here runs on the hypervisor's thread. An operation that takes time (a domain is built and taken apart piece
-by piece, its files are read, a guest shuts down when it likes) returns a Future; nobody waits inside, and who gave up
-waiting changes nothing for others who wait. What happens to guests by
-themselves is announced to listeners: "restarted" when a new life began, "ended" when a guest stopped for good
-(it may still be kept, to be looked at), "gone" when nothing of it is left.
+Everything here runs on the hypervisor's thread. An operation that takes time (a domain is built and destroyed piece
+by piece, its files are read) returns a Future, and nothing here waits. A caller that cancels its Future changes nothing
+for others. What guests do by themselves is announced to listeners: "restarted" when a new life began, "ended" when a
+guest stopped for good (it may still be kept, to be looked at), "gone" when nothing of it is left.
 
 Read beside it: tools/xl/xl_vmcontrol.c.
 """
@@ -80,7 +79,7 @@ class Host:
         raise NotThere(who, [shown(guest.name) for guest in guests])
 
     def require_free_name(self, name: str, instead_of: Guest | None = None) -> None:
-        """Raises ToolstackError when a domain has that name, or will have it again in a moment."""
+        """Raises ToolstackError when a domain has that name, or is being restarted under it."""
         if name == DOMAIN_0:
             raise ToolstackError(f"{DOMAIN_0} is the name of domain 0", "give the new domain another name: name=...")
         for guest in self.guests.values():
@@ -92,8 +91,8 @@ class Host:
 
     # -- making ----------------------------------------------------------------------------------------------
     def create(self, prepared: Prepared, paused: bool = False, console: Console | None = None) -> Guest:
-        """Make a domain in one go, for who has no other guests that would wait; start it, unless it shall stay paused.
-        Raises ToolstackError."""
+        """Make a domain in one go, while other guests wait, and start it unless it shall stay `paused`. Raises
+        ToolstackError."""
         guest = self._begin(prepared, console)
         for _step in self._assembling(guest, prepared):
             pass
@@ -103,8 +102,8 @@ class Host:
         return guest
 
     def build(self, prepared: Prepared) -> Future[Guest]:
-        """Make a domain, which stays paused, while others run. Raises ToolstackError, or the Future does; who cancels
-        that wants none."""
+        """Make a domain while others run; it stays paused. Raises ToolstackError, or the Future does. To cancel the
+        Future destroys the domain."""
         guest = self._begin(prepared)
         future: Future[Guest] = Future()
 
@@ -126,7 +125,7 @@ class Host:
         return future
 
     def _begin(self, prepared: Prepared, console: Console | None = None, instead_of: Guest | None = None) -> Guest:
-        """A domain, as yet without anything in it, that has its name for itself."""
+        """Make a domain that is still empty, and whose name no other domain has."""
         self.require_free_name(prepared.config.name, instead_of)
         if len(self.guests) >= MOST_DOMAINS:
             raise ToolstackError(f"there are {MOST_DOMAINS} domains, the most there may be", "destroy some first")
@@ -146,7 +145,7 @@ class Host:
             self._let_go(prepared.used())
 
     def _handle(self, config: DomainConfig) -> str:
-        """A domain's UUID: its file's, or one of ours; no random one on a virtual clock, since guests can see it."""
+        """A domain's UUID: its file's, or a new one. On a virtual clock that is not random, since guests can see it."""
         taken = {guest.handle: guest.name for guest in self.guests.values() if guest.stays}
         if config.uuid is not None:
             if config.uuid in taken:
@@ -200,7 +199,7 @@ class Host:
         self._then(self.beside.do(lambda: guest.symbols), named)
 
     def _follow(self, guest: Guest) -> None:
-        """A guest has stopped, and what is to be told of it is known: what its file says happens to it."""
+        """Do what a guest's file says follows. The guest has stopped, and its report is complete."""
         if guest.ended is not None or guest.state is not State.SHUT_DOWN:
             return  # somebody was quicker
         end = guest.ended = guest.stopped_as
@@ -219,7 +218,7 @@ class Host:
             self._do(guest, follows)
 
     def _do(self, guest: Guest, follows: Action) -> None:
-        """Do what follows a shutdown, unless somebody destroyed what was kept to be dumped."""
+        """Do what follows a shutdown, unless the guest was destroyed while its core was dumped."""
         guest.dumping = False
         if guest.state is not State.SHUT_DOWN:
             return
@@ -240,7 +239,7 @@ class Host:
         self._announce(guest, "ended")
 
     def _restart(self, before: Guest, name: str, console: Console) -> None:
-        """Another life from the same file; what that file names is read anew."""
+        """Make another life from the same configuration; the kernel and ramdisk are read anew."""
         # One that is kept keeps its UUID; its successor gets another.
         handle = before.config.uuid if before.state is State.GONE else None
         config = replace(before.config, name=name, uuid=handle)
@@ -286,7 +285,7 @@ class Host:
             self._forget(guest)
 
     def _forget(self, guest: Guest) -> None:
-        """Nothing is left of one that is gone, and nobody waits for its successor any more."""
+        """Remove a guest that is gone, and that no other life of the domain will follow."""
         if guest.state is State.GONE:
             del self.guests[guest.domid]
             self._let_go(guest.kernel.used())
@@ -295,12 +294,12 @@ class Host:
             self._announce(guest, "gone")
 
     def _let_go(self, held: list[Buffer]) -> None:
-        """Have what is large given back by a thread that no guest waits for. Nobody else may know of it by now."""
+        """Free large buffers on a thread that no guest waits for. The caller drops its own references."""
         if any(is_large(each) for each in held):
             self.beside.do(held.clear)
 
     def _then(self, future: Future[T], function: Callable[[Future[T]], None]) -> None:
-        """Have `function` called on the hypervisor's thread when something is done."""
+        """Have `function(future)` called on the hypervisor's thread when a Future is done."""
         future.add_done_callback(lambda done: self._defer(lambda: function(done)))
 
     def _defer(self, function: Callable[[], None]) -> None:
@@ -313,7 +312,8 @@ class Host:
 
     # -- verbs -----------------------------------------------------------------------------------------------
     def destroy(self, guest: Guest, end: Ending = DESTROYED) -> Future[None]:
-        """Take a domain apart; done when it is gone. `end` is what is told of one that still ran."""
+        """Destroy a domain; the Future is done when it is gone. `end` is how a domain that still ran is said to have
+        ended."""
         future: Future[None] = Future()
         self._going.setdefault(guest.domid, []).append(future)
         if guest.ended is None or guest.restarts or guest.dumping:
@@ -325,12 +325,12 @@ class Host:
         return future
 
     def pause(self, guest: Guest) -> None:
-        """Stop its vCPUs until `unpause`."""
+        """Stop a domain's vCPUs until `unpause`. Raises ToolstackError."""
         guest.transition("pause")
         guest.control.pausedomain(guest.domid)
 
     def unpause(self, guest: Guest) -> None:
-        """Let its vCPUs go on."""
+        """Let a domain's vCPUs go on. Raises ToolstackError."""
         guest.start()
 
     def rename(self, guest: Guest, name: str) -> None:
@@ -350,12 +350,14 @@ class Host:
         return next(f"{name}-{n}" for n in range(1, len(taken) + 2) if f"{name}-{n}" not in taken)
 
     def ask(self, guest: Guest, word: str) -> None:
-        """Ask the guest to power off or to reboot, by xenstore. Raises ToolstackError when it cannot hear."""
+        """Ask the guest to power off or to reboot, by xenstore. Raises ToolstackError when it does not run, or
+        has no xenstore."""
         self._require_listener(guest, f"asked to {word}")
         domain_store.request(self.store, guest.domid, "shutdown", word)
 
     def sysrq(self, guest: Guest, key: str) -> None:
-        """Press a key of the guest kernel's magic SysRq, by xenstore. Raises ToolstackError when it cannot hear."""
+        """Press a key of the guest kernel's magic SysRq, by xenstore. Raises ToolstackError when it does not run, or
+        has no xenstore."""
         self._require_listener(guest, "sent a sysrq")
         domain_store.request(self.store, guest.domid, "sysrq", key)
 
@@ -372,7 +374,7 @@ class Host:
             )
 
     def answered(self, guest: Guest, node: str = "shutdown") -> bool:
-        """Whether the guest took notice of what it was asked."""
+        """Whether the guest has taken the request, or does not run any more."""
         return guest.state is not State.RUNNING or domain_store.answered(self.store, guest.domid, node)
 
     # -- what is told of them --------------------------------------------------------------------------------
@@ -410,5 +412,5 @@ class Host:
         }
 
     def list(self) -> list[dict[str, Any]]:
-        """All rows."""
+        """A row for each domain."""
         return [self.describe(guest) for guest in self.guests.values()]

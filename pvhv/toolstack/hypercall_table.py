@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The interface as a list: what `pvhv hypercalls` prints. All of it comes from the specs and from who answers them."""
+"""The interface as a list: what `pvhv hypercalls` prints. All of it comes from the specs and the table of handlers."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The files that a domain file names: beside it, among the kernels that came with pvhv, or among what was fetched.
 
-Paths are relative to the file that names them. Only what is there is said here; what is in a file is read by others.
+Paths are relative to the file that names them. This module only finds files; others read them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ KERNELS = Path(pvhv.__file__).parent / "_built" / "kernels"
 
 
 def built_kernels() -> list[str]:
-    """The kernels that came with pvhv: the guest one begins with, other guests, benchmarks, tests."""
+    """The names of the kernels that came with pvhv: guests first, then benchmarks and tests."""
     if not KERNELS.is_dir():
         return []
     names = [entry.name for entry in KERNELS.iterdir() if entry.is_file() and not entry.name.startswith(".")]
@@ -54,7 +54,7 @@ def _what_there_is(text: str) -> str:
 
 
 def beside(text: str, directory: Path, place: str) -> Path:
-    """A plain file. Raises ToolstackError that begins with `place`."""
+    """The plain file that `text` names, relative to `directory`. Raises ToolstackError that begins with `place`."""
     path = directory / os.path.expanduser(text)
     if _exists(path, place):
         if path.is_file():

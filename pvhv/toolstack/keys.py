@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Every key a domain file may have, in one table: how its value is read, and what becomes of it.
 
-A key of xl's is taken; or passed over with a warning, where a guest can do without; or refused, where it would not get
-what it needs. One that means nothing to a domain of the file's type is not looked at, as in xl. So is none that says
-nothing: each row has the values that ask for what there is anyway. A key that is not here is nobody's: a warning says
-so, for xl does nothing about it either.
+A key of xl's is taken; or passed over with a warning, where a guest can do without it; or refused, where a guest would
+miss something it needs. A key that means nothing to a domain of the file's type is not looked at, as in xl. Nor is a
+value that asks for what a domain has anyway: each row lists such values. A key that is not in the table gets a warning
+and has no effect; xl ignores it, too.
 
 docs/domain-files.md is printed from this table, and a test asks Debian's own xl which keys it looks for.
 
@@ -21,7 +21,7 @@ from pvhv.hvm import names as technique_names
 
 
 class Fate(Enum):
-    """What becomes of a key that says something."""
+    """What becomes of a key whose value asks for something."""
 
     TAKEN = "taken"
     PASSED_OVER = "passed over, with a warning"

@@ -12,10 +12,10 @@ mapping, unmapped; one that names a place for the p2m list (INIT_P2M) finds it m
 own, last of all.
 
 Guests rely on this order (Linux and mini-os take everything after the boot stack for free), so it is
-libxenguest's, page for page. This room computes; pvhv.toolstack.builder writes.
+libxenguest's, page for page. This module computes; pvhv.toolstack.builder writes.
 
-A kernel's file says how much it wants, be that more than any machine has: everything is counted first, and nothing is
-listed before it is known to fit into the domain.
+A kernel's file says how much it wants, which may be more than any machine has. So everything is counted first, and
+nothing is listed before it is known to fit into the domain.
 
 Read beside it: tools/libs/guest/xg_dom_core.c (xc_dom_build_image), xg_dom_x86.c (alloc_pgtables_pv).
 """
@@ -74,7 +74,7 @@ class Layout:
     planned: list[tuple[int, Mapping]] = field(default_factory=list)  # where the tables of each mapping begin
 
     def va(self, name: str) -> int:
-        """Where an area is mapped."""
+        """The virtual address of an area. The area has to be mapped."""
         address = self.areas[name].va
         assert address is not None, f"{name} is not mapped"
         return address
@@ -87,14 +87,14 @@ class Layout:
         return area
 
     def new_tables(self, mapping: Mapping) -> Iterator[Table]:
-        """The page tables a mapping wants that none before it has, from the top down."""
+        """The page tables that a mapping needs and no earlier mapping has, from the top level down."""
         before = [numbers_of(each) for each in self.mappings]
         for level, numbers in numbers_of(mapping).items():
             taken = [each[level] for each in before]
             yield from ((level, number) for number in numbers if not any(number in there for there in taken))
 
     def map(self, first_pfn: int, mapping: Mapping) -> None:
-        """Have a mapping, whose tables that are new begin at a pfn."""
+        """Add a mapping; the page tables that are new for it begin at `first_pfn`."""
         self.planned.append((first_pfn, mapping))
         self.mappings.append(mapping)
 
@@ -114,7 +114,7 @@ def numbers_of(mapping: Mapping) -> dict[int, range]:
 
 
 def plan(kernel: Kernel, nr_pages: int, ramdisk_size: int = 0) -> Layout:
-    """Lay out a domain of `nr_pages` pages. Raises ToolstackError when they do not suffice."""
+    """Lay out a domain of `nr_pages` pages. Raises ToolstackError when that is too few."""
     layout = Layout(nr_pages, kernel.virt_base)
     ramdisk_pages = -(-ramdisk_size // PAGE_SIZE)
     p2m_pages = -(-nr_pages * 8 // PAGE_SIZE)
@@ -155,7 +155,7 @@ def plan(kernel: Kernel, nr_pages: int, ramdisk_size: int = 0) -> Layout:
 
 
 def _check_place(kernel: Kernel, mapping: Mapping) -> None:
-    """Whether a mapping stays within one half of the address space, and out of the hypervisor's part of it."""
+    """Check that a mapping stays within one half of the address space, and out of the hypervisor's part of it."""
     first, last = mapping.va, mapping.va + mapping.pages * PAGE_SIZE - 1
     if not last < LOWER_END and not (HYPERVISOR_VIRT_START <= first and last < 1 << 64):
         raise ToolstackError(
@@ -167,7 +167,7 @@ def _check_place(kernel: Kernel, mapping: Mapping) -> None:
 
 
 def _page_tables(layout: Layout) -> None:
-    """Find how many tables map everything up to and with themselves, then place them and what follows."""
+    """Find how many page tables map everything up to themselves, themselves included; place them and what follows."""
     pages = PADDING_PAGES
     while True:
         # The next 4 MiB boundary, strictly above: libxenguest's round_up(), which sets the low bits.

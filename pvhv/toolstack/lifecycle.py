@@ -5,9 +5,9 @@
     running  -> shut down                 the domain stopped, and is kept to be looked at (preserve)
     any      -> dying -> gone             taken apart; `gone` may be followed by another life (restart)
 
-A shutdown has a code (SHUTDOWN_*); the code has a name and an exit status, and names the key of the domain
-file that says what follows (a domain whose core is to be dumped is kept until it is). A guest that restarts over
-and over without living long is kept instead, else it would keep the machine busy with nothing but its own building.
+A shutdown has a code (SHUTDOWN_*). The code has a name, an exit status and a key of the domain file, which says what
+follows. (A domain whose core is to be dumped is kept until that is done.) A guest that restarts again and again after a
+short life is kept instead: else it would keep the machine busy with building it.
 
 Read beside it: handle_domain_death in tools/xl/xl_vmcontrol.c, docs/man/xl.cfg.5 (EVENT ACTIONS).
 """
@@ -75,7 +75,8 @@ def _done(what: str) -> str:
 
 
 class Ending(NamedTuple):
-    """A way a domain stops: what it is called, the exit status it stands for, the key that says what follows."""
+    """A way a domain stops: its name, the exit status of a command, and the key of the domain file that says what
+    follows."""
 
     name: str
     status: int
@@ -95,7 +96,7 @@ OUTLIVED = Ending("timeout", TIMEOUT_STATUS, "")
 
 
 def ending(code: int) -> Ending:
-    """The ending a shutdown code means; an unknown code is its own kind of crash."""
+    """The ending for a shutdown code; an unknown code is a crash with that code."""
     return ENDINGS.get(code, Ending(f"shutdown code {code}", 1, "on_crash"))
 
 
@@ -125,7 +126,7 @@ QUICK_RESTARTS = 5
 
 
 def why_not_again(quick_lives: int, engine_died: bool) -> str | None:
-    """Why pvhv does not start a domain again by itself, whatever its file says."""
+    """Why pvhv does not restart a domain whose file says restart; None if it does."""
     if engine_died:
         return "the engine died while it ran, which costs pvhvd memory each time"
     if quick_lives >= QUICK_RESTARTS:
@@ -134,7 +135,7 @@ def why_not_again(quick_lives: int, engine_died: bool) -> str | None:
 
 
 def action(config: DomainConfig, end: Ending, not_again: str | None = None) -> Action:
-    """What the domain file says follows; `not_again`: but it is not to be started again."""
+    """What the domain file says follows; with `not_again`, the domain is not to be restarted."""
     chosen = ACTIONS[getattr(config, end.key)]
     if chosen.restart and not_again is not None:
         return ACTIONS["preserve"]
@@ -142,7 +143,8 @@ def action(config: DomainConfig, end: Ending, not_again: str | None = None) -> A
 
 
 def for_one_run(config: DomainConfig) -> DomainConfig:
-    """The file as a run reads it whose caller waits for the end: no second life, nothing kept unless asked for."""
+    """The configuration for a run whose caller waits for the end: no restart, and nothing is kept unless the file says
+    so."""
     changed = {
         key: "coredump-destroy" if getattr(config, key) in DUMPING else "destroy"
         for key in EVENTS

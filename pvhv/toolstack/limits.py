@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How large what grows may become: what a guest, a client or a file has the host process keep, and what happens beyond.
+"""The bounds of everything that a guest, a client or a file can make grow, and what happens beyond each.
 
-Each bound is a constant where it is kept. They are together here to be read, and to be tested: for each of them
-tests/toolstack/test_limits.py names a test that goes beyond it. `pvhv daemon limits` shows them.
+A bound is a constant in the module that enforces it. The list is here to be read, and to be tested: for each bound
+tests/toolstack/test_limits.py names a test that goes beyond it. `pvhv daemon limits` shows the list.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ STORE = quotas.Quotas()
 
 
 class Limit(NamedTuple):
-    """One bound: at most `most` `unit` of `what`, for each `of`; and `beyond` happens."""
+    """One bound: each `of` may have `most` `unit` of `what`; `beyond` says what happens then."""
 
     name: str
     of: str
@@ -60,7 +60,7 @@ class Limit(NamedTuple):
 
 
 def limits() -> list[Limit]:
-    """All of them, as they are for this process."""
+    """All bounds, with their values in this process."""
     return [*_of_the_process(), *_of_a_client(), *_of_a_domain(), *_of_a_file()]
 
 

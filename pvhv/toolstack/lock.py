@@ -31,7 +31,7 @@ def acquire(path: Path) -> IO[bytes] | None:
 
 
 def is_same(file: IO[bytes], path: Path) -> bool:
-    """Whether a lock file is still the one that is found there."""
+    """Whether `path` still names this open lock file."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except OSError:
@@ -39,7 +39,7 @@ def is_same(file: IO[bytes], path: Path) -> bool:
 
 
 def is_held(path: Path) -> bool:
-    """Whether some living process holds the lock; nobody can tell that of a file that cannot be opened: yes."""
+    """Whether a living process holds the lock. True as well for a file that cannot be opened."""
     if not path.exists():
         return False
     try:

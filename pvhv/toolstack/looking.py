@@ -21,7 +21,7 @@ MOST_KEYS = 64  # at once
 
 
 class LookAccess:
-    """The verbs."""
+    """The verbs of the host process for configurations and debug keys."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
@@ -38,7 +38,7 @@ class LookAccess:
         return await asyncio.wrap_future(self.host.hypervisor.post(read))
 
     async def debug_keys(self, call: Call, keys: str) -> None:
-        """Press keys of Xen's, one after another; what they print stands in the hypervisor's log."""
+        """Press debug keys of Xen's, one after another. What they print goes to the hypervisor's log."""
         hypervisor = self.host.hypervisor
         for key in keys[:MOST_KEYS]:
             steps = await asyncio.wrap_future(hypervisor.post(partial(keyhandler.press, hypervisor, key)))

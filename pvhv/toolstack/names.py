@@ -2,9 +2,9 @@
 """Names of domains, which may be anything: what they look like to people, to a shell, and to a directory.
 
 xl takes any string for a name, so a name may have blanks, slashes, line ends, bytes that are no UTF-8, and sequences
-that move a terminal's cursor. It is kept as it is, and goes as it is to xenstore and to scripts (JSON). People see
-`shown`, in which nothing is left that a terminal acts on; a command that is suggested has it `quoted`; a file's name is
-made of it by `file_name`, which keeps plain names as they are and takes no two names to one file.
+that move a terminal's cursor. The name is kept unchanged, and goes unchanged to xenstore and to scripts (JSON). People
+see it by `shown`, without anything a terminal acts on. A command that is suggested has it `quoted`. `file_name` makes a
+file's name of it: plain names stay as they are, and no two names give the same file.
 
 Bytes that are no UTF-8 are surrogates in a name, as in Python's arguments and file names.
 """
@@ -19,12 +19,12 @@ DOMAIN_0 = "Domain-0"
 
 
 def as_bytes(text: str) -> bytes:
-    """A name or a command line as the guest gets it: UTF-8, and what a shell gave us that is none, as it came."""
+    """A name or a command line as the guest gets it: UTF-8; bytes from the shell that are no UTF-8 stay as they are."""
     return text.encode("utf-8", "surrogateescape")
 
 
 def why_not(name: str) -> str | None:
-    """Why a domain cannot be called that: words that go on after the name."""
+    """Why a domain cannot have that name, as the end of a sentence that begins with the name; None if it can."""
     if not name:
         return "is empty"
     if "\0" in name:
@@ -35,18 +35,18 @@ def why_not(name: str) -> str | None:
 
 
 def check(name: str) -> None:
-    """Raises ToolstackError when a domain cannot be called that."""
+    """Raises ToolstackError when a domain cannot have that name."""
     if reason := why_not(name):
         raise ToolstackError(f"'{shown(name[:60])}' cannot be a domain's name: it {reason}", status=2)
 
 
 def shown(text: str) -> str:
-    """For people: everything that is no character of a line is told as an escape."""
+    """A name for people: every character that a line cannot show becomes an escape."""
     return text if text.isprintable() else "".join(each if each.isprintable() else _escape(each) for each in text)
 
 
 def clean(text: str) -> str:
-    """Likewise for several lines."""
+    """Text of several lines, likewise; line ends stay."""
     return text if text.isprintable() else "\n".join(shown(line) for line in text.expandtabs().split("\n"))
 
 
@@ -58,7 +58,7 @@ def _escape(character: str) -> str:
 
 
 def quoted(name: str) -> str:
-    """For a command line that somebody may copy."""
+    """A name as a shell's word, for a command that somebody may copy."""
     import shlex  # `list`, which has no use for it, shall not wait for it
 
     if name.isprintable():
@@ -70,7 +70,7 @@ def quoted(name: str) -> str:
 
 
 def log_name(name: str) -> str:
-    """The file that a guest's console is logged in."""
+    """The name of the file that a guest's console is logged in."""
     return f"guest-{file_name(name)}.log"
 
 

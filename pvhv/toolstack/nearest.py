@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What somebody may have meant: the word that is a slip of the finger away, or none.
+"""The word that somebody may have meant, when the one they typed does not exist.
 
-A slip is a letter too many, too few, another one, or two that changed places. A short word may have one, a longer one
-two; a word that is merely somewhat alike would mislead (`boot` is not `root`: the first letter is seldom the slip).
+A slip is one letter too many, one missing, one wrong, or two that changed places. A short word may have one slip, a
+longer one two. A word that is only somewhat alike would mislead (`boot` is not `root`: the first letter is seldom
+wrong).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ LONGEST = 64  # no word anybody could have meant is longer
 
 
 def nearest(word: str, words: Iterable[str]) -> str | None:
-    """The word of `words` that `word` may be a slip of."""
+    """The word of `words` that `word` was meant to be; None if there is none near."""
     if not 2 < len(word) <= LONGEST:
         return None
     allowed = 1 if len(word) < LONG_WORD else 2

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Keys of a domain file that nothing comes of: which are warned of, which refused, which not worth a word.
+"""Keys of a domain file that have no effect: which are warned of, which are refused, and which need no word.
 
-The table is pvhv.toolstack.keys; here is only what it comes to for one file.
+The table is pvhv.toolstack.keys; this module applies it to one file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ NUMBERS = (Reads.NUMBER, Reads.BOOLEAN, Reads.NUMBER_OR_STRING, Reads.BOOLEAN_OR
 
 
 def pass_over(found: Values, kind: str) -> None:
-    """Warn of, or refuse, what a file of a domain of that type says and the domain will not have."""
+    """Warn of each key that has no effect on a domain of type `kind`, or refuse it, as the table says."""
     problems = found.problems
     for name, setting in found.settings.items():
         key = KEYS.get(name)
@@ -34,7 +34,7 @@ def pass_over(found: Values, kind: str) -> None:
 
 
 def says_nothing(key: Key, value: Value) -> bool:
-    """Whether a value asks for what there is anyway."""
+    """Whether a value asks for what a domain has anyway."""
     if isinstance(value, list):
         return not value
     if key.reads in NUMBERS:
@@ -44,7 +44,7 @@ def says_nothing(key: Key, value: Value) -> bool:
 
 
 def _as_it_is_read(found: Values, key: Key) -> bool:
-    """Whether xl would find a value of the key's type here; a list where there should be none it passes over."""
+    """Whether xl would find a value of the key's type: it passes over a list where a single value should be."""
     if key.reads is Reads.LIST:
         return found.items(key.name) is not None
     if key.reads in (Reads.STRING, Reads.NUMBER, Reads.BOOLEAN, Reads.NUMBER_OR_STRING):

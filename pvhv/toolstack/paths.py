@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Where the host process and its clients meet: socket, token, lock, log and the list of running domains.
 
-One directory a user, mode 0700, short-lived by nature: `$PVHV_RUNTIME_DIR` if set, else
-`$XDG_RUNTIME_DIR/pvhv`, else `pvhv-<uid>` in the system's directory for temporary files. HOME is never
-asked. A directory that belongs to somebody else is refused, and so is somebody else's link in its place, wherever that
-leads: what is in it could be anybody's socket.
+Each user has one directory, of mode 0700, which need not outlive a boot: `$PVHV_RUNTIME_DIR` if set, else
+`$XDG_RUNTIME_DIR/pvhv`, else `pvhv-<uid>` in the system's directory for temporary files. HOME is not
+used. A directory that belongs to another user is refused, and so is another user's link in its place: the socket in it
+could be theirs.
 
 A Unix socket's path has room for some hundred bytes only; where the directory's own path is longer, sockets (and
 nothing else) lie in that last directory, under a short name made from a hash of the path.
 
-This room opens nothing but directories.
+This module opens nothing but directories.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ LONGEST_SOCKET_PATH = 100
 
 
 def unix_sockets() -> bool:
-    """Whether there are Unix sockets. PVHV_LOOPBACK says to do without, as where there are none."""
+    """Whether to use Unix sockets. Not where there are none, or where PVHV_LOOPBACK is set."""
     return hasattr(socket, "AF_UNIX") and not os.environ.get("PVHV_LOOPBACK")
 
 
 def user_tag() -> str:
-    """Something that tells users of one machine apart."""
+    """A word that differs from user to user of one machine."""
     getuid = getattr(os, "getuid", None)
     return str(getuid()) if getuid else os.environ.get("USERNAME", "user")
 
@@ -59,12 +59,14 @@ def runtime_directory(create: bool = True) -> Path:
 
 
 def temporary_directory() -> Path:
-    """Where there is no better place, and for sockets whose path would be too long."""
+    """Our directory among temporary files: if there is no better place, and for sockets whose path would be too
+    long."""
     return Path(tempfile.gettempdir(), f"pvhv-{user_tag()}")
 
 
 def make_private(directory: Path, ours: bool = True) -> None:
-    """Make it, and see that it is no one else's. One that somebody chose keeps its mode: it may hold other things.
+    """Make the directory, and check that no other user owns it or may write to it. Unless it is `ours`, its mode is
+    kept: the user chose it, and it may hold other things.
 
     Raises ToolstackError."""
     try:
@@ -112,7 +114,7 @@ def _is_ours(found: os.stat_result) -> bool:
 
 
 class Paths:
-    """The files in the runtime directory, by purpose."""
+    """The paths of the files in the runtime directory."""
 
     def __init__(self, directory: Path | None = None) -> None:
         self.directory = directory or runtime_directory()
@@ -124,12 +126,12 @@ class Paths:
 
     @property
     def socket(self) -> Path:
-        """The Unix socket clients come by."""
+        """The Unix socket that clients connect to."""
         return self.socket_named("pvhvd.sock")
 
     def socket_named(self, name: str) -> Path:
-        """Where a Unix socket of ours may lie: in the directory, or where its path is short enough. Raises
-        ToolstackError where that is nowhere."""
+        """The path of a Unix socket: in the directory, or, if that is too long, under a short name among
+        temporary files. Raises ToolstackError if that is too long as well."""
         path = self.directory / name
         if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
             return path

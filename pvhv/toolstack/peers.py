@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Who is at the other end of a Unix socket: the kernel knows, whatever the path says.
+"""Who is at the other end of a connection between a client and the host process.
 
-A path is somebody else's promise. Where it was longer than a socket's may be, where a directory was made before ours,
-a stranger's process may listen; and one that we let connect could be anybody's. So both ends ask.
+Of a Unix socket the kernel knows the peer's user. The path proves nothing: another user's process may listen there (in
+a directory that was made before ours), and any process may connect that the modes let. So both ends ask the kernel.
 
-Of a loopback port nobody knows who is there. Both ends know a token, from a file of ours, and each proves that it does
-without saying it: a port may be somebody else's by now.
+Of a loopback port the kernel does not tell. Both ends know a token, from a file that only the user can read, and each
+proves that it knows the token without sending it: by now the port may belong to another process.
 
-Not modelled: hosts that do not tell (neither Linux nor with getpeereid): there the modes of directory and socket are
-all there is.
+Not modelled: hosts that do not tell a peer's user (neither Linux nor with getpeereid). There the modes of directory and
+socket are the only protection.
 
 Read beside it: unix(7) (SO_PEERCRED), getpeereid(3).
 """
@@ -26,12 +26,13 @@ ROOT = 0
 
 
 def proof(token: str, whose: str, nonce: str) -> str:
-    """What only who knows the token can say: the "client" to a nonce of its own, and the "server" to the same."""
+    """The proof that one end knows the token: a digest of token, `whose` ("client" or "server") and the client's
+    nonce."""
     return hmac.new(token.encode(), f"{whose} {nonce}".encode("utf-8", "surrogateescape"), "sha256").hexdigest()
 
 
 def uid_of(connection: socket.socket) -> int | None:
-    """The user whose process is at the other end; None where the host does not tell, or nobody is there any more."""
+    """The user whose process is at the other end; None where the host does not tell, or the process is gone."""
     try:
         if hasattr(socket, "SO_PEERCRED"):  # Linux
             found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
@@ -45,11 +46,11 @@ def uid_of(connection: socket.socket) -> int | None:
 
 
 def is_mine(connection: socket.socket) -> bool:
-    """Whether that is our own user, as far as one can tell."""
+    """Whether the process at the other end is our own user's, as far as the host tells."""
     getuid = getattr(os, "getuid", None)
     return getuid is None or uid_of(connection) in (None, getuid())
 
 
 def may_ask(connection: socket.socket) -> bool:
-    """Whether it may have us do something: our own user, and root, who may do anything."""
+    """Whether the process at the other end may ask us for something: one of our own user's, or of root's."""
     return is_mine(connection) or uid_of(connection) == ROOT

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Files whose name somebody gave us: plain ones, read up to a bounded size or written, without ever waiting for them.
+"""Plain files whose names somebody gave us, read up to a bounded size or written, and never waited for.
 
-A name can lead to a pipe nobody writes to, to a terminal, to a device without end: a file is opened without waiting
-and looked at before it is read. What is read takes no more memory than the file is long, and `look` sees its beginning
-before the rest is read at all.
+A name can lead to a pipe without a writer, to a terminal, or to an endless device. So a file is opened without waiting,
+and its kind is checked before it is read. Reading takes no more memory than the file is long, and `look` sees the first
+bytes before the rest is read.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ Look = Callable[[bytes], object]
 
 
 class TooLarge(OSError):
-    """The file has more bytes than whatever it should be could have."""
+    """The file has more bytes than `largest`."""
 
     def __init__(self) -> None:
         super().__init__(errno.EFBIG, "it is too large")
 
 
 def open_plain(path: str | os.PathLike[str]) -> io.FileIO:
-    """A plain file, to be read. Raises OSError, whose strerror says what is in the way."""
+    """Open a plain file to read it. Raises OSError; its strerror says what is wrong."""
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOCTTY", 0)
     file = open(os.open(path, flags), "rb", buffering=0)
     mode = os.fstat(file.fileno()).st_mode
@@ -45,8 +45,8 @@ def open_plain(path: str | os.PathLike[str]) -> io.FileIO:
 
 
 def read_plain(path: str | os.PathLike[str], largest: int, look: Look | None = None) -> Buffer:
-    """The bytes of a plain file. Raises OSError, whose strerror says what is in the way; TooLarge past `largest`; and
-    whatever `look` does, given the first bytes."""
+    """The bytes of a plain file. `look` is called with the first bytes. Raises OSError, whose strerror says what is
+    wrong; TooLarge for more than `largest` bytes; and what `look` raises."""
     with open_plain(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > largest:
@@ -70,19 +70,19 @@ def read_plain(path: str | os.PathLike[str], largest: int, look: Look | None = N
 
 
 def read_text(path: str | os.PathLike[str], largest: int = SMALL_TEXT) -> str:
-    """A text of ours. Raises OSError."""
+    """The text of a small file of our own. Raises OSError."""
     return bytes(read_plain(path, largest)).decode("utf-8", "replace")
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Put a text in the place of what was there. Raises OSError."""
+    """Replace a file's contents by a text. Raises OSError."""
     with open(open_to_append(path), "wb") as file:
         file.truncate(0)
         file.write(text.encode("utf-8", "backslashreplace"))
 
 
 def open_to_append(path: str | os.PathLike[str]) -> int:
-    """A descriptor to write behind the end of a plain file with, which is made where it is missing. Raises OSError."""
+    """A descriptor that appends to a plain file, which is made where it is missing. Raises OSError."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
         descriptor = os.open(path, flags, 0o600)

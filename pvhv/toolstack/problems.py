@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What is wrong with a file, gathered while it is read, so that all of it is told in one go and in the file's order.
+"""What is wrong with a file, gathered while it is read, so that all problems are told together and in the file's order.
 
-A problem keeps the domain from being made; a warning does not. Each says where it stands. Whoever reads a file goes on
-after either, with whatever makes the next problem worth telling.
+An error keeps the domain from being made; a warning does not. Each has a place in the file. After either of them
+reading goes on, with a value that does not cause further errors.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ class Problem(NamedTuple):
 
 
 class Problems:
-    """Those of one reading."""
+    """The errors and warnings of reading one file."""
 
     def __init__(self) -> None:
         self.errors: list[Problem] = []
         self.warnings: list[Problem] = []
 
     def error(self, place: Place, text: str, hint: str = "", status: int = 1) -> None:
-        """Something that keeps the domain from being made."""
+        """Add an error, which keeps the domain from being made; `status` is the command's exit status."""
         self.errors.append(Problem(place, _clipped(text), _clipped(hint), status))
 
     def warn(self, place: Place, text: str) -> None:
-        """Something to know."""
+        """Add a warning."""
         self.warnings.append(Problem(place, _clipped(text)))
 
     def told(self) -> list[str]:

@@ -49,7 +49,7 @@ class Plan:
 
 
 def plan(kernel: Kernel, memory_mib: int, ramdisk_size: int) -> Plan:
-    """Lay a kernel out in that much memory. Raises ToolstackError."""
+    """Lay out a kernel and a ramdisk of `ramdisk_size` bytes in `memory_mib` MiB. Raises ToolstackError."""
     if kernel.pvh_entry is None:
         raise ToolstackError(
             f"{kernel.path} has no PVH entry, so it cannot start in a fully virtualized domain",

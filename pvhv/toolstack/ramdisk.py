@@ -2,8 +2,8 @@
 """A ramdisk as a paravirtual guest gets it: the file's bytes, or what they unzip to.
 
 libxenguest unzips a ramdisk that gzip packed, into a place SLACK bytes longer than the size gzip notes at the end, and
-the guest is told of that place. What does not unzip after all (it is cut short, more follows it, the size is another)
-is handed over as it is, in a place of the same length. Other packings are the kernel's own business.
+the guest is told of that place. A file that does not unzip (it is cut short, has bytes behind its end, or notes
+another size) is handed over unchanged, in a place of the same length. Other packings are the kernel's own business.
 
 Read beside it: xc_dom_build_module, xc_dom_check_gzip and xc_dom_do_gunzip in tools/libs/guest/xg_dom_core.c.
 """
@@ -23,7 +23,7 @@ LEAST = 6  # bytes: the magic number, and the size at the end
 
 
 def read(path: Path, memory: int) -> Buffer:
-    """The ramdisk in a file, for a guest of so many MiB. Raises ToolstackError."""
+    """The ramdisk in a file, for a guest of `memory` MiB. Raises ToolstackError."""
     try:
         data = read_plain(path, LARGEST)
         if (size := size_in_guest(data)) > memory << 20:
@@ -40,7 +40,7 @@ def read(path: Path, memory: int) -> Buffer:
 
 
 def size_in_guest(data: Buffer) -> int:
-    """How many bytes the guest gets."""
+    """How many bytes the guest gets of a ramdisk file whose contents are `data`."""
     size = _size_it_notes(data)
     return len(data) if size is None else max(size + SLACK, len(data))
 
@@ -62,6 +62,6 @@ def unzipped(data: Buffer) -> Buffer:
 
 
 def _size_it_notes(data: Buffer) -> int | None:
-    """What gzip says it unzips to; None for what gzip did not pack, or says nonsense."""
+    """The unpacked size that gzip notes; None if gzip did not pack the data, or the size makes no sense."""
     size = int.from_bytes(data[-4:], "little")
     return size if data[:2] == GZIP and len(data) >= LEAST and size <= LARGEST else None

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a client asks for, against what the verb's handler takes: the one place where arguments are looked at.
+"""Checks a client's request against the handler of its verb. The types of arguments are checked here and nowhere else.
 
-A handler's type hints say what may be in its arguments. Whatever is missing, or too many, or of another type is
-answered in a sentence before the handler hears of it, so that a handler has to look only at what types do not say (a
-name nobody has, a number out of range). Numbers are finite, and of 64 bits at most, as msgpack has them.
+A handler's type hints say what its arguments may be. A missing argument, an unknown one, or one of another type is
+answered with an error before the handler is called. So a handler checks only what types do not say (a domain that does
+not exist, a number out of range). Numbers are finite, and of 64 bits at most, as msgpack has them.
 
-`fits` is for others who are handed plain values: a domain's configuration.
+`fits` is also used for the plain values of a domain's configuration.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ WORDS: dict[Any, str] = {str: "text", bytes: "bytes", bool: "yes or no", int: "a
 
 
 class Takes(NamedTuple):
-    """What a handler takes: by name, and which of it it has to be given. `others`: any other name as well."""
+    """The arguments a handler takes: their type hints by name, and which are required. `others`: any other name as
+    well."""
 
     hints: dict[str, Any]
     required: frozenset[str]
@@ -69,7 +70,7 @@ def _takes(function: Callable[..., Any], bound: bool) -> Takes:
 
 
 def fits(value: object, hint: Any) -> bool:
-    """Whether a plain value, as it came in a message, is of that type."""
+    """Whether a plain value from a message is of the type that `hint` says."""
     kind = typing.get_origin(hint) or hint
     inside = typing.get_args(hint)
     if kind in (Union, types.UnionType):
@@ -90,7 +91,7 @@ def fits(value: object, hint: Any) -> bool:
 
 
 def in_words(hint: Any) -> str:
-    """What a type is called, for people."""
+    """A type in words, for an error message."""
     kind, inside = typing.get_origin(hint) or hint, typing.get_args(hint)
     if kind in (Union, types.UnionType):
         return " or ".join(in_words(each) for each in inside)

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A running domain's memory and vCPUs made more or less, as xl's mem-set, mem-max and vcpu-set do it.
 
-Nothing is taken from a guest: what is wanted is written to xenstore (`memory/target`, `cpu/<n>/availability`), and the
-guest's own drivers give pages back or ask for them, and take vCPUs down or bring them up, when they get to it. What is
-enforced is only that it has no more: the hypervisor allows it the target, and EXTRA_KIB as libxl allows every domain.
+Nothing is taken from a guest. The target is written to xenstore (`memory/target`, `cpu/<n>/availability`); the guest's
+own drivers then give pages back or ask for more, and take vCPUs down or bring them up. Only a maximum is enforced: the
+hypervisor allows the domain its target, and EXTRA_KIB more, as libxl does.
 
-The domain file's figures change with it, so that a reboot begins with what was last asked for.
+The domain's configuration changes as well, so a reboot begins with what was last asked for.
 
 Read beside it: libxl_set_memory_target and libxl_domain_setmaxmem in tools/libs/light/libxl_mem.c,
-libxl_set_vcpuonline in libxl_domain.c; xen/drivers/xen/xen-balloon.c and cpu_hotplug.c of Linux for the other end.
+libxl_set_vcpuonline in libxl_domain.c; drivers/xen/xen-balloon.c and cpu_hotplug.c of Linux for the guest's side.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LIVING = (State.RUNNING, State.PAUSED)
 
 
 def set_memory(guest: Guest, kib: int) -> None:
-    """What a domain should have by now: its balloon's target. Raises ToolstackError."""
+    """Set how many KiB a domain should have: the target of its balloon driver. Raises ToolstackError."""
     _require_size(kib)
     _require_drivers(guest, "given memory or relieved of it")
     most = _number(guest, "static-max")
@@ -46,7 +46,7 @@ def set_memory(guest: Guest, kib: int) -> None:
 
 
 def set_most_memory(guest: Guest, kib: int) -> None:
-    """What a domain may be given. Raises ToolstackError."""
+    """Set how many KiB a domain may have at most. Raises ToolstackError."""
     _require_size(kib)
     _require_drivers(guest, "allowed another size")
     target = _number(guest, "target")
@@ -61,7 +61,7 @@ def set_most_memory(guest: Guest, kib: int) -> None:
 
 
 def set_vcpus(guest: Guest, count: int) -> None:
-    """How many vCPUs a domain should use: the first `count` of those it has. Raises ToolstackError."""
+    """Have a domain use the first `count` of its vCPUs. Raises ToolstackError."""
     _require_drivers(guest, "told how many vCPUs to use")
     there = len(guest.domain.vcpus)
     if not 1 <= count <= there:

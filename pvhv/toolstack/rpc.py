@@ -7,7 +7,7 @@
     {"id": 7, "error": {"message", "hint", "status"}}
     {"cancel": 7}                                 a client wants no more of it
 
-The first call on a connection is "hello". This room knows bytes and maps, neither sockets nor verbs.
+The first call on a connection is "hello". This module knows bytes and maps, but neither sockets nor verbs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Message = dict[str, Any]
 
 
 class ProtocolError(Exception):
-    """What came is no message: the connection is of no more use."""
+    """What came is not a message. The connection cannot be used any more."""
 
 
 def pack(message: Message) -> bytes:
@@ -42,7 +42,7 @@ def pack(message: Message) -> bytes:
 
 
 class Unpacker:
-    """Bytes as they come in, messages as they are whole."""
+    """Takes bytes as they come in, and gives messages when they are complete."""
 
     def __init__(self, largest: int = LARGEST) -> None:
         self.largest = largest
@@ -75,14 +75,15 @@ class Unpacker:
 
 
 class RequestUnpacker(Unpacker):
-    """The same of requests, which are modest: what is not is refused while it is read. The first is a greeting."""
+    """The same for requests, which have to be small: a larger one is refused while it is read. The first is a
+    greeting."""
 
     def __init__(self) -> None:
         super().__init__(LARGEST_GREETING)
         self._containers = 0
 
     def greeted(self) -> None:
-        """Whoever it is may ask."""
+        """The client has greeted: from now on requests may be larger."""
         self.largest = LARGEST_REQUEST
 
     def _read(self, body: bytes) -> Any:
@@ -112,5 +113,5 @@ def error_to_wire(error: ToolstackError) -> dict[str, Any]:
 
 
 def error_from_wire(plain: dict[str, Any]) -> ToolstackError:
-    """The reverse."""
+    """The reverse of `error_to_wire`."""
     return ToolstackError(plain["message"], plain.get("hint", ""), plain.get("status", 1))

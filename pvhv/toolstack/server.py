@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The host process's side of the socket: who asks, and which answers are under way.
+"""The host process's side of the socket: the clients, and the calls that are being answered.
 
-Each connection is served by itself; each call is a task of its own, so that a console may be followed and
-other things asked on the same connection. Sending waits until the client has read enough (`Call.item`), and
-only that task waits: a client that reads nothing stops nobody. When a client goes, its tasks are cancelled
-and clean up after themselves.
+Each connection is served by itself. Each call is a task of its own, so that a client can follow a console and ask other
+things on one connection. Sending waits until the client has read enough (`Call.item`), and only that task waits: a
+client that does not read stops no other. When a client goes, its tasks are cancelled, and clean up.
 
-Anybody on this machine can knock where there are no Unix sockets, and anybody's process can be broken. So who has not
-said anything sensible yet (with the token, where there is one) costs a few kilobytes for a few seconds; of those there
-are few, and the one that has been silent longest makes room for the next. Of clients there are as many as there are
-descriptors for, but for some that are spared; where there are none left all the same, nobody is accepted until there
-are, and the log says so in a line.
+A connection is a *stranger* until it has greeted (and proved that it knows the token, where there is one). Without Unix
+sockets any user of this machine can connect, and a client may be broken. So a stranger costs a few kilobytes for a few
+seconds. There may be few strangers, and a new one replaces the one that has been silent longest. There may be as many
+clients as there are descriptors for, less a reserve. When there are no descriptors all the same, no connection is
+accepted until there are, and the log says so.
 
-This room knows no verbs; they are in pvhv.toolstack.service.
+This module knows no verbs; they are in pvhv.toolstack.service.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ class Call:
 
 
 class Session:
-    """One client, or somebody who may become one."""
+    """One connection: a client, or a stranger who may become one."""
 
     def __init__(self, server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.server = server
@@ -76,13 +75,13 @@ class Session:
         self._sending = asyncio.Lock()
 
     async def send(self, message: Message) -> None:
-        """Send, and wait until the client keeps up."""
+        """Send a message, and wait until the client has read enough."""
         async with self._sending:
             self.writer.write(rpc.pack(message))
             await self.writer.drain()
 
     async def serve(self) -> None:
-        """Until the client goes."""
+        """Serve until the client goes."""
         try:
             async with asyncio.timeout(GREET_WITHIN_S):
                 while not self.known and (data := await self.reader.read(rpc.LARGEST_GREETING)):
@@ -179,7 +178,7 @@ async def _one_too_many(_call: Call) -> None:
 
 
 class Server:
-    """The listening socket, and who came by it."""
+    """The listening socket, and its connections."""
 
     def __init__(self, paths: Paths, handlers: dict[str, Handler], log: Callable[[str], None]) -> None:
         self.paths = paths
@@ -193,11 +192,11 @@ class Server:
         self._accepting: asyncio.Task[None] | None = None
 
     def is_there(self) -> bool:
-        """Whether clients find us: what they look for is still there."""
+        """Whether clients can find us: the socket, or the file that names the port, is still there."""
         return self.paths.socket.exists() if unix_sockets() else self.paths.endpoint.exists()
 
     async def start(self) -> None:
-        """Begin to listen, or do so anew. The lock is held, so a socket that is there already is a dead one's."""
+        """Begin to listen, or listen anew. The caller holds the lock, so an existing socket is a dead process's."""
         self._stop_listening()
         self._listening = self._on_unix_socket() if unix_sockets() else self._on_loopback()
         self._listening.setblocking(False)
@@ -265,7 +264,7 @@ class Server:
         task.add_done_callback(self._left)
 
     def _make_room(self) -> None:
-        """Send away the stranger who was silent longest."""
+        """Close the connection of the stranger who was silent longest."""
         for task in self._strangers:
             del self._strangers[task]
             task.cancel()
@@ -291,7 +290,7 @@ class Server:
         await session.serve()
 
     def greeted(self) -> None:
-        """Who is being served is no stranger any more."""
+        """The connection that is being served is a client's from now on."""
         task = asyncio.current_task()
         if task is not None:
             self._strangers.pop(task, None)
@@ -304,7 +303,7 @@ class Server:
             self._listening.close()
 
     def close(self, ours: bool = True) -> None:
-        """Listen no longer; what clients look for is taken away unless it is another's by now."""
+        """Stop listening. With `ours`, what clients find us by (the socket, or the file with the port) is removed."""
         self._stop_listening()
         if not ours:
             return

@@ -3,8 +3,8 @@
 waits.
 
 `handlers` of an instance maps names to methods; arguments and answers are plain values (pvhv.toolstack.rpc).
-A domain is named by `domain`, its name or its id as text. What can be done off the hypervisor's thread
-(reading a kernel) is, so that guests go on meanwhile.
+`domain` is a domain's name, or its id as text. Work that another thread can do (reading a kernel) is done there, so
+that guests go on meanwhile.
 """
 
 from __future__ import annotations
@@ -102,18 +102,20 @@ class Service:
         return await asyncio.wrap_future(self.hypervisor.post(function))
 
     async def beside(self, work: Callable[[], T]) -> T:
-        """Have `work` done where no guest waits for it, and wait for what it returns."""
+        """Have `work` called on a thread that no guest waits for, and wait for what it returns."""
         return await asyncio.wrap_future(self.host.beside.do(work))
 
     async def post_for(self, make: Callable[[], T], undo: Callable[[T], object]) -> T:
-        """Likewise, where the client may go while it waits: what was made for it by then is undone, on that thread."""
+        """Likewise for a call that makes something. If the client goes while it waits, `undo` is called for what was
+        made."""
         return await await_or_undo(self.hypervisor.post(make), lambda made: self.hypervisor.post(lambda: undo(made)))
 
     # -- connections -----------------------------------------------------------------------------------------
     async def hello(
         self, call: Call, fingerprint: str = "", nonce: str = "", proof: str = ""
     ) -> dict[str, Any]:
-        """Who is here: a client of other code than ours may want another pvhvd. What it proved was looked at before."""
+        """The greeting. It tells a client whether we run its code, and proves that we know the token. (The client's
+        proof was checked before.)"""
         if self.stopping:
             raise ConnectionError
         token = call.session.server.token
@@ -128,19 +130,19 @@ class Service:
         }
 
     async def limits(self, call: Call) -> list[dict[str, Any]]:
-        """How large what grows may become: see pvhv.toolstack.limits."""
+        """The bounds of what can grow: see pvhv.toolstack.limits."""
         from pvhv.toolstack import limits  # which reads every room's
 
         return limits.plain()
 
     def _needed(self, asking: Session) -> bool:
-        """Whether somebody else wants something of us: a client of our code, or whoever is having a domain made."""
+        """Whether we are still needed: by a client of our code, or by one that is having a domain made."""
         others = (each for each in asking.server.sessions.values() if each is not None and each is not asking)
         return self.creating > 0 or any(other.same_code for other in others)
 
     async def stop_everything(self, call: Call, unneeded: bool = False) -> bool:
-        """Destroy every domain and end the process; with `unneeded`, only if there is none, nor will be. Whether it
-        ends."""
+        """Destroy every domain and end the process; with `unneeded`, only if there is no domain and nobody needs us.
+        Returns whether the process ends."""
         if unneeded:
             if self._needed(call.session) or await self.post(lambda: bool(self.host.guests)):
                 return False
@@ -167,9 +169,9 @@ class Service:
     ) -> dict[str, Any]:
         """Make a domain. With `attach`, go on as `attach` does; with `one_run`, its first end is the end.
 
-        Pieces of the answer say what is being done ("stage"), and that it is there ("created"). Until a client was told
-        that, its going undoes all.
-        After `lifetime` seconds it is destroyed, in whichever life it is by then.
+        Items of the answer say what is being done ("stage"), and that the domain is made ("created"). If the client
+        goes before it was told that, the domain is destroyed. After `lifetime` seconds the domain is destroyed,
+        restarted or not.
         """
         if self.stopping:
             raise ToolstackError("pvhvd is being stopped", "the same command starts a new one in a moment")
@@ -213,7 +215,7 @@ class Service:
         return made if follower is None else await self._deliver(call, follower)
 
     async def _new(self, call: Call, config: dict[str, Any], one_run: bool) -> Guest:
-        """A domain of that file, paused, made while others run; whoever goes meanwhile wants none."""
+        """Make a domain, paused, while others run. If the client goes meanwhile, the domain is destroyed."""
         wanted = DomainConfig.from_wire(config)
         if one_run:
             wanted = for_one_run(wanted)
@@ -230,7 +232,7 @@ class Service:
             self.host.destroy(building.result())
 
     def _outlived(self, lineage: object, spares_kept: bool) -> None:
-        """Its time is over. Who watched may want to look at what the file says is kept; nobody else will."""
+        """The lifetime of a domain is over: destroy it. With `spares_kept`, a domain that ended and is kept stays."""
         for life in list(self.host.guests.values()):
             if life.lineage is lineage and not (life.preserved and spares_kept):
                 self.hypervisor.console.log(f"{life.name} had its time")
@@ -254,7 +256,8 @@ class Service:
             self.hypervisor.post(follower.close)
 
     async def input(self, call: Call, attached: int, data: bytes) -> None:
-        """Type into the console that call number `attached` of this session follows; done when all is taken."""
+        """Type bytes into the console that call number `attached` of this session follows. Returns when all are
+        taken."""
         session = call.session
         while attached not in session.ongoing and attached in session.tasks:
             await asyncio.sleep(POLL_S)  # it is being attached
@@ -267,12 +270,12 @@ class Service:
 
     # -- verbs of a domain -----------------------------------------------------------------------------------
     async def destroy(self, call: Call, domain: str) -> None:
-        """Take a domain apart, and wait until it is gone."""
+        """Destroy a domain, and wait until it is gone."""
         gone = await self.post(lambda: self.host.destroy(self.host.find(domain)))
         await asyncio.wrap_future(gone)
 
     async def shutdown(self, call: Call, domain: str, word: str = "poweroff", wait: bool = False) -> None:
-        """Ask a guest to power off or to reboot; with `wait`, until it did."""
+        """Ask a guest to power off or to reboot; with `wait`, wait until it has done so."""
         guest = await self.post(lambda: self.host.find(domain))
         await self.post(lambda: self.host.ask(guest, word))
         if not await self._noticed(guest, "shutdown"):
@@ -295,7 +298,7 @@ class Service:
             )
 
     async def _noticed(self, guest: Guest, node: str) -> bool:
-        """Whether a guest takes notice of what it was asked by a node of `control`, within some seconds."""
+        """Whether a guest takes the request in a node of `control` within some seconds."""
         deadline = time.monotonic() + ANSWER_WITHIN_S
         while not await self.post(lambda: self.host.answered(guest, node)):
             if time.monotonic() > deadline:
@@ -308,24 +311,24 @@ class Service:
         await self.post(lambda: self.host.pause(self.host.find(domain)))
 
     async def unpause(self, call: Call, domain: str) -> None:
-        """Let them go on."""
+        """Let a domain's vCPUs go on."""
         await self.post(lambda: self.host.unpause(self.host.find(domain)))
 
     async def rename(self, call: Call, domain: str, name: str) -> None:
-        """Another name for a domain."""
+        """Give a domain another name."""
         names.check(name)
         await self.post(lambda: self.host.rename(self.host.find(domain), name))
 
     async def vcpu_set(self, call: Call, domain: str, count: int) -> None:
-        """How many of its vCPUs a domain should use."""
+        """Set how many of its vCPUs a domain should use."""
         await self.post(lambda: resizing.set_vcpus(self.host.find(domain), count))
 
     async def mem_set(self, call: Call, domain: str, kib: int) -> None:
-        """How much memory a domain should have."""
+        """Set how many KiB of memory a domain should have."""
         await self.post(lambda: resizing.set_memory(self.host.find(domain), kib))
 
     async def mem_max(self, call: Call, domain: str, kib: int) -> None:
-        """How much memory a domain may be given."""
+        """Set how many KiB of memory a domain may have at most."""
         await self.post(lambda: resizing.set_most_memory(self.host.find(domain), kib))
 
     # -- looking ---------------------------------------------------------------------------------------------
@@ -334,7 +337,8 @@ class Service:
         return await self._rows(lambda guest: [self.host.describe(guest)])
 
     async def _rows(self, rows_of: Callable[[Guest], Rows], domain: str | None = None) -> Rows:
-        """Rows of every domain, or of one; of some domains at a time, since there may be hundreds."""
+        """Send the rows of every domain, or of one. They are made for some domains at a time, since there may be
+        hundreds."""
 
         def find() -> Guests:
             return [*self.host.guests.values()] if domain is None else [self.host.find(domain)]
@@ -391,7 +395,7 @@ class Service:
             self.hypervisor.post(tracing.close)
 
     async def summary(self, call: Call, trace: int) -> dict[str, Any] | None:
-        """End the trace that is call number `trace` of this session; what it has summed up."""
+        """End the trace that is call number `trace` of this session. Returns its summary."""
         tracing = call.session.ongoing.get(trace)
         if not isinstance(tracing, Tracing):
             return None
@@ -403,7 +407,7 @@ class Service:
         return await self.post(end)
 
     async def info(self, call: Call) -> dict[str, Any]:
-        """The machine and the hypervisor."""
+        """Facts about the machine and the hypervisor, by name."""
         hypervisor = self.hypervisor
         frames = hypervisor.frames
         return {
@@ -457,7 +461,7 @@ class Service:
         return await self._rows(rows_of, domain)
 
     async def counters(self, call: Call, domain: str | None = None) -> Any:
-        """What domains cost so far: their rows, with counts."""
+        """A row for every domain, with the counts of what it has cost so far."""
 
         def rows_of(guest: Guest) -> Rows:
             return [{**self.host.describe(guest), **counters.read(guest.domain).plain()}]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The store for clients: each call of `xenstore` is a connection to it, as long as it lasts.
+"""The store for clients: each call of the verb `xenstore` is a connection to the store, as long as the call lasts.
 
 What the store says to a client comes as items of that call; what the client says to the store it sends by
-`xenstore_feed`. Both are bytes of xenstore messages: this room does not look into them. A connection's watches and
+`xenstore_feed`. Both are bytes of xenstore messages, which this module does not look into. A connection's watches and
 transactions go when its call is cancelled, or its client goes.
 
 Read beside it: pvhv.devices.xenstore.sockets; the other side of it is xenstore_client.py.
@@ -41,7 +41,7 @@ class Tool:
                 pass  # the loop is closed: the process ends
 
     async def deliver(self, call: Call, hypervisor: Hypervisor) -> None:
-        """Send what the store says, until it ends the connection."""
+        """Send the client what the store says, until the store ends the connection."""
         while True:
             self._woken = False
             data = self.socket.take()
@@ -56,7 +56,7 @@ class Tool:
 
 
 class StoreAccess:
-    """The two verbs."""
+    """The verbs of the host process for the store."""
 
     def __init__(self, hypervisor: Hypervisor, store: Xenstore) -> None:
         self.hypervisor = hypervisor
@@ -64,7 +64,7 @@ class StoreAccess:
         self.handlers: dict[str, Handler] = {"xenstore": self.xenstore, "xenstore_feed": self.feed}
 
     async def xenstore(self, call: Call) -> None:
-        """Be connected to the store."""
+        """Connect the client to the store, until it goes or the store ends the connection."""
         loop = asyncio.get_running_loop()
         future = self.hypervisor.post(lambda: Tool(self.store, loop))
         tool: Tool = await await_or_undo(future, lambda made: self.hypervisor.post(made.socket.close))
@@ -78,7 +78,7 @@ class StoreAccess:
             self.hypervisor.post(tool.socket.close)
 
     async def feed(self, call: Call, connection: int, data: bytes) -> None:
-        """Say something to the store, over the connection that call number `connection` of this session is."""
+        """Send bytes to the store, over the connection that is call number `connection` of this session."""
         tool = call.session.ongoing.get(connection)
         if isinstance(tool, Tool):
             async with tool.turn:  # one piece after another

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Whose names a kernel's addresses have, and which file a debugger finds them in.
+"""The symbols of a kernel, and the file in which a debugger finds them.
 
-A kernel that was not stripped has its own symbol table. A distribution's was, and has its names in a form of its own
-(pvhv.observe.kallsyms). For a debugger these are written to a file with nothing but symbols, and with what unwinds the
-kernel's stacks, which is kept beside what the kernel was unpacked to.
+A kernel that was not stripped has its own symbol table. A distribution's kernel is stripped, and has its names in a
+form of its own (pvhv.observe.kallsyms). For a debugger these are written to a file that has only symbols, and the
+tables that unwind the kernel's stacks. The file is kept beside the unpacked kernel.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _reading = threading.Lock()  # one kernel's at a time: it takes a second, and me
 
 
 def names(kernel: elf.Kernel) -> Symbols:
-    """The names in a kernel; none where it has none. Any thread, but none that guests wait for."""
+    """The symbols of a kernel, which may be none. This takes long: not on the hypervisor's thread."""
     image = kernel.image
     if image is None:
         return Symbols()
@@ -49,7 +49,7 @@ def names(kernel: elf.Kernel) -> Symbols:
 
 
 def known(kernel: elf.Kernel) -> Symbols | None:
-    """Likewise, where they were read before."""
+    """The symbols of a kernel, if they were read before; else None. This is quick."""
     return None if kernel.image is None else _read.get(kernel.image)
 
 
@@ -66,7 +66,7 @@ def _find(kernel: elf.Kernel, image: Image) -> Symbols:
 
 
 def for_debugger(kernel: elf.Kernel) -> Path | None:
-    """A file that gdb takes names from; None where there are none, or no place to keep them."""
+    """A file that gdb takes a kernel's symbols from; None where there are no symbols, or no place to keep them."""
     image = kernel.image
     if image is None or not len(names(kernel)):
         return None

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Traces for clients: what they want, in words; records through a queue of bounded length, off the hypervisor's thread.
+"""Traces for clients: what a client wants is given in words, and records go through a queue of bounded length.
 
-A guest can do in a millisecond what takes a second to print. On the wall clock the queue never makes it wait: when it
-is full, records are dropped and counted, and the stream says how many where they would have stood. On a virtual clock
-nothing is lost: the guest's time stands still until the reader has caught up, which it cannot notice.
+A guest can do in a millisecond what takes a second to print. On the wall clock a full queue does not make the guest
+wait: records are dropped and counted, and the stream says in their place how many. On a virtual clock nothing is lost:
+the guest's time stands still until the reader has caught up, which the guest cannot notice.
 
 A summary needs no queue: it is kept where records are made.
 
-A record is of bounded size (pvhv.observe.capture keeps so many items of a batch), but for a multicall, which has one in
-it for each of its entries; so it weighs as much.
+A record's size is bounded (pvhv.observe.capture keeps a few items of a batch). But a multicall has a record for each of
+its entries, so it counts as that many.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def wanted_of(
     copies: bool,
     everything: bool = False,
 ) -> Wanted:
-    """What a client wants of a guest, from its words; with `everything`, where it has none for it, all that there is.
-    Raises UsageError."""
+    """What a client wants of a guest's trace, from the words of its options. `everything`: without such words, each
+    kind of record. Raises UsageError."""
     table = table_of(guest.kernel.guest_os)
     try:
         chosen = kinds_named(kinds)
@@ -95,7 +95,7 @@ def _vcpus(guest: Guest, lists: Sequence[str]) -> frozenset[int]:
 
 
 def weight(record: Record) -> int:
-    """How many records it is as large as: itself, and the entries of a multicall."""
+    """How many records one counts as: one, and one more for each entry of a multicall."""
     return 1 + len(record.data[0].entries) if record.kind == "hypercall" else 1
 
 
@@ -133,7 +133,7 @@ class Tracing:
 
     @property
     def about(self) -> dict[str, Any]:
-        """What a client hears first."""
+        """What the client is told before the records."""
         return {
             "tracing": self.guest.name,
             "domid": self.guest.domid,
@@ -176,7 +176,7 @@ class Tracing:
             pass  # the loop is closed: the process ends
 
     def close(self) -> None:
-        """Trace no longer."""
+        """Stop tracing."""
         self._let_go()
         self.recorder.stop(self.guest.domain, self._sink)
         if self._listen in self.host.listeners:
@@ -184,7 +184,7 @@ class Tracing:
 
     # -- the loop's ------------------------------------------------------------------------------------------
     async def deliver(self, call: Call) -> dict[str, Any]:
-        """Send records, decoded, until the guest has ended; of a summary, that alone."""
+        """Send decoded records until the guest has ended. Of a summary only the end is sent."""
         total = 0
         while True:
             self._woken = False
@@ -206,7 +206,7 @@ class Tracing:
                 self.ready.clear()
 
     def _batch(self) -> list[Record]:
-        """The next records, taken out of the queue: `BATCH` of them, or fewer that weigh as much."""
+        """Take the next records out of the queue: as many as count as `BATCH`."""
         batch: list[Record] = []
         weighs = 0
         while self.records and weighs < BATCH:
@@ -216,5 +216,5 @@ class Tracing:
         return batch
 
     def summary(self) -> dict[str, Any] | None:
-        """What a summary has by now."""
+        """The summary so far; None if there is no summary."""
         return None if self.tally is None else self.tally.plain(self.syscalls)

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What somebody packed, unpacked piece by piece.
+"""Packed data, unpacked piece by piece.
 
-A few kilobytes can unpack to more than any machine has. So no unpacker is ever asked for more than a piece, whoever
-wants the pieces stops when they have been too many, and the first of them can be looked at before there is a second.
-Each piece is made without the interpreter's lock and is small enough that nobody notices when it is copied with it:
-guests go on meanwhile.
+A few kilobytes can unpack to more than any machine has. So an unpacker is asked for one piece at a time. The caller
+looks at the first piece before there is a second, and stops when there are too many. A piece is made without the
+interpreter's lock; it is copied with the lock, but is small. So guests go on meanwhile.
 
 gzip, XZ, LZMA and bzip2 are Python's own, and Zstandard is from 3.14 on; before that, and for LZ4, packages do it.
 
@@ -31,7 +30,8 @@ class Unreadable(Exception):
 
 
 class Packing(NamedTuple):
-    """How a packing begins, what it is called, and what unpacks it; `package` is what that needs besides Python."""
+    """A packing: its first bytes, its name, and its unpacker; `package` is the Python package that the unpacker
+    needs."""
 
     begins: bytes
     name: str
@@ -58,7 +58,7 @@ class _Gzip:
 
 
 def _steps(unpacker: Any, packed: memoryview) -> Pieces:
-    """Pieces of one stream, as far as there are any; `unpacker.eof` then says whether that was all."""
+    """The pieces of one stream; afterwards `unpacker.eof` says whether the stream was complete."""
     at = 0
     while not unpacker.eof:
         data = b""
@@ -72,7 +72,7 @@ def _steps(unpacker: Any, packed: memoryview) -> Pieces:
 
 
 def unzip(packed: memoryview) -> Pieces:
-    """The first member of a gzip file, whatever follows it. Raises Unreadable, where it is cut short too."""
+    """The first member of a gzip file, whatever follows it. Raises Unreadable, also if the file is cut short."""
     unpacker = _Gzip()
     try:
         yield from _steps(unpacker, packed)
@@ -139,5 +139,5 @@ PACKINGS: tuple[Packing, ...] = (
 
 
 def packing_of(packed: memoryview) -> Packing | None:
-    """How these bytes are packed; None when in no way that is known here."""
+    """How these bytes are packed; None for a packing that is not known here."""
     return next((known for known in PACKINGS if packed[: len(known.begins)] == known.begins), None)

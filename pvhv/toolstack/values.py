@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Values of a domain file as xl makes them of what stands there: strings, numbers, truth, lists.
+"""Values of a domain file, read as xl reads them: strings, numbers, booleans, lists.
 
 To xl everything is a string or a list. A number is whatever C's strtol takes whole, be it in quotes or not: decimal,
-`0` octal, `0x` hexadecimal, with a sign. A list where one value should be (or the reverse), and what is no number where
-one should be, are warned of and count as not given; so does a number that += made.
+`0` octal, `0x` hexadecimal, with a sign. A list instead of one value (or the reverse), a text instead of a number,
+and a number made by += get a warning, and count as not given.
 
 Read beside it: find_atom, xlu_cfg_get_bounded_long and xlu_cfg_get_list in tools/libs/util/libxlu_cfg.c.
 """
@@ -22,7 +22,7 @@ LONGEST = 40  # of what is no number, as it is shown
 
 
 class Values:
-    """The settings of one file, asked for by type. None is what is not there."""
+    """The settings of one file, asked for by type. None: the key is not given."""
 
     def __init__(self, settings: Settings, problems: Problems) -> None:
         self.settings = settings
@@ -30,11 +30,11 @@ class Values:
         self.ignored: set[str] = set()  # keys whose values are not what is wanted of them
 
     def place(self, *keys: str) -> Place:
-        """Where the first of these that is there stands."""
+        """Where the first of these keys that is given stands."""
         return next(self.settings[key].place for key in keys if key in self.settings)
 
     def string(self, key: str) -> str | None:
-        """A value that is no list."""
+        """The value of a key, if it is not a list."""
         setting = self.settings.get(key)
         if setting is None:
             return None
@@ -49,7 +49,7 @@ class Values:
         return setting.value
 
     def number(self, key: str) -> int | None:
-        """A number of C's type long."""
+        """The value of a key as a number, which has to fit into C's type long."""
         text = self.string(key)
         if text is None:
             return None
@@ -63,12 +63,12 @@ class Values:
         return number
 
     def boolean(self, key: str) -> bool | None:
-        """A number that is 0 or not."""
+        """The value of a key as a boolean: a number, which is 0 or not."""
         number = self.number(key)
         return None if number is None else number != 0
 
     def items(self, key: str) -> list[str] | None:
-        """The strings of a list, up to the first item that is none, where xl stops."""
+        """The strings of a list, up to the first item that is not a string, where xl stops."""
         setting = self.settings.get(key)
         if setting is None:
             return None
@@ -90,7 +90,7 @@ class Values:
 
 
 def as_number(text: str) -> int | None:
-    """What strtol makes of all of `text`; None where it is no number, or one beyond a long."""
+    """The number that strtol reads, if it takes all of `text`; else None. None as well for a number beyond a long."""
     match = STRTOL.fullmatch(text)
     if match is None:
         return None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Waiting for a domain to end for good, through whatever lives its file gives it: what `create -F` does.
+"""Waiting for a domain to end for good, through all its restarts: what `create -F` does.
 
 Read beside it: create_domain in tools/xl/xl_vmcontrol.c, from "Waiting for domain" on.
 """
@@ -41,7 +41,7 @@ class Waiter:
             self._wake()
 
     def _note(self, guest: Guest) -> None:
-        """It has ended; one that is not kept is waited for until nothing is left of it."""
+        """A guest has ended. One that is not kept is waited for until it is gone."""
         self.ending = ending_of(guest)
         if guest.preserved and guest.stays:
             self._wake()
@@ -51,20 +51,20 @@ class Waiter:
             self.loop.call_soon_threadsafe(self.over.set)
 
     def close(self) -> None:
-        """Wait no longer."""
+        """Stop waiting."""
         if self._listen in self.host.listeners:
             self.host.listeners.remove(self._listen)
 
 
 class WaitAccess:
-    """The verb."""
+    """The verb of the host process for waiting."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
         self.handlers: dict[str, Handler] = {"wait_end": self.wait_end}
 
     async def wait_end(self, call: Call, domain: str, wait: bool = True) -> dict[str, Any]:
-        """How a domain ended, once it has."""
+        """Wait until a domain has ended for good. Returns how."""
         loop, hypervisor = asyncio.get_running_loop(), self.host.hypervisor
         future = hypervisor.post(lambda: Waiter(self.host, self.host.find(domain), loop))
         waiter: Waiter = await await_or_undo(future, lambda made: hypervisor.post(made.close))

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The store as domain 0's programs use it: requests and answers in Python's values, over a connection to pvhvd.
 
-One request waits for its answer; many can be on their way together (`ask_all`), which is what makes a whole tree quick
-to read. Watch events that come meanwhile are kept for `next_event`. An error is a StoreFault: the errno's name as the
-store gave it, and words.
+A request waits for its answer. Many requests can be on their way together (`ask_all`), so that a whole tree is read
+quickly. Watch events that come meanwhile are kept for `next_event`. An error is a StoreFault: the errno's name as the
+store gave it, and a sentence.
 
 Read beside it: tools/libs/store/xs.c.
 """
@@ -56,7 +56,7 @@ WORDS = {
 
 
 class StoreFault(ToolstackError):
-    """The store says no: `name` is the errno's."""
+    """The store answered with an error; `name` is the errno's."""
 
     def __init__(self, name: str, doing: str = "") -> None:
         words, hint = WORDS.get(name, ("the store refuses", ""))
@@ -65,14 +65,14 @@ class StoreFault(ToolstackError):
 
 
 class Event(NamedTuple):
-    """What a watch says."""
+    """A watch event: the path that changed, and the watch's token."""
 
     path: bytes
     token: bytes
 
 
 class Store:
-    """A connection. `transaction` is that of the requests, 0 for none."""
+    """A connection to the store. `transaction` is the transaction that requests belong to, 0 for none."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
@@ -108,14 +108,14 @@ class Store:
         return [self._answers.pop(number) for number in ids]
 
     def ask(self, kind: int, *strings: bytes, raw: bytes = b"") -> bytes:
-        """One answer. Raises StoreFault."""
+        """Send one request, and wait for its answer. Raises StoreFault, ToolstackError."""
         (answer,) = self.ask_all([(kind, b"".join(string + b"\0" for string in strings) + raw)])
         if isinstance(answer, StoreFault):
             raise answer
         return answer
 
     def _receive(self, deadline: float | None) -> None:
-        """Take whatever comes next. Raises ToolstackError."""
+        """Receive one message. Raises ToolstackError."""
         try:
             message = self.client.receive(deadline)
         except TimeoutError:
@@ -155,7 +155,7 @@ class Store:
         return self.ask(XS_READ, path)
 
     def write(self, path: bytes, value: bytes) -> None:
-        """Set it."""
+        """Set a node's value; the node is made if it is missing."""
         self.ask(XS_WRITE, path, raw=value)
 
     def mkdir(self, path: bytes) -> None:
@@ -179,7 +179,7 @@ class Store:
                 return names
 
     def _directory_in_parts(self, path: bytes) -> list[bytes] | None:
-        """None when it changed between two parts."""
+        """The names in several parts; None when the node changed between two of them."""
         listed, first = b"", b""
         while True:
             generation, _nul, part = self.ask(XS_DIRECTORY_PART, path, str(len(listed)).encode()).partition(b"\0")
@@ -191,25 +191,26 @@ class Store:
             listed += part
 
     def permissions(self, path: bytes) -> list[str]:
-        """Who may do what, the owner first."""
+        """A node's permissions (`n0`, `r5`), the owner's first."""
         return self.ask(XS_GET_PERMS, path).decode().split("\0")[:-1]
 
     def set_permissions(self, path: bytes, permissions: Sequence[str]) -> None:
-        """Say who may."""
+        """Set a node's permissions."""
         self.ask(XS_SET_PERMS, path, *(each.encode() for each in permissions))
 
     def watch(self, path: bytes, token: bytes) -> None:
-        """Hear of changes, and once at once."""
+        """Watch a path: an event for each change at or below it, and one at once."""
         self.ask(XS_WATCH, path, token)
 
     def next_event(self) -> Event:
-        """Wait for one."""
+        """Wait for a watch event."""
         while not self.events:
             self._receive(None)
         return self.events.popleft()
 
     def together(self, work: Callable[[], T]) -> T:
-        """Do some work in a transaction, over and over until nobody else interferes. Its error ends both."""
+        """Do `work()` in a transaction. It is repeated until no other change conflicts with it. An error ends the
+        transaction."""
         while True:
             self.transaction = int(self.ask(XS_TRANSACTION_START, b"").rstrip(b"\0"))
             try:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A domain's configuration as xl prints it (`create -n`, `list -l`): libxl's JSON, as far as there is anything to tell.
+"""A domain's configuration as xl prints it (`create -n`, `list -l`): libxl's JSON, of the fields that pvhv has.
 
-The names and their nesting are libxl's, so that what reads xl's output reads ours; what goes without saying is filled
-in, and what is not xl's stands by itself under "pvhv".
+The names and their nesting are libxl's, so that a program that reads xl's output reads ours. Defaults are filled in.
+What xl does not have is under "pvhv".
 
 Read beside it: libxl_domain_config in tools/libs/light/libxl_types.idl.
 """
@@ -17,7 +17,7 @@ ACTION_NAMES = {"rename-restart": "restart_rename"}
 
 
 def as_xl_has_it(config: DomainConfig, uuid: str | None = None) -> dict[str, Any]:
-    """libxl_domain_config; `uuid` where a domain has one that its file does not give."""
+    """The configuration as a libxl_domain_config; `uuid` is the domain's, if its file does not give one."""
     about: dict[str, Any] = {"type": config.type, "name": config.name}
     if handle := uuid or config.uuid:
         about["uuid"] = handle

@@ -2,16 +2,15 @@
 """The language of domain files: assignments of strings and lists, as xl reads them.
 
     name   = "hello"          # strings in either kind of quotes
-    memory = 0x40             # a number is a string that goes without: whoever wants a number makes one of it
+    memory = 0x40             # a number needs no quotes; it is kept as a string
     disk   = [ 'a', 'b', ]    # lists may nest and may span lines
     cmdline += " debug"       # appends to a string or to a list
 
-A file is data: it is read, never executed, and every value remembers its line so that whoever gives it a
-meaning (pvhv.toolstack.config) can say where it stands. A key that is set twice keeps its last value, as in
-xl, and knows which one it took the place of. What cannot be read is a problem with a line; the lines after it are
-read all the same.
+A file is data: it is read, never executed. Every value has its line, so that pvhv.toolstack.config can say where a
+value stands that is wrong. A key that is set twice keeps its last value, as in xl, and knows which one it replaced. A
+line that cannot be read is an error with its number; the lines after it are still read.
 
-Whatever xl's parser takes is taken, with the same values, and some things beside: carriage returns, a comment
+Whatever xl's parser takes is taken, with the same values. These are taken as well: carriage returns, a comment
 without an end of line, `\\xHH` in strings. One of xl's values is odd: `\\123` in a string stands for nothing at all.
 
 Read beside it: xl.cfg(5), tools/libs/util/libxlu_cfg_l.l, libxlu_cfg_y.y and libxlu_cfg.c (xlu__cfgl_dequote).
@@ -83,7 +82,8 @@ def read_file(text: str, source: str, problems: Problems) -> Settings:
 
 
 def read_argument(argument: str, settings: Settings, problems: Problems) -> None:
-    """One argument of a command line, set over what there is: as xl has it, or key=text with the quotes left out."""
+    """Read one argument of a command line, which replaces a file's setting: in xl's form, or key=text without
+    quotes."""
     place = Place("command line")
     key, sign, text = argument.partition("=")
     adds = key.endswith("+")
@@ -124,7 +124,7 @@ def _store(settings: Settings, setting: Setting, adds: bool, problems: Problems)
 
 
 def type_name(value: Value) -> str:
-    """What a value is, in a message."""
+    """A value's type, for a message."""
     return "a list" if isinstance(value, list) else "a single value"
 
 
@@ -137,7 +137,7 @@ class _Wrong(Exception):
 
 
 class _Parser:
-    """One source, from the first token to the last. Lists in lists are kept on a stack of its own."""
+    """Parses one source. Lists in lists are kept on a stack, not by recursion."""
 
     def __init__(self, text: str, source: str, problems: Problems, numbered: bool) -> None:
         self.source = source
@@ -207,7 +207,7 @@ class _Parser:
         return text
 
     def items(self, key: str, opened: int) -> list[Value]:
-        """What follows a [, to its ]."""
+        """The items of a list, from behind its [ to its ]."""
         whole: list[Value] = []
         lists = [whole]
         wants_item = True
@@ -270,7 +270,7 @@ def _shown(token: Token) -> str:
 
 
 def _unquote(token: Token) -> tuple[str, str]:
-    """What a string says, and the first escape in it that says nothing."""
+    """A string's text, and the first escape in it that stands for nothing."""
     text, pieces, done, dropped = token.text[1:-1], [], 0, ""
     while (at := text.find("\\", done)) >= 0:
         pieces.append(text[done:at])
