@@ -64,7 +64,7 @@ def run(
     sequences: Sequence[str] = (),
     measured: bool = False,
 ) -> Comparison:
-    """Run benchmarks under techniques: all techniques, the default benchmarks. An unknown name is a CompareError.
+    """Run benchmarks under techniques: all techniques, the default benchmarks. Raises CompareError for an unknown name.
 
     `progress(technique, bench, done, of)` is called before each. `sequences`: benchmarks of which one operation is
     recorded event by event. `measured`: wall time on this engine as well.

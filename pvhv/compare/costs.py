@@ -2,13 +2,13 @@
 """Cost tables: what primitive events cost on a processor, in cycles, and who says so.
 
 A table is a TOML file in `costs/`, or anywhere a user keeps one. It prices *primitives* only: what hardware or a
-monitor does over and over, whatever the benchmark. An entry that bears a benchmark's name is refused, at any depth:
-a table that knew the answers would prove nothing. For the same reason no number may be fitted to the rows it is
-compared with; those stand in `published/`, which nothing here reads.
+monitor does over and over, whatever the benchmark. An entry with a benchmark's name is refused, at any depth:
+a table that knows the answers proves nothing. For the same reason no number may be fitted to the published results it
+is compared with. Those are in `published/`, which this module does not read.
 
 Each entry has `cycles` and a `source`: where the number is published, or `derived:` with the arithmetic. `verified`
-says that somebody looked its figures up at the source. A processor that cannot run a technique says so in `[lacks]`,
-and need not price what only that technique needs.
+says that somebody looked its figures up at the source. The table of a processor that cannot run a technique says so in
+`[lacks]`, and needs no prices that only that technique needs.
 """
 
 from __future__ import annotations
@@ -86,13 +86,13 @@ class CostTable:
     lacks: Mapping[str, str] = field(default_factory=dict)
 
     def price(self, primitive: str, reason: str = "") -> Price:
-        """The price of a primitive; of hardware exits, the reason's own where there is one."""
+        """The price of a primitive. A hardware exit has the price of its `reason`, if the table has one."""
         if primitive == "exit.hardware":
             return self.prices.get(f"{BY_REASON}.{reason}", self.prices[primitive])
         return self.prices[primitive]
 
     def provenance(self) -> str:
-        """How far to trust it, in a line."""
+        """How far the table can be trusted, in a line."""
         derived = sum(price.derived for price in self.prices.values())
         verified = sum(price.verified for price in self.prices.values())
         return (
@@ -116,7 +116,7 @@ def load(name: str) -> CostTable:
 
 
 def read(path: Path) -> CostTable:
-    """A table from a file."""
+    """A table from a TOML file. Raises CostTableError."""
     try:
         with path.open("rb") as file:
             data = tomllib.load(file, parse_float=Decimal)
@@ -127,7 +127,7 @@ def read(path: Path) -> CostTable:
 
 
 def parse(data: Mapping[str, Any], name: str, where: str) -> CostTable:
-    """A table from what its file says; `where` begins every complaint."""
+    """A table from the contents of its file; `where` begins every error message. Raises CostTableError."""
     _refuse_benchmarks(data, where)
     for key in data:
         if key not in _TOP:
@@ -199,7 +199,7 @@ def _lacks(lacks: Any, where: str) -> dict[str, str]:
 
 
 def _refuse_benchmarks(table: Mapping[str, Any], where: str, prefix: str = "") -> None:
-    """No entry may be named after a benchmark, however it is spelled."""
+    """Raise CostTableError for an entry named after a benchmark, in any spelling."""
     plain = {_plain(bench): bench for bench in BENCHES}
     for key, value in table.items():
         if _plain(key) in plain:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What whoever asks for a comparison got wrong: one sentence, and what to do next."""
+"""Errors of a comparison: one sentence says what is wrong with the question, another one what to do."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 
 class CompareError(Exception):
-    """The question was wrong. The command says so and ends with status 2."""
+    """The question is wrong. The command prints the message, and ends with status 2."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -20,7 +20,7 @@ class CompareError(Exception):
 
 
 class UnknownName(CompareError):
-    """A technique, a benchmark, a cost table or a paper that is none."""
+    """There is no technique, benchmark, cost table or paper with that name."""
 
 
 class CostTableError(CompareError):
@@ -28,11 +28,11 @@ class CostTableError(CompareError):
 
 
 class TechniqueNotAvailable(CompareError):
-    """A technique that this pvhv does not run, or does not run here."""
+    """This pvhv cannot run the technique, or not on this machine."""
 
 
 class PlottingMissing(CompareError):
-    """The extra with the plotting library is not installed."""
+    """The plotting library, which is an extra, is not installed."""
 
 
 class OutputError(CompareError):
@@ -45,7 +45,7 @@ def shown(name: str) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that was probably meant."""
+    """The known name that was probably meant; None if there is none near."""
     by_folded = {each.casefold(): each for each in known}
     begin = [each for folded, each in by_folded.items() if name and folded.startswith(name.casefold())]
     if len(begin) == 1:
@@ -55,7 +55,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownName:
-    """The error for a name that nothing has."""
+    """The error for an unknown name."""
     names = list(known)
     near = nearest(name, names)
     hint = f"did you mean '{near}'? " if near else ""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which exits of different techniques are the same event of the guest's.
+"""Which exits of different techniques are the same event in the guest.
 
-Each technique calls an exit by the name it has there: AMD's exit codes (CR3_WRITE), the instruction that trapped or was
+Each technique has its own names for exits: AMD's exit codes (CR3_WRITE), the instruction that trapped or was
 called out (mov-to-cr3), Xen's hypercalls. A reader who compares bars wants to see that the guest did the same thing.
-What is in no row here is an event of its own.
+An exit in no row of the table is an event of its own.
 
 Read beside it: pvhv/hvm/emulator/sensitive.py; AMD's manual volume 2, appendix C (exit codes).
 """
@@ -34,13 +34,14 @@ _OF: Final = {reason: event for event, reasons in EVENTS.items() for reason in r
 
 
 def event_of(label: str) -> str:
-    """The event that a part of a bar is, a callout's without its prefix."""
+    """The event that a part of a bar stands for. (A callout's label has a prefix, which is left out.)"""
     reason = label.removeprefix(CALLOUT)
     return _OF.get(reason, reason)
 
 
 def labels(found: Iterable[str]) -> dict[str, str]:
-    """How each part is called in a legend: parts that are one event bear its name and theirs; one alone, its own."""
+    """The name of each part in a legend. Parts that are the same event have the event's name and their own; others only
+    their own."""
     families: dict[tuple[bool, str], list[str]] = {}
     for label in sorted(set(found)):
         families.setdefault((label.startswith(CALLOUT), event_of(label)), []).append(label)

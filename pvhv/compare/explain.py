@@ -19,7 +19,7 @@ EXIT, CALLOUT, ASSIST = "exit", "callout", "assist"
 
 
 def explain(comparison: Comparison, bench: str, left: str, right: str, verbose: bool = False) -> Grid:
-    """One operation of a benchmark in two techniques; engine assists only if `verbose`."""
+    """One operation of a benchmark under two techniques; with engine assists if `verbose`. Raises CompareError."""
     for technique in (left, right):
         if (technique, bench) not in comparison.sequences:
             why = comparison.absent.get((technique, bench), "its events were not recorded")

@@ -24,8 +24,8 @@ FORMAT: Final = 1  # of the JSON; goes up when what is there changes its meaning
 
 
 def records(comparison: Comparison, tables: Sequence[CostTable] = (), verbose: bool = False) -> list[dict[str, Any]]:
-    """Tidy records, counts first, then estimates: `metric` is then `estimated_cycles:TABLE`, a fraction as count and
-    operations, by reason; the record whose reason is empty is the sum."""
+    """Tidy records: counts first, then estimates. An estimate's `metric` is `estimated_cycles:TABLE`, and its value the
+    fraction count / operations, by reason; the record with an empty reason is the sum."""
     rows = comparison.records(verbose)
     for table in tables:
         for estimate in estimates(comparison, table).values():
@@ -39,7 +39,7 @@ def to_json(
     verbose: bool = False,
     paper: Mapping[str, Any] | None = None,
 ) -> str:
-    """All of it as JSON; `paper` is what papers.plain made."""
+    """The comparison as JSON; `paper` is the result of papers.plain."""
     titles = TECHNIQUES | OTHERS
     operations = {name: bench.operation for name, bench in (BENCHES | LIVES).items()}
     document: dict[str, Any] = {

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the classic papers explain, said of our own counts: where we agree with them, where not, and why.
+"""What the classic papers explain, checked against our own counts: where we agree with them, where not, and why.
 
-Each finding is computed: its sentence states our numbers, and whether it agrees with the paper follows from them. A
-finding whose counts are not there says so, and agrees with nothing.
+Each finding is computed: its sentence states our numbers, and from them follows whether it agrees with the paper. If
+the counts are missing, the finding says so, and neither agrees nor disagrees.
 
 Read beside it: Adams and Agesen 2006, section 6.3; Barham et al. 2003, sections 4.1 and 4.2.
 """
@@ -27,7 +27,7 @@ RETURNS: Final = frozenset({"ret", "call", "jmp"})  # callouts that a translator
 
 @dataclass(frozen=True)
 class Finding:
-    """One sentence. `agrees`: with the paper; None where that is not the question, or cannot be told."""
+    """One sentence about our counts. `agrees` says whether they agree with the paper; None if that is not known."""
 
     about: str
     agrees: bool | None
@@ -69,7 +69,7 @@ class Material:
 
 
 def findings(paper: str, material: Material) -> Iterator[Finding]:
-    """All that is to be said of a paper."""
+    """All findings about a paper."""
     for about, tell in _PAPERS.get(paper, {}).items():
         try:
             yield tell(material)

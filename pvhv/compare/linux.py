@@ -4,15 +4,15 @@
 Two things are counted, each in a boot of its own on the virtual clock:
 
 - operations: the kernel boots to guest_kernel/linux, which is the very program that measures the teaching kernel
-  (user/bin/measure.c) over Linux's system calls. It does all its operations, in one order, whatever was asked for; the
-  marks are the same function at the same address, and looking at it is no exit;
+  (user/bin/measure.c) over Linux's system calls. It always does all its operations, in the same order. The marks
+  are the same function at the same address, and to watch for them causes no exit;
 - a life: it boots with its own ramdisk to a shell, and is powered off by what is typed there. The parts are divided by
-  the first system call of user code, and by the moment at which the prompt stands there and nobody has anything to do.
+  the first system call of user code, and by the moment at which the prompt is shown and no vCPU has anything to do.
   The teaching kernel's life is counted likewise.
 
 All counts are exact and the same in every run and on every machine, for the same kernel, ramdisk and command line: time
-is the number of instructions, and Linux sees no other clock, no entropy of the host's, and no other domain. They do
-hold what Linux does meanwhile on its own account (ticks, kernel threads), which differs from one Linux to another.
+is the number of instructions, and Linux sees no other clock, no entropy of the host's, and no other domain. They
+include what Linux does on its own account (ticks, kernel threads), which differs from one Linux to another.
 
 Not counted: benchmarks inside the kernel, and those that need a shell of the teaching kernel's.
 """
@@ -61,7 +61,7 @@ IN_KERNEL = "it is done inside the teaching kernel"
 
 
 class Linux(NamedTuple):
-    """What is booted."""
+    """The files of a Linux that is booted."""
 
     kernel: Path
     ramdisk: Path
@@ -128,7 +128,7 @@ def add(
 
 # -- operations ----------------------------------------------------------------------------------------------
 def operations(linux: Linux) -> list[Counts]:
-    """All operations of the measuring program."""
+    """The counts of all operations of the measuring program. Raises BenchmarkFailed."""
     program = find_kernel(PROGRAM, Path.cwd(), "compare").read_bytes()
     # One file by three names: what the kernel starts, what that starts, and what is executed to be timed.
     files = dict.fromkeys(("init", "bin/measure", "bin/false"), program) | {"tmp/here": b""}
@@ -149,7 +149,7 @@ def operations(linux: Linux) -> list[Counts]:
 
 
 class Marks:
-    """What happened between each pair of marks."""
+    """Counts what happens between each pair of marks."""
 
     def __init__(self, guest: Guest) -> None:
         self.guest = guest
@@ -178,7 +178,7 @@ class Marks:
 
 # -- a life --------------------------------------------------------------------------------------------------
 def life(kernel: Kernel) -> list[Counts]:
-    """From the first instruction to the end, in three parts."""
+    """The counts of a kernel's life, from the first instruction to the end, in three parts. Raises BenchmarkFailed."""
     with _machine() as machine:
         guest = _create(machine, kernel)
         parts = Parts(guest, kernel.typed)
@@ -193,7 +193,7 @@ def life(kernel: Kernel) -> list[Counts]:
 
 
 class Parts:
-    """What happened in each part of a guest's life."""
+    """Counts what happens in each part of a guest's life."""
 
     def __init__(self, guest: Guest, typed: bytes) -> None:
         self.guest = guest
@@ -212,7 +212,7 @@ class Parts:
         self._heard.hear(record)
 
     def _idle(self) -> bool:
-        """Nobody has anything to do: if that is so because the shell waits, it is told to end all."""
+        """The domain is idle. If its shell waits for input, the guest is told to power off."""
         if self.typed and PROMPT.search(self.guest.console.output()):
             if len(self.seen) == 1:
                 self.end()
@@ -241,7 +241,7 @@ def _create(machine: Machine, kernel: Kernel) -> Guest:
 
 
 def _run(machine: Machine, guest: Guest) -> str:
-    """Until it has powered itself off; what it said."""
+    """Run a guest until it has powered off. Returns its output. Raises BenchmarkFailed."""
     with ctrl_c.put_off() as pressed:
         machine.hypervisor.run_until(lambda: pressed() or guest in machine.ended, TIMEOUT_S)
     result = machine.result(guest)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Techniques and benchmarks by name, in the order in which they are shown everywhere.
 
-The nanobenchmarks bear the names that Adams and Agesen gave them ("A Comparison of Software and Hardware Techniques
+The nanobenchmarks have the names that Adams and Agesen gave them ("A Comparison of Software and Hardware Techniques
 for x86 Virtualization", ASPLOS 2006); the microbenchmarks follow lmbench, as the first paper on Xen used it. What a
-benchmark does is a matter of the guest that runs it; here it is a name, a group and a line of explanation.
+benchmark does is in the guest that runs it; here are its name, its group and a line of explanation.
 """
 
 from __future__ import annotations
@@ -88,12 +88,12 @@ DEFAULT_BENCHES = tuple(name for name, bench in BENCHES.items() if bench.default
 
 
 def techniques_named(names: Iterable[str]) -> tuple[str, ...]:
-    """Techniques by name, each once, in their order; an unknown one is an error."""
+    """Techniques by name, each once, in the order of the table. Raises UnknownName."""
     return _chosen("technique", names, TECHNIQUES)
 
 
 def benches_named(names: Iterable[str]) -> tuple[str, ...]:
-    """Benchmarks by name, likewise."""
+    """Benchmarks by name, each once, in the order of the table. Raises UnknownName."""
     return _chosen("benchmark", names, BENCHES)
 
 

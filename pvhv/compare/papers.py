@@ -2,11 +2,11 @@
 """Our estimates beside a paper's published results: row by row, rank by rank.
 
 What is compared is shape, not size: which technique is ahead of which. Two results within a tenth of each other are a
-tie. A row agrees where every pair of techniques stands in the same order with us and in the paper. Where the size is
-far off, the estimate's parts are named, so that one sees what has no price. The plain sentences about the paper's own
+tie. A row agrees if every pair of techniques has the same order in our counts and in the paper. Where the size is
+far off, the estimate's parts are named, so that one sees what has no price. The sentences about the paper's own
 explanations are in findings.py.
 
-Published numbers stay on the paper's side of the table: they price nothing.
+Published numbers are only shown beside ours: no price is made of them.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def _ranks(paper: Paper, priced: Mapping[tuple[str, str], Estimate]) -> Grid:
 def _both(
     paper: Paper, row: Row, priced: Mapping[tuple[str, str], Estimate]
 ) -> tuple[dict[str, Fraction], dict[str, Fraction]]:
-    """Our cycles and the paper's, by our techniques."""
+    """(our cycles, the paper's), each by our techniques."""
     ours = {}
     for technique in paper.techniques:
         estimate = priced.get((technique, row.bench))
@@ -126,7 +126,7 @@ def _both(
 
 
 def _out_of_order(paper: Paper, material: Material) -> Iterator[Finding]:
-    """Pairs of techniques that stand in another order with us than in the paper, and what ours do."""
+    """A finding for each pair of techniques whose order differs from the paper's, with our exits."""
     for row in paper.rows:
         ours, theirs = _both(paper, row, material.estimates)
         for one, other in combinations(ours, 2):
@@ -145,7 +145,7 @@ def _sizes(values: Mapping[str, Fraction], one: str, other: str) -> str:
 
 
 def _far_off(paper: Paper, table: CostTable, priced: Mapping[tuple[str, str], Estimate]) -> Iterator[Finding]:
-    """Why sizes differ, where they differ much: what the estimate consists of, and that the rest has no price."""
+    """A finding for each size that differs much from the paper's: the parts of our estimate, and what has no price."""
     for row in paper.rows:
         ours, _ = _both(paper, row, priced)
         for technique, cycles in ours.items():

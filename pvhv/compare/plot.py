@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The comparison as a picture: a panel a benchmark, a bar a technique, parts by exit reason.
+"""The comparison as a picture: a panel for each benchmark, a bar for each technique, a part for each exit reason.
 
-Without a cost table a bar is exits per operation, with callouts, which are none, in pale colours above them; with one
-it is estimated cycles, and its title says under which. What is the same event of the guest's under different
-techniques has one colour, and one place in the legend (events.py); a callout has its event's colour, paler. Where the
-bars of a panel differ by more than a hundred times its axis is logarithmic: then the top of a bar is its value, and
-its parts share its height as they share the value.
+Without a cost table a bar is exits per operation, and above them, in pale colours, callouts, which are no exits. With a
+cost table it is estimated cycles, and the title names the table. What is the same event in the guest under different
+techniques has one colour, and one place in the legend (events.py). A callout has its event's colour, paler. If the
+bars of a panel differ by a factor of more than a hundred, its axis is logarithmic: the top of a bar is its value, and
+its parts have the share of its height that they have of the value.
 
-The same comparison gives the same bytes of SVG: no date, no random names. Colours are told apart by colour-blind
-readers (Okabe and Ito's), and by hatches where they come round again.
+The same comparison gives the same bytes of SVG: no date, no random names. Colour-blind readers can tell the
+colours apart (they are Okabe and Ito's). When the colours are used up, they come again with hatches.
 
-The plotting library is an extra; nothing else needs it. It is drawn without a display.
+The plotting library is an extra; nothing else needs it. No display is needed.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ Parts = Mapping[str, Fraction]
 
 
 def check(path: str) -> Path:
-    """Refuse early what would fail late: no library, a strange suffix, a place where no file can be written."""
+    """Check early what would fail late: the library, the name's suffix, a place where a file can be written. Raises
+    PlottingMissing, OutputError."""
     target = Path(path)
     if target.suffix.lower() not in SUFFIXES:
         raise OutputError(f"cannot plot to '{shown(path)}'", f"its name has to end in {' or '.join(SUFFIXES)}")
@@ -68,7 +69,7 @@ def check(path: str) -> Path:
 
 
 def plot(comparison: Comparison, path: str, table: CostTable | None = None) -> None:
-    """Draw a comparison into a PNG or SVG file."""
+    """Draw a comparison into a PNG or SVG file. Raises OutputError, PlottingMissing."""
     target = check(path)
     import matplotlib
 
@@ -111,7 +112,7 @@ def draw(comparison: Comparison, table: CostTable | None = None) -> Figure:
 
 
 def bars_of(comparison: Comparison, table: CostTable | None) -> dict[tuple[str, str], Parts]:
-    """What each bar is made of, by (technique, bench)."""
+    """The parts of each bar, by (technique, bench)."""
     if table is not None:
         priced = estimates(comparison, table)
         return {place: each.by_label() for place, each in priced.items() if not each.unavailable}
@@ -127,7 +128,7 @@ def bars_of(comparison: Comparison, table: CostTable | None) -> dict[tuple[str, 
 
 
 def by_event(bars: Mapping[tuple[str, str], Parts]) -> dict[tuple[str, str], Parts]:
-    """Bars whose parts are events."""
+    """The bars again, with parts that are the same event put together."""
     called = events.labels(label for parts in bars.values() for label, value in parts.items() if value)
     return {
         place: events.merged({label: value for label, value in parts.items() if value}, called)
@@ -142,8 +143,8 @@ def logarithmic(totals: Sequence[Fraction]) -> bool:
 
 
 def _kinds(bars: Mapping[tuple[str, str], Parts]) -> dict[str, tuple[str, str]]:
-    """Each kind of part with its colour and hatch: the guest's own first, then by the largest share it has of a bar,
-    and callouts last."""
+    """Each kind of part, with (colour, hatch): the guest's own instructions first, callouts last, the others by the
+    largest share they have of a bar."""
     share: dict[str, Fraction] = {}
     for parts in bars.values():
         total = sum(parts.values(), Fraction())
@@ -174,7 +175,7 @@ def _event(kind: str) -> str:
 
 
 def _pale(colour: str) -> str:
-    """A colour, most of it white."""
+    """A paler colour: mixed with white."""
     parts = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
     return "#" + "".join(f"{round(part + (255 - part) * PALE):02X}" for part in parts)
 
@@ -240,7 +241,8 @@ def _legend(figure: Figure, kinds: Mapping[str, tuple[str, str]], columns: int) 
 
 
 def _columns(lengths: Sequence[int], inches: float) -> int:
-    """How many columns of labels of these lengths, filled one after another, find room side by side."""
+    """How many columns of labels fit side by side; `lengths` are the labels' lengths, and columns are filled one after
+    another."""
     for columns in range(min(5, len(lengths)), 1, -1):
         rows = ceil(len(lengths) / columns)
         longest = [max(lengths[at : at + rows]) for at in range(0, len(lengths), rows)]

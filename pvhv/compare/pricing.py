@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Counts times prices: estimated cycles of one operation, broken down by what they went into.
 
-An estimate always bears its table's name, and is never mixed with measured time. Every line is a count, a price and
+An estimate always has its table's name, and is never mixed with measured time. Every line is a count, a price and
 their product, all exact; the sum of the lines is the estimate. What is not counted (None) adds nothing and is named.
 
-Which price a count has depends on the technique. A guest that changes its own page tables on bare hardware, or under
-nested paging, executes a store, which its instructions have paid for; elsewhere the monitor changes an entry. A guest's
+Which price a count has depends on the technique. On bare hardware and under nested paging a guest changes its
+page tables by a store, which is priced as an instruction; elsewhere the monitor changes the entry. A guest's
 exception is delivered by hardware where its kernel runs at ring 0, and by the monitor's software where it does not.
 User code's exits under a deprivileging technique are traps; in guest mode they are #VMEXITs.
 
@@ -70,9 +70,9 @@ class Line:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Estimated cycles of one operation under one table; or why there are none.
+    """Estimated cycles of one operation under one table; or why there is no estimate.
 
-    `uncounted` names what the technique needs a price for but has no count of: the estimate is without it.
+    `uncounted` names what the technique has a price for but no count: it is not in the estimate.
     """
 
     technique: str
@@ -117,7 +117,7 @@ def estimates(comparison: Comparison, table: CostTable) -> dict[tuple[str, str],
 
 
 def gaps(priced: Mapping[tuple[str, str], Estimate]) -> dict[str, tuple[str, ...]]:
-    """By technique: what its estimates are without though another technique's have it."""
+    """By technique: the metrics that its estimates lack and another technique's have."""
     counted = {line.metric for estimate in priced.values() for line in estimate.lines}
     missing: dict[str, dict[str, None]] = {}
     for estimate in priced.values():

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Published results of the classic papers, for the report that sets ours beside them.
+"""Published results of the classic papers, for the report that shows ours beside them.
 
-Read by papers.py and by nothing else: no price may know them (costs.py).
+Only papers.py reads them: no price may depend on them (costs.py).
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Paper:
         return tuple(row.bench for row in self.rows)
 
     def value(self, row: Row, technique: str) -> Fraction:
-        """What the paper has for a technique of ours."""
+        """The paper's value for a technique of ours."""
         return row.values[next(column for column, ours in self.columns.items() if ours == technique)]
 
 

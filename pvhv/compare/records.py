@@ -5,11 +5,11 @@ A `Counts` is one benchmark under one technique. It holds integers only: how oft
 operations. The average is a fraction and stays one until it is printed, so that equal runs give equal bytes.
 
 An *exit* is what the technique's real hardware would take. What pvhv does in the CPU's place because the engine cannot
-is an *engine assist*: kept apart, shown only to who asks, priced by nothing. A *callout* is what a binary translator's
-rewritten code does instead of an instruction of the guest's: no exit either. A metric that a technique does not count
-is None, which is not zero.
+is an *engine assist*: it is kept apart, shown only on request, and has no price. A *callout* is what a binary
+translator's rewritten code does instead of an instruction of the guest: it is no exit either. A metric that a technique
+does not count is None, which is not zero.
 
-Does not know where counts come from (runner.py) nor what they cost (pricing.py).
+This module does not know where counts come from (runner.py), nor what they cost (pricing.py).
 """
 
 from __future__ import annotations
@@ -113,12 +113,12 @@ class Counts:
 
     @property
     def instructions_per_operation(self) -> Fraction:
-        """Guest instructions, in whichever mode."""
+        """Guest instructions per operation, in kernel and user mode."""
         both = (self.scalars.get("instructions.user"), self.scalars.get("instructions.kernel"))
         return Fraction(sum(value or 0 for value in both), self.operations)
 
     def records(self, verbose: bool = False) -> list[dict[str, Any]]:
-        """Tidy records: one row a number; what no table prices only if `verbose`."""
+        """Tidy records: a row for each number. Metrics that no table prices only if `verbose`."""
         return [
             dict(
                 zip(
@@ -134,7 +134,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a run of the comparison gave.
+    """The results of a comparison.
 
     `absent` says why a benchmark has no counts under a technique (no I/O ports under pv, say). `sequences` holds one
     operation, step by step, where that was asked for. `measured` is wall time on this engine, in seconds an operation:

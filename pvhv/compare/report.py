@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A comparison as tables: what the terminal shows.
 
-A `Grid` is a table not yet printed: the command prints it, a notebook may make a frame of it. First the picture, one
-line a benchmark and one column a technique: exits, then estimated cycles under each table asked for. Then the detail,
-one line a benchmark and technique: reasons, callouts, instructions. What only some want (the monitor's other work,
-engine assists, where prices come from, wall time) is in grids of its own.
+A `Grid` is a table not yet printed: the command prints it, a notebook may make a frame of it. First an overview, with a
+line for each benchmark and a column for each technique: exits, then estimated cycles under each table asked for. Then
+the details, with a line for each benchmark and technique: reasons, callouts, instructions. What only some want (the
+monitor's other work, engine assists, where prices come from, wall time) is in grids of its own.
 
 Estimates bear the name of their table. Measured time never shares a grid with them.
 """
@@ -37,7 +37,7 @@ class Grid:
 
 
 def number(value: Fraction | None) -> str:
-    """For eyes: three digits or so. Exact values are in the JSON."""
+    """A number for people: about three digits. Exact values are in the JSON."""
     if value is None:
         return NOTHING
     if 0 < value < Fraction(1, 200):
@@ -46,7 +46,7 @@ def number(value: Fraction | None) -> str:
 
 
 def parts(family: Mapping[str, Fraction], top: int | None = TOP) -> str:
-    """The largest parts of something, as words: `IOIO 1, HLT 0.5`."""
+    """The largest parts of a family, as text: `IOIO 1, HLT 0.5`."""
     ordered = sorted(family.items(), key=lambda part: (-part[1], part[0]))
     shown = [f"{name} {number(value)}" for name, value in ordered[:top]]
     if top is not None and len(ordered) > top:
@@ -144,7 +144,7 @@ def breakdown(comparison: Comparison, table: CostTable) -> Grid:
 
 
 def measured(comparison: Comparison) -> Grid:
-    """Wall time on this engine: another matter than the counts."""
+    """Wall time on this engine, which is not a count."""
 
     def cell(technique: str, bench: str) -> str:
         seconds = comparison.measured.get((technique, bench))

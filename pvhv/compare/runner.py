@@ -2,9 +2,9 @@
 """Runs the benchmarks under the techniques, and counts.
 
 Each pair of benchmark and technique is a boot of its own, on a machine made for it and on the virtual clock: so a
-number never depends on what else was asked for, and is the same in every run and on every machine. The guest's shell
-is told `measure NAME`; the guest checks its own work and says so, and what it says is believed only together with the
-marks that the watcher saw.
+number does not depend on what else is asked for, and is the same in every run and on every machine. The guest's shell
+is told `measure NAME`; the guest checks its own work and reports success, which counts only together with the marks
+that the watcher saw.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SAID = re.compile(r"^(?P<name>[\w-]+): (?P<what>ok (?P<count>\d+)|none|failed)",
 
 
 class BenchmarkFailed(CompareError):
-    """A benchmark did not come to its end, or did wrong: no number of it is worth anything."""
+    """A benchmark did not end, or did its work wrongly. It has no valid numbers."""
 
 
 def run(

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Looks at a guest from outside, between two marks.
+"""Watches a guest from outside, between two marks.
 
-A benchmark of the guest's calls a function that does nothing before its operations and after them; here is who watches
-for these calls, and takes the difference of everything that is counted. The watching is no exit and executes nothing:
-the engine calls us before the instruction at the mark's address.
+A benchmark in the guest calls a function that does nothing, before its operations and after them. The watcher sees
+these calls, and takes the difference of all counts. Watching causes no exit and executes no instruction: the engine
+calls us before the instruction at the mark's address.
 
 A fully virtualized guest is counted by its technique (pvhv.hvm.counts). What a paravirtual one does to its hypervisor
 is heard from the recorder of `pvhv trace`, since that tells a hypercall of the guest's from one inside a multicall.
@@ -153,7 +153,7 @@ class Paravirtual:
         self.assists: Counter[str] = Counter()
 
     def hear(self, record: Record) -> Step | None:
-        """One record of the trace; the step it is, if it is one."""
+        """Count a record of the trace. Returns it as a step, if it is one."""
         reason, detail = "", ""
         match record.kind:
             case "hypercall":

@@ -5,9 +5,9 @@
     xenbus.py     the states of the two ends of a device, and what a backend does about each
     backend.py    a backend's control half: its nodes in the store, and the handshake over them
     backends.py   the kinds of devices there are
-    console/      the console: ring.py is its data half, control.py what of it comes by the handshake
-    xenstore/     xenstored; its data half is ring.py, and a domain is introduced to it instead of a handshake
+    console/      the console: ring.py is its data half, control.py finds it by the handshake
+    xenstore/     xenstored; its data half is ring.py, and instead of a handshake a domain is introduced
 
 A device is two files: the *data half* moves bytes between the guest's ring and whatever is behind it, and knows neither
-the store nor domains; the *control half* finds the ring. What a guest writes, in either, may be anything.
+the store nor domains; the *control half* finds the ring. A guest may write anything, to either half.
 """

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The control half of a backend: both directories in the store, and the handshake by which the ring is found.
+"""The control half of a backend: both directories in the store, and the handshake that finds the ring.
 
-A kind of device says what its nodes are, and makes the data half; everything else is here, the same for all of them.
-Nothing a front end writes is believed: a number that is none, a grant that is not given, a port that is not offered end
-the attempt with a line under `error/` and the state Closing, where Linux's backends go as well (xenbus_dev_fatal). The
-front end may close, and try again.
+A kind of device says which nodes it has, and makes the data half. Everything else is here, the same for all kinds.
+Nothing that a front end writes is trusted. A text that is not a number, a grant that does not exist, a port that is not
+offered end the attempt: a line is written under `error/`, and the state becomes Closing, as with Linux's backends
+(xenbus_dev_fatal). The front end may close, and try again.
 
 Read beside it: xenbus_dev_fatal and xenbus_gather in Linux's drivers/xen/xenbus; libxl__device_generic_add in
 tools/libs/light/libxl_device.c.
@@ -32,10 +32,10 @@ MOST = 0xFFFF_FFFF  # of a grant reference, or a port
 
 
 class DataHalf(Protocol):
-    """What moves bytes between a ring and what is behind it."""
+    """The data half: it moves bytes between a ring and what is behind it."""
 
     def attach(self, page: memoryview, notify: Callable[[], None]) -> None:
-        """A ring is there, and how to signal its guest."""
+        """A ring was found: `page` is its page, `notify()` signals the guest."""
 
     def pump(self) -> None:
         """The guest signalled."""
@@ -45,7 +45,7 @@ class DataHalf(Protocol):
 
 
 class Refused(Exception):
-    """A front end wrote what cannot be used; in words."""
+    """The front end wrote something that cannot be used. The text says what."""
 
 
 class Backend:
@@ -70,11 +70,11 @@ class Backend:
 
     # -- what a kind says --------------------------------------------------------------------------------------
     def offers(self) -> dict[str, str]:
-        """Nodes of the backend's directory beside the usual ones: its features."""
+        """The nodes of the backend's own directory besides the usual ones: its features."""
         return {}
 
     def tells(self) -> dict[str, str]:
-        """Nodes that the front end finds in its own directory beside the usual ones."""
+        """The nodes of the front end's directory besides the usual ones."""
         return {}
 
     # -- directories -------------------------------------------------------------------------------------------
@@ -104,7 +104,7 @@ class Backend:
 
     # -- the handshake -----------------------------------------------------------------------------------------
     def front_end_changed(self) -> None:
-        """The other end wrote its state, or its directory is gone."""
+        """The front end wrote its state, or its directory is gone."""
         step = BACKEND.get((self.state, state_of(self.store.read(f"{self.front}/state"))))
         if step is None or self.gone:
             return
@@ -154,7 +154,7 @@ class Backend:
 
     # -- the end -----------------------------------------------------------------------------------------------
     def unplug(self) -> None:
-        """Ask the front end to close; when it has, the device goes."""
+        """Ask the front end to close. When it has closed, the device is removed."""
         self.store.write(f"{self.back}/online", "0")
         if self.state == XenbusStateClosed:
             self.close()
@@ -162,7 +162,7 @@ class Backend:
             self._enter(XenbusStateClosing)
 
     def close(self) -> None:
-        """The device goes at once, or the domain did. Harmless when done already."""
+        """Remove the device at once. May be called again."""
         if self.gone:
             return
         self.gone = True

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The kinds of devices there are, by the name of their directories in the store. A new one has its row here."""
+"""The kinds of devices, by the name of their directories in the store. A new kind gets a row here."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Domain 0's end of what joins a backend to one guest's front-end: a granted page, mapped, and a port, bound.
+"""Domain 0's end of the link between a backend and one guest's front end: a granted page, mapped, and a port, bound.
 
 Domain 0 maps and binds as any domain does, by the same calls and under the same checks. So a page stays the guest's
-while it is mapped here, a port that was not offered to domain 0 is refused, and whatever the guest does meanwhile, the
-bytes behind `page` are its own.
+while it is mapped here, a port that was not offered to domain 0 is refused, and whatever the guest does
+meanwhile, `page` gives access to the guest's own bytes only.
 
-Read beside it: xenbus_map_ring_valloc and bind_interdomain_evtchn_to_irq in Linux, which a backend there begins with.
+Read beside it: xenbus_map_ring_valloc and bind_interdomain_evtchn_to_irq in Linux, with which a backend there begins.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Link:
     """The page that `ref` grants and the port that `port` offers, of domain `domid`."""
 
     def __init__(self, dom0: Domain, domid: int, ref: int, port: int) -> None:
-        """Raises GrantError or HypercallError; nothing is mapped or bound then."""
+        """Map the page and bind the port. Raises GrantError or HypercallError, and then nothing is mapped or bound."""
         self.dom0 = dom0
         self.domid = domid
         self.local_port: int | None = None
@@ -45,13 +45,14 @@ class Link:
             self.dom0.events.send(self.local_port)
 
     def on_signal(self, handler: Callable[[], None]) -> None:
-        """What to call when the guest signals."""
+        """Have `handler()` called when the guest signals."""
         self._handler = handler
         if self.local_port is not None:
             self.dom0.events.bind_handler(self.local_port, handler)
 
     def rebind(self, port: int) -> None:
-        """Use another port of the guest's. Raises HypercallError; the guest is not heard then, until there is one."""
+        """Use another port of the guest's. Raises HypercallError; then there is no port, and no signal arrives, until
+        the next `rebind`."""
         self._unbind()
         self._bind(port)
         self.on_signal(self._handler)
@@ -68,7 +69,7 @@ class Link:
             self.local_port = None
 
     def close(self) -> None:
-        """Unbind the port and unmap the page. Harmless when done already."""
+        """Unbind the port and unmap the page. May be called again."""
         self._unbind()
         self._handler = lambda: None
         self._view.release()

@@ -11,8 +11,8 @@ The toolstack makes a directory for each end, and each end writes its `state` in
     Closed                                          Closed, and gone if the device is (`online` is 0)
     Initialising: a driver comes back               InitWait
 
-`BACKEND` is that, from the backend's side, as a table. What is not in it changes nothing: a front end may write what it
-wants, as often as it wants, and may go from any of its states to any other; it never connects twice without letting go.
+`BACKEND` is the backend's side of that, as a table. A change that is not in it has no effect. A front end may write any
+state, as often as it wants, in any order; the backend never connects twice without letting go in between.
 
 Read beside it: xen/include/public/io/xenbus.h; frontend_changed in Linux's drivers/block/xen-blkback/xenbus.c.
 """
@@ -43,7 +43,7 @@ class Deed(Enum):
 
 
 class Step(NamedTuple):
-    """What is done, and the state that the backend then writes."""
+    """What the backend does, and the state that it then writes."""
 
     deed: Deed | None
     then: int
@@ -69,7 +69,7 @@ BACKEND: dict[tuple[int, int], Step] = {
 
 
 def state_of(value: bytes | None) -> int:
-    """What a `state` node says; Unknown where it is missing or no state."""
+    """The state in a `state` node; Unknown if the node is missing, or is no state."""
     if value is None or not value.isdigit() or len(value) > 1:
         return XenbusStateUnknown
     number = int(value)

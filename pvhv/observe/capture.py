@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A hypercall as it was asked and answered, with copies of what its arguments point to.
 
-Everything about a hypercall's arguments comes from its spec. A guest can point anywhere: what cannot be read is left
-out, and of a batch a few items are kept.
+Everything about a hypercall's arguments comes from its spec. A guest's pointer may be wrong: what cannot be read is
+left out. Of a batch only a few items are kept.
 
 Read beside it: pvhv/core/traps/dispatch.py, which copies the same structures for the handlers.
 """
@@ -38,8 +38,8 @@ NAMED_BY_MEMORY = frozenset((HYPERVISOR_multicall, HYPERVISOR_mmuext_op))
 def capture(
     vcpu: VCPU, number: int, registers: tuple[int, ...], nested: bool = False, copies: bool = True
 ) -> HypercallRecord:
-    """A hypercall as it was asked, with copies of what its arguments point to; without `copies`, only of what it takes
-    to say its name and those of a multicall's entries."""
+    """Record a hypercall as it was asked, with copies of what its arguments point to. Without `copies`, only what is
+    needed for its name, and for the names of a multicall's entries."""
     spec = HYPERCALLS.get(number)
     if spec is None:
         return HypercallRecord(number, registers, None, None, None)
@@ -85,14 +85,14 @@ def answer(vcpu: VCPU, call: HypercallRecord, result: int | None, copies: bool =
 
 
 def caller(vcpu: VCPU, rsp: int) -> int:
-    """Whoever called the stub that makes this hypercall, if it is one as on Xen's page and in Linux: it keeps rcx and
-    r11 on the stack, below the address it returns to."""
+    """The address that the stub of this hypercall returns to, if the stub is like those of Xen's page and of Linux: it
+    keeps rcx and r11 on the stack, below the return address."""
     words = _read(vcpu, rsp + 16, 8)
     return 0 if words is None else int.from_bytes(words, "little")
 
 
 def put_aside(call: HypercallRecord, registers: tuple[int, ...]) -> HypercallRecord:
-    """A hypercall that goes on later, with other arguments: of a batch, what it did by then."""
+    """A hypercall that is continued later, with other arguments. Of a batch, the record has the part that was done."""
     if call.number == HYPERVISOR_multicall:
         done = (registers[0] - call.arguments[0]) // MULTICALL_ENTRY_CODEC.size
         return call._replace(entries=call.entries[:done])

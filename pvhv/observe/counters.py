@@ -28,7 +28,7 @@ class Counters:
 
     @property
     def total(self) -> int:
-        """Everything the hypervisor was asked: exits, hypercalls, and the calls within a multicall."""
+        """The number of all exits, hypercalls, and calls within multicalls."""
         return sum(self.hypercalls.values()) + sum(self.exits.values())
 
     def plain(self) -> dict[str, Any]:

@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A crash report with names: every number in it that is an address of the kernel gets the name of what is
-there.
+"""A crash report with symbols: beside every number that is an address in the kernel stands the symbol.
 
-The core says what happened in numbers (pvhv.core.crash); whoever has the kernel's file can say where. Where
-there are no frames to follow (or what looks like some is chance, in a kernel that keeps rbp for other things), the
-words on the stack that look like return addresses are listed as a trace; that is a guess, as it is in Xen's own
-reports.
+The core's report has numbers (pvhv.core.crash); the symbols come from the kernel's file. If there is no chain of frames
+to follow (a kernel may use rbp for other things), the words on the stack that look like return addresses are listed as
+a trace. That is a guess, as in Xen's own reports.
 """
 
 from __future__ import annotations
@@ -20,8 +18,8 @@ WORD = re.compile(r"\b[0-9a-f]{16}\b")
 
 
 def with_names(report: str, symbols: Symbols, code: Sequence[tuple[int, int]], chained: bool = True) -> str:
-    """The report with names; `code` says where instructions are, as ranges, in order and apart: nothing else is a
-    return address.
+    """The report with symbols. `code` has the ranges of addresses with instructions, in order, without overlaps:
+    nothing else is a return address.
 
     `chained` says whether the kernel's functions keep a chain of frames in rbp."""
     if not len(symbols):
@@ -54,7 +52,7 @@ def with_names(report: str, symbols: Symbols, code: Sequence[tuple[int, int]], c
 
 
 def _last_word(line: str) -> tuple[str, str]:
-    """(what is before, the number) of a line that ends with one."""
+    """(the text before the number, the number) of a line that ends with a number."""
     word = line[-16:]
     return (line[:-16], word) if WORD.fullmatch(word) else (line, "")
 

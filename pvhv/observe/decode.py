@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Records of a trace, read with the specs: as plain values, for a script or for pvhv.cli.trace_lines.
+"""Records of a trace, decoded into plain values, for a script or for pvhv.cli.trace_lines.
 
-Nothing about a hypercall is known here: names of arguments, commands and fields, directions and errors all
-come from its spec in pvhv.abi, so that a hypercall which has a spec can be traced.
+This module knows no hypercall: names of arguments, commands and fields, directions and errors come from the spec in
+pvhv.abi. So every hypercall that has a spec can be traced.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PAGE_FAULT_BITS = (
 
 
 def plain(record: Record, symbols: Symbols | None = None, syscalls: Table | None = None) -> dict[str, Any]:
-    """A record as plain values. `syscalls` are the guest kernel's, by name."""
+    """A record as plain values. `syscalls` has the names of the guest kernel's system calls."""
     found: dict[str, Any] = {
         "time": record.time,
         "domid": record.domid,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""System calls followed: everything between kernel and hypervisor from the SYSCALL of a user program to its return.
+"""System calls followed: all that happens between kernel and hypervisor from a program's SYSCALL to its return.
 
 A hypervisor knows vCPUs, not processes. But it knows on which kernel stack each vCPU's next entry from user mode will
 land, for the guest tells it at every context switch (stack_switch); and a kernel with a stack for each of its tasks, as
@@ -11,10 +11,10 @@ Handlers that interrupt the kernel in the middle of a call (upcalls, faults of t
 account, one level deeper, until their iret.
 
 What cannot be known from here:
-- in a kernel that has one stack for all tasks, whose call it is that goes on: the newer one is taken for the only one;
-- which of its exits a call that never returns (exit) makes after it was first switched out: it is over there;
-- the oldest of more calls than are kept at once: it is over when the one too many begins, as unfinished;
-- why a call ends elsewhere than behind its SYSCALL: a signal's handler, or another program (exec) whose call it is not;
+- in a kernel that has one stack for all tasks, which call goes on: the newer one is taken for the only one;
+- the exits that a call which never returns (exit) makes after it was first switched out: its record ends there;
+- more calls than are kept at once: when one too many begins, the oldest ends as unfinished;
+- why a call ends elsewhere than behind its SYSCALL: in a signal's handler, or in another program (exec);
 - what the kernel does on behalf of a call in another task's time (a kernel thread, a soft interrupt).
 
 Read beside it: xen/arch/x86/pv/iret.c; arch/x86/kernel/process_64.c in Linux, where __switch_to ends in stack_switch.
@@ -53,7 +53,7 @@ class OpenCall:
         self.exits: Counter[tuple[str, str]] = Counter()
 
     def count(self, record: Record) -> None:
-        """Something happened on its account."""
+        """Count an exit that belongs to this call."""
         key = record.kind, name_of(record)
         if key not in self.exits and len(self.exits) >= MOST_NAMES:
             key = record.kind, OTHERS
@@ -63,8 +63,8 @@ class OpenCall:
 
 
 class Following:
-    """The system calls of one domain, for one trace. Is given every record; gives on those of the calls it follows, and
-    the others where they are wanted besides."""
+    """The system calls of one domain, for one trace. It is given every record, and passes on those of the calls it
+    follows, and others if they are wanted as well."""
 
     def __init__(self, wanted: Wanted, sink: Sink) -> None:
         self.wanted = wanted
@@ -73,7 +73,7 @@ class Following:
         self.serial = 0
 
     def take(self, record: Record) -> None:
-        """What happened next."""
+        """Handle the next record."""
         call = self.open.get(record.stack) if record.stack else None
         if call is not None and not record.kernel and record.kind != "event":
             self._end(call, record, "lost", None)  # user code runs where it was in the kernel: we misunderstood
@@ -159,7 +159,7 @@ class Following:
         self.sink(record._replace(kind="return", data=(told,), spent=0, call=call.serial))
 
     def finish(self, now: int, domid: int) -> None:
-        """No more will happen: what is under way stays so."""
+        """The trace ends: the calls that are under way end as unfinished."""
         for call in list(self.open.values()):
             record = Record(now, domid, -1, "return", call.rip, False, (), stack=call.stack)
             self._end(call, record, "unfinished", None)

@@ -9,16 +9,16 @@ characters) of a table of 256. What is there, in the order of Linux 5.10 to 6.4,
     num_syms  names  markers  token_table  token_index  offsets  relative_base  [seqs_of_names]
     num_syms  names  markers  token_table  token_index  offsets  [seqs_of_names]
 
-Nothing says where that is, so it is found by what it must be: the tokens "0" to "9" follow each other, and an index of
-256 offsets that fits them lies behind the table; every 256th name has its place in the markers, which lie behind the
-names. An image in which all of this agrees has these tables; in any other there are no names.
+Nothing says where the tables are, so they are found by their shape: the tokens "0" to "9" follow each other, and behind
+the table is an index of 256 offsets that fits them; the markers, behind the names, have the place of every 256th name.
+If all of this agrees, the image has these tables; else it has no names.
 
 Addresses are distances from relative_base; in a kernel with per-CPU variables (every one that knows more processors
 than one) those are small numbers, and all others are negated. Per-CPU variables have no address, and are left out.
 Without a relative_base each distance is from where it stands itself.
 
-What is no kernel's can look like one everywhere, and be long to tell. So the search has only so much `Effort`, many
-times what a kernel takes of it; and no step of it is so long that other threads would notice.
+A hostile file can look like these tables everywhere, which would make the search long. So the search may take only so
+much `Effort`, many times what a kernel needs; and its steps are short, so that other threads get their turns.
 
 Not modelled: kernels before 4.20, whose markers are wider; names of modules, which live in the guest's memory.
 
@@ -54,24 +54,25 @@ Buffer = bytes | bytearray | mmap
 
 
 class GaveUp(Exception):
-    """It has taken too long."""
+    """The search has taken too long."""
 
 
 class Effort:
-    """What the search may still cost."""
+    """The effort that the search may still take."""
 
     def __init__(self, left: int) -> None:
         self.left = left
 
     def spend(self, cost: int) -> None:
-        """Raises GaveUp."""
+        """Take `cost` of the effort. Raises GaveUp when there is none left."""
         self.left -= cost
         if self.left < 0:
             raise GaveUp
 
 
 def kallsyms(data: Buffer) -> list[Symbol]:
-    """The names in a kernel's image, by address; none where it has none. A symbol's size is the way to the next."""
+    """The symbols in a kernel's image, by address; an empty list if it has none. A symbol's size is the distance to the
+    next."""
     effort = Effort(MOST_EFFORT)
     try:
         for tokens, table, behind in _token_tables(data, effort):
@@ -86,7 +87,7 @@ def kallsyms(data: Buffer) -> list[Symbol]:
 
 
 def _places(data: Buffer, what: bytes, effort: Effort) -> Iterator[int]:
-    """Where some bytes are, one place after another."""
+    """The offsets at which the bytes `what` are."""
     for start in range(0, len(data), SEARCHED_AT_ONCE):
         end = start + SEARCHED_AT_ONCE + len(what) - 1
         effort.spend(SEARCHED_AT_ONCE // SEARCHED_BY_EFFORT)
@@ -98,7 +99,7 @@ def _places(data: Buffer, what: bytes, effort: Effort) -> Iterator[int]:
 
 # -- tokens ------------------------------------------------------------------------------------------------------------
 def _token_tables(data: Buffer, effort: Effort) -> Iterator[tuple[list[str], int, int]]:
-    """(tokens, where their table begins, where the index behind it ends): as a rule one."""
+    """(tokens, where their table begins, where the index behind it ends); as a rule there is one."""
     for at in _places(data, DIGITS, effort):
         effort.spend(TOKENS)
         start = _strings_before(data, at, ord("0"))
@@ -135,7 +136,7 @@ def _tokens(data: Buffer, start: int) -> tuple[list[str], int] | None:
 
 # -- names -------------------------------------------------------------------------------------------------------------
 def _beginnings(data: Buffer, tokens: list[str], end: int, effort: Effort) -> Iterator[tuple[int, int]]:
-    """(where names begin, what num_syms says) for each place before `end` that names and markers bear out."""
+    """(where the names begin, num_syms) for each place before `end` that fits the names and the markers."""
     least = max(end - LONGEST_NAMES, 0) & ~7
     words = memoryview(data)[least : end & ~7].cast("I")
     for n in range(len(words) - 2, -1, -1):
@@ -168,7 +169,7 @@ def _marked(data: Buffer, tokens: list[str], at: int, count: int, end: int, effo
 
 
 def _length(data: Buffer, at: int) -> tuple[int, int]:
-    """How many bytes a name has, and where they begin: one byte says so, or (of a long one) two."""
+    """(how many bytes a name has, where they begin). The length is one byte, or for a long name two."""
     size = data[at]
     if size & 0x80:
         return size & 0x7F | data[at + 1] << 7, at + 2

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the things in a trace are called: hypercalls with their commands, exceptions.
+"""The names of what is in a trace: hypercalls with their commands, exceptions.
 
-One name for each, in lines, filters, summaries and pictures alike: `sched_op.block`, `page_fault`.
+A thing has the same name in lines, filters, summaries and pictures: `sched_op.block`, `page_fault`.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ EXCEPTIONS = (
 
 
 def exception_name(vector: int) -> str:
-    """Of a fault."""
+    """The name of an exception, by its vector."""
     return EXCEPTIONS[vector] if vector < len(EXCEPTIONS) else f"exception_{vector}"
 
 
 def hypercall_name(number: int) -> str:
-    """Of a hypercall, without its command."""
+    """The name of a hypercall, without its command."""
     spec = HYPERCALLS.get(number)
     return spec.name if spec is not None else f"hypercall {number}"
 
 
 def commands_of(call: HypercallRecord) -> set[int]:
-    """The numbers of the commands that a hypercall carries: of most one, of a batch as many as there are."""
+    """The numbers of a hypercall's commands: of most hypercalls one, of a batch those of all its entries."""
     spec = HYPERCALLS.get(call.number)
     if spec is None or spec.commands is None:
         return set()
@@ -42,7 +42,7 @@ def commands_of(call: HypercallRecord) -> set[int]:
 
 
 def call_name(call: HypercallRecord) -> str:
-    """Of a hypercall, with its command if that is one and has a name."""
+    """The name of a hypercall, with its command if there is just one, and it has a name."""
     name, numbers = hypercall_name(call.number), commands_of(call)
     if len(numbers) != 1:
         return name
@@ -52,7 +52,8 @@ def call_name(call: HypercallRecord) -> str:
 
 
 def name_of(record: Record) -> str:
-    """Of anything in a trace but system calls, whose names are the guest kernel's; empty where the kind says it all."""
+    """The name of a record. Empty for system calls, whose names are the guest kernel's, and for kinds that need no
+    name."""
     match record.kind:
         case "hypercall":
             return call_name(record.data[0])

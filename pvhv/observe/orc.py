@@ -7,8 +7,8 @@ caller's rbp was saved. These tables are in the stripped file. Here they are wri
 call frame information of DWARF (.debug_frame): the caller's stack pointer is DWARF's CFA, the return address lies right
 below it, and at the entries to the kernel the caller's registers lie in a struct pt_regs.
 
-Rows are gathered into entries (FDEs) of as many as are quick to look through; each states all of its rules anew, so
-entries need not know of functions.
+Rows are gathered into entries (FDEs) that are short enough to be looked through quickly. Each entry states all of its
+rules anew, so entries need not begin at functions.
 
 Not modelled: Linux before 5.10.
 
@@ -70,7 +70,8 @@ class Rules(NamedTuple):
 
 
 def version(image: Buffer) -> tuple[int, int] | None:
-    """Which Linux an image is. It is looked through in pieces, as other threads want to run meanwhile."""
+    """The version of the Linux in an image; None if it is no Linux. The search is in pieces, so that other threads
+    run."""
     for at in range(0, len(image), SEARCHED_AT_ONCE):
         found = BANNER.search(image, at, at + SEARCHED_AT_ONCE + LONGEST_BANNER)
         if found:
@@ -79,7 +80,7 @@ def version(image: Buffer) -> tuple[int, int] | None:
 
 
 def debug_frame(places: Buffer | memoryview, at: int, rows: Buffer | memoryview, linux: tuple[int, int]) -> bytes:
-    """.debug_frame from .orc_unwind_ip (which lies at the address `at`) and .orc_unwind; empty where those are larger
+    """.debug_frame from .orc_unwind_ip (which lies at the address `at`) and .orc_unwind; empty if those are larger
     than any kernel's."""
     count = min(len(places) // 4, len(rows) // ROW_BYTES)
     if count > MOST_ROWS:
@@ -113,7 +114,7 @@ def debug_frame(places: Buffer | memoryview, at: int, rows: Buffer | memoryview,
 
 
 def _chunks(rules: list[Rules]) -> Iterator[tuple[int, int]]:
-    """Rows that go into one entry: the first, and the one behind, where it ends."""
+    """The rows of each entry: (the first, one past the last)."""
     begin = 0
     for n in range(1, len(rules)):
         if n - begin == ROWS or rules[n].interrupts != rules[begin].interrupts:
@@ -125,7 +126,8 @@ def _chunks(rules: list[Rules]) -> Iterator[tuple[int, int]]:
 
 # -- one row ----------------------------------------------------------------------------------------------------------
 def _numbers(rows: bytes) -> list[int]:
-    """What the numbers of registers mean: in any kernel by far the most rows go by the stack pointer."""
+    """The registers that the numbers in the rows stand for, found by this: in any kernel most rows use the stack
+    pointer."""
     used = Counter(bits & 15 for bits in rows[4::ROW_BYTES])
     return LATER_NUMBERS if used[LATER_NUMBERS.index(SP)] > used[SP] else NUMBERS
 
@@ -149,7 +151,7 @@ def _rules(row: bytes, linux: tuple[int, int], numbers: list[int]) -> Rules:
 
 
 def _cfa(register: int, offset: int) -> bytes | None:
-    """The caller's stack pointer; None where nobody knows it."""
+    """The rule for the caller's stack pointer; None if it is not known."""
     if register in REGISTERS:
         number = REGISTERS[register]
         if offset >= 0:
@@ -167,7 +169,7 @@ def _cfa(register: int, offset: int) -> bytes | None:
 
 
 def _rbp(register: int, offset: int) -> bytes:
-    """The caller's rbp: saved, or still there."""
+    """The rule for the caller's rbp: saved, or unchanged."""
     if register == PREV_SP:
         return _saved(RBP, offset)
     if register == BP:
@@ -177,13 +179,13 @@ def _rbp(register: int, offset: int) -> bytes:
 
 
 def _saved(register: int, offset: int) -> bytes:
-    """A register's value in the caller lies so far above the CFA."""
+    """The rule for a register that is saved at `offset` from the CFA."""
     return bytes([DW_CFA_offset_extended_sf, register]) + _sleb(offset // DATA_ALIGNMENT)
 
 
 # -- how DWARF writes -------------------------------------------------------------------------------------------------
 def _cie(augmentation: bytes) -> bytes:
-    """What entries have in common."""
+    """The common part of entries (CIE)."""
     body = b"\xff\xff\xff\xff\x01" + augmentation + b"\0" + _uleb(1) + _sleb(DATA_ALIGNMENT) + _uleb(RETURN_ADDRESS)
     body += b"\0" if augmentation else b""
     body += bytes(-(len(body) + 4) % 8)

@@ -13,8 +13,8 @@ A domain is a process, whatever its id, and each of its vCPUs a thread; below th
 The format is the JSON array of Chrome's trace events ("Trace Event Format"): it needs no library to write, and a file
 that was broken off is still read, for the closing bracket may be missing. Times are microseconds by the domain's clock;
 on a virtual one the same run makes the same bytes. Perfetto multiplies them by 1000 as floating-point numbers and cuts
-off the rest; so each has a fifth of a nanosecond more than it should, or it would lose a whole one, and a slice that
-ends a nanosecond after the one it is in is not drawn at all.
+off the fraction. So a fifth of a nanosecond is added to each: else a time could lose a nanosecond, and a slice that
+ends a nanosecond after the slice it is in is not drawn.
 
 Read beside it: src/trace_processor/importers/json in Perfetto, for what it makes of each event.
 """
@@ -60,7 +60,7 @@ class Picture:
             self._head.append(self._meta("thread_sort_index", vcpu, sort_index=vcpu))
 
     def begin(self) -> list[Event]:
-        """What stands first: names."""
+        """The events at the beginning: the names of the domain and its vCPUs."""
         return self._head
 
     def add(self, record: dict[str, Any]) -> Iterator[Event]:
@@ -82,7 +82,7 @@ class Picture:
             yield from self._exit(record)
 
     def end(self) -> Iterator[Event]:
-        """What was still open when the trace ended."""
+        """The events that close what is open when the trace ends."""
         for call in list(self._calls):
             yield from self._close(call, self._last, {"how": "unfinished"})
         for vcpu in sorted(self._running):
@@ -144,7 +144,8 @@ class Picture:
             yield self._row("e", time, call, name, {} if opened else arguments)
 
     def _count(self, kind: str, time: int) -> Iterator[Event]:
-        """Exits per second, told for each period when it is over; a period without any ends the one before."""
+        """Count an exit. A period's exits per second are an event when the period is over; a period without exits is
+        0."""
         period = time // PERIOD_NS
         if period > self._period:
             if self._counts:
@@ -195,7 +196,7 @@ def _arguments(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shown(value: Any) -> Any:
-    """Numbers as they are read by people, and by JSON readers that know no 64-bit ones."""
+    """A value for people, and for JSON readers that do not know 64-bit numbers."""
     if isinstance(value, dict):
         return {key: _shown(each) for key, each in value.items()}
     if isinstance(value, list):
@@ -206,12 +207,12 @@ def _shown(value: Any) -> Any:
 
 
 def microseconds(ns: int) -> str:
-    """A time as it is written."""
+    """A time in microseconds, as it is written."""
     return f"{ns // 1000}.{ns % 1000:03d}2"
 
 
 def lines(events: Iterable[Event]) -> Iterator[str]:
-    """Events as they stand in the file, one a line. Times are ns until here."""
+    """Events as lines of the file, one on each. The times of the events are in ns."""
     for event in events:
         timed = {key: event[key] for key in event if key not in TIMES}
         times = (f', "{key}": {microseconds(event[key])}' for key in TIMES if key in event)

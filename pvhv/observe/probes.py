@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Probes on one pCPU: functions around the hypervisor's handlers that tell what went through them.
+"""Probes on one pCPU: functions around the hypervisor's handlers that record what passes through them.
 
-There are probes for the kinds that somebody wants and for no others. A probe looks, calls what it is around, looks
-again, and gives a Record to whoever watches the domain; a domain that nobody watches passes through.
+There are probes only for the kinds of records that somebody wants. A probe looks at the state, calls its handler, looks
+again, and gives a Record to each watch of the domain. For a domain without a watch it only calls the handler.
 
-Read beside it: pvhv/machine/wrapping.py, by which they are put there; pvhv/core/traps/exits.py, whose handlers these
+Read beside it: pvhv/machine/wrapping.py, which puts them there; pvhv/core/traps/exits.py, whose handlers these
 are; TRACE_PV_* in xen/include/public/trace.h.
 """
 
@@ -68,7 +68,7 @@ class Probes:
             self._unwrap += [wrap(each.events, "set_pending", partial(self._pending, each)) for each in watched]
 
     def remove(self) -> None:
-        """Take them away again."""
+        """Remove the probes."""
         self.watched = {}
         for unwrap in self._unwrap:
             unwrap()
@@ -76,7 +76,7 @@ class Probes:
 
     # -- telling ---------------------------------------------------------------------------------------------
     def emit(self, vcpu: VCPU, began: int, stack: int, kind: str, rip: int, kernel: bool, *data: Any) -> None:
-        """Hand a record to everybody who watches the vCPU's domain."""
+        """Give a record to every watch of the vCPU's domain."""
         domain = vcpu.domain
         now = domain.timeline.now()
         record = Record(now, domain.domid, vcpu.vcpu_id, kind, rip, kernel, data, now - began, stack)
@@ -118,7 +118,7 @@ class Probes:
         return syscall
 
     def _made(self, vcpu: VCPU, call: HypercallRecord, rip: int) -> HypercallRecord:
-        """A hypercall as it ended: with a result, on its way to user mode, or to be made once more."""
+        """A hypercall's record at its end: with a result, returning to user mode, or to be continued."""
         state = self.cpu.state
         again = state[RIP] == rip and state[RAX] == call.number  # a continuation executes the `syscall` once more
         if again:

@@ -5,18 +5,18 @@ Names and meanings come later, off the hypervisor's thread (pvhv.observe.decode)
 its line in `pvhv trace`, and says what `data` is:
 
     hypercall  (HypercallRecord,)                             the guest's kernel asked for something
-    syscall    (number, registers, abi)                       user code did, of that kernel
+    syscall    (number, registers, abi)                       user code asked that kernel
     fault      (vector, error code, address, outcome)         an exception
-    event      (port, state, status)                          a port became pending; of the vCPU that it notifies
+    event      (port, state, status)                          a port became pending; the vCPU is the one it notifies
     upcall     ()                                             the guest's event callback was entered
     int        (vector, rax)                                  a software interrupt
     cpuid      (leaf,)
     io         (port, size, is_write, value)
-    running    (runstate,)                                    the vCPU got the pCPU, or had it so long: its state now
+    running    (runstate,)                                    the vCPU got the pCPU, or left it: its state now
     exit       (reason, detail)                               a fully virtualized guest left
     callout    (reason, detail)                               what its binary translator put in an instruction's place
-    switch     (what,)                                        a system call that is followed was put "out", or is "back"
-    return     (SystemCall,)                                  it is over
+    switch     (what,)                                        a followed system call was switched "out", or is "back"
+    return     (SystemCall,)                                  a followed system call is over
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ class Structure(NamedTuple):
 
 
 class Landed(NamedTuple):
-    """Where user code goes on when its kernel lets go of the vCPU."""
+    """Where user code goes on when the kernel returns to user mode."""
 
     rip: int
     rax: int
 
 
 class HypercallRecord(NamedTuple):
-    """`data` of a hypercall. `result` is None when it was put aside and goes on later, or does not return."""
+    """`data` of a hypercall. `result` is None if the call is continued later, or does not return."""
 
     number: int
     arguments: tuple[int, ...]

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A kernel's names as a file that debuggers load: an ELF program of sections without contents, and a symbol table.
 
-A debugger takes memory from the machine and wants the file for names only. So each section is there with its address,
-size and rights and nothing in it (NOBITS), every name belongs to the section in or behind which its address is, and
-what unwinds the stack stands in .debug_frame, if there is any.
+A debugger reads memory from the machine, and needs the file for names only. So each section has its address, size and
+rights, but no contents (NOBITS). A symbol belongs to the section that its address is in, or follows. The tables that
+unwind the stack, if there are any, are in .debug_frame.
 
 Read beside it: elf(5); include/uapi/linux/elf.h in Linux.
 """

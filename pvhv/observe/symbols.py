@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Names for addresses: a kernel's own symbol table, asked the way a stack trace asks.
+"""Symbols for addresses: a kernel's symbol table, looked up as a stack trace needs it.
 
 A symbol covers its size, or, where the assembler gave it none, everything up to the next symbol. An address
 outside the kernel has no name, and a kernel without symbols has none at all: both stay bare numbers.
 
-A kernel's file may hold any number of symbols, and whoever reads them does so beside guests that run. So there are no
-more than `MOST_SYMBOLS` and `MOST_NAME_BYTES`, or none at all and a word why; they are kept in columns, names as one
-text, since half a million objects that nobody holds any more are given back in one go, for which everybody waits; and
-they are sorted in pieces, as a sort of many is done in one go, too.
+A kernel's file may have any number of symbols, and they are read while guests run. So there may be `MOST_SYMBOLS` and
+`MOST_NAME_BYTES` at most; for more, none are kept, and `missing` says why. They are kept in columns, and the names in
+one text: Python frees half a million objects in one go, while all threads wait. They are sorted in pieces, since a sort
+of many is done in one go, too.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Symbol(NamedTuple):
 
 
 class TooMany(Exception):
-    """There are more symbols than are kept: `why`, in words."""
+    """There are more symbols than may be kept; `why` is a message."""
 
     def __init__(self, why: str) -> None:
         super().__init__(why)
@@ -43,10 +43,10 @@ class TooMany(Exception):
 
 
 class Symbols:
-    """A symbol table, sorted once. `missing` says why there are none, where there could be."""
+    """A sorted symbol table. `missing` says why there are no symbols, if there could be some."""
 
     def __init__(self, symbols: Iterable[Symbol] = ()) -> None:
-        """Raises TooMany."""
+        """Sort the symbols. Raises TooMany."""
         self.missing = ""
         self.addresses: array[int] = array("Q")
         self.sizes: array[int] = array("Q")
@@ -69,7 +69,7 @@ class Symbols:
 
     @classmethod
     def none(cls, why: str) -> Symbols:
-        """No names, for that reason."""
+        """An empty table; `why` is the reason."""
         symbols = cls()
         symbols.missing = why
         return symbols
@@ -89,7 +89,7 @@ class Symbols:
 
     @cached_property
     def by_name(self) -> dict[str, int]:
-        """The addresses of names."""
+        """The addresses of symbols, by name."""
         return dict(zip(self._names(), self.addresses, strict=True))
 
     def find(self, address: int) -> tuple[str, int] | None:
@@ -117,7 +117,7 @@ def _rank(size: int, name: str) -> tuple[int, bool]:
 
 
 def _counted(symbols: Iterable[Symbol]) -> Iterator[tuple[int, int, str]]:
-    """They, as long as they are not too many; as plain tuples, which the garbage collector need not look at."""
+    """The symbols as plain tuples, which the garbage collector need not look at. Raises TooMany."""
     room = MOST_NAME_BYTES
     for count, (address, size, name) in enumerate(symbols):
         room -= len(name)
@@ -137,6 +137,6 @@ def _sorted(symbols: Iterator[tuple[int, int, str]]) -> Iterator[tuple[int, int,
 
 
 def drained(symbols: list[T]) -> Iterator[T]:
-    """They, from the last to the first; each is let go of then, and not all of them together at the end."""
+    """The symbols from the last to the first. Each is freed as it is taken, instead of all together at the end."""
     while symbols:
         yield symbols.pop()

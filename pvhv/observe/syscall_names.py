@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a guest kernel calls its system calls, and their errors: by the name its image gives itself.
+"""The names of a guest kernel's system calls and errors. The kernel is known by the name in its notes.
 
-Numbers are a kernel's own business; a hypervisor only sees RAX. Of Linux and of the teaching kernel the tables are
-known (pvhv.observe.syscall_tables); of any other kernel a system call is its number.
+Each kernel has its own numbers; a hypervisor only sees RAX. The tables of Linux and of the teaching kernel are known
+(pvhv.observe.syscall_tables); for any other kernel a system call has only its number.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class Table:
         return name if abi == AMD64 else f"{name} ({abi})"
 
     def named(self, lists: Iterable[str]) -> frozenset[tuple[str, int]]:
-        """System calls by name or number, of whichever convention; none for `any`. Raises UnknownWord."""
+        """(convention, number) of system calls that are given by name or number; an empty set for `any`. Raises
+        UnknownWord."""
         found: set[tuple[str, int]] = set()
         wanted = words(lists)
         if ANY in wanted:
@@ -47,7 +48,7 @@ class Table:
 
     @property
     def endless(self) -> frozenset[tuple[str, int]]:
-        """Those that never return."""
+        """The system calls that never return."""
         return frozenset(self._all(NEVER_RETURN))
 
     def _all(self, wanted: Collection[str]) -> set[tuple[str, int]]:

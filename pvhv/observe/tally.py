@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A trace summed up: how often, how long, how often in vain; as `strace -c` does for system calls.
+"""A trace summed up: how often, how long, and how many errors, as `strace -c` does for system calls.
 
-It is kept where records are made, on the hypervisor's thread, so that nothing is lost to a reader who is slower than
-the guest. Time is the hypervisor's, by the domain's clock: a virtual one does not move meanwhile, and all is zero.
+The summary is kept where records are made, on the hypervisor's thread, so no record is lost because a reader is slow.
+Times are those the hypervisor took, by the domain's clock. A virtual clock stands still meanwhile, so they are zero.
 
 The entries of a multicall are counted apart, and have no time of their own: the multicall has it.
 
-A guest chooses many of the names (the number of a port, of a system call), so there is a bound to how many rows there
-are; what has none for itself is counted as `OTHERS`, of its kind.
+A guest chooses many of the names (the number of a port, of a system call), so the number of rows is bounded. What has
+no row of its own is counted as `OTHERS` of its kind.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Tally:
         self.calls: dict[tuple[str, int], Row] = {}
 
     def take(self, record: Record) -> None:
-        """One more record."""
+        """Count a record."""
         if record.kind == "return":
             self._system_call(record.data[0], record.time)
             return
@@ -79,7 +79,7 @@ class Tally:
         return self.rows.setdefault((kind, name), Row())
 
     def plain(self, table: Table) -> dict[str, Any]:
-        """As plain values, the dearest first."""
+        """The rows as plain values, those that took most time first."""
         return {
             "rows": [
                 {"kind": kind, "name": name, "count": row.count, "errors": row.errors, "ns": row.ns}

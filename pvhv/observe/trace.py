@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Recording what a domain does to its hypervisor: hypercalls, faults, events and the other exits, as they happen.
 
-While nobody traces, none of this exists: the pCPU's handlers are what the core put there. A trace puts probes
-(pvhv.observe.probes) around those that it wants to hear of, the last one to end takes them away again; so the price of
-not tracing is nothing, and that of a kind nobody asked for is nothing either.
+While nobody traces, the pCPU's handlers are the core's own. A trace puts probes (pvhv.observe.probes) around the
+handlers that it wants to hear of, and the last trace to end removes them. So without a trace there is no cost, and with
+one no cost for kinds that nobody wants.
 
-A fully virtualized domain makes no hypercalls: of it there is a record for every exit, by the name that its technique's
-hardware has for it, and for every callout of a binary translator's.
+A fully virtualized domain makes no hypercalls. Its trace has a record for every exit, with the name that its
+technique's hardware has for it, and for every callout of a binary translator.
 
-Recording changes nothing a guest can see but, on the wall clock, its speed: on a virtual clock the same run
-gives the same records whether or not somebody looks on.
+Recording changes nothing that a guest can see, except its speed on the wall clock. On a virtual clock the same run
+gives the same records whether it is traced or not.
 
 Read beside it: xen/include/public/trace.h, for what Xen's own trace buffers hold.
 """
@@ -32,7 +32,7 @@ __all__ = ["Record", "Recorder", "Sink", "Watch"]
 
 
 class Watch:
-    """What one looker-on wants of one domain, and where it goes."""
+    """One trace of one domain: what it wants, and where the records go."""
 
     def __init__(self, domain: Domain, sink: Sink, wanted: Wanted) -> None:
         self.domain = domain
@@ -48,11 +48,11 @@ class Watch:
 
     @property
     def kinds(self) -> frozenset[str]:
-        """What has to be recorded for it: to follow a system call, all that may belong to it."""
+        """The kinds that have to be recorded for it. To follow system calls, all kinds that may belong to one."""
         return self.wanted.kinds if self.following is None else self.wanted.kinds | frozenset(KINDS) - {"running"}
 
     def finish(self) -> None:
-        """Nothing more comes."""
+        """The trace ends: send what is left."""
         if self.following is not None:
             self.following.finish(self.domain.timeline.now(), self.domain.domid)
 
@@ -75,7 +75,7 @@ class Recorder:
             self._probe()
 
     def stop(self, domain: Domain, sink: Sink) -> None:
-        """End what `start` began; harmless when it has ended already."""
+        """End the trace that `start` began. May be called again."""
         watches = self.watches.get(domain, [])
         for watch in [each for each in watches if each.sink == sink]:
             watches.remove(watch)
@@ -87,7 +87,7 @@ class Recorder:
         self._probe()
 
     def _probe(self) -> None:
-        """Have on each pCPU the probes that the present watches need, and no others."""
+        """Put on each pCPU the probes that the present watches need, and no others."""
         while self._probes:
             self._probes.pop().remove()  # the last one that was put there first
         clocks = dict.fromkeys(domain.timeline.virtual for domain in self.watches if domain.hvm is None)

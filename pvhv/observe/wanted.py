@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Which records somebody wants of a trace.
 
-Said in words, as strace's users would: kinds (`hypercall,fault`, or `!cpuid,io` for all others), names of hypercalls
+They are given in words, as with strace: kinds (`hypercall,fault`, or `!cpuid,io` for all others), names of hypercalls
 and exceptions (`mmu_update`, `sched_op.block`, `page_fault`), vCPUs, and system calls to be followed. A wrong word is
 answered with the nearest and with all there are.
 
-What nobody wants is not recorded: the probes of its kind are not even there (pvhv.observe.probes).
+Records that nobody wants are not made: there are no probes for their kinds (pvhv.observe.probes).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ MOST_LISTED = 64
 
 
 class UnknownWord(Exception):
-    """There is nothing of that name; `hint` says what there is."""
+    """There is nothing with that name; `hint` lists the names."""
 
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)
@@ -49,7 +49,7 @@ class UnknownWord(Exception):
 
 @dataclass(frozen=True)
 class Wanted:
-    """What of a domain's doing. None: all of it."""
+    """What a trace is to have, by kind, name, vCPU and system call. None: all."""
 
     kinds: frozenset[str] = USUAL
     calls: Mapping[int, frozenset[int] | None] | None = None  # hypercalls; of each, the commands
@@ -66,7 +66,7 @@ class Wanted:
         return self.syscalls is not None
 
     def hypercall(self, call: HypercallRecord) -> HypercallRecord | None:
-        """As much of a hypercall as is wanted: of a multicall, the entries that are."""
+        """A hypercall if it is wanted, else None. A multicall keeps the entries that are wanted."""
         if self.calls is None:
             return call
         if call.number == HYPERVISOR_multicall and HYPERVISOR_multicall not in self.calls:
@@ -78,7 +78,7 @@ class Wanted:
         return call if commands is None or commands & commands_of(call) else None
 
     def of(self, record: Record) -> Record | None:
-        """A record, or as much of it as is wanted."""
+        """The part of a record that is wanted; None if nothing is."""
         if record.kind not in self.kinds and not (self.follows and record.kind in OF_CALLS):
             return None
         if self.vcpus is not None and record.vcpu not in self.vcpus:
@@ -142,7 +142,7 @@ def names_named(lists: Iterable[str]) -> tuple[dict[int, frozenset[int] | None],
 
 
 def unknown(kind: str, word: str, known: Iterable[str]) -> UnknownWord:
-    """The error for a word that nothing is called by."""
+    """The error for a word that is not a name; its hint has the nearest name, and all names."""
     names = list(known)
     shown = word if word.isprintable() else ascii(word)[1:-1]
     if not names:

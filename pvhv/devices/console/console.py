@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A console: what a guest says kept from its first byte, and what is typed handed to it.
+"""A console: a guest's output is kept from its first byte, and what is typed goes to the guest.
 
-Output. Bytes are taken from the ring whenever the guest signals, and kept as far as that goes (record.py).
-Readers come and go, each with a place of its own in that record; a reader that falls out of it is told how much it
-missed. A *lossless* reader (whoever is at the console, a pipe, the log) instead holds the guest back: with too
-much unread the ring is left full, and the guest waits for room as it would on Xen. It does not wait for ever,
-unless the reader asks for that: one that took nothing for as long as its `patience` is left behind until it has
-caught up, and loses what falls out of the record meanwhile. Readers live on other threads, so what they share with
-the backend is behind a lock; none of them can make the hypervisor wait.
+Output. When the guest signals, bytes are taken from the ring and kept in a record of bounded size (record.py). Readers
+come and go; each has its own position in the record. A reader whose position is no longer in the record is told how
+much it missed. A *lossless* reader (an attached console, a pipe, the log) holds the guest back instead: with too much
+unread the ring is left full, and the guest waits for room as on Xen. It waits for `patience` at most, unless the reader
+has none: a reader that took nothing for so long is left behind until it has caught up, and loses what falls out of the
+record meanwhile. Readers are on other threads, so a lock guards what they share with the backend; no reader can make
+the hypervisor wait.
 
-Input. Typed bytes wait in `typed` and go into the ring as the guest makes room. On a virtual timeline they go
-when its domains next idle, so that a session does not depend on the host's speed.
+Input. Typed bytes wait in `typed`, and go into the ring as the guest makes room. On a virtual timeline they go when its
+domains are next idle, so that a session does not depend on the host's speed.
 
 Read beside it: tools/console/daemon/io.c (handle_ring_read, handle_tty_read).
 """
@@ -30,7 +30,7 @@ TYPED_LIMIT = 64 << 10
 
 
 class Reader:
-    """Somebody who follows a console. `wake` is called, on any thread, when there may be more to `take`."""
+    """A reader of a console. `wake()` is called, on any thread, when there may be more to `take`."""
 
     def __init__(
         self, console: Console, wake: Callable[[], None], lossless: bool, patience: float | None
@@ -44,7 +44,7 @@ class Reader:
         self.offset = 0
 
     def take(self, size: int = 64 << 10) -> bytes:
-        """The next bytes, from the first one on; empty when there are none yet. Any thread may call it."""
+        """The next bytes, about `size` of them at most; empty when there are none yet. Any thread may call this."""
         console = self.console
         with console.lock:
             offset, data = console.record.read(self.offset, size)
@@ -59,17 +59,17 @@ class Reader:
         return left_out(missed) + data if missed else data
 
     def holds(self, length: int) -> bool:
-        """Whether the guest waits for it, having said so much."""
+        """Whether the guest has to wait for this reader, when it has said `length` bytes."""
         return self.lossless and not self.left_behind and length - self.offset > LOSSLESS_BACKLOG
 
     @property
     def finished(self) -> bool:
-        """Whether nothing will come any more."""
+        """Whether the console is closed, and all output was taken."""
         with self.console.lock:
             return self.console.closed and self.offset >= self.console.record.length
 
     def close(self) -> None:
-        """Follow no longer."""
+        """Stop following."""
         self.console.leave(self)
 
 
@@ -95,11 +95,11 @@ class Console:
 
     # -- the ring --------------------------------------------------------------------------------------------
     def attach(self, page: memoryview, notify: Callable[[], None]) -> None:
-        """A domain's ring, and how to signal its port. The record goes on: a reboot is no new console."""
+        """Use a domain's ring; `notify()` signals its port. The record goes on: a reboot makes no new console."""
         self._ring, self._notify = Ring(page), notify
 
     def detach(self) -> None:
-        """The domain goes: take what it said last."""
+        """The domain is going: take its last output from the ring."""
         self.held_back = False
         self._take_output(ignore_backlog=True)
         if self._ring is not None:
@@ -138,7 +138,7 @@ class Console:
 
     # -- input -----------------------------------------------------------------------------------------------
     def feed(self, data: bytes) -> int:
-        """Typed bytes; how many of them were taken. The hypervisor's thread only."""
+        """Type bytes; returns how many were taken. The hypervisor's thread only."""
         taken = data[: max(TYPED_LIMIT - len(self.typed), 0)]
         self.typed += taken
         if not self.virtual and self._give_input():
@@ -146,13 +146,13 @@ class Console:
         return len(taken)
 
     def type_ahead(self, data: bytes) -> None:
-        """What was typed before the guest began, all of it: it does not come by and by."""
+        """Type input that is complete before the guest begins. All of it is taken."""
         self.typed += data
         if not self.virtual and self._give_input():
             self._notify()
 
     def deliver(self) -> bool:
-        """A virtual timeline idles: hand over what was typed; whether there was anything."""
+        """A virtual timeline is idle: hand over what was typed. Returns whether there was anything."""
         if not self._give_input():
             return False
         self._notify()
@@ -162,14 +162,15 @@ class Console:
     def follow(
         self, wake: Callable[[], None] = lambda: None, lossless: bool = False, patience: float | None = None
     ) -> Reader:
-        """A new reader, at the first byte. The guest waits for a lossless one, no longer than it has patience."""
+        """Add a reader, at the first byte. The guest waits for a lossless one, for `patience` seconds at most (None:
+        without end)."""
         reader = Reader(self, wake, lossless, patience)
         with self.lock:
             self.readers.append(reader)
         return reader
 
     def leave(self, reader: Reader) -> None:
-        """A reader goes; if the guest waited for it, it waits no longer."""
+        """Remove a reader. If the guest waited for it, the guest goes on."""
         with self.lock:
             if reader in self.readers:
                 self.readers.remove(reader)
@@ -178,13 +179,13 @@ class Console:
             self.resume()
 
     def too_far_behind(self) -> bool:
-        """Whether some lossless reader has too much unread. With the lock held."""
+        """Whether a lossless reader has too much unread. The caller holds the lock."""
         if self.virtual:
             return False  # a virtual timeline waits for nobody
         return any(reader.holds(self.record.length) for reader in self.readers)
 
     def must_wait(self) -> bool:
-        """Whether the guest has to wait; readers it waited long enough for are left behind. With the lock held."""
+        """Whether the guest has to wait. Readers whose patience is over are left behind. The caller holds the lock."""
         if not self.too_far_behind():
             return False
         now = self.clock()
@@ -211,7 +212,7 @@ class Console:
             self.resume()
 
     def close(self) -> None:
-        """The domain is gone for good: readers come to their end."""
+        """The domain is gone for good: readers get the rest, and are finished."""
         self.detach()
         self.resume = lambda: None  # there is nobody to go on
         with self.lock:

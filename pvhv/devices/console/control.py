@@ -19,9 +19,9 @@ class ConsoleBackend(Backend):
     port_node = "port"
 
     def offers(self) -> dict[str, str]:
-        """What xenconsoled's has."""
+        """The nodes that xenconsoled's backend has."""
         return {"protocol": "vt100"}
 
     def tells(self) -> dict[str, str]:
-        """Who serves it."""
+        """The node that says who serves the console."""
         return {"type": "xenconsoled", "output": "pty", "tty": "", "limit": str(1 << 20)}

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a guest said, as far as it is kept: its beginning, which tells what it is, and its end, which tells what became
-of it. The first `HEAD` bytes stay for good, the last `TAIL` as they come, and what a flooding guest said between is
-counted and left out.
+"""What is kept of a guest's output: its beginning, which tells what the guest is, and its end, which tells how it went.
+
+The first `HEAD` bytes are kept for good, and so are the `TAIL` bytes said last. What a guest said in between is counted
+and left out.
 
 Read beside it: buffer_append in tools/console/daemon/io.c, which discards the middle as well.
 """
@@ -25,7 +26,7 @@ class Record:
         self.length = 0
 
     def append(self, data: bytes) -> None:
-        """More output."""
+        """Add output."""
         self.length += len(data)
         room = HEAD - len(self.head)
         if room > 0:
@@ -41,7 +42,7 @@ class Record:
                 self.tail_start += len(self.tail.popleft())
 
     def read(self, offset: int, size: int) -> tuple[int, bytes]:
-        """(offset, bytes) of the first piece kept at or after `offset`, at most about `size` long."""
+        """(offset, bytes) of the first piece that is kept at or after `offset`; about `size` bytes at most."""
         if offset < len(self.head):
             return offset, bytes(self.head[offset : offset + size])
         at = self.tail_start
@@ -60,11 +61,11 @@ class Record:
         return offset, b"".join(pieces)
 
     def everything(self) -> bytes:
-        """All that is kept, with a word about what is not."""
+        """All output that is kept, with a note in the place of what is not."""
         missing = self.tail_start - len(self.head)
         return bytes(self.head) + (left_out(missing) if missing else b"") + b"".join(self.tail)
 
 
 def left_out(count: int) -> bytes:
-    """What stands in the place of output nobody kept."""
+    """The note in the place of `count` bytes that are not kept."""
     return f"\r\n[pvhv: {count} bytes of console output left out]\r\n".encode()

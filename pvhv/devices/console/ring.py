@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The console's ring: one page, two queues of bytes.
 
-The guest may write anything into the page. Indices further apart than the queue is long are its own mistake: nothing is
-moved until they make sense again.
+The guest may write anything into the page. If the indices are further apart than the queue is long, nothing is moved
+until they make sense again.
 
 Read beside it: tools/console/daemon/io.c (buffer_append, handle_tty_read).
 """
@@ -26,12 +26,12 @@ class Ring:
         self._bytes, self._words = page, page.cast("I")
 
     def said(self) -> int:
-        """How many bytes the guest has put there; 0 where that cannot be."""
+        """How many bytes of output are in the queue; 0 if the indices make no sense."""
         size = (self._words[OUT_PROD] - self._words[OUT_CONS]) & MASK32
         return size if size <= OUT_SIZE else 0
 
     def take(self, size: int) -> bytes:
-        """So many of them, taken."""
+        """Take `size` bytes of output from the queue."""
         cons = self._words[OUT_CONS]
         start = cons % OUT_SIZE
         data = bytes(self._bytes[OUT + start : OUT + min(start + size, OUT_SIZE)])
@@ -40,7 +40,7 @@ class Ring:
         return data
 
     def give(self, data: bytes) -> int:
-        """Put bytes there for the guest; how many found room."""
+        """Put input into the queue; returns how many bytes found room."""
         cons, prod = self._words[IN_CONS], self._words[IN_PROD]
         used = (prod - cons) & MASK32
         if used >= IN_SIZE:
@@ -54,5 +54,5 @@ class Ring:
         return len(data)
 
     def close(self) -> None:
-        """The page is not touched any more."""
+        """Let go of the page; it is not touched afterwards."""
         self._words.release()

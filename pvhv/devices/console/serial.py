@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A console over a UART: the same record and the same readers as a paravirtual guest's, another way to the guest.
+"""A console over a UART: the record and the readers are those of console.py; only the way to the guest differs.
 
-What the UART transmits is kept at once. A UART cannot be told to wait, so when a lossless reader is too far behind it
-is the whole guest that waits, until the reader has caught up.
+What the UART transmits is kept at once. A UART cannot be told to wait. So when a lossless reader is too far behind, the
+whole guest is stopped until the reader has caught up.
 
 Read beside it: console.py.
 """
@@ -23,11 +23,11 @@ class SerialConsole(Console):
         self._hold: Callable[[bool], None] = lambda hold: None
 
     def connect(self, receive: Callable[[bytes], None], hold: Callable[[bool], None]) -> None:
-        """A new guest's UART, and how to make the guest wait."""
+        """Use a guest's UART: `receive(data)` takes input, `hold(True)` makes the guest wait."""
         self._receive, self._hold = receive, hold
 
     def said(self, data: bytes) -> None:
-        """The UART transmitted."""
+        """The UART transmitted bytes."""
         with self.lock:
             self.record.append(data)
             readers = list(self.readers)
@@ -48,7 +48,7 @@ class SerialConsole(Console):
             self._give_input()
 
     def detach(self) -> None:
-        """The domain goes."""
+        """The domain is going: its UART is not used any more."""
         super().detach()
         self._receive = None
         self._hold = lambda hold: None

@@ -6,14 +6,14 @@
     nodes         what a node is, and how it may be called
     tree          all nodes, and what may be done with them
     transactions  a view of the tree whose changes happen together or not at all
-    watches       who wants to hear of changes, and in which words
-    connection    one who asks, and what is on its way to it
+    watches       who hears of changes, and which paths an event names
+    connection    one party that asks, and the messages on their way to it
     requests      messages: what each means, what is answered
     control       messages to the store itself
     ring          a domain's way in: messages over the ring page and its event channel
     sockets       the way in of domain 0's tools
     domains       which domains may ask
-    store         one tree, who asks, and who hears of changes
+    store         one tree, its connections, and who hears of changes
     daemon        the store of a whole machine
 
 Everything runs on the hypervisor's thread, one message at a time, so an operation sees no other in between.

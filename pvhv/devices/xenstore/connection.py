@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """One party at the store: its watches, its open transactions, and what is on its way to it.
 
-Replies and events leave in the order they were queued. An event that already waits unsent is not queued
-again, and one for a party that lets its mail pile up is dropped: a guest that never reads costs a bounded
-amount of memory, its own loss. `must_read_first` says that replies pile up; its requests wait in its ring until it
-reads.
+Replies and events leave in the order they were queued. An event that waits unsent is not queued
+again, and events for a party with too much unread mail are dropped: so a guest that never reads costs a bounded amount
+of memory. `must_read_first` says that replies pile up; the party's requests then wait in its ring until it reads.
 
-Requests come as bytes, however they are cut (`take`): a header, then as much as it says.
+Requests come as bytes, in pieces of any length (`take` joins them): a header, then as many bytes as it says.
 
 Read beside it: struct connection in tools/xenstore/xenstored_core.h, handle_input, send_reply, send_event.
 """
@@ -34,7 +33,7 @@ SMALL = 16  # a reply that short is sent even where there is no memory left: an 
 
 
 class TooLong(Exception):
-    """A request's header says that more follows than may."""
+    """A request's header announces a payload that is longer than allowed."""
 
 
 class Message(NamedTuple):
@@ -75,13 +74,13 @@ class Connection:
 
     @property
     def must_read_first(self) -> bool:
-        """Whether it must read before it may ask more."""
+        """Whether the party has to read replies before it may ask more."""
         if self.caller.privileged:
             return False
         return self.replies_waiting >= self.accounts.quotas.outstanding or self.accounts.stalled(self.domid)
 
     def absolute(self, path: str) -> str:
-        """A path of a request, from the root."""
+        """The absolute path that a request's path stands for."""
         return path if path.startswith(("/", "@")) else f"{self.home}/{path}"
 
     def transaction(self, number: int) -> Transaction | None:
@@ -157,7 +156,7 @@ class Connection:
         return message
 
     def drop_mail(self) -> None:
-        """Send nothing of what waits, and forget what came of a request."""
+        """Drop all messages that wait to be sent, and the part of a request that has come."""
         while self.mail:
             self.next_mail()
         self.incoming.clear()

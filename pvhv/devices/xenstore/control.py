@@ -9,7 +9,7 @@
     quota-soft [set <name> <val>]
     help
 
-Not modelled: live-update and logfile; the store is no process of its own, so a daemon built without them is our model.
+Not modelled: live-update and logfile. The store is not a process of its own; it is like a daemon built without them.
 
 Read beside it: tools/xenstore/xenstored_control.c, docs/misc/xenstore.txt (XS_CONTROL).
 """
@@ -30,7 +30,7 @@ Rows = tuple[tuple[str, str, str], ...]
 
 
 def performing(store: Store, payload: bytes) -> Generator[int, None, bytes]:
-    """A command and its words. Raises StoreError(EINVAL)."""
+    """Do a command, given with its words; in pieces. Returns the answer. Raises StoreError(EINVAL)."""
     command, *words = payload.split(b"\0")[:-1] or [b""]
     handler = COMMANDS.get(command.decode("latin-1"))
     if handler is None:
@@ -41,13 +41,13 @@ def performing(store: Store, payload: bytes) -> Generator[int, None, bytes]:
 
 
 def traced(connection: Connection, kind: int, payload: bytes) -> str:
-    """A request as the log has it."""
+    """A request as a line of the log."""
     text = payload.replace(b"\0", b" ").decode("ascii", "backslashreplace")
     return f"xenstored: domain {connection.domid} asks {kind} ({text})"
 
 
 def checking(store: Store, words: list[bytes]) -> Iterator[int]:
-    """What `check` does, which takes long; the answer says nothing of it."""
+    """Check the tree, in pieces, since it takes long. What is wrong goes to the log, not into the answer."""
     if words:
         raise StoreError("EINVAL")
     for count, line in enumerate(looked_through(store), 1):
@@ -62,12 +62,12 @@ def do_check(store: Store, words: list[bytes]) -> bytes:
 
 
 def inconsistencies(store: Store) -> list[str]:
-    """All that is wrong with the tree."""
+    """Everything that is wrong with the tree."""
     return [line for line in looked_through(store) if line]
 
 
 def looked_through(store: Store) -> Iterator[str]:
-    """For each node what is wrong with it, or nothing, which is all there is but for mistakes of ours. (check_store)"""
+    """For each node, what is wrong with it (which is a bug of ours), or an empty text. (check_store)"""
     nodes = store.tree.nodes
     reached = set()
     for path in tree.walk(store.tree, "/"):

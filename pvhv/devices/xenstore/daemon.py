@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The store of a whole machine: domains are introduced by their number, and nobody waits for another's long request.
+"""The store of a whole machine: domains are introduced by number, and no domain waits for another's long request.
 
 Read beside it: introduce_domain in tools/xenstore/xenstored_domain.c.
 """
@@ -19,7 +19,7 @@ from pvhv.devices.xenstore.store import Store
 
 
 class Xenstore(Store):
-    """`dom0` is who maps and binds."""
+    """The store. `dom0` is the domain that maps the rings and binds the ports."""
 
     def __init__(self, dom0: Domain, log: Callable[[str], None] = lambda line: None) -> None:
         super().__init__(log)
@@ -30,7 +30,8 @@ class Xenstore(Store):
         return domid == 0 or self.dom0.hypervisor.domain_by_id(domid) is not None
 
     def introduce(self, domid: int, port: int) -> None:
-        """A domain is there and may ask, by the page it grants and this port of its; again for another port.
+        """Introduce a domain: it may ask, by the page it grants and its port `port`. May be called again with another
+        port.
 
         Raises StoreError."""
         known = self.domains.get(domid)
@@ -57,7 +58,8 @@ class Xenstore(Store):
         self.domains[domid].link = link
 
     def run(self, work: Iterator[int], domid: int | None = None) -> None:
-        """Do what comes in pieces without keeping anybody waiting: an errand, for that domain if it is one's."""
+        """Do work in pieces, as an errand of the scheduler, so that no guest waits; `domid` is the domain it is done
+        for."""
         hypervisor = self.dom0.hypervisor
         domain = None if domid is None else hypervisor.domain_by_id(domid)
         hypervisor.scheduler.errand(work, domain)

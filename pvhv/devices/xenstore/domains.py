@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The domains that were introduced, and each one's way in.
 
-Introducing a domain takes its number and a port of its. The page of its ring is the grant that is reserved for it
+A domain is introduced by its number and one of its ports. The page of its ring is the grant that is reserved for it
 (GNTTAB_RESERVED_XENSTORE), which the toolstack filled in when it built the domain; the frame number in the message is
 not looked at.
 
@@ -17,7 +17,7 @@ from pvhv.devices.xenstore.connection import Connection
 
 
 class WayIn(Protocol):
-    """What the store asks of a domain's ring (pvhv.devices.xenstore.ring)."""
+    """What the store needs of a domain's ring (pvhv.devices.xenstore.ring)."""
 
     domid: int
     connection: Connection
@@ -26,13 +26,13 @@ class WayIn(Protocol):
         """Take requests, answer them, send what is queued."""
 
     def closed(self) -> None:
-        """The store let go of the domain."""
+        """The store has dropped the domain."""
 
     def reset(self) -> None:
-        """Begin anew."""
+        """Empty the queues, and begin anew."""
 
     def reconnected(self) -> None:
-        """Let the guest know, if it waits for that."""
+        """Signal the guest that it is connected again, if it asked for that."""
 
 
 class Known:

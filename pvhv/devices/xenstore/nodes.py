@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A node of the store, and how nodes are called.
 
-A node has a value, children in the order they came, permissions, and a generation that is new with every
-change: by it a transaction knows whether what it saw still stands. Nodes are immutable; a change puts another
-one in its place.
+A node has a value, children in the order of their making, permissions, and a generation, which changes with every
+change of the node. By the generation a transaction knows whether a node is as it saw it. Nodes are immutable; a change
+puts another node in the place of the old one.
 
 Read beside it: struct node in tools/xenstore/xenstored_core.h, is_valid_nodename in xenstored_core.c.
 """
@@ -35,15 +35,15 @@ class Node(NamedTuple):
 
     @property
     def size(self) -> int:
-        """What it weighs, counted as xenstored counts: with its record's header."""
+        """The node's size in bytes, as xenstored counts it: with its record's header."""
         return RECORD_HEADER + RECORD_PERMISSION * len(self.permissions) + len(self.value) + self.names
 
     def with_child(self, leaf: str) -> Node:
-        """With one more child, the last."""
+        """The node with one more child, as the last."""
         return self._replace(children=(*self.children, leaf), names=self.names + len(leaf) + 1)
 
     def without_child(self, leaf: str) -> Node:
-        """With one child less."""
+        """The node without one of its children."""
         at = self.children.index(leaf)
         return self._replace(
             children=self.children[:at] + self.children[at + 1 :], names=self.names - len(leaf) - 1
@@ -51,7 +51,8 @@ class Node(NamedTuple):
 
 
 def valid(path: str, longest: int) -> bool:
-    """Whether `path` can be a node's; `longest` does not count a domain's own part of it."""
+    """Whether `path` can be a node's path. It may have `longest` bytes, not counting the /local/domain/<n>/ it begins
+    with."""
     if not VALID.fullmatch(path) or "//" in path or (path.endswith("/") and path != "/"):
         return False
     local = LOCAL.match(path)

@@ -10,11 +10,11 @@ LONG_MIN, LONG_MAX = -(1 << 63), (1 << 63) - 1
 
 
 def unsigned(value: int) -> int:
-    """A number that stood in a text as an unsigned int, by way of the long that strtol makes of it."""
+    """A number from a text as an unsigned int: clamped to a long, as strtol does, then cut to 32 bits."""
     return min(max(value, LONG_MIN), LONG_MAX) & 0xFFFF_FFFF
 
 
 def number_of(text: bytes) -> int:
-    """The number a text begins with, nought where it begins with none, as an unsigned one."""
+    """The number that a text begins with, as an unsigned int; 0 if it begins with none."""
     found = ATOI.match(text)
     return unsigned(int(found[1])) if found else 0

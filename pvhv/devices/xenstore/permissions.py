@@ -5,7 +5,7 @@ A node carries a list of permissions. The first names its owner, who may do ever
 not in the list may do; each other one grants a domain reading, writing, both or nothing. Domain 0 may do
 everything, and a device model's domain what its target may do.
 
-A permission is for the domain that has the number now. One for a domain that is not there, or that went since,
+A permission is for the domain that has the number now. A permission for a domain that does not exist, or that has gone,
 stays in the list but is *ignored*: the next domain with that number does not inherit it.
 
 Read beside it: perm_for_conn in tools/xenstore/xenstored_core.c, domain_adjust_node_perms in xenstored_domain.c,
@@ -50,7 +50,7 @@ Permissions = tuple[Permission, ...]
 
 
 class Caller(NamedTuple):
-    """On whose behalf an operation is done. It may do what `target` may, too."""
+    """The domain on whose behalf an operation is done. It may also do what `target` may."""
 
     domid: int
     privileged: bool = False
@@ -72,7 +72,8 @@ def access(permissions: Sequence[Permission], caller: Caller) -> int:
 
 
 def parse(text: str) -> Permission:
-    """`r5` as a Permission; the number may be hexadecimal or octal, as C has them. Raises StoreError(EINVAL)."""
+    """The Permission that a text like `r5` stands for; the number may be hexadecimal or octal, as in C. Raises
+    StoreError(EINVAL)."""
     letter, number = text[:1], NUMBER.fullmatch(text[1:])
     if letter not in LETTERS or number is None:
         raise StoreError("EINVAL")
@@ -81,7 +82,7 @@ def parse(text: str) -> Permission:
 
 
 def ignoring(permissions: Permissions, domid: int) -> Permissions:
-    """The same without effect for a domain that is not there (the owner aside)."""
+    """The permissions, with those of domain `domid` ignored, since it does not exist. (The owner's stays.)"""
     return (
         permissions[0],
         *(each._replace(ignored=True) if each.domid == domid else each for each in permissions[1:]),

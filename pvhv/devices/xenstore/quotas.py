@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What an unprivileged domain may have of the store, and what it has.
 
-Nodes are counted where they are (tree), watches and replies with their connection; memory is counted here, over
-all of them: each node it owns with its name, each watch, each copy a transaction made for it, each message on its
-way to it. Domain 0 is counted, but never refused.
+Nodes are counted by the tree, watches and replies by the connection. Memory is counted here: each node that the domain
+owns, with its name, each watch, each copy that a transaction made for it, each message on its way to it. Domain 0 is
+counted, but never refused.
 
-Which error is whose: nodes, size, permissions and transactions ENOSPC; watches E2BIG; memory ENOMEM, and EIO where
-a node would be written. A domain over its memory is not listened to until others read or remove what is its.
+The errors: nodes, size, permissions and transactions ENOSPC; watches E2BIG; memory ENOMEM, and EIO where
+a node would be written. Requests of a domain over its memory quota wait until it has less.
 
 Not modelled: the limit on the rate of writes, and that an event keeps the request which caused it outstanding until it
-is read or twenty seconds old. Both go by real time, of which a guest on a virtual clock may notice nothing.
+is read or twenty seconds old. Both depend on real time, which a guest on a virtual clock may not notice.
 
 Read beside it: hard_quotas in tools/xenstore/xenstored_control.c, domain_chk_quota in xenstored_domain.c.
 """
@@ -54,20 +54,20 @@ SOFT = (("memory", "soft_memory", "Total Xenstore memory per domain (warning lev
 
 
 class Accounts:
-    """Bytes by domid."""
+    """The memory that each domain takes in the store: bytes by domid."""
 
     def __init__(self, quotas: Quotas) -> None:
         self.quotas = quotas
         self.memory: Counter[int] = Counter()
 
     def charge(self, domid: int, count: int) -> None:
-        """Count bytes (or, less than nought, count them no longer), whatever the quota says."""
+        """Add `count` bytes to a domain's account (or take them off, if negative), whatever the quota says."""
         self.memory[domid] += count
 
     def refuses(self, domid: int, more: int) -> bool:
-        """Whether so many more bytes are too many."""
+        """Whether `more` bytes would exceed the domain's quota."""
         return domid != 0 and self.memory[domid] + more >= self.quotas.memory
 
     def stalled(self, domid: int) -> bool:
-        """Whether the domain has so much that it is not listened to."""
+        """Whether the domain has used up its quota, so that its requests have to wait."""
         return self.refuses(domid, 0)

@@ -2,11 +2,11 @@
 """Messages: what each type means, and what is answered.
 
 `REQUESTS` is the whole protocol: a handler gets its payload and returns the answer's, or raises the
-StoreError that is sent instead. A type without a row is ENOSYS; one for tools only is EACCES to everybody
-else.
+StoreError that is sent instead. For a type without a row the answer is ENOSYS; for a type that only tools may use, it
+is EACCES to all others.
 
-What may take long (a subtree is removed, a transaction committed) is done in pieces, between which others than the
-store's parties get turns. No other request is begun meanwhile: each is done as a whole, as far as anybody can see.
+What may take long (a subtree is removed, a transaction committed) is done in pieces, and between these the hypervisor
+does other work. But no other request is begun meanwhile: to all parties each request is done as a whole.
 
 Read beside it: wire_funcs and process_message in tools/xenstore/xenstored_core.c.
 """
@@ -47,25 +47,26 @@ class Call(NamedTuple):
     payload: bytes
 
     def strings(self, least: int) -> list[bytes]:
-        """The NUL-terminated strings of the payload; what follows the last NUL is none."""
+        """The NUL-terminated strings of the payload, at least `least`; bytes behind the last NUL are no string. Raises
+        StoreError(EINVAL)."""
         found = self.payload.split(b"\0")[:-1]
         if len(found) < least:
             raise StoreError("EINVAL")
         return found
 
     def one(self) -> bytes:
-        """The payload's only string."""
+        """The payload's only string. Raises StoreError(EINVAL)."""
         if self.payload.count(b"\0") != 1 or not self.payload.endswith(b"\0"):
             raise StoreError("EINVAL")
         return self.payload[:-1]
 
     @property
     def unprivileged(self) -> bool:
-        """Whether quotas are for the caller."""
+        """Whether quotas apply to the caller."""
         return not self.connection.caller.privileged
 
     def path(self, text: bytes) -> str:
-        """A path of the payload, from the root; whether it is a valid one is asked later."""
+        """The absolute path that a path of the payload stands for; it may not be a valid one."""
         return self.connection.absolute(text.decode("latin-1"))
 
 
@@ -243,7 +244,7 @@ def do_control(call: Call) -> Pieces:
 
 
 class Request(NamedTuple):
-    """One type of message. `outside` ones take no notice of a transaction's number."""
+    """One type of message. A request of an `outside` type ignores its transaction number."""
 
     handler: Callable[[Call], bytes | Pieces]
     tools_only: bool = False
@@ -277,7 +278,7 @@ REQUESTS = {
 def processing(
     store: Store, connection: Connection, kind: int, req_id: int, tx_id: int, payload: bytes
 ) -> Iterator[int]:
-    """Handle one message, queue its answer, and tell those who watch: in pieces of so many units of work."""
+    """Handle one message, queue its answer, and tell watchers: in pieces; each item is a number of units of work."""
     while store.busy is not None:
         yield WAITED
     try:
@@ -303,7 +304,7 @@ def processing(
 
 
 def _in_pieces(store: Store, connection: Connection, pieces: Pieces) -> Generator[int, None, bytes | None]:
-    """The answer of a request that takes long; None when whoever asked is gone, and it was brought to its end."""
+    """The answer of a request that takes long; None if the asker went meanwhile (the request is still done)."""
     store.busy = connection, pieces
     try:
         while True:
@@ -318,7 +319,7 @@ def _in_pieces(store: Store, connection: Connection, pieces: Pieces) -> Generato
 def process(
     store: Store, connection: Connection, kind: int, req_id: int, tx_id: int, payload: bytes
 ) -> None:
-    """Likewise, in one go."""
+    """Handle one message likewise, in one go."""
     for _piece in processing(store, connection, kind, req_id, tx_id, payload):
         pass
 
@@ -331,7 +332,7 @@ def _two(call: Call) -> tuple[bytes, bytes]:
 
 
 def _domid(call: Call) -> int:
-    """The payload's only string, the number of a domain that was introduced, and not our own."""
+    """The payload's only string as a domid: not domain 0's. Raises StoreError(EINVAL)."""
     domid = number_of(call.one())
     if not domid:
         raise StoreError("EINVAL")

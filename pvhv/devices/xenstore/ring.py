@@ -4,7 +4,8 @@
 The guest owns half of the indices and may write anything into them, and into a message's header. Indices
 further apart than the queue is long, or a payload longer than allowed, end the connection: its page says why
 in `error`, and nothing from it is looked at again until the guest asks for a reconnection, or is introduced anew.
-Nothing here waits: what is there is taken, what has room is put, and the guest's next notification brings us back.
+Nothing here waits: requests that are there are taken, messages that have room are put, and the guest's next
+notification makes us go on.
 
 Both features of the page are offered, as docs/misc/xenstore-ring.txt has them; of Xen 4.17's two daemons the one in
 OCaml offers reconnection, and the one in C sets `error` without saying so.
@@ -63,7 +64,7 @@ class Ring:
         store.arrived(self)
 
     def pump(self) -> None:
-        """The guest notified us: take its requests, answer them, send what is queued."""
+        """The guest signalled: take its requests, answer them, send what is queued."""
         self._again = True
         if not self._pumping and not self.gone:
             self._pumping = True
@@ -92,20 +93,20 @@ class Ring:
         self.store.release(self.domid)
 
     def closed(self) -> None:
-        """The store let go of the domain: its page is not touched any more."""
+        """The store has dropped the domain: its page is not touched any more."""
         self.broken = self.gone = self.connection.gone = True
         self.words.release()
         self.notify = self.connection.wake = lambda: None
 
     def reset(self) -> None:
-        """Begin anew: nothing asked, nothing to be told, empty queues. (domain_conn_reset)"""
+        """Begin anew, without requests, without messages, with empty queues. (domain_conn_reset)"""
         self.store.disconnect(self.connection)
         self.outgoing = b""
         for index in (REQ_CONS, REQ_PROD, RSP_CONS, RSP_PROD):
             self.words[index] = 0
 
     def reconnected(self) -> None:
-        """Let the guest know, if it waits for that."""
+        """Signal the guest that it is connected again, if it asked for that."""
         self.words[ERROR] = XENSTORE_ERROR_NONE
         self.broken = False
         if self.words[CONNECTION] == XENSTORE_RECONNECT:
@@ -113,12 +114,13 @@ class Ring:
             self.notify()
 
     def _mail_came(self) -> None:
-        """An event for this domain, out of somebody else's request: send it, and look at nothing else."""
+        """Another party's request made an event for this domain: send it. No request is taken here."""
         if not self._pumping and self._put():
             self.notify()
 
     def _fail(self, reason: int) -> None:
-        """The guest broke the protocol: say so in its page and listen no more. (ignore_connection)"""
+        """The guest broke the protocol: write the reason into its page, and take no more requests.
+        (ignore_connection)"""
         self.broken = True
         self.words[ERROR] = reason
         self.store.disconnect(self.connection)
@@ -126,7 +128,7 @@ class Ring:
         self.notify()
 
     def _take(self) -> bool:
-        """Move request bytes out of the ring; whether there were any."""
+        """Move request bytes out of the ring. Returns whether there were any."""
         incoming = self.connection.incoming
         if self.store.accounts.stalled(self.domid):
             self.store.stalled.add(self)
@@ -156,7 +158,7 @@ class Ring:
             yield from processing(self.store, self.connection, *message)
 
     def _put(self) -> bool:
-        """Move waiting messages into the ring; whether any byte found room."""
+        """Move waiting messages into the ring. Returns whether any byte found room."""
         moved = False
         while not self.broken:
             self.outgoing = self.outgoing or self.connection.next_mail()

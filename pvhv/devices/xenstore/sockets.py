@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The way of domain 0's tools to the store: the same messages as in a ring, over a stream of bytes.
 
-Each tool has a connection of its own, so a transaction it left open or a watch it set goes with it. It may do
-everything (it is domain 0), and is not hurried: what it does not read yet waits in the connection, where an event
-that is there already is not added again, and only so much is laid out for it ahead. Beyond that its requests wait, too.
+Each tool has a connection of its own, so its open transactions and its watches end with it. A tool is domain 0, and may
+do everything. What it does not read yet waits in the connection, where an event is not added twice, and only `AHEAD`
+bytes are made ready for it. Beyond that its requests wait, too.
 
 `feed` and `lay_out` are called on the hypervisor's thread, `take` on any one.
 
@@ -37,8 +37,8 @@ class Socket:
         self._laid_out = bytearray()
 
     def feed(self, data: bytes) -> bool:
-        """Bytes of requests; False, and they are not taken, while so much waits that there is no room for them. A
-        request that is longer than allowed ends the connection."""
+        """Take bytes of requests. Returns False, and takes none, while too many requests wait. A request that is longer
+        than allowed ends the connection."""
         if self.closed:
             return True
         if len(self.connection.incoming) >= MOST_UNHEARD:
@@ -62,7 +62,7 @@ class Socket:
             self._working = False
 
     def lay_out(self) -> None:
-        """Make what waits ready to be taken, as far as there is room."""
+        """Make waiting messages ready for `take`, as far as there is room."""
         with self._lock:
             while len(self._laid_out) < AHEAD and (message := self.connection.next_mail()):
                 self._laid_out += message
@@ -71,14 +71,14 @@ class Socket:
             self._go_on()  # it waited for room
 
     def take(self) -> bytes:
-        """What is ready. When that was much, more may wait for `lay_out`."""
+        """Take the bytes that are ready. If they were many, more may wait for `lay_out`."""
         with self._lock:
             data = bytes(self._laid_out)
             self._laid_out.clear()
         return data
 
     def close(self) -> None:
-        """It goes."""
+        """The tool is gone: end its connection."""
         if not self.closed:
             self.closed = self.connection.gone = True
             self.store.disconnect(self.connection)

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The store: one tree, who talks to it, and who hears of its changes.
 
-A change in the tree is told to watchers after the request that made it was answered, so that whoever wrote
-and watches hears the answer first. Many may watch: telling them is an errand, which leaves others their turns.
-When a domain goes, so do the nodes it owned, and what others granted it is not for the next one of its number.
+Watchers are told of a change after the request that made it was answered, so that a party that writes and watches gets
+the answer first. There may be many watchers: to tell them is done in pieces, between which guests run. When a domain
+goes, the nodes it owned are removed, and what others granted it is not granted to the next domain with its number.
 
 Domain 0's own code (backends, toolstack) does not send messages: it calls `read`, `write` and the rest here,
 and hears of changes by `watch`, whose function is called with the path on the hypervisor's thread. Domain 0's
-other processes do: pvhv.devices.xenstore.sockets.
+other processes do send messages: pvhv.devices.xenstore.sockets.
 
 Read beside it: tools/xenstore/xenstored_domain.c, fire_watches in xenstored_watch.c.
 """
@@ -36,8 +36,8 @@ INTRODUCE, RELEASE = "@introduceDomain", "@releaseDomain"
 
 
 class Store:
-    """The tree, and its connections. Rings are made by hand, and all work is done at once: pvhv.devices.xenstore.daemon
-    has the store of a whole machine."""
+    """The tree, and its connections. Here the caller makes the rings, and all work is done at once; the store of a
+    whole machine is in pvhv.devices.xenstore.daemon."""
 
     def __init__(self, log: Callable[[str], None] = lambda line: None) -> None:
         self.log = log
@@ -69,7 +69,8 @@ class Store:
         return known
 
     def introduce(self, domid: int, port: int) -> None:
-        """A domain is there and may ask, by the page it grants and this port of its; again for another port.
+        """Introduce a domain: it may ask, by the page it grants and its port `port`. May be called again with another
+        port.
 
         Raises StoreError."""
         known = self.domains.get(domid)
@@ -79,19 +80,19 @@ class Store:
         known.ring.reconnected()
 
     def arrived(self, ring: WayIn) -> None:
-        """A ring was made."""
+        """A ring was made: the domain may ask from now on."""
         self.domains[ring.domid] = Known(ring)
         self._special(INTRODUCE)
 
     def shut_down(self, domid: int) -> None:
-        """A domain shut down: whoever watches for that looks which."""
+        """A domain shut down: tell those who watch @releaseDomain."""
         known = self.domains.get(domid)
         if known is not None and not known.shut_down:
             known.shut_down = True
             self._special(RELEASE)
 
     def release(self, domid: int) -> None:
-        """A domain is gone: its connection, and every node it owned, with what is below."""
+        """A domain is gone: drop its connection, and remove every node it owned, with all below it."""
         known = self.domains.pop(domid, None)
         if known is not None:
             known.ring.closed()
@@ -121,11 +122,11 @@ class Store:
 
     # -- connections -----------------------------------------------------------------------------------------
     def connect(self, caller: Caller, wake: Callable[[], None] = lambda: None) -> Connection:
-        """Somebody new who may ask."""
+        """Make a connection for a new party."""
         return Connection(caller, self.accounts, self._next_rank(), wake)
 
     def disconnect(self, connection: Connection) -> None:
-        """Somebody asks no more, or starts over: no watches, no transactions, no mail. What it asked last is done, and
+        """A party is gone, or begins anew: drop its watches, transactions and mail. Its last request is still done, but
         not answered."""
         if self.busy is not None and self.busy[0] is connection and connection.domid:
             with suppress(StoreError):
@@ -135,7 +136,7 @@ class Store:
         connection.drop_mail()
 
     def reset(self, connection: Connection) -> None:
-        """Forget its watches and transactions. (XS_RESET_WATCHES)"""
+        """Drop a connection's watches and transactions. (XS_RESET_WATCHES)"""
         for watch, _rank in list(connection.watches.values()):
             self.remove_watch(connection, watch.path, watch.token)
         for transaction in connection.transactions.values():
@@ -143,7 +144,7 @@ class Store:
         connection.transactions.clear()
 
     def add_watch(self, connection: Connection, watch: Watch) -> None:
-        """It watches. Raises StoreError(ENOMEM)."""
+        """Add a watch of a connection. Raises StoreError(ENOMEM)."""
         if self.accounts.refuses(connection.domid, watch.weight):
             raise StoreError("ENOMEM")
         self.accounts.charge(connection.domid, watch.weight)
@@ -152,7 +153,7 @@ class Store:
         self.watches.add(watch.path, (connection.rank, rank), (connection, watch))
 
     def remove_watch(self, connection: Connection, path: str, token: bytes) -> None:
-        """It watches no longer. Raises StoreError(ENOENT)."""
+        """Remove a watch of a connection. Raises StoreError(ENOENT)."""
         if (path, token) not in connection.watches:
             raise StoreError("ENOENT")
         watch, rank = connection.watches.pop((path, token))
@@ -173,9 +174,8 @@ class Store:
             self.afterwards.append((path, exact, visible))
 
     def settling(self) -> Iterator[int]:
-        """Tell what is to be told now that an operation is done, and listen to whom it gave room: in pieces.
-
-        Who finds somebody at it leaves it to him."""
+        """After an operation: tell watchers, and take requests of domains that have room again. In pieces. If this is
+        under way already, nothing is done here."""
         if self._settling:
             return
         self._settling = True
@@ -207,11 +207,11 @@ class Store:
                 yield TOLD_AT_ONCE * TELLING_COST
 
     def settle(self) -> None:
-        """Have it done: now, as far as there is time."""
+        """Do the work of `settling`."""
         self.run(self.settling())
 
     def run(self, work: Iterator[int], domid: int | None = None) -> None:
-        """Do what comes in pieces, for that domain if it is one's."""
+        """Do work that comes in pieces; `domid` is the domain it is done for."""
         for _piece in work:
             pass
 
@@ -232,7 +232,7 @@ class Store:
         self.settle()
 
     def make(self, path: str, value: str, *permissions: Permission) -> None:
-        """A node with permissions of its own."""
+        """Make a node with these permissions."""
         tree.make(self.tree, path, value.encode(), permissions)
         self.settle()
 
@@ -243,7 +243,7 @@ class Store:
             self.settle()
 
     def watch(self, path: str, callback: Callback) -> int:
-        """Call `callback(path)` for every change below; the number is for `unwatch`."""
+        """Call `callback(path)` for every change at or below `path`. Returns the number for `unwatch`."""
         number = self._next_rank()
         self.callbacks[number] = path
         self.watches.add(path, (0, number), (callback, Watch(path, b"")))

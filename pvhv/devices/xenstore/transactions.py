@@ -2,12 +2,12 @@
 """A transaction: a layer over the tree whose changes happen together, or not at all.
 
 It remembers the generation of every node it looked at (and that a node was not there). At its end each of
-them must stand as it was seen, else the answer is EAGAIN and the caller starts over; what it did not look at
-may have changed meanwhile. A node is read from the tree when it is first looked at, not when the transaction
+these nodes must be as it was seen, else the answer is EAGAIN and the caller starts over. Other nodes may have changed
+meanwhile. A node is read from the tree when it is first looked at, not when the transaction
 started. Watchers hear of changes when they become true, in the order in which the nodes were first looked at;
-of a node that was made and removed again nobody hears.
+for a node that was made and removed again there is no event.
 
-Its copies count as memory of whoever began it, until it ends.
+Its copies count as memory of the domain that began it, until it ends.
 
 Read beside it: tools/xenstore/xenstored_transaction.c.
 """
@@ -68,9 +68,9 @@ class Transaction(Layer):
         self.failed = True
 
     def committing(self) -> Iterator[int]:
-        """Make the changes true. Raises StoreError: EAGAIN when something it saw changed, ENOSPC, ENOMEM.
+        """Make the changes in the tree. Raises StoreError: EAGAIN when a node it saw has changed, ENOSPC, ENOMEM.
 
-        Piece by piece: how many nodes each was."""
+        In pieces; each item is the number of nodes of a piece."""
         if self.failed:
             raise StoreError("ENOMEM")
         if self.limited and self.made_nodes:
@@ -97,7 +97,7 @@ class Transaction(Layer):
         yield len(self.seen) % PIECE
 
     def close(self) -> None:
-        """It ended, one way or the other: its copies go."""
+        """The transaction has ended, in either way: drop its copies."""
         for path, copy in self.copies.items():
             domid, weight = self.weigh(path, copy)
             self.accounts.charge(domid, -weight)

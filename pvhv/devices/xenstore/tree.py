@@ -4,7 +4,7 @@
 If a path exists, so do all its parents.
 
 `Layer` is what the operations work on: the tree itself (`Tree`), or a transaction's view of it
-(pvhv.devices.xenstore.transactions). An error never tells more than the caller may know: where it may not
+(pvhv.devices.xenstore.transactions). An error does not tell more than the caller may know: if it may not
 read the parent either, the answer is EACCES whether the node exists or not.
 
 Read beside it: tools/xenstore/xenstored_core.c, do_read to do_set_perms.
@@ -36,7 +36,7 @@ PIECE = 128  # nodes that are taken out before others get a turn
 
 
 class Layer:
-    """Nodes by path, how many each domain owns, and where changes are told."""
+    """What the operations work on: nodes by path, how many each domain owns, and where changes are told."""
 
     def __init__(self, accounts: Accounts) -> None:
         self.accounts = accounts
@@ -50,25 +50,26 @@ class Layer:
         raise NotImplementedError
 
     def changed(self, path: str, exact: bool, visible: tuple[Permissions, ...]) -> None:
-        """A change was made that watchers may hear of."""
+        """Note a change for the watchers. `exact`: only watches of this very path; `visible`: by whose read
+        permission."""
         raise NotImplementedError
 
     def weigh(self, path: str, node: Node | None) -> tuple[int, int]:
-        """(whose memory a node takes, how much of it)."""
+        """(the domain whose memory a node takes, the number of bytes)."""
         raise NotImplementedError
 
     def has_room(self, domid: int, count: int) -> bool:
-        """Whether a domain may have so many nodes more."""
+        """Whether a domain may own `count` more nodes."""
         raise NotImplementedError
 
     def created(self) -> None:
         """A node is about to be made."""
 
     def spoil(self) -> None:
-        """An operation failed half-way, which cannot be undone here: a transaction is lost by it."""
+        """An operation failed half-way, and cannot be undone: a transaction can no longer be committed."""
 
     def put(self, path: str, node: Node | None) -> None:
-        """`keep`, with the owners' accounts."""
+        """Put a node in a path's place, as `keep` does, and correct the owners' accounts."""
         before = self.get(path)
         if before is not None:
             self.owned[before.owner] -= 1
@@ -132,7 +133,8 @@ class Tree(Layer):
         return sorted(self.mentions.get(domid, ()), key=place)
 
     def renew_permissions(self, path: str, permissions: Permissions) -> None:
-        """What is another for nobody who could read it: no change, to whoever watches or has seen it."""
+        """Replace a node's permissions by others that grant the same to all domains that exist: neither watchers
+        nor transactions see a change."""
         self.nodes[path] = self.nodes[path]._replace(permissions=permissions)
 
     def changed(self, path: str, exact: bool, visible: tuple[Permissions, ...]) -> None:
@@ -201,7 +203,7 @@ def mkdir(layer: Layer, caller: Caller, path: str) -> None:
 def removing(layer: Layer, caller: Caller, path: str) -> Iterator[int]:
     """Remove the node and everything below it; no node there is no error as long as its parent exists.
 
-    Piece by piece: how many nodes each piece was."""
+    In pieces; each item is the number of nodes of a piece."""
     try:
         node_at(layer, caller, path, WRITE)
     except StoreError as error:
@@ -214,16 +216,16 @@ def removing(layer: Layer, caller: Caller, path: str) -> Iterator[int]:
 
 
 def remove(layer: Layer, caller: Caller, path: str) -> None:
-    """Likewise, in one go."""
+    """Remove the node and everything below it, in one go."""
     for _piece in removing(layer, caller, path):
         pass
 
 
 def removing_subtree(layer: Layer, path: str) -> Iterator[int]:
-    """Take a node out with all below it, whoever owns them; watchers of each hear, the deepest first.
+    """Remove a node and all below it, whoever owns them. Watchers of each node are told, the deepest node first.
 
-    Raises StoreError where a transaction saw parts of the tree at different times, which do not fit: it will be told to
-    start over at its end."""
+    Raises StoreError if a transaction saw parts of the tree at different times, and they do not fit together. At its
+    end it is told to start over."""
     above, leaf = parent_of(path), leaf_of(path)
     parent = layer.get(above)
     if parent is None:
@@ -259,7 +261,7 @@ def walk(layer: Layer, path: str) -> Iterator[str]:
 
 
 def _with_all_below(layer: Layer, path: str) -> Iterator[str]:
-    """The same; backwards it is children before parents, and siblings in their order."""
+    """`path` and everything below it; read backwards: children before parents, and siblings in their order."""
     waiting = [path]
     while waiting:
         at = waiting.pop()
@@ -286,14 +288,15 @@ def set_permissions(layer: Layer, caller: Caller, path: str, permissions: Permis
 
 
 def _visible(layer: Layer, path: str) -> tuple[Permissions, ...]:
-    """The permissions of a node and its parent: who may read either may know of it. (watch_permitted)"""
+    """The permissions of a node and of its parent: a party that may read one of them may know of the node.
+    (watch_permitted)"""
     if not isinstance(layer, Tree):
         return ()  # a transaction asks when the change becomes true
     return visible(layer, path)
 
 
 def visible(tree: Tree, path: str) -> tuple[Permissions, ...]:
-    """Likewise, in the tree itself; nobody may know of what is not there."""
+    """Likewise, in the tree itself; empty for a node that does not exist."""
     node, parent = tree.nodes.get(path), tree.nodes.get(parent_of(path))
     return () if node is None or parent is None else (node.permissions, parent.permissions)
 
@@ -304,7 +307,7 @@ def _put_checked(layer: Layer, caller: Caller, path: str, node: Node) -> None:
 
 
 def _check(layer: Layer, caller: Caller, path: str, node: Node) -> None:
-    """Raises StoreError where a node is too large for who writes it, or too much for who owns it. (write_node)"""
+    """Raises StoreError if a node is too large for the caller's quota, or for its owner's memory. (write_node)"""
     if not caller.privileged and node.size >= layer.accounts.quotas.node_size:
         layer.spoil()
         raise StoreError("ENOSPC")
@@ -338,6 +341,6 @@ def _create(layer: Layer, caller: Caller, path: str, value: bytes) -> None:
 
 
 def make(layer: Layer, path: str, value: bytes, permissions: Permissions) -> None:
-    """A node of domain 0's making, with these permissions. (libxl__xs_mknod)"""
+    """Make a node for domain 0, with these permissions. (libxl__xs_mknod)"""
     write(layer, DOM0, path, value)
     set_permissions(layer, DOM0, path, permissions)
