@@ -7,8 +7,8 @@ everything is keyed on a hash of what goes into it (objects.py), kept in the use
 
     zig.py       the compiler     objects.py  compile and link, by key      kernels.py  kernels.toml, the plan
     cache.py     the store        initfs.py   the guest's first files       tree.py     the tree's products
-    progress.py  a line about it  pacer.py    a library for every platform  guest.py    a guest of one's own
-    unicorn.py   the engine's source, as published   corrections.py  ours to it   engine.py  both into a library
+    progress.py  a line about it  pacer.py    a library for every platform  guest.py    a guest of your own
+    unicorn.py   the engine's source, as published   corrections.py  our changes   engine.py  both into a library
 
 Imports the standard library only, and of pvhv nothing outside this directory: the hook runs before
 anything else is installed.

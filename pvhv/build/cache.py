@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The store of things already compiled, keyed on the content of everything that went into them.
 
-An entry is a file called `<kind>/<first two digits>/<key>`; its key is the SHA-256 of its inputs, so an
-entry is never wrong and never needs to be refreshed, only thrown away when nobody has asked for it in a
-while.  Entries appear by rename, whole or not at all: two builds may share the store without knowing of
-each other.
+An entry is a file called `<kind>/<first two digits>/<key>`; its key is the SHA-256 of its inputs. So an
+entry is never wrong and never out of date; it is removed when it has not been used for a while.  Entries appear by
+rename, whole or not at all: two builds may share the store without knowing of each other.
 
 The store lives in the user's cache directory (PVHV_CACHE_DIR, else XDG_CACHE_HOME, else the platform's
-place).  Where that cannot be written, as with no usable HOME, the build works in a private directory that
-goes when it is done.
+place).  If that cannot be written (without a usable HOME, say), the build works in a private directory, which is
+removed at the end.
 
-It does not know what a key is made of: objects.py does.
+This module does not know what a key is made of: objects.py does.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ HALF_WRITTEN = ".new-"  # how the name of a file begins until it is whole
 
 
 def cache_directory() -> Path | None:
-    """Where this user's cache belongs, or None where the machine names no such place."""
+    """This user's cache directory, or None if the machine has no place for one."""
     if chosen := os.environ.get("PVHV_CACHE_DIR"):
         return Path(chosen)
     if base := os.environ.get("XDG_CACHE_HOME"):
@@ -58,7 +57,7 @@ class Cache:
         self._now = time.time()
 
     def find(self, kind: str, key: str) -> Path | None:
-        """The entry, which stays at least until nobody asked for it for KEEP_DAYS."""
+        """The file of an entry, or None. It is kept until it has not been asked for during KEEP_DAYS."""
         path = self._place(kind, key)
         try:
             used = path.stat().st_mtime
@@ -77,7 +76,7 @@ class Cache:
         return path
 
     def prune(self) -> None:
-        """Throw away what has not been asked for in KEEP_DAYS."""
+        """Remove entries that have not been asked for during KEEP_DAYS."""
         for entry in self.directory.glob("*/??/*"):
             with contextlib.suppress(OSError):
                 if entry.is_file() and self._now - entry.stat().st_mtime > KEEP_DAYS * _DAY:

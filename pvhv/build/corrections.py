@@ -15,13 +15,13 @@ test tells, and edits of the published source:
     find    = "gen_op_movl_T0_0(s);"           # where
     replace = "..."                            # or `before` or `after`: what is put there
 
-Anchors are sought in the source *as it was published*, never in what another correction made of it: so the order
-of the files does not matter, and two corrections of one place are an error, not a surprise. An anchor must be there
+Anchors are sought in the source *as it was published*, not in what another correction made of it. So the order of
+the files does not matter, and two corrections of one place are an error. An anchor must be there
 exactly once (with `below`: exactly once behind that one, up to the next line that begins a function, or the end).
 
 A `.c` or `.h` file beside them becomes part of the engine as it is.
 
-It does not know what the corrections are about. Read beside it: docs/engine.md.
+This module does not know what the corrections are about. Read beside it: docs/engine.md.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Edit:
 
 @dataclass(frozen=True)
 class Correction:
-    """What a file of corrections/ says, but for its edits."""
+    """A correction: what its file says, without the edits."""
 
     name: str
     what: str
@@ -61,12 +61,12 @@ class Correction:
 
 
 def read_corrections(directory: Path) -> list[Correction]:
-    """All of them, by name."""
+    """All corrections of a directory, in the order of their names. Raises BuildError."""
     return [_read(path) for path in sorted(directory.glob("*.toml"))]
 
 
 def apply(corrections: Iterable[Correction], source: Mapping[str, str]) -> dict[str, str]:
-    """The files of `source` that are changed, as they are then."""
+    """The files of `source` that corrections change, with the changes. Raises BuildError."""
     edits: dict[str, list[Edit]] = {}
     for correction in corrections:
         for description in correction.edits:
@@ -91,7 +91,7 @@ def _read(path: Path) -> Correction:
 
 
 def _locate(name: str, edit: Mapping[str, str], source: Mapping[str, str]) -> Edit:
-    """Where an edit goes."""
+    """The edit with its place in the published file. Raises BuildError."""
     actions = [key for key in _ACTIONS if key in edit]
     if set(edit) - {"file", "find", "below", *_ACTIONS} or len(actions) != 1 or not {"file", "find"} <= set(edit):
         raise BuildError(
@@ -115,7 +115,7 @@ def _locate(name: str, edit: Mapping[str, str], source: Mapping[str, str]) -> Ed
 
 
 def _only(name: str, file: str, text: str, pattern: str, start: int, end: int) -> int:
-    """Where the pattern is, which must be there once."""
+    """Where the pattern is in the text. Raises BuildError unless it is there exactly once."""
     found = text.count(pattern, start, end)
     if found != 1:
         times = "not there" if not found else f"there {found} times"

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The engine: unicorn for x86 guests, with our corrections, as a shared library for this machine.
 
-Some seventy files of C, compiled straight by zig: what unicorn's own cmake and configure find out in forty seconds is,
-for the platforms below, a dozen lines (_HOST_FACTS). The product is `engine/<os>-<arch>/libunicorn.so` under the built
-products; `pvhv/machine/engine.py` loads it from there.
+Some seventy files of C, compiled straight by zig: unicorn's own cmake and configure need forty seconds to find
+out what, for the platforms below, is a dozen lines (_HOST_FACTS). The product is `engine/<os>-<arch>/libunicorn.so`
+under the built products; `pvhv/machine/engine.py` loads it from there.
 
-One key covers everything: the source's hash, every correction, this directory, the compiler. Where the store has the
-library of that key nothing is unpacked; else each object is asked for by the hash of its inputs, so a change to one
-correction compiles the files it touches.
+One key covers everything: the source's hash, every correction, this directory, the compiler. If the store has the
+library of that key, nothing is unpacked. Else each object is asked for by the hash of its inputs, so a change to one
+correction compiles only the files it touches.
 
 Only Linux on x86-64 is tested. Not modelled: Windows, whose side of the source (oslib-win32.c) was never compiled here;
 pvhv runs on the published engine there, and says so.
@@ -35,7 +35,7 @@ CORRECTIONS = "pvhv/machine/corrections"
 
 @dataclass(frozen=True)
 class Platform:
-    """A platform by our name, by zig's, and what the source wants to know of it."""
+    """A platform: our name for it, zig's name, and the facts about it that the source needs."""
 
     name: str
     target: str
@@ -102,7 +102,7 @@ _FLAGS = (
 
 
 def this_platform() -> Platform | None:
-    """The one we build for: this machine's, if it is among those we know how to."""
+    """This machine's platform, or None if we cannot build the engine for it."""
     system = {"darwin": "macos"}.get(sys.platform, sys.platform)
     machine = platform.machine().lower()
     name = f"{system}-{ {'amd64': 'x86_64', 'aarch64': 'arm64'}.get(machine, machine) }"
@@ -110,12 +110,12 @@ def this_platform() -> Platform | None:
 
 
 def engine_inputs(root: Path) -> list[Path]:
-    """Every file of ours that has a say in what the engine is."""
+    """Every file of ours that the engine depends on."""
     return sorted(path for path in (root / CORRECTIONS).glob("*") if path.is_file())
 
 
 class Built(NamedTuple):
-    """The product's name under the built products, its image, and what there was to do for it."""
+    """The product's name under the built products, its image, and what was done for it."""
 
     product: str
     image: Path
@@ -124,7 +124,7 @@ class Built(NamedTuple):
 
 
 def is_made_of(library: bytes, key: str) -> bool:
-    """Whether a library was built from what `key` stands for."""
+    """Whether a library was built from the inputs of `key`."""
     return key[:16].encode() in library
 
 
@@ -157,7 +157,7 @@ def build_engine(root: Path, zig: Zig, store: Cache, progress: Progress, target:
 
 
 def _whole(store: Cache, key: str) -> Path | None:
-    """The library from the store, if it is there and was not damaged since."""
+    """The library from the store, if it is there and undamaged."""
     library, known = store.find("engine", key), store.find("engine-sum", key)
     if library is None or known is None:
         return None

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A guest of one's own: a directory of C and assembly, anywhere, into a kernel a domain file can name.
+"""A guest of your own: a directory of C and assembly, anywhere, compiled into a kernel that a domain file can name.
 
 The sources are DIR/*.c and DIR/*.S, compiled exactly as the guest kernels of the tree are, with `xen/*.h`
 in reach (the headers this package was built with) and DIR itself.  A linker script in DIR is used; without
-one, ours is (guest.lds, beside this file: text at 1 MiB above the base of the kernel's half, code and data
-in pages of their own). The kernel is called as its directory is, and lies in DIR/build/.
+one, ours is used (guest.lds, beside this file: text at 1 MiB above the base of the kernel's half, code and data
+in pages of their own). The kernel has its directory's name, and is put into DIR/build/.
 
-It does not ask whether the kernel can boot: that is for the domain builder, which reads the notes.
+Whether the kernel can boot is not checked here: the domain builder does that, from the notes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ DEFAULT_SCRIPT = HERE / "guest.lds"
 
 
 def build_directory(directory: Path, out: Path | None = None, *, progress: Progress | None = None) -> Path:
-    """Compile and link `directory` into `out` (DIR/build/NAME if None); returns where the kernel is."""
+    """Compile and link `directory` into `out` (DIR/build/NAME if None); returns the kernel's path. Raises
+    BuildError."""
     directory = directory.resolve()
     if not directory.is_dir():
         raise BuildError(f"{directory} is not a directory of sources")

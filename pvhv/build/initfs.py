@@ -6,9 +6,10 @@ Each file is an ASCII header of a magic and thirteen eight-digit hexadecimal fie
 bytes, the last two padded to four.  Names are relative ("bin/sh"); directories come before what is in
 them; "TRAILER!!!" ends it.
 
-Invariant: the same names and bytes give the same archive.  There are no dates, owners or inode numbers but
-the running count; files come in the order of their names.  Beside it: Linux's
-Documentation/driver-api/early-userspace/buffer-format.rst.
+Invariant: the same names and bytes give the same archive.  There are no dates and no owners, and inode
+numbers are a running count; files come in the order of their names.
+
+Read beside it: Linux's Documentation/driver-api/early-userspace/buffer-format.rst.
 """
 
 from __future__ import annotations

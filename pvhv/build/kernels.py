@@ -9,11 +9,11 @@
     user_sources        what the programs are made of besides user/lib/: sources the kernel has as well
     flags, user_flags   more flags for the kernel's sources, and for its programs'; last, so that they win
 
-Everything here freestanding: no C library, no compiler runtime, no SSE (a kernel must not touch the FPU
+Everything is compiled freestanding: no C library, no compiler runtime, no SSE (a kernel must not touch the FPU
 its processes use), frame pointers kept so that a stack can be read after a crash.
 
-It decides *what* is built, in four waves (objects, programs, the sources that hold the programs,
-kernels).  How, and whether there is anything to do, is for objects.py.
+This module decides *what* is built, in four waves (objects, programs, the sources that hold the programs,
+kernels).  objects.py decides how, and whether there is anything to do.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def build_kernels(
 ) -> dict[str, Path]:
     """Each kernel's name and its image in the store; what failed is in `workshop.failures`.
 
-    `generated` is an empty directory for what is made on the way, one the workshop has a label for.
+    `generated` is an empty directory for generated files; the workshop has a label for it.
     """
     plans = []
     for description in descriptions:

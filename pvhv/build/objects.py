@@ -106,12 +106,12 @@ class Workshop:
         )
 
     def fail(self, message: str) -> None:
-        """Something cannot be built; go on with the rest."""
+        """Note that something cannot be built; the build goes on with the rest."""
         self.progress.say(message)
         self.failures.append(message)
 
     def check(self) -> None:
-        """Raise what went wrong since the workshop was opened, after everything that could be built was."""
+        """Raise BuildError if anything failed. To be called when everything that could be built is built."""
         if self.failures:
             shown, more = self.failures[:5], len(self.failures) - 5
             raise BuildError("; ".join(shown) + (f"; and {more} more" if more > 0 else ""))
@@ -223,7 +223,7 @@ class Workshop:
     def _spread(
         self, jobs: Sequence[Job], work: Callable[[Job], Result | None], name: Callable[[Job], str]
     ) -> dict[Job, Result]:
-        """Every job over the cores; they are short processes, so threads that wait for them are enough."""
+        """Do all jobs on all cores. A job is a short process, so threads that wait for processes are enough."""
         pool = ThreadPoolExecutor(max_workers=_cores())
         try:
             futures = [pool.submit(work, job) for job in jobs]

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The pacer for every platform from any platform: one piece of C without a C library, as a shared library
-each.
+"""The pacer for every platform, built on any platform: C without a C library, as a shared library for each.
 
 What it does is said in `pvhv/machine/pacer.c`; `pvhv/machine/pacer.py` looks for the running
 machine's copy by the name given here: `pacer/<os>-<arch>/pacer.<so|dylib|dll>` under the built products.

@@ -5,7 +5,7 @@ On a terminal one line is rewritten as work goes on; elsewhere (a log, CI) a lin
 seconds, so that nothing is silent for long and nothing floods.  All of it goes to
 standard error: standard output belongs to the guest.  A build with nothing to do says one short line.
 
-It knows no work, only labels and counts.  Threads may call `advance` and `say` at once.
+This module knows no work, only labels and counts.  Several threads may call `advance` and `say`.
 """
 
 from __future__ import annotations
@@ -38,29 +38,30 @@ class Progress:
         return self
 
     def __exit__(self, *how: object) -> None:
-        """However it ended, what is said next begins on a clean line."""
+        """Whatever the end was, the next message begins on a new line."""
         with self._lock:
             self._erase()
 
     def expect(self, jobs: int) -> None:
-        """There is this much more to do than was known before."""
+        """Add `jobs` to the number of jobs to do."""
         with self._lock:
             self._total += jobs
 
     def advance(self, label: str) -> None:
-        """One job is done, and it was this one."""
+        """One job is done; `label` names it."""
         with self._lock:
             self._done += 1
             self._show(f"{self.title} [{self._done}/{self._total}] {label}", _REDRAW)
 
     def at(self, what: str) -> None:
-        """What is being done by now, of work that is not counted in jobs. It may name anything, and is one line."""
+        """Show what is being done, for work that is not counted in jobs. The text may have any characters; it becomes
+        one line."""
         line = "".join(each if each.isprintable() else "?" for each in what)
         with self._lock:
             self._show(f"{self.title} {line}", 0.0)
 
     def say(self, text: str) -> None:
-        """Something that must stay on the screen: a warning of the compiler, or how it ended."""
+        """Print a line that stays on the screen: a warning of the compiler, or the result."""
         with self._lock:
             self._erase()
             self._stream.write(text.rstrip("\n") + "\n")

@@ -11,13 +11,13 @@ lie in one directory that mirrors nothing else and holds nothing else:
     include/xen/*.h          what `pvhv build` compiles other people's guests with
     stamp.json               what all this was made from, and the hash of each product
 
-Where the stamp still tells the truth there is nothing to do, and not even a compiler is looked
+If the stamp is up to date there is nothing to do, and not even a compiler is looked
 for.  Otherwise every object is asked for by the hash of its inputs, and only what changed is compiled.
 
 Invariant: a product is written whole or not at all, and what is no longer made is removed.  When something
 fails, the rest is still built, the stamp is not written, and what failed keeps its last good image.
-An engine whose source cannot be fetched is said in a line and tried again at the next build: pvhv runs on
-the published one until then.
+If the engine's source cannot be fetched, a message says so, and the next build tries again; until then pvhv
+runs on the published engine.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def _build_tree(root: Path, out: Path, cache: Path | None, progress: Progress) -
 def _engine(
     machine: Workshop, zig: Zig, store: Cache, progress: Progress, out: Path
 ) -> tuple[dict[str, Path], str | None]:
-    """The engine for this machine, if there is one; what is to be said where it must do without."""
+    """The products of the engine for this machine; and a message, if there is none."""
     target = this_platform()
     if target is None or not (machine.root / CORRECTIONS).is_dir():  # a tree of kernels only
         return {}, None
@@ -104,7 +104,7 @@ def _engine(
 
 
 def _is_whole(out: Path, product: str, key: str) -> bool:
-    """Whether the engine that an earlier build left is the one we would build, and undamaged."""
+    """Whether the engine of an earlier build is the one we would build, and undamaged."""
     try:
         known, library = json.loads((out / STAMP).read_bytes())["products"][product], (out / product).read_bytes()
     except (OSError, ValueError, KeyError):
@@ -113,7 +113,7 @@ def _is_whole(out: Path, product: str, key: str) -> bool:
 
 
 def _digest_of_inputs(root: Path) -> str:
-    """One hash of every file that could have a say: sources by name and content, and the builder."""
+    """One hash of every file that the products depend on: sources by name and content, and the builder."""
     places = [*(root / "guest_kernel").rglob("*"), *(root / PACER_SOURCE).parent.glob("pacer*.[ch]")]
     places += [*engine_inputs(root), *Path(__file__).parent.glob("*.py")]
     digest = hashlib.sha256(PINNED.encode())

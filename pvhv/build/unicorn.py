@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The engine's source: unicorn's source distribution, exactly one, as its authors published it.
 
-It is asked for by version and hash, through pip, which knows the user's indexes and mirrors; what comes is checked by
-hash once more, and kept in the store under it. So a second build wants no network, and an altered file is an error.
+pip fetches it by version and hash, since pip knows the user's indexes and mirrors. Its hash is checked once more, and
+it is kept in the store under that hash. So a second build needs no network, and an altered file is an error.
 
-It does not know what is compiled of it (engine.py) nor what is changed (corrections.py).
+This module does not know what is compiled of it (engine.py), nor what is changed (corrections.py).
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _WANTED_OF_OTHERS = "/unicorn.h"
 
 
 class SourceMissing(BuildError):
-    """There is no way to get the source here and now: pvhv can do without, on the published engine."""
+    """The source cannot be fetched now. pvhv can do without it, on the published engine."""
 
 
 def find_source(store: Cache) -> bytes:
-    """The source distribution, from the store or from the package index."""
+    """The source distribution, from the store or from the package index. Raises BuildError, SourceMissing."""
     kept = store.find("source", SHA256)
     if kept is not None:
         content = kept.read_bytes()
@@ -75,7 +75,7 @@ def read_source(distribution: bytes) -> dict[str, str]:
 
 
 def _download() -> bytes:
-    """By pip: it has the hash to check before anything of the package is run."""
+    """Fetch the source distribution by pip, which checks the hash before it runs anything of the package."""
     if given := os.environ.get("PVHV_UNICORN_SOURCE"):
         try:
             return Path(given).read_bytes()

@@ -9,8 +9,7 @@ Invariant: what zig prints into an output file depends on the inputs and the fla
 through which a shell reaches a compiler (CPATH and its kin) are taken away, the clock is fixed, and zig's
 own caches live where the caller says, never in HOME.
 
-It does not know what is being compiled, nor what has been compiled before: that is objects.py and
-cache.py.
+This module does not know what is compiled (objects.py), nor what has been compiled before (cache.py).
 """
 
 from __future__ import annotations

@@ -2,9 +2,8 @@
 """The `pvhv` command: xl's verbs, in modules by what they are about.
 
 A command parses its arguments, asks pvhv.toolstack, prints and exits; it decides nothing. Imports inside a
-command's function are deliberate: what one command needs, the others should not wait for. `list`, which
-scripts ask over and over, does not even wait for the parser of command lines, which costs more than all the
-rest.
+command's function are deliberate: what one command needs, the others should not wait for. Scripts call
+`list` again and again, so it does not even import the parser of command lines, which takes longer than all the rest.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ QUICK = {("list",): False, ("list", "--json"): True}
 
 
 def main() -> None:
-    """The console script."""
+    """The console script `pvhv`."""
     _open_standard_streams()
     try:
         as_json = QUICK.get(tuple(sys.argv[1:]))
@@ -40,7 +39,7 @@ def main() -> None:
 
 
 def _open_standard_streams() -> None:
-    """Stand in for standard streams that our caller closed, so that no socket gets their numbers."""
+    """Open /dev/null for standard streams that our caller closed, so that no socket gets their numbers."""
     for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:
             opened = os.open(os.devnull, os.O_RDWR)

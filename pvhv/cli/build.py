@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`pvhv build`: a guest of one's own, compiled."""
+"""`pvhv build`: compile a guest of your own."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pvhv.cli.commands import command
 
 @command("build")
 def build(
-    directory: Annotated[Path, typer.Argument(help="Where its .c and .S files are.", metavar="DIR")],
+    directory: Annotated[Path, typer.Argument(help="The directory with its .c and .S files.", metavar="DIR")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="The kernel's file; DIR/build/NAME without.")
+        Path | None, typer.Option("-o", "--output", help="The kernel's file; DIR/build/NAME by default.")
     ] = None,
 ) -> None:
     """Compile a guest kernel from a directory of C and assembly."""

@@ -25,11 +25,11 @@ def classify(
         list[int] | None, typer.Option("--ring", help="Only this ring of 0 to 3; may be repeated.", metavar="N")
     ] = None,
     instruction: Annotated[
-        str | None, typer.Option("-i", "--instruction", help="Only this one, and all about it.", metavar="NAME")
+        str | None, typer.Option("-i", "--instruction", help="Only this instruction, in detail.", metavar="NAME")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run Robin and Irvine's instructions outside ring 0: who traps, who silently misbehaves."""
+    """Run Robin and Irvine's instructions outside ring 0, and show which trap and which silently misbehave."""
     from pvhv.hvm.classify.bench import RINGS
     from pvhv.hvm.classify.instructions import ROWS, UnknownInstruction, rows_of
     from pvhv.hvm.classify.verdict import classify as run

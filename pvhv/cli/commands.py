@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What commands are made of: where they register, the arguments many of them have, and how they end.
+"""What commands are made of: how they are registered, the arguments many of them have, and how they end.
 
-It knows none of them; pvhv.cli.app brings them together.
+This module knows no command; pvhv.cli.app imports them all.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ F = TypeVar("F", bound=Callable[..., Any])
 app = typer.Typer(
     name="pvhv",
     cls=Verbs,
-    help="A paravirtualizing hypervisor and its domains. The verbs are those of xl.",
+    help="Run and control domains of the pvhv hypervisor. The commands are those of xl.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-daemon_app = typer.Typer(help="The host process that domains live in.", no_args_is_help=True)
+daemon_app = typer.Typer(help="Control pvhvd, the process that all domains run in.", no_args_is_help=True)
 
 # Arguments that many commands have.
 DomainArgument = Annotated[str, typer.Argument(help="Name or id.", metavar="DOMAIN")]
-OneOrAll = Annotated[str | None, typer.Argument(help="Name or id; all domains without.", metavar="DOMAIN")]
-AsJson = Annotated[bool, typer.Option("--json", help="For a script to read.")]
+OneOrAll = Annotated[str | None, typer.Argument(help="Name or id; all domains by default.", metavar="DOMAIN")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 EscapeOption = Annotated[
     str, typer.Option("-e", "--escape", help="The key that leaves the console.", metavar="KEY")
 ]
 
 
 def parse_escape(text: str) -> int:
-    """The key an EscapeOption names. Raises UsageError."""
+    """The byte of the key that an EscapeOption names. Raises UsageError."""
     try:
         return escape_byte(text)
     except ValueError as rule:
@@ -51,7 +51,7 @@ def parse_escape(text: str) -> int:
 def command(
     name: str, group: typer.Typer = app, *, hidden: bool = False, takes_anything: bool = False
 ) -> Callable[[F], F]:
-    """Register a command whose errors end as they should."""
+    """Register a command: its errors become a message and an exit status."""
     settings = {"ignore_unknown_options": True, "allow_extra_args": True} if takes_anything else None
 
     def register(function: F) -> F:
@@ -77,7 +77,7 @@ def _version(wanted: bool) -> None:
 def root(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", help="Say which pvhv this is.", callback=_version, is_eager=True)
+        bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)
     ] = False,
     dry_run: Annotated[bool, typer.Option("-N", hidden=True)] = False,
     _verbose: Annotated[int, typer.Option("-v", hidden=True, count=True)] = 0,  # xl's, as the next are
@@ -85,7 +85,7 @@ def root(
     _progress: Annotated[bool, typer.Option("-t", hidden=True)] = False,
     _timestamps: Annotated[bool, typer.Option("-T", hidden=True)] = False,
 ) -> None:
-    """A paravirtualizing hypervisor and its domains. The verbs are those of xl."""
+    """Run and control domains of the pvhv hypervisor. The commands are those of xl."""
     context.obj = {"dry_run": dry_run}
     if dry_run and context.invoked_subcommand != "create":
         say("-N makes nothing of a domain file: it goes with create alone")
@@ -96,5 +96,5 @@ def root(
 def help_for(
     context: typer.Context, verb: Annotated[str | None, typer.Argument(help="A command.", metavar="COMMAND")] = None
 ) -> None:
-    """Tell about a command, or about all."""
+    """Show the help of a command, or the list of all."""
     print(tell(context, verb))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What all commands share: how one speaks, how it finds pvhvd, and how it ends.
+"""What all commands share: how they print messages, find pvhvd, and end.
 
 An error is one sentence on standard error, with what to do about it below, and an exit status: 1, or 2 for a
 wrong command line. There is never a traceback but for our own mistakes. Nothing here imports typer, which is
@@ -26,13 +26,13 @@ CANNOT_WRITE = {errno.EPIPE, errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EBADF, 
 
 
 def say(text: str) -> None:
-    """A word of pvhv's own: standard error is ours, standard output is the guest's and the answers'."""
+    """Print a message of pvhv's own on standard error. Standard output is for guests and for answers."""
     head, *rest = text.splitlines() or [""]
     complain("\n".join([f"pvhv: {head}", *(f"      {line}" for line in rest)]))
 
 
 def complain(text: str) -> None:
-    """Lines on standard error, where a terminal shows both: not behind the guest's prompt."""
+    """Print lines on standard error; on a terminal they begin on a new line, not behind the guest's prompt."""
     from pvhv.cli.terminal import leave_line
 
     leave_line()
@@ -40,7 +40,7 @@ def complain(text: str) -> None:
 
 
 def status_of(function: Callable[..., None], *arguments: Any, **options: Any) -> int:
-    """Run a command; its exit status, whatever stood in its way."""
+    """Run a command, and print its error if there is one. Returns the exit status."""
     try:
         function(*arguments, **options)
         sys.stdout.flush()
@@ -55,10 +55,10 @@ def status_of(function: Callable[..., None], *arguments: Any, **options: Any) ->
 
 
 def stopped_by(error: OSError) -> int:
-    """The system refuses something nobody below had words for: the exit status.
+    """Print an error of the system that no function below handled. Returns the exit status.
 
-    That is a standard output that takes no more (that its reader has enough is no news, a full disk is), or a host
-    in a bad way.
+    That is a standard output that takes no more (no message if its reader is gone; a message if the disk is full), or a
+    host without resources.
     """
     if error.filename is not None or error.errno not in CANNOT_WRITE:
         say(f"cannot go on: {error.strerror}" + (f": {error.filename}" if error.filename else ""))
@@ -71,12 +71,12 @@ def stopped_by(error: OSError) -> int:
 
 
 def quiet_stdout() -> None:
-    """Whoever read our output has enough; keep the interpreter from complaining at exit."""
+    """The reader of our output is gone: keep the interpreter from complaining at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def connect() -> Client:
-    """A connection to pvhvd, which is started where it is not up."""
+    """A connection to pvhvd, which is started if it is not up. Raises ToolstackError."""
     from pvhv.toolstack.client import connect as find
 
     client = find(say)
@@ -85,14 +85,14 @@ def connect() -> Client:
 
 
 def connect_if_up() -> Client | None:
-    """A connection to pvhvd if there is one: for commands that have nothing to ask a new one."""
+    """A connection to pvhvd, or None if it is not up: for commands that have nothing to ask a new one."""
     from pvhv.toolstack.client import connect as find
 
     return find(say, start=False)
 
 
 def ask(who: str, call: str, **arguments: Any) -> Any:
-    """Ask something about a domain; without a pvhvd there is none."""
+    """Call a verb about domain `who`. Raises ToolstackError; without a pvhvd there is no domain."""
     client = connect_if_up()
     if client is None:
         raise no_domain(who)

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`pvhv compare`: what operations cost under each virtualization technique.
 
-Everything that can be wrong with the question is found before anything runs. Answers go to standard output, progress
-to standard error. What is counted, priced and said is the business of pvhv.compare; here it is asked for and
-printed.
+Options are checked before anything runs. Answers go to standard output, progress to standard error. pvhv.compare counts
+and prices; this module asks and prints.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ Names = list[str] | None
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for, checked."""
+    """The options, checked."""
 
     techniques: tuple[str, ...]
     benches: tuple[str, ...]
@@ -53,16 +52,16 @@ class Request:
 @command("compare")
 def compare(
     technique: Annotated[
-        Names, typer.Option("-t", "--technique", help="Only these (again for another; commas, too).", metavar="NAME")
+        Names, typer.Option("-t", "--technique", help="Only these techniques; may be repeated.", metavar="NAME")
     ] = None,
     bench: Annotated[
-        Names, typer.Option("-b", "--bench", help="Only these benchmarks, likewise.", metavar="NAME")
+        Names, typer.Option("-b", "--bench", help="Only these benchmarks; may be repeated.", metavar="NAME")
     ] = None,
     costs: Annotated[
         Names, typer.Option("--costs", help="Price events by this table, or a file of your own.", metavar="TABLE")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Exact counts, for a script to read.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="The same as CSV.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print exact counts as JSON, for scripts.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print exact counts as CSV.")] = False,
     plot: Annotated[
         str | None,
         typer.Option("--plot", help="Draw it into a .png or .svg file; priced if --costs is given.", metavar="FILE"),
@@ -72,20 +71,20 @@ def compare(
         typer.Option("--explain", help="The exits of one operation, in two techniques side by side.", metavar="BENCH"),
     ] = None,
     paper: Annotated[
-        str | None, typer.Option("--paper", help="Beside a paper's published results.", metavar="PAPER")
+        str | None, typer.Option("--paper", help="Compare with a paper's published results.", metavar="PAPER")
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All benchmarks.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Run all benchmarks.")] = False,
     linux: Annotated[
-        bool, typer.Option("--linux", help="A stock Linux beside our kernel: operations, boot, shell, poweroff.")
+        bool, typer.Option("--linux", help="Count a stock Linux as well: operations, boot, shell, poweroff.")
     ] = False,
     kernel: Annotated[
-        str | None, typer.Option("--kernel", help="... this one, not the one that was fetched.", metavar="FILE")
+        str | None, typer.Option("--kernel", help="With --linux: this kernel, not the fetched one.", metavar="FILE")
     ] = None,
     ramdisk: Annotated[
-        str | None, typer.Option("--ramdisk", help="... and what it boots to a shell.", metavar="FILE")
+        str | None, typer.Option("--ramdisk", help="With --linux: its ramdisk, with a shell.", metavar="FILE")
     ] = None,
-    measured: Annotated[bool, typer.Option("--measured", help="Wall time on this engine as well.")] = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="All that was counted, and every price.")] = False,
+    measured: Annotated[bool, typer.Option("--measured", help="Measure wall time on this engine as well.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show all counts, and every price.")] = False,
 ) -> None:
     """Count what operations cost under each virtualization technique."""
     from pvhv.compare.errors import CompareError
@@ -220,7 +219,7 @@ def _answer(request: Request, comparison: Comparison, as_json: bool, as_csv: boo
 
 
 def _show(grid: Grid) -> None:
-    """A table, what it is above, and its notes below."""
+    """Print a table: its title above, its notes below."""
     print(grid.title)
     print_table(grid.columns, grid.rows, grid.right, grid.foldable)
     for note in grid.notes:

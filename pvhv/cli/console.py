@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`pvhv console`: be at a guest's console, from its first byte on."""
+"""`pvhv console`: attach to a guest's console, from its first byte on."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def console(
     domain: DomainArgument,
     escape: EscapeOption = DEFAULT_ESCAPE,
     kind: Annotated[
-        str | None, typer.Option("-t", "--type", help="Which: pv, or serial of a machine of its own.", metavar="KIND")
+        str | None, typer.Option("-t", "--type", help="Its type: pv, or serial (of hvm domains).", metavar="KIND")
     ] = None,
-    which: Annotated[int, typer.Option("-n", "--num", help="Its number; there is 0.", metavar="NUMBER")] = 0,
+    which: Annotated[int, typer.Option("-n", "--num", help="Its number, which has to be 0.", metavar="NUMBER")] = 0,
 ) -> None:
     """Attach to a domain's console. What it said before is shown first."""
     from pvhv.cli.session import Detached, Session
@@ -56,7 +56,8 @@ def console(
 
 
 def name_of(client: Client, domain: str, kind: str | None, which: int) -> str:
-    """A domain's name. Raises ToolstackError: it has not that console, or is gone (what its log may still tell)."""
+    """A domain's name. Raises ToolstackError if the domain does not have that console, or is gone; the hint then names
+    its log."""
     try:
         row = client.call("domain", domain=domain)
     except ToolstackError as missing:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`pvhv create`: make domains from their files, and stay with them if asked to.
+"""`pvhv create`: make domains from their files, and wait for their end if asked to.
 
 All files are read before anything is made of one. With -c the console is attached (pvhv.cli.run); with -F the command
 ends when the domains do.
@@ -33,18 +33,18 @@ LONGEST_TIMEOUT = 10**9
 def create(
     context: typer.Context,
     arguments: Annotated[
-        list[str] | None, typer.Argument(help="Files, and settings over theirs.", metavar="FILE... [KEY=VALUE...]")
+        list[str] | None, typer.Argument(help="Domain files, and settings for them.", metavar="FILE... [KEY=VALUE...]")
     ] = None,
     file: Annotated[str | None, typer.Option("-f", "--defconfig", help="A domain file.", metavar="FILE")] = None,
     console: Annotated[bool, typer.Option("-c", "--console", help="Attach to its console.")] = False,
-    paused: Annotated[bool, typer.Option("-p", "--paused", help="Leave it paused.")] = False,
+    paused: Annotated[bool, typer.Option("-p", "--paused", help="Leave the domain paused.")] = False,
     foreground: Annotated[bool, typer.Option("-F", "--foreground", help="Wait until it has ended for good.")] = False,
-    dry_run: Annotated[bool, typer.Option("-n", "--dryrun", help="Make nothing; print what was read.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")] = False,
+    dry_run: Annotated[bool, typer.Option("-n", "--dryrun", help="Make no domain; print what was read.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")] = False,
     debug: Annotated[bool, typer.Option("-d", "--debug", help="Print on standard error what was read.")] = False,
     timeout: Annotated[
         float | None,
-        typer.Option(help="Destroy it after so many seconds.", metavar="S", min=0, max=LONGEST_TIMEOUT),
+        typer.Option(help="Destroy the domain after so many seconds.", metavar="S", min=0, max=LONGEST_TIMEOUT),
     ] = None,
     escape: Annotated[
         str, typer.Option("--escape", help="The key that leaves the console.", metavar="KEY")
@@ -54,9 +54,9 @@ def create(
     viewer: Annotated[bool, typer.Option("-V", "--vncviewer", hidden=True)] = False,
     autopass: Annotated[bool, typer.Option("-A", "--vncviewer-autopass", hidden=True)] = False,
 ) -> None:
-    """Make a domain from its file, or several from theirs.
+    """Make a domain from a domain file, or several from several.
 
-    With -c and standard input not a terminal: the input goes to the console, and the exit status tells how
+    With -c, and standard input not a terminal: the input goes to the console, and the exit status says how
     the domain ended: 0 poweroff, 10 reboot, 20 crash, 21 watchdog, 124 timeout. With -F the same, without the console.
     """
     from pvhv.toolstack import bzimage
@@ -86,7 +86,7 @@ def create(
 
 
 def parted(arguments: list[str], file: str | None) -> tuple[list[str], list[str]]:
-    """Files and settings: what has a = in it is a setting, as in xl. Raises UsageError."""
+    """The arguments as (files, settings): one with a = in it is a setting, as in xl. Raises UsageError."""
     files = [] if file is None else [file]
     files += [each for each in arguments if "=" not in each]
     if not files:
@@ -95,7 +95,7 @@ def parted(arguments: list[str], file: str | None) -> tuple[list[str], list[str]
 
 
 def read(files: list[str], settings: list[str], quiet: bool) -> list[DomainConfig]:
-    """The domains of all files. Raises ToolstackError when there is something wrong with any of them."""
+    """The domains of all files. Raises ToolstackError if there is an error in any of them."""
     from pvhv.toolstack import config as domain_file
 
     configs, wrong = [], []
@@ -125,7 +125,8 @@ def show(configs: list[DomainConfig], out: TextIO) -> None:
 def without_console(
     client: Client, configs: list[DomainConfig], paused: bool, foreground: bool, quiet: bool, timeout: float | None
 ) -> int:
-    """Make them one by one, whatever becomes of one; with `foreground`, until all have ended. The exit status."""
+    """Make the domains one by one; an error of one does not stop the others. With `foreground`, wait until all have
+    ended. Returns the exit status."""
     status = 0
     waiting: list[tuple[Client, int]] = []
     for config in configs:

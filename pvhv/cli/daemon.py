@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`pvhv daemon`: the host process itself. Nobody has to start it; stopping it is for updates and tidy people."""
+"""`pvhv daemon`: the host process itself. Commands start it; only an update needs it stopped."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Whose = Literal["none", "guest"] | None
 
 @command("status", daemon_app)
 def status() -> None:
-    """Say whether pvhvd is up. Exit status 1 when it is not."""
+    """Show whether pvhvd is up. The exit status is 1 if it is not."""
     client = connect_if_up()
     if client is None:
         print("pvhvd is not up; the first command that needs it starts it")
@@ -41,7 +41,7 @@ def stop() -> None:
 
 @command("limits", daemon_app)
 def limits(as_json: AsJson = False) -> None:
-    """Say how large what grows may become, in pvhvd and on its disk, and what happens beyond."""
+    """Show the bounds of everything that can grow, in pvhvd and on its disk, and what happens beyond."""
     client = connect_if_up()
     if client is None:
         from pvhv.toolstack.limits import plain
@@ -62,7 +62,7 @@ def limits(as_json: AsJson = False) -> None:
 
 
 def _shown(most: int, unit: str) -> tuple[int, str]:
-    """Bytes in the largest unit that they are a whole number of."""
+    """A number and its unit; bytes are in the largest unit that gives a whole number."""
     if unit == "bytes":
         for shift, name in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
             if most % (1 << shift) == 0:
@@ -74,13 +74,13 @@ def _shown(most: int, unit: str) -> tuple[int, str]:
 def console_log(
     log: Annotated[Whose, typer.Argument(help="Whether consoles are logged.", metavar="none|guest")] = None,
     timestamp: Annotated[
-        Whose, typer.Option("-t", "--timestamp", help="Whether each line says when.", metavar="none|guest")
+        Whose, typer.Option("-t", "--timestamp", help="Whether each line begins with the time.", metavar="none|guest")
     ] = None,
     directory: Annotated[
-        str | None, typer.Option("--log-dir", help="Where the files are; '' where they are by default.", metavar="DIR")
+        str | None, typer.Option("--log-dir", help="The directory of the files; '' for the default.", metavar="DIR")
     ] = None,
 ) -> None:
-    """Say how guests' consoles are logged: guest-NAME.log each; or change it, for good."""
+    """Show how guests' consoles are logged (in files guest-NAME.log), or change it for good."""
     changes: dict[str, Any] = {}
     if log is not None:
         changes["log"] = log

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Verbs that do something to a domain that is there."""
+"""Commands that act on a domain."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pvhv.cli.common import ask, connect_if_up, say
 from pvhv.toolstack.errors import ToolstackError, UsageError
 from pvhv.toolstack.names import DOMAIN_0
 
-WaitOption = Annotated[bool, typer.Option("-w", "--wait", help="Wait until it did.")]
+WaitOption = Annotated[bool, typer.Option("-w", "--wait", help="Wait until it has done so.")]
 AllOption = Annotated[bool, typer.Option("-a", "--all", help="Ask all domains.")]
 # Of xl's: press the machine's button where a guest has no drivers. There is none here to press.
 FallbackOption = Annotated[bool, typer.Option("-F", hidden=True)]
@@ -20,7 +20,7 @@ FallbackOption = Annotated[bool, typer.Option("-F", hidden=True)]
 
 @command("destroy")
 def destroy(domain: DomainArgument, _force: Annotated[bool, typer.Option("-f", hidden=True)] = False) -> None:
-    """End a domain at once, whatever it does."""
+    """Destroy a domain at once, without asking its kernel."""
     if domain in ("0", DOMAIN_0):
         raise UsageError("domain 0 is pvhvd itself", "`pvhv daemon stop` ends it, and all domains with it")
     ask(domain, "destroy")
@@ -43,7 +43,7 @@ def reboot(
 
 
 def ask_to(word: str, domain: str | None, all_domains: bool, wait: bool) -> None:
-    """Ask one domain, or each there is, at once; with `wait`, until all did what they were asked."""
+    """Ask one domain, or all of them together; with `wait`, wait until all have done what they were asked."""
     if (domain is None) != all_domains:
         raise UsageError("name one domain, or give -a for all of them", "pvhv list shows the domains")
     if domain is not None:
@@ -72,7 +72,7 @@ def ask_to(word: str, domain: str | None, all_domains: bool, wait: bool) -> None
 @command("sysrq")
 def sysrq(
     domain: DomainArgument,
-    key: Annotated[str, typer.Argument(help="One letter; h has a Linux list them all.", metavar="KEY")],
+    key: Annotated[str, typer.Argument(help="One letter; on h Linux lists them all.", metavar="KEY")],
 ) -> None:
     """Send a key of the magic SysRq to a domain's kernel."""
     if len(key) != 1 or not key.isascii() or not key.isprintable() or key == " ":
@@ -94,23 +94,23 @@ def unpause(domain: DomainArgument) -> None:
 
 SIZES = {"b": -10, "k": 0, "m": 10, "g": 20, "t": 30}
 SizeArgument = Annotated[
-    str, typer.Argument(help="In MiB, or with a letter: b, k, m, g, t (256, 1g).", metavar="MEMORY")
+    str, typer.Argument(help="A size in MiB, or with a letter b, k, m, g, t (256, 1g).", metavar="MEMORY")
 ]
 
 
 @command("vcpu-set")
 def vcpu_set(
     domain: DomainArgument,
-    vcpus: Annotated[int, typer.Argument(help="How many, from the first on.", metavar="VCPUS")],
+    vcpus: Annotated[int, typer.Argument(help="How many vCPUs, counted from the first.", metavar="VCPUS")],
     _ignore_host: Annotated[bool, typer.Option("-i", "--ignore-host", hidden=True)] = False,
 ) -> None:
-    """Have a domain use so many of its vCPUs: its kernel takes others down, or brings them up."""
+    """Set how many of its vCPUs a domain uses: its kernel takes the others down, or brings them up."""
     ask(domain, "vcpu_set", count=vcpus)
 
 
 @command("mem-set")
 def mem_set(domain: DomainArgument, memory: SizeArgument) -> None:
-    """Have a domain make do with so much memory, or take so much: its kernel's balloon does it."""
+    """Set how much memory a domain uses: its kernel's balloon driver gives memory back, or takes more."""
     ask(domain, "mem_set", kib=kib_of(memory))
 
 
@@ -121,7 +121,7 @@ def mem_max(domain: DomainArgument, memory: SizeArgument) -> None:
 
 
 def kib_of(size: str) -> int:
-    """A size as xl takes it: MiB, or with a letter."""
+    """The KiB of a size as xl takes it: MiB, or with a letter. Raises UsageError."""
     number, letter = (size[:-1], size[-1].lower()) if size[-1:].lower() in SIZES else (size, "m")
     if not number.isascii() or not number.isdecimal() or len(number) > 15:
         raise UsageError(f"{size!a} is not a size of memory", "it is a number of MiB, or a number and b, k, m, g or t")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Verbs that look into a domain, or the hypervisor, from outside: its core in a file, Xen's debug keys."""
+"""Commands that look into a domain or the hypervisor from outside: a core in a file, Xen's debug keys."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 @command("dump-core")
 def dump_core(
-    domain: DomainArgument, file: Annotated[str, typer.Argument(help="Where to; a pipe will do.", metavar="FILE")]
+    domain: DomainArgument, file: Annotated[str, typer.Argument(help="The file to write, or a pipe.", metavar="FILE")]
 ) -> None:
-    """Write a domain's core: an ELF file as Xen's, which `crash` reads.
+    """Write a domain's core: an ELF file as Xen writes it, which `crash` reads.
 
-    The domain runs on meanwhile; `pvhv pause` it before, and it is of one moment.
+    The domain runs on meanwhile. For a core of one moment, `pvhv pause` it before.
     """
     from pvhv.toolstack.core_writer import write_core
     from pvhv.toolstack.dump_access import received
@@ -44,7 +44,7 @@ def dump_core(
 
 
 def _items(client: Client) -> Iterator[dict[str, Any]]:
-    """The pieces of the answer. Raises what went wrong instead of the end."""
+    """The items of the answer. Raises ToolstackError if the answer is an error."""
     while "item" in (message := client.receive()):
         yield message["item"]
     client.result(message)
@@ -52,9 +52,9 @@ def _items(client: Client) -> Iterator[dict[str, Any]]:
 
 @command("debug-keys")
 def debug_keys(
-    keys: Annotated[str, typer.Argument(help="Letters, one key each; h has them listed.", metavar="KEYS")],
+    keys: Annotated[str, typer.Argument(help="Letters, one for each key; h lists the keys.", metavar="KEYS")],
 ) -> None:
-    """Press debug keys of the hypervisor: what they print is shown by `pvhv dmesg`."""
+    """Press debug keys of the hypervisor; `pvhv dmesg` shows what they print."""
     if not keys.isascii() or not keys.isprintable():
         raise UsageError(f"{keys!a} are not keys", "they are letters and signs; pvhv debug-keys h lists them")
     with connect() as client:

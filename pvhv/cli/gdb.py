@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`pvhv gdb`: GDB's remote protocol for a domain, on a Unix socket, a port, or standard input and output.
 
-Who is connected may do anything to the domain, and GDB's protocol has no way to say who one is. So by default it is a
-socket that only its owner's processes can reach; a port, which all users of the machine can, has to be asked for.
+Whoever is connected may do anything to the domain, and GDB's protocol knows no users. So by default GDB connects to a
+socket that only its owner's processes can reach. A port, which all users of the machine can reach, has to be asked for.
 
-This side only carries bytes between GDB and pvhvd. Whichever of them ends the session, and however this process itself
-ends, the domain is let go of.
+This command only carries bytes between GDB and pvhvd. When either of them ends the session, or this process ends in any
+way, pvhvd releases the domain.
 
 Read beside it: tools/debugger/gdbsx in Xen, whose place it takes.
 """
@@ -52,7 +52,7 @@ def gdb(
         typer.Option("--stdio", help="Use standard input and output, for `target remote | pvhv gdb --stdio DOMAIN`."),
     ] = False,
 ) -> None:
-    """Let GDB debug a domain. It rests from when GDB connects, and runs on when GDB leaves."""
+    """Let GDB debug a domain. The domain stops when GDB connects, and runs on when GDB leaves."""
     if stdio and port is not None:
         raise UsageError("--stdio does not listen, so --port has no effect", "leave out one of them")
     if not stdio and port is None and not unix_sockets():
@@ -83,7 +83,7 @@ def gdb(
 
 
 def _facts(client: Client, domain: str) -> dict[str, Any]:
-    """What there is to know before, with a word to whoever has to wait for it."""
+    """What has to be known about the domain before; a message is printed if that takes long."""
     patience = threading.Timer(PATIENCE_S, say, ["reading the kernel's symbols (once; then they are kept)"])
     patience.daemon = True
     patience.start()
@@ -109,7 +109,7 @@ def _on_port(port: int) -> socket.socket:
 
 
 def _on_socket(paths: Paths) -> socket.socket:
-    """One that only our own processes reach. Raises ToolstackError."""
+    """A socket that only our own user's processes reach. Raises ToolstackError."""
     _sweep(paths.directory)
     path = paths.socket_named(f"gdb-{os.getpid()}.sock")
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -127,7 +127,7 @@ def _on_socket(paths: Paths) -> socket.socket:
 
 
 def _sweep(directory: Path) -> None:
-    """Take away what was left behind by processes that were killed."""
+    """Remove sockets that killed processes left behind."""
     for path in directory.glob("gdb-*.sock"):
         with suppress(OSError, ValueError):
             try:
@@ -137,7 +137,7 @@ def _sweep(directory: Path) -> None:
 
 
 def _ours(listening: socket.socket) -> socket.socket:
-    """The first who comes and may."""
+    """The first connection from our own user or root; on a port, from any user."""
     while True:
         connection, _ = listening.accept()
         if connection.family == socket.AF_INET or peers.may_ask(connection):
@@ -156,7 +156,7 @@ def _invite(where: str, facts: dict[str, Any]) -> None:
 
 
 def _session(client: Client, domain: str, read: Callable[[], bytes], write: Callable[[bytes], object]) -> None:
-    """Carry bytes until one side has enough."""
+    """Carry bytes until one side ends the session."""
     number = client.start("gdb", domain=domain)
     fed = False
     while True:
@@ -177,7 +177,7 @@ def _session(client: Client, domain: str, read: Callable[[], bytes], write: Call
 
 
 def _feed(client: Client, number: int, read: Callable[[], bytes]) -> None:
-    """What GDB says, in pieces; the last one, an empty one, says that it is gone."""
+    """Send what GDB says to pvhvd, in pieces; an empty last one says that GDB is gone."""
     data = b" "
     with suppress(ToolstackError):
         while data:

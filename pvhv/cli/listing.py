@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`pvhv list`, without its place in the command line (see pvhv.cli)."""
+"""`pvhv list`, without the parser of command lines (see pvhv.cli)."""
 
 from __future__ import annotations
 

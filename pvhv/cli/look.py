@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Verbs that look: domains, their vCPUs, the hypervisor, its log."""
+"""Commands that show domains, their vCPUs, the hypervisor, and its log."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ ROOM_OF_HANDLERS = "pvhv.core.calls"
 def list_domains(
     domain: OneOrAll = None,
     as_json: AsJson = False,
-    long: Annotated[bool, typer.Option("-l", "--long", help="Their configurations, as xl prints them.")] = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="UUIDs as well, and why one stopped.")] = False,
-    context: Annotated[bool, typer.Option("-Z", "--context", help="Security labels as well.")] = False,
-    pool: Annotated[bool, typer.Option("-c", "--cpupool", help="The pool of processors as well.")] = False,
-    numa: Annotated[bool, typer.Option("-n", "--numa", help="The nodes of memory as well.")] = False,
+    long: Annotated[bool, typer.Option("-l", "--long", help="Print the domains' configurations, as xl does.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show UUIDs as well, and why one stopped.")] = False,
+    context: Annotated[bool, typer.Option("-Z", "--context", help="Show security labels as well.")] = False,
+    pool: Annotated[bool, typer.Option("-c", "--cpupool", help="Show the pool of processors as well.")] = False,
+    numa: Annotated[bool, typer.Option("-n", "--numa", help="Show the nodes of memory as well.")] = False,
 ) -> None:
     """List domains.
 
-    State letters are running, blocked, paused, shut down, crashed (or why else: rebooted, suspended, watchdog), dying.
+    Letters of the state: running, blocked, paused, shut down, crashed (or another reason: rebooted, suspended,
+    watchdog), dying.
     """
     if long:
         print_json(rows_of("configs", domain))
@@ -51,11 +52,11 @@ def vm_list(as_json: AsJson = False) -> None:
 
 @command("uptime")
 def uptime(
-    domain: Annotated[list[str] | None, typer.Argument(help="Names or ids; all domains without.")] = None,
-    short: Annotated[bool, typer.Option("-s", help="In one line each, without seconds.")] = False,
+    domain: Annotated[list[str] | None, typer.Argument(help="Names or ids; all domains by default.")] = None,
+    short: Annotated[bool, typer.Option("-s", help="One line for each domain, without seconds.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say for how long domains have been there."""
+    """Show how long ago domains were made."""
     rows = [ask(each, "domain") for each in domain] if domain else rows_of("list", None)
     if as_json:
         print_json([{key: row[key] for key in ("name", "domid", "uptime")} for row in rows])
@@ -70,7 +71,7 @@ def uptime(
 
 
 def duration(seconds: float, short: bool = False) -> str:
-    """A time as xl's uptime has it."""
+    """A time in seconds as text, in the form of xl's uptime."""
     minutes, second = divmod(int(seconds), 60)
     hours, minute = divmod(minutes, 60)
     days, hour = divmod(hours, 24)
@@ -80,20 +81,20 @@ def duration(seconds: float, short: bool = False) -> str:
 
 @command("domid")
 def domid(domain: DomainArgument) -> None:
-    """Say a domain's id."""
+    """Print a domain's id."""
     print(ask(domain, "domain")["domid"])
 
 
 @command("domname")
 def domname(domain: DomainArgument) -> None:
-    """Say a domain's name."""
+    """Print a domain's name."""
     name = ask(domain, "domain")["name"]
     print(shown(name) if sys.stdout.isatty() else name)  # to a script as it is
 
 
 @command("vcpu-list")
 def vcpu_list(
-    domain: Annotated[list[str] | None, typer.Argument(help="Names or ids; all domains without.")] = None,
+    domain: Annotated[list[str] | None, typer.Argument(help="Names or ids; all domains by default.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """List virtual processors."""
@@ -121,11 +122,11 @@ def vcpu_list(
 
 @command("info")
 def info(
-    name: Annotated[str | None, typer.Argument(help="One of the facts; all without.", metavar="NAME")] = None,
+    name: Annotated[str | None, typer.Argument(help="One of the facts; all by default.", metavar="NAME")] = None,
     as_json: AsJson = False,
     _numa: Annotated[bool, typer.Option("-n", "--numa", hidden=True)] = False,
 ) -> None:
-    """Tell about the machine and the hypervisor."""
+    """Show facts about the machine and the hypervisor."""
     with connect() as client:
         facts = client.call("info")
     if name is not None:
@@ -145,7 +146,7 @@ def info(
 
 @command("dmesg")
 def dmesg(
-    clear: Annotated[bool, typer.Option("-c", "--clear", help="Clear it after it was shown.")] = False,
+    clear: Annotated[bool, typer.Option("-c", "--clear", help="Clear the log after showing it.")] = False,
 ) -> None:
     """Show the hypervisor's own log."""
     client = connect_if_up()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""xl's verbs that nothing here is behind: each says in a sentence why, and what there is instead.
+"""xl's verbs that pvhv does not have: each prints why, and what there is instead.
 
-They are no part of `pvhv --help`, take whatever stands behind them, and end with status 1.
+They are not in `pvhv --help`, take any arguments, and end with status 1.
 """
 
 from __future__ import annotations

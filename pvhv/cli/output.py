@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Tables and JSON on standard output.
 
-Everywhere a table is columns padded with blanks, and nothing in it moves a terminal's cursor. On a terminal its
-headings are bold and it keeps to the terminal's width: cells are folded, never cut. Elsewhere it is as wide as it has
-to be, one row a line, so that grep finds rows and two blanks or more part the columns. Numbers stand right, words left.
+A table's columns are padded with blanks, and nothing in a table moves a terminal's cursor. On a terminal the headings
+are bold, and the table keeps to the terminal's width: cells are folded, never cut. Elsewhere each row is one line, as
+long as it has to be, so that grep finds rows; two blanks or more separate the columns. Numbers are aligned to the
+right, words to the left.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ NARROWEST = 12  # columns of words are not made narrower than that
 
 
 def print_json(value: Any) -> None:
-    """A value for a script."""
+    """Print a value as JSON, for a script."""
     json.dump(value, sys.stdout, indent=2)
     print(flush=True)
 
@@ -33,7 +34,8 @@ def print_table(
     right: Iterable[int] = (),
     foldable: Iterable[int] = (),
 ) -> None:
-    """Rows below their headings. The columns in `right` stand right; those in `foldable` give way first."""
+    """Print rows below their headings. The columns in `right` are aligned to the right; those in `foldable` are folded
+    first."""
     texts = [[shown(str(cell)) for cell in row] for row in rows]
     flush_right = set(right)
     if sys.stdout.isatty():
@@ -47,7 +49,7 @@ def print_table(
 def plain(
     columns: Sequence[str], rows: Sequence[Sequence[str]], right: set[int], widths: Sequence[int] | None = None
 ) -> str:
-    """A table as padded text; with `widths`, what is longer goes on in the next line."""
+    """A table as padded text. With `widths`, a longer cell goes on in the next line."""
     lines = [list(columns), *rows]
     if widths is None:
         widths = _natural(lines)
@@ -69,7 +71,8 @@ def _natural(lines: Sequence[Sequence[str]]) -> list[int]:
 def _fitting(
     columns: Sequence[str], rows: Sequence[Sequence[str]], right: set[int], foldable: set[int], room: int
 ) -> list[int]:
-    """Widths that fit into `room`, if that can be: the widest columns give way, those in `foldable` first."""
+    """Widths of columns that fit into `room`, if possible: the widest columns are narrowed, those in `foldable`
+    first."""
     widths = _natural([columns, *rows])
     for giving in (foldable, set(range(len(columns))) - right):
         while sum(widths) + len(GAP) * (len(widths) - 1) > room:
@@ -81,7 +84,8 @@ def _fitting(
 
 
 def _folded(text: str, width: int) -> list[str]:
-    """Pieces of `width` at most, parted at blanks, or else behind the marks that names are made of."""
+    """A text in pieces of `width` characters at most, broken at blanks, or else behind the signs that join parts of
+    names."""
     pieces = []
     while len(text) > width:
         at = text.rfind(" ", 1, width + 1)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`pvhv create -c`: a domain with somebody at its console from the first byte on.
+"""`pvhv create -c`: make a domain, and attach to its console from the first byte on.
 
-At a terminal the console is attached as `pvhv console` does. With standard input from elsewhere it is a run: the
-input is fed to the guest, the guest's first end is the end, and the exit status tells how it ended.
+At a terminal the console is attached as `pvhv console` does it. With other standard input the command is a *run*: the
+input is fed to the guest, the guest is not restarted, and the exit status says how it ended.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def with_console(
     deadline: float | None,
     timeout: float | None,
 ) -> int:
-    """Make it, be at its console; the exit status."""
+    """Make a domain, and attach to its console. Returns the exit status."""
     from pvhv.cli.session import Detached, Session, TimedOut
 
     interactive = sys.stdin.isatty()
@@ -96,9 +96,10 @@ def with_console(
 
 
 def _wait_until_made(client: Client, made: dict[str, Any]) -> None:
-    """Have `made` say which domain it is, once it is there. Raises ToolstackError.
+    """Wait until the domain is made, and put what pvhvd says of it into `made`. Raises ToolstackError.
 
-    Who is asked to go meanwhile hangs up, and hears the answer to its end: the domain may be there already.
+    If a signal asks us to end meanwhile, the connection is ended, but what has come is still read: the domain may be
+    made already.
     """
     from pvhv.toolstack.client import Lost
 
@@ -117,7 +118,7 @@ def _wait_until_made(client: Client, made: dict[str, Any]) -> None:
 
 
 def report_end(ending: dict[str, Any], timeout: float | None = None) -> int:
-    """Say how a guest ended, where its own words do not; the exit status."""
+    """Print how a guest ended, unless its own output says so. Returns the exit status."""
     if ending["report"]:
         complain(ending["report"])
     words = WORDS.get(ending["ending"], "" if ending["ending"] == "poweroff" else "{name} ended: {ending}")
@@ -130,7 +131,8 @@ def report_end(ending: dict[str, Any], timeout: float | None = None) -> int:
 
 
 def destroy(made: dict[str, Any]) -> None:
-    """Take back the domain of a run that was cut short. On a connection of its own: the other may be half-read."""
+    """Destroy the domain of a run that was interrupted. This uses a new connection: the other may be read only in
+    part."""
     if not made:
         return  # hanging up took it back
     try:
@@ -141,10 +143,10 @@ def destroy(made: dict[str, Any]) -> None:
 
 
 def prefetch() -> tuple[bytes, bool]:
-    """What standard input has ready, and whether that is all of it.
+    """Read what standard input has ready. Returns (bytes, whether that is all of it).
 
-    On a virtual clock a run shall not depend on how fast its input comes, so what can be had is there before
-    the first instruction.
+    On a virtual clock a run must not depend on the speed of its input. So all input that is ready is given to the guest
+    before its first instruction.
     """
     data = b""
     descriptor = sys.stdin.fileno()
@@ -164,5 +166,5 @@ def prefetch() -> tuple[bytes, bool]:
 
 
 def key_name(escape: int) -> str:
-    """How a key is called."""
+    """The name of a key, for a message."""
     return f"Ctrl-{chr(escape + 64)}" if escape < 32 else f"'{chr(escape)}'"

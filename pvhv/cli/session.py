@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Being at a guest's console: its output to standard output, our input to it, until one of us has enough.
+"""A session at a guest's console: its output goes to standard output, and standard input goes to it.
 
-The main thread reads from pvhvd and writes out; another reads standard input and sends it, a few pieces ahead
-of the guest at most. Whatever ends a session (the guest's end, the escape key, a timeout, a signal, a reader
-of our output that went away), the terminal is put back first.
+The main thread reads from pvhvd and writes out. Another thread reads standard input and sends it, a few pieces ahead
+of the guest at most. A session ends with the guest, by the escape key, a timeout or a signal, or when the reader of
+our output is gone. In each case the terminal is restored first.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ UNTAKEN_S = 10.0  # for input that pvhvd has not taken yet: it is busy, or the g
 
 
 class Detached(Exception):
-    """The session ended, the guest did not."""
+    """The session ended, and the guest did not."""
 
 
 class TimedOut(Exception):
-    """The guest had its time."""
+    """The guest's time is over."""
 
 
 @dataclass
 class Session:
-    """An attached console: `number` is the call that follows it."""
+    """An attached console. `number` is the number of the call that follows it."""
 
     client: Client
     number: int
@@ -56,7 +56,8 @@ class Session:
         self._taken = 0  # of them; the main thread counts
 
     def run(self) -> dict[str, Any]:
-        """Until the guest ends: how it did. Raises Detached, TimedOut, KeyboardInterrupt, Terminated, Lost."""
+        """Run until the guest ends. Returns how it ended. Raises Detached, TimedOut, KeyboardInterrupt, Terminated,
+        Lost."""
         with signals.heard(), raw_mode() if self.interactive else nullcontext():
             if self.feeds:
                 threading.Thread(target=self._feed, name="input", daemon=True).start()

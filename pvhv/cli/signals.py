@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""SIGTERM and SIGHUP: a command that has something to put in order is asked to end, and ends.
+"""SIGTERM and SIGHUP: they ask a command to end, and it puts things in order first.
 
-Where our caller ignores such a signal (nohup does), so do we.
+A signal that our caller ignores (as nohup does) is ignored here as well.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 
 class Terminated(BaseException):
-    """A signal asked us to go; `status` is the exit status that says so."""
+    """A signal asked us to end; `status` is the exit status for that."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -20,19 +20,19 @@ class Terminated(BaseException):
 
 
 def terminate(number: int, _frame: object) -> None:
-    """A handler: go, wherever we are."""
+    """A signal handler: raise Terminated at once."""
     raise Terminated(number)
 
 
 def numbers(*also: int) -> list[int]:
-    """Those that ask us to go, and those in `also`; of which our caller ignores none."""
+    """The signals that ask us to end, and those in `also`, without those that our caller ignores."""
     named = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     return [number for number in [*named, *also] if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 @contextmanager
 def heard(handler: Callable[[int, object], None] = terminate, also: tuple[int, ...] = ()) -> Iterator[None]:
-    """Have them go to `handler`, and those in `also` that are not ignored; afterwards they do what they did before."""
+    """Handle these signals by `handler`; afterwards they do what they did before."""
     before = {number: signal.signal(number, handler) for number in numbers(*also)}
     try:
         yield
@@ -42,7 +42,7 @@ def heard(handler: Callable[[int, object], None] = terminate, also: tuple[int, .
 
 
 class Deferred:
-    """A handler for one who must hear an answer to its end: the first signal calls `hurry`, and is raised by `check`.
+    """A handler for code that must read an answer to its end: the first signal calls `hurry`, and `check` raises it.
 
     A second one is raised at once. SIGINT is KeyboardInterrupt, as it is to all of Python.
     """
@@ -58,7 +58,7 @@ class Deferred:
         self._hurry()
 
     def check(self) -> None:
-        """Raise what came."""
+        """Raise the signal that came, if one did."""
         if self.came == signal.SIGINT:
             raise KeyboardInterrupt
         if self.came is not None:
@@ -66,9 +66,9 @@ class Deferred:
 
 
 class Patient:
-    """A handler for one who must not be torn out of what it does: the signal is heard when it next waits.
+    """A handler for code that must not be interrupted except where it waits: the signal is raised in `waiting`.
 
-    A second one is heard at once.
+    A second one is raised at once.
     """
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ class Patient:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Within this it may be torn out."""
+        """Inside this context the signal is raised at once."""
         self._waiting = True
         try:
             if self._came is not None:

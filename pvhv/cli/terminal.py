@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The terminal while a guest has it: every key goes to the guest, and afterwards all is as it was.
+"""The terminal while a guest has it: every key goes to the guest. Afterwards its settings are restored.
 
 Not modelled: a Windows console's raw mode is written from its documentation and untested.
 """
@@ -80,7 +80,7 @@ _line_begun = False  # whether what was written last left the cursor within a li
 
 
 def write_all(data: bytes) -> None:
-    """Bytes to standard output as they are."""
+    """Write bytes to standard output, unchanged."""
     global _line_begun
     descriptor = sys.stdout.fileno()
     view = memoryview(data)
@@ -91,9 +91,9 @@ def write_all(data: bytes) -> None:
 
 
 def leave_line() -> None:
-    """Before something is written to standard error: go to a new line, where it would stand behind the guest's words.
+    """Begin a new line, before a message on standard error that would stand behind the guest's output.
 
-    That is where both go to the same place: a terminal, or a file that collects them.
+    That happens if standard output and standard error go to the same terminal or file.
     """
     global _line_begun
     if _line_begun and os.path.sameopenfile(sys.stdout.fileno(), sys.stderr.fileno()):

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`pvhv top`: what domains cost, over and over; as xentop's users know it.
+"""`pvhv top`: what domains cost, shown again and again, as xentop does.
 
-At a terminal the table stays where it is and keeps to the screen; elsewhere, and with --batch, one follows the other.
+At a terminal each table replaces the one before, and keeps to the screen; elsewhere, and with --batch, they follow each
+other.
 What leaves a guest is shown per second and by kind: hypercalls, system calls on their way to the guest's kernel, faults
 of the guest's own, instructions that were emulated for it, and the rest (of a fully virtualized guest: everything).
 
@@ -38,21 +39,21 @@ RIGHT = {1, *range(3, len(COLUMNS))}
 @command("top")
 def top(
     delay: Annotated[
-        float, typer.Option("-d", "--delay", help="Seconds between two looks.", min=0.05, max=LONGEST_DELAY)
+        float, typer.Option("-d", "--delay", help="Seconds between two tables.", min=0.05, max=LONGEST_DELAY)
     ] = 1.0,
     iterations: Annotated[
         int | None,
-        typer.Option("-i", "--iterations", help="Look so many times, then end.", metavar="N", min=1),
+        typer.Option("-i", "--iterations", help="Show so many tables, then end.", metavar="N", min=1),
     ] = None,
     batch: Annotated[
-        bool, typer.Option("-b", "--batch", help="Tables one after another, until they are enough.")
+        bool, typer.Option("-b", "--batch", help="Print tables one after another.")
     ] = False,
     verbose: Annotated[
-        bool, typer.Option("-v", "--verbose", help="Below each domain, its hypercalls and exits by name.")
+        bool, typer.Option("-v", "--verbose", help="Show each domain's hypercalls and exits by name.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show what domains cost, over and over (once where standard output is not a terminal)."""
+    """Show what domains cost, again and again (once if standard output is not a terminal)."""
     at_terminal = sys.stdout.isatty() and not as_json and not batch
     live = at_terminal and os.environ.get("TERM", "dumb") != "dumb"  # which knows no way back to its first line
     looks = iterations or (None if at_terminal or batch else 1)
@@ -68,7 +69,7 @@ def top(
 
 
 def _of(rows: list[dict[str, Any]], row: dict[str, Any]) -> dict[str, Any]:
-    """The same domain's row of the look before; a new domain is its own."""
+    """The same domain's row in the table before; for a new domain the row itself."""
     return next((other for other in rows if other["domid"] == row["domid"]), row)
 
 
@@ -120,7 +121,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
 
 def _by_name(row: dict[str, Any]) -> list[str]:
-    """What was frequent, the most frequent first."""
+    """A domain's hypercalls and exits by name, the most frequent first."""
     return [
         f"  {what} a second: {', '.join(f'{name} {rate}' for name, rate in row[what].items())}"
         for what in ("hypercalls", "exits")
@@ -129,7 +130,7 @@ def _by_name(row: dict[str, Any]) -> list[str]:
 
 
 def _table(cells: list[list[str]], notes: list[list[str]], columns: int) -> str:
-    """The table, below each row its notes."""
+    """The table, with each row's notes below it."""
     heading, *lines = plain(COLUMNS[:columns], [row[:columns] for row in cells], RIGHT).splitlines()
     text = [heading]
     for line, below in zip(lines, notes, strict=True):
@@ -138,7 +139,8 @@ def _table(cells: list[list[str]], notes: list[list[str]], columns: int) -> str:
 
 
 def _screen(cells: list[list[str]], notes: list[list[str]]) -> str:
-    """As much of it as the terminal has room for: without last columns, with a word for last rows."""
+    """As much of the table as fits on the terminal: the last columns are left out, and a line says how many rows
+    are."""
     room = shutil.get_terminal_size()
     notes = [[note[: room.columns - 1] for note in below] for below in notes]
     lines = max(room.lines - 2, 1)  # the headings; the line where the cursor rests

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`pvhv trace`: what a domain does to its hypervisor, as it happens, or summed up.
 
-Ctrl-C ends it as the guest's end would: what was summed up is shown, and the file that is written is whole.
+Ctrl-C ends a trace as the guest's end does: the summary is shown, and a file is complete.
 """
 
 from __future__ import annotations
@@ -38,23 +38,23 @@ def trace(
         Words, typer.Option("-k", "--kind", help="Only hypercall,fault,… or all but '!cpuid,io'.", metavar="KINDS")
     ] = None,
     only: Annotated[
-        Words, typer.Option("--only", help="Only mmu_update,sched_op.block,page_fault,…", metavar="NAMES")
+        Words, typer.Option("--only", help="Only these: mmu_update,sched_op.block,page_fault,…", metavar="NAMES")
     ] = None,
-    vcpu: Annotated[Words, typer.Option("--vcpu", help="Only of these vCPUs.", metavar="NUMBERS")] = None,
+    vcpu: Annotated[Words, typer.Option("--vcpu", help="Only these vCPUs.", metavar="NUMBERS")] = None,
     syscall: Annotated[
         Words,
         typer.Option(
-            "-s", "--syscall", help="Only what belongs to these system calls; any: to all of them.", metavar="NAMES"
+            "-s", "--syscall", help="Only what belongs to these system calls, or to any.", metavar="NAMES"
         ),
     ] = None,
-    count: Annotated[bool, typer.Option("-c", "--count", help="Sum up, at the end or at Ctrl-C.")] = False,
+    count: Annotated[bool, typer.Option("-c", "--count", help="Show a summary at the end, or on Ctrl-C.")] = False,
     limit: Annotated[
         int | None,
         typer.Option("-n", "--limit", help="Stop after so many records (system calls).", metavar="N", min=1),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object on each line.")] = False,
     perfetto: Annotated[
-        str | None, typer.Option("--perfetto", help="Into a file that ui.perfetto.dev opens.", metavar="FILE")
+        str | None, typer.Option("--perfetto", help="Write a file that ui.perfetto.dev opens.", metavar="FILE")
     ] = None,
 ) -> None:
     """Show a domain's hypercalls, faults, events and exits until it ends."""
@@ -95,20 +95,20 @@ class Printed:
         self.text = json.dumps if as_json else _clean_line
 
     def begin(self, about: dict[str, Any]) -> None:
-        """Nothing stands above the records."""
+        """Nothing is printed before the records."""
 
     def add(self, records: Iterable[dict[str, Any]]) -> None:
-        """Print some."""
+        """Print records."""
         for record in records:
             print(self.text(record))
         sys.stdout.flush()
 
     def end(self) -> None:
-        """Nor below them."""
+        """Nothing is printed after the records."""
 
 
 def _clean_line(record: dict[str, Any]) -> str:
-    """A record's line, in which a kernel's names of functions may have anything in them."""
+    """A record's line, made safe for a terminal: a kernel's symbols may have any characters."""
     return clean(line(record))
 
 
@@ -121,7 +121,7 @@ def _follow(
     pressed: Callable[[], bool],
     told: Patient,
 ) -> dict[str, Any] | None:
-    """Show records until there are no more or enough; then the summary, if one was asked for."""
+    """Show records until there are no more, or enough. Returns the summary, if one was asked for."""
     shown = 0
     while True:
         with told.waiting():
@@ -150,7 +150,8 @@ def _follow(
 
 @contextmanager
 def interruptible(client: Client, number: int) -> Iterator[Callable[[], bool]]:
-    """Ctrl-C asks for the summary instead of breaking off in the middle of a message; a second one does that."""
+    """Have Ctrl-C ask for the summary, instead of stopping in the middle of a message; a second Ctrl-C stops at
+    once."""
     came = False
 
     def ask(_signal: int, _frame: object) -> None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The file of `pvhv trace --perfetto`: written as records come, so that it can be opened whenever and however it ends.
+"""The file of `pvhv trace --perfetto`, written as records come, so that it can be opened whenever and however it ends.
 
-Lines are written whole, the comma before the next one; a file that was broken off lacks its closing bracket, which
-readers of the format do without.
+Each line is written whole, and the comma comes before the next one. A file whose writing was interrupted lacks its
+closing bracket, which readers of the format do not need.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class TraceFile:
         self._file: BinaryIO | None = None
 
     def begin(self, about: dict[str, Any]) -> None:
-        """Make the file, once there is something to trace: the names of a domain and its vCPUs."""
+        """Make the file, and write the names of the domain and its vCPUs."""
         try:
             self._file = open(self.path, "wb", buffering=0)
         except (OSError, ValueError) as error:
@@ -34,7 +34,7 @@ class TraceFile:
         self._add(self._picture.begin())
 
     def add(self, records: Iterable[dict[str, Any]]) -> None:
-        """Decoded records."""
+        """Write decoded records."""
         assert self._picture is not None
         self._add(event for record in records for event in self._picture.add(record))
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Trace records as lines for people: time, who, what with its arguments by name, result, and where it came from.
+"""Trace records as lines for people: time, vCPU, kind, name and arguments, result, and where it came from.
 
-The first word of what happened is its kind, as `--kind` takes it. Of a system call that is followed the lines carry its
-number in this trace, and stand below its first line, further in while a handler interrupts it.
+The kind is a word that `--kind` takes. The lines of a followed system call have its number in this trace. They stand
+below its first line, indented further while a handler interrupts the call.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def line(found: dict[str, Any]) -> str:
 
 
 def duration(ns: int) -> str:
-    """A time as it is read."""
+    """A time in ns as text, with a unit."""
     for unit, size in (("s", 10**9), ("ms", 10**6), ("us", 1000)):
         if ns >= size:
             return f"{ns / size:.3f} {unit}"
@@ -135,7 +135,7 @@ def _write_return(found: dict[str, Any]) -> str:
 
 
 def _exits(exits: list[dict[str, Any]]) -> str:
-    """What a system call was made of, the most frequent first."""
+    """The exits of a system call, the most frequent first."""
     parts: dict[bool, list[tuple[int, str]]] = {True: [], False: []}
     for exit_ in exits:
         kind, name = exit_["kind"], exit_["name"]

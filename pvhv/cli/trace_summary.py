@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The summary of a trace as tables: what was dear, what was frequent, what failed."""
+"""The summary of a trace as tables: what took long, what was frequent, what failed."""
 
 from __future__ import annotations
 

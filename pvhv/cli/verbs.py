@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How a verb is found: by its name, or by a beginning of it that no other verb has, as xl finds its own.
+"""How a command is found: by its name, or by a beginning of it that no other command has, as in xl.
 
 What xl takes before the verb is taken here as well. Read beside it: cmdtable_lookup in tools/xl/xl_cmdtable.c.
 """
@@ -26,7 +26,7 @@ class Verbs(TyperGroup):
         return self.commands[meant[0]] if len(meant) == 1 else None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Likewise, in a command line. Says which verbs begin like a word that several do."""
+        """Likewise, in a command line. If several commands begin with the word, the error names them."""
         word = args[0] if args else ""
         if word and self.get_command(ctx, word) is None:
             several = sorted(name for name, each in self.commands.items() if name.startswith(word) and not each.hidden)
@@ -39,7 +39,7 @@ class Verbs(TyperGroup):
 
 
 def tell(ctx: typer.Context, verb: str | None) -> str:
-    """What `help` says: of a verb, or of all."""
+    """The help of a command, or the list of all."""
     group: Any = ctx.find_root().command
     if verb is None:
         return str(group.get_help(ctx.find_root()))

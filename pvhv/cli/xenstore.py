@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`pvhv xenstore-*`: read and change the store, with the names, options and output of Xen's own tools.
 
-A path that does not begin with / is one of domain 0's, below /local/domain/0. What is said of several paths is done
-in one transaction, all or nothing.
+A path that does not begin with / is one of domain 0's, below /local/domain/0. A command with several paths
+is one transaction: all or nothing.
 
 Read beside it: tools/xenstore/xenstore_client.c, docs/man/xenstore-*.1.pod.
 """
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 Paths = Annotated[list[str], typer.Argument(help="A node's path.", metavar="PATH")]
 Socket = Annotated[bool, typer.Option("-s", hidden=True)]  # Xen's tools take it, and do nothing about it
-Raw = Annotated[bool, typer.Option("-R", "--raw", help="The value's bytes as they are, without backslashes.")]
+Raw = Annotated[bool, typer.Option("-R", "--raw", help="Values as raw bytes, without backslashes.")]
 PERMISSION = re.compile(r"[nrwb]\d{1,5}", re.ASCII)
 LONGEST = 1 << 31
 WHICH_DOMAINS = "`pvhv list` shows which there are"
@@ -38,9 +38,9 @@ WHICH_DOMAINS = "`pvhv list` shows which there are"
 
 @command("xenstore-ls")
 def xenstore_ls(
-    paths: Annotated[list[str] | None, typer.Argument(help="What to list; / without.", metavar="PATH")] = None,
-    flat: Annotated[bool, typer.Option("-f", "--flat", help="Each line with its whole path and value.")] = False,
-    permissions: Annotated[bool, typer.Option("-p", "--prefix", help="Who may do what, as well.")] = False,
+    paths: Annotated[list[str] | None, typer.Argument(help="The node to list; / by default.", metavar="PATH")] = None,
+    flat: Annotated[bool, typer.Option("-f", "--flat", help="Show the whole path and value on each line.")] = False,
+    permissions: Annotated[bool, typer.Option("-p", "--prefix", help="Show permissions as well.")] = False,
     as_json: AsJson = False,
     _socket: Socket = False,
 ) -> None:
@@ -68,7 +68,7 @@ def xenstore_ls(
 @command("xenstore-read")
 def xenstore_read(
     paths: Paths,
-    prefix: Annotated[bool, typer.Option("-p", "--prefix", help="Each value behind its path.")] = False,
+    prefix: Annotated[bool, typer.Option("-p", "--prefix", help="Print each value behind its path.")] = False,
     raw: Raw = False,
     as_json: AsJson = False,
     _socket: Socket = False,
@@ -107,7 +107,7 @@ def xenstore_write(
     raw: Raw = False,
     _socket: Socket = False,
 ) -> None:
-    """Set the values of nodes, which are made where they are missing."""
+    """Set the values of nodes; missing nodes are made."""
     if len(pairs) % 2:
         raise UsageError(f"{printable(pairs[-1])} has no value", "type pvhv xenstore-write PATH VALUE [PATH VALUE ...]")
     settings = [
@@ -127,7 +127,7 @@ def xenstore_write(
 @command("xenstore-list")
 def xenstore_list(
     paths: Paths,
-    prefix: Annotated[bool, typer.Option("-p", "--prefix", help="Each name behind the path it is below.")] = False,
+    prefix: Annotated[bool, typer.Option("-p", "--prefix", help="Print each name behind its node's path.")] = False,
     as_json: AsJson = False,
     _socket: Socket = False,
 ) -> None:
@@ -152,7 +152,7 @@ def xenstore_list(
 
 @command("xenstore-exists")
 def xenstore_exists(paths: Paths, _socket: Socket = False) -> None:
-    """Say by the exit status whether nodes are all there: 0 if so, 1 if not."""
+    """Check whether all nodes exist: the exit status is 0 if they do, 1 if not."""
     from pvhv.toolstack.xenstore_client import StoreFault
 
     def work() -> None:
@@ -170,7 +170,7 @@ def xenstore_exists(paths: Paths, _socket: Socket = False) -> None:
 def xenstore_rm(
     paths: Paths,
     tidy: Annotated[
-        bool, typer.Option("-t", "--tidy", help="And the directories it was in, while they are empty.")
+        bool, typer.Option("-t", "--tidy", help="Remove directories that become empty as well.")
     ] = False,
     _socket: Socket = False,
 ) -> None:
@@ -203,13 +203,13 @@ def xenstore_chmod(
     path: Annotated[str, typer.Argument(help="A node's path.", metavar="PATH")],
     permissions: Annotated[
         list[str],
-        typer.Argument(help="The owner and what others may, then what single domains may: n0 r5", metavar="PERM"),
+        typer.Argument(help="The owner and what others may do, then what single domains may do: n0 r5", metavar="PERM"),
     ],
-    upto: Annotated[bool, typer.Option("-u", "--upto", help="Of all nodes above it, too.")] = False,
-    recurse: Annotated[bool, typer.Option("-r", "--recurse", help="Of all nodes below it, too.")] = False,
+    upto: Annotated[bool, typer.Option("-u", "--upto", help="Change all nodes above it, too.")] = False,
+    recurse: Annotated[bool, typer.Option("-r", "--recurse", help="Change all nodes below it, too.")] = False,
     _socket: Socket = False,
 ) -> None:
-    """Say who may do what with a node: n (nothing), r (read), w (write) or b (both), and a domain's id."""
+    """Set who may do what with a node: n (nothing), r (read), w (write) or b (both), and a domain's id."""
     for each in permissions:
         if not PERMISSION.fullmatch(each):
             raise UsageError(
@@ -253,9 +253,10 @@ def xenstore_watch(
     count: Annotated[
         int | None, typer.Option("-n", "--number", help="End after so many events.", metavar="N", min=0, max=LONGEST)
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object on each line.")] = False,
 ) -> None:
-    """Print the path of each change at or below nodes, until Ctrl-C. Each watched path is told once at once."""
+    """Print the path of each change at or below nodes, until Ctrl-C. Each watched path is printed once at the
+    beginning."""
     with store() as held:
         for path in paths:
             with trying(f"watch {printable(path)}"):
@@ -274,7 +275,7 @@ def xenstore_watch(
 def xenstore_control(
     words: Annotated[list[str], typer.Argument(help="What to do; help lists it.", metavar="WORD")],
 ) -> None:
-    """Say something to the store itself: its quotas, what a domain has of them, a check, a log of requests."""
+    """Control the store itself: its quotas, what a domain has used of them, a check, a log of requests."""
     from pvhv.toolstack.xenstore_client import StoreFault
 
     with store() as held:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the commands of the store have in common: a connection, words for what it refuses, whole trees of it.
+"""What the commands of the store have in common: a connection, error messages, and reading whole trees.
 
-A tree is asked for a generation at a time, with all requests of one on their way together.
+A tree is read one level at a time, with all requests of a level on their way together.
 
 Read beside it: pvhv.toolstack.xenstore_client.
 """
@@ -31,7 +31,7 @@ def store() -> Iterator[Store]:
 
 @contextmanager
 def trying(what: str) -> Iterator[None]:
-    """Say what was being done, where the store says no."""
+    """In this context an error of the store becomes a message that says what was being done."""
     from pvhv.toolstack.xenstore_client import StoreFault
 
     try:
@@ -41,7 +41,7 @@ def trying(what: str) -> Iterator[None]:
 
 
 def answered(answer: bytes | StoreFault, what: str) -> bytes:
-    """One of many answers. Raises StoreFault, with what was being done."""
+    """One of many answers. Raises StoreFault, whose message says what was being done."""
     if isinstance(answer, bytes):
         return answer
     with trying(what):
@@ -49,12 +49,12 @@ def answered(answer: bytes | StoreFault, what: str) -> bytes:
 
 
 def printable(path: str) -> str:
-    """A path in a message, whatever it is made of."""
+    """A path for a message; unprintable characters are escaped."""
     return path if path and path.isprintable() else ascii(path)
 
 
 def at_once(held: Store, paths: Sequence[object], work: Callable[[], None]) -> None:
-    """Work on several paths is a transaction."""
+    """Do `work()`; if there are several paths, in a transaction."""
     if len(paths) > 1:
         held.together(work)
     else:
@@ -62,7 +62,7 @@ def at_once(held: Store, paths: Sequence[object], work: Callable[[], None]) -> N
 
 
 def below(held: Store, root: bytes, permissions: bool) -> list[Shown]:
-    """Everything below a node, in the order of a tree. Raises StoreFault."""
+    """Everything below a node: each node before its children. Raises StoreFault."""
     found: dict[bytes, Shown] = {}
     children: dict[bytes, list[bytes]] = {root: _children(root, held.directory(root))}
     level = children[root]

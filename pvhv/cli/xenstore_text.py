@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Values of the store as text, and trees of it as `xenstore-ls` shows them.
 
-A value is bytes. As text, what is printable stands for itself, and the rest is written with backslashes, which
-`unsanitise` undoes: `xenstore-write` takes what `xenstore-read` shows.
+A value is bytes. In a text, printable characters stand for themselves, and other bytes are escaped with backslashes.
+`unsanitise` is the reverse: `xenstore-write` takes what `xenstore-read` shows.
 
 Read beside it: do_ls in tools/xenstore/xenstore_client.c, sanitise_value and unsanitise_value in xs_lib.c.
 """
@@ -22,7 +22,7 @@ DOTS_UNTIL = 60  # the column that permissions stand right of
 
 
 class Shown(NamedTuple):
-    """A node to show: `value` is None where it could not be read; `permissions` where they are not wanted."""
+    """A node to show. `value` is None if it could not be read, `permissions` if they are not wanted."""
 
     path: bytes
     depth: int
@@ -39,7 +39,7 @@ def sanitise(value: bytes) -> str:
 
 
 def unsanitise(text: bytes) -> bytes:
-    """The value that a text is written for."""
+    """The value that an escaped text stands for."""
 
     def plain(found: re.Match[bytes]) -> bytes:
         if found[2] is not None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What is typed behind `monitor` in GDB: questions about the domain that GDB itself has no words for."""
+"""What is typed behind `monitor` in GDB: questions about the domain that GDB has no commands for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pvhv.machine.cpustate import RIP
 
 
 def answer(debugger: Debugger, typed: str) -> str:
-    """The text to show for a line."""
+    """The text that GDB shows for a line typed behind `monitor`."""
     words = typed.split() or ["help"]
     found = [name for name in COMMANDS if name.startswith(words[0])]
     if len(found) != 1:

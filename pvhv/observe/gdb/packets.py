@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How GDB's remote protocol is written: packets in bytes, and nothing of what they say.
+"""The encoding of GDB's remote protocol: from bytes to packets and back. What packets mean is in server.py.
 
 A packet is `$payload#checksum`, two hexadecimal digits of the sum of the payload's bytes; the other side says `+`, or
 `-` for "again", unless both have agreed to leave that out. The bytes `$ # } *` stand in a payload behind a `}`, with
-bit 5 turned. A byte 0x03 between packets is an interrupt. Whatever else comes between packets is passed over, and a
-packet that is longer than we said we take is dropped as a whole: what comes can waste its own time, and no more.
+bit 5 turned. A byte 0x03 between packets is an interrupt. Any other byte between packets is ignored, and a
+packet that is longer than we announced is dropped as a whole.
 
 Read beside it: the appendix "Remote Protocol" of GDB's manual (Overview, Packet Acknowledgment, Interrupts).
 """
@@ -20,7 +20,7 @@ _START, _END, _ESCAPE = b"$#}"
 
 
 class Sign(Enum):
-    """What comes besides packets."""
+    """What GDB sends besides packets."""
 
     INTERRUPT = "interrupt"
     ACKNOWLEDGED = "+"
@@ -29,7 +29,7 @@ class Sign(Enum):
 
 
 class Reader:
-    """Bytes as they come in; packets' payloads (unescaped) and signs as they are whole."""
+    """Takes bytes as they come in, and gives signs and the unescaped payloads of complete packets."""
 
     def __init__(self) -> None:
         self._packet: bytearray | None = None  # the one that is being read
@@ -38,7 +38,7 @@ class Reader:
         self._in_checksum = False
 
     def feed(self, data: bytes) -> list[bytes | Sign]:
-        """What `data` completes."""
+        """The packets and signs that `data` completes."""
         found: list[bytes | Sign] = []
         for byte in data:
             if self._packet is None:
@@ -81,7 +81,7 @@ class Reader:
 
 
 def unescape(payload: bytes | bytearray) -> bytes:
-    """A payload as it was before it was written."""
+    """A payload without its escapes."""
     if _ESCAPE not in payload:
         return bytes(payload)
     plain = bytearray()
@@ -96,13 +96,13 @@ def unescape(payload: bytes | bytearray) -> bytes:
 
 
 def escape(plain: bytes) -> bytes:
-    """A payload as it is written."""
+    """A payload with escapes, as it is sent."""
     if not any(byte in plain for byte in _SPECIAL):
         return plain
     return b"".join(bytes([_ESCAPE, byte ^ 0x20]) if byte in _SPECIAL else bytes([byte]) for byte in plain)
 
 
 def packet(payload: bytes | str) -> bytes:
-    """A packet."""
+    """A packet with this payload, as bytes."""
     written = escape(payload.encode() if isinstance(payload, str) else payload)
     return b"$%b#%02x" % (written, sum(written) & 0xFF)

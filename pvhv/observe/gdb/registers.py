@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A vCPU's registers as GDB knows them: their names, their order, and where they lie in the CPU state.
 
-GDB is told of them in a description (XML), by the names of its own standard features, and then asks by number. The
+GDB gets a description of them (XML), with the names of its own standard features, and then asks by number. The
 values are those the guest has: in kernel mode CS and SS show the selectors of a PV guest (RPL 3), gs_base is that of
 the present mode, and RFLAGS.IF is always set, for a PV guest masks events elsewhere (`monitor vcpus` shows where).
 
-Written can be what no check of the hypervisor's depends on: general registers, RIP, the flags a guest may set itself,
-the bases of FS and GS, and the contents of FPU and SSE registers. A segment register or a control word of the FPU may
-be "written" only with what is there.
+GDB may write what no check of the hypervisor depends on: general registers, RIP, the flags a guest may set itself, the
+bases of FS and GS, and the contents of FPU and SSE registers. A segment register or a control word of the FPU may only
+be "written" with its present value.
 
 Read beside it: gdb/features/i386/64bit-*.xml in GDB's source; pvhv/machine/cpustate.py.
 """
@@ -53,7 +53,7 @@ class Register(NamedTuple):
 
 
 def _same(get: Callable[[Image], bytes]) -> Callable[[Image, bytes], None]:
-    """For what cannot be changed."""
+    """A `put` for a register that cannot be changed."""
 
     def put(image: Image, value: bytes) -> None:
         if value != get(image):
@@ -63,7 +63,7 @@ def _same(get: Callable[[Image], bytes]) -> Callable[[Image, bytes], None]:
 
 
 def _plain(name: str, at: int, bits: int, kind: str) -> Register:
-    """A register that is so many bits somewhere."""
+    """A register that is a plain field of the CPU state."""
     end = at + bits // 8
 
     def put(image: Image, value: bytes) -> None:
@@ -73,7 +73,7 @@ def _plain(name: str, at: int, bits: int, kind: str) -> Register:
 
 
 def _address(name: str, word: int, kind: str) -> Register:
-    """One whose value has to be canonical."""
+    """A register whose value has to be a canonical address."""
     plain = _plain(name, word * 8, 64, kind)
 
     def put(image: Image, value: bytes) -> None:
@@ -105,7 +105,7 @@ def _selector(name: str, word: int) -> Register:
 
 
 def _stack(number: int) -> Register:
-    """st0 is the top of the FPU's stack, wherever that is."""
+    """A register of the FPU's stack: st0 is the top, wherever that is."""
 
     def place(image: Image) -> int:
         return FPU_REGISTERS + 16 * (image[FPU_TOP] + number & 7)
@@ -141,7 +141,7 @@ def _status(image: Image) -> int:
 
 
 def _tags(image: Image) -> int:
-    """Two bits a register: 3 for an empty one."""
+    """The FPU's tag word: two bits for each register, 3 for an empty one."""
     return sum(3 << 2 * n for n in range(8) if image[FPU_TAGS + n])
 
 
@@ -222,7 +222,7 @@ def read_all(vcpu: VCPU) -> bytes:
 
 
 def write_all(vcpu: VCPU, values: bytes) -> None:
-    """All of them anew, or as many as there are values for. Raises Refused, and then some may have been written."""
+    """Write all registers, or as many as there are values for. Raises Refused; some may have been written by then."""
     image = image_of(vcpu)
     at = 0
     for register in REGISTERS:

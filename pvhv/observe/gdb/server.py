@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What GDB's packets ask for, and what a domain answers.
+"""The answers to GDB's packets, for one domain.
 
-A vCPU is a thread, numbered from 1; the domain is the one process. GDB is in charge of when the domain runs (its
-all-stop mode): a packet that lets it go on is answered when it stops again, all others at once. What is not understood
-is answered with nothing, as the protocol has it; what cannot be done with an error number of Linux's; memory that is
-not there with E0e. A packet can ask for nonsense, never break anything.
+A vCPU is a thread, numbered from 1; the domain is the one process. GDB decides when the domain runs (all-stop mode): a
+packet that lets it go on is answered when the domain stops again; other packets at once. The answer to an unknown
+packet is empty, as the protocol says; to one that cannot be done, an error number of Linux's; for memory that does not
+exist, E0e. A packet may ask for nonsense, but cannot break anything.
 
-`kill` means the session, not the domain: that goes on, as after `detach`.
+`kill` ends the session, not the domain: the domain goes on, as after `detach`.
 
 The rules are a table of packets by how they begin, the longest first. Read beside it: the appendix "Remote Protocol"
 of GDB's manual; tools/debugger/gdbsx/gx/gx_main.c in Xen.
@@ -46,7 +46,7 @@ Answer = bytes | str | None  # None: later, or never
 
 
 class Server:
-    """One session. `send` takes what goes to GDB; all of it on the hypervisor's thread."""
+    """One session. `send` is called with bytes for GDB. The hypervisor's thread only."""
 
     def __init__(self, make_debugger: Callable[[Callable[[Stop], None]], Debugger], send: Callable[[bytes], None]):
         self.send = send
@@ -84,12 +84,13 @@ class Server:
 
     # -- from GDB ----------------------------------------------------------------------------------------------
     def feed(self, data: bytes) -> None:
-        """What came from GDB, in one go."""
+        """Handle bytes from GDB, in one go."""
         for _piece in self.feeding(data):
             pass
 
     def feeding(self, data: bytes) -> Iterator[int]:
-        """Likewise, in pieces of so many units of work: it may be much, and others wait."""
+        """Handle bytes from GDB in pieces, since they may be many, and guests wait; each item is a number of units of
+        work."""
         for at in range(0, len(data), READ_AT_ONCE):
             for item in self._reader.feed(data[at : at + READ_AT_ONCE]):
                 if self.ended:
@@ -132,7 +133,7 @@ class Server:
 
     # -- the end -----------------------------------------------------------------------------------------------
     def close(self, ending: str = "", status: int = 0) -> None:
-        """Let go of the domain; where it is gone, tell a GDB that waits for it how it ended."""
+        """Release the domain. If the domain is gone, tell a waiting GDB how it ended."""
         if self._waits and ending and not self.ended:
             known = {"crash": f"X{SIGABRT:02x}", "destroyed": f"X{SIGKILL:02x}"}
             self._reply(known.get(ending, f"W{status & 0xFF:02x}"))
@@ -173,7 +174,7 @@ class Server:
 
     # -- threads -----------------------------------------------------------------------------------------------
     def _threads(self) -> list[VCPU]:
-        """vCPUs that are up; there is always one."""
+        """The vCPUs that are up; there is always one."""
         vcpus = self.debugger.domain.vcpus
         return [vcpu for vcpu in vcpus if not vcpu.down] or vcpus[:1]
 
@@ -284,7 +285,7 @@ class Server:
             REGISTERS[registers.NUMBERS["rip"]].put(registers.image_of(self._selected), value)
 
     def _vcont(self, rest: bytes) -> Answer:
-        """Actions with threads, or without: the leftmost that fits a vCPU is its own."""
+        """Resume vCPUs (vCont). A vCPU does the first action that names its thread, or no thread."""
         runs: set[VCPU] = set()
         decided: set[VCPU] = set()
         steps: VCPU | None = None
@@ -315,7 +316,7 @@ class Server:
         return None
 
     def _stopped(self, stop: Stop) -> None:
-        """The domain stopped: what GDB waits for."""
+        """The domain stopped: send GDB the answer that it waits for."""
         self._selected = stop.vcpu
         self._reason = f"T{SIGINT if stop.why is Why.INTERRUPT else SIGTRAP:02x}"
         if stop.why is Why.BREAKPOINT:
@@ -338,13 +339,13 @@ def _id(vcpu: VCPU) -> int:
 
 
 def _number(written: bytes) -> int:
-    """A number as it is written: digits only, of 64 bits."""
+    """A hexadecimal number: digits only, 64 bits at most."""
     if not written or len(written) > 16 or not all(byte in b"0123456789abcdefABCDEF" for byte in written):
         raise ValueError
     return int(written, 16)
 
 
 def _numbers(written: bytes) -> tuple[int, int]:
-    """Two of them, with a comma between."""
+    """Two such numbers, with a comma between."""
     first, _, second = written.partition(b",")
     return _number(first), _number(second)
