@@ -7,11 +7,11 @@
         result = boot("build/my-guest", stdin="hello\\n", timeout=5)
         assert result.passed, result.output
 
-Everything happens in the test's own process, on a machine made for this one run: no `pvhvd`, nothing left
-behind. The clock is virtual unless asked otherwise, so that a run gives the same counts and the same output
-every time; the timeout is the host's time all the same. `Machine` is for tests with more than one domain.
+The guest runs in the test's own process, on a machine that is made for this one run: there is no `pvhvd`, and nothing
+is left behind. The clock is virtual by default, so that each run gives the same counts and the same output; the timeout
+is in seconds of the host's time. `Machine` is for tests with more than one domain.
 
-A bug of the hypervisor met on the way is raised as HypervisorBug, whatever the guest said.
+A bug of the hypervisor that shows during the run is raised as HypervisorBug, whatever the guest said.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ PASS, FAIL = "PASS", "FAIL"
 
 
 class HypervisorBug(AssertionError):
-    """The hypervisor broke a promise; the text is its traceback."""
+    """The hypervisor itself has a bug; the text is the traceback."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a guest.
+    """The result of running a guest.
 
     `verdict` is "PASS" or "FAIL" when its last line begins with that word, else empty. `exit_status` is that
     of `pvhv create -c`: 0 poweroff, 10 reboot, 20 crash, 21 watchdog, 124 timeout. `values` are its key=value
@@ -61,28 +61,28 @@ class Result:
 
     @property
     def lines(self) -> list[str]:
-        """Its output by lines, line ends and trailing blanks taken off."""
+        """The lines of its output, without line ends and trailing blanks."""
         return [line.rstrip() for line in self.output.splitlines()]
 
     @property
     def last_line(self) -> str:
-        """The last line that says something."""
+        """The last line of its output that is not empty."""
         return next((line for line in reversed(self.lines) if line), "")
 
     @property
     def verdict(self) -> str:
-        """The word its last line begins with, if that is a verdict."""
+        """"PASS" or "FAIL", if its last line begins with that word; else empty."""
         word = self.last_line.partition(" ")[0].rstrip(":")
         return word if word in (PASS, FAIL) else ""
 
     @property
     def passed(self) -> bool:
-        """It said PASS and powered off."""
+        """Whether the guest said PASS and powered off."""
         return self.verdict == PASS and self.exit_status == 0
 
     @property
     def values(self) -> dict[str, str]:
-        """What it observed: its lines of the form key=value, the last of each key."""
+        """The values of its lines of the form key=value; of several lines with one key, the last."""
         pairs = (line.partition("=") for line in self.lines)
         return {
             key.strip(): value.strip()
@@ -92,7 +92,7 @@ class Result:
 
 
 class Machine:
-    """A hypervisor of one's own with some domains, run until something is so. To be used as a context."""
+    """A hypervisor of your own, with domains, in this process. To be used in a `with` statement."""
 
     WRAPPABLE: ClassVar = frozenset({"prepare"})
 
@@ -121,9 +121,9 @@ class Machine:
         technique: str | None = None,
         paused: bool = False,
     ) -> Guest:
-        """A domain; it runs when the machine does. Raises ToolstackError as `pvhv create` would.
+        """Make a domain; it runs when the machine runs. `memory` is in MiB. Raises ToolstackError.
 
-        With a `technique` it is fully virtualized, by that."""
+        With a `technique` the domain is fully virtualized by that technique."""
         config = DomainConfig(
             name=name,
             kernel=_kernel(kernel),
@@ -153,13 +153,13 @@ class Machine:
         return prepare(config)
 
     def run(self, *guests: Guest, timeout: float = 10.0) -> bool:
-        """Run until the guests have stopped; False when `timeout` seconds of host time went by before."""
+        """Run until the guests have stopped. Returns False if `timeout` seconds of host time are over before."""
         wanted = set(guests)
         with ctrl_c.put_off() as pressed:
             return self.hypervisor.run_until(lambda: pressed() or wanted <= self.ended, timeout)
 
     def result(self, guest: Guest) -> Result:
-        """What became of a guest so far. Raises HypervisorBug."""
+        """The result of a guest so far. Raises HypervisorBug."""
         if self.hypervisor.bugs:
             raise HypervisorBug("\n".join(self.hypervisor.bugs))
         raw = guest.console.output()
@@ -174,7 +174,7 @@ class Machine:
         )
 
     def close(self) -> None:
-        """Take every domain apart."""
+        """Destroy every domain."""
         for guest in list(self.host.guests.values()):
             self.host.destroy(guest)
         self.hypervisor.run_until(lambda: not self.host.guests, 10)
@@ -200,7 +200,8 @@ def boot(
     ramdisk: str | os.PathLike[str] | None = None,
     technique: str | None = None,
 ) -> Result:
-    """Run a kernel (a file, or the name of one that came with pvhv) until it stops, at most `timeout` seconds."""
+    """Run a kernel (a file, or the name of one that came with pvhv) until it stops, for `timeout` seconds at most.
+    `memory` is in MiB. Raises ToolstackError, HypervisorBug."""
     with Machine(memory) as machine:
         guest = machine.create(
             kernel,

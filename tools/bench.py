@@ -4,7 +4,7 @@
     python tools/bench.py                  everything: a table (about five minutes, of which Linux takes three)
     python tools/bench.py --only exits     one group, or a row of it; may be repeated
     python tools/bench.py --json           the same as JSON, on standard output
-    python tools/bench.py --smoke          every measurement once and briefly: does it work at all?
+    python tools/bench.py --smoke          every measurement once and briefly, to see that it works
     python tools/bench.py --profile        where the time of a stock Linux's boot goes; --profile operations: of a
                                            system call, a fork, a page fault …; --profile loops: of computing
 

@@ -5,8 +5,8 @@
     python tools/build_docs.py --pages    only gather them
 
 The pages are the documents of this tree as they are, with links that lead to each other's page. A file of source that a
-document links to becomes a page as well, so that the journey can be made in a browser. The Python interface is printed
-from its docstrings. MkDocs runs as a process of its own, and reads our source without importing it.
+document links to becomes a page as well, so that docs/reading.md can be followed in a browser. The Python interface is
+printed from its docstrings. MkDocs runs as a process of its own, and reads our source without importing it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def page_of(path: str) -> str:
 
 
 class Gathering:
-    """The pages, gathered: each once, and whatever they link to."""
+    """The pages of the site: each once, and the files they link to."""
 
     def __init__(self) -> None:
         self.sources: set[str] = set()
@@ -68,7 +68,7 @@ class Gathering:
         return "".join((*parts, self.linked(path, text[at:])))
 
     def linked(self, path: str, text: str) -> str:
-        """With links that lead to pages."""
+        """A document's text, with links that lead to pages."""
         return LINK.sub(lambda found: f"{found[1]}({self.target(path, found[2])})", text)
 
     def target(self, path: str, link: str) -> str:

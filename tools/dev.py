@@ -15,7 +15,7 @@ already costs milliseconds and no network: `.venv/pvhv-installed.json` remembers
 installed for which pyproject.
 
 PVHV_VENV names another place for the environment (`.ci/run` uses it).  PVHV_PYTHON names a Python that has
-everything already: then nothing is installed.  Everything said here goes to standard error.
+everything already: then nothing is installed.  Messages go to standard error.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ VERBS = {"run": run, "test": test, "lint": lint, "build": only_build, "gen": gen
 
 
 def make_environment() -> int:
-    """A working `.venv` with pip in it, kept as it is where there is one."""
+    """Make `.venv` with pip in it, unless there is one that works. Returns an exit status."""
     if works([PYTHON, "-c", "import sys; sys.exit(sys.version_info < (3, 11))"]):
         return 0
     missing = [name for name in ("venv", "ensurepip") if not importable(name)]
@@ -132,7 +132,8 @@ def make_environment() -> int:
 
 
 def install_and_build(extras: set[str]) -> int:
-    """The package, editable, with these extras, unless that was done before; the kernels, in any case."""
+    """Install the package (editable, with these extras), unless that was done before; then build. Returns an exit
+    status."""
     parts = [str(ROOT), str(VENV), *((ROOT / name).read_text("utf-8") for name in INSTALLED_BY)]
     stamp = hashlib.sha256("\0".join(parts).encode()).hexdigest()
     try:
@@ -160,13 +161,13 @@ def install_and_build(extras: set[str]) -> int:
 
 
 def libraries(project: dict[str, Any], extras: set[str]) -> list[str]:
-    """What pvhv with these extras requires, itself left out."""
+    """The requirements of pvhv with these extras, without pvhv itself."""
     wanted = [*project["dependencies"], *(each for name in extras for each in project["optional-dependencies"][name])]
     return sorted({each for each in wanted if not each.startswith("pvhv[")})
 
 
 def build_beside(install: list[str]) -> int:
-    """Build, while another processor installs."""
+    """Build and install at the same time, on two processors. Returns an exit status."""
     installing = begin(install)
     try:
         return build() or watch("installing libraries", installing)
@@ -175,7 +176,7 @@ def build_beside(install: list[str]) -> int:
 
 
 def ensure_pip(pip: list[str]) -> int:
-    """An environment made by uv has none."""
+    """Install pip if the environment has none, as one made by uv. Returns an exit status."""
     return 0 if works([*pip, "--version"]) else step("adding pip", [str(PYTHON), "-m", "ensurepip"])
 
 
@@ -189,7 +190,7 @@ def remember(what: dict[str, object]) -> int:
 
 
 class Begun(NamedTuple):
-    """A command under way, and what it says, line by line (None: all of it)."""
+    """A command that runs, and the lines of its output; None is the end."""
 
     command: list[str]
     process: subprocess.Popen[str]
@@ -207,12 +208,12 @@ def begin(command: list[str]) -> Begun:
 
 
 def step(title: str, command: list[str]) -> int:
-    """Run a command that takes a while."""
+    """Run a command that takes a while, with a line that shows its progress. Returns its exit status."""
     return watch(title, begin(command))
 
 
 def watch(title: str, begun: Begun) -> int:
-    """A line for a command, alive while it lasts; its words only if it fails."""
+    """Show a line while a command runs; show its output only if it fails. Returns its exit status."""
     command, process, lines = begun
     live = sys.stderr.isatty()
     started = time.monotonic()
@@ -257,7 +258,7 @@ def drain(process: subprocess.Popen[str], lines: queue.Queue[str | None]) -> Non
 
 
 def show(text: str, live: bool, last: bool = False) -> None:
-    """A line on a log; on a terminal, the same line again and again until it is the last."""
+    """Print a line; on a terminal it replaces the line before, until the last one."""
     if live:
         try:
             width = os.get_terminal_size(sys.stderr.fileno()).columns - 1
@@ -285,7 +286,7 @@ def shown(path: Path) -> str:
 
 
 def become(command: list[str]) -> int:
-    """Hand the terminal over; where processes can be replaced, nothing of us stays in between."""
+    """Run a command in our place: this process is replaced, where the system can do that. Returns its exit status."""
     sys.stdout.flush()
     sys.stderr.flush()
     if os.name == "nt":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The engine against the processor: what differs, what is excused, and the document that says so.
+"""Compare the engine with the processor: what differs, what is excused, and the document that says so.
 
     python tools/differences.py                  the gate's part of every suite (half a minute)
     python tools/differences.py --all            all of them: 1.2 million cases, some minutes
@@ -64,15 +64,15 @@ corrected in ours; the first ones are why a guest on the stock engine can leave 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--all", action="store_true", help="whole suites")
-    parser.add_argument("--suite", action="append", choices=list(suites.ALL), help="only this one")
+    parser.add_argument("--suite", action="append", choices=list(suites.ALL), help="only this suite; may be repeated")
     parser.add_argument("--group", action="store_true", help="every difference, by kind")
-    parser.add_argument("--left", action="store_true", help="those that no row excuses, by kind")
-    parser.add_argument("--clock", choices=("wall", "virtual"), default="wall", help="of the pCPU that executes")
+    parser.add_argument("--left", action="store_true", help="the differences that no row excuses, by kind")
+    parser.add_argument("--clock", choices=("wall", "virtual"), default="wall", help="the pCPU's clock")
     parser.add_argument("--show", metavar="HEX", help="one piece of code, side by side")
     parser.add_argument("--mode32", action="store_true", help="with --show: 32-bit code")
     parser.add_argument("--cpl", type=int, choices=(1, 3), default=3, help="with --show: the ring")
     parser.add_argument("--write", action="store_true", help=f"write {DOCUMENT.relative_to(ROOT)}")
-    parser.add_argument("--check", action="store_true", help="is it up to date?")
+    parser.add_argument("--check", action="store_true", help="exit 1 if the document is not up to date")
     arguments = parser.parse_args()
     if arguments.write or arguments.check:
         return document(arguments.check)
@@ -88,7 +88,7 @@ def main() -> int:
 
 
 def compare(chosen: dict[str, suites.Make], clock: Clock, *, whole: bool, complete: bool) -> int:
-    """Run suites and hold them against the list."""
+    """Run suites, and compare the differences with the list. Returns an exit status."""
     known = judge.rows()
     failed = False
     for name, make in chosen.items():
@@ -107,7 +107,7 @@ def compare(chosen: dict[str, suites.Make], clock: Clock, *, whole: bool, comple
 
 
 def group(chosen: dict[str, suites.Make], clock: Clock, known: list[judge.Row]) -> int:
-    """Every difference but the excused, by what it is and which instructions have it; the most frequent first."""
+    """Show every difference that is not excused, by kind and with its instructions; the most frequent first."""
     kinds: dict[str, dict[str, list[judge.Finding]]] = defaultdict(lambda: defaultdict(list))
     for make in chosen.values():
         for finding in judge.findings(make(), clock):
@@ -123,7 +123,7 @@ def group(chosen: dict[str, suites.Make], clock: Clock, known: list[judge.Row]) 
 
 
 def show(code: bytes, mode32: bool, cpl: int) -> int:
-    """One piece of code, with the registers and memory that the map has."""
+    """Run one piece of code on both, and show both outcomes side by side."""
     task = opcode_map.task(b"", 1, 0x90, None, mode32)
     task = replace(task, code=code, name=disassemble(code + bytes([0xF4] * 8), mode32, first=True), cpl=cpl)
     for _, ours, right in judge.outcomes([task]):
@@ -135,7 +135,7 @@ def show(code: bytes, mode32: bool, cpl: int) -> int:
 
 
 def document(check: bool) -> int:
-    """The list as a document, or whether it is that."""
+    """Write the list as a document, or check that the document is up to date. Returns an exit status."""
     text = HEAD + CORRECTED + table(judge.rows(stock=False), "Why")
     text += STOCK + table([row for row in judge.rows(stock=True) if row.only], "And so")
     if check:

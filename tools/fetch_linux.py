@@ -59,9 +59,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--kernel", type=Path, metavar="FILE", help="a bzImage, or a package with one")
     parser.add_argument("--busybox", type=Path, metavar="FILE", help="a static busybox, or a package with one")
     parser.add_argument(
-        "--package", default=KERNEL_PACKAGE, type=word, metavar="NAME", help=f"instead of {KERNEL_PACKAGE}"
+        "--package", default=KERNEL_PACKAGE, type=word, metavar="NAME", help=f"take this instead of {KERNEL_PACKAGE}"
     )
-    parser.add_argument("--suite", type=word, metavar="NAME", help=f"of Debian's, such as {BACKPORTS_SUITE}")
+    parser.add_argument("--suite", type=word, metavar="NAME", help=f"a suite of Debian's, such as {BACKPORTS_SUITE}")
     parser.add_argument("--name", default="debian", type=word, help="what the files' names begin with (debian)")
     given = parser.parse_args(arguments)
     try:
@@ -100,7 +100,7 @@ def fetch(
     suite: str = "",
     directory: Path | None = None,
 ) -> tuple[Path, Path]:
-    """Have kernel and initramfs there; where they are. Raises BadPackage, OSError."""
+    """Fetch or make kernel and initramfs, unless they are there. Returns their paths. Raises BadPackage, OSError."""
     place = _place(directory)
     if not debian.is_here() and (kernel is None or busybox is None):
         if (have := _have(place, name)) is not None:
@@ -128,7 +128,7 @@ def fetch_grub(directory: Path | None = None) -> Path:
 
 
 def _place(directory: Path | None) -> Path:
-    """Where it all goes; what an earlier run left there half done is taken away."""
+    """The directory for all files; what an earlier run left unfinished is removed. Raises BadPackage."""
     place = directory or fetched.directory()
     if place is None:
         raise BadPackage("there is no cache directory: set PVHV_CACHE_DIR to one")
@@ -140,9 +140,9 @@ def _place(directory: Path | None) -> Path:
 
 
 class Piece(NamedTuple):
-    """One file that is kept, and what it is made of: a file out of a package, checked or built upon by `make`.
+    """One file that is kept. `make` makes it of a file of a package.
 
-    `recipe` changes when `make` makes something else of the same.
+    `recipe` changes when `make` makes another file of the same input.
     """
 
     name: str
@@ -153,7 +153,7 @@ class Piece(NamedTuple):
 
 
 def _one(place: Path, scratch: Path, piece: Piece, archive: Archive, given: Path | None = None) -> Path:
-    """Make a piece, unless it is there, whole, and made of the same."""
+    """Make a piece, unless it is there, undamaged, and made of the same input. Returns its path."""
     made, record = place / piece.name, place / f"{piece.name}.json"
     asked = {"package": piece.package, "suite": archive.suite}
     known = _read(record)
@@ -219,7 +219,7 @@ def _read(record: Path) -> dict[str, Any]:
 
 
 def _by_hand() -> str:
-    """The part of this file's text about other systems."""
+    """The part of this module's docstring about systems without apt."""
     assert __doc__ is not None
     start = __doc__.index("On any other system")
     return __doc__[start : __doc__.index("What is made goes")].rstrip()

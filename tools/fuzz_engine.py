@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Streams of instructions for the engine to choke on, as many as one likes (tests/engine/streams.py makes them).
+"""Run random streams of instructions on the engine, to find those it cannot stand (tests/engine/streams.py makes them).
 
     python tools/fuzz_engine.py                        a million instructions, on every kind of pCPU
     python tools/fuzz_engine.py --instructions 1e7     ten million

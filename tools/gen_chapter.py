@@ -5,8 +5,8 @@
     python tools/gen_chapter.py --check    exit 1 when it is not what would be written
 
 Every number in it is counted anew each time, on the virtual clock; so the chapter is the same on every machine, and
-goes stale only when the kernel or a technique changes. What is said between the tables is in chapter.md.in: words, and
-marks where something generated goes.
+goes stale only when the kernel or a technique changes. The text between the tables is in chapter.md.in, with marks
+where generated parts go.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def wanted() -> list[str]:
 
 
 def count() -> compare.Comparison:
-    """All that, and one operation step by step."""
+    """Count these benchmarks under all techniques, and record one operation step by step."""
     with Progress("chapter") as progress:
 
         def begins(technique: str, bench: str, done: int, of: int) -> None:
@@ -71,7 +71,7 @@ def table(grid: Grid) -> str:
 
 
 def paper(name: str, comparison: compare.Comparison) -> str:
-    """A paper's rows beside ours, and what is to be said of them."""
+    """A paper's rows beside ours, and the findings."""
     source = published.load(name)
     whole = papers.report(source, comparison, costs.load(source.costs))
     sign = {True: "as in the paper", False: "**not** as in the paper"}
@@ -93,7 +93,7 @@ def classified() -> str:
 
 
 def chapter(comparison: compare.Comparison) -> str:
-    """The words, with everything generated in its place."""
+    """The text of chapter.md.in, with everything generated in its place."""
     makers: dict[str, Callable[[str], str]] = {
         "exits": lambda _: table(report.picture(comparison)),
         "cycles": lambda name: table(report.cycles(comparison, costs.load(name))),
@@ -117,7 +117,7 @@ def write(comparison: compare.Comparison, docs: Path) -> None:
 
 
 def only(comparison: compare.Comparison, benches: Sequence[str]) -> compare.Comparison:
-    """What it has of these benchmarks."""
+    """The comparison, reduced to these benchmarks."""
     return compare.Comparison.of(
         (counts for counts in comparison if counts.bench in benches),
         absent={pair: why for pair, why in comparison.absent.items() if pair[1] in benches},
@@ -137,7 +137,7 @@ def stale(comparison: compare.Comparison) -> list[str]:
 
 
 def main() -> None:
-    """The command."""
+    """Write the chapter, or check it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="only say whether the chapter is what would be written")
     arguments = parser.parse_args()

@@ -302,7 +302,7 @@ def abi_modules() -> Iterator[tuple[str, str, ModuleType]]:
 
 
 def own(module: ModuleType, seen: set[str]) -> Iterator[tuple[str, Any]]:
-    """What a module declares itself, in order: its public names that no module before it had."""
+    """A module's own public names, with their values, in order: those that no module before it had."""
     for name, value in vars(module).items():
         if name.startswith("__") or name in seen:
             continue

@@ -8,7 +8,7 @@ A row of a table that begins with a link to a file has that file's length behind
 rows above, and the mark <!-- lines --> the sum of all. A block of text right behind a block of commands is what these
 print: the guests run on a virtual clock, and so it is the same everywhere. The words are written by hand.
 
-That the commands work in a clean clone, and that what is broken is noticed, is for tests/docs.
+tests/docs checks that the commands work in a clean clone, and that the broken code fails its test.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ SHOWN = re.compile(rf"^```sh\n(?P<commands>{LINES})```\n\n```text\n{LINES}```\n"
 
 
 def length(path: str) -> int:
-    """How many lines a file has, as the document names it."""
+    """How many lines a file has; `path` is as the document links to it."""
     return len((TARGET.parent / path).read_text("utf-8").splitlines())
 
 
 def counted(text: str) -> str:
-    """With the lengths as they are."""
+    """The page's text, with the present lengths."""
     lines, chapter, total = [], 0, 0
     for line in text.splitlines(True):
         if row := ROW.match(line):
@@ -60,7 +60,7 @@ def printed(commands: str) -> str:
 
 
 def shown(text: str) -> str:
-    """With what commands print as it is."""
+    """The page's text, with what the commands print now."""
     return SHOWN.sub(lambda block: f"```sh\n{block['commands']}```\n\n```text\n{printed(block['commands'])}```\n", text)
 
 

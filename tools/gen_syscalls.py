@@ -64,7 +64,7 @@ def table(name: str, rows: Iterable[tuple[int, str]]) -> str:
 
 
 def module() -> str:
-    """The whole of it."""
+    """The text of the module."""
     headers = find_zig().library / "lib" / "libc" / "include"
     machine, generic = headers / "x86-linux-any" / "asm", headers / "any-linux-any" / "asm-generic"
     errors = [*linux(generic / "errno-base.h", "E"), *linux(generic / "errno.h", "E")]
@@ -78,7 +78,7 @@ def module() -> str:
 
 
 def main() -> None:
-    """The command."""
+    """Write the module, or check it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="only say whether the file is what would be written")
     arguments = parser.parse_args()

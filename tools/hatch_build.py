@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The wheel's build hook: whoever installs pvhv gets its guest kernels, engine and pacer compiled on the way.
 
-A wheel is built from products in a directory of this build's own, so that the source tree need not be
-writable and nothing stale can get in.  An editable install builds into the tree (pvhv/_built/, which git
+A wheel is built from products in a directory of its own, so that the source tree need not be
+writable, and nothing stale gets into the wheel.  An editable install builds into the tree (pvhv/_built/, which git
 ignores), where the package looks for them; `tools/dev.py` keeps them fresh from then on.  A wheel holds the
 engine of the platform it is built on, and has that platform's tag; one without an engine (its source could
 not be fetched, or nobody knows how to build it there) is py3-none-any, and runs on the published engine.
@@ -49,7 +49,7 @@ class GuestKernels(BuildHookInterface[Any]):
 
     @staticmethod
     def _platform_tag() -> str:
-        """What the engine asks of a machine: on Linux, a C library as old as the one it is linked for."""
+        """The wheel's platform tag. On Linux it has the oldest C library that the engine runs on."""
         tag = sysconfig.get_platform().replace("-", "_").replace(".", "_")
         return tag.replace("linux_", "manylinux_2_17_", 1) if tag.startswith("linux_") else tag
 

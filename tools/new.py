@@ -6,7 +6,7 @@
     python tools/new.py device NAME         a backend's two halves, which meet a guest's front end by xenbus, and a test
     python tools/new.py technique NAME      a way to virtualize the native kernel, known by name, and a test
 
-What a file begins as is in tools/new/, one template each. docs/adding.md goes on from there.
+The templates are in tools/new/. docs/adding.md says how to go on.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LONGEST = 24  # names
 
 
 class Refused(Exception):
-    """Nothing was written; why."""
+    """Nothing was written; the text says why."""
 
 
 Edit = Callable[[str], str]
@@ -120,14 +120,14 @@ KINDS = {"hypercall": hypercall, "test-kernel": test_kernel, "device": device, "
 
 
 def replaced(text: str, old: str, new: str) -> str:
-    """With one place changed. Raises Refused where there is not one."""
+    """A text with `old` replaced by `new`. Raises Refused unless `old` is there exactly once."""
     if text.count(old) != 1:
         raise Refused(f"the files are not as this tool knows them: {old!r} stands there {text.count(old)} times")
     return text.replace(old, new)
 
 
 def wrapped(words: list[str]) -> str:
-    """Words in lines of a list."""
+    """Words as the lines of a Python list."""
     lines = [""]
     for word in words:
         if len(lines[-1]) + len(word) + 1 > WIDTH:
@@ -137,13 +137,13 @@ def wrapped(words: list[str]) -> str:
 
 
 def in_order(text: str) -> str:
-    """With each run of one-line imports sorted: where ours stands depends on its name."""
+    """A text with each group of one-line imports sorted, since ours is put in by name."""
     run = re.compile(r"(?:^from \S+ import [^(\n]+\n){2,}", re.MULTILINE)
     return run.sub(lambda found: "".join(sorted(found[0].splitlines(True), key=lambda line: line.split()[1])), text)
 
 
 def write(kind: str, given: str) -> list[str]:
-    """Write it; the lines to say. Raises Refused, with nothing written."""
+    """Write a skeleton. Returns the lines to print. Raises Refused, and then nothing is written."""
     if kind not in KINDS:
         raise Refused(f"there is no skeleton of a {kind}; there are {', '.join(KINDS)}")
     if not re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", given) or len(given) > LONGEST:

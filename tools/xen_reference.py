@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Ask a real Xen: run kernels as PV domains of Debian's Xen 4.17, on a QEMU without acceleration.
+"""Run kernels on a real Xen: as PV domains of Debian's Xen 4.17, in a QEMU without acceleration.
 
     .venv/bin/python tools/xen_reference.py run hello test-iret build/my-kernel
     .venv/bin/python tools/xen_reference.py run --vcpus 2 --memory 128 --cmdline "seed=3 dice=1" hostile-dice
@@ -7,18 +7,18 @@
     .venv/bin/python tools/xen_reference.py compare hello build/my-kernel      and what differs from it on pvhv
 
 A kernel is a file, a directory's name under guest_kernel/tests, or a domain file for xl. All run one after the other
-in one boot of the machine (15 s, then about 3 s for each); printed is each one's console as it ends, how it ended, and
-what Xen itself had to say. The exit status is 0 when every one of them powered off with no "FAIL" in its last line.
+in one boot of the machine (15 s, then about 3 s for each). When a kernel ends, its console, how it ended, and what Xen
+itself said are printed. The exit status is 0 when every one of them powered off with no "FAIL" in its last line.
 
 A kernel called hostile-… runs beside the domain `hostile-victim`, as in tests/guest/test_hostile_kernels.py, and
-is told the same facts; but for `xen` and `m2p`, which nobody tells there.
+gets the same facts on its command line, except `xen` and `m2p`, which are not known there.
 
     .venv/bin/python tools/xen_reference.py record               of new and changed test kernels
 
 writes what Xen says into tests/reference/verdicts.json, which the tests compare pvhv with.
 
-What it takes is fetched once by apt (120 MB; neither root nor the system's own packages are touched) into the user's
-cache; `fetch` looks for newer. Needs Debian or what is made of it, and the
+The packages it needs are fetched once by apt (120 MB; root is not needed, and the system's own packages are not
+changed) into the user's cache; `fetch` looks for newer ones. Needs Debian or what is made of it, and the
 project's .venv as `tools/dev.py test` makes it.
 """
 
@@ -51,17 +51,17 @@ def main(arguments: list[str] | None = None) -> int:
     compare = verbs.add_parser("compare", help="run kernels on pvhv as well, and print what differs")
     for verb in (run, compare):
         verb.add_argument("kernels", nargs="+", metavar="KERNEL")
-        verb.add_argument("--vcpus", type=int, metavar="N", help="of each domain (what it says itself, else 1)")
-        verb.add_argument("--memory", type=int, metavar="MIB", help="of each domain (what it says itself)")
-        verb.add_argument("--cmdline", default="", help="of each domain")
-        verb.add_argument("--ramdisk", type=Path, metavar="FILE", help="of each domain")
-        verb.add_argument("--seconds", type=int, default=60, metavar="N", help="that each has (60)")
+        verb.add_argument("--vcpus", type=int, metavar="N", help="of each domain (default: what it says, or 1)")
+        verb.add_argument("--memory", type=int, metavar="MIB", help="of each domain (default: what it says)")
+        verb.add_argument("--cmdline", default="", help="the command line of each domain")
+        verb.add_argument("--ramdisk", type=Path, metavar="FILE", help="the ramdisk of each domain")
+        verb.add_argument("--seconds", type=int, default=60, metavar="N", help="the time that each domain has (60)")
         verb.add_argument("--cpu", default=machine.CPU, help=f"QEMU's -cpu ({machine.CPU})")
-    run.add_argument("--quiet", action="store_true", help="nothing of what Xen itself says")
+    run.add_argument("--quiet", action="store_true", help="do not print what Xen itself says")
     record = verbs.add_parser("record", help="write into the tree what Xen says of test kernels")
-    record.add_argument("kernels", nargs="*", metavar="NAME", help="under guest_kernel/tests (all that need it)")
-    record.add_argument("--all", action="store_true", help="those as well whose verdict is as new as they are")
-    verbs.add_parser("fetch", help="fetch Xen, QEMU and what else it takes, or newer ones")
+    record.add_argument("kernels", nargs="*", metavar="NAME", help="test kernels (default: all that need it)")
+    record.add_argument("--all", action="store_true", help="record those as well whose verdict is up to date")
+    verbs.add_parser("fetch", help="fetch Xen, QEMU and the other packages, or newer ones")
     given = parser.parse_args(arguments)
     try:
         if given.verb == "fetch":
@@ -148,13 +148,13 @@ def record_them(given: argparse.Namespace) -> int:
 
 
 def versions() -> dict[str, str]:
-    """Of what the answers come from."""
+    """The versions of what the answers come from."""
     have = parts.there(parts.place_of_parts())
     return have.versions if have else {}
 
 
 def ask(wanted: list[Job], tell: machine.Tell, cpu: str = machine.CPU) -> list[Outcome]:
-    """Have a real Xen run them."""
+    """Have a real Xen run these jobs. Returns their outcomes."""
     place = parts.place_of_parts()
     have = parts.there(place) or parts.fetch(place, say)
     say(f"booting {', '.join(have.versions.values())}")
@@ -174,7 +174,7 @@ def show(outcome: Outcome, quiet: bool) -> None:
 
 
 def counted(lines: list[str]) -> list[tuple[str, int]]:
-    """Lines, and how often each stands there in a row."""
+    """(line, how often it is repeated in a row)."""
     return [(line, len(list(same))) for line, same in itertools.groupby(lines)]
 
 

@@ -2,18 +2,18 @@
 """The yardsticks: the same guest code in an engine without a hypervisor, and the cost of an empty callback.
 
 A `Bare` is a fresh engine of the published kind (unicorn as its authors build it: a yardstick must not change with what
-is measured) over the same RAM, with the page tables the domain builder made for a benchmark kernel,
-CPL 1 and the same `no_exit_request` as the hypervisor's engines, but no AMD-V and no hooks. It enters the kernel at
-`bare_entry(loop, count)`, which times the loop with rdtsc, as the kernel itself does when it runs as a guest, and
-ends at a ud2, which stops an engine that has no hook for it.
+is measured) over the same RAM, with the page tables that the domain builder made for a benchmark
+kernel, the ring of a guest's kernel and `no_exit_request` set (cpustate.py), but no AMD-V and no hooks. It enters the
+kernel at `bare_entry(loop, count)`, which times the loop with rdtsc, as the kernel itself does when it runs as a guest,
+and ends at a ud2, which stops an engine that has no hook for it.
 
 An *eased* one looks for a stop as cheaply as the hypervisor's engines do on the wall clock (pacer_ease.h): that is the
 same engine made faster, with no hypervisor behind it.
 
 A *callback* is one round of the loop `int 0x20; dec; jnz` in such an engine with one hook: an empty ctypes function
-for UC_HOOK_INTR, registered through the C API. It is whole, from guest instruction to guest instruction, just as
-the round trips that are counted in it; so it holds what the engine takes to leave translated code and to come
-back. `callback_in_c` is the same with a C function that does nothing; the difference is what ctypes and Python take.
+for UC_HOOK_INTR, registered through the C API. It is measured from guest instruction to guest instruction, as are the
+round trips that are expressed in it; so it includes the time the engine takes to leave translated code and to come
+back. The row `callback_in_c` (rows.py) is the same with a C function; the difference is the time of ctypes and Python.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _SCHEDSTAT = "/proc/thread-self/schedstat"
 
 
 def lost_ns() -> int:
-    """How long this thread has been ready to run and was not, for other processes' sake; 0 where nobody counts it."""
+    """For how many ns this thread was ready to run, and other processes ran; 0 where the host does not count that."""
     try:
         descriptor = os.open(_SCHEDSTAT, os.O_RDONLY)
     except OSError:
@@ -67,7 +67,7 @@ def lost_ns() -> int:
 
 
 def without(lost: float, took: float) -> float:
-    """A time less what others took of it; but if that is most of it, some was taken before or after."""
+    """A time without what other processes took of it. If that is most of the time, some of it was before or after."""
     return took - lost if lost < took / 2 else took
 
 
@@ -107,7 +107,8 @@ class Bare:
         self.words = words
 
     def ease(self, ram: Ram) -> bool:
-        """Have its blocks eased, if the CPU state can be found; before any of them is translated."""
+        """Have the engine's blocks eased; to be called before any is translated. Returns False if the CPU state is not
+        found."""
         live = cs.find_live(self.engine)
         if live is None:
             return False
@@ -118,7 +119,7 @@ class Bare:
         return True
 
     def run(self, loop: int, count: int) -> int:
-        """`count` rounds of the loop at that address; how many ticks of the TSC."""
+        """Run `count` rounds of the loop at address `loop`. Returns ticks of the TSC."""
         engine, words = self.engine, self.words
         words[cs.RDI], words[cs.RSI], words[cs.RIP] = loop, count, self.entry
         self.context.restore()
@@ -154,13 +155,13 @@ class Bare:
         return engine.register(uc.REGS_GENERAL[cs.RAX])
 
     def hook_python(self) -> None:
-        """An empty ctypes callback for exits."""
+        """Hook exits by an empty ctypes callback."""
         self.engine.add_hook(uc.HOOK_INTR, CFUNCTYPE(None, c_int, c_int)(lambda engine, number: None))
 
     def hook_c(self) -> None:
-        """An empty C function for exits (it reads the TSC, for want of one that does nothing at all)."""
+        """Hook exits by a C function (it reads the TSC, since there is no function that does nothing)."""
         self.engine.add_hook(uc.HOOK_INTR, pacer.address(pacer.library().pacer_tsc))
 
     def close(self) -> None:
-        """Give the engine back."""
+        """Close the engine."""
         self.engine.close()

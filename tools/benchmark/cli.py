@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a person waits for: `pvhv create` to the guest's prompt, and a host process with twenty domains.
+"""How long a person waits: for `pvhv create` to the guest's prompt, and for a host process with twenty domains.
 
-The commands are run as anybody runs them, each a process of its own, with a `pvhvd` of their own in a directory of
-its own. Times are those of the whole command, Python's start included.
+Each command is a process, as when people run it, with a `pvhvd` in a directory of its own. Times are those of the whole
+command, Python's start included.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MEMORY = 32  # MiB of each domain
 
 
 class Session:
-    """A command whose console we read and type at."""
+    """A command that shows a console, which we read and type at."""
 
     def __init__(self, pvhv: Pvhv, *arguments: str) -> None:
         self.began = time.perf_counter()
@@ -52,7 +52,7 @@ class Session:
         self._pieces.put(b"")
 
     def until(self, words: bytes) -> float:
-        """When, in seconds of perf_counter, `words` had come; what is behind them stays."""
+        """Wait for `words` in the output. Returns the time, in seconds of perf_counter. What follows them is kept."""
         while words not in self._heard:
             try:
                 piece = self._pieces.get(timeout=PATIENCE_S)
@@ -66,7 +66,7 @@ class Session:
         return now
 
     def type(self, line: str) -> float:
-        """Type a line; when that was."""
+        """Type a line. Returns the time, in seconds of perf_counter."""
         now = time.perf_counter()
         self._input.write(line.encode() + b"\n")
         self._input.flush()
@@ -92,7 +92,7 @@ class Pvhv:
         }
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """A command under way."""
+        """Start a command."""
         return subprocess.Popen(
             [sys.executable, "-m", "pvhv", *arguments],
             stdin=subprocess.PIPE,
@@ -101,7 +101,7 @@ class Pvhv:
         )
 
     def run(self, *arguments: str, patience: float = PATIENCE_S) -> bytes:
-        """A command and its output. Raises Failed."""
+        """Run a command. Returns its output. Raises Failed."""
         process = self.start(*arguments)
         output, _ = process.communicate(timeout=patience)
         if process.returncode:
@@ -109,7 +109,7 @@ class Pvhv:
         return output
 
     def timed(self, *arguments: str) -> float:
-        """ns a command takes."""
+        """How many ns a command takes."""
         began = time.perf_counter()
         self.run(*arguments)
         return (time.perf_counter() - began) * 1e9
@@ -126,7 +126,7 @@ class Pvhv:
 
 
 def to_prompt(pvhv: Pvhv) -> float:
-    """ns from `pvhv create -c` to the guest's prompt."""
+    """How many ns pass from `pvhv create -c` to the guest's prompt."""
     session = Session(pvhv, "create", "-c", str(DOMAIN_FILE))
     took = session.until(PROMPT) - session.began
     session.type("exit")

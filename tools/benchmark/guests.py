@@ -35,14 +35,14 @@ class Sample(NamedTuple):
 
 
 class Failed(RuntimeError):
-    """A benchmark kernel did not come to a good end."""
+    """A benchmark kernel failed, or did not end."""
 
 
 class Ear:
     """Hears what a guest reports. `yardstick(row)` is called while the guest waits.
 
-    `one_try` says that what lies between two lines is one long try, not the best of some short ones; `by_guest`, that
-    even so it is the guest who takes the time (for its lines are long under way).
+    `one_try` says that between two lines there is one long try, not the best of several short ones. `by_guest` says
+    that the guest takes the time all the same, because its lines take long to arrive.
     """
 
     def __init__(

@@ -2,8 +2,8 @@
 """A ledger of time: at every moment exactly one account is charged, so that all of them add up to the whole.
 
 `enter` opens an account inside of the present one and `leave` goes back: what a hypercall takes out of the middle of
-the scheduler's time is the hypercall's, and is not the scheduler's as well. Nothing is estimated, and nothing is left
-over; what looking at the clock itself takes is charged, too, to those who are looked at.
+the scheduler's time is the hypercall's, and is not the scheduler's as well. Nothing is estimated, and no
+time is left out; the time to read the clock is charged as well, to the account that is entered or left.
 
 One thread only: the profiled one.
 """
@@ -26,7 +26,7 @@ class Entry(NamedTuple):
 
 
 class Ledger:
-    """The accounts. The clock may be another in tests."""
+    """The accounts. Tests may give another clock."""
 
     def __init__(self, clock: Callable[[], int] = time.perf_counter_ns) -> None:
         self._clock = clock
@@ -44,7 +44,7 @@ class Ledger:
         self._open.append(account)
 
     def leave(self) -> None:
-        """From now on it is again that of whoever was interrupted."""
+        """From now on time is charged to the account before again."""
         now = self._clock()
         self._ns[self._open.pop()] += now - self._since
         self._since = now
@@ -63,7 +63,7 @@ class Ledger:
         return charged
 
     def entries(self) -> dict[str, Entry]:
-        """Every account so far, with the time that is under way."""
+        """Every account so far, with the time since the last entry."""
         now = self._clock()
         self._ns[self._open[-1]] += now - self._since
         self._since = now
@@ -76,7 +76,7 @@ class Ledger:
 
 
 def between(before: dict[str, Entry], after: dict[str, Entry]) -> dict[str, Entry]:
-    """What was charged from one look at a ledger to a later one."""
+    """What was charged between two readings of a ledger."""
     found = {}
     for account, (ns, count) in after.items():
         ns_before, count_before = before.get(account, Entry(0, 0))

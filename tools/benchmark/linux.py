@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A stock Linux on both sides: as a domain of ours, and natively in QEMU's TCG, with the same kernel and ramdisk.
 
-What differs is the console (hvc0, ttyS0) and nothing else: Debian's kernel as tools/fetch_linux.py fetched it, 256 MiB,
+Only the console differs (hvc0, ttyS0): Debian's kernel as tools/fetch_linux.py fetched it, 256 MiB,
 one processor, and one initramfs with the busybox that was fetched and guest/micro.c compiled. What process 1 does is
 chosen by `rdinit=`: each script mounts what the example's own init mounts, says USER_SPACE, does its work, and powers
 off. QEMU emulates its plain `pc`, with no device but the serial port (-nodefaults).
@@ -48,12 +48,12 @@ WORK = {
 
 
 class Missing(Exception):
-    """Something that is compared with, or booted, is not on this machine; the text says what to install."""
+    """Something that a measurement needs is not on this machine; the text says what to install."""
 
 
 @dataclass(frozen=True)
 class Linux:
-    """The two files both sides boot."""
+    """The kernel and the initramfs, which both sides boot."""
 
     kernel: Path
     ramdisk: Path
@@ -77,7 +77,8 @@ def prepare(directory: Path) -> Linux:
 
 
 def script(work: str) -> str:
-    """Process 1 that does some work and powers off. The kernel's unknown parameters are its environment."""
+    """The script of process 1: it does `work` and powers off. Parameters that the kernel does not know are its
+    environment."""
     return f"{MOUNTS}exec </dev/console >/dev/console 2>&1\nstty -onlcr\necho {USER_SPACE}\n{work}poweroff -f\n"
 
 
@@ -89,7 +90,7 @@ def cmdline(console: str, work: str, **given: object) -> str:
 
 @dataclass(frozen=True)
 class Run:
-    """A boot, from the command's start to its end; `cpu` is what of the processors it took, where that can be told."""
+    """A boot, from the command's start to its end, in seconds; `cpu` is processor time, if the host tells it."""
 
     seconds: float
     output: str
@@ -104,7 +105,7 @@ class Stopwatch:
         self._began, self._cpu_began = time.perf_counter(), self._cpu()
 
     def stop(self, output: bytes) -> Run:
-        """What was run is over, and said this."""
+        """The command is over, with this output. Returns its times."""
         seconds, cpu = time.perf_counter() - self._began, self._cpu()
         spent = None if cpu is None or self._cpu_began is None else cpu - self._cpu_began
         return Run(seconds, output.decode("utf-8", "replace"), spent)
@@ -148,7 +149,7 @@ class Ours:
         return checked(stopwatch.stop(self.pvhv.run("create", "-c", str(file), patience=PATIENCE_S)), "pvhv create")
 
     def start(self) -> None:
-        """Have pvhvd up, and know which process it is."""
+        """Start pvhvd, and find its process."""
         self.pid = int(json.loads(self.pvhv.run("info", "--json"))["pvhvd_pid"])
 
 
@@ -182,13 +183,13 @@ class Qemu:
 
 
 def checked(run: Run, who: str) -> Run:
-    """A run that reached user space; raises Failed for any other."""
+    """The run, if it reached user space. Else raises Failed."""
     if USER_SPACE not in run.output:
         raise Failed(f"Linux did not reach user space in {who}:\n{run.output[-2000:]}")
     return run
 
 
 def figures(output: str) -> dict[str, float]:
-    """ns for one operation, from the lines "NAME=NS/OPERATIONS/ALL" among what a guest said."""
+    """The ns of one operation, by name, from lines "NAME=NS/OPERATIONS/ALL" of a guest's output."""
     found = (FIGURE.fullmatch(line.strip()) for line in output.splitlines())
     return {figure[1]: int(figure[2]) / int(figure[3]) for figure in found if figure is not None}

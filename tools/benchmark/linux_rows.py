@@ -3,23 +3,23 @@
 
 `boot` is the time from the command to its end, of a guest that reaches user space and powers off, as a ratio to
 QEMU's time for the same; the two take turns, and the figure is the median of the pairs' ratios. *Cold* is the first
-`create` of all: no pvhvd is up, and the kernel has never been unpacked.
+`create`: no pvhvd is up, and the kernel has never been unpacked.
 
 The operations of guest/micro.c are shares of what they take under real Xen inside QEMU's TCG. Real Xen is not
-measured here: published.toml has figures of another machine, and this one is faster or slower. They are scaled by
-how long the program's xorshift loop takes in QEMU here against QEMU there: the same translator on the same code on
-both, with nothing of ours in it. (By the loop in our own guest, a slow engine would lengthen the times that it is
-compared with.) One number stands for a whole machine then, and a loop in registers knows nothing of memory: so QEMU's
-other operations are compared here and there as well, and `linux_scale_all` is the mean of all. Where it is far from
-`linux_scale`, QEMU's release, or the machine's caches, count for as much as its speed, and the shares hold no more
-closely than the two agree.
+measured here: published.toml has figures of another machine, which is faster or slower than this one. So the figures
+are scaled by the time of the program's xorshift loop in QEMU here and in QEMU there: the same translator and the same
+code, without anything of pvhv. (If the loop ran in our own guest, a slow engine would lengthen the times that it is
+compared with.) One number then stands for a whole machine, and a loop in registers does not touch memory. So QEMU's
+other operations are compared here and there as well, and `linux_scale_all` is the mean of all. If it is far from
+`linux_scale`, then QEMU's release or the machine's caches matter as much as its speed, and the shares are only as exact
+as the two numbers agree.
 
 Compute-bound processes are compared with the bare engine as in the groups `wall` and `virtual`: the same loops, the
 yardstick taken while the process waits, its time that of its own rdtsc less what other processes took from us. Since
 the blocks of our engines are eased (bare.py), a process may be faster than on the bare engine; what the hypervisor
 takes of it is seen by the bare engine eased as well, whose share stands beside.
 
-A row that lacks its Linux or its QEMU says so, and what to install.
+A row without its Linux or its QEMU says what to install.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ ROWS = (*TITLES, *(f"linux_{name}" for name in OPERATION_ROWS))
 
 
 def rows(bench: Bench, wanted: Callable[[str], bool] = lambda _name: True) -> list[Row]:
-    """All of them, or of its three parts those that hold a wanted one."""
+    """All rows, or those of its three parts that have a wanted row."""
     boot, compute = [[name for name in TITLES if name.startswith(f"linux_{part}")] for part in ("boot", "compute")]
     operations = [name for name in ROWS if name not in (*boot, *compute)]
     found: list[Row] = []
@@ -183,7 +183,7 @@ def compute_rows(bench: Bench, linux: Linux) -> list[Row]:
 def paired(samples: list[Sample], eased: list[float]) -> tuple[float, float]:
     """The shares a loop has of the bare engine's speed and of the eased one's: each the median of the pairs' shares.
 
-    (Not of either side's medians: on a busy host the two halves of a pair are alike, and one pair is not like another.)
+    (A ratio of each side's median would be wrong: on a busy host the two halves of a pair are alike, but pairs differ.)
     """
     of_bare = statistics.median(sample.yardstick_ns / sample.ns for sample in samples)
     return of_bare, statistics.median(ns / sample.ns for sample, ns in zip(samples, eased, strict=False))
@@ -203,7 +203,7 @@ def operation_rows(effort: Effort, domain: Ours, qemu: Qemu) -> list[Row]:
 
 
 def shortest(runs: list[dict[str, float]]) -> dict[str, float]:
-    """Of some runs, the shortest time of each operation. Raises Failed where one is wanting."""
+    """The shortest time of each operation in several runs. Raises Failed if an operation is missing."""
     wanted = ("xorshift", *OPERATION_ROWS)
     if missing := [name for run in runs for name in wanted if name not in run]:
         raise Failed(f"a Linux did not report {missing[0]}")

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Where the time of a Linux goes: the engine, each kind of exit, the rest of the hypervisor, idleness.
 
-The guest runs in this very process, and the functions that an exit passes through have ones around them that keep a
-ledger (pvhv/machine/wrapping.py): outside a profile nothing of it is there, and costs nothing. What C does is the
-engine's: guest code, its translation, and the way from an exit to Python and back.
+The guest runs in this process. Around the functions that an exit passes through are others, which keep a ledger
+(pvhv/machine/wrapping.py); without a profile they are not there, and cost nothing. What C does is charged to the
+engine: guest code, its translation, and the way from an exit to Python and back.
 
 A table of accounts adds up to the time it was taken over. The profile itself costs time, about a microsecond each time
-an account is entered: so the same is run once more without, and the line below the table says how long that took.
+an account is entered: so the guest is run once more without it, and the line below the table says how long that took.
 
 Read beside it: ledger.py; pvhv/core/traps/exits.py, for what is called.
 """
@@ -61,7 +61,8 @@ MMUEXT = {number: f"mmuext_op: {name}" for number, name in PINS.items()} | {
 
 @contextmanager
 def profiled(ledger: Ledger | None, machine: Machine) -> Iterator[None]:
-    """All that the machine's wall clock and its pCPU do is on some account; without a ledger nothing is."""
+    """In this context all that the machine's wall clock and its pCPU do is charged to an account; without a ledger
+    nothing is."""
     if ledger is None:
         yield
         return
@@ -171,12 +172,12 @@ class Profile:
 
     @property
     def whole(self) -> int:
-        """ns."""
+        """The sum of all accounts, in ns."""
         return sum(ns for ns, _ in self.entries.values())
 
 
 class Watched:
-    """A boot in this process, from reading the files to the domain's end; its ledger is looked at as it goes on."""
+    """A boot in this process, from reading the files to the domain's end; its ledger is read while it runs."""
 
     def __init__(self, linux: Linux, work: str, ledger: Ledger | None, **given: object) -> None:
         self.profiles: list[Profile] = []
@@ -215,7 +216,7 @@ class Watched:
 
 
 def boot(linux: Linux) -> tuple[list[Profile], int]:
-    """A whole boot, and how many ns it takes when nobody profiles it."""
+    """The profile of a whole boot, and how many ns it takes without a profile."""
     plain = Watched(linux, BOOT, None).ns
     ledger = Ledger()
     Watched(linux, BOOT, ledger)

@@ -46,7 +46,7 @@ def as_json(rows: Sequence[Row], samples: int) -> str:
 
 
 def table(rows: Sequence[Row], samples: int) -> Table:
-    """The rows to read; what misses its target stands out."""
+    """The rows as a table; rows that miss their target are highlighted."""
     shown = Table(title=f"pvhv {__version__}: medians of {samples}", title_justify="left")
     shown.add_column("what")
     beside = any(row.beside for row in rows)
@@ -76,5 +76,5 @@ def show(rows: Sequence[Row], samples: int) -> None:
 
 
 def progress(text: str) -> None:
-    """A word to who waits."""
+    """Show a message to the person who waits."""
     print(text, file=sys.stderr, flush=True)

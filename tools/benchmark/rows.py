@@ -49,7 +49,7 @@ PAIR: dict[str, tuple[str, float | None]] = {
 class Row:
     """A line of the table. `value` is in `unit`; `ns` is one operation's time; `beside` is for the reader only.
 
-    Where it could not be measured, `missing` says why, and there is no value."""
+    If it could not be measured, `missing` says why, and there is no value."""
 
     group: str
     name: str
@@ -72,7 +72,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure."""
+    """How long and how often to measure."""
 
     samples: int = SAMPLES
     loop_ns: float = 60e6  # of one try of a compute loop: with a few ticks of the scheduler in it
@@ -109,7 +109,7 @@ class Yardsticks:
         self.counts = {name: self._count(name) for name in LOOPS}
 
     def renew(self) -> None:
-        """Other fresh engines for the compute loops, every one of them translated."""
+        """Make fresh engines for the compute loops, and have each loop translated."""
         self.plain.close()
         self.eased.close()
         self.plain, self.eased = self._engine(), self._eased_engine()
@@ -128,35 +128,36 @@ class Yardsticks:
         return bare.run(self.symbols[f"loop_{loop}"], count) * 1e6 / self.tsc_khz / count
 
     def loop(self, name: str, count: int = 0, eased: bool = False) -> float:
-        """ns a round of a compute loop; what other processes took of a try is not counted, where it can be told."""
+        """How many ns a round of a compute loop takes, without the time that other processes took, if the host tells
+        it."""
         count = count or self.counts[name]
         before = lost_ns()
         took = self._ns(self.eased if eased else self.plain, name, count) * count
         return without(lost_ns() - before, took) / count
 
     def loop_in_pieces(self, name: str) -> float:
-        """The same, stopped and started again as often as the scheduler ticks."""
+        """Likewise, but the engine is stopped and started again as often as the scheduler ticks."""
         before = lost_ns()
         count = self.counts[name]
         ticks = self.plain.run_in_pieces(self.symbols[f"loop_{name}"], count, SLICE_NS / 1e9)
         return without(lost_ns() - before, ticks * 1e6 / self.tsc_khz) / count
 
     def callback(self, _row: str = "") -> float:
-        """ns an empty ctypes callback: the shortest of a few tries, as the guests report it."""
+        """How many ns an empty ctypes callback takes: the shortest of a few tries, as guests report it."""
         return min(self._ns(self.with_python, "int", self.effort.callbacks) for _ in range(TRIES))
 
     def callback_in_c(self) -> float:
-        """ns of the same with an empty C function."""
+        """How many ns a callback of a C function takes."""
         return min(self._ns(self.with_c, "int", self.effort.callbacks) for _ in range(TRIES))
 
     def close(self) -> None:
-        """Give the engines back."""
+        """Close the engines."""
         for bare in (self.plain, self.with_python, self.with_c, self.eased):
             bare.close()
 
 
 class Bench:
-    """Everything the rows are measured with. To be used as a context."""
+    """Everything the rows are measured with. To be used in a `with` statement."""
 
     def __init__(self, kernels: Path, effort: Effort) -> None:
         self.kernels = kernels
@@ -172,7 +173,7 @@ class Bench:
         self.machine.close()
 
     def unit(self) -> list[Row]:
-        """The callback itself, and what of it is not Python."""
+        """The rows of the callback itself, and of the part that is not Python."""
         python, c = (
             statistics.median(measure() for _ in range(self.effort.samples))
             for measure in (self.yardsticks.callback, self.yardsticks.callback_in_c)
@@ -183,7 +184,7 @@ class Bench:
         ]
 
     def compute(self, clock: str) -> list[Row]:
-        """How much of the bare engine's speed compute-bound guests get."""
+        """The rows that say how much of the bare engine's speed compute-bound guests get."""
         counts = " ".join(f"{name}={count}" for name, count in self.yardsticks.counts.items())
         samples: dict[str, list[Sample]] = defaultdict(list)
         for _ in range(self.effort.samples):
@@ -204,7 +205,7 @@ class Bench:
         return [Row(clock, f"{clock}_compute", title, mean, "of bare", target, at_least=True), *rows]
 
     def stopped(self) -> list[Row]:
-        """What being stopped and started costs the bare engine itself, with no hypervisor behind it."""
+        """The row that says what it costs the bare engine to be stopped and started, without a hypervisor."""
         shares: dict[str, list[float]] = defaultdict(list)
         for _ in range(self.effort.samples):
             self.yardsticks.renew()
@@ -219,7 +220,7 @@ class Bench:
         return [Row("wall", "bare_stopped", title, mean, "of bare")]
 
     def eased(self) -> list[Row]:
-        """What easing its blocks makes of the bare engine: why a guest can be faster than that."""
+        """The rows of the bare engine with eased blocks, which say why a guest can be faster than the bare engine."""
         shares: dict[str, list[float]] = defaultdict(list)
         for _ in range(self.effort.samples):
             self.yardsticks.renew()
@@ -234,7 +235,8 @@ class Bench:
         return [Row("wall", "bare_eased", "the bare engine, its blocks eased as ours are", mean, "of bare")]
 
     def shared(self) -> list[Row]:
-        """Two compute-bound guests, which the scheduler's tick takes off the pCPU in turn: what both get together."""
+        """The row of two compute-bound guests that take turns on the pCPU by the scheduler's tick: what both get
+        together."""
         counts = " ".join(f"{name}={count // 2 + 1}" for name, count in self.yardsticks.counts.items())
         kernel = self.kernels / "bench-compute"
         other = self.machine.create(kernel, name="other", clock="wall", cmdline=f"samples=1000000 {counts}")
@@ -300,9 +302,9 @@ def readable(ns: float) -> str:
 def middle(tries: list[Sample]) -> Sample:
     """Some samples as one: the median of the guest's and the median of the yardstick's.
 
-    Not the shortest. A loop that keeps its registers in memory, as translated code does, runs in one of two gaits
-    10 % apart, and which one is decided anew each time it is entered: a guest does that at each tick, the bare
-    engine once in a try, so that the bare engine's luckiest try is no measure of what a tick costs.
+    Not the shortest. A loop that keeps its registers in memory, as translated code does, runs at one of two speeds, 10
+    % apart, and which one is decided each time the loop is entered. A guest enters it at each tick, the bare engine
+    once in a try. So the bare engine's fastest try is no measure of what a tick costs.
     """
     return Sample(*(statistics.median(times) for times in zip(*tries, strict=True)))
 

@@ -37,19 +37,19 @@ class Archive:
         self.entries: dict[str, Entry] = {}
 
     def directory(self, name: str, mode: int = 0o755) -> None:
-        """A directory, and those it is in."""
+        """Add a directory, and its parents."""
         self._add(Entry(name, stat.S_IFDIR | mode))
 
     def file(self, name: str, data: bytes, mode: int = 0o644) -> None:
-        """A plain file."""
+        """Add a plain file."""
         self._add(Entry(name, stat.S_IFREG | mode, data))
 
     def link(self, name: str, target: str) -> None:
-        """A symbolic link."""
+        """Add a symbolic link."""
         self._add(Entry(name, stat.S_IFLNK | 0o777, target.encode()))
 
     def character_device(self, name: str, major: int, minor: int, mode: int = 0o600) -> None:
-        """A node for a character device."""
+        """Add a node for a character device."""
         self._add(Entry(name, stat.S_IFCHR | mode, device=(major, minor)))
 
     def _add(self, entry: Entry) -> None:
@@ -62,7 +62,7 @@ class Archive:
         self.entries[name] = entry
 
     def to_bytes(self) -> bytes:
-        """The archive, its end padded as other writers do."""
+        """The archive's bytes; its end is padded as other writers do it."""
         parts = [_record(number, entry) for number, entry in enumerate(self.entries.values(), 1)]
         parts.append(_record(0, Entry(TRAILER, 0)))
         return _padded(b"".join(parts), BLOCK)

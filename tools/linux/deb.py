@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Files out of a Debian package, without root, without dpkg, on any system.
+"""Reading files from a Debian package, without root and without dpkg, on any system.
 
 A .deb is an `ar` archive whose member data.tar.* holds the files. Only the files that are asked for are read;
 nothing is written to disk. xz and gzip are Python's own; a package packed otherwise (Ubuntu's zstd) goes through
@@ -27,7 +27,7 @@ PIECE = 1 << 20
 
 
 class BadPackage(Exception):
-    """The file is no package, or not what was looked for; the text says so in one sentence."""
+    """The file is not a package, or lacks what is needed. The text is one sentence for the user."""
 
 
 class Member(NamedTuple):
@@ -40,16 +40,16 @@ class Member(NamedTuple):
 
 
 def is_deb(path: Path) -> bool:
-    """Whether a file is a package rather than something out of one."""
+    """Whether a file is a package, not a file from one."""
     with path.open("rb") as file:
         return file.read(len(AR_MAGIC)) == AR_MAGIC
 
 
 def extract(path: Path, *patterns: str, whole: bool = False) -> tuple[str, bytes]:
-    """The first file whose path (without a leading "./") matches one of the patterns: its path and its bytes.
+    """(path, bytes) of the first file whose path (without a leading "./") matches a pattern. Raises BadPackage.
 
-    With `whole` the package is read to its end, where the check sums of its packing are, rather than to that file's:
-    for a package nobody else has checked."""
+    With `whole` the package is read to its end, where the check sums of its packing are, and not only to that file's
+    end: for a package that apt has not checked."""
     try:
         with tarfile.open(fileobj=_data(path), mode="r:*") as tar:
             for member in tar:

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Packages from Debian's archive, by apt itself: which there are, and the files of them.
+"""Packages from Debian's archive, by apt itself: which there are, and their files.
 
-`apt-get download` needs no root and installs nothing; it checks what it fetches against the archive's signatures. All
-that is decided here is which package holds the kernel (linux-image-amd64 is a name for whichever is the newest, and
-leads to it over one or two others), and which lists apt goes by:
+`apt-get download` needs no root and installs nothing; it checks what it fetches against the archive's signatures. This
+module decides only which package holds the kernel (linux-image-amd64 depends on the newest, over one or two others),
+and which lists apt uses:
 
-- the system's own, as far as they go;
-- where they do not (there are none, as in a fresh container; they are old, and what they name is gone; they know no
-  such suite), lists that are fetched into a directory of ours, from the same mirror, checked with the same keys. That
-  needs no root either, and changes nothing of the system's.
+- the system's own, if they suffice;
+- else (there are none, as in a fresh container; they are old, and their packages are gone; they do not have the suite)
+  lists that are fetched into a directory of ours, from the same mirror, checked with the same keys. That needs no root
+  either, and changes nothing of the system's.
 
 Not modelled: other architectures than amd64.
 
@@ -54,13 +54,13 @@ def is_here() -> bool:
 
 
 class Apt:
-    """apt, asked with these options every time."""
+    """apt, always called with these options."""
 
     def __init__(self, *options: str) -> None:
         self.options = options
 
     def find(self, name: str) -> Package:
-        """The candidate of a package; of the one with the kernel, where `name` leads to one."""
+        """The candidate version of a package; if `name` leads to a kernel's package, of that."""
         if name.startswith("linux-image"):
             name = self._kernel(name)
         return parse_uri(self.ask("apt-get", "download", "--print-uris", name), name)
@@ -71,7 +71,7 @@ class Apt:
         return name
 
     def download(self, package: Package, directory: Path, say: Say) -> Path:
-        """Fetch it into `directory`; where it is then."""
+        """Fetch a package into `directory`. Returns its path. Raises BadPackage, OSError."""
         command = ["apt-get", *self.options, *unsandboxed(), "-q=2", "download", package.name]
         if shutil.disk_usage(directory).free < package.size:
             what = f"no room for the {package.size >> 20} MiB of {package.name} (PVHV_CACHE_DIR may name another place)"
@@ -99,7 +99,7 @@ class Apt:
         return made[0]
 
     def update(self) -> None:
-        """Have apt fetch its lists. Raises BadPackage where it cannot, or not all of them."""
+        """Have apt fetch its lists. Raises BadPackage if it cannot fetch all of them."""
         self.ask("apt-get", *unsandboxed(), "-q=2", "-o", "APT::Update::Error-Mode=any", "update")
 
     def ask(self, program: str, *words: str) -> str:
@@ -116,7 +116,7 @@ class Apt:
 
 
 class Archive:
-    """Debian's archive by whichever lists answer. `place` is where lists of our own are kept."""
+    """Debian's archive, by the system's lists or by our own. `place` is the directory of our own."""
 
     def __init__(self, place: Path, suite: str, say: Say) -> None:
         self.place, self.suite, self.say = place, suite, say
@@ -124,11 +124,11 @@ class Archive:
         self.ours = False
 
     def find(self, name: str) -> Package:
-        """A package as the lists have it."""
+        """A package, as the lists describe it. Raises BadPackage."""
         return self._asked(lambda apt: apt.find(name))
 
     def download(self, name: str, directory: Path) -> Path:
-        """The file of a package; a newer one than was found, where that one is gone from the archive."""
+        """The file of a package; a newer one, if the version that was found is gone from the archive."""
         return self._asked(lambda apt: apt.download(apt.find(name), directory, self.say))
 
     def _asked(self, question: Callable[[Apt], Answer]) -> Answer:
@@ -145,14 +145,14 @@ class Archive:
         return question(self.apt)
 
     def _systems(self) -> Apt | None:
-        """By the system's lists; None where they do not have the suite."""
+        """apt with the system's lists; None if they do not have the suite."""
         if not self.suite:
             return Apt()
         known = any(self.suite in (release.suite, release.codename) for release in releases())
         return Apt("-t", self.suite) if known else None
 
     def _own(self) -> Apt:
-        """By lists of ours, fetched now."""
+        """apt with lists of our own, which are fetched now."""
         self.place.mkdir(parents=True, exist_ok=True)
         for name in ("lists/partial", "cache/archives/partial"):
             (self.place / name).mkdir(parents=True, exist_ok=True)
@@ -180,7 +180,7 @@ class Release(NamedTuple):
 
 
 def releases() -> list[Release]:
-    """Those of the system's apt; none where it has no lists yet."""
+    """The releases that the system's apt has lists of."""
     wanted = "$(REPO_URI)|$(SUITE)|$(CODENAME)|$(ORIGIN)"
     try:
         said = Apt().ask("apt-get", "indextargets", "--format", wanted, "Created-By: Packages")
@@ -227,12 +227,12 @@ def parse_uris(said: str) -> list[Package]:
 
 
 def _files(directory: Path) -> list[Path]:
-    """The files under a directory from which a process may take some away meanwhile."""
+    """The files under a directory, while another process may remove some."""
     return [path for path in directory.rglob("*") if path.is_file()]
 
 
 def unsandboxed() -> list[str]:
-    """root's apt would hand the download to a user who may not write where we do, and complain about it."""
+    """The option that keeps root's apt from downloading as another user, who may not write into our directory."""
     getuid = getattr(os, "getuid", None)
     return ["-o", "APT::Sandbox::User=root"] if getuid and getuid() == 0 else []
 

@@ -2,9 +2,9 @@
 """The root file system a fetched kernel boots to: one static busybox and what makes a system of it.
 
 busybox's own init is process 1: it gives hvc0 a login shell, again and again, and knows `poweroff` and `reboot`
-(both give every process two seconds to end; with -f they do not). Which applets there are busybox says itself, in its
-own boot: the links are made by `busybox --install` before anything else runs, so that a busybox of any build and any
-machine's architecture will do and nothing of the guest's is executed here.
+(both give every process two seconds to end; with -f they do not). The links to its applets are made in the
+guest's boot, by `busybox --install`, before anything else runs. So any build of busybox will do, and no program of the
+guest's is executed here.
 
 A file handed over as `extra` lands under /root, executable: how tests and benchmarks bring programs along.
 """
@@ -58,7 +58,7 @@ RECIPE = hashlib.sha256("\0".join((INIT, INITTAB, HOTPLUG, PROFILE, PASSWD)).enc
 
 
 def build(busybox: bytes, extra: Mapping[str, bytes] | None = None) -> bytes:
-    """The archive."""
+    """The initramfs, as a cpio archive."""
     archive = Archive()
     for name in ("proc", "sys", "dev", "tmp", "run", "root", "sbin", "usr/bin", "usr/sbin"):
         archive.directory(name)

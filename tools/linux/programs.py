@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Programs for a stock Linux to run: a C file each (and what is linked to it), compiled to a static program for x86-64.
+"""Programs for a stock Linux to run: each is a C file (and what is linked to it), compiled to a static x86-64 program.
 
-The compiler is the one that builds the guest kernels (pvhv/build/zig.py), so everybody has it and everybody's programs
-are the same. A program that was compiled is kept in the user's cache, keyed on its text and the flags, and nothing is
-compiled twice. The C library is musl, which zig builds from its sources the first time (half a minute, once).
+The compiler is the one that builds the guest kernels (pvhv/build/zig.py), so the programs are the same everywhere. A
+compiled program is kept in the user's cache, keyed on its text and the flags, so nothing is compiled twice. The C
+library is musl, which zig builds from its sources the first time (half a minute, once).
 
 A program reaches a guest as an `extra` of its initramfs: tools/linux/initramfs.py.
 """

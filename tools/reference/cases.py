@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which kernels there are to be run, and what each needs: by their sources in guest_kernel/tests.
+"""Which kernels are run, and what each needs, from their sources in guest_kernel/tests.
 
-A test kernel tells its needs in its opening comment, in lines "key: value", and tests/guest goes by the same:
+A test kernel's opening comment has its needs in lines "key: value", which tests/guest reads as well:
 
     needs: vcpus=2         and an engine, for pvhv
     ends: crash            how its domain ends, if not by powering off
     because: ...           what pvhv's report says then
-    varies: ticks|cycles   lines with this in them have numbers that are never the same twice
+    varies: ticks|cycles   lines with one of these words have numbers that differ from run to run
 
 One called hostile-… runs beside the domain hostile-victim.
 """
@@ -44,17 +44,17 @@ def said(name: str, key: str) -> str:
 
 
 def needs(name: str) -> dict[str, str]:
-    """What a test kernel says it needs."""
+    """The needs of a test kernel, by name."""
     return dict(pair.split("=") for pair in said(name, "needs").split())
 
 
 def is_hostile(name: str) -> bool:
-    """Whether it is run beside the victim."""
+    """Whether a test kernel is run beside the victim."""
     return name.startswith(HOSTILE) and name != VICTIM
 
 
 def job(name: str, *, seed: int = 0, seconds: int = 60) -> Job:
-    """A test kernel as it is run for its verdict. Raises ToolstackError."""
+    """The job that gives a test kernel's verdict. Raises ToolstackError."""
     beside = is_hostile(name)
     return Job(
         f"{name}-{seed}" if seed else name,
@@ -68,7 +68,7 @@ def job(name: str, *, seed: int = 0, seconds: int = 60) -> Job:
 
 
 def jobs(wanted: Iterable[str]) -> list[Job]:
-    """All that are run of these kernels: each once, and the dice by all their seeds."""
+    """The jobs of these kernels: one for each, and for the dice one for each seed."""
     return [job(name, seed=seed) for name in wanted for seed in (0, *SEEDS.get(name, ()))]
 
 

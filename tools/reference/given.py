@@ -16,7 +16,7 @@ DOMAIN_FILES_MEMORY = 32
 
 @dataclass(frozen=True)
 class Wishes:
-    """The options that hold for every kernel on the command line; None or empty: as it would be."""
+    """The options for every kernel on the command line; None or empty: the kernel's own."""
 
     vcpus: int | None = None
     memory: int | None = None
@@ -26,7 +26,7 @@ class Wishes:
 
 
 def job_for(word: str, wishes: Wishes) -> Job:
-    """Raises ToolstackError, ValueError, OSError."""
+    """The job that a word on the command line stands for. Raises ToolstackError, ValueError, OSError."""
     name = word.removeprefix("test-")
     path = Path(word)
     if (cases.SOURCES / name).is_dir() and name != "lib":
@@ -46,7 +46,7 @@ def job_for(word: str, wishes: Wishes) -> Job:
 
 
 def of_a_domain_file(path: Path) -> Job:
-    """The domain file as it is, but for where its kernel and ramdisk are."""
+    """The job of a domain file, with kernel and ramdisk taken from where it says. Raises ValueError, OSError."""
     text = path.read_text()
 
     def value(key: str, pattern: str) -> str:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What dom0 is to do: its `init` (dom0/init.sh), and a domain file and a kernel for each job, in an archive.
 
-A job is one domain. Its file is one for xl; whatever it says, name, kernel, sizes and what follows on its end are ours,
-since they stand last. A kernel that several jobs run is in there once.
+A job is one domain. It has a domain file for xl. Whatever that says, the name, the kernel, the sizes and what follows
+its end are set by us, in its last lines. A kernel that several jobs run is in the archive once.
 
-It does not know how a job fares (machine.py) nor what ought to come of it (verdicts.py).
+This module does not know how a job ends (machine.py), nor what its result should be (verdicts.py).
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ ENDS = "".join(f'on_{end}="preserve"\n' for end in ("poweroff", "reboot", "crash
 
 @dataclass(frozen=True)
 class Job:
-    """One domain to be run. With `beside`, a victim is there, and what it tells is on the command line as well."""
+    """One domain to be run. With `beside`, a victim runs as well, and the facts it tells are added to the command
+    line."""
 
     name: str
     kernel: Path

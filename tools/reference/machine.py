@@ -2,10 +2,10 @@
 """The emulated PC with the real Xen on it: one boot, all jobs, an outcome for each as soon as it is known.
 
 QEMU loads Xen as the multiboot kernel it is, with dom0's kernel and root as its modules. The first serial line is Xen's
-own console; on the second dom0 tells how the jobs fare (dom0/init.sh says in what words). TCG on one CPU, so that a run
-goes the same way every time but for the clock, which is the wall's.
+own console; on the second dom0 reports about the jobs (in the words of dom0/init.sh). TCG with one CPU makes each run
+alike, except for the clock, which is real time.
 
-Invariant: every job has an outcome; where the machine stopped before one's turn, its ending says so ("not run").
+Invariant: every job has an outcome; if the machine stopped before a job's turn, its ending is "not run".
 
 Read beside it: xen/docs/misc/xen-command-line.pandoc for what stands on Xen's command line.
 """
@@ -49,7 +49,7 @@ Tell = Callable[["Outcome"], None]
 
 @dataclass
 class Outcome:
-    """What became of a job: its console by lines, how it ended, and what others said of it meanwhile."""
+    """The outcome of a job: the lines of its console, how it ended, and what Xen and the victim said meanwhile."""
 
     name: str
     lines: list[str] = field(default_factory=list)
@@ -64,7 +64,7 @@ class Outcome:
 
 
 def lines_of(console: bytes) -> list[str]:
-    """What a domain wrote, as lines; what is no character is shown as what it is."""
+    """What a domain wrote, as lines; bytes that are no characters are escaped."""
     text = console.decode("utf-8", "backslashreplace").replace("\r\n", "\n")
     shown = "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)
     return shown.removesuffix("\n").split("\n") if shown else []
@@ -77,7 +77,7 @@ def run(
     tell: Tell,
     cpu: str = CPU,
 ) -> list[Outcome]:
-    """Run them all; `tell` hears of each when it is over. Raises BadPackage, OSError."""
+    """Run all jobs; `tell` is called with each outcome. Raises BadPackage, OSError."""
     outcomes = {job.name: Outcome(job.name) for job in wanted}
     with tempfile.TemporaryDirectory(prefix="pvhv-reference-") as directory:
         root, log = Path(directory, "dom0.cpio"), Path(directory, "com1")
@@ -100,7 +100,7 @@ def run(
 
 
 class Listener:
-    """Hears dom0 out, and notes what it says in the outcomes."""
+    """Reads what dom0 reports, and notes it in the outcomes."""
 
     def __init__(
         self,
@@ -119,7 +119,8 @@ class Listener:
         self.heard = 0  # of Xen's own log, until the current job began
 
     def listen(self) -> None:
-        """Until all is said, or the machine stops or is silent too long. Raises BadPackage where it never came up."""
+        """Read until all jobs are reported, or the machine stops or is silent for too long. Raises BadPackage if Xen
+        did not boot."""
         for line in self._lines():
             word, _, rest = line.partition(" ")
             if word == "@done":

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The same jobs on pvhv, in this process, told in the same words as those of the real Xen.
+"""The same jobs on pvhv, in this process, with outcomes in the same words as the real Xen's.
 
-A hostile kernel runs beside the victim on one machine that lasts: `Scene`, which tests/guest has as well. What a
-hostile guest could not know (frames, a port and grants of the victim's, frames of the hypervisor's) it is told on its
+A hostile kernel runs beside the victim on one machine that lasts: `Scene`, which tests/guest has as well. Facts
+that a hostile guest cannot know (frames, a port and grants of the victim's, frames of the hypervisor's) are on its
 command line, so that it need not guess.
 """
 
@@ -21,7 +21,7 @@ SCENE_MIB = 96
 
 
 class Scene:
-    """A machine, the victim on it, and what is known of it."""
+    """A machine with the victim, and the facts about both."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
@@ -49,7 +49,7 @@ class Scene:
         assert self.machine.hypervisor.run_until(lambda: answer in self.heard()[before:], PATIENCE), self.heard()
 
     def release(self, job: Job, clock: str = "virtual") -> Result:
-        """Let a hostile guest live to its end, and be taken apart; what became of it."""
+        """Run a hostile guest to its end, and destroy it. Returns its result."""
         told = " ".join(f"{fact}={value}" for fact, value in self.facts.items())
         guest = _create(self.machine, job, clock, f"{told} {job.cmdline}", paused=True)
         self.ask(f"for {guest.domid}")
@@ -87,12 +87,12 @@ def _create(machine: Machine, job: Job, clock: str, cmdline: str, paused: bool =
 
 
 def outcome(job: Job, result: Result) -> Outcome:
-    """A result as the real Xen's are told."""
+    """A result as an outcome, in the words of the real Xen's."""
     return Outcome(job.name, lines_of(result.raw), result.ending, hypervisor=result.report.splitlines())
 
 
 def run(wanted: Iterable[Job], tell: Tell) -> list[Outcome]:
-    """Run all jobs; those beside a victim on one machine. Raises ToolstackError."""
+    """Run all jobs; those beside a victim run on one machine. Raises ToolstackError."""
     outcomes = []
     with Machine(SCENE_MIB) as machine:
         scene: Scene | None = None

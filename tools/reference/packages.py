@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a real Xen is made of, out of Debian's archive: hypervisor, toolstack, dom0's kernel, and a QEMU to run it on.
+"""The packages of a real Xen, from Debian's archive: hypervisor, toolstack, dom0's kernel, and a QEMU to run it.
 
 apt chooses and fetches, against the archive's signatures, by lists and into directories of ours, as if nothing were
 installed: so it needs no root, leaves the system as it is, and brings every library along. Xen, its toolstack and the
@@ -8,7 +8,7 @@ a PV dom0 under TCG.
 
 Invariant: all of it lies under one directory, fetched anew only when the archive has something newer.
 
-It does not know what is done with the packages (parts.py does).
+This module does not know what is done with the packages (parts.py does).
 """
 
 from __future__ import annotations
@@ -71,14 +71,14 @@ class Suites:
         return there if there.is_file() else self.apt.download(package, self.archives, self.say)
 
     def forget_others(self, kept: set[Path]) -> None:
-        """Throw away the packages of before."""
+        """Remove packages of earlier versions."""
         for path in self.archives.glob("*.deb"):
             if path not in kept:
                 path.unlink()
 
 
 def version(package: Path) -> str:
-    """What the archive calls it: name, version, architecture, as in the name of its file."""
+    """A package's name, version and architecture, from its file's name. Raises BadPackage."""
     name, number, _architecture = package.stem.replace("%3a", ":").split("_")
     if not number:
         raise BadPackage(f"{package.name} is no package's name")

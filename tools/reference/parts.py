@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The packages made into what QEMU is started with: itself, Xen, dom0's kernel, and dom0's root file system.
+"""What QEMU is started with, made of the packages: QEMU itself, Xen, dom0's kernel, and dom0's root file system.
 
-dom0 is a busybox, xl with the two daemons it cannot do without, and the libraries these name. What it is to do comes in
-a second archive behind that (jobs.py): Linux unpacks both.
+dom0 is a busybox, xl with the two daemons it needs, and their libraries. A second archive behind that has what dom0 is
+to do (jobs.py): Linux unpacks both.
 
 QEMU lies unpacked in a directory and is started through its own dynamic linker with its own libraries, so that neither
 the system's release nor its QEMU matters.
 
-Invariant: `parts.json` is written last, and names the packages that all of it was made of. Others make it anew.
+Invariant: `parts.json` is written last, and names the packages that the parts were made of. With other packages the
+parts are made anew.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ RECIPE = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]  # another
 
 @dataclass(frozen=True)
 class Parts:
-    """Where they are, and the versions of the packages they are made of."""
+    """The paths of the parts, and the versions of the packages they are made of."""
 
     place: Path
     versions: dict[str, str]
@@ -72,7 +73,7 @@ class Parts:
         return self.place / "dom0.cpio"
 
     def qemu(self) -> list[str]:
-        """The words QEMU is started by."""
+        """The words of the command that starts QEMU."""
         root = self.place / "qemu"
         libraries = ":".join(str(root / directory) for directory in LIBRARIES[:2])
         words = [str(root / LIBRARIES[0] / LINKER), "--library-path", libraries, str(root / QEMU_PROGRAM)]
@@ -80,14 +81,14 @@ class Parts:
 
 
 def place_of_parts() -> Path:
-    """Where all of it is kept. Raises BadPackage."""
+    """The directory of the parts. Raises BadPackage."""
     if (place := fetched.directory()) is None:
         raise BadPackage("there is no cache directory: set PVHV_CACHE_DIR to one")
     return place.parent / "reference"
 
 
 def there(place: Path) -> Parts | None:
-    """What an earlier run made, if it was finished."""
+    """The parts that an earlier run made, if it finished; else None."""
     record = _record(place)
     return Parts(place, record["versions"]) if record.get("recipe") == RECIPE else None
 
@@ -101,7 +102,7 @@ def _record(place: Path) -> dict[str, Any]:
 
 
 def fetch(place: Path, say: Say) -> Parts:
-    """Fetch what is not there and make the parts of it. Raises BadPackage, OSError."""
+    """Fetch the packages that are missing, and make the parts. Raises BadPackage, OSError."""
     if not debian.is_here():
         raise BadPackage("a real Xen is fetched by apt, and there is none here")
     place.mkdir(parents=True, exist_ok=True)
@@ -183,7 +184,7 @@ def _is_library(name: str) -> bool:
 
 
 def _needed_by(files: list[bytes], libraries: dict[str, Member]) -> set[str]:
-    """The libraries that these files want, and those that these want in turn."""
+    """The libraries that these files need, and those that the libraries need in turn."""
     found: set[str] = {LINKER, *LOADED_BY_NAME}
     files = files + [_followed(name, libraries).data for name in found]
     while files:
@@ -204,7 +205,7 @@ def _wanted_by(file: bytes) -> set[str]:
 
 
 def _followed(name: str, libraries: dict[str, Member]) -> Member:
-    """The file behind a library's name."""
+    """The file that a library's name leads to."""
     for _ in range(8):
         if name not in libraries:
             break

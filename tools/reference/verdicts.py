@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the real Xen said of our test kernels, kept in the tree, and how it is compared with what pvhv says.
+"""The answers of the real Xen to our test kernels, kept in the tree, and the comparison with pvhv's answers.
 
-tests/reference/verdicts.json has, for every job of cases.py, the console's lines and how the domain ended, what they
-were said on, and a digest of the kernel's own source: a kernel that was changed since has to be asked about again.
+tests/reference/verdicts.json has, for every job of cases.py, the console's lines, how the domain ended, the versions of
+Xen and QEMU, and a digest of the kernel's own source: a kernel that was changed since has to be recorded again.
 tests/reference/differences.toml is the only place that excuses a line that differs.
 
 Lines a kernel says vary (`varies:`) are compared with their numbers taken out.
 
-It does not run anything.
+This module runs nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ASK_AGAIN = "ask the real Xen: python tools/xen_reference.py record"
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of one job there."""
+    """The recorded outcome of one job."""
 
     source: str
     on: str
@@ -41,7 +41,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Excuse:
-    """A row of the list of differences: what its lines look like there and here (patterns), whose fault, and why."""
+    """A row of the list of differences: patterns of the lines there and here, who is at fault, and why."""
 
     kernel: str
     xen: str
@@ -54,7 +54,7 @@ class Excuse:
 
 
 def load() -> dict[str, Verdict]:
-    """All that are recorded, by job."""
+    """All recorded verdicts, by job."""
     return {
         name: Verdict(row["source"], row["on"], row["ending"], tuple(row["lines"]))
         for name, row in json.loads(VERDICTS.read_text()).items()
@@ -62,7 +62,7 @@ def load() -> dict[str, Verdict]:
 
 
 def save(verdicts: Mapping[str, Verdict]) -> None:
-    """Write them, a line for each line, so that a change is a change of those lines."""
+    """Write the verdicts, with one line for each line of a console, so that a diff shows the lines that changed."""
     rows = {name: asdict(verdict) for name, verdict in sorted(verdicts.items())}
     VERDICTS.write_text(json.dumps(rows, indent=1, ensure_ascii=True) + "\n")
 
@@ -73,7 +73,7 @@ def excuses() -> list[Excuse]:
 
 
 def digest(kernel: str) -> str:
-    """Of the sources that are this kernel's own; what all kernels share changes without changing what they ask."""
+    """The digest of a kernel's own sources. The sources that all kernels share are not in it."""
     made = hashlib.sha256()
     for path in sorted((cases.SOURCES / kernel).iterdir()):
         made.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
@@ -81,7 +81,7 @@ def digest(kernel: str) -> str:
 
 
 def recorded(kernel: str, outcome: Outcome, versions: Mapping[str, str]) -> Verdict:
-    """An outcome as it is kept. Raises ValueError for one that is no answer."""
+    """An outcome as a verdict. Raises ValueError for an outcome that is no answer."""
     if outcome.ending in (NOT_RUN, "failed") or outcome.victim == "hurt":
         raise ValueError(f"{outcome.name}: {outcome.ending} {outcome.victim} {' '.join(outcome.complaints)}")
     return Verdict(digest(kernel), ", ".join(versions.values()), outcome.ending, tuple(outcome.lines))
