@@ -88,7 +88,7 @@ def classified() -> str:
     rows = []
     for judgement in classify([row for row in ROWS if row.listed], (0, 1, 3)):
         rows.append((judgement.row.name, judgement.did(0), judgement.did(1), judgement.verdict))
-    columns = ("Instruction", "On a machine of its own", "At ring 1, under a monitor", "Verdict")
+    columns = ("Instruction", "At ring 0, without a monitor", "At ring 1, under a monitor", "Verdict")
     return table(Grid("Robin and Irvine's list, run on the engine", columns, tuple(rows)))
 
 

@@ -3,7 +3,7 @@
 
 A `Bare` is a fresh engine of the published kind (unicorn as its authors build it: a yardstick must not change with what
 is measured) over the same RAM, with the page tables that the domain builder made for a benchmark
-kernel, the ring of a guest's kernel and `no_exit_request` set (cpustate.py), but no AMD-V and no hooks. It enters the
+kernel, CPL 1 and `no_exit_request` set (cpustate.py), but no AMD-V and no hooks. It enters the
 kernel at `bare_entry(loop, count)`, which times the loop with rdtsc, as the kernel itself does when it runs as a guest,
 and ends at a ud2, which stops an engine that has no hook for it.
 
