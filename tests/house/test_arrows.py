@@ -23,9 +23,9 @@ def rooms_of_the_readme() -> list[str]:
 
 
 def rooms_of_the_architecture() -> list[str]:
-    """As docs/architecture.md has them, in its table of the cast."""
+    """As docs/architecture.md has them, in its table of the parts."""
     text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
-    cast = text[text.index("## The cast") : text.index("## What happens at an exit")]
+    cast = text[text.index("## The parts") : text.index("## What happens at an exit")]
     return re.findall(r"^\| `(\w+)(?:/|\.py)` \|", cast, re.MULTILINE)
 
 
