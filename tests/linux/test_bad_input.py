@@ -40,7 +40,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, linux: Linux) -> Iterator[Pvh
         ("kernel='odd'", ["packed in a way pvhv does not know", "extract-vmlinux"]),
         ("kernel='flipped'", ["flipped is damaged"]),
         ("kernel='linux.cfg'", ["is not an ELF file, so it is not a kernel"]),
-        ("kernel='guest-native'", ["not a paravirtual one", 'say type = "hvm"']),
+        ("kernel='guest-native'", ["not for a paravirtual one", 'say type = "hvm"']),
         ("ramdisk='large'", ["large has 300 MiB, and the domain has 128 MiB", "say memory ="]),
         ("ramdisk='none'", ["there is no file", "none"]),
         ("memory=64", ["64 MiB is too little memory", "MiB to start", "say memory = "]),

@@ -57,8 +57,8 @@ class Deferred:
 class PageTables(L1Tables):
     """Validation of page tables over a FrameTable (its `contents`).
 
-    The hypervisor sets `deferred` to that of the vCPU that runs, `must_yield` to the function that tells a long
-    operation that its share of work is used up, and the hooks that flush TLBs and translations.
+    The hypervisor sets `deferred` to that of the vCPU that runs; coherence.py sets the hooks that flush TLBs and
+    translations.
     """
 
     def __init__(
