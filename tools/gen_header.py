@@ -49,6 +49,8 @@ MODULES = (
     ("io.console", "io/console.h"),
     ("io.xs_wire", "io/xs_wire.h"),
     ("io.xenbus", "io/xenbus.h"),
+    ("io.protocols", "io/protocols.h"),
+    ("io.blkif", "io/blkif.h"),
 )
 
 # Constants of pvhv's own that a guest has no use for, and those that have a text of their own below.
@@ -156,6 +158,11 @@ MACROS = {
 """,
     "io.console": "#define MASK_XENCONS_IDX(idx, ring) ((idx) & (sizeof(ring) - 1))\n",
     "io.xs_wire": "#define MASK_XENSTORE_IDX(idx) ((idx) & (XENSTORE_RING_SIZE - 1))\n",
+    "io.blkif": """\
+#ifndef __ASSEMBLY__
+DEFINE_RING_TYPES(blkif, struct blkif_request, struct blkif_response);
+#endif
+""",
     "io.ring": """\
 /* Barriers, unless the guest has its own: x86 orders all but a load after a store. */
 #ifndef xen_mb

@@ -18,8 +18,8 @@ from pvhv.abi.layout import CStruct, CUnion, size_of, uint32_t, uint64_t
 # The modules of a guest's header, then what only the toolstack's side of Xen's headers has.
 MODULES = (
     "arch_x86", "xen", "features", "elfnote", "event_channel", "sched", "vcpu", "version", "callback",
-    "physdev", "memory", "grant_table", "io.ring", "io.console", "io.xs_wire", "io.xenbus", "control",
-    "hvm",
+    "physdev", "memory", "grant_table", "io.ring", "io.console", "io.xs_wire", "io.xenbus",
+    "io.protocols", "io.blkif", "control", "hvm",
 )
 
 # Constants of pvhv's own.

@@ -42,8 +42,8 @@ XEN_PREAMBLE = """\
 """ + "".join(f"#include <xen/{name}>\n" for name in (
     "xen.h", "arch-x86/cpuid.h", "event_channel.h", "grant_table.h", "memory.h", "sched.h",
     "vcpu.h", "version.h", "callback.h", "nmi.h", "physdev.h", "features.h", "elfnote.h", "errno.h",
-    "io/ring.h", "io/console.h", "io/xs_wire.h", "io/xenbus.h", "domctl.h", "sysctl.h", "platform.h",
-    "xenoprof.h", "vm_event.h", "hvm/hvm_op.h", "hvm/params.h", "hvm/dm_op.h"))
+    "io/ring.h", "io/console.h", "io/xs_wire.h", "io/xenbus.h", "io/protocols.h", "io/blkif.h",
+    "domctl.h", "sysctl.h", "platform.h", "xenoprof.h", "vm_event.h", "hvm/hvm_op.h", "hvm/params.h", "hvm/dm_op.h"))
 OUR_PREAMBLE = '#include "xen/xen_abi.h"\n'
 RING = "DEFINE_RING_TYPES(ring, uint64_t, uint32_t);\n"
 
@@ -174,6 +174,7 @@ FAMILIES = (
     ("features.h", r"XENFEAT_\w+", set()),
     ("elfnote.h", r"XEN_ELFNOTE_\w+", set()),
     ("io/xs_wire.h", r"XENSTORE_(?!RING_IDX)\w+", set()),
+    ("io/blkif.h", r"(?:BLKIF|VDISK)_\w+", set()),
 )
 # Sub-operations of memory calls that are declined whole.
 DECLINED = re.compile(r"XENMEM_(access|paging|sharing)_op_\w+|XENMEM_resource_ioreq_server_frame_\w+")

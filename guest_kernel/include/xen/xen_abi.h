@@ -1974,4 +1974,87 @@ struct xenstore_domain_interface {
 #define XenbusStateReconfiguring 7
 #define XenbusStateReconfigured 8
 
+/* io/protocols.h */
+#define XEN_IO_PROTO_ABI_X86_32 "x86_32-abi"
+#define XEN_IO_PROTO_ABI_X86_64 "x86_64-abi"
+#define XEN_IO_PROTO_ABI_ARM "arm-abi"
+
+/* io/blkif.h */
+#define BLKIF_OP_READ 0
+#define BLKIF_OP_WRITE 1
+#define BLKIF_OP_WRITE_BARRIER 2
+#define BLKIF_OP_FLUSH_DISKCACHE 3
+#define BLKIF_OP_RESERVED_1 4
+#define BLKIF_OP_DISCARD 5
+#define BLKIF_OP_INDIRECT 6
+#define BLKIF_MAX_SEGMENTS_PER_REQUEST 11
+#define BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST 8
+#define BLKIF_DISCARD_SECURE 1
+#define BLKIF_RSP_OKAY 0
+#define BLKIF_RSP_ERROR (-1)
+#define BLKIF_RSP_EOPNOTSUPP (-2)
+#define VDISK_CDROM 1
+#define VDISK_REMOVABLE 2
+#define VDISK_READONLY 4
+
+#ifndef __ASSEMBLY__
+typedef uint16_t blkif_vdev_t;
+DEFINE_XEN_GUEST_HANDLE(blkif_vdev_t);
+
+typedef uint64_t blkif_sector_t;
+DEFINE_XEN_GUEST_HANDLE(blkif_sector_t);
+
+struct blkif_request_segment {
+    grant_ref_t gref;
+    uint8_t first_sect;
+    uint8_t last_sect;
+};
+
+struct blkif_request {
+    uint8_t operation;
+    uint8_t nr_segments;
+    blkif_vdev_t handle;
+    uint64_t id;
+    blkif_sector_t sector_number;
+    struct blkif_request_segment seg[11];
+};
+typedef struct blkif_request blkif_request_t;
+DEFINE_XEN_GUEST_HANDLE(blkif_request_t);
+
+struct blkif_request_discard {
+    uint8_t operation;
+    uint8_t flag;
+    blkif_vdev_t handle;
+    uint64_t id;
+    blkif_sector_t sector_number;
+    uint64_t nr_sectors;
+};
+typedef struct blkif_request_discard blkif_request_discard_t;
+DEFINE_XEN_GUEST_HANDLE(blkif_request_discard_t);
+
+struct blkif_request_indirect {
+    uint8_t operation;
+    uint8_t indirect_op;
+    uint16_t nr_segments;
+    uint64_t id;
+    blkif_sector_t sector_number;
+    blkif_vdev_t handle;
+    grant_ref_t indirect_grefs[8];
+};
+typedef struct blkif_request_indirect blkif_request_indirect_t;
+DEFINE_XEN_GUEST_HANDLE(blkif_request_indirect_t);
+
+struct blkif_response {
+    uint64_t id;
+    uint8_t operation;
+    int16_t status;
+};
+typedef struct blkif_response blkif_response_t;
+DEFINE_XEN_GUEST_HANDLE(blkif_response_t);
+#endif
+
+#ifndef __ASSEMBLY__
+DEFINE_RING_TYPES(blkif, struct blkif_request, struct blkif_response);
+#endif
+
 #endif /* XEN_ABI_H */
