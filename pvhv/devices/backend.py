@@ -77,6 +77,9 @@ class Backend:
         """The nodes of the front end's directory besides the usual ones."""
         return {}
 
+    def check_front_end(self) -> None:
+        """Whether what the front end wrote beside its ring can be gone by. Raises Refused."""
+
     # -- directories -------------------------------------------------------------------------------------------
     @property
     def front(self) -> str:
@@ -130,6 +133,7 @@ class Backend:
         self.store.write(f"{self.back}/state", str(state))
 
     def _connect(self) -> None:
+        self.check_front_end()
         try:
             link = Link(self.dom0, self.domid, self._number(self.ring_node), self._number(self.port_node))
         except GrantError as error:
@@ -168,5 +172,12 @@ class Backend:
         self.gone = True
         self.store.unwatch(self._watch)
         self._let_go()
-        for path in (self.front, self.back, self.errors):
+        self.store.remove(self.front)
+        for path in (self.back, self.errors):
+            self.store.remove(path)
+            self._tidy(path)
+
+    def _tidy(self, path: str) -> None:
+        """Remove the directories that led there, as far as they are empty now. (libxl__xs_path_cleanup)"""
+        while (path := path.rpartition("/")[0]) != "/local/domain/0" and not self.store.children(path):
             self.store.remove(path)

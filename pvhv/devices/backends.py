@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pvhv.devices.backend import Backend
+from pvhv.devices.block.control import BlockBackend
 from pvhv.devices.console.control import ConsoleBackend
 
-BACKENDS: dict[str, type[Backend]] = {backend.kind: backend for backend in (ConsoleBackend,)}
+BACKENDS: dict[str, type[Backend]] = {backend.kind: backend for backend in (ConsoleBackend, BlockBackend)}

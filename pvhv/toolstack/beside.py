@@ -25,7 +25,9 @@ AT_ONCE = 2
 class Beside:
     """Threads that start when there is work, and end when there is none."""
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: int = AT_ONCE) -> None:
+        """One at once is one after the other, in the order in which they came."""
+        self.at_once = at_once
         self._lock = threading.Lock()
         self._waiting: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._threads = 0
@@ -35,7 +37,7 @@ class Beside:
         future: Future[T] = Future()
         with self._lock:
             self._waiting.append((work, future))
-            if self._threads < AT_ONCE:
+            if self._threads < self.at_once:
                 try:
                     threading.Thread(target=self._run, name="beside", daemon=True).start()
                     self._threads += 1

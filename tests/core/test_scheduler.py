@@ -302,6 +302,22 @@ def test_the_time_of_paused_domains_stands_still(lab: Lab) -> None:
     assert virtual(lab).now() >= 30 * MILLISECOND
 
 
+def test_time_does_not_jump_while_somebody_holds_it(lab: Lab) -> None:
+    """Who sleeps until a timer sleeps on until those who hold the timeline have caught up."""
+    code = no_ticks(Code(CODE)).hypercall(HYPERVISOR_set_timer_op, 30 * MILLISECOND)
+    code.hypercall(HYPERVISOR_sched_op, SCHEDOP_block, 0).jmp(code.here)
+    domain, timeline = lab.domain(code), virtual(lab)
+    bind_timer(domain)
+    timeline.after(MILLISECOND, lambda: setattr(timeline, "held", 1))
+    assert lab.hv.run_until(lambda: timeline.held > 0, 10)
+    before, turns = timeline.now(), count_turns(lab)
+    assert not lab.hv.run_until(lambda: False, 0.05)
+    assert timeline.now() == before < 2 * MILLISECOND and len(turns) < 5
+    timeline.held = 0
+    lab.run(domain)
+    assert timeline.now() >= 30 * MILLISECOND
+
+
 def test_a_tick_waits_until_a_vcpu_that_sleeps_runs_again(lab: Lab) -> None:
     """It neither wakes the vCPU nor is lost; and it comes once for all that were missed."""
     code = Code(CODE).hypercall(HYPERVISOR_vcpu_op, VCPUOP_set_periodic_timer, 0, DATA)

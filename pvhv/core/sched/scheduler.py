@@ -113,6 +113,11 @@ class Scheduler:
         self.deferred.append(function if turn is None else partial(self._on_account, turn.vcpu, function))
         self.break_off()
 
+    def defer_for(self, vcpu: VCPU, function: Callable[[], None]) -> None:
+        """The same, on account of a vCPU that need not run: it asked for this some time ago."""
+        self.deferred.append(partial(self._on_account, vcpu, function))
+        self.break_off()
+
     def _on_account(self, vcpu: VCPU, function: Callable[[], None]) -> None:
         began = time.monotonic_ns()
         try:
@@ -247,7 +252,7 @@ class Scheduler:
         for timeline in self.timelines:
             with self._bugs_kept:
                 busy |= timeline.fire()
-                if not timeline.runnable() and timeline.idle():
+                if not timeline.held and not timeline.runnable() and timeline.idle():
                     busy = True
                     timeline.fire()
             ahead = chosen is None or timeline.host_ns < chosen.host_ns
@@ -389,7 +394,7 @@ class Scheduler:
         wait = IDLE_WAIT_S
         for timeline in self.timelines:
             due = timeline.next_deadline()
-            if due is None:
+            if due is None or timeline.held:
                 continue
             if isinstance(timeline, WallTimeline):
                 wait = min(wait, (due - timeline.now()) / 1e9)

@@ -107,7 +107,7 @@ class Timeline(Generic[U]):
         self.on_idle: list[Callable[[], bool]] = []  # asked when nothing can run; True says "something may run now"
         self.turn: Turn[U] | None = None
         self.running = False  # the pCPU runs our turn's vCPU
-        self.held = 0  # lookers-on who have to catch up first: as long as there are any, nobody runs
+        self.held = 0  # those who have to catch up first: while there are any, nobody runs and time does not jump
         self.level = 0  # the most that a vCPU had when it was picked: those who begin to run begin there
         self.woken = False  # whether a vCPU began to want to run since one was picked
         self._serial = 0

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The control half of a block device: what it says of itself in the store, and what it asks of its front end.
+
+Its number is the one that the guest's kernel makes a name of: 51712 is xvda. A front end may write under which layout
+it shares its ring; guests here are x86-64 ones, so only that is known.
+
+Read beside it: connect and xen_blkbk_probe in Linux's drivers/block/xen-blkback/xenbus.c; device_disk_add in
+tools/libs/light/libxl_disk.c.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pvhv.abi.io.blkif import VDISK_READONLY
+from pvhv.abi.io.protocols import XEN_IO_PROTO_ABI_X86_64
+from pvhv.devices.backend import Backend, Refused
+from pvhv.devices.block.disk import Disk
+from pvhv.devices.block.image import SECTOR_SIZE
+from pvhv.devices.block.names import name_of
+
+SHOWN = 40  # of what no layout is called
+
+
+class BlockBackend(Backend):
+    """Disk `number` of a domain; its data half is a pvhv.devices.block.disk.Disk."""
+
+    kind: ClassVar[str] = "vbd"
+    data: Disk
+
+    def offers(self) -> dict[str, str]:
+        """What libxl writes, and blkback."""
+        image = self.data.image
+        return {
+            "bootable": "1",
+            "removable": "0",
+            "dev": name_of(self.number),
+            "type": "phy",
+            "mode": "r" if image.readonly else "w",
+            "device-type": "disk",
+            "feature-flush-cache": "1",
+            "feature-barrier": "1",
+            "sectors": str(image.sectors),
+            "info": str(VDISK_READONLY if image.readonly else 0),
+            "sector-size": str(SECTOR_SIZE),
+            "physical-sector-size": str(SECTOR_SIZE),
+        }
+
+    def tells(self) -> dict[str, str]:
+        """Which device it is."""
+        return {"virtual-device": str(self.number), "device-type": "disk"}
+
+    def check_front_end(self) -> None:
+        """Raises Refused where the ring is laid out as for another processor."""
+        protocol = self.store.read(f"{self.front}/protocol")
+        if protocol not in (None, XEN_IO_PROTO_ABI_X86_64):
+            raise Refused(f"-1 unknown fe protocol {ascii(protocol[:SHOWN])[2:-1]}")

@@ -1,0 +1,517 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The block device, by a front end in Python that keeps to the protocol, and by one that does not."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from pvhv.abi.grant_table import GRANT_ENTRY_V1_CODEC, GTF_permit_access, GTF_reading, GTF_readonly, GTF_writing
+from pvhv.abi.io.blkif import (
+    BLKIF_OP_DISCARD,
+    BLKIF_OP_FLUSH_DISKCACHE,
+    BLKIF_OP_INDIRECT,
+    BLKIF_OP_READ,
+    BLKIF_OP_RESERVED_1,
+    BLKIF_OP_WRITE,
+    BLKIF_OP_WRITE_BARRIER,
+    BLKIF_REQUEST_CODEC,
+    BLKIF_RESPONSE_CODEC,
+    BLKIF_RSP_EOPNOTSUPP,
+    BLKIF_RSP_ERROR,
+    BLKIF_RSP_OKAY,
+)
+from pvhv.abi.io.xenbus import (
+    XenbusStateClosed,
+    XenbusStateClosing,
+    XenbusStateConnected,
+    XenbusStateInitialised,
+    XenbusStateInitialising,
+)
+from pvhv.core.grants.view import GrantView
+from pvhv.core.mm.frames import WRITABLE
+from pvhv.devices.block.disk import Disk
+from pvhv.devices.block.image import SECTOR_SIZE, Image
+from pvhv.devices.block.names import name_of, number_of
+from pvhv.devices.block.ring import REQ_EVENT, REQ_PROD, RSP_EVENT, RSP_PROD, SLOT_SIZE, SLOTS
+from pvhv.devices.block.worker import LATENCY_NS, Thread, Worker
+from pvhv.devices.xenbus import state_of
+from pvhv.devices.xenstore import tree
+from pvhv.devices.xenstore.permissions import Caller
+from pvhv.testing import Machine
+from pvhv.toolstack.beside import Beside
+from pvhv.toolstack.guest import Guest
+from tests.core import accounting
+from tests.toolstack.recipes import SPIN, Recipe
+
+T = TypeVar("T")
+Segments = list[tuple[int, int, int]]
+XVDA = 51712
+SECTORS = 64
+RING, FIRST = 100, 101  # grants: the ring's page, and pages of data from there on
+PAGES = 12
+MASK32 = 0xFFFF_FFFF
+
+
+class Gate:
+    """A thread that does what it was given when it is told to: nothing depends on the host's speed."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Callable[[], None]] = []
+        self.broken = False
+
+    def do(self, work: Callable[[], T]) -> Future[T]:
+        if self.broken:
+            raise RuntimeError("can't start new thread")
+        future: Future[T] = Future()
+
+        def now() -> None:
+            try:
+                future.set_result(work())
+            except OSError as failure:
+                future.set_exception(failure)
+
+        self.waiting.append(now)
+        return future
+
+    def open(self) -> None:
+        while self.waiting:
+            self.waiting.pop(0)()
+
+
+class FrontEnd:
+    """A guest's end of a disk: pages that it grants, a ring in one of them, and what it writes into the store."""
+
+    def __init__(self, machine: Machine, guest: Guest, image: Image, thread: Thread) -> None:
+        self.machine, self.guest, self.image = machine, guest, image
+        hv = self.hv = machine.hypervisor
+        self.disk = Disk(image, partial(GrantView, hv.dom0, guest.domid), Worker(thread, hv.scheduler, guest.domain))
+        self.backend = guest.plug("vbd", XVDA, self.disk)
+        self.me = Caller(guest.domid)
+        frames = hv.frames
+        own = [mfn for mfn in frames.owned_by(guest.domid) if mfn not in guest.domain.hypervisor_frames]
+        mfns = [mfn for mfn in own if frames.types[mfn] & 7 in (0, WRITABLE)][-1 - PAGES :]
+        for at, mfn in enumerate(mfns):
+            self.grant(RING + at, mfn)
+        self.mfns = dict(zip(range(RING, RING + 1 + PAGES), mfns, strict=True))
+        self.page = hv.ram.frame(self.mfns[RING])
+        self.words = self.page.cast("I")
+        self.begin_ring()
+        self.before = held(self)
+
+    def begin_ring(self) -> None:
+        self.page[:] = bytes(4096)
+        self.words[REQ_EVENT] = self.words[RSP_EVENT] = 1
+        self.heard = 0
+
+    def grant(self, ref: int, mfn: int, flags: int = GTF_permit_access, domid: int = 0) -> None:
+        entry = GRANT_ENTRY_V1_CODEC.pack(flags, domid, mfn)
+        self.hv.ram.words[self.guest.domain.grants.entries.slot(ref)] = int.from_bytes(entry, "little")
+
+    def in_use(self, ref: int) -> int:
+        slot = self.guest.domain.grants.entries.slot(ref)
+        return self.hv.ram.words[slot] & (GTF_reading | GTF_writing)
+
+    def data(self, page: int) -> memoryview:
+        return self.hv.ram.frame(self.mfns[FIRST + page])
+
+    # -- the store ---------------------------------------------------------------------------------------------
+    def write(self, node: str, value: object) -> None:
+        tree.write(self.guest.store.tree, self.me, f"{self.backend.front}/{node}", str(value).encode())
+        self.guest.store.settle()
+
+    def offered(self, node: str) -> bytes | None:
+        return self.guest.store.read(f"{self.backend.back}/{node}")
+
+    @property
+    def other(self) -> int:
+        return state_of(self.offered("state"))
+
+    def connect(self) -> None:
+        port = self.guest.domain.events.alloc_unbound(0)
+        for node, value in (("ring-ref", RING), ("event-channel", port), ("protocol", "x86_64-abi")):
+            self.write(node, value)
+        self.write("state", XenbusStateInitialised)
+
+    def close(self) -> None:
+        for state in (XenbusStateClosing, XenbusStateClosed, XenbusStateInitialising):
+            self.write("state", state)
+
+    # -- the ring ----------------------------------------------------------------------------------------------
+    def put(
+        self, operation: int, sector: int = 0, segments: Segments | None = None, count: int | None = None, id_: int = 7
+    ) -> None:
+        """A request, without a word about it."""
+        segments = segments if segments is not None else [(FIRST, 0, 0)]
+        at = 64 + self.words[REQ_PROD] % SLOTS * SLOT_SIZE
+        flat = [number for segment in segments for number in segment][:33]
+        head = (operation, len(segments) if count is None else count, 0, id_, sector)
+        self.page[at : at + SLOT_SIZE] = BLKIF_REQUEST_CODEC.pack(*head, *flat, *[0] * (33 - len(flat)))
+        self.words[REQ_PROD] = (self.words[REQ_PROD] + 1) & MASK32
+
+    def answers(self) -> list[tuple[int, int, int]]:
+        """Those that came since: id, operation, status."""
+        found = []
+        while self.heard != self.words[RSP_PROD]:
+            at = 64 + self.heard % SLOTS * SLOT_SIZE
+            found.append(BLKIF_RESPONSE_CODEC.unpack(self.page[at : at + BLKIF_RESPONSE_CODEC.size]))
+            self.heard = (self.heard + 1) & MASK32
+        self.words[RSP_EVENT] = (self.heard + 1) & MASK32
+        return found
+
+    def settle(self) -> None:
+        """Let the disk do all it has to do."""
+        self.disk.pump()
+        assert self.hv.run_until(lambda: not self.disk.under_way and not self.hv.scheduler.deferred, 10)
+
+    def does(self, *arguments: Any, **named: Any) -> int:
+        """One request, and what came of it."""
+        self.put(*arguments, **named)
+        self.settle()
+        ((id_, operation, status),) = self.answers()
+        assert (id_, operation) == (named.get("id_", 7), arguments[0])
+        return status
+
+
+@pytest.fixture
+def machine() -> Iterator[Machine]:
+    with Machine() as made:
+        yield made
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    made = tmp_path / "image"
+    made.write_bytes(random.Random(1).randbytes(SECTORS * SECTOR_SIZE + 100))
+    return made
+
+
+def opened(path: Path, mode: str = "r+b") -> Image:
+    return Image(path.open(mode, buffering=0))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def front(machine: Machine, path: Path) -> FrontEnd:
+    made = FrontEnd(machine, machine.create("test-hello", paused=True, clock="wall"), opened(path), Beside(1))
+    made.connect()
+    assert made.other == XenbusStateConnected
+    return made
+
+
+def held(front: FrontEnd) -> tuple[int, int]:
+    """What domain 0 holds: its ports, and its mappings of grants."""
+    return front.hv.dom0.events.active, len(front.hv.dom0.grants.views)
+
+
+def test_what_it_offers(front: FrontEnd, path: Path) -> None:
+    offers = {
+        "sectors": b"64", "sector-size": b"512", "physical-sector-size": b"512", "info": b"0", "mode": b"w",
+        "dev": b"xvda", "feature-flush-cache": b"1", "feature-barrier": b"1",
+    }  # fmt: skip
+    assert {node: front.offered(node) for node in offers} == offers
+    assert front.guest.store.read(f"{front.backend.front}/virtual-device") == b"51712"
+
+
+def test_it_reads_and_writes(front: FrontEnd, path: Path) -> None:
+    was = path.read_bytes()
+    everything = [(FIRST + page, 0, 7) for page in range(8)]
+    assert front.does(BLKIF_OP_READ, 0, everything) == BLKIF_RSP_OKAY
+    assert b"".join(bytes(front.data(page)) for page in range(8)) == was[: SECTORS * SECTOR_SIZE]
+    front.data(9)[:] = b"w" * 4096
+    assert front.does(BLKIF_OP_WRITE, 61, [(FIRST + 9, 7, 7), (FIRST, 0, 1)], id_=1 << 63) == BLKIF_RSP_OKAY
+    now = path.read_bytes()
+    assert now[: 61 * 512] == was[: 61 * 512] and now[64 * 512 :] == was[64 * 512 :]
+    assert now[61 * 512 : 62 * 512] == b"w" * 512 and now[62 * 512 : 64 * 512] == was[:1024]
+    assert held(front) == (front.before[0] + 1, front.before[1] + 1)  # the ring's port and page
+
+
+def test_a_part_of_a_page_is_all_that_is_touched(front: FrontEnd, path: Path) -> None:
+    front.data(0)[:] = b"-" * 4096
+    assert front.does(BLKIF_OP_READ, 5, [(FIRST, 2, 3)]) == BLKIF_RSP_OKAY
+    assert bytes(front.data(0)) == b"-" * 1024 + path.read_bytes()[5 * 512 : 7 * 512] + b"-" * 2048
+
+
+@pytest.mark.parametrize("operation", [BLKIF_OP_FLUSH_DISKCACHE, BLKIF_OP_WRITE_BARRIER])
+def test_flushing(front: FrontEnd, path: Path, monkeypatch: pytest.MonkeyPatch, operation: int) -> None:
+    """Whatever was written is on the disk, and then what it brings is written."""
+    done = []
+    monkeypatch.setattr("os.fsync", lambda _fd: done.append(path.read_bytes()[:512]))
+    front.data(0)[:] = b"1" * 4096
+    front.put(BLKIF_OP_WRITE)
+    front.data(1)[:] = b"2" * 4096
+    front.put(operation, 0, [(FIRST + 1, 0, 0)])
+    front.put(operation, 0, [])
+    front.settle()
+    assert [status for _, _, status in front.answers()] == [BLKIF_RSP_OKAY] * 3
+    assert done == [b"1" * 512, b"2" * 512]
+
+
+LAST = SECTORS - 1
+HOSTILE: dict[str, tuple[int, int, Segments, int | None]] = {
+    "behind the end": (BLKIF_OP_READ, SECTORS, [(FIRST, 0, 0)], None),
+    "across the end": (BLKIF_OP_WRITE, LAST, [(FIRST, 0, 1)], None),
+    "far behind the end": (BLKIF_OP_READ, 2**64 - 1, [(FIRST, 0, 7)], None),
+    "a negative one, to who counts in bytes": (BLKIF_OP_WRITE, 2**55, [(FIRST, 0, 0)], None),
+    "twelve segments": (BLKIF_OP_READ, 0, [(FIRST, 0, 0)] * 11, 12),
+    "255 segments": (BLKIF_OP_WRITE, 0, [(FIRST, 0, 0)] * 11, 255),
+    "no segments": (BLKIF_OP_READ, 0, [], None),
+    "none to write": (BLKIF_OP_WRITE, 0, [], None),
+    "the last before the first": (BLKIF_OP_READ, 0, [(FIRST, 3, 2)], None),
+    "the page's ninth sector": (BLKIF_OP_READ, 0, [(FIRST, 0, 8)], None),
+    "all numbers that there are": (BLKIF_OP_WRITE, 0, [(FIRST, 255, 255)], None),
+    "no grant": (BLKIF_OP_READ, 0, [(FIRST, 0, 0), (77, 0, 0)], None),
+    "a grant beyond the table": (BLKIF_OP_WRITE, 0, [(FIRST, 0, 0), (2**32 - 1, 0, 0)], None),
+    "a grant for somebody else": (BLKIF_OP_WRITE, 0, [(90, 0, 0)], None),
+    "a page that it may only read": (BLKIF_OP_READ, 0, [(91, 0, 0)], None),
+    "a page of the hypervisor's": (BLKIF_OP_READ, 0, [(92, 0, 0)], None),
+    "a page table": (BLKIF_OP_READ, 0, [(93, 0, 0)], None),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_requests_that_cannot_be(front: FrontEnd, path: Path, case: str) -> None:
+    frames, domid = front.hv.frames, front.guest.domid
+    front.grant(90, front.mfns[FIRST], domid=3)
+    front.grant(91, front.mfns[FIRST], GTF_permit_access | GTF_readonly)
+    front.grant(92, 1)
+    front.grant(93, next(mfn for mfn in frames.owned_by(domid) if 0 < frames.types[mfn] & 7 < WRITABLE))
+    was, before = path.read_bytes(), held(front)
+    operation, sector, segments, count = HOSTILE[case]
+    assert front.does(operation, sector, segments, count) == BLKIF_RSP_ERROR
+    assert path.read_bytes() == was and held(front) == before
+    assert not accounting.problems(front.hv)
+    assert front.does(BLKIF_OP_WRITE, 0, [(91, 0, 0)]) == BLKIF_RSP_OKAY  # it goes on; and to write, reading is enough
+
+
+@pytest.mark.parametrize("operation", [BLKIF_OP_RESERVED_1, BLKIF_OP_DISCARD, BLKIF_OP_INDIRECT, 7, 255])
+def test_operations_that_there_are_not(front: FrontEnd, operation: int) -> None:
+    assert front.does(operation, 0, [(77, 9, 0)], 200) == BLKIF_RSP_EOPNOTSUPP
+
+
+def test_a_disk_to_be_read_only(machine: Machine, path: Path) -> None:
+    front = FrontEnd(
+        machine, machine.create("test-hello", paused=True, clock="wall"), opened(path, "rb"), Beside(1)
+    )
+    front.connect()
+    assert (front.offered("info"), front.offered("mode")) == (b"4", b"r")
+    assert front.does(BLKIF_OP_READ) == BLKIF_RSP_OKAY
+    for operation in (BLKIF_OP_WRITE, BLKIF_OP_WRITE_BARRIER, BLKIF_OP_FLUSH_DISKCACHE):  # blkback refuses that, too
+        assert front.does(operation) == BLKIF_RSP_ERROR
+
+
+def test_an_image_that_is_cut_short(front: FrontEnd, path: Path) -> None:
+    with path.open("r+b") as file:
+        file.truncate(512)
+    front.data(0)[:] = b"-" * 4096
+    assert front.does(BLKIF_OP_READ, 0, [(FIRST, 0, 7)]) == BLKIF_RSP_ERROR
+    assert bytes(front.data(0)) == b"-" * 4096
+    assert front.does(BLKIF_OP_READ) == BLKIF_RSP_OKAY
+
+
+def test_a_host_that_has_no_threads(machine: Machine, path: Path) -> None:
+    gate = Gate()
+    front = FrontEnd(machine, machine.create("test-hello", paused=True, clock="wall"), opened(path), gate)
+    front.connect()
+    before, gate.broken = held(front), True
+    assert front.does(BLKIF_OP_READ) == BLKIF_RSP_ERROR
+    assert held(front) == before
+
+
+# -- the ring ------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("ahead", [SLOTS + 1, 1000, 2**31, MASK32])
+def test_a_producer_that_is_too_far_ahead_ends_the_ring(front: FrontEnd, ahead: int) -> None:
+    assert front.does(BLKIF_OP_READ) == BLKIF_RSP_OKAY
+    front.words[REQ_PROD] = (front.words[REQ_PROD] + ahead) & MASK32
+    front.settle()
+    assert front.disk.over and front.answers() == []
+    front.words[REQ_PROD] = front.words[RSP_PROD]
+    front.put(BLKIF_OP_READ)
+    front.settle()
+    assert front.answers() == []  # it stays over
+    front.close()
+    front.begin_ring()
+    front.connect()  # another ring is another matter
+    assert front.does(BLKIF_OP_READ) == BLKIF_RSP_OKAY
+
+
+def test_a_full_ring_goes_round(front: FrontEnd, path: Path) -> None:
+    for turn in range(5):
+        for slot in range(SLOTS):
+            front.put(BLKIF_OP_READ, slot, id_=turn * SLOTS + slot)
+        front.settle()
+        assert [id_ for id_, _, _ in front.answers()] == [turn * SLOTS + slot for slot in range(SLOTS)]
+
+
+def test_indices_wrap(front: FrontEnd) -> None:
+    front.close()
+    front.begin_ring()
+    start = MASK32 - 3
+    front.words[REQ_PROD] = front.words[RSP_PROD] = front.heard = start
+    front.connect()
+    for _ in range(8):
+        assert front.does(BLKIF_OP_READ) == BLKIF_RSP_OKAY
+    assert front.words[RSP_PROD] == 4
+
+
+def test_a_request_is_read_once(machine: Machine, path: Path) -> None:
+    """What is checked is what is done, whatever stands in the slot by then."""
+    gate = Gate()
+    front = FrontEnd(machine, machine.create("test-hello", paused=True, clock="wall"), opened(path), gate)
+    front.connect()
+    was = path.read_bytes()
+    front.data(0)[:] = b"a" * 4096
+    front.put(BLKIF_OP_WRITE, 3)
+    front.disk.pump()
+    front.page[64 : 64 + SLOT_SIZE] = b"\xff" * SLOT_SIZE
+    front.data(0)[:] = b"b" * 4096
+    assert front.in_use(FIRST) == GTF_reading  # and the page stays mapped until it is answered
+    gate.open()
+    front.settle()
+    assert front.answers() == [(7, BLKIF_OP_WRITE, BLKIF_RSP_OKAY)] and not front.in_use(FIRST)
+    assert path.read_bytes() == was[: 3 * 512] + b"a" * 512 + was[4 * 512 :]
+
+
+def test_it_is_signalled_as_it_asks(front: FrontEnd, monkeypatch: pytest.MonkeyPatch) -> None:
+    signals: list[int] = []
+    monkeypatch.setattr(front.disk, "_notify", lambda: signals.append(front.words[RSP_PROD]))
+    front.words[RSP_EVENT] = 3
+    for _ in range(4):
+        front.put(BLKIF_OP_READ)
+    front.settle()
+    assert signals == [3]
+
+
+# -- rings that go --------------------------------------------------------------------------------------------------
+def test_a_ring_that_goes_while_it_is_at_work(machine: Machine, path: Path) -> None:
+    """What was asked is done, nobody hears of it, and no more can be under way than a ring has room for."""
+    gate = Gate()
+    front = FrontEnd(machine, machine.create("test-hello", paused=True, clock="wall"), opened(path), gate)
+    front.connect()
+    front.data(0)[:] = b"z" * 4096
+    for sector in range(20):
+        front.put(BLKIF_OP_WRITE, sector)
+    front.disk.pump()
+    front.close()
+    assert held(front) == front.before and not front.in_use(FIRST) and not accounting.problems(front.hv)
+    front.begin_ring()
+    front.connect()
+    for _ in range(SLOTS):
+        front.put(BLKIF_OP_READ, 0, [(FIRST + 1, 0, 0)])
+    front.disk.pump()
+    assert front.disk.under_way == len(gate.waiting) == SLOTS
+    gate.open()
+    assert front.hv.run_until(lambda: bool(gate.waiting), 10)
+    gate.open()
+    front.settle()
+    assert front.answers() == [(7, BLKIF_OP_READ, BLKIF_RSP_OKAY)] * SLOTS
+    assert path.read_bytes()[: 20 * 512] == b"z" * 20 * 512 == bytes(front.data(1)[:512]) * 20
+
+
+def test_a_domain_that_goes_while_its_disk_is_at_work(machine: Machine, path: Path) -> None:
+    hv, gate = machine.hypervisor, Gate()
+    nothing = hv.dom0.events.active, len(hv.dom0.grants.views)
+    front = FrontEnd(machine, machine.create("test-hello", paused=True, clock="wall"), opened(path), gate)
+    front.connect()
+    front.put(BLKIF_OP_WRITE)
+    front.put(BLKIF_OP_READ)
+    front.disk.pump()
+    front.guest.destroy()
+    gate.do(front.image.close)
+    assert hv.run_until(lambda: front.guest.domid not in hv.domains, 10)
+    assert held(front) == nothing and not accounting.problems(hv)
+    gate.open()
+    hv.run_until(lambda: not front.disk.under_way, 10)
+    assert not hv.bugs
+    with pytest.raises(ValueError, match="closed file"):
+        front.image.read(0, 1)
+
+
+def test_a_ring_for_another_processor(machine: Machine, path: Path) -> None:
+    front = FrontEnd(machine, machine.create("test-hello", paused=True, clock="wall"), opened(path), Beside(1))
+    for node, value in (("ring-ref", RING), ("event-channel", 1), ("protocol", "x86_32-abi")):
+        front.write(node, value)
+    front.write("state", XenbusStateInitialised)
+    assert front.other == XenbusStateClosing
+    assert front.guest.store.read(f"{front.backend.errors}/error") == b"-1 unknown fe protocol x86_32-abi"
+
+
+def test_whatever_stands_in_the_ring(front: FrontEnd, path: Path) -> None:
+    """Nothing is written but into the image, nothing stays held, and each request that was taken is answered once."""
+    dice, before, length = random.Random(12), held(front), path.stat().st_size
+    for _ in range(300):
+        for _ in range(dice.randrange(1, SLOTS)):
+            if dice.random() < 0.5:
+                at = 64 + front.words[REQ_PROD] % SLOTS * SLOT_SIZE
+                front.page[at : at + SLOT_SIZE] = dice.randbytes(SLOT_SIZE)
+                front.words[REQ_PROD] = (front.words[REQ_PROD] + 1) & MASK32
+            else:
+                refs = [dice.choice((*range(FIRST, FIRST + PAGES), 77)) for _ in range(dice.randrange(12))]
+                parts = [(ref, dice.randrange(9), dice.randrange(9)) for ref in refs]
+                front.put(dice.randrange(5), dice.randrange(SECTORS + 5), parts)
+        front.settle()
+        assert len(front.answers()) <= SLOTS and front.words[RSP_PROD] == front.words[REQ_PROD]
+        assert held(front) == before
+    assert path.stat().st_size == length
+    assert not accounting.problems(front.hv) and not front.hv.bugs
+
+
+# -- guests' time ------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def spinning(machine: Machine, path: Path, tmp_path: Path) -> tuple[FrontEnd, Gate]:
+    """A guest on a virtual clock that is busy, and whose disk is as fast as the test has it."""
+    kernel, gate = tmp_path / "kernel.elf", Gate()
+    kernel.write_bytes(Recipe(code=SPIN).build())
+    front = FrontEnd(machine, machine.create(kernel, memory=8), opened(path), gate)
+    front.connect()
+    return front, gate
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_on_a_virtual_clock_it_takes_as_long_every_time(spinning: tuple[FrontEnd, Gate], fast: bool) -> None:
+    front, gate = spinning
+    timeline = front.guest.domain.timeline
+    heard: list[int] = []
+    front.disk._notify = lambda: heard.append(timeline.now())
+    began = timeline.now()
+    front.put(BLKIF_OP_READ)
+    front.disk.pump()
+    if fast:
+        gate.open()
+        front.hv.run_until(lambda: bool(heard), 10)
+    else:
+        front.hv.run_until(lambda: timeline.held > 0, 10)
+        stood = timeline.now()
+        front.hv.run_until(lambda: False, 0.05)
+        assert timeline.now() == stood and not heard  # it stands still
+        threading.Timer(0.05, gate.open).start()
+        front.hv.run_until(lambda: bool(heard), 10)
+    assert heard == [began + LATENCY_NS] and timeline.held == 0
+    front.hv.run_until(lambda: timeline.now() > began + 2 * LATENCY_NS, 10)  # and goes on
+
+
+def test_a_domain_that_goes_while_its_clock_stands_still(spinning: tuple[FrontEnd, Gate]) -> None:
+    front, gate = spinning
+    timeline = front.guest.domain.timeline
+    front.put(BLKIF_OP_READ)
+    front.disk.pump()
+    front.hv.run_until(lambda: timeline.held > 0, 10)
+    front.machine.host.destroy(front.guest)
+    assert front.hv.run_until(lambda: front.guest.domid not in front.hv.domains, 10)
+    gate.open()
+    assert front.hv.run_until(lambda: not front.disk.under_way, 10)
+    assert timeline.held == 0 and not front.hv.bugs
+
+
+def test_names_and_numbers() -> None:
+    known = {"xvda": 51712, "xvda1": 51713, "xvdb": 51728, "xvdp15": 51967, "xvdq": 268439552, "xvda16": 268435472}
+    assert {name: number_of(name) for name in known} == known
+    assert {name_of(number): number for number in known.values()} == known
+    for name in ("xvd", "xvd1", "hda", "xvda01", "xvda256", "xvdA", "xvda ", "xvdaaaa"):
+        assert number_of(name) is None
