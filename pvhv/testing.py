@@ -17,6 +17,7 @@ A bug of the hypervisor that shows during the run is raised as HypervisorBug, wh
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +28,7 @@ from pvhv.hvm import names as technique_names
 from pvhv.machine import ctrl_c
 from pvhv.observe import counters
 from pvhv.observe.counters import Counters
+from pvhv.toolstack import disk_spec
 from pvhv.toolstack.config import DomainConfig
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.guest import PAGES_PER_MIB, Guest, Prepared, prepare
@@ -118,6 +120,7 @@ class Machine:
         memory: int = 64,
         vcpus: int = 1,
         ramdisk: str | os.PathLike[str] | None = None,
+        disks: Sequence[str] = (),  # each as in a domain file: "FILE,raw,xvda,rw"
         technique: str | None = None,
         paused: bool = False,
     ) -> Guest:
@@ -128,6 +131,7 @@ class Machine:
             name=name,
             kernel=_kernel(kernel),
             ramdisk=None if ramdisk is None else Path(ramdisk),
+            disks=[disk_spec.parse(disk, Path.cwd()) for disk in disks],
             cmdline=cmdline,
             type="pv" if technique is None else "hvm",
             technique=technique or technique_names.DEFAULT,
@@ -198,6 +202,7 @@ def boot(
     memory: int = 64,
     vcpus: int = 1,
     ramdisk: str | os.PathLike[str] | None = None,
+    disks: Sequence[str] = (),
     technique: str | None = None,
 ) -> Result:
     """Run a kernel (a file, or the name of one that came with pvhv) until it stops, for `timeout` seconds at most.
@@ -211,6 +216,7 @@ def boot(
             memory=memory,
             vcpus=vcpus,
             ramdisk=ramdisk,
+            disks=disks,
             technique=technique,
         )
         machine.run(guest, timeout=timeout)

@@ -22,8 +22,10 @@ from typing import Any
 
 from pvhv.abi.arch_x86 import XEN_LEGACY_MAX_VCPUS
 from pvhv.core.sched.timeline import DEFAULT_WEIGHT
+from pvhv.devices.block.names import number_of
 from pvhv.hvm import names as technique_names
-from pvhv.toolstack import requests
+from pvhv.toolstack import disk_spec, requests
+from pvhv.toolstack.disk_spec import DiskConfig
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.kernel_files import beside, built_kernels, find_kernel
 from pvhv.toolstack.keys import ACTIONS, CLOCKS, HVM, KEYS, PV
@@ -40,6 +42,7 @@ DEFAULT_MEMORY = 32
 DEFAULT_EVENT_CHANNELS = 1023
 LONGEST_COMMAND_LINE = 1023
 LARGEST_FILE = 1 << 20
+MOST_DISKS = 16
 NO_FILE = "/dev/null"  # to xl: everything is on the command line
 UUID_RULE = "wants a UUID such as 5f0c9d5e-7f1c-4f3e-9a43-0c3f3c7a1e52"
 EXAMPLE = "examples/hello.cfg is one to start from"
@@ -73,6 +76,7 @@ class DomainConfig:
     type: str = "pv"
     technique: str = technique_names.DEFAULT  # of type hvm
     ramdisk: Path | None = None
+    disks: list[DiskConfig] = field(default_factory=list)
     cmdline: str = ""
     memory: int = 64
     maxmem: int = 64
@@ -105,6 +109,7 @@ class DomainConfig:
         plain = dict(vars(self))
         plain["kernel"] = str(self.kernel)
         plain["ramdisk"] = str(self.ramdisk) if self.ramdisk else None
+        plain["disks"] = [list(disk) for disk in self.disks]
         return plain
 
     @classmethod
@@ -119,7 +124,8 @@ class DomainConfig:
             )
         _check_types(plain)
         ramdisk = plain.get("ramdisk")
-        made = cls(**{**plain, "kernel": Path(plain["kernel"]), "ramdisk": Path(ramdisk) if ramdisk else None})
+        known = {"kernel": Path(plain["kernel"]), "ramdisk": Path(ramdisk) if ramdisk else None}
+        made = cls(**{**plain, **known, "disks": [_disk_from_wire(disk) for disk in plain.get("disks", ())]})
         _check_values(made)
         return made
 
@@ -183,6 +189,7 @@ def interpret(settings: Settings, file: Path, problems: Problems) -> DomainConfi
         type=kind,
         technique=_one_of(found, "technique", technique_names.NAMES, status=2) or technique_names.DEFAULT,
         ramdisk=_file(found, "ramdisk", lambda text, place: beside(text, file.parent, place)),
+        disks=_disks(found, file),
         cmdline=_command_line(found),
         memory=memory,
         maxmem=maxmem,
@@ -274,6 +281,29 @@ def _file(found: Values, key: str, find: Callable[[str, str], Path]) -> Path | N
     except ToolstackError as error:
         found.problems.error(place, error.message.removeprefix(f"{place}: "), error.hint)
         return None
+
+
+def _disks(found: Values, file: Path) -> list[DiskConfig]:
+    disks: list[DiskConfig] = []
+    texts = found.items("disk") or ()
+    for text in texts[: MOST_DISKS + 1]:
+        place = found.place("disk")
+        try:
+            disks.append(disk_spec.parse(text, file.parent))
+        except ToolstackError as error:
+            found.problems.error(place, f"'disk': {error.message}", error.hint)
+    if reason := _why_not_all(disks):
+        found.problems.error(found.place("disk"), f"'disk': {reason}")
+    return disks
+
+
+def _why_not_all(disks: Sequence[DiskConfig]) -> str:
+    """Why a domain cannot have these together; empty where it can."""
+    if len(disks) > MOST_DISKS:
+        return f"a domain has {MOST_DISKS} disks at most"
+    numbers = [number_of(disk.vdev) for disk in disks]
+    twice = next((disk.vdev for disk, number in zip(disks, numbers, strict=True) if numbers.count(number) > 1), None)
+    return f"two of them are {twice}" if twice else ""
 
 
 def _command_line(found: Values) -> str:
@@ -378,6 +408,8 @@ def _check_kind(found: Values, config: DomainConfig) -> None:
             text, hint = "'technique' is for fully virtualized domains", 'say type = "hvm", or leave it out'
             error(found.place("technique"), text, hint)
         return
+    if config.disks:
+        error(found.place("disk"), "'disk': a fully virtualized domain has none here", 'say type = "pv"')
     if config.maxvcpus > 1:
         error(found.place("maxvcpus", "vcpus"), "a fully virtualized domain has one vCPU here")
     if config.maxmem > config.memory:
@@ -389,7 +421,7 @@ def _check_kind(found: Values, config: DomainConfig) -> None:
 
 
 # -- what comes by a message ---------------------------------------------------------------------------------
-_HINTS = {**typing.get_type_hints(DomainConfig), "kernel": str, "ramdisk": str | None}
+_HINTS = {**typing.get_type_hints(DomainConfig), "kernel": str, "ramdisk": str | None, "disks": list[list[str]]}
 
 
 def _check_types(plain: dict[str, Any]) -> None:
@@ -399,6 +431,15 @@ def _check_types(plain: dict[str, Any]) -> None:
     for name, value in plain.items():
         if not requests.fits(value, _HINTS[name]):
             raise ToolstackError(f"a domain's '{name}' has to be {requests.in_words(_HINTS[name])}")
+
+
+def _disk_from_wire(plain: Sequence[str]) -> DiskConfig:
+    if len(plain) != len(DiskConfig._fields):
+        raise ToolstackError(f"a domain's disk has {', '.join(DiskConfig._fields)}, and nothing else")
+    disk = DiskConfig(*plain)
+    if number_of(disk.vdev) is None or disk.access not in disk_spec.ACCESS.values() or "\0" in disk.target:
+        raise ToolstackError("one of a domain's 'disks' is none that a domain file comes to")
+    return disk
 
 
 def _check_values(config: DomainConfig) -> None:
@@ -426,5 +467,9 @@ def _check_values(config: DomainConfig) -> None:
             raise ToolstackError(f"a domain's 'uuid' {UUID_RULE}") from None
     if config.timeline and config.clock == "wall":
         raise ToolstackError("a domain's 'timeline' names a virtual clock, but its clock is wall")
+    if reason := _why_not_all(config.disks):
+        raise ToolstackError(f"a domain's 'disks': {reason}")
+    if config.type == HVM and config.disks:
+        raise ToolstackError("a fully virtualized domain has no disks here")
     if config.type == HVM and (config.maxvcpus > 1 or config.maxmem > config.memory or config.timeline):
         raise ToolstackError("a fully virtualized domain has one vCPU, cannot grow, and has a timeline to itself")

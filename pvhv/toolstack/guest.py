@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pvhv.abi.errno import Errno
@@ -24,18 +25,23 @@ from pvhv.abi.xen import HYPERVISOR_sched_op
 from pvhv.core.control import Control
 from pvhv.core.crash import describe
 from pvhv.core.errors import HypercallError
+from pvhv.core.grants.view import GrantView
 from pvhv.devices.backend import Backend, DataHalf
 from pvhv.devices.backends import BACKENDS
+from pvhv.devices.block.control import BlockBackend
+from pvhv.devices.block.disk import Disk
+from pvhv.devices.block.worker import Worker
 from pvhv.devices.console.console import Console
 from pvhv.devices.link import Link
 from pvhv.devices.xenstore.daemon import Xenstore
 from pvhv.machine.ram import PAGE_SIZE
 from pvhv.observe.crash import with_names
 from pvhv.observe.symbols import Symbols
-from pvhv.toolstack import builder, domain_store, elf, layout, pvh, symbol_files
+from pvhv.toolstack import builder, disks, domain_store, elf, layout, pvh, symbol_files
 from pvhv.toolstack import ramdisk as ramdisks
 from pvhv.toolstack.bulk import Buffer
 from pvhv.toolstack.config import DomainConfig
+from pvhv.toolstack.disks import OpenDisk
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.lifecycle import CRASH_STATUS, WATCHDOG_STATUS, Ending, State, after
 
@@ -56,6 +62,7 @@ class Prepared:
     kernel: elf.Kernel
     plan: layout.Layout | pvh.Plan
     ramdisk: Buffer
+    disks: list[OpenDisk]
 
     def used(self) -> list[Buffer]:
         """The buffers that were read only to build the domain, to be freed once it is built."""
@@ -69,14 +76,15 @@ def prepare(config: DomainConfig) -> Prepared:
     kernel = elf.read(config.kernel)
     ramdisk: Buffer = b"" if config.ramdisk is None else ramdisks.read(config.ramdisk, config.memory)
     if config.type == "hvm":
-        return Prepared(config, kernel, pvh.plan(kernel, config.memory, len(ramdisk)), ramdisk)
+        return Prepared(config, kernel, pvh.plan(kernel, config.memory, len(ramdisk)), ramdisk, [])
     if not kernel.paravirtual:
         raise ToolstackError(
             f"{config.kernel} is a kernel for a fully virtualized domain, not for a paravirtual one",
             'say type = "hvm"',
             status=2,
         )
-    return Prepared(config, kernel, layout.plan(kernel, config.memory * PAGES_PER_MIB, len(ramdisk)), ramdisk)
+    plan = layout.plan(kernel, config.memory * PAGES_PER_MIB, len(ramdisk))
+    return Prepared(config, kernel, plan, ramdisk, disks.open_all(config.disks))
 
 
 class Unwanted(ToolstackError):
@@ -114,6 +122,7 @@ class Guest:
         self.domain: Domain
         self.link: Link | None = None  # dom0's end of the console's ring
         self.backends: list[Backend] = []  # of the devices it finds by xenbus
+        self.files = prepared.disks  # behind those of them that are disks
         self._idle_hook: Any = None
 
     @property
@@ -223,6 +232,7 @@ class Guest:
         console_mfn, store_mfn = (mfns[plan.areas[name].pfn] for name in ("console", "xenstore"))
         domain_store.describe_rings(self.store, domain.domid, ports, console_mfn, store_mfn)
         self._connect(ports)
+        self._plug_disks()
 
     def _in_steps(self, work: Iterator[None]) -> Iterator[None]:
         """Do work that comes in small pieces: in each step as many as fit into a step's time."""
@@ -248,6 +258,12 @@ class Guest:
         backend = BACKENDS[kind](self.store, self.hypervisor.dom0, self.domid, number, data)
         self.backends.append(backend)
         return backend
+
+    def _plug_disks(self) -> None:
+        grants = partial(GrantView, self.hypervisor.dom0, self.domid)
+        for file in self.files:
+            worker = Worker(file.thread, self.hypervisor.scheduler, self.domain)
+            self.plug(BlockBackend.kind, file.number, Disk(file.image, grants, worker))
 
     def start(self) -> None:
         """Unpause the domain, which is made paused."""
@@ -294,6 +310,8 @@ class Guest:
             self._idle_hook = None
         for backend in self.backends:
             backend.close()
+        for file in self.files:
+            file.close()
         domain_store.remove_nodes(self.store, self.domid, self.handle)
         self.store.release(self.domid)
 

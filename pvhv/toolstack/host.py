@@ -30,6 +30,7 @@ from pvhv.toolstack import domain_store, dumping
 from pvhv.toolstack.beside import Beside, settle
 from pvhv.toolstack.bulk import Buffer, is_large
 from pvhv.toolstack.config import DomainConfig
+from pvhv.toolstack.disks import require_unshared
 from pvhv.toolstack.errors import NotThere, ToolstackError
 from pvhv.toolstack.full_guest import FullGuest
 from pvhv.toolstack.guest import Guest, Prepared, Unwanted, prepare
@@ -130,6 +131,9 @@ class Host:
         if len(self.guests) >= MOST_DOMAINS:
             raise ToolstackError(f"there are {MOST_DOMAINS} domains, the most there may be", "destroy some first")
         handle = self._handle(prepared.config)
+        for other in self.guests.values():
+            if other.stays and other.stopped_as is None and other is not instead_of:
+                require_unshared(prepared.disks, other.files, other.name)
         guest = self._new_guest(prepared, console or self._new_console(prepared.config), handle)
         guest.begin()
         self.guests[guest.domid] = guest

@@ -57,9 +57,7 @@ def beside(text: str, directory: Path, place: str) -> Path:
     """The plain file that `text` names, relative to `directory`. Raises ToolstackError that begins with `place`."""
     path = directory / os.path.expanduser(text)
     if _exists(path, place):
-        if path.is_file():
-            return path.absolute()
-        raise ToolstackError(f"{place}: {path} is {'a directory' if path.is_dir() else 'not a plain file'}")
+        return _plain(path, place)
     if (kept := fetched.find(text)) is not None:
         return kept
     if hint := fetched.hint(text):
@@ -71,4 +69,22 @@ def _exists(path: Path, place: str) -> bool:
     try:
         return path.exists()
     except OSError as error:  # a name that is too long, a directory that nobody may look into
-        raise ToolstackError(f"{place}: cannot look for {path}: {error.strerror}") from None
+        raise ToolstackError(f"{_at(place)}cannot look for {path}: {error.strerror}") from None
+
+
+def plain_file(text: str, directory: Path) -> Path:
+    """A plain file, and nothing that was fetched. Raises ToolstackError."""
+    path = directory / os.path.expanduser(text)
+    if _exists(path, ""):
+        return _plain(path, "")
+    raise ToolstackError(f"there is no file {path}")
+
+
+def _plain(path: Path, place: str) -> Path:
+    if path.is_file():
+        return path.absolute()
+    raise ToolstackError(f"{_at(place)}{path} is {'a directory' if path.is_dir() else 'not a plain file'}")
+
+
+def _at(place: str) -> str:
+    return f"{place}: " if place else ""

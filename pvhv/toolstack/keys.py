@@ -120,6 +120,11 @@ _rows(Fate.TAKEN, Reads.NUMBER, [
 _rows(Fate.TAKEN, Reads.BOOLEAN, [
     ("localtime", "its wall clock shows local time, not UTC; but on a virtual clock, which is the same everywhere"),
 ])  # fmt: skip
+_rows(Fate.TAKEN, Reads.LIST, [
+    ("disk", "its disks, each a string of xl-disk-configuration(5): `FILE,raw,xvda,rw`, or with `target=`, `format=`, "
+             "`vdev=` and `access=`. A file is relative to this one; its format is raw, the only one yet; a name is "
+             "xvda, xvdb and so on. Two domains may share one only if neither writes to it"),
+])  # fmt: skip
 _rows(Fate.TAKEN, Reads.STRING, [
     ("technique", f"how a domain of type hvm is virtualized: `{'`, `'.join(technique_names.NAMES)}`"),
     ("clock", "`wall` by default, or `virtual`: time is instructions executed, every run the same"),
@@ -129,7 +134,6 @@ _rows(Fate.TAKEN, Reads.STRING, [
 # -- what a guest would not get ------------------------------------------------------------------------------
 TAKE_OUT = "take the line out"
 _rows(Fate.REFUSED, Reads.LIST, [
-    ("disk", "there are no disks here yet", "take the line out, and hand the kernel a ramdisk = ... to start from"),
     ("p9", "there are no shared folders here", TAKE_OUT),
     ("pvcalls", "there are no PV calls here", TAKE_OUT),
     ("vtpm", "there is no TPM here", TAKE_OUT),

@@ -15,6 +15,7 @@ from pvhv.core.calls import console_io
 from pvhv.core.grants import table as grants
 from pvhv.core.mm import guestmem
 from pvhv.core.sched import timeline
+from pvhv.devices.block import disk
 from pvhv.devices.console import console, record
 from pvhv.devices.xenstore import quotas, sockets
 from pvhv.hvm.monitor import translator
@@ -172,6 +173,10 @@ def _of_a_domain() -> list[Limit]:
               console.TYPED_LIMIT, BYTES, "input waits until it reads"),
         Limit("console_io", of, "a line that it writes with console_io",
               console_io.LINE_LIMIT, BYTES, "it is shown as it is"),
+        Limit("disks", of, "its disks",
+              config.MOST_DISKS, "disks", "its file is refused"),
+        Limit("disk-requests", of, "requests of one of its disks that are under way",
+              disk.MOST_UNDER_WAY, "requests", "others wait in the ring"),
         Limit("quick-restarts", of, f"restarts after less than {lifecycle.QUICK_LIFE_S:g} s",
               lifecycle.QUICK_RESTARTS, "restarts", "it is kept as it is"),
         Limit("event-channels", of, "event channels, unless its file says otherwise",

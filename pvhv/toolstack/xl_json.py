@@ -41,6 +41,10 @@ def as_xl_has_it(config: DomainConfig, uuid: str | None = None) -> dict[str, Any
     }
     build |= {name: value for name, value in optional.items() if value is not None}
     build[f"type.{config.type}"] = {}
+    disks = [
+        {"pdev_path": disk.target, "vdev": disk.vdev, "format": "raw", "readwrite": int(not disk.readonly)}
+        for disk in config.disks
+    ]
     ours: dict[str, Any] = {"clock": config.clock}
     if config.timeline:
         ours["timeline"] = config.timeline
@@ -50,6 +54,7 @@ def as_xl_has_it(config: DomainConfig, uuid: str | None = None) -> dict[str, Any
     return {
         "c_info": about,
         "b_info": build,
+        **({"disks": disks} if disks else {}),
         **{event: ACTION_NAMES.get(action, action.replace("-", "_")) for event, action in actions.items()},
         "pvhv": ours,
     }

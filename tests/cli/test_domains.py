@@ -40,6 +40,21 @@ def test_list_and_its_columns(shared: Pvhv) -> None:
     assert json.loads(shared.ok("list", "-l"))[0]["config"]["c_info"]["name"] == "spinner"
 
 
+def test_a_domain_with_a_disk(shared: Pvhv) -> None:
+    """Its file is beside the domain file, its backend is in the store, and another may not write to it as well."""
+    file = shared.domain("one", SPIN, "disk = ['one.img,raw,xvda,rw']")
+    assert "there is no file" in shared.fails("create", file)
+    (shared.directory / "one.img").write_bytes(bytes(1024))
+    shared.ok("create", file)
+    back = f"/local/domain/0/backend/vbd/{shared.ok('domid', 'one').strip()}/51712"
+    assert shared.ok("xenstore-read", f"{back}/sectors") == "2\n"
+    (disk,) = json.loads(shared.ok("list", "-l", "one"))[0]["config"]["disks"]
+    assert (disk["pdev_path"], disk["vdev"]) == (str((shared.directory / "one.img").absolute()), "xvda")
+    assert "is a disk of domain one already" in shared.fails("create", file, "name=two")
+    shared.ok("destroy", "one")
+    shared.ok("create", file, "name=two", "disk=['one.img,,xvda,ro']")
+
+
 def test_names_and_ids(shared: Pvhv) -> None:
     assert "domain one is there" in shared.ok("create", shared.domain("one", SPIN))
     number = shared.ok("domid", "one").strip()

@@ -13,6 +13,7 @@ from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.guest import prepare
 from pvhv.toolstack.keys import KEYS, Fate
 from pvhv.toolstack.names import as_bytes
+from pvhv.toolstack.xl_json import as_xl_has_it
 
 
 @pytest.fixture
@@ -130,7 +131,25 @@ def test_a_timeline_means_a_virtual_clock(file: Path) -> None:
         ("type = 'hvm'\nmemory = 64\nmaxmem = 128", "cannot grow"),
         ("type = 'hvm'\ntimeline = 'lab'", "timeline to itself"),
         ("uuid = 'x'", "wants a UUID"),
-        ("disk = ['a,b,c']", "lab.cfg:2: 'disk': there are no disks here yet\ntake the line out"),
+        ("disk = ['lab.cfg,b,xvda']", "lab.cfg:2: 'disk': 'b' is no format; there is raw\na disk is 'FILE,raw,"),
+        ("disk = ['lab.cfg,qcow2,xvda']", "the format qcow2 is not here yet\nqemu-img convert"),
+        ("disk = ['lab.cfg,raw']", "it has no vdev"),
+        ("disk = [',raw,xvda']", "it has no target"),
+        ("disk = ['none,raw,xvda']", "there is no file"),
+        ("disk = ['/,raw,xvda']", "is a directory"),
+        ("disk = ['/dev/null,raw,xvda']", "not a plain file"),
+        ("disk = ['lab.cfg,raw,hda']", "'hda' is not a disk's name here yet; there are xvda"),
+        ("disk = ['lab.cfg,raw,xvda,x']", "'x' is no access; there are rw and ro"),
+        ("disk = ['lab.cfg,raw,xvda,rw,x']", "'x' is one part too many"),
+        ("disk = ['lab.cfg,raw,xvda,vdev=xvdb']", "a disk has one vdev, and this one two"),
+        ("disk = ['lab.cfg,raw,xvda,rw,cdrom']", "there are no CD-ROM drives here yet"),
+        ("disk = ['lab.cfg,raw,xvda,rw,script=x']", "'script': there are no scripts here"),
+        ("disk = ['lab.cfg,raw,xvda,rw,backend=d']", "'backend': domain 0 has all backends here"),
+        ("disk = ['lab.cfg,raw,xvda,rw,wath=x']", "a disk has no 'wath'"),
+        ("disk = ['phy:/dev/sda,xvda']", "'phy:' is not here yet: a disk is a plain file"),
+        ("disk = ['lab.cfg,,xvda', 'lab.cfg,,xvda']", "two of them are xvda"),
+        ("disk = ['lab.cfg,,xvda', 'lab.cfg,,xvda0']", "two of them are xvda"),
+        ("type = 'hvm'\ndisk = ['lab.cfg,,xvda']", "lab.cfg:3: 'disk': a fully virtualized domain has none here"),
         ("ramdisk = 'none.img'", "there is no file"),
         ("bootloader = 'pygrub'", "there is no bootloader"),
         (f"kernel = '{'x' * 300}'", "lab.cfg:2: cannot look for"),
@@ -315,6 +334,38 @@ def test_bytes_that_are_no_utf_8_are_nobody_s_business(file: Path) -> None:
 def test_a_command_line_that_is_not_utf_8_reaches_the_guest_as_it_is(file: Path) -> None:
     made = load(file, "", "cmdline=caf\udce9")  # as Python reads an argument
     assert as_bytes(made.cmdline) == b"caf\xe9"
+
+
+def test_disks(file: Path) -> None:
+    (file.parent / "a, b.img").touch()
+    made = load(file, "disk = ['lab.cfg,,xvda', 'vdev=xvdb1,access=r,target=a, b.img', 'lab.cfg,raw,xvdaa,w']")
+    here = file.parent.absolute()
+    assert made.disks == [
+        (f"{here}/lab.cfg", "xvda", "rw"), (f"{here}/a, b.img", "xvdb1", "ro"), (f"{here}/lab.cfg", "xvdaa", "rw"),
+    ]  # fmt: skip
+    assert not made.warnings and config.DomainConfig.from_wire(made.to_wire()) == made
+    assert as_xl_has_it(made)["disks"][1] == {
+        "pdev_path": f"{here}/a, b.img", "vdev": "xvdb1", "format": "raw", "readwrite": 0,
+    }  # fmt: skip
+
+
+def test_a_domain_has_so_many_disks(file: Path) -> None:
+    names = [f"xvd{letter}" for letter in "abcdefghijklmnopq"]
+    disks = [f"lab.cfg,,{name}" for name in names]
+    assert len(load(file, f"disk = {disks[:-1]}").disks) == config.MOST_DISKS
+    assert "'disk': a domain has 16 disks at most" in complaint(file, f"disk = {disks * 100}")
+    plain = load(file, f"disk = {disks[:-1]}").to_wire()
+    with pytest.raises(ToolstackError, match="16 disks at most"):
+        config.DomainConfig.from_wire({**plain, "disks": [["x", name, "rw"] for name in names]})
+
+
+@pytest.mark.parametrize(
+    "disk", [["x", "xvda"], ["x", "hda", "rw"], ["x", "xvda", "w"], ["x\0", "xvda", "rw"], ["x", "xvda", "rw", "y"]]
+)
+def test_disks_that_no_file_comes_to(disk: list[str]) -> None:
+    plain = config.DomainConfig("x", Path("k")).to_wire()
+    with pytest.raises(ToolstackError, match="disk"):
+        config.DomainConfig.from_wire({**plain, "disks": [disk]})
 
 
 def test_a_config_of_newer_code_is_refused_by_name() -> None:

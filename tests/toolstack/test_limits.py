@@ -56,6 +56,8 @@ ELSEWHERE = {
     "console-tail": "tests/devices/test_console.py::test_a_flood_keeps_its_beginning_and_its_end",
     "console-log": "tests/toolstack/test_console_log.py::test_it_does_not_grow_for_ever",
     "typed": "tests/devices/test_console.py::test_input_waits_for_room",
+    "disks": "tests/toolstack/test_config.py::test_a_domain_has_so_many_disks",
+    "disk-requests": "tests/devices/test_block.py::test_a_ring_that_goes_while_it_is_at_work",
     "quick-restarts": "tests/toolstack/test_lives.py::test_a_guest_that_hardly_lives_is_kept_after_a_while",
     "event-channels": "tests/core/test_events.py::test_the_configured_limit_is_the_highest_port",
     "event-channels-fifo": "tests/core/test_event_fifo.py::test_there_are_131071_ports",

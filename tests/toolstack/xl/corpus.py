@@ -50,6 +50,26 @@ SYNTAX = (
     b"loader = 'generic'", b"memroy = 64", b"vif = ['']\nvfb = ['vnc=1']",
     b"boot = 'c'\nvncunused = 1\nhap = 1\ncpuid = 'host'",
 )  # fmt: skip
+DISKS = (
+    b"a,raw,xvda,rw", b"a,raw,xvda,w", b"a,raw,xvda,ro", b"a,raw,xvda,r", b"a,raw,xvda", b"a,,xvda", b"a,,xvda,", b"a",
+    b"a,xvda", b"a,raw", b",raw,xvda", b"", b",", b",,xvda,", b"a,raw,xvda,rw,more", b" a , raw , xvda , rw ",
+    b"a,raw,xvda,rw,", b"vdev=xvda,target=a", b"target=a", b"target=a,vdev=xvda", b"vdev=xvda,access=ro,target=a",
+    b"format=raw, vdev=xvda, access=rw, target=a", b"a,vdev=xvda", b"a,vdev=xvda,format=raw,access=ro",
+    b"vdev=xvda,a,raw,ro", b"access=r,a,,xvda", b"raw:a,xvda", b"raw:a,xvda,r", b"file:a,xvda,w", b"phy:a,xvda,w",
+    b"tap:aio:a,xvda,w", b"qcow2:a,xvda,w", b"a,qcow2,xvda", b"a,vhd,xvda", b"a,nothing,xvda", b"a,raw,xvda,rx",
+    b"a,raw,hda", b"a,raw,sda", b"a,raw,d0p1", b"a,raw,51712", b"a,raw,xvda5", b"a,raw,xvdaa", b"a,raw,xvda,rw,cdrom",
+    b"a,raw,xvda,rw,devtype=disk", b"a,raw,xvda,rw,devtype=cdrom", b"a,raw,xvda,rw,discard",
+    b"a,raw,xvda,rw,no-discard", b"a,raw,xvda,rw,direct-io-safe", b"a,raw,xvda,rw,backendtype=phy",
+    b"a,raw,xvda,rw,script=block", b"a,raw,xvda,rw,backend=0", b"a,raw,xvda,rw,what=ever", b"a,raw,xvda,rw,what",
+    b"a,raw,xvda,vdev=xvdb", b"a,format=raw,format=raw,vdev=xvda", b"a,raw,xvda,w!", b"a,raw,xvda,!", b"=a,raw,xvda",
+    b"format=,vdev=xvda,target=a", b"vdev= xvda ,target= a ", b"a,raw,xvda,rw, devtype=disk", b"A,RAW,XVDA",
+    b"access=ro,a,raw,xvda,rw", b"access=ro,a,raw,xvda", b"foo:bar,,xvda", b"foo:/bar,,xvda", b"iscsi:a,,xvda",
+    b"foo:,,xvda", b"a,raw,,vdev=xvda", b"a,raw,,,vdev=xvda", b"vdev=xvda,,a", b"\ta,,xvda", b"a,,xvda,devtype=disk,r",
+)  # fmt: skip
+DISK_PARTS = (
+    b"a", b"x", b"raw", b"xvda", b"xvdb", b"rw", b"ro", b"r", b"w", b"", b"", b"target=a", b"target=x", b"format=raw",
+    b"vdev=xvda", b"vdev=xvdc", b"access=rw", b"access=ro", b"raw:a", b"qcow2", b"discard", b"devtype=disk", b"cdrom",
+)  # fmt: skip
 PIECES = (
     b"memory", b"vcpus", b"x", b"=", b"=", b"+=", b";", b"\n", b"\n", b" ", b"'a'", b'"b"', b"1", b"0x1", b"[", b"]",
     b",", b"#c\n", b"'", b"-", b"A", b"\t",
@@ -85,6 +105,17 @@ def syntax() -> Iterator[bytes]:
     for line in SYNTAX:
         yield HEAD + line + b"\n"
         yield line + b"\n" + HEAD
+
+
+def disks(count: int) -> Iterator[bytes]:
+    """Disks, as one would write them, and their parts in any order."""
+    for text in DISKS:
+        yield HEAD + b"disk = [" + quoted(text) + b"]\n"
+    yield HEAD + b"disk = ['a,raw,xvda,rw', 'x,raw,xvdb,r']\n"
+    chance = random.Random(12)
+    for _ in range(count):
+        parts = [chance.choice(DISK_PARTS) for _ in range(chance.randrange(1, 6))]
+        yield HEAD + b"disk = [" + quoted(chance.choice((b",", b",", b" , ")).join(parts)) + b"]\n"
 
 
 def soup(count: int) -> Iterator[bytes]:

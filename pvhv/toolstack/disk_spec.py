@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One string of a domain file's `disk`, as xl reads it: 'TARGET,FORMAT,VDEV,ACCESS', or the same by name.
+
+    disk = ['root.img,raw,xvda,rw', 'vdev=xvdb, access=ro, target=/srv/a, b.img']
+
+What stands without a name takes the next place that is free. Spaces before a part do not count, those behind it do; an
+empty part says nothing; and `target=` is the last one: the rest of the string is its value, whatever is in it.
+
+Not modelled: formats other than raw, devices of the host's, a CD-ROM drive, scripts, backends elsewhere. They are
+refused. That `discard` and `direct-io-safe` ask for nothing here is said nowhere, as nobody misses it.
+
+Read beside it: xl-disk-configuration(5), tools/libs/util/libxlu_disk_l.l.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from pvhv.devices.block.names import number_of
+from pvhv.toolstack.errors import ToolstackError
+from pvhv.toolstack.kernel_files import plain_file
+from pvhv.toolstack.names import shown
+
+PLACES = ("target", "format", "vdev", "access")
+SPACES = " \t\n"
+LAST = "the last place"  # there is none behind it
+ACCESS = {"rw": "rw", "w": "rw", "": "rw", "ro": "ro", "r": "ro"}
+FORMATS = ("qcow", "qcow2", "qed", "vhd", "empty")  # xl's, beside raw
+IN_VAIN = ("discard", "no-discard", "direct-io-safe", "devtype=disk")  # there is no discarding, all I/O is safe
+ELSEWHERE = {
+    "script": "there are no scripts here that would find a disk",
+    "backend": "domain 0 has all backends here",
+    "backendtype": "there is one kind of backend here",
+    "colo": "there is no replication here",
+}
+PREFIX = re.compile(r"(raw|file|phy|tap2?|aio|ioemu|iscsi|nbd|enbd|drbd|qcow2?|qed|vhd):")
+LONGEST_SHOWN = 60
+EXAMPLE = "a disk is 'FILE,raw,xvda,rw'"
+
+
+class DiskConfig(NamedTuple):
+    """A disk of a domain's."""
+
+    target: str  # the file, by its whole path
+    vdev: str
+    access: str  # rw or ro
+
+    @property
+    def readonly(self) -> bool:
+        return self.access == "ro"
+
+
+def parse(text: str, directory: Path) -> DiskConfig:
+    """What a string says; a relative path starts from `directory`. Raises ToolstackError, in one sentence."""
+    found: dict[str, str] = {}
+    left = text.lstrip(SPACES)
+    while left:
+        if prefix := PREFIX.match(left):
+            _prefixed(found, prefix[1])
+            left = left[prefix.end() :].lstrip(SPACES)
+            continue
+        name, is_named, value = left.partition("=")
+        if is_named and name == "target":
+            _put(found, name, value.removesuffix(","))
+            break
+        part, _, left = left.partition(",")
+        left = left.lstrip(SPACES)
+        name, is_named, value = part.partition("=")
+        if part in ("cdrom", "devtype=cdrom"):
+            raise ToolstackError("there are no CD-ROM drives here yet", "access=ro is a disk that nobody writes to")
+        if is_named and part not in IN_VAIN:
+            _named(found, name, value)
+        elif part not in IN_VAIN:
+            _placed(found, part)
+    return _understood(found, directory)
+
+
+def _prefixed(found: dict[str, str], prefix: str) -> None:
+    """The old way to write a format: raw:FILE."""
+    if prefix not in ("raw", "file", *FORMATS):
+        raise ToolstackError(f"'{prefix}:' is not here yet: a disk is a plain file", EXAMPLE)
+    found["format"] = "raw" if prefix == "file" else prefix
+
+
+def _named(found: dict[str, str], name: str, value: str) -> None:
+    if name in PLACES:
+        _put(found, name, value)
+    elif name in ELSEWHERE:
+        raise ToolstackError(f"'{name}': {ELSEWHERE[name]}", "leave it out")
+    else:
+        raise ToolstackError(f"a disk has no '{shown(name[:LONGEST_SHOWN])}'", EXAMPLE)
+
+
+def _put(found: dict[str, str], name: str, value: str) -> None:
+    if name in ("target", "vdev") and found.get(name):
+        raise ToolstackError(f"a disk has one {name}, and this one two")
+    found[name] = value
+
+
+def _placed(found: dict[str, str], value: str) -> None:
+    free = next((place for place in PLACES if place not in found), None)
+    if free is None and LAST not in found:  # access may be given by name and, later, by its place
+        free = "access"
+    if free is None:
+        raise ToolstackError(f"'{shown(value[:LONGEST_SHOWN])}' is one part too many", EXAMPLE)
+    _put(found, free, value)
+    if free == "access":
+        found[LAST] = value
+
+
+def _understood(found: dict[str, str], directory: Path) -> DiskConfig:
+    target, format_, vdev, access = (found.get(place, "") for place in PLACES)
+    if format_ in FORMATS:
+        raise ToolstackError(f"the format {format_} is not here yet", "qemu-img convert -O raw makes a raw image of it")
+    if format_ not in ("", "raw"):
+        raise ToolstackError(f"'{shown(format_[:LONGEST_SHOWN])}' is no format; there is raw", EXAMPLE)
+    if access not in ACCESS:
+        raise ToolstackError(f"'{shown(access[:LONGEST_SHOWN])}' is no access; there are rw and ro", EXAMPLE)
+    if not vdev:
+        raise ToolstackError("it has no vdev, the name under which the guest finds it", EXAMPLE)
+    if number_of(vdev) is None:
+        named = shown(vdev[:LONGEST_SHOWN])
+        raise ToolstackError(f"'{named}' is not a disk's name here yet; there are xvda, xvdb and so on", EXAMPLE)
+    if not target:
+        raise ToolstackError("it has no target, the file that it is", EXAMPLE)
+    if "\0" in target:
+        raise ToolstackError("its target has a NUL character in it")
+    return DiskConfig(os.fspath(plain_file(target, directory)), vdev, ACCESS[access])
