@@ -26,6 +26,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import lzma
 import re
 import shutil
 import sys
@@ -127,6 +128,17 @@ def fetch_grub(directory: Path | None = None) -> Path:
         return _one(place, Path(scratch), Piece("grub-xen", *GRUB), Archive(Path(scratch) / "apt", "", say))
 
 
+def fetch_module(module: str, name: str = "debian", *, suite: str = "", directory: Path | None = None) -> Path:
+    """A module of the kernel of that name, as it would be loaded. Raises BadPackage, OSError."""
+    place = _place(directory)
+    made = f"{name}-{module}.ko"
+    if not debian.is_here():
+        raise BadPackage(f"{module} is fetched by apt, and there is none here")
+    with tempfile.TemporaryDirectory(dir=place, prefix=SCRATCH) as scratch:
+        archive = Archive(Path(scratch) / "apt", suite, say)
+        return _one(place, Path(scratch), Piece(made, KERNEL_PACKAGE, (f"*/{module}.ko*",), _module), archive)
+
+
 def _place(directory: Path | None) -> Path:
     """The directory for all files; what an earlier run left unfinished is removed. Raises BadPackage."""
     place = directory or fetched.directory()
@@ -190,6 +202,14 @@ def _one(place: Path, scratch: Path, piece: Piece, archive: Archive, given: Path
 def _kernel(data: bytes, path: Path) -> bytes:
     if data[0x202:0x206] != b"HdrS" and data[:4] != b"\x7fELF":
         raise BadPackage(f"{path} is not a kernel")
+    return data
+
+
+def _module(data: bytes, path: Path) -> bytes:
+    if data[:6] == b"\xfd7zXZ\0":
+        data = lzma.decompress(data)
+    if data[:4] != b"\x7fELF":
+        raise BadPackage(f"{path} has no module that could be loaded as it is")
     return data
 
 

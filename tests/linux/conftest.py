@@ -40,3 +40,12 @@ def linux() -> Linux:
 def backports() -> Linux:
     """The newest that Debian builds for its stable release."""
     return fetched(name=fetch_linux.BACKPORTS, suite=fetch_linux.BACKPORTS_SUITE)
+
+
+@pytest.fixture(scope="session")
+def blkfront(linux: Linux) -> bytes:
+    """The block device's front end of that Linux: Debian has it as a module."""
+    try:
+        return fetch_linux.fetch_module("xen-blkfront").read_bytes()
+    except (BadPackage, OSError) as error:
+        pytest.skip(f"no module of that Linux: {error}")

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Our block device by a front end that nobody here wrote: a stock Linux's xen-blkfront."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from pvhv.devices.block.image import Image
+from pvhv.testing import Machine, Result
+from pvhv.toolstack.config import DomainConfig
+from pvhv.toolstack.disk_spec import DiskConfig
+from tests.linux.conftest import Linux
+from tools.linux import initramfs
+
+pytestmark = pytest.mark.linux
+
+MIB = 1 << 20
+COPY = """\
+insmod /root/xen-blkfront.ko
+cat /sys/block/xvda/size /sys/block/xvda/ro
+md5sum /dev/xvda
+dd if=/dev/xvda of=/dev/xvda bs=1M count=1 seek=2 conv=notrunc
+dd if=/dev/zero of=/dev/xvda bs=512 count=3 seek=2047 conv=notrunc,fsync
+sync
+poweroff -f
+"""
+
+
+@pytest.fixture(scope="session")
+def ramdisk(linux: Linux, blkfront: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("blkfront") / "initramfs"
+    made.write_bytes(initramfs.build(linux.busybox(), {"xen-blkfront.ko": blkfront}))
+    return made
+
+
+def run(linux: Linux, ramdisk: Path, script: str, *disks: str, clock: str = "wall") -> Result:
+    with Machine() as machine:
+        guest = machine.create(
+            str(linux.kernel), ramdisk=str(ramdisk), cmdline="console=hvc0 quiet", memory=128, clock=clock,
+            stdin=script, disks=disks,
+        )  # fmt: skip
+        assert machine.run(guest, timeout=180), machine.result(guest).output
+        return machine.result(guest)
+
+
+def test_it_reads_and_writes(
+    linux: Linux, ramdisk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is read is what is in the image; what was written is, when it has powered off. On a virtual clock it is the
+    same run, be the host's disk fast or slow."""
+    image, pattern = tmp_path / "image", random.Random(12).randbytes(4 * MIB)
+    expected = pattern[: 2 * MIB] + pattern[:MIB] + pattern[3 * MIB :]
+    expected = expected[: 2047 * 512] + bytes(3 * 512) + expected[2050 * 512 :]
+    results = []
+    read, write, dice = Image.read, Image.write, random.Random(1)
+    for slowly in (False, True):
+        if slowly:
+            monkeypatch.setattr(Image, "read", lambda *given: (time.sleep(dice.random() / 100), read(*given))[1])
+            monkeypatch.setattr(Image, "write", lambda *given: (time.sleep(dice.random() / 100), write(*given))[1])
+        image.write_bytes(pattern)
+        results.append(run(linux, ramdisk, COPY, f"{image},raw,xvda,rw", clock="virtual"))
+        assert image.read_bytes() == expected
+    assert {"8192", "0", f"{hashlib.md5(pattern).hexdigest()}  /dev/xvda"} <= set(results[0].lines)
+    assert results[0].raw == results[1].raw
+    assert results[0].counters == results[1].counters
+
+
+def test_a_disk_that_is_read_only(linux: Linux, ramdisk: Path, tmp_path: Path) -> None:
+    """Two disks, of which the second, by its keys, is not written to."""
+    first, second = tmp_path / "first", tmp_path / "second, with a comma"
+    first.write_bytes(bytes(MIB))
+    second.write_bytes(b"read me".ljust(512, b"."))
+    script = (
+        "insmod /root/xen-blkfront.ko; cat /proc/partitions; cat /sys/block/xvdb/ro; head -c 7 /dev/xvdb; echo\n"
+        "dd if=/dev/zero of=/dev/xvdb count=1; dd if=/dev/xvdb of=/dev/xvda count=1 conv=fsync; poweroff -f\n"
+    )
+    result = run(linux, ramdisk, script, f"{first},,xvda", f"vdev=xvdb, access=ro, target={second}")
+    assert {"read me", "1"} <= set(result.lines) and "/dev/xvdb': Operation not permitted" in result.output
+    assert second.read_bytes() == b"read me".ljust(512, b".") == first.read_bytes()[:512]
+
+
+def test_another_life_has_it_again(linux: Linux, ramdisk: Path, tmp_path: Path) -> None:
+    image = tmp_path / "image"
+    image.write_bytes(bytes(MIB))
+    life = "insmod /root/xen-blkfront.ko; {}; reboot -f\n"
+    lives = [
+        life.format("echo one >/dev/xvda"),
+        life.format("echo then $(head -c 3 /dev/xvda); echo two >/dev/xvda").replace("reboot", "poweroff"),
+    ]
+    with Machine() as machine:
+        config = DomainConfig(
+            "guest", linux.kernel, ramdisk=ramdisk, cmdline="console=hvc0 quiet", memory=128, maxmem=128,
+            disks=[DiskConfig(str(image), "xvda", "rw")], on_poweroff="preserve",
+        )  # fmt: skip
+        guest = machine.host.create(machine.prepare(config), paused=True)
+        guest.console.type_ahead(lives[0].encode())
+        machine.host.listeners.append(
+            lambda new, what: new.console.type_ahead(lives[1].encode()) if what == "restarted" else None
+        )
+        guest.start()
+        assert machine.hypervisor.run_until(lambda: bool(machine.ended), 180), guest.console.output().decode()
+        (ended,) = machine.ended
+        assert ended is not guest and "then one" in machine.result(ended).lines
+    assert image.read_bytes()[:4] == b"two\n"
