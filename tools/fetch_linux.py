@@ -129,7 +129,7 @@ def fetch_grub(directory: Path | None = None) -> Path:
 
 
 def fetch_module(module: str, name: str = "debian", *, suite: str = "", directory: Path | None = None) -> Path:
-    """A module of the kernel of that name, as it would be loaded. Raises BadPackage, OSError."""
+    """Fetch a module of the kernel called `name`, unpacked. Returns its file. Raises BadPackage, OSError."""
     place = _place(directory)
     made = f"{name}-{module}.ko"
     if not debian.is_here():
@@ -209,7 +209,7 @@ def _module(data: bytes, path: Path) -> bytes:
     if data[:6] == b"\xfd7zXZ\0":
         data = lzma.decompress(data)
     if data[:4] != b"\x7fELF":
-        raise BadPackage(f"{path} has no module that could be loaded as it is")
+        raise BadPackage(f"{path} has no module that can be loaded")
     return data
 
 

@@ -14,7 +14,7 @@ from pvhv.cli.commands import command
 from pvhv.toolstack.errors import ToolstackError
 
 HARDWARE = ("nothing of the host's hardware is handed to domains here", "")
-DISKS = ("a domain has the disks of its file here, and none comes or goes yet", "disk = [...] in the domain file")
+DISKS = ("the disks of a running domain cannot be changed here yet", "disk = [...] in the domain file")
 INTERFACES = ("there are no network interfaces here yet", "")
 SCREENS = ("there are no screens here", "pvhv console is the way to a domain")
 POOLS = ("there is one processor here, and one pool with all domains", "")

@@ -6,6 +6,7 @@
     backend.py    a backend's control half: its nodes in the store, and the handshake over them
     backends.py   the kinds of devices there are
     console/      the console: ring.py is its data half, control.py finds it by the handshake
+    block/        the block device: sectors of a file
     xenstore/     xenstored; its data half is ring.py, and instead of a handshake a domain is introduced
 
 A device is two files: the *data half* moves bytes between the guest's ring and whatever is behind it, and knows neither

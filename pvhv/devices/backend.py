@@ -78,7 +78,7 @@ class Backend:
         return {}
 
     def check_front_end(self) -> None:
-        """Whether what the front end wrote beside its ring can be gone by. Raises Refused."""
+        """Check other nodes of the front end before its ring is mapped. Raises Refused."""
 
     # -- directories -------------------------------------------------------------------------------------------
     @property
@@ -178,6 +178,6 @@ class Backend:
             self._tidy(path)
 
     def _tidy(self, path: str) -> None:
-        """Remove the directories that led there, as far as they are empty now. (libxl__xs_path_cleanup)"""
+        """Remove the directories above `path` that are empty now. (libxl__xs_path_cleanup)"""
         while (path := path.rpartition("/")[0]) != "/local/domain/0" and not self.store.children(path):
             self.store.remove(path)

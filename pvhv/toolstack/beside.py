@@ -26,7 +26,7 @@ class Beside:
     """Threads that start when there is work, and end when there is none."""
 
     def __init__(self, at_once: int = AT_ONCE) -> None:
-        """One at once is one after the other, in the order in which they came."""
+        """With `at_once` = 1, work is done in the order in which it came."""
         self.at_once = at_once
         self._lock = threading.Lock()
         self._waiting: deque[tuple[Callable[[], Any], Future[Any]]] = deque()

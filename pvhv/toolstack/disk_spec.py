@@ -3,11 +3,11 @@
 
     disk = ['root.img,raw,xvda,rw', 'vdev=xvdb, access=ro, target=/srv/a, b.img']
 
-What stands without a name takes the next place that is free. Spaces before a part do not count, those behind it do; an
-empty part says nothing; and `target=` is the last one: the rest of the string is its value, whatever is in it.
+A part without a name takes the next place that is free, and an empty part leaves its place at the default. Spaces
+before a part are ignored, those behind it are not. `target=` comes last: its value is the rest of the string.
 
-Not modelled: formats other than raw, devices of the host's, a CD-ROM drive, scripts, backends elsewhere. They are
-refused. That `discard` and `direct-io-safe` ask for nothing here is said nowhere, as nobody misses it.
+Not modelled: formats other than raw, devices of the host, CD-ROM drives, scripts, backends in other domains. They are
+refused. `discard` and `direct-io-safe` change nothing here; a guest does not notice, so there is no warning.
 
 Read beside it: xl-disk-configuration(5), tools/libs/util/libxlu_disk_l.l.
 """
@@ -26,12 +26,12 @@ from pvhv.toolstack.names import shown
 
 PLACES = ("target", "format", "vdev", "access")
 SPACES = " \t\n"
-LAST = "the last place"  # there is none behind it
+LAST = "the last place"  # access, given by its place
 ACCESS = {"rw": "rw", "w": "rw", "": "rw", "ro": "ro", "r": "ro"}
 FORMATS = ("qcow", "qcow2", "qed", "vhd", "empty")  # xl's, beside raw
-IN_VAIN = ("discard", "no-discard", "direct-io-safe", "devtype=disk")  # there is no discarding, all I/O is safe
-ELSEWHERE = {
-    "script": "there are no scripts here that would find a disk",
+NO_EFFECT = ("discard", "no-discard", "direct-io-safe", "devtype=disk")  # nothing is discarded, and all I/O is safe
+REFUSED = {
+    "script": "no scripts run here to find a disk",
     "backend": "domain 0 has all backends here",
     "backendtype": "there is one kind of backend here",
     "colo": "there is no replication here",
@@ -42,9 +42,9 @@ EXAMPLE = "a disk is 'FILE,raw,xvda,rw'"
 
 
 class DiskConfig(NamedTuple):
-    """A disk of a domain's."""
+    """A disk of a domain: its file, its name in the guest, and whether the guest may write to it."""
 
-    target: str  # the file, by its whole path
+    target: str  # an absolute path
     vdev: str
     access: str  # rw or ro
 
@@ -54,7 +54,7 @@ class DiskConfig(NamedTuple):
 
 
 def parse(text: str, directory: Path) -> DiskConfig:
-    """What a string says; a relative path starts from `directory`. Raises ToolstackError, in one sentence."""
+    """Read one string. A relative path starts from `directory`. Raises ToolstackError, in one sentence."""
     found: dict[str, str] = {}
     left = text.lstrip(SPACES)
     while left:
@@ -70,16 +70,16 @@ def parse(text: str, directory: Path) -> DiskConfig:
         left = left.lstrip(SPACES)
         name, is_named, value = part.partition("=")
         if part in ("cdrom", "devtype=cdrom"):
-            raise ToolstackError("there are no CD-ROM drives here yet", "access=ro is a disk that nobody writes to")
-        if is_named and part not in IN_VAIN:
+            raise ToolstackError("there are no CD-ROM drives here yet", "access=ro makes a disk read-only")
+        if is_named and part not in NO_EFFECT:
             _named(found, name, value)
-        elif part not in IN_VAIN:
+        elif part not in NO_EFFECT:
             _placed(found, part)
     return _understood(found, directory)
 
 
 def _prefixed(found: dict[str, str], prefix: str) -> None:
-    """The old way to write a format: raw:FILE."""
+    """Read a format in the old way: raw:FILE."""
     if prefix not in ("raw", "file", *FORMATS):
         raise ToolstackError(f"'{prefix}:' is not here yet: a disk is a plain file", EXAMPLE)
     found["format"] = "raw" if prefix == "file" else prefix
@@ -88,15 +88,15 @@ def _prefixed(found: dict[str, str], prefix: str) -> None:
 def _named(found: dict[str, str], name: str, value: str) -> None:
     if name in PLACES:
         _put(found, name, value)
-    elif name in ELSEWHERE:
-        raise ToolstackError(f"'{name}': {ELSEWHERE[name]}", "leave it out")
+    elif name in REFUSED:
+        raise ToolstackError(f"'{name}': {REFUSED[name]}", "leave it out")
     else:
         raise ToolstackError(f"a disk has no '{shown(name[:LONGEST_SHOWN])}'", EXAMPLE)
 
 
 def _put(found: dict[str, str], name: str, value: str) -> None:
     if name in ("target", "vdev") and found.get(name):
-        raise ToolstackError(f"a disk has one {name}, and this one two")
+        raise ToolstackError(f"it has two values for {name}")
     found[name] = value
 
 
@@ -116,16 +116,16 @@ def _understood(found: dict[str, str], directory: Path) -> DiskConfig:
     if format_ in FORMATS:
         raise ToolstackError(f"the format {format_} is not here yet", "qemu-img convert -O raw makes a raw image of it")
     if format_ not in ("", "raw"):
-        raise ToolstackError(f"'{shown(format_[:LONGEST_SHOWN])}' is no format; there is raw", EXAMPLE)
+        raise ToolstackError(f"'{shown(format_[:LONGEST_SHOWN])}' is not a format; the format is raw", EXAMPLE)
     if access not in ACCESS:
-        raise ToolstackError(f"'{shown(access[:LONGEST_SHOWN])}' is no access; there are rw and ro", EXAMPLE)
+        raise ToolstackError(f"'{shown(access[:LONGEST_SHOWN])}' is not an access mode; there are rw and ro", EXAMPLE)
     if not vdev:
-        raise ToolstackError("it has no vdev, the name under which the guest finds it", EXAMPLE)
+        raise ToolstackError("it has no vdev, the name of the disk in the guest", EXAMPLE)
     if number_of(vdev) is None:
         named = shown(vdev[:LONGEST_SHOWN])
-        raise ToolstackError(f"'{named}' is not a disk's name here yet; there are xvda, xvdb and so on", EXAMPLE)
+        raise ToolstackError(f"'{named}' is not supported as a name here yet; use xvda, xvdb and so on", EXAMPLE)
     if not target:
-        raise ToolstackError("it has no target, the file that it is", EXAMPLE)
+        raise ToolstackError("it has no target, the file with its bytes", EXAMPLE)
     if "\0" in target:
         raise ToolstackError("its target has a NUL character in it")
     return DiskConfig(os.fspath(plain_file(target, directory)), vdev, ACCESS[access])

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The files of a domain's disks: opened for one life of it, and who else has them.
+"""The files of the disks of domains: how they are opened, and which domains may share one.
 
-A file has one thread, whichever domains it is a disk of: so the next life of a domain reads what the last one wrote,
-be that still under way when it begins.
+A file is opened anew for each life of a domain. It has one thread, even if several domains have it. So after a reboot a
+domain reads what it wrote before, even if the writing was still under way when its new life began.
 
-Two domains may share a file that both only read. Should one of them write, the other is refused, as Xen's script for
-block devices does (check_sharing); but the script looks at every program of the host, and this at our domains. One that
-has stopped and is kept to be looked at writes nothing any more.
+Domains may share a file if all of them only read it. If one of them may write, the second domain is refused, as by
+Xen's script for block devices (check_sharing). A domain that has stopped, and is kept to be examined, does not count.
+
+Not modelled: the script also notices other programs of the host that use the file.
 
 Read beside it: tools/hotplug/Linux/block.
 """
@@ -33,7 +34,7 @@ _threads_lock = threading.Lock()
 
 
 class OpenDisk(NamedTuple):
-    """A disk that a domain can be given: its number, its image, and the thread that has the file."""
+    """A disk, ready to be given to a domain: its number, its image, and the thread of its file."""
 
     number: int
     target: str
@@ -41,13 +42,13 @@ class OpenDisk(NamedTuple):
     thread: Beside
 
     def close(self) -> None:
-        """Use it no longer, once all is done that was asked of it. Harmless when done already."""
-        with suppress(RuntimeError):  # no thread can be had: then none has it now, and it goes with this
+        """Close the file after the work that its thread has been given. May be called again."""
+        with suppress(RuntimeError):  # no thread is allowed, so none has the file: it is closed with this object
             self.thread.do(self.image.close)
 
 
 def open_all(wanted: Iterable[DiskConfig]) -> list[OpenDisk]:
-    """The disks of a domain. Any thread. Raises ToolstackError, and none is open then."""
+    """Open the disks of a domain. May be called on any thread. Raises ToolstackError, and then none is open."""
     opened: list[OpenDisk] = []
     try:
         for disk in wanted:
@@ -68,7 +69,7 @@ def _open(disk: DiskConfig) -> OpenDisk:
     except OSError as error:
         raise ToolstackError(
             f"cannot open {disk.target}, the disk {disk.vdev}: {error.strerror}",
-            "access=ro is a disk that is not written to" if error.errno in (errno.EACCES, errno.EROFS) else "",
+            "access=ro makes a disk read-only" if error.errno in (errno.EACCES, errno.EROFS) else "",
         ) from None
     if not image.sectors:
         image.close()
@@ -83,8 +84,8 @@ def _open(disk: DiskConfig) -> OpenDisk:
 
 
 def require_unshared(mine: Sequence[OpenDisk], others: Sequence[OpenDisk], name: str = "") -> None:
-    """Raises ToolstackError where one of the others is of the same file, and it is written to; `name` is whose they are
-    if not the same domain's."""
+    """Check that none of `mine` shares a file with one of `others`, unless both are read-only. Raises ToolstackError.
+    `name` is the domain that has the others, or empty if it is the same one."""
     for disk in mine:
         for other in others:
             if disk.image.identity == other.image.identity and not (disk.image.readonly and other.image.readonly):

@@ -122,7 +122,7 @@ class Guest:
         self.domain: Domain
         self.link: Link | None = None  # dom0's end of the console's ring
         self.backends: list[Backend] = []  # of the devices it finds by xenbus
-        self.files = prepared.disks  # behind those of them that are disks
+        self.files = prepared.disks  # one for each of the backends that is a disk
         self._idle_hook: Any = None
 
     @property

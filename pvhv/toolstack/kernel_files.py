@@ -73,7 +73,7 @@ def _exists(path: Path, place: str) -> bool:
 
 
 def plain_file(text: str, directory: Path) -> Path:
-    """A plain file, and nothing that was fetched. Raises ToolstackError."""
+    """Find a plain file, but not among what was fetched. Raises ToolstackError."""
     path = directory / os.path.expanduser(text)
     if _exists(path, ""):
         return _plain(path, "")

@@ -122,7 +122,7 @@ def test_all_are_asked_at_once(shared: Pvhv) -> None:
         (["rename", "it", "Domain-0"], "Domain-0 is the name of domain 0", 1),
         (["migrate", "-C", "x", "it", "elsewhere"], "migrate: domains cannot be saved, restored or sent elsewhere", 1),
         (["pci-attach", "it", "0000:00:1f.0"], "pci-attach: nothing of the host's hardware is handed", 1),
-        (["block-attach", "it", "phy:/dev/x,xvda,w"], "block-attach: a domain has the disks of its file", 1),
+        (["block-attach", "it", "phy:/dev/x,xvda,w"], "block-attach: the disks of a running domain", 1),
         (["vcpu-pin", "--force", "it", "0", "all", "-"], "vcpu-pin: there is one processor here", 1),
         (["-N", "destroy", "it"], "it goes with create alone", 2),
         (["dump-core", "it", "nowhere/core"], "cannot write nowhere/core: No such file or directory", 1),

@@ -114,7 +114,7 @@ class Scheduler:
         self.break_off()
 
     def defer_for(self, vcpu: VCPU, function: Callable[[], None]) -> None:
-        """The same, on account of a vCPU that need not run: it asked for this some time ago."""
+        """Call `function` soon, between slices. Its time is charged to `vcpu`, which may have asked for it long ago."""
         self.deferred.append(partial(self._on_account, vcpu, function))
         self.break_off()
 

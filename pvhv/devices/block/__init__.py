@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The block device: sectors of a file, which a guest reads and writes through pages that it grants.
 
-    ring.py      requests out of the shared page, each copied once, and responses into it
+    ring.py      the shared page: requests are copied out of it, once each, and responses are written into it
     image.py     the file, as sectors
-    worker.py    what takes time is done beside the guests, and heard of at a time of the guest's
-    disk.py      the data half: a request is checked, its pages are mapped, its bytes moved, and it is answered
-    control.py   the control half: what a disk says of itself in the store
-    names.py     xvda, and the number that stands for it
+    worker.py    runs file I/O on another thread, and reports its end at a time that the guest's clock decides
+    disk.py      the data half: checks a request, maps its pages, moves its bytes, and answers it
+    control.py   the control half: the nodes of a disk in the store
+    names.py     the names of disks (xvda) and their numbers
 
-Not modelled: indirect segments, persistent grants, several queues, rings of several pages, discarding. A front end does
-without what it is not offered.
+Not modelled: indirect segments, persistent grants, several queues, rings of several pages, discarding. The backend does
+not offer them, so a front end does not use them.
 """

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The control half of a block device: what it says of itself in the store, and what it asks of its front end.
+"""The control half of a block device: its nodes in the store.
 
-Its number is the one that the guest's kernel makes a name of: 51712 is xvda. A front end may write under which layout
-it shares its ring; guests here are x86-64 ones, so only that is known.
+The guest's kernel makes the name of the device of its number: 51712 is xvda. A front end may write the layout of its
+ring (`protocol`). Guests are x86-64 here, so there is only one.
 
 Read beside it: connect and xen_blkbk_probe in Linux's drivers/block/xen-blkback/xenbus.c; device_disk_add in
 tools/libs/light/libxl_disk.c.
@@ -19,7 +19,7 @@ from pvhv.devices.block.disk import Disk
 from pvhv.devices.block.image import SECTOR_SIZE
 from pvhv.devices.block.names import name_of
 
-SHOWN = 40  # of what no layout is called
+SHOWN = 40  # characters of an unknown layout
 
 
 class BlockBackend(Backend):
@@ -29,7 +29,7 @@ class BlockBackend(Backend):
     data: Disk
 
     def offers(self) -> dict[str, str]:
-        """What libxl writes, and blkback."""
+        """The nodes that libxl and blkback write."""
         image = self.data.image
         return {
             "bootable": "1",
@@ -47,11 +47,11 @@ class BlockBackend(Backend):
         }
 
     def tells(self) -> dict[str, str]:
-        """Which device it is."""
+        """The number of the device, and its type."""
         return {"virtual-device": str(self.number), "device-type": "disk"}
 
     def check_front_end(self) -> None:
-        """Raises Refused where the ring is laid out as for another processor."""
+        """Raises Refused if the ring has the layout of another processor."""
         protocol = self.store.read(f"{self.front}/protocol")
         if protocol not in (None, XEN_IO_PROTO_ABI_X86_64):
             raise Refused(f"-1 unknown fe protocol {ascii(protocol[:SHOWN])[2:-1]}")

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The data half of a block device: what is asked for in the ring is checked, done with the image, and answered.
+"""The data half of a block device: it checks the requests in the ring, carries them out on the image, and answers them.
 
-A request is looked at in blkback's order: whether there is such an operation, whether it has as many segments as it may
-and each lies within a page, whether the sectors are the disk's and may be written, whether the pages are granted. The
-pages stay mapped until it is answered, so the guest cannot give them to others meanwhile. What is to be written is
-copied out of them at once, and what was read is copied in when it is there: the thread that has the file never touches
-the guest's memory.
+The checks have blkback's order: the operation exists; the number of segments is allowed, and each segment lies within a
+page; the sectors are on the disk, and may be written; the pages are granted. The pages stay mapped until the request is
+answered, so the guest cannot use them for something else meanwhile. Data to be written is copied out of the pages at
+once, and data that was read is copied into them at the end. The thread that has the file never touches guest memory.
 
-When the ring goes, what is under way is done all the same, but its pages are let go, and nobody hears of it. It counts
-among what may be under way until it is done; so a front end that closes and comes back cannot heap up work.
+When the ring goes, the pages of requests under way are unmapped. The requests are still carried out, but not answered.
+They count as under way until they are done, so a front end that closes and comes back cannot pile up work. (blkback
+waits for them before it closes.)
 
 Read beside it: dispatch_rw_block_io, xen_vbd_translate and make_response in Linux's
 drivers/block/xen-blkback/blkback.c.
@@ -42,18 +42,18 @@ FLUSHING = (BLKIF_OP_FLUSH_DISKCACHE, BLKIF_OP_WRITE_BARRIER)
 OPERATIONS = (BLKIF_OP_READ, BLKIF_OP_WRITE, *FLUSHING)
 MOST_UNDER_WAY = SLOTS
 
-Grants = Callable[[int, bool], GrantView]  # map what a reference grants, perhaps only to read; raises GrantError
+Grants = Callable[[int, bool], GrantView]  # maps a reference; True: only to read. Raises GrantError
 
 
 class Bad(Exception):
-    """The request cannot be done."""
+    """The request is wrong."""
 
 
 class Transfer:
-    """A request under way, and the parts of the guest's pages that it is about."""
+    """A request under way, and its pages of the guest, mapped."""
 
     def __init__(self, request: Request, grants: Grants) -> None:
-        """Map them. Raises GrantError; nothing is mapped then."""
+        """Map the pages. Raises GrantError, and then nothing is mapped."""
         self.request = request
         self._views: list[GrantView] = []
         try:
@@ -64,11 +64,11 @@ class Transfer:
             raise
 
     def copied_out(self) -> bytes:
-        """What the guest has there."""
+        """The bytes of its segments."""
         return b"".join(part.tobytes() for part in self._parts())
 
     def copy_in(self, data: bytes) -> None:
-        """Give it what was read."""
+        """Fill its segments with `data`."""
         at = 0
         for part in self._parts():
             part[:] = data[at : at + len(part)]
@@ -81,33 +81,33 @@ class Transfer:
         ]
 
     def let_go(self) -> None:
-        """Unmap them. Harmless when done already."""
+        """Unmap the pages. May be called again."""
         for view in self._views:
             view.release()
         self._views.clear()
 
 
 class Disk:
-    """An image behind one guest's ring."""
+    """An image, connected to the ring of one guest."""
 
     def __init__(self, image: Image, grants: Grants, worker: Worker) -> None:
         self.image = image
         self.grants = grants
         self.worker = worker
-        self.under_way = 0  # requests that the worker has, those of a ring that is gone among them
-        self.over = False  # the ring is: nothing more is taken from it
+        self.under_way = 0  # requests that the worker has, including those of rings that are gone
+        self.over = False  # nothing more is taken from the ring
         self._ring: Ring | None = None
         self._notify: Callable[[], None] = lambda: None
-        self._transfers: set[Transfer] = set()  # of the ring
+        self._transfers: set[Transfer] = set()  # those that will be answered
 
     # -- the ring --------------------------------------------------------------------------------------------
     def attach(self, page: memoryview, notify: Callable[[], None]) -> None:
-        """A guest's ring, and how to signal its port. There may be requests in it already."""
+        """A ring was found: `page` is its page, `notify()` signals the guest. It may have requests already."""
         self._ring, self._notify, self.over = Ring(page), notify, False
         self.pump()
 
     def pump(self) -> None:
-        """The guest signalled, or there is room for more: begin with what it asks for."""
+        """The guest signalled, or a request is done: begin as many requests as may be under way."""
         ring = self._ring
         if ring is None or self.over:
             return
@@ -122,7 +122,7 @@ class Disk:
             self.over = True
 
     def detach(self) -> None:
-        """The ring goes. Harmless when there is none."""
+        """The ring goes; its page is not touched after this. May be called again."""
         for transfer in self._transfers:
             transfer.let_go()
         self._transfers.clear()
@@ -156,7 +156,7 @@ class Disk:
         self._transfers.add(transfer)
 
     def _sectors(self, request: Request) -> int:
-        """How many sectors it is about. Raises Bad."""
+        """Check a request, and return how many sectors it names. Raises Bad."""
         if request.nr_segments > BLKIF_MAX_SEGMENTS_PER_REQUEST:
             raise Bad
         if not request.nr_segments and request.operation not in FLUSHING:
@@ -173,7 +173,7 @@ class Disk:
         return count
 
     def _write(self, request: Request, data: bytes) -> bytes:
-        """What writing is, for the thread that has the image. Raises OSError."""
+        """Carry out a request that writes or flushes, on the thread of the image. Raises OSError."""
         if request.operation in FLUSHING:
             self.image.flush()
         if data:
@@ -181,7 +181,7 @@ class Disk:
         return b""
 
     def _done(self, transfer: Transfer, done: Future[bytes]) -> None:
-        """The thread has done it, or could not."""
+        """Answer a request. `done` has the sectors that were read, or the error."""
         self.under_way -= 1
         if transfer in self._transfers:
             self._transfers.remove(transfer)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A raw image: a plain file whose bytes are the disk's.
+"""A raw image: a plain file that has the bytes of a disk.
 
-It is used through a descriptor that was opened and looked at once, so that whatever its name leads to later is nothing
-to us. Its length is what it was then; what is beyond the last whole sector is not shown. A file that is cut short
-meanwhile fails to be read, and is not taken for zeros.
+The file is opened and checked once, and used through that descriptor, so it does not matter if its name leads to
+another file later. The disk has the length that the file had then, in whole sectors. If the file is cut short
+meanwhile, reading fails; it does not return zeros.
 
-Not modelled: other formats, holes (they are read as zeros, and a write of zeros fills them), devices of the host's.
+Not modelled: other formats, devices of the host, holes (they are read as zeros, and writing zeros fills them).
 
 Read beside it: drivers/block/loop.c in Linux, which stands between blkback and a file there.
 """
@@ -15,14 +15,14 @@ from __future__ import annotations
 import io
 import os
 
-SECTOR_SIZE = 512  # of the ring's; and of ours
+SECTOR_SIZE = 512  # the ring counts in these
 
 
 class Image:
-    """A file's sectors. Whoever uses it has one thread do so."""
+    """The sectors of a file. One thread at a time may use them."""
 
     def __init__(self, file: io.FileIO) -> None:
-        """`file` is without a buffer; what may be done with it says its mode."""
+        """`file` has no buffer. If it cannot be written to, the disk is read-only."""
         self._file = file
         self.readonly = not file.writable()
         status = os.fstat(file.fileno())
@@ -30,7 +30,7 @@ class Image:
         self.identity = status.st_dev, status.st_ino
 
     def read(self, sector: int, count: int) -> bytes:
-        """Some sectors. Raises OSError."""
+        """Return `count` sectors from `sector` on. Raises OSError."""
         self._file.seek(sector * SECTOR_SIZE)
         data, left = [], count * SECTOR_SIZE
         while left:
@@ -42,16 +42,16 @@ class Image:
         return b"".join(data)
 
     def write(self, sector: int, data: bytes) -> None:
-        """Put `data` there. Raises OSError; some of it may be there then."""
+        """Write `data` from `sector` on. Raises OSError, and then a part of it may be written."""
         self._file.seek(sector * SECTOR_SIZE)
         view = memoryview(data)
         while view:
             view = view[self._file.write(view) or 0 :]
 
     def flush(self) -> None:
-        """Return when all that was written is on the host's disk. Raises OSError."""
+        """Wait until everything that was written is on the host's disk. Raises OSError."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Use it no longer. Harmless when done already."""
+        """Close the file. May be called again."""
         self._file.close()

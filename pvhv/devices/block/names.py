@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a virtual disk is called, and its number: xvda is 51712, its second partition xvda2 is 51714.
+"""The names of virtual disks, and their numbers: xvda is 51712, and its second partition xvda2 is 51714.
 
-Up to xvdp the number is a device number of Linux's, of major 202 and with room for fifteen partitions; beyond, or with
-more partitions, it is another kind of number, with a bit that says so.
+Up to xvdp, the number is a device number of Linux: major 202, with room for fifteen partitions of each disk. For disks
+beyond xvdp, and for partitions beyond the fifteenth, bit 28 is set, and the other bits have another meaning.
 
-Not modelled: hd and sd, names of controllers that a paravirtual guest does not have; d0p1, xen's own spelling; numbers.
+Not modelled: names of IDE and SCSI disks (hda, sda); Xen's own names (d0p1); numbers in place of names.
 
 Read beside it: docs/man/xen-vbd-interface.7.pandoc; libxl__device_disk_dev_number in tools/libs/light/libxl_device.c.
 """
@@ -20,7 +20,7 @@ HIGHEST_DISK, HIGHEST_PARTITION = (1 << 20) - 1, 255
 
 
 def number_of(name: str) -> int | None:
-    """The number of a virtual disk; None where that is no name of one."""
+    """The number of the disk with that name; None if it is not a name."""
     match = XVD.fullmatch(name)
     if match is None:
         return None
@@ -36,7 +36,7 @@ def number_of(name: str) -> int | None:
 
 
 def name_of(number: int) -> str:
-    """The reverse, for a number that `number_of` gave."""
+    """The name of a disk whose number is from `number_of`."""
     if number & EXTENDED:
         disk, partition = (number & ~EXTENDED) >> 8, number & 0xFF
     else:

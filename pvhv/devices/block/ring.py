@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Domain 0's end of a block device's ring: one page of slots, in which requests come and responses go.
+"""Domain 0's end of a block device's ring: one page of slots, for requests and then for their responses.
 
-Whatever stands in the page may change at any time. So the two indices that are ours are kept here and only shown there,
-a request is copied out whole and looked at afterwards, and the producer's index is looked at each time it is read: one
-that is further ahead of the responses than there are slots is nonsense, and the ring is over.
+The guest may change the page at any time. So our own two indices are kept here, and the page has only copies of them. A
+request is copied out whole, and checked afterwards. The front end's index is checked each time it is read: if it is
+further ahead of the responses than there are slots, nothing more is taken from this ring.
 
 Read beside it: xen/include/public/io/ring.h (RING_REQUEST_PROD_OVERFLOW, RING_FINAL_CHECK_FOR_REQUESTS,
 RING_PUSH_RESPONSES_AND_CHECK_NOTIFY); __do_block_io_op in Linux's drivers/block/xen-blkback/blkback.c.
@@ -29,11 +29,11 @@ REQ_PROD, REQ_EVENT, RSP_PROD, RSP_EVENT = range(4)  # words of the page
 
 
 class RingOver(Exception):
-    """The front end's index is nonsense: nothing more can be taken from this ring."""
+    """The front end's index cannot be right. Nothing more can be taken from this ring."""
 
 
 class Segment(NamedTuple):
-    """Whole sectors of a granted page, the first and the last of them."""
+    """Some whole sectors of a granted page: the first and the last of them, counted within the page."""
 
     gref: int
     first_sect: int
@@ -41,7 +41,7 @@ class Segment(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What a front end asked for, as it stood in its slot; of as many segments as it may have, looked at or not."""
+    """A copy of a slot, not checked yet. It has at most eleven segments, whatever `nr_segments` says."""
 
     operation: int
     nr_segments: int
@@ -52,7 +52,7 @@ class Request(NamedTuple):
 
     @classmethod
     def parse(cls, slot: bytes) -> Request:
-        """A slot's bytes, understood."""
+        """The request in the bytes of a slot."""
         operation, nr_segments, handle, id_, sector_number, *rest = BLKIF_REQUEST_CODEC.unpack(slot)
         count = min(nr_segments, BLKIF_MAX_SEGMENTS_PER_REQUEST)
         segments = tuple(Segment(*rest[at : at + 3]) for at in range(0, 3 * count, 3))
@@ -60,14 +60,14 @@ class Request(NamedTuple):
 
 
 class Ring:
-    """The slots of `page`."""
+    """The slots of `page`, and how far both ends have come."""
 
     def __init__(self, page: memoryview) -> None:
         self._bytes, self._words = page, page.cast("I")
-        self._taken = self._answered = self._words[RSP_PROD]  # one that comes back may go on where it was
+        self._taken = self._answered = self._words[RSP_PROD]  # a front end that comes back may go on from there
 
     def take(self) -> Request | None:
-        """The next request, taken; None where there is none. Raises RingOver."""
+        """Take the next request; None if there is none. Raises RingOver."""
         produced = self._words[REQ_PROD]
         if (produced - self._answered) & MASK32 > SLOTS:
             raise RingOver
@@ -78,12 +78,12 @@ class Ring:
         return Request.parse(bytes(self._bytes[at : at + SLOT_SIZE]))
 
     def wait_for_more(self) -> bool:
-        """Ask to be signalled at the next request; whether one is there already."""
+        """Ask the front end for a signal at its next request. True if a request is there already."""
         self._words[REQ_EVENT] = (self._taken + 1) & MASK32
         return self._words[REQ_PROD] != self._taken
 
     def answer(self, request: Request, status: int) -> bool:
-        """Put a response there; whether the front end wants to be signalled of it."""
+        """Write a response. True if the front end asked for a signal at this one."""
         response = BLKIF_RESPONSE_CODEC.pack(request.id, request.operation, status)
         at, old = self._slot(self._answered), self._answered
         self._bytes[at : at + len(response)] = response
@@ -95,5 +95,5 @@ class Ring:
         return SRING_HEADER_SIZE + index % SLOTS * SLOT_SIZE
 
     def close(self) -> None:
-        """The page is not touched any more."""
+        """Release the page."""
         self._words.release()

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Work for a disk that takes time: done beside the guests, and heard of on the hypervisor's thread.
+"""File I/O for a disk: it runs on another thread, and its end is reported on the hypervisor's thread.
 
-On the wall clock that is when it is done. On a virtual clock it is `LATENCY_NS` of the guest's time after it began,
-however long it took: until then the guest goes on, and where it is not done by then, the timeline stands still until it
-is. A guest cannot tell, and two runs are the same.
+On the wall clock the end is reported when the work is done. On a virtual clock it is reported `LATENCY_NS` of guest
+time after the work began, however long the host took. Until then the guest goes on. If the work is not done by then,
+the timeline is held until it is. So nothing that the guest can see depends on the host, and two runs are the same.
 
-So that a flush is a flush, and what is written and then read is what was written, there is one thread for a file, which
-does what it is given in that order. (`Thread` is pvhv.toolstack.beside.Beside, of one thread.)
+Each file has one thread, which does the work in the order in which it came. So a flush comes after the writes before
+it, and a read returns what was written before it. (The thread is a pvhv.toolstack.beside.Beside with one thread.)
 
-Not modelled: a disk's own time. Each request takes the same, as many as there are.
+Not modelled: how long a real disk takes. Each request takes the same time, however large it is and however many others
+there are.
 
 Read beside it: Scheduler.errand in pvhv/core/sched/scheduler.py, which holds a timeline in the same way.
 """
@@ -27,14 +28,14 @@ LATENCY_NS = 100_000  # of a virtual timeline: a solid-state disk's, about
 
 
 class Thread(Protocol):
-    """Whoever does it, one after the other."""
+    """Does work, one piece after the other."""
 
     def do(self, work: Callable[[], T]) -> Future[T]:
-        """Have it done. Any thread may. Raises RuntimeError where there can be no thread."""
+        """Have `work` done. May be called on any thread. Raises RuntimeError if the host allows no thread."""
 
 
 class Worker:
-    """One guest's way to the thread that has a file. What is done about an answer is on the guest's account."""
+    """The connection of one domain to the thread of a file. The time that `finish` takes is charged to the domain."""
 
     def __init__(self, thread: Thread, scheduler: Scheduler, domain: Domain) -> None:
         self.thread = thread
@@ -43,7 +44,7 @@ class Worker:
         self.account = domain.vcpus[0]
 
     def begin(self, work: Callable[[], T], finish: Callable[[Future[T]], None]) -> None:
-        """Have `work` done, and then `finish` called with what became of it. Raises RuntimeError, and neither is."""
+        """Have `work` done, and then `finish` called with its result. Raises RuntimeError, and then neither happens."""
         future = self.thread.do(work)
         errand = _Errand(self, lambda: finish(future))
         if self.timeline.virtual:
@@ -52,8 +53,10 @@ class Worker:
 
 
 class _Errand:
-    """One piece of work: it is heard of when it is done and, on a virtual timeline, due. The timeline is held from when
-    it is due until it is heard of, be it done long since: what else is due at that time comes first in either case."""
+    """One piece of work. Its end is reported when it is done and, on a virtual timeline, due.
+
+    The timeline is held from the time when it is due until its end is reported, even if it was done before. So timers
+    that are due at the same time come first in either case."""
 
     __slots__ = ("_finish", "_is_done", "_is_due", "_worker")
 
@@ -65,18 +68,18 @@ class _Errand:
 
     def done(self) -> None:
         self._is_done = True
-        self._hear()
+        self._look()
 
     def due(self) -> None:
         self._is_due = True
         self._worker.timeline.held += 1
-        self._hear()
+        self._look()
 
-    def _hear(self) -> None:
+    def _look(self) -> None:
         if self._is_done and self._is_due:
-            self._worker.scheduler.defer_for(self._worker.account, self._heard)
+            self._worker.scheduler.defer_for(self._worker.account, self._report)
 
-    def _heard(self) -> None:
+    def _report(self) -> None:
         if self._worker.timeline.virtual:
             self._worker.timeline.held -= 1
         self._finish()
