@@ -16,7 +16,8 @@ drivers/block/xen-blkback/blkback.c.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from functools import partial
 
@@ -41,6 +42,7 @@ SECTORS_PER_PAGE = PAGE_SIZE // SECTOR_SIZE
 FLUSHING = (BLKIF_OP_FLUSH_DISKCACHE, BLKIF_OP_WRITE_BARRIER)
 OPERATIONS = (BLKIF_OP_READ, BLKIF_OP_WRITE, *FLUSHING)
 MOST_UNDER_WAY = SLOTS
+REQUEST_COST, SEGMENT_COST = 30, 8  # of beginning or answering one, in units of about a microsecond
 
 Grants = Callable[[int, bool], GrantView]  # maps a reference; True: only to read. Raises GrantError
 
@@ -99,6 +101,8 @@ class Disk:
         self._ring: Ring | None = None
         self._notify: Callable[[], None] = lambda: None
         self._transfers: set[Transfer] = set()  # those that will be answered
+        self._finished: deque[tuple[Transfer, Future[bytes]]] = deque()  # the worker is done with these
+        self._working = False
 
     # -- the ring --------------------------------------------------------------------------------------------
     def attach(self, page: memoryview, notify: Callable[[], None]) -> None:
@@ -107,19 +111,40 @@ class Disk:
         self.pump()
 
     def pump(self) -> None:
-        """The guest signalled, or a request is done: begin as many requests as may be under way."""
+        """The guest signalled, or a request is done: answer what is done, and begin as many as may be under way."""
+        if not self._working:
+            self._working = True
+            self.worker.in_pieces(self._work())
+
+    def _work(self) -> Iterator[int]:
+        try:
+            while True:
+                if self._finished:
+                    transfer, done = self._finished.popleft()
+                    self._answer_done(transfer, done)
+                    request = transfer.request
+                elif (found := self._next()) is not None:
+                    request = found
+                    self._begin(request)
+                else:
+                    return
+                yield REQUEST_COST + SEGMENT_COST * len(request.segments)
+        finally:
+            self._working = False
+
+    def _next(self) -> Request | None:
+        """The next request of the ring, taken; None if there is none, or too many are under way."""
         ring = self._ring
         if ring is None or self.over:
-            return
+            return None
         try:
             while self.under_way < MOST_UNDER_WAY:
                 request = ring.take()
-                if request is not None:
-                    self._begin(request)
-                elif not ring.wait_for_more():
-                    return
+                if request is not None or not ring.wait_for_more():
+                    return request
         except RingOver:
             self.over = True
+        return None
 
     def detach(self) -> None:
         """The ring goes; its page is not touched after this. May be called again."""
@@ -181,7 +206,11 @@ class Disk:
         return b""
 
     def _done(self, transfer: Transfer, done: Future[bytes]) -> None:
-        """Answer a request. `done` has the sectors that were read, or the error."""
+        """The worker is done with a request. `done` has the sectors that were read, or the error."""
+        self._finished.append((transfer, done))
+        self.pump()
+
+    def _answer_done(self, transfer: Transfer, done: Future[bytes]) -> None:
         self.under_way -= 1
         if transfer in self._transfers:
             self._transfers.remove(transfer)
@@ -195,7 +224,6 @@ class Disk:
                     transfer.copy_in(data)
             transfer.let_go()
             self._answer(transfer.request, status)
-        self.pump()
 
     def _answer(self, request: Request, status: int) -> None:
         if self._ring is not None and self._ring.answer(request, status):

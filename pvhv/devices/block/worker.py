@@ -16,7 +16,7 @@ Read beside it: Scheduler.errand in pvhv/core/sched/scheduler.py, which holds a 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Protocol, TypeVar
 
@@ -40,8 +40,13 @@ class Worker:
     def __init__(self, thread: Thread, scheduler: Scheduler, domain: Domain) -> None:
         self.thread = thread
         self.scheduler = scheduler
+        self.domain = domain
         self.timeline = domain.timeline
         self.account = domain.vcpus[0]
+
+    def in_pieces(self, work: Iterator[int]) -> None:
+        """Do work of the hypervisor's thread without keeping other domains waiting. It yields the cost of a piece."""
+        self.scheduler.errand(work, self.domain)
 
     def begin(self, work: Callable[[], T], finish: Callable[[Future[T]], None]) -> None:
         """Have `work` done, and then `finish` called with its result. Raises RuntimeError, and then neither happens."""
