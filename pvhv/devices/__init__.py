@@ -5,7 +5,6 @@
     xenbus.py     the states of the two ends of a device, and what a backend does about each
     backend.py    a backend's control half: its nodes in the store, and the handshake over them
     backends.py   the kinds of devices there are
-    block/        disks: files of the host behind blkif rings
     console/      the console: ring.py is its data half, control.py finds it by the handshake
     block/        the block device: sectors of a file
     xenstore/     xenstored; its data half is ring.py, and instead of a handshake a domain is introduced
