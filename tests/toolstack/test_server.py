@@ -269,7 +269,7 @@ def test_a_client_has_so_many_bytes_under_way(door: Door, monkeypatch: pytest.Mo
         while len(refused) < 2:
             refused += unpacker.feed(client.recv(1 << 16))
         assert {answer["id"] for answer in refused} == {4, 5}
-        assert all("of 1 MiB in all" in answer["error"]["message"] for answer in refused)
+        assert all("with 1 MiB in all" in answer["error"]["message"] for answer in refused)
         client.sendall(rpc.pack({"cancel": 1}) + long[0])  # what was answered, or called off, counts no longer
         time.sleep(0.1)
         client.settimeout(0.2)
