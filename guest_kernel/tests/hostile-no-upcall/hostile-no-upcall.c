@@ -3,7 +3,7 @@
  * An event for a vCPU that never said where it wants to hear of events: the domain ends (create_bounce_frame).
  *
  * ends: crash
- * because: no entry point
+ * because: no handler
  */
 #include "test.h"
 

@@ -88,7 +88,7 @@ class Traps:
 
         def bounce(vcpu: ArchVCPU, entry: int, error_code: int | None, masks_events: bool) -> None:
             if not entry:
-                raise DomainCrash("the guest registered no entry point for this event")
+                raise DomainCrash("the guest registered no handler for this event")
             rcx, rsp, r11, rip, rflags, cs, ss = unpack_registers(state)
             flags = rflags  # real IF is always 1 and real IOPL 0: a guest can change neither
             mask_at = vcpu.vcpu_info + 1
