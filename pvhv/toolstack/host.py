@@ -126,7 +126,16 @@ class Host:
         return future
 
     def _begin(self, prepared: Prepared, console: Console | None = None, instead_of: Guest | None = None) -> Guest:
-        """Make a domain that is still empty, and whose name no other domain has."""
+        """Make a domain that is still empty, and whose name no other domain has. If that is refused, its disks are
+        closed."""
+        try:
+            return self._begin_open(prepared, console, instead_of)
+        except Exception:
+            for disk in prepared.disks:
+                disk.image.close()  # no thread has work for it yet
+            raise
+
+    def _begin_open(self, prepared: Prepared, console: Console | None, instead_of: Guest | None) -> Guest:
         self.require_free_name(prepared.config.name, instead_of)
         if len(self.guests) >= MOST_DOMAINS:
             raise ToolstackError(f"there are {MOST_DOMAINS} domains, the most there may be", "destroy some first")
