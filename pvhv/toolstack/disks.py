@@ -21,8 +21,9 @@ from contextlib import suppress
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
-from pvhv.devices.block.image import SECTOR_SIZE, Image
 from pvhv.devices.block.names import number_of
+from pvhv.images.image import SECTOR_SIZE, Image
+from pvhv.images.raw import RawImage
 from pvhv.toolstack.beside import Beside
 from pvhv.toolstack.disk_spec import DiskConfig
 from pvhv.toolstack.errors import ToolstackError
@@ -65,7 +66,7 @@ def _open(disk: DiskConfig) -> OpenDisk:
     number = number_of(disk.vdev)
     assert number is not None
     try:
-        image = Image((open_plain if disk.readonly else open_to_change)(disk.target))
+        image = RawImage((open_plain if disk.readonly else open_to_change)(disk.target))
     except OSError as error:
         raise ToolstackError(
             f"cannot open {disk.target}, the disk {disk.vdev}: {error.strerror}",

@@ -40,13 +40,14 @@ from pvhv.abi.io.xenbus import (
 from pvhv.core.grants.view import GrantView
 from pvhv.core.mm.frames import WRITABLE
 from pvhv.devices.block.disk import Disk
-from pvhv.devices.block.image import SECTOR_SIZE, Image
 from pvhv.devices.block.names import name_of, number_of
 from pvhv.devices.block.ring import REQ_EVENT, REQ_PROD, RSP_EVENT, RSP_PROD, SLOT_SIZE, SLOTS
 from pvhv.devices.block.worker import LATENCY_NS, Thread, Worker
 from pvhv.devices.xenbus import state_of
 from pvhv.devices.xenstore import tree
 from pvhv.devices.xenstore.permissions import Caller
+from pvhv.images.image import SECTOR_SIZE
+from pvhv.images.raw import RawImage
 from pvhv.machine.wrapping import wrap
 from pvhv.testing import Machine
 from pvhv.toolstack.beside import Beside
@@ -92,7 +93,7 @@ class Gate:
 class FrontEnd:
     """A guest's end of a disk: pages that it grants, a ring in one of them, and what it writes into the store."""
 
-    def __init__(self, machine: Machine, guest: Guest, image: Image, thread: Thread) -> None:
+    def __init__(self, machine: Machine, guest: Guest, image: RawImage, thread: Thread) -> None:
         self.machine, self.guest, self.image = machine, guest, image
         hv = self.hv = machine.hypervisor
         self.disk = Disk(image, partial(GrantView, hv.dom0, guest.domid), Worker(thread, hv.scheduler, guest.domain))
@@ -199,8 +200,8 @@ def path(tmp_path: Path) -> Path:
     return made
 
 
-def opened(path: Path, mode: str = "r+b") -> Image:
-    return Image(path.open(mode, buffering=0))  # type: ignore[arg-type]
+def opened(path: Path, mode: str = "r+b") -> RawImage:
+    return RawImage(path.open(mode, buffering=0))  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -535,7 +536,7 @@ def test_nobody_waits_for_many_disks_at_once(tmp_path: Path) -> None:
             kernel = tmp_path / "spin"
             kernel.write_bytes(Recipe(code=SPIN).build())
             guest = machine.create(kernel, name=f"d{at}", memory=4, clock="wall", paused=True)
-            front = FrontEnd(machine, guest, Image(file.open("r+b", buffering=0)), gate)  # type: ignore[arg-type]
+            front = FrontEnd(machine, guest, RawImage(file.open("r+b", buffering=0)), gate)  # type: ignore[arg-type]
             front.connect()
             fronts.append(front)
         for front in fronts:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pvhv.devices.block.image import Image
+from pvhv.images.raw import RawImage
 from pvhv.testing import Machine, Result
 from pvhv.toolstack.config import DomainConfig
 from pvhv.toolstack.disk_spec import DiskConfig
@@ -57,11 +57,11 @@ def test_it_reads_and_writes(
     expected = pattern[: 2 * MIB] + pattern[:MIB] + pattern[3 * MIB :]
     expected = expected[: 2047 * 512] + bytes(3 * 512) + expected[2050 * 512 :]
     results = []
-    read, write, dice = Image.read, Image.write, random.Random(1)
+    read, write, dice = RawImage.read, RawImage.write, random.Random(1)
     for slowly in (False, True):
         if slowly:
-            monkeypatch.setattr(Image, "read", lambda *given: (time.sleep(dice.random() / 100), read(*given))[1])
-            monkeypatch.setattr(Image, "write", lambda *given: (time.sleep(dice.random() / 100), write(*given))[1])
+            monkeypatch.setattr(RawImage, "read", lambda *given: (time.sleep(dice.random() / 100), read(*given))[1])
+            monkeypatch.setattr(RawImage, "write", lambda *given: (time.sleep(dice.random() / 100), write(*given))[1])
         image.write_bytes(pattern)
         results.append(run(linux, ramdisk, COPY, f"{image},raw,xvda,rw", clock="virtual"))
         assert image.read_bytes() == expected

@@ -16,8 +16,8 @@ from pvhv.abi.io.blkif import VDISK_READONLY
 from pvhv.abi.io.protocols import XEN_IO_PROTO_ABI_X86_64
 from pvhv.devices.backend import Backend, Refused
 from pvhv.devices.block.disk import Disk
-from pvhv.devices.block.image import SECTOR_SIZE
 from pvhv.devices.block.names import name_of
+from pvhv.images.image import SECTOR_SIZE
 
 SHOWN = 40  # characters of an unknown layout
 

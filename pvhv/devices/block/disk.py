@@ -33,9 +33,9 @@ from pvhv.abi.io.blkif import (
 )
 from pvhv.core.errors import GrantError
 from pvhv.core.grants.view import GrantView
-from pvhv.devices.block.image import SECTOR_SIZE, Image
 from pvhv.devices.block.ring import SLOTS, Request, Ring, RingOver
 from pvhv.devices.block.worker import Worker
+from pvhv.images.image import SECTOR_SIZE, Image
 from pvhv.machine.ram import PAGE_SIZE
 
 SECTORS_PER_PAGE = PAGE_SIZE // SECTOR_SIZE

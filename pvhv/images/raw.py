@@ -15,11 +15,11 @@ from __future__ import annotations
 import io
 import os
 
-SECTOR_SIZE = 512  # the ring counts in these
+from pvhv.images.image import SECTOR_SIZE
 
 
-class Image:
-    """The sectors of a file. One thread at a time may use them."""
+class RawImage:
+    """The sectors of a file."""
 
     def __init__(self, file: io.FileIO) -> None:
         """`file` has no buffer. If it cannot be written to, the disk is read-only."""
@@ -47,6 +47,9 @@ class Image:
         view = memoryview(data)
         while view:
             view = view[self._file.write(view) or 0 :]
+
+    def discard(self, sector: int, count: int) -> None:
+        """Do nothing: the bytes stay, and so does the room that they take."""
 
     def flush(self) -> None:
         """Wait until everything that was written is on the host's disk. Raises OSError."""
