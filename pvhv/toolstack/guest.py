@@ -26,11 +26,11 @@ from pvhv.core.control import Control
 from pvhv.core.crash import describe
 from pvhv.core.errors import HypercallError
 from pvhv.core.grants.view import GrantView
+from pvhv.core.sched.worker import Worker
 from pvhv.devices.backend import Backend, DataHalf
 from pvhv.devices.backends import BACKENDS
 from pvhv.devices.block.control import BlockBackend
 from pvhv.devices.block.disk import Disk
-from pvhv.devices.block.worker import Worker
 from pvhv.devices.console.console import Console
 from pvhv.devices.link import Link
 from pvhv.devices.xenstore.daemon import Xenstore

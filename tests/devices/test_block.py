@@ -39,10 +39,10 @@ from pvhv.abi.io.xenbus import (
 )
 from pvhv.core.grants.view import GrantView
 from pvhv.core.mm.frames import WRITABLE
+from pvhv.core.sched.worker import LATENCY_NS, Thread, Worker
 from pvhv.devices.block.disk import Disk
 from pvhv.devices.block.names import name_of, number_of
 from pvhv.devices.block.ring import REQ_EVENT, REQ_PROD, RSP_EVENT, RSP_PROD, SLOT_SIZE, SLOTS
-from pvhv.devices.block.worker import LATENCY_NS, Thread, Worker
 from pvhv.devices.xenbus import state_of
 from pvhv.devices.xenstore import tree
 from pvhv.devices.xenstore.permissions import Caller

@@ -4,5 +4,5 @@
     scheduler.py    the main loop                           timekeeping.py  TSC, clock pages, wall-clock time
     timeline.py     a clock, its timers and its run queue   pvclock.py      the clock page's arithmetic
     activity.py     run, wait, sleep, wake                  vtimer.py       a vCPU's timers
-                                                            runstate.py     where a vCPU's time went
+    worker.py       work of other threads, and its end      runstate.py     where a vCPU's time went
 """

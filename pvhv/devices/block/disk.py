@@ -33,8 +33,8 @@ from pvhv.abi.io.blkif import (
 )
 from pvhv.core.errors import GrantError
 from pvhv.core.grants.view import GrantView
+from pvhv.core.sched.worker import Worker
 from pvhv.devices.block.ring import SLOTS, Request, Ring, RingOver
-from pvhv.devices.block.worker import Worker
 from pvhv.images.image import SECTOR_SIZE, Image
 from pvhv.machine.ram import PAGE_SIZE
 

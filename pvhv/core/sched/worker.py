@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""File I/O for a disk: it runs on another thread, and its end is reported on the hypervisor's thread.
+"""File I/O for a disk of any kind: it runs on another thread, and its end is reported on the hypervisor's thread.
 
 On the wall clock the end is reported when the work is done. On a virtual clock it is reported `LATENCY_NS` of guest
 time after the work began, however long the host took. Until then the guest goes on. If the work is not done by then,
@@ -8,10 +8,12 @@ the timeline is held until it is. So nothing that the guest can see depends on t
 Each file has one thread, which does the work in the order in which it came. So a flush comes after the writes before
 it, and a read returns what was written before it. (The thread is a pvhv.toolstack.beside.Beside with one thread.)
 
+Both the backend of a split driver (pvhv/devices/block) and the disks of a PC (pvhv/hvm/platform) use it.
+
 Not modelled: how long a real disk takes. Each request takes the same time, however large it is and however many others
 there are.
 
-Read beside it: Scheduler.errand in pvhv/core/sched/scheduler.py, which holds a timeline in the same way.
+Read beside it: Scheduler.errand in scheduler.py, which holds a timeline in the same way.
 """
 
 from __future__ import annotations
