@@ -301,9 +301,14 @@ def _why_not_all(disks: Sequence[DiskConfig]) -> str:
     """Why a domain cannot have these together; empty where it can."""
     if len(disks) > MOST_DISKS:
         return f"a domain has {MOST_DISKS} disks at most"
-    numbers = [number_of(disk.vdev) for disk in disks]
-    twice = next((disk.vdev for disk, number in zip(disks, numbers, strict=True) if numbers.count(number) > 1), None)
-    return f"two of them are {twice}" if twice else ""
+    names: dict[int | None, str] = {}
+    for disk in disks:
+        number = number_of(disk.vdev)
+        if number in names:
+            other = names[number]
+            return f"two of them are {other}" + ("" if other == disk.vdev else f", which is {disk.vdev} as well")
+        names[number] = disk.vdev
+    return ""
 
 
 def _command_line(found: Values) -> str:

@@ -30,10 +30,11 @@ LAST = "the last place"  # access, given by its place
 ACCESS = {"rw": "rw", "w": "rw", "": "rw", "ro": "ro", "r": "ro"}
 FORMATS = ("qcow", "qcow2", "qed", "vhd", "empty")  # xl's, beside raw
 NO_EFFECT = ("discard", "no-discard", "direct-io-safe", "devtype=disk")  # nothing is discarded, and all I/O is safe
+HERE = {"backend": ("0", "Domain-0"), "backendtype": ("phy", "qdisk")}  # values that change nothing
 REFUSED = {
     "script": "no scripts run here to find a disk",
     "backend": "domain 0 has all backends here",
-    "backendtype": "there is one kind of backend here",
+    "backendtype": "there is no such backend here; phy and qdisk are the same one",
     "colo": "there is no replication here",
 }
 PREFIX = re.compile(r"(raw|file|phy|tap2?|aio|ioemu|iscsi|nbd|enbd|drbd|qcow2?|qed|vhd):")
@@ -88,6 +89,8 @@ def _prefixed(found: dict[str, str], prefix: str) -> None:
 def _named(found: dict[str, str], name: str, value: str) -> None:
     if name in PLACES:
         _put(found, name, value)
+    elif value in HERE.get(name, ()):
+        return
     elif name in REFUSED:
         raise ToolstackError(f"'{name}': {REFUSED[name]}", "leave it out")
     else:
@@ -123,7 +126,7 @@ def _understood(found: dict[str, str], directory: Path) -> DiskConfig:
         raise ToolstackError("it has no vdev, the name of the disk in the guest", EXAMPLE)
     if number_of(vdev) is None:
         named = shown(vdev[:LONGEST_SHOWN])
-        raise ToolstackError(f"'{named}' is not supported as a name here yet; use xvda, xvdb and so on", EXAMPLE)
+        raise ToolstackError(f"'{named}' is not the name of a disk; use xvda, xvdb and so on", EXAMPLE)
     if not target:
         raise ToolstackError("it has no target, the file with its bytes", EXAMPLE)
     if "\0" in target:

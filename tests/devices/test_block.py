@@ -41,7 +41,6 @@ from pvhv.core.grants.view import GrantView
 from pvhv.core.mm.frames import WRITABLE
 from pvhv.core.sched.worker import LATENCY_NS, Thread, Worker
 from pvhv.devices.block.disk import Disk
-from pvhv.devices.block.names import name_of, number_of
 from pvhv.devices.block.ring import REQ_EVENT, REQ_PROD, RSP_EVENT, RSP_PROD, SLOT_SIZE, SLOTS
 from pvhv.devices.xenbus import state_of
 from pvhv.devices.xenstore import tree
@@ -514,14 +513,6 @@ def test_a_domain_that_goes_while_its_clock_stands_still(spinning: tuple[FrontEn
     gate.open()
     assert front.hv.run_until(lambda: not front.disk.under_way, 10)
     assert timeline.held == 0 and not front.hv.bugs
-
-
-def test_names_and_numbers() -> None:
-    known = {"xvda": 51712, "xvda1": 51713, "xvdb": 51728, "xvdp15": 51967, "xvdq": 268439552, "xvda16": 268435472}
-    assert {name: number_of(name) for name in known} == known
-    assert {name_of(number): number for number in known.values()} == known
-    for name in ("xvd", "xvd1", "hda", "xvda01", "xvda256", "xvdA", "xvda ", "xvdaaaa"):
-        assert number_of(name) is None
 
 
 def test_nobody_waits_for_many_disks_at_once(tmp_path: Path) -> None:

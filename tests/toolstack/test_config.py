@@ -138,7 +138,7 @@ def test_a_timeline_means_a_virtual_clock(file: Path) -> None:
         ("disk = ['none,raw,xvda']", "there is no file"),
         ("disk = ['/,raw,xvda']", "is a directory"),
         ("disk = ['/dev/null,raw,xvda']", "not a plain file"),
-        ("disk = ['lab.cfg,raw,hda']", "'hda' is not supported as a name here yet; use xvda"),
+        ("disk = ['lab.cfg,raw,vda']", "'vda' is not the name of a disk; use xvda"),
         ("disk = ['lab.cfg,raw,xvda,x']", "'x' is not an access mode; there are rw and ro"),
         ("disk = ['lab.cfg,raw,xvda,rw,x']", "'x' is one part too many"),
         ("disk = ['lab.cfg,raw,xvda,vdev=xvdb']", "it has two values for vdev"),
@@ -148,7 +148,7 @@ def test_a_timeline_means_a_virtual_clock(file: Path) -> None:
         ("disk = ['lab.cfg,raw,xvda,rw,wath=x']", "a disk has no 'wath'"),
         ("disk = ['phy:/dev/sda,xvda']", "'phy:' is not here yet: a disk is a plain file"),
         ("disk = ['lab.cfg,,xvda', 'lab.cfg,,xvda']", "two of them are xvda"),
-        ("disk = ['lab.cfg,,xvda', 'lab.cfg,,xvda0']", "two of them are xvda"),
+        ("disk = ['lab.cfg,,d0p0', 'lab.cfg,,xvda']", "two of them are d0p0, which is xvda as well"),
         ("type = 'hvm'\ndisk = ['lab.cfg,,xvda']", "lab.cfg:3: 'disk': a fully virtualized domain has none here"),
         ("ramdisk = 'none.img'", "there is no file"),
         ("bootloader = 'pygrub'", "there is no bootloader"),
@@ -360,7 +360,7 @@ def test_a_domain_has_so_many_disks(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "disk", [["x", "xvda"], ["x", "hda", "rw"], ["x", "xvda", "w"], ["x\0", "xvda", "rw"], ["x", "xvda", "rw", "y"]]
+    "disk", [["x", "xvda"], ["x", "vda", "rw"], ["x", "xvda", "w"], ["x\0", "xvda", "rw"], ["x", "xvda", "rw", "y"]]
 )
 def test_disks_that_no_file_comes_to(disk: list[str]) -> None:
     plain = config.DomainConfig("x", Path("k")).to_wire()

@@ -69,6 +69,18 @@ class Judge:
         config = json.loads(text) if done.returncode == 0 and text else None
         return Verdict(done.returncode, config, done.stderr.decode("utf-8", "replace"))
 
+    def reads(self, *arguments: str) -> list[str]:
+        """The nodes of xenstore that it reads."""
+        reading, writing = os.pipe()
+        with os.fdopen(reading) as stream:
+            try:
+                self.run(
+                    *arguments, environment={"XL_READS": str(writing)}, close_fds=True, pass_fds=(writing,)
+                )
+            finally:
+                os.close(writing)
+            return stream.read().splitlines()
+
     def keys(self, kind: str) -> dict[str, set[str]]:
         """Each key it looks for in the file of a domain of that type, and as what: string, number, boolean, list."""
         path = self.work / "keys.cfg"

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from pvhv.devices.block.names import number_of
 from pvhv.toolstack import config
 from pvhv.toolstack.config import DomainConfig
 from pvhv.toolstack.errors import ToolstackError
@@ -45,7 +46,7 @@ MAY_REFUSE: dict[str, str | tuple[str, ...]] = {
     "kernel": "no kernel",  # or no file: xl looks for it later
     "ramdisk": "there is no file",
     "disk": ("here yet", "there is no file", "cannot look for", "two of them are", "no target", "no vdev",
-             "'backendtype'", "'backend'", "'script'"),
+             "is not the name of a disk", "'backendtype'", "'backend'", "'script'"),
     **{name: key.doc for name, key in KEYS.items() if key.fate is Fate.REFUSED},
 }
 # What we read and xl does not: a byte order mark, a carriage return, \xHH in a string, a comment without a line end.
@@ -212,3 +213,22 @@ def test_settings_of_the_command_line_are_as_xl_has_them(judge: Judge, arguments
     here, problems = ours(judge, arguments)
     assert verdict.config is not None and here is not None, (verdict.said, problems)
     assert differences(file, verdict.config, here) == []
+
+
+VDEVS = (
+    *(f"{bus}{letters}{partition}" for bus in ("xvd", "sd", "hd") for letters in ("a", "b", "d", "e", "p", "q", "zz")
+      for partition in ("", "0", "1", "03", "15", "16", "63", "64", "255", "256")),
+    "d0p0", "d1p2", "d15p15", "d15p16", "d16p0", "d1048575p255", "d1048576p0", "d0p256", "d0x10p0x1", "d010p017",
+    "d08p0", "d0", "p0", "51712", "0xca00", "0145000", "0", "2147483647", "2147483648", "08", "xvdbhwij", "xvdbhwik",
+    "nvme0n1", "XVDA", "xvda x",
+)  # fmt: skip
+
+
+def test_the_names_of_disks_have_the_numbers_that_libxl_gives_them(judge: Judge) -> None:
+    node = re.compile("/libxl/1/device/vbd/([0-9]+)/backend")
+    theirs = {}
+    for name in VDEVS:
+        found = [match[1] for read in judge.reads("block-detach", "1", name) if (match := node.fullmatch(read))]
+        theirs[name] = int(found[0]) if found else None
+    assert {name: number_of(name) for name in VDEVS} == theirs
+    assert 80 < len([number for number in theirs.values() if number is not None]) < len(VDEVS)
