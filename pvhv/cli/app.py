@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 # The order is that of `pvhv --help`.
-from pvhv.cli import create, domains, console, look, dump, xenstore, trace, gdb, top, compare, classify, build, daemon, not_here  # noqa: E501, F401  # isort: skip
+from pvhv.cli import create, domains, block, console, look, dump, xenstore, trace, gdb, top, compare, classify, build, daemon, not_here  # noqa: E501, F401  # isort: skip
 from pvhv.cli.commands import app, daemon_app
 
 app.add_typer(daemon_app, name="daemon")

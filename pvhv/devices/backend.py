@@ -64,6 +64,7 @@ class Backend:
         self.link: Link | None = None
         self.state = XenbusStateInitialising
         self.gone = False
+        self.on_gone: Callable[[], None] = lambda: None
         self._make_directories()
         self._watch = store.watch(f"{self.front}/state", lambda _path: self.front_end_changed())
         self._enter(XenbusStateInitWait)
@@ -176,6 +177,7 @@ class Backend:
         for path in (self.back, self.errors):
             self.store.remove(path)
             self._tidy(path)
+        self.on_gone()
 
     def _tidy(self, path: str) -> None:
         """Remove the directories above `path` that are empty now. (libxl__xs_path_cleanup)"""

@@ -125,7 +125,7 @@ class DomainConfig:
         _check_types(plain)
         ramdisk = plain.get("ramdisk")
         known = {"kernel": Path(plain["kernel"]), "ramdisk": Path(ramdisk) if ramdisk else None}
-        made = cls(**{**plain, **known, "disks": [_disk_from_wire(disk) for disk in plain.get("disks", ())]})
+        made = cls(**{**plain, **known, "disks": [disk_from_wire(disk) for disk in plain.get("disks", ())]})
         _check_values(made)
         return made
 
@@ -292,12 +292,12 @@ def _disks(found: Values, file: Path) -> list[DiskConfig]:
             disks.append(disk_spec.parse(text, file.parent))
         except ToolstackError as error:
             found.problems.error(place, f"'disk': {error.message}", error.hint)
-    if reason := _why_not_all(disks):
+    if reason := why_not_all(disks):
         found.problems.error(found.place("disk"), f"'disk': {reason}")
     return disks
 
 
-def _why_not_all(disks: Sequence[DiskConfig]) -> str:
+def why_not_all(disks: Sequence[DiskConfig]) -> str:
     """Why a domain cannot have these together; empty where it can."""
     if len(disks) > MOST_DISKS:
         return f"a domain has {MOST_DISKS} disks at most"
@@ -438,7 +438,8 @@ def _check_types(plain: dict[str, Any]) -> None:
             raise ToolstackError(f"a domain's '{name}' has to be {requests.in_words(_HINTS[name])}")
 
 
-def _disk_from_wire(plain: Sequence[str]) -> DiskConfig:
+def disk_from_wire(plain: Sequence[str]) -> DiskConfig:
+    """A disk of a configuration's plain values. Raises ToolstackError."""
     if len(plain) != len(DiskConfig._fields):
         raise ToolstackError(f"a domain's disk has {', '.join(DiskConfig._fields)}, and nothing else")
     disk = DiskConfig(*plain)
@@ -472,7 +473,7 @@ def _check_values(config: DomainConfig) -> None:
             raise ToolstackError(f"a domain's 'uuid' {UUID_RULE}") from None
     if config.timeline and config.clock == "wall":
         raise ToolstackError("a domain's 'timeline' names a virtual clock, but its clock is wall")
-    if reason := _why_not_all(config.disks):
+    if reason := why_not_all(config.disks):
         raise ToolstackError(f"a domain's 'disks': {reason}")
     if config.type == HVM and config.disks:
         raise ToolstackError("a fully virtualized domain has no disks here")

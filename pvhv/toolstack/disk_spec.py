@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,7 +57,18 @@ class DiskConfig(NamedTuple):
 
 def parse(text: str, directory: Path) -> DiskConfig:
     """Read one string. A relative path starts from `directory`. Raises ToolstackError, in one sentence."""
+    return parse_parts([text], directory)
+
+
+def parse_parts(texts: Iterable[str], directory: Path) -> DiskConfig:
+    """Read one disk that is given as several strings, as on the command line of block-attach. Raises ToolstackError."""
     found: dict[str, str] = {}
+    for text in texts:
+        _read(found, text)
+    return _understood(found, directory)
+
+
+def _read(found: dict[str, str], text: str) -> None:
     left = text.lstrip(SPACES)
     while left:
         if prefix := PREFIX.match(left):
@@ -76,7 +88,6 @@ def parse(text: str, directory: Path) -> DiskConfig:
             _named(found, name, value)
         elif part not in NO_EFFECT:
             _placed(found, part)
-    return _understood(found, directory)
 
 
 def _prefixed(found: dict[str, str], prefix: str) -> None:

@@ -122,7 +122,7 @@ class Guest:
         self.domain: Domain
         self.link: Link | None = None  # dom0's end of the console's ring
         self.backends: list[Backend] = []  # of the devices it finds by xenbus
-        self.files = prepared.disks  # one for each of the backends that is a disk
+        self.files = prepared.disks  # of the backends that are disks: by their numbers
         self._idle_hook: Any = None
 
     @property
@@ -260,10 +260,14 @@ class Guest:
         return backend
 
     def _plug_disks(self) -> None:
-        grants = partial(GrantView, self.hypervisor.dom0, self.domid)
         for file in self.files:
-            worker = Worker(file.thread, self.hypervisor.scheduler, self.domain)
-            self.plug(BlockBackend.kind, file.number, Disk(file.image, grants, worker))
+            self.plug_disk(file)
+
+    def plug_disk(self, file: OpenDisk) -> Backend:
+        """Give the domain a disk, which is one of its `files`."""
+        grants = partial(GrantView, self.hypervisor.dom0, self.domid)
+        worker = Worker(file.thread, self.hypervisor.scheduler, self.domain)
+        return self.plug(BlockBackend.kind, file.number, Disk(file.image, grants, worker))
 
     def start(self) -> None:
         """Unpause the domain, which is made paused."""
@@ -308,7 +312,7 @@ class Guest:
         if self._idle_hook is not None:
             self.domain.timeline.on_idle.remove(self._idle_hook)
             self._idle_hook = None
-        for backend in self.backends:
+        for backend in list(self.backends):
             backend.close()
         for file in self.files:
             file.close()

@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -26,11 +26,11 @@ from pvhv.devices.console.console import Console
 from pvhv.devices.console.serial import SerialConsole
 from pvhv.devices.xenstore.daemon import Xenstore
 from pvhv.observe.symbols import Symbols
-from pvhv.toolstack import domain_store, dumping
+from pvhv.toolstack import disks, domain_store, dumping
 from pvhv.toolstack.beside import Beside, settle
 from pvhv.toolstack.bulk import Buffer, is_large
 from pvhv.toolstack.config import DomainConfig
-from pvhv.toolstack.disks import require_unshared
+from pvhv.toolstack.disks import OpenDisk
 from pvhv.toolstack.errors import NotThere, ToolstackError
 from pvhv.toolstack.full_guest import FullGuest
 from pvhv.toolstack.guest import Guest, Prepared, Unwanted, prepare
@@ -90,6 +90,13 @@ class Host:
                     f"destroy it (pvhv destroy {quoted(name)}), or give the new one another name: name=...",
                 )
 
+    def require_unshared(self, files: Sequence[OpenDisk], instead_of: Guest | None = None) -> None:
+        """Check that no domain that runs shares these with whoever gets them, unless neither writes. Raises
+        ToolstackError."""
+        for other in self.guests.values():
+            if other.stays and other.stopped_as is None and other is not instead_of:
+                disks.require_unshared(files, other.files, other.name)
+
     # -- making ----------------------------------------------------------------------------------------------
     def create(self, prepared: Prepared, paused: bool = False, console: Console | None = None) -> Guest:
         """Make a domain in one go, while other guests wait, and start it unless it shall stay `paused`. Raises
@@ -140,9 +147,7 @@ class Host:
         if len(self.guests) >= MOST_DOMAINS:
             raise ToolstackError(f"there are {MOST_DOMAINS} domains, the most there may be", "destroy some first")
         handle = self._handle(prepared.config)
-        for other in self.guests.values():
-            if other.stays and other.stopped_as is None and other is not instead_of:
-                require_unshared(prepared.disks, other.files, other.name)
+        self.require_unshared(prepared.disks, instead_of)
         guest = self._new_guest(prepared, console or self._new_console(prepared.config), handle)
         guest.begin()
         self.guests[guest.domid] = guest

@@ -27,6 +27,7 @@ from pvhv.observe import counters
 from pvhv.observe.trace import Recorder
 from pvhv.toolstack import names, peers, resizing
 from pvhv.toolstack.beside import await_or_undo
+from pvhv.toolstack.block_access import BlockAccess
 from pvhv.toolstack.config import DomainConfig
 from pvhv.toolstack.debugging import DebugAccess
 from pvhv.toolstack.dump_access import DumpAccess
@@ -95,6 +96,7 @@ class Service:
             **DumpAccess(host).handlers,
             **LookAccess(host).handlers,
             **WaitAccess(host).handlers,
+            **BlockAccess(host).handlers,
         }
 
     async def post(self, function: Callable[[], T]) -> T:

@@ -16,3 +16,15 @@ XenbusStateClosing = 5
 XenbusStateClosed = 6
 XenbusStateReconfiguring = 7
 XenbusStateReconfigured = 8
+
+STATE_NAMES = {
+    XenbusStateUnknown: "Unknown",
+    XenbusStateInitialising: "Initialising",
+    XenbusStateInitWait: "InitWait",
+    XenbusStateInitialised: "Initialised",
+    XenbusStateConnected: "Connected",
+    XenbusStateClosing: "Closing",
+    XenbusStateClosed: "Closed",
+    XenbusStateReconfiguring: "Reconfiguring",
+    XenbusStateReconfigured: "Reconfigured",
+}

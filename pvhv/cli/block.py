@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Commands for the disks of running domains.
+
+Read beside it: tools/xl/xl_block.c.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pvhv.cli.commands import AsJson, DomainArgument, command
+from pvhv.cli.common import ask, say
+from pvhv.cli.output import print_json
+from pvhv.toolstack.errors import ToolstackError
+
+DeviceArgument = Annotated[str, typer.Argument(help="A disk's name (xvdb) or number.", metavar="DEVID")]
+
+
+@command("block-attach")
+def block_attach(
+    domain: DomainArgument,
+    disk: Annotated[
+        list[str], typer.Argument(help="As in a domain file: FILE,raw,xvdb,rw; also as several words.", metavar="DISK…")
+    ],
+) -> None:
+    """Give a running domain a disk."""
+    from pvhv.toolstack.disk_spec import parse_parts
+
+    ask(domain, "block_attach", disk=list(parse_parts(disk, Path.cwd())))
+
+
+@command("block-detach")
+def block_detach(
+    domain: DomainArgument,
+    disk: DeviceArgument,
+    force: Annotated[
+        bool, typer.Option("-f", "--force", help="Do not wait for the domain to release it; programs get I/O errors.")
+    ] = False,
+) -> None:
+    """Take a disk from a running domain: its kernel is asked to release it, and has ten seconds."""
+    ask(domain, "block_detach", disk=disk, force=force)
+
+
+@command("block-list")
+def block_list(
+    domains: Annotated[list[str], typer.Argument(help="Names or ids.", metavar="DOMAIN…")], as_json: AsJson = False
+) -> None:
+    """List the disks of domains."""
+    rows, failed = [], 0
+    for domain in domains:
+        try:
+            rows += ask(domain, "block_list")
+        except ToolstackError as error:  # the others are listed
+            say(str(error))
+            failed = error.status
+    if as_json:
+        print_json(rows)
+    else:
+        print(f"{'Vdev':5} {'BE':3} {'handle':6} {'state':5} {'evt-ch':6} {'ring-ref':8} {'BE-path':30}")
+        for row in rows:
+            print(
+                f"{row['devid']:<5} {row['backend_id']:<3} {row['handle']:<6} {row['state']:<5} {row['evtch']:<6} "
+                f"{row['rref']:<8} {row['backend']:30}"
+            )
+    if failed:
+        raise typer.Exit(failed)

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Disks of running domains, by the commands. What a driver does is in tests/toolstack/test_plugging.py."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.cli.conftest import Pvhv
+from tests.toolstack.recipes import SPIN
+
+SIZE = 1 << 16
+
+
+def test_disks_come_and_go(shared: Pvhv) -> None:
+    for name in "ab":
+        (shared.directory / f"{name}.img").write_bytes(bytes(SIZE))
+    shared.ok("create", shared.domain("it", SPIN, "disk = ['a.img,raw,xvda,rw']"))
+    domid = shared.list()["it"]["domid"]
+    assert shared.ok("block-attach", "it", "vdev=xvdb", "access=ro", "target=b.img") == ""
+    heading, *lines = shared.ok("block-list", "it").splitlines()
+    assert heading.split() == ["Vdev", "BE", "handle", "state", "evt-ch", "ring-ref", "BE-path"]
+    assert [line.split() for line in lines] == [
+        [str(devid), "0", str(domid), "1", "-1", "-1", f"/local/domain/0/backend/vbd/{domid}/{devid}"]
+        for devid in (51712, 51728)
+    ]
+    (_first, row) = json.loads(shared.ok("block-list", "--json", str(domid)))
+    assert (row["vdev"], row["access"], row["devid"]) == ("xvdb", "ro", 51728)
+    assert Path(row["target"]) == (shared.directory / "b.img").resolve()
+    config = json.loads(shared.ok("list", "-l", "it"))[0]["config"]
+    assert [disk["vdev"] for disk in config["disks"]] == ["xvda", "xvdb"]
+
+    shared.ok("block-detach", "--force", "it", "51712")
+    config = json.loads(shared.ok("list", "-l", "it"))[0]["config"]
+    assert [disk["vdev"] for disk in config["disks"]] == ["xvdb"]
+    shared.ok("block-attach", "it", "a.img,,hda")
+    done = shared.run("block-list", "nobody", "it")
+    assert done.returncode == 1 and "there is no domain nobody" in done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()[1:]] == ["51728", "768"]
+    shared.ask("destroy", domain="it")
+
+
+def test_bad_input(shared: Pvhv) -> None:
+    (shared.directory / "a.img").write_bytes(bytes(SIZE))
+    shared.ok("create", shared.domain("it", SPIN, "disk = ['a.img,raw,xvda,rw']"))
+    assert "there is no domain nobody" in shared.fails("block-attach", "nobody", "a.img,,xvdb")
+    assert "is a disk of domain it already" in shared.fails("block-attach", "it", "a.img,,xvdb")
+    assert "it has no vdev" in shared.fails("block-attach", "it", "a.img")
+    assert "'vda' is not the name of a disk" in shared.fails("block-attach", "it", "a.img,,vda")
+    assert "'script': no scripts run here" in shared.fails("block-attach", "it", "a.img,,xvdb", "script=x")
+    assert "'backend': domain 0 has all backends" in shared.fails("block-attach", "it", "a.img,,xvdb", "backend=3")
+    assert "has no disk xvdb" in shared.fails("block-detach", "it", "xvdb")
+    assert "Missing argument" in shared.fails("block-list", status=2)
+    shared.ask("destroy", domain="it")
