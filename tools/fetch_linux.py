@@ -25,25 +25,22 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
-import lzma
 import re
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from pvhv.build.cache import write_whole  # noqa: E402
 from pvhv.toolstack import fetched  # noqa: E402
-from tools.linux import deb, debian, initramfs  # noqa: E402
+from tools.linux import deb, debian, initramfs, modules, pieces  # noqa: E402
 from tools.linux.deb import BadPackage  # noqa: E402
 from tools.linux.debian import Archive  # noqa: E402
+from tools.linux.pieces import Piece, say  # noqa: E402
 
 KERNEL_PACKAGE, BUSYBOX_PACKAGE = "linux-image-amd64", "busybox-static"
 KERNEL_IN_PACKAGE = ("boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz")
@@ -88,10 +85,6 @@ def word(text: str) -> str:
     return text
 
 
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 def fetch(
     name: str = "debian",
     *,
@@ -111,10 +104,16 @@ def fetch(
     with tempfile.TemporaryDirectory(dir=place, prefix=SCRATCH) as directory_of_this_time:
         scratch = Path(directory_of_this_time)
         archive = Archive(scratch / "apt", suite, say)
-        image = _one(place, scratch, Piece(f"{name}-vmlinuz", package, KERNEL_IN_PACKAGE, _kernel), archive, kernel)
+        image = pieces.one(place, scratch, Piece(f"{name}-vmlinuz", package, _kernel), archive, kernel)
+        of_disks = Piece(f"{name}-modules", package, _modules(modules.DISK), " ".join(modules.DISK))
+        drivers = pieces.one(place, scratch, of_disks, archive, kernel).read_bytes()
+        if not drivers:
+            say(f"the kernel comes without modules: a guest with {name}-initramfs has no driver for disks")
         if suite:
             archive = Archive(scratch / "apt", "", say)
-        root = _one(place, scratch, Piece(f"{name}-initramfs", *BUSYBOX), archive, busybox)
+        recipe = f"{initramfs.RECIPE} {hashlib.sha256(drivers).hexdigest()[:16]}"
+        made = Piece(f"{name}-initramfs", BUSYBOX_PACKAGE, _initramfs(drivers), recipe)
+        root = pieces.one(place, scratch, made, archive, busybox)
     say(f"{image}\n{root}")
     return image, root
 
@@ -125,18 +124,18 @@ def fetch_grub(directory: Path | None = None) -> Path:
     if not debian.is_here():
         raise BadPackage("GRUB is fetched by apt, and there is none here")
     with tempfile.TemporaryDirectory(dir=place, prefix=SCRATCH) as scratch:
-        return _one(place, Path(scratch), Piece("grub-xen", *GRUB), Archive(Path(scratch) / "apt", "", say))
+        piece = Piece("grub-xen", "grub-xen-host", _grub)
+        return pieces.one(place, Path(scratch), piece, Archive(Path(scratch) / "apt", "", say))
 
 
-def fetch_module(module: str, name: str = "debian", *, suite: str = "", directory: Path | None = None) -> Path:
-    """Fetch a module of the kernel called `name`, unpacked. Returns its file. Raises BadPackage, OSError."""
+def fetch_modules(*wanted: str, name: str = "debian", directory: Path | None = None) -> Path:
+    """Fetch other modules of the kernel called `name`, as an archive. Returns its file. Raises BadPackage, OSError."""
     place = _place(directory)
-    made = f"{name}-{module}.ko"
     if not debian.is_here():
-        raise BadPackage(f"{module} is fetched by apt, and there is none here")
+        raise BadPackage(f"{wanted[0]} is fetched by apt, and there is none here")
     with tempfile.TemporaryDirectory(dir=place, prefix=SCRATCH) as scratch:
-        archive = Archive(Path(scratch) / "apt", suite, say)
-        return _one(place, Path(scratch), Piece(made, KERNEL_PACKAGE, (f"*/{module}.ko*",), _module), archive)
+        piece = Piece(f"{name}-modules-{wanted[0]}", KERNEL_PACKAGE, _modules(wanted), " ".join(wanted))
+        return pieces.one(place, Path(scratch), piece, Archive(Path(scratch) / "apt", "", say))
 
 
 def _place(directory: Path | None) -> Path:
@@ -151,71 +150,31 @@ def _place(directory: Path | None) -> Path:
     return place
 
 
-class Piece(NamedTuple):
-    """One file that is kept. `make` makes it of a file of a package.
-
-    `recipe` changes when `make` makes another file of the same input.
-    """
-
-    name: str
-    package: str
-    patterns: tuple[str, ...]
-    make: Callable[[bytes, Path], bytes]
-    recipe: str = ""
-
-
-def _one(place: Path, scratch: Path, piece: Piece, archive: Archive, given: Path | None = None) -> Path:
-    """Make a piece, unless it is there, undamaged, and made of the same input. Returns its path."""
-    made, record = place / piece.name, place / f"{piece.name}.json"
-    asked = {"package": piece.package, "suite": archive.suite}
-    known = _read(record)
-    whole = made.is_file() and known.get("sha256") == hashlib.sha256(made.read_bytes()).hexdigest()
-    if given is not None:
-        found = given.stat()
-        asked, source = {"file": str(given.absolute())}, f"{found.st_size} bytes, {found.st_mtime_ns}"
-    else:
-        try:
-            source = archive.find(piece.package).file
-        except BadPackage as error:
-            if not whole or known.get("asked") != asked:
-                raise
-            say(f"{made.name} is there; whether there is a newer one cannot be told ({error})")
-            return made
-    if whole and (known.get("asked"), known.get("source"), known.get("recipe")) == (asked, source, piece.recipe):
-        say(f"{made.name} is up to date ({known['source'] if given is None else given})")
-        return made
-    by_hand = given is not None
-    if given is None:
-        given = archive.download(piece.package, scratch)
-        source = given.name
-    say(f"unpacking {given.name}")
-    data = deb.extract(given, *piece.patterns, whole=by_hand)[1] if deb.is_deb(given) else given.read_bytes()
-    data = piece.make(data, given)
-    record.unlink(missing_ok=True)
-    write_whole(made, data)
-    digest = hashlib.sha256(data).hexdigest()
-    written = {"asked": asked, "source": source, "recipe": piece.recipe, "sha256": digest}
-    write_whole(record, json.dumps(written, indent=1).encode())
-    return made
-
-
-def _kernel(data: bytes, path: Path) -> bytes:
+def _kernel(path: Path, by_hand: bool) -> bytes:
+    data = pieces.content(path, KERNEL_IN_PACKAGE, by_hand)
     if data[0x202:0x206] != b"HdrS" and data[:4] != b"\x7fELF":
         raise BadPackage(f"{path} is not a kernel")
     return data
 
 
-def _module(data: bytes, path: Path) -> bytes:
-    if data[:6] == b"\xfd7zXZ\0":
-        data = lzma.decompress(data)
-    if data[:4] != b"\x7fELF":
-        raise BadPackage(f"{path} has no module that can be loaded")
-    return data
+def _grub(path: Path, by_hand: bool) -> bytes:
+    return pieces.content(path, ("usr/lib/grub-xen/grub-x86_64-xen.bin",), by_hand)
 
 
-def _initramfs(data: bytes, path: Path) -> bytes:
-    _check_busybox(data, path)
-    return initramfs.build(data)
+def _modules(wanted: Sequence[str]) -> pieces.Make:
+    """How an archive of modules is made of a kernel's package. Of a kernel without a package it is empty."""
+    return lambda path, _by_hand: modules.archive(modules.of_package(path, wanted) if deb.is_deb(path) else {})
+
+
+def _initramfs(archive_of_modules: bytes) -> pieces.Make:
+    """How an initramfs is made of busybox's package."""
+
+    def make(path: Path, by_hand: bool) -> bytes:
+        data = pieces.content(path, ("*bin/busybox",), by_hand)
+        _check_busybox(data, path)
+        return initramfs.build(data, modules=archive_of_modules)
+
+    return make
 
 
 def _check_busybox(data: bytes, path: Path) -> None:
@@ -230,23 +189,11 @@ def _have(place: Path, name: str) -> tuple[Path, Path] | None:
     return (kernel, ramdisk) if kernel.is_file() and ramdisk.is_file() else None
 
 
-def _read(record: Path) -> dict[str, Any]:
-    try:
-        known = json.loads(record.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return known if isinstance(known, dict) else {}
-
-
 def _by_hand() -> str:
     """The part of this module's docstring about systems without apt."""
     assert __doc__ is not None
     start = __doc__.index("On any other system")
     return __doc__[start : __doc__.index("What is made goes")].rstrip()
-
-
-BUSYBOX = (BUSYBOX_PACKAGE, ("*bin/busybox",), _initramfs, initramfs.RECIPE)
-GRUB = ("grub-xen-host", ("usr/lib/grub-xen/grub-x86_64-xen.bin",), _kernel)
 
 
 if __name__ == "__main__":

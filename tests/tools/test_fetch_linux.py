@@ -6,9 +6,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+import lzma
 import os
 import shutil
 import stat
+import struct
 import subprocess
 import sys
 import tarfile
@@ -20,7 +22,7 @@ import pytest
 from pvhv.toolstack import config
 from pvhv.toolstack.errors import ToolstackError
 from tools import fetch_linux
-from tools.linux import deb, debian, initramfs
+from tools.linux import cpio, deb, debian, initramfs, modules, pieces
 from tools.linux.cpio import Archive
 from tools.linux.deb import BadPackage
 from tools.linux.debian import Apt, Package, Release, source_line
@@ -41,8 +43,10 @@ class Read(NamedTuple):
 
 
 def read_cpio(data: bytes) -> dict[str, Read]:
-    """By the format's own description: thirteen numbers of eight digits after the magic, then name and data."""
-    entries, at = {}, 0
+    """By the format's own description: thirteen numbers of eight digits after the magic, then name and data. One
+    archive may follow another."""
+    entries: dict[str, Read] = {}
+    at = 0
     while True:
         assert data[at : at + 6] == b"070701" and at % 4 == 0
         fields = [int(data[at + 6 + 8 * n : at + 14 + 8 * n], 16) for n in range(13)]
@@ -53,8 +57,9 @@ def read_cpio(data: bytes) -> dict[str, Read]:
         at = at + 110 + name_size + 3 & ~3
         content, at = data[at : at + size], at + size + 3 & ~3
         if name == b"TRAILER!!!\0":
-            assert not data[at:].strip(b"\0") and len(data) % 512 == 0
-            return entries
+            assert len(data) % 512 == 0
+            another = data[at:].lstrip(b"\0")
+            return entries | read_cpio(another) if another else entries
         entries[name[:-1].decode()] = Read(ino, mode, nlink, content, (rmajor, rminor))
 
 
@@ -152,6 +157,7 @@ class Archives:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.version = "1"
         self.fetched: list[str] = []
+        self.modules = {f"lib/modules/6/kernel/{name}.ko": module(depends="") for name in modules.DISK}
         monkeypatch.setattr(debian, "is_here", lambda: True)
         monkeypatch.setattr(Apt, "find", lambda _apt, name: self.find(name))
         monkeypatch.setattr(Apt, "download", self.download)
@@ -165,7 +171,7 @@ class Archives:
     def download(self, package: Package, directory: Path, say: object) -> Path:
         self.fetched.append(package.file)
         files = {"boot/vmlinuz-6": KERNEL + self.version.encode(), "bin/busybox": BUSYBOX}
-        return make_deb(directory / package.file, files)
+        return make_deb(directory / package.file, files | self.modules)
 
 
 @pytest.fixture
@@ -179,21 +185,71 @@ def test_fetched_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kernel, root = fetch_linux.fetch()
     assert (kernel, root) == (place / "debian-vmlinuz", place / "debian-initramfs")
     assert kernel.read_bytes() == KERNEL + b"1" and read_cpio(root.read_bytes())["bin/busybox"].data == BUSYBOX
+    assert root.read_bytes().endswith((place / "debian-modules").read_bytes())
     assert archives.fetched == ["linux-image-6_1.deb", "busybox-static_1.deb"]
     fetch_linux.fetch()
     assert len(archives.fetched) == 2  # all of it was there
     archives.version = "2"
     fetch_linux.fetch()
     assert kernel.read_bytes() == KERNEL + b"2" and len(archives.fetched) == 4
-    monkeypatch.setattr(fetch_linux, "BUSYBOX", (*fetch_linux.BUSYBOX[:3], "another recipe"))
+    monkeypatch.setattr(initramfs, "RECIPE", "another recipe")
     fetch_linux.fetch()
     assert archives.fetched[4:] == ["busybox-static_2.deb"] and root.is_file()
     kernel.write_bytes(kernel.read_bytes()[:-1])  # as a disk leaves it that was full, or is old
     fetch_linux.fetch()
     assert kernel.read_bytes() == KERNEL + b"2" and archives.fetched[5:] == ["linux-image-6_2.deb"]
     assert sorted(path.name for path in place.iterdir()) == [
-        "debian-initramfs", "debian-initramfs.json", "debian-vmlinuz", "debian-vmlinuz.json",
+        "debian-initramfs", "debian-initramfs.json", "debian-modules", "debian-modules.json",
+        "debian-vmlinuz", "debian-vmlinuz.json",
     ]  # fmt: skip
+    monkeypatch.setattr(modules, "DISK", modules.DISK[:-1])  # other modules make another initramfs
+    fetch_linux.fetch()
+    assert archives.fetched[6:] == ["linux-image-6_2.deb", "busybox-static_2.deb"]
+    assert root.read_bytes().endswith((place / "debian-modules").read_bytes())
+
+
+def module(**about: str) -> bytes:
+    """An ELF file with nothing but what a module says about itself."""
+    texts = b"\0.modinfo\0.shstrtab\0", b"".join(f"{key}={value}\0".encode() for key, value in about.items())
+    names_at, info_at = 64, 64 + len(texts[0])
+    sections = [(0, 0, 0), (1, info_at, len(texts[1])), (10, names_at, len(texts[0]))]
+    sizes = (64, 0, 0, 64, len(sections), 2)
+    header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\2\1\1", 1, 62, 1, 0, 0, info_at + len(texts[1]), 0, *sizes)
+    table = b"".join(struct.pack("<IIQQQQIIQQ", name, 1, 0, 0, at, size, 0, 0, 1, 0) for name, at, size in sections)
+    return header + b"".join(texts) + table
+
+
+def test_modules_as_modprobe_finds_them(tmp_path: Path) -> None:
+    """In the package they may be packed, and under usr/."""
+    files = {
+        "usr/lib/modules/6-a/kernel/fs/a-b.ko.xz": lzma.compress(module(depends="c_d,e", alias="fs-a", softdep="no")),
+        "usr/lib/modules/6-a/kernel/fs/c-d.ko": module(depends="e"),
+        "usr/lib/modules/6-a/kernel/lib/e.ko": module(depends=""),
+        "usr/lib/modules/6-a/kernel/lib/other.ko": b"not wanted",
+    }
+    made = modules.of_package(make_deb(tmp_path / "k.deb", files), ("a-b", "c-d", "e"))
+    entries = read_cpio(modules.archive(made))
+    place = "lib/modules/6-a/"
+    assert entries[f"{place}kernel/fs/a-b.ko"].data == module(depends="c_d,e", alias="fs-a", softdep="no")
+    assert entries[f"{place}modules.dep"].data.decode().splitlines() == [
+        "kernel/fs/a-b.ko: kernel/fs/c-d.ko kernel/lib/e.ko", "kernel/fs/c-d.ko: kernel/lib/e.ko", "kernel/lib/e.ko:",
+    ]  # fmt: skip
+    assert entries[f"{place}modules.alias"].data == b"alias fs-a a_b\n"
+    assert not any("other" in name for name in entries)
+    with pytest.raises(BadPackage, match="has no module f"):
+        modules.of_package(tmp_path / "k.deb", ("e", "f"))
+    assert modules.of_package(make_deb(tmp_path / "none.deb", {"boot/vmlinuz-6": KERNEL})) == {}
+    assert modules.archive({}) == b""
+    for wrong in (b"text", module(depends="")[:-70], module(depends="")[:50]):
+        with pytest.raises(BadPackage, match="not a module"):
+            modules.archive({f"{place}kernel/x.ko": wrong})
+
+
+def test_an_initramfs_read_back() -> None:
+    made = initramfs.build(BUSYBOX, modules=modules.archive({"lib/modules/6/kernel/x.ko": module(depends="")}))
+    found = dict(cpio.read(made))
+    assert found["bin/busybox"] == BUSYBOX and "lib" not in found  # the first archive only
+    assert made.count(b"TRAILER!!!\0") == 2
 
 
 @needs_apt
@@ -218,6 +274,7 @@ class TestWithApt:
         for old in self.directory.glob("*.deb"):
             old.unlink()
         kernel, files = f"linux-image-{version}", {f"boot/vmlinuz-{version}": KERNEL + version.encode()}
+        files |= {f"lib/modules/{version}/{name}.ko": module(depends="") for name in modules.DISK}
         index = [self.entry(make_deb(self.directory / f"{kernel}.deb", files), kernel, version)]
         index.append(self.entry(make_deb(self.directory / "meta.deb", {}), "linux-image-amd64", version, kernel))
         index.append(
@@ -288,7 +345,7 @@ def test_interrupted_and_a_full_disk(
         assert fetch_linux.main([]) == 130 and "interrupted" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in place.iterdir()} == kept
     with monkeypatch.context() as patch:
-        patch.setattr(fetch_linux, "write_whole", full)
+        patch.setattr(pieces, "write_whole", full)
         assert fetch_linux.main([]) == 1
         assert "No space left on device" in capsys.readouterr().err
     fetch_linux.fetch()
@@ -306,6 +363,7 @@ def test_by_hand(
     busybox.write_bytes(BUSYBOX)
     given = ["--kernel", str(kernel), "--busybox", str(busybox)]
     assert fetch_linux.main(given) == 0 and (place / "debian-vmlinuz").read_bytes() == KERNEL
+    assert "no driver for disks" in capsys.readouterr().err and not (place / "debian-modules").read_bytes()
     assert fetch_linux.main([]) == 0  # as it is, nothing newer can be had
     for wrong, why in ((BUSYBOX[:18] + b"\xb7\0", "x86-64"), (BUSYBOX + b"/lib64/ld-linux-x86-64.so.2", "dynamically")):
         busybox.write_bytes(wrong)

@@ -26,7 +26,7 @@ from pvhv.build.zig import BuildError
 from pvhv.toolstack import fetched
 from tools.benchmark.cli import Pvhv
 from tools.benchmark.guests import Failed
-from tools.linux import initramfs, programs
+from tools.linux import cpio, initramfs, programs
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = (ROOT / "tools/benchmark/guest/micro.c", ROOT / "guest_kernel/bench/lib/loops.S")
@@ -64,8 +64,7 @@ def prepare(directory: Path) -> Linux:
     kernel, example = fetched.find("debian-vmlinuz"), fetched.find("debian-initramfs")
     if kernel is None or example is None:
         raise Missing("there is no Linux to boot: python3 tools/fetch_linux.py fetches one")
-    archive = example.read_bytes()
-    busybox = archive[archive.index(b"\x7fELF") :]  # what of the archive follows it does no harm
+    busybox = dict(cpio.read(example.read_bytes()))["bin/busybox"]
     try:
         micro = programs.build(SOURCES[0], others=SOURCES[1:])
     except BuildError as error:

@@ -14,11 +14,13 @@ Read beside it: Documentation/driver-api/early-userspace/buffer-format.rst of th
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterator
 from typing import NamedTuple
 
 MAGIC = b"070701"
 TRAILER = "TRAILER!!!"
 BLOCK = 512
+HEADER = 110
 
 
 class Entry(NamedTuple):
@@ -66,6 +68,19 @@ class Archive:
         parts = [_record(number, entry) for number, entry in enumerate(self.entries.values(), 1)]
         parts.append(_record(0, Entry(TRAILER, 0)))
         return _padded(b"".join(parts), BLOCK)
+
+
+def read(data: bytes) -> Iterator[tuple[str, bytes]]:
+    """Name and data of each entry of the first archive in `data`, in their order."""
+    at = 0
+    while data[at : at + len(MAGIC)] == MAGIC:
+        size, name_size = (int(data[at + 6 + 8 * field : at + 14 + 8 * field], 16) for field in (6, 11))
+        name = data[at + HEADER : at + HEADER + name_size - 1].decode()
+        begin = at + HEADER + name_size + 3 & ~3
+        if name == TRAILER:
+            return
+        yield name, data[begin : begin + size]
+        at = begin + size + 3 & ~3
 
 
 def _record(number: int, entry: Entry) -> bytes:

@@ -128,8 +128,15 @@ class Archive:
         return self._asked(lambda apt: apt.find(name))
 
     def download(self, name: str, directory: Path) -> Path:
-        """The file of a package; a newer one, if the version that was found is gone from the archive."""
-        return self._asked(lambda apt: apt.download(apt.find(name), directory, self.say))
+        """The file of a package; a newer one, if the version that was found is gone from the archive. It is fetched
+        unless it is in `directory`."""
+
+        def download(apt: Apt) -> Path:
+            package = apt.find(name)
+            there = directory / package.file
+            return there if there.is_file() else apt.download(package, directory, self.say)
+
+        return self._asked(download)
 
     def _asked(self, question: Callable[[Apt], Answer]) -> Answer:
         if self.apt is None:

@@ -6,6 +6,9 @@ busybox's own init is process 1: it gives hvc0 a login shell, again and again, a
 guest's boot, by `busybox --install`, before anything else runs. So any build of busybox will do, and no program of the
 guest's is executed here.
 
+If there is a disk, its driver is loaded at the start, and when a disk is plugged in later. `mount` then has the kernel
+load the file system. All modules come as a second archive, behind this one (modules.py).
+
 A file handed over as `extra` lands under /root, executable: how tests and benchmarks bring programs along.
 """
 
@@ -29,6 +32,7 @@ mount -t devpts devpts /dev/pts
 mount -t tmpfs tmpfs /tmp
 mount -t tmpfs tmpfs /run
 hostname debian
+for disk in /sys/bus/xen/devices/vbd-*; do [ -e "$disk" ] && modprobe -q xen-blkfront; done
 exec /bin/busybox init </dev/console >/dev/console 2>&1
 """
 
@@ -41,8 +45,10 @@ hvc0::respawn:-/bin/sh
 
 HOTPLUG = """\
 #!/bin/busybox sh
-# What udev does on a larger system: a processor that is plugged in (pvhv vcpu-set) is used.
+# What udev does on a larger system: a processor that is plugged in (pvhv vcpu-set) is used, and a device's driver is
+# loaded.
 [ "$ACTION $SUBSYSTEM" = "add cpu" ] && echo 1 >"/sys$DEVPATH/online"
+[ "$ACTION $SUBSYSTEM" = "add xen" ] && modprobe -q "$MODALIAS"
 """
 
 PROFILE = """\
@@ -52,15 +58,16 @@ cd /root
 """
 
 PASSWD = "root::0:0:root:/root:/bin/sh\n"
+FILESYSTEMS = "ext4\n"  # what `mount` tries without -t, beside what the kernel has: the kernel loads it then
 
 # What an archive is made of but for busybox: another recipe makes another archive.
-RECIPE = hashlib.sha256("\0".join((INIT, INITTAB, HOTPLUG, PROFILE, PASSWD)).encode()).hexdigest()[:16]
+RECIPE = hashlib.sha256("\0".join((INIT, INITTAB, HOTPLUG, PROFILE, PASSWD, FILESYSTEMS)).encode()).hexdigest()[:16]
 
 
-def build(busybox: bytes, extra: Mapping[str, bytes] | None = None) -> bytes:
-    """The initramfs, as a cpio archive."""
+def build(busybox: bytes, extra: Mapping[str, bytes] | None = None, modules: bytes = b"") -> bytes:
+    """The initramfs: a cpio archive, and behind it that of the kernel's modules."""
     archive = Archive()
-    for name in ("proc", "sys", "dev", "tmp", "run", "root", "sbin", "usr/bin", "usr/sbin"):
+    for name in ("proc", "sys", "dev", "tmp", "run", "root", "mnt", "sbin", "usr/bin", "usr/sbin"):
         archive.directory(name)
     archive.file("bin/busybox", busybox, 0o755)
     archive.file("init", INIT.encode(), 0o755)
@@ -68,10 +75,11 @@ def build(busybox: bytes, extra: Mapping[str, bytes] | None = None) -> bytes:
     archive.file("etc/hotplug", HOTPLUG.encode(), 0o755)
     archive.file("etc/profile", PROFILE.encode())
     archive.file("etc/passwd", PASSWD.encode())
+    archive.file("etc/filesystems", FILESYSTEMS.encode())
     archive.file("etc/group", b"root:x:0:\n")
     # The kernel opens /dev/console before it starts process 1; devtmpfs comes only later.
     archive.character_device("dev/console", 5, 1)
     archive.character_device("dev/null", 1, 3, 0o666)
     for name, data in (extra or {}).items():
         archive.file(f"root/{name}", data, 0o755)
-    return archive.to_bytes()
+    return archive.to_bytes() + modules
