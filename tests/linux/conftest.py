@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +29,14 @@ class Linux(NamedTuple):
         made = self.ramdisk.with_name(self.ramdisk.name.replace("-initramfs", "-modules")).read_bytes()
         assert made, "the kernel came without modules"
         return made
+
+
+def host_tool(name: str, package: str = "e2fsprogs") -> str:
+    """A program of the host's. Those for file systems are often not on a user's path."""
+    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
+    if found is None:
+        pytest.skip(f"there is no {name}: apt-get install {package}")
+    return found
 
 
 def fetched(**which: str) -> Linux:
