@@ -38,7 +38,10 @@ int grants_init(void)
 
 int grant_access(unsigned domid, paddr_t page, bool readonly)
 {
-    for (unsigned ref = FIRST_REFERENCE; ready && ref < ARRAY_SIZE(table_window); ref++) {
+    static unsigned last = FIRST_REFERENCE - 1; /* the next one is the likeliest to be free */
+
+    for (unsigned tries = FIRST_REFERENCE; ready && tries < ARRAY_SIZE(table_window); tries++) {
+        unsigned ref = last = last + 1 < ARRAY_SIZE(table_window) ? last + 1 : FIRST_REFERENCE;
         struct grant_entry_v1 *entry = &table_window[ref];
 
         if (entry->flags)

@@ -5,9 +5,10 @@
  * A page holds two byte rings, requests out and replies in.  A message is a header (type, request id, transaction id,
  * length) and up to 4096 bytes.  Programs speak this protocol themselves through /dev/xenstore: each write is one
  * request, each read gives its reply.  The kernel speaks it too: it watches control/shutdown, by which the toolstack
- * asks us politely to go.
+ * asks us politely to go; it lists what disks there are; and its drivers, working for a program, read and write the
+ * nodes by which they find their backends.
  *
- * Everything is done by two pumps, one in each direction, so nothing here ever waits but the programs.
+ * Everything is done by two pumps, one in each direction, so nothing here ever waits but processes.
  */
 #include <api/errno.h>
 #include <file.h>
@@ -23,10 +24,10 @@ struct message {
     char body[XENSTORE_PAYLOAD_MAX];
 };
 
-/* An open /dev/xenstore. */
+/* Somebody who asks and waits for the answer: an open /dev/xenstore, or a driver. */
 struct session {
-    u32 id; /* our request ids; the program's own is put back into the reply */
-    u32 program_id;
+    u32 id; /* our request ids; the asker's own is put back into the reply */
+    u32 own_id;
     bool waiting;
     struct message *reply; /* a page of body does not fit kmalloc, hence static: see replies[] */
     size_t length, given;
@@ -41,10 +42,15 @@ static bool reply_used[SESSIONS_MAX];
 static size_t incoming_length;
 static char outgoing[2 * sizeof(struct message)];
 static size_t outgoing_length;
+static bool quiet; /* more is to come: do not tell the other side yet */
 static struct session *sessions;
 static u32 last_id = 100; /* below: the kernel's own requests */
 
-enum { REQUEST_IGNORED = 1, REQUEST_SHUTDOWN = 2 };
+enum { REQUEST_IGNORED = 1, REQUEST_SHUTDOWN = 2, REQUEST_DISKS = 3 };
+
+#define SHUTDOWN_WATCH "shutdown" /* a token: a watch that fires says which one it is */
+
+u64 xenstore_changes; /* how often a driver's watch has fired */
 
 static volatile struct xenstore_domain_interface *ring(void)
 {
@@ -66,6 +72,8 @@ static void pump_out(void)
     XENSTORE_RING_IDX prod = r->req_prod;
     size_t done = 0;
 
+    if (quiet)
+        return;
     while (done < outgoing_length && prod - r->req_cons < XENSTORE_RING_SIZE)
         r->req[MASK_XENSTORE_IDX(prod++)] = outgoing[done++];
     barrier();
@@ -124,14 +132,23 @@ static void deliver(void)
     struct xsd_sockmsg *header = &incoming.header;
 
     if (header->type == XS_WATCH_EVENT) {
-        request(XS_READ, REQUEST_SHUTDOWN, "control/shutdown", "", 0);
+        size_t path_length = strlen(incoming.body) + 1; /* and behind it the token */
+
+        if (!strcmp(incoming.body + path_length, SHUTDOWN_WATCH)) {
+            request(XS_READ, REQUEST_SHUTDOWN, "control/shutdown", "", 0);
+        } else {
+            xenstore_changes++;
+            wake_up(&xenstore_changes);
+        }
         return;
     }
+    if (header->req_id == REQUEST_DISKS && header->type == XS_DIRECTORY)
+        blkfront_found(incoming.body, header->len);
     if (header->req_id == REQUEST_SHUTDOWN && header->type == XS_READ)
         shutdown_asked(incoming.body, header->len);
     for (struct session *session = sessions; session; session = session->next) {
         if (session->waiting && session->id == header->req_id) {
-            header->req_id = session->program_id;
+            header->req_id = session->own_id;
             memcpy(session->reply, &incoming, sizeof(*header) + header->len);
             session->length = sizeof(*header) + header->len;
             session->given = 0;
@@ -172,9 +189,9 @@ static void xenstore_event(unsigned port)
     pump_out();
 }
 
-/* -- /dev/xenstore ------------------------------------------------------------------------------------------------ */
+/* -- sessions ----------------------------------------------------------------------------------------------------- */
 
-static int open(struct file *file)
+static struct session *session_open(void)
 {
     struct session *session = kmalloc(sizeof(*session));
     unsigned i = 0;
@@ -183,19 +200,18 @@ static int open(struct file *file)
         i++;
     if (!session || i == SESSIONS_MAX) {
         kfree(session);
-        return -EAGAIN;
+        return NULL;
     }
     reply_used[i] = true;
     session->reply = &replies[i];
     session->next = sessions;
     sessions = session;
-    file->device_data = session;
-    return 0;
+    return session;
 }
 
-static void close(struct file *file)
+static void session_close(struct session *session)
 {
-    struct session *session = file->device_data, **link;
+    struct session **link;
 
     for (link = &sessions; *link != session; link = &(*link)->next)
         ;
@@ -204,19 +220,12 @@ static void close(struct file *file)
     kfree(session);
 }
 
-/* One whole request. Returns when its reply is there. */
-static long write(struct file *file, u64 from, size_t n)
+/* One whole request, in the session's message, where its reply will be. Returns when that is there. */
+static int ask(struct session *session)
 {
-    struct session *session = file->device_data;
     struct message *message = session->reply; /* until the reply comes, the space is free */
 
-    if (n < sizeof(message->header) || n > sizeof(*message))
-        return -EINVAL;
-    if (copy_from_user(message, from, n))
-        return -EFAULT;
-    if (message->header.len != n - sizeof(message->header) || message->header.type == XS_WATCH)
-        return -EINVAL; /* watches are the kernel's: nobody here could receive an event */
-    session->program_id = message->header.req_id;
+    session->own_id = message->header.req_id;
     message->header.req_id = session->id = ++last_id;
     session->waiting = true;
     session->length = 0;
@@ -226,7 +235,63 @@ static long write(struct file *file, u64 from, size_t n)
     while (session->waiting)
         if (sleep_on(session))
             return -EINTR;
-    return (long)n;
+    return 0;
+}
+
+/* For drivers, on behalf of a process: one request about a path, perhaps with more bytes. The length of the reply, which
+   is at `reply` as a string, or an error. */
+int xenstore_ask(u32 type, const char *path, const char *more, size_t more_length, char *reply, size_t room)
+{
+    struct session *session = session_open();
+    struct message *message;
+    size_t n = strlen(path) + 1;
+    int result;
+
+    if (!session)
+        return -EAGAIN;
+    ASSERT(n + more_length <= sizeof(message->body));
+    message = session->reply;
+    message->header = (struct xsd_sockmsg){ .type = type, .len = (u32)(n + more_length) };
+    memcpy(message->body, path, n);
+    memcpy(message->body + n, more, more_length);
+    result = ask(session);
+    if (!result)
+        result = message->header.type == XS_ERROR ? -ENOENT : message->header.len >= room ? -E2BIG : (int)message->header.len;
+    if (result >= 0 && room) {
+        memcpy(reply, message->body, result);
+        reply[result] = 0;
+    }
+    session_close(session);
+    return result;
+}
+
+/* -- /dev/xenstore ------------------------------------------------------------------------------------------------ */
+
+static int open(struct file *file)
+{
+    file->device_data = session_open();
+    return file->device_data ? 0 : -EAGAIN;
+}
+
+static void close(struct file *file)
+{
+    session_close(file->device_data);
+}
+
+static long write(struct file *file, u64 from, size_t n)
+{
+    struct session *session = file->device_data;
+    struct message *message = session->reply;
+    int error;
+
+    if (n < sizeof(message->header) || n > sizeof(*message))
+        return -EINVAL;
+    if (copy_from_user(message, from, n))
+        return -EFAULT;
+    if (message->header.len != n - sizeof(message->header) || message->header.type == XS_WATCH)
+        return -EINVAL; /* watches are the kernel's: nobody here could receive an event */
+    error = ask(session);
+    return error ? error : (long)n;
 }
 
 static long read(struct file *file, u64 to, size_t n)
@@ -243,11 +308,15 @@ static long read(struct file *file, u64 to, size_t n)
 static const struct device device = {
     .name = "xenstore", .open = open, .read = read, .write = write, .close = close };
 
+/* Both questions are in the ring before Xen's store is told to look: so the second one costs no exit. */
 void xenstore_init(void)
 {
     if (is_dom0() || !start_info->store_evtchn)
         return;
     device_register(&device);
     event_attach(start_info->store_evtchn, xenstore_event);
-    request(XS_WATCH, REQUEST_IGNORED, "control/shutdown", "shutdown", sizeof("shutdown"));
+    quiet = true;
+    request(XS_WATCH, REQUEST_IGNORED, "control/shutdown", SHUTDOWN_WATCH, sizeof(SHUTDOWN_WATCH));
+    quiet = false;
+    request(XS_DIRECTORY, REQUEST_DISKS, "device/vbd", "", 0);
 }

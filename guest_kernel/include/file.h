@@ -17,6 +17,7 @@ struct file;
 
 struct device {
     const char *name;
+    bool has_position; /* of a disk: one may go to any place of it */
     int (*open)(struct file *file);
     long (*read)(struct file *file, u64 user_buffer, size_t n);
     long (*write)(struct file *file, u64 user_buffer, size_t n);

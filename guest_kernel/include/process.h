@@ -3,7 +3,8 @@
  * Processes.
  *
  * The kernel is not preempted: it runs with interrupts off, and gives the CPU up only where it says so
- * (sleep_on, yield).  User code is preempted at any instruction.  That is the whole locking rule.
+ * (sleep_on, wait_on, yield).  User code is preempted at any instruction.  That is the whole locking rule; only who
+ * waits for a disk may need more (lock.h).
  */
 #pragma once
 
@@ -71,6 +72,7 @@ void schedule(void);   /* somebody else's turn; returns when it is ours again */
 void yield(void);
 int sleep_on(const void *event);                   /* 0, or -EINTR when killed */
 int sleep_until(const void *event, u64 deadline);  /* also 0 when the time came */
+void wait_on(const void *event);                   /* also when killed; may return for no reason */
 void wake_up(const void *event);
 void make_ready(struct process *p);
 void timer_interrupt(void);

@@ -33,3 +33,6 @@ s64 sys_chdir(struct trap_frame *), sys_getcwd(struct trap_frame *), sys_tty(str
 s64 sys_uptime(struct trap_frame *), sys_time(struct trap_frame *), sys_memory(struct trap_frame *);
 s64 sys_dmesg(struct trap_frame *), sys_machine(struct trap_frame *), sys_privileged(struct trap_frame *);
 s64 sys_shutdown(struct trap_frame *);
+
+/* kernel/sysdisk.c */
+s64 sys_sync(struct trap_frame *);

@@ -102,20 +102,31 @@ void yield(void)
     schedule();
 }
 
-int sleep_until(const void *event, u64 deadline)
+static void sleep(const void *event, u64 deadline)
 {
-    if (current->killed)
-        return -EINTR;
     current->state = SLEEPING;
     current->waiting_for = event;
     current->wake_at = deadline;
     schedule();
+}
+
+int sleep_until(const void *event, u64 deadline)
+{
+    if (current->killed)
+        return -EINTR;
+    sleep(event, deadline);
     return current->killed ? -EINTR : 0;
 }
 
 int sleep_on(const void *event)
 {
     return sleep_until(event, NEVER);
+}
+
+/* For what is sure to come, as a disk's answer is: it may not be left waiting for us. Look again before going on. */
+void wait_on(const void *event)
+{
+    sleep(event, NEVER);
 }
 
 void wake_up(const void *event)

@@ -41,6 +41,7 @@ static const syscall_handler handlers[SYS_COUNT] = {
     [SYS_machine] = sys_machine,
     [SYS_privileged] = sys_privileged,
     [SYS_shutdown] = sys_shutdown,
+    [SYS_sync] = sys_sync,
 };
 
 void syscall(struct trap_frame *frame)

@@ -69,7 +69,7 @@ s64 sys_seek(struct trap_frame *frame)
 
     if (!file)
         return -EBADF;
-    if (!file->inode || file->inode->kind != KIND_FILE)
+    if (!file->inode || (file->inode->kind != KIND_FILE && !(file->device && file->device->has_position)))
         return -ESPIPE;
     base = ARG3(frame) == SEEK_SET ? 0 : ARG3(frame) == SEEK_CUR ? (s64)file->position : (s64)file->inode->size;
     if (ARG3(frame) > SEEK_END || base + (s64)ARG2(frame) < 0)

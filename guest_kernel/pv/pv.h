@@ -80,6 +80,15 @@ unsigned own_domid(void);
 void console_write(const char *text, size_t n);   /* waits for room */
 void console_init(void);
 void xenstore_init(void);
+extern u64 xenstore_changes; /* counts; and what to sleep on for the next one */
+#define DRIVERS_WATCH "drivers" /* the token of watches that make it count */
+int xenstore_ask(u32 type, const char *path, const char *more, size_t more_length, char *reply, size_t room);
+int xenbus_read(const char *directory, const char *node, char *to, size_t room);
+int xenbus_read_number(const char *directory, const char *node, u64 *number);
+int xenbus_write(const char *directory, const char *node, const char *value);
+int xenbus_write_number(const char *directory, const char *node, u64 number);
+int xenbus_wait(const char *directory, unsigned state); /* until that end's state is this one */
+void blkfront_found(const char *names, size_t length);
 int grants_init(void);
 int grant_access(unsigned domid, paddr_t page, bool readonly); /* -> reference */
 int grant_end(int reference);

@@ -50,6 +50,9 @@ enum syscall_number {
     SYS_machine,    /* (struct machine_info *) */
     SYS_privileged, /* (PRIVILEGED_ operation, count) -> nanoseconds it took */
     SYS_shutdown,   /* (SHUTDOWN_HOW_) */
+
+    /* disks */
+    SYS_sync,   /* () -> when it returns, all that was written is safe on the disks */
     SYS_COUNT
 };
 
@@ -59,6 +62,7 @@ enum syscall_number {
 #define O_CREATE 4
 #define O_TRUNCATE 8
 #define O_APPEND 16
+#define O_DIRECT 32 /* of a disk: past the kernel's buffers */
 
 enum { SEEK_SET, SEEK_CUR, SEEK_END };
 
@@ -75,7 +79,7 @@ enum {
 };
 
 struct directory_entry {
-    char name[32];
+    char name[256];
     unsigned long size;
     int kind; /* KIND_ */
 };

@@ -46,6 +46,7 @@ long dmesg(size_t from, char *to, size_t n);
 int machine(struct machine_info *info);
 long privileged(int op, u64 count);
 int shutdown(int how);
+int sync(void);
 
 /* string.c, besides <string.h> */
 char *strcpy(char *to, const char *from);

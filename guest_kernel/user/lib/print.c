@@ -136,6 +136,7 @@ const char *error_text(long error)
         { ESRCH, "no such process" },
         { EINTR, "interrupted" },
         { EIO, "input/output error" },
+        { ENXIO, "no such disk" },
         { E2BIG, "arguments too long" },
         { ENOEXEC, "not a program" },
         { EBADF, "bad file descriptor" },
@@ -143,6 +144,7 @@ const char *error_text(long error)
         { EAGAIN, "try again" },
         { ENOMEM, "out of memory" },
         { EFAULT, "bad address" },
+        { EBUSY, "busy" },
         { EEXIST, "exists" },
         { ENODEV, "no such device" },
         { ENOTDIR, "not a directory" },
@@ -150,11 +152,16 @@ const char *error_text(long error)
         { EINVAL, "invalid argument" },
         { EMFILE, "too many open files" },
         { EFBIG, "file too big" },
+        { ENOSPC, "no space left" },
         { ESPIPE, "cannot seek" },
+        { EROFS, "read-only" },
+        { EMLINK, "too many links" },
         { EPIPE, "broken pipe" },
         { ENAMETOOLONG, "name too long" },
         { ENOSYS, "no such system call" },
         { ENOTEMPTY, "directory not empty" },
+        { EOPNOTSUPP, "not supported" },
+        { EUCLEAN, "the file system is damaged" },
     };
 
     for (unsigned i = 0; i < ARRAY_SIZE(texts); i++)

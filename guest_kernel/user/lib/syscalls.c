@@ -60,3 +60,4 @@ long dmesg(size_t from, char *to, size_t n) { return CALL3(dmesg, from, to, n); 
 int machine(struct machine_info *info) { return (int)CALL1(machine, info); }
 long privileged(int op, u64 count) { return CALL2(privileged, op, count); }
 int shutdown(int how) { return (int)CALL1(shutdown, how); }
+int sync(void) { return (int)CALL0(sync); }

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The teaching kernel's disks: raw bytes through its block front end.
+
+An image is made here, and read here again after the guest has gone: what the guest says of it is compared with what
+is really there."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from pvhv.testing import Result, boot
+from tests.guest.machines import Outcome, script
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """Four MiB and three sectors: its last page is not whole."""
+    path = tmp_path / "disk.img"
+    path.write_bytes(random.Random(12).randbytes(4 * MIB + 3 * 512))
+    return path
+
+
+def run(*commands: str, disks: list[str], memory: int = 64, clock: str = "virtual") -> Result:
+    result = boot("guest-pv", stdin=script(commands), disks=disks, memory=memory, clock=clock, timeout=60)
+    assert result.ending == "poweroff", result.output
+    return result
+
+
+def answers(*commands: str, disks: list[str], memory: int = 64, clock: str = "virtual") -> dict[str, list[str]]:
+    result = run(*commands, disks=disks, memory=memory, clock=clock)
+    return Outcome(result.output, result.ending).answers
+
+
+def writable(path: Path, name: str = "xvda") -> list[str]:
+    return [f"{path},raw,{name},rw"]
+
+
+@pytest.mark.parametrize("memory", [8, 64])
+@pytest.mark.parametrize("block", ["1000", "4k", "1M"])
+def test_all_of_a_disk_is_read_and_written(image: Path, tmp_path: Path, block: str, memory: int) -> None:
+    other = tmp_path / "other.img"
+    other.write_bytes(bytes(image.stat().st_size))
+    said = run(
+        f"dd if=/dev/xvda of=/dev/xvdb bs={block} conv=fsync",
+        disks=writable(image) + writable(other, "xvdb"), memory=memory,
+    )  # fmt: skip
+    assert f"{image.stat().st_size} bytes," in said.output
+    assert other.read_bytes() == image.read_bytes()
+
+
+def test_what_is_written_late_is_on_the_disk_after_sync(image: Path) -> None:
+    was = image.read_bytes()
+    result = boot(
+        "guest-pv", disks=writable(image), timeout=60,
+        stdin=script(["echo one line | dd of=/dev/xvda seek=9", "echo end | dd of=/dev/xvda bs=1 seek=4195000", "sync",
+                      "echo lost | dd of=/dev/xvda", "crash"]),
+    )  # fmt: skip
+    assert result.ending == "crash"
+    want = bytearray(was)
+    want[9 * 512 : 9 * 512 + 9] = b"one line\n"
+    want[4195000:4195004] = b"end\n"
+    assert image.read_bytes() == bytes(want)
+
+
+def test_many_requests_are_under_way_at_once(image: Path) -> None:
+    """All of 1 MiB is asked for at once, and by itself a page at a time: the times tell, since each request takes as
+    long as any other."""
+    said = answers(
+        "dd if=/dev/xvda of=/dev/null bs=1M count=1", "dd if=/dev/xvda of=/dev/null bs=4k count=256 iflag=direct",
+        disks=writable(image),
+    )  # fmt: skip
+    (fast, slow) = (float(lines[1].split()[2]) for lines in list(said.values())[:2])
+    assert 0 < 10 * fast < slow
+
+
+def test_errors_reach_the_program(image: Path, tmp_path: Path) -> None:
+    short = tmp_path / "short.img"
+    short.write_bytes(bytes(MIB))
+    said = answers(
+        "dd if=/dev/xvda bs=4k count=1 seek=9 of=/dev/xvdb", "dd if=/dev/zero of=/dev/xvda bs=64k count=17",
+        "dd if=/dev/xvdc", "dd if=/dev/xvda skip=5000", "dd of=/dev/xvda seek=5000 if=/etc/motd",
+        disks=[f"{short},raw,xvda,rw", f"{image},raw,xvdb,ro"],
+    )  # fmt: skip
+    read_only, full, missing, behind, beyond, _exit = said.values()
+    assert read_only == ["dd: /dev/xvdb: read-only"]
+    assert full[0] == "16+0 records" and full[2] == "dd: writing: no space left"
+    assert missing == ["dd: /dev/xvdc: no such file"]
+    assert behind[0] == "0+0 records"
+    assert beyond[-1] == "dd: writing: no space left"
+
+
+def test_two_runs_are_the_same(image: Path) -> None:
+    was = image.read_bytes()
+    runs = []
+    for _ in range(2):
+        image.write_bytes(was)
+        runs.append(run("dd if=/dev/xvda of=/dev/xvda bs=64k seek=32 count=30", "sync", disks=writable(image)))
+    assert runs[0].output == runs[1].output and runs[0].counters == runs[1].counters
