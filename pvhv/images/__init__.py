@@ -3,6 +3,12 @@
 
     image.py     what every image can do
     raw.py       a plain file: byte N of the file is byte N of the disk
+    qcow2/       QEMU's format: clusters, found by tables; a backing file has what is not in it
+    opening.py   images by their format, with the backing files below them
+    shared.py    an image that a second one in this process opens while the first still has it
+    locks.py     programs keep each other from an image, as QEMU does
+    file.py      the file below: reads, writes, holes, syncs
+    check.py     whether a qcow2 image is right, and what can be repaired
 
 This room knows files only: no guest, no ring, no domain.
 """

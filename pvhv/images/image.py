@@ -6,9 +6,23 @@ An image is used by one thread at a time, and any of its methods may wait for th
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import Protocol
 
 SECTOR_SIZE = 512  # bytes; sectors are counted in these, whatever the sector size is that a guest is told
+FORMATS = ("raw", "qcow2")
+
+Identity = tuple[int, int]  # of a file: the host's device and inode number
+
+
+class BadImage(Exception):
+    """A file is not the image that it should be, or may not be used now. `hint` says what to do."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
 
 
 class Image(Protocol):
@@ -23,8 +37,12 @@ class Image(Protocol):
         """How many sectors it has."""
 
     @property
-    def identity(self) -> tuple[int, int]:
-        """The host's device and inode number of its file."""
+    def identity(self) -> Identity:
+        """Of its file."""
+
+    @property
+    def below(self) -> tuple[Identity, ...]:
+        """Of the files that it only reads: its backing file, and the backing file of that one, and so on."""
 
     def read(self, sector: int, count: int) -> bytes:
         """Return `count` sectors from `sector` on. Raises OSError."""
@@ -38,5 +56,18 @@ class Image(Protocol):
     def flush(self) -> None:
         """Wait until everything that was written is on the host's disk. Raises OSError."""
 
+    def refresh(self) -> None:
+        """Find out anew how many sectors it has: someone may have made the file longer. Raises OSError."""
+
     def close(self) -> None:
-        """Close its file. May be called again."""
+        """Close its files. May be called again."""
+
+
+def input_output_error(why: str) -> OSError:
+    """The error that a guest gets for a sector whose bytes cannot be had."""
+    return OSError(errno.EIO, why)
+
+
+def refused_to_write() -> OSError:
+    """The error for a write to an image that is read-only."""
+    return OSError(errno.EROFS, os.strerror(errno.EROFS))

@@ -2,10 +2,12 @@
 """A raw image: a plain file that has the bytes of a disk.
 
 The file is opened and checked once, and used through that descriptor, so it does not matter if its name leads to
-another file later. The disk has the length that the file had then, in whole sectors. If the file is cut short
-meanwhile, reading fails; it does not return zeros.
+another file later. The disk has the length that the file had then, in whole sectors; `refresh` looks again. If the file
+is cut short meanwhile, reading fails; it does not return zeros.
 
-Not modelled: other formats, devices of the host, holes (they are read as zeros, and writing zeros fills them).
+As a backing file it is `padded`: a last sector that is not whole counts, and is filled with zeros.
+
+Not modelled: devices of the host. A host that cannot make holes keeps the room of what is discarded.
 
 Read beside it: drivers/block/loop.c in Linux, which stands between blkback and a file there.
 """
@@ -13,47 +15,53 @@ Read beside it: drivers/block/loop.c in Linux, which stands between blkback and 
 from __future__ import annotations
 
 import io
-import os
 
-from pvhv.images.image import SECTOR_SIZE
+from pvhv.images.file import File
+from pvhv.images.image import SECTOR_SIZE, Identity, refused_to_write
 
 
 class RawImage:
     """The sectors of a file."""
 
-    def __init__(self, file: io.FileIO) -> None:
+    below: tuple[Identity, ...] = ()
+
+    def __init__(self, file: io.FileIO | File, padded: bool = False) -> None:
         """`file` has no buffer. If it cannot be written to, the disk is read-only."""
-        self._file = file
-        self.readonly = not file.writable()
-        status = os.fstat(file.fileno())
-        self.sectors = status.st_size // SECTOR_SIZE
-        self.identity = status.st_dev, status.st_ino
+        self._file = file if isinstance(file, File) else File(file)
+        self._padded = padded
+        self.readonly = not self._file.writable
+        self.identity = self._file.identity
+        self.sectors = 0
+        self.refresh()
 
     def read(self, sector: int, count: int) -> bytes:
         """Return `count` sectors from `sector` on. Raises OSError."""
-        self._file.seek(sector * SECTOR_SIZE)
-        data, left = [], count * SECTOR_SIZE
-        while left:
-            piece = self._file.read(left)
-            if not piece:
-                raise OSError("the image became shorter")
-            data.append(piece)
-            left -= len(piece)
-        return b"".join(data)
+        offset, length = sector * SECTOR_SIZE, count * SECTOR_SIZE
+        if self._padded and offset + length > self._length:
+            data = self._file.read(offset, max(0, self._length - offset))
+            return data.ljust(length, b"\0")
+        return self._file.read(offset, length)
 
     def write(self, sector: int, data: bytes) -> None:
         """Write `data` from `sector` on. Raises OSError, and then a part of it may be written."""
-        self._file.seek(sector * SECTOR_SIZE)
-        view = memoryview(data)
-        while view:
-            view = view[self._file.write(view) or 0 :]
+        if self.readonly:
+            raise refused_to_write()
+        self._file.write(sector * SECTOR_SIZE, data)
 
     def discard(self, sector: int, count: int) -> None:
-        """Do nothing: the bytes stay, and so does the room that they take."""
+        """Give the room of `count` sectors back to the host, if it can take it. Raises OSError."""
+        if self.readonly:
+            raise refused_to_write()
+        self._file.punch(sector * SECTOR_SIZE, count * SECTOR_SIZE)
 
     def flush(self) -> None:
         """Wait until everything that was written is on the host's disk. Raises OSError."""
-        os.fsync(self._file.fileno())
+        self._file.sync()
+
+    def refresh(self) -> None:
+        """Find out anew how many sectors it has. Raises OSError."""
+        self._length = self._file.measure()
+        self.sectors = (self._length + (SECTOR_SIZE - 1 if self._padded else 0)) // SECTOR_SIZE
 
     def close(self) -> None:
         """Close the file. May be called again."""

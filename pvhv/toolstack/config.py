@@ -24,6 +24,7 @@ from pvhv.abi.arch_x86 import XEN_LEGACY_MAX_VCPUS
 from pvhv.core.sched.timeline import DEFAULT_WEIGHT
 from pvhv.devices.block.names import number_of
 from pvhv.hvm import names as technique_names
+from pvhv.images.image import FORMATS
 from pvhv.toolstack import disk_spec, requests
 from pvhv.toolstack.disk_spec import DiskConfig
 from pvhv.toolstack.errors import ToolstackError
@@ -443,7 +444,8 @@ def disk_from_wire(plain: Sequence[str]) -> DiskConfig:
     if len(plain) != len(DiskConfig._fields):
         raise ToolstackError(f"a domain's disk has {', '.join(DiskConfig._fields)}, and nothing else")
     disk = DiskConfig(*plain)
-    if number_of(disk.vdev) is None or disk.access not in disk_spec.ACCESS.values() or "\0" in disk.target:
+    known = disk.access in disk_spec.ACCESS.values() and disk.format in FORMATS
+    if number_of(disk.vdev) is None or not known or "\0" in disk.target:
         raise ToolstackError("one of a domain's 'disks' is none that a domain file comes to")
     return disk
 

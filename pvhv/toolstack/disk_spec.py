@@ -6,8 +6,8 @@
 A part without a name takes the next place that is free, and an empty part leaves its place at the default. Spaces
 before a part are ignored, those behind it are not. `target=` comes last: its value is the rest of the string.
 
-Not modelled: formats other than raw, devices of the host, CD-ROM drives, scripts, backends in other domains. They are
-refused. `discard` and `direct-io-safe` change nothing here; a guest does not notice, so there is no warning.
+Not modelled: formats other than raw and qcow2, devices of the host, CD-ROM drives, scripts, backends in other domains.
+They are refused. `discard` and `direct-io-safe` change nothing here; a guest does not notice, so there is no warning.
 
 Read beside it: xl-disk-configuration(5), tools/libs/util/libxlu_disk_l.l.
 """
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pvhv.devices.block.names import number_of
+from pvhv.images.image import FORMATS
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.kernel_files import plain_file
 from pvhv.toolstack.names import shown
@@ -29,7 +30,7 @@ PLACES = ("target", "format", "vdev", "access")
 SPACES = " \t\n"
 LAST = "the last place"  # access, given by its place
 ACCESS = {"rw": "rw", "w": "rw", "": "rw", "ro": "ro", "r": "ro"}
-FORMATS = ("qcow", "qcow2", "qed", "vhd", "empty")  # xl's, beside raw
+NOT_HERE = ("qcow", "qed", "vhd", "empty")  # formats of xl's, beside those of pvhv.images
 NO_EFFECT = ("discard", "no-discard", "direct-io-safe", "devtype=disk")  # nothing is discarded, and all I/O is safe
 HERE = {"backend": ("0", "Domain-0"), "backendtype": ("phy", "qdisk")}  # values that change nothing
 REFUSED = {
@@ -40,7 +41,7 @@ REFUSED = {
 }
 PREFIX = re.compile(r"(raw|file|phy|tap2?|aio|ioemu|iscsi|nbd|enbd|drbd|qcow2?|qed|vhd):")
 LONGEST_SHOWN = 60
-EXAMPLE = "a disk is 'FILE,raw,xvda,rw'"
+EXAMPLE = "a disk is 'FILE,raw,xvda,rw', or 'FILE,qcow2,xvda,rw'"
 
 
 class DiskConfig(NamedTuple):
@@ -49,6 +50,7 @@ class DiskConfig(NamedTuple):
     target: str  # an absolute path
     vdev: str
     access: str  # rw or ro
+    format: str = "raw"
 
     @property
     def readonly(self) -> bool:
@@ -92,7 +94,7 @@ def _read(found: dict[str, str], text: str) -> None:
 
 def _prefixed(found: dict[str, str], prefix: str) -> None:
     """Read a format in the old way: raw:FILE."""
-    if prefix not in ("raw", "file", *FORMATS):
+    if prefix not in (*FORMATS, "file", *NOT_HERE):
         raise ToolstackError(f"'{prefix}:' is not here yet: a disk is a plain file", EXAMPLE)
     found["format"] = "raw" if prefix == "file" else prefix
 
@@ -127,10 +129,12 @@ def _placed(found: dict[str, str], value: str) -> None:
 
 def _understood(found: dict[str, str], directory: Path) -> DiskConfig:
     target, format_, vdev, access = (found.get(place, "") for place in PLACES)
-    if format_ in FORMATS:
-        raise ToolstackError(f"the format {format_} is not here yet", "qemu-img convert -O raw makes a raw image of it")
-    if format_ not in ("", "raw"):
-        raise ToolstackError(f"'{shown(format_[:LONGEST_SHOWN])}' is not a format; the format is raw", EXAMPLE)
+    if format_ in NOT_HERE:
+        hint = f"qemu-img convert -O qcow2 {target or 'FILE'} NEW makes a qcow2 image of it"
+        raise ToolstackError(f"the format {format_} is not here yet", hint if format_ != "empty" else "")
+    if format_ not in ("", *FORMATS):
+        named = shown(format_[:LONGEST_SHOWN])
+        raise ToolstackError(f"'{named}' is not a format; there are {' and '.join(FORMATS)}", EXAMPLE)
     if access not in ACCESS:
         raise ToolstackError(f"'{shown(access[:LONGEST_SHOWN])}' is not an access mode; there are rw and ro", EXAMPLE)
     if not vdev:
@@ -142,4 +146,4 @@ def _understood(found: dict[str, str], directory: Path) -> DiskConfig:
         raise ToolstackError("it has no target, the file with its bytes", EXAMPLE)
     if "\0" in target:
         raise ToolstackError("its target has a NUL character in it")
-    return DiskConfig(os.fspath(plain_file(target, directory)), vdev, ACCESS[access])
+    return DiskConfig(os.fspath(plain_file(target, directory)), vdev, ACCESS[access], format_ or "raw")

@@ -2,35 +2,36 @@
 """The files of the disks of domains: how they are opened, and which domains may share one.
 
 A file is opened anew for each life of a domain. It has one thread, even if several domains have it. So after a reboot a
-domain reads what it wrote before, even if the writing was still under way when its new life began.
+domain reads what it wrote before, even if the writing was still under way when its new life began. A qcow2 image is
+opened on that thread too; while a life that is over still has it open, the next one shares it (pvhv.images.shared),
+for its tables may not all be in the file yet.
 
 Domains may share a file if all of them only read it. If one of them may write, the second domain is refused, as by
-Xen's script for block devices (check_sharing). A domain that has stopped, and is kept to be examined, does not count.
-
-Not modelled: the script also notices other programs of the host that use the file.
+Xen's script for block devices (require_unshared); backing files are read by whoever has an image above them. A domain
+that has stopped, and is kept to be examined, does not count. Other programs of the host are kept away by locks, as QEMU
+has them (pvhv.images.locks).
 
 Read beside it: tools/hotplug/Linux/block.
 """
 
 from __future__ import annotations
 
-import errno
 import threading
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 from pvhv.devices.block.names import number_of
-from pvhv.images.image import SECTOR_SIZE, Image
-from pvhv.images.raw import RawImage
+from pvhv.images import opening, shared
+from pvhv.images.image import SECTOR_SIZE, BadImage, Identity, Image
 from pvhv.toolstack.beside import Beside
 from pvhv.toolstack.disk_spec import DiskConfig
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.names import shown
-from pvhv.toolstack.plainfile import open_plain, open_to_change
 
-_threads: WeakValueDictionary[tuple[int, int], Beside] = WeakValueDictionary()
+_threads: WeakValueDictionary[Identity, Beside] = WeakValueDictionary()
 _threads_lock = threading.Lock()
 
 
@@ -66,32 +67,57 @@ def _open(disk: DiskConfig) -> OpenDisk:
     number = number_of(disk.vdev)
     assert number is not None
     try:
-        image = RawImage((open_plain if disk.readonly else open_to_change)(disk.target))
-    except OSError as error:
-        raise ToolstackError(
-            f"cannot open {disk.target}, the disk {disk.vdev}: {error.strerror}",
-            "access=ro makes a disk read-only" if error.errno in (errno.EACCES, errno.EROFS) else "",
-        ) from None
+        image, thread = _opened(disk)
+    except BadImage as bad:
+        raise ToolstackError(f"the disk {disk.vdev}: {bad.message}", bad.hint) from None
+    opened = OpenDisk(number, disk.target, image, thread)
     if not image.sectors:
-        image.close()
+        opened.close()
         raise ToolstackError(
             f"{disk.target}, the disk {disk.vdev}, is shorter than a sector of {SECTOR_SIZE} bytes",
-            f"truncate -s 64M {disk.target} makes it longer",
+            f"truncate -s 64M {disk.target} makes it longer" if disk.format == "raw" else "pvhv image resize",
         )
+    return opened
+
+
+def _opened(disk: DiskConfig) -> tuple[Image, Beside]:
+    if disk.format == "raw":
+        image = opening.open_image(disk.target, disk.format, not disk.readonly)
+        return image, _thread_of(image.identity)
+    _top, *below = list(opening.chain(disk.target, disk.format))
+    for layer in below:  # a domain that has stopped may have written to it last
+        _thread_of(layer.identity).do(partial(shared.flush, layer.identity)).result()
+    file = opening.open_checked(disk.target, not disk.readonly)
+    thread = _thread_of(file.identity)
+    return thread.do(partial(shared.open_as, file, disk.target, disk.format)).result(), thread
+
+
+def _thread_of(identity: Identity) -> Beside:
     with _threads_lock:
-        thread = _threads.get(image.identity) or Beside(at_once=1)
-        _threads[image.identity] = thread
-    return OpenDisk(number, disk.target, image, thread)
+        thread = _threads.get(identity) or Beside(at_once=1)
+        _threads[identity] = thread
+    return thread
 
 
 def require_unshared(mine: Sequence[OpenDisk], others: Sequence[OpenDisk], name: str = "") -> None:
     """Check that none of `mine` shares a file with one of `others`, unless both are read-only. Raises ToolstackError.
     `name` is the domain that has the others, or empty if it is the same one."""
+    whose = f"domain {shown(name)} already" if name else "this domain already"
     for disk in mine:
         for other in others:
-            if disk.image.identity == other.image.identity and not (disk.image.readonly and other.image.readonly):
-                whose = f"domain {shown(name)} already" if name else "this domain already"
+            a, b = disk.image, other.image
+            if a.identity == b.identity and not (a.readonly and b.readonly):
                 raise ToolstackError(
                     f"{disk.target} is a disk of {whose}, and one of the two would write to it",
                     "make a copy of it, or have both access=ro",
+                )
+            if a.identity in b.below and not a.readonly:
+                raise ToolstackError(
+                    f"{disk.target} is a backing file of {other.target}, a disk of {whose}, and it would be written to",
+                    "access=ro makes it read-only; pvhv image create -b makes another image above it",
+                )
+            if b.identity in a.below and not b.readonly:
+                raise ToolstackError(
+                    f"{other.target}, a backing file of {disk.target}, is a disk of {whose}, which writes to it",
+                    "end that domain first",
                 )

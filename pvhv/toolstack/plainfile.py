@@ -38,12 +38,6 @@ def open_plain(path: str | os.PathLike[str]) -> io.FileIO:
     return _plain(file)
 
 
-def open_to_change(path: str | os.PathLike[str]) -> io.FileIO:
-    """Open a plain file to read and write it. Raises OSError; its strerror says what is wrong."""
-    flags = os.O_RDWR | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOCTTY", 0)
-    return _plain(open(os.open(path, flags), "r+b", buffering=0))
-
-
 def _plain(file: io.FileIO) -> io.FileIO:
     mode = os.fstat(file.fileno()).st_mode
     if stat.S_ISREG(mode):

@@ -42,7 +42,7 @@ def as_xl_has_it(config: DomainConfig, uuid: str | None = None) -> dict[str, Any
     build |= {name: value for name, value in optional.items() if value is not None}
     build[f"type.{config.type}"] = {}
     disks = [
-        {"pdev_path": disk.target, "vdev": disk.vdev, "format": "raw", "readwrite": int(not disk.readonly)}
+        {"pdev_path": disk.target, "vdev": disk.vdev, "format": disk.format, "readwrite": int(not disk.readonly)}
         for disk in config.disks
     ]
     ours: dict[str, Any] = {"clock": config.clock}

@@ -248,7 +248,7 @@ def test_a_part_of_a_page_is_all_that_is_touched(front: FrontEnd, path: Path) ->
 def test_flushing(front: FrontEnd, path: Path, monkeypatch: pytest.MonkeyPatch, operation: int) -> None:
     """Whatever was written is on the disk, and then what it brings is written."""
     done = []
-    monkeypatch.setattr("os.fsync", lambda _fd: done.append(path.read_bytes()[:512]))
+    monkeypatch.setattr("os.fdatasync", lambda _fd: done.append(path.read_bytes()[:512]))
     front.data(0)[:] = b"1" * 4096
     front.put(BLKIF_OP_WRITE)
     front.data(1)[:] = b"2" * 4096

@@ -131,8 +131,8 @@ def test_a_timeline_means_a_virtual_clock(file: Path) -> None:
         ("type = 'hvm'\nmemory = 64\nmaxmem = 128", "cannot grow"),
         ("type = 'hvm'\ntimeline = 'lab'", "timeline to itself"),
         ("uuid = 'x'", "wants a UUID"),
-        ("disk = ['lab.cfg,b,xvda']", "lab.cfg:2: 'disk': 'b' is not a format; the format is raw\na disk is 'FILE"),
-        ("disk = ['lab.cfg,qcow2,xvda']", "the format qcow2 is not here yet\nqemu-img convert"),
+        ("disk = ['lab.cfg,b,xvda']", "lab.cfg:2: 'disk': 'b' is not a format; there are raw and qcow2\na disk is"),
+        ("disk = ['lab.cfg,qed,xvda']", "the format qed is not here yet\nqemu-img convert -O qcow2 lab.cfg NEW"),
         ("disk = ['lab.cfg,raw']", "it has no vdev"),
         ("disk = [',raw,xvda']", "it has no target"),
         ("disk = ['none,raw,xvda']", "there is no file"),
@@ -338,11 +338,14 @@ def test_a_command_line_that_is_not_utf_8_reaches_the_guest_as_it_is(file: Path)
 
 def test_disks(file: Path) -> None:
     (file.parent / "a, b.img").touch()
-    made = load(file, "disk = ['lab.cfg,,xvda', 'vdev=xvdb1,access=r,target=a, b.img', 'lab.cfg,raw,xvdaa,w']")
+    made = load(file, "disk = ['lab.cfg,qcow2,xvda', 'vdev=xvdb1,access=r,target=a, b.img', 'lab.cfg,raw,xvdaa,w']")
     here = file.parent.absolute()
     assert made.disks == [
-        (f"{here}/lab.cfg", "xvda", "rw"), (f"{here}/a, b.img", "xvdb1", "ro"), (f"{here}/lab.cfg", "xvdaa", "rw"),
-    ]  # fmt: skip
+        (f"{here}/lab.cfg", "xvda", "rw", "qcow2"),
+        (f"{here}/a, b.img", "xvdb1", "ro", "raw"),
+        (f"{here}/lab.cfg", "xvdaa", "rw", "raw"),
+    ]
+    assert load(file, "disk = ['qcow2:lab.cfg,xvda']").disks == made.disks[:1]
     assert not made.warnings and config.DomainConfig.from_wire(made.to_wire()) == made
     assert as_xl_has_it(made)["disks"][1] == {
         "pdev_path": f"{here}/a, b.img", "vdev": "xvdb1", "format": "raw", "readwrite": 0,
@@ -356,11 +359,13 @@ def test_a_domain_has_so_many_disks(file: Path) -> None:
     assert "'disk': a domain has 16 disks at most" in complaint(file, f"disk = {disks * 100}")
     plain = load(file, f"disk = {disks[:-1]}").to_wire()
     with pytest.raises(ToolstackError, match="16 disks at most"):
-        config.DomainConfig.from_wire({**plain, "disks": [["x", name, "rw"] for name in names]})
+        config.DomainConfig.from_wire({**plain, "disks": [["x", name, "rw", "raw"] for name in names]})
 
 
 @pytest.mark.parametrize(
-    "disk", [["x", "xvda"], ["x", "vda", "rw"], ["x", "xvda", "w"], ["x\0", "xvda", "rw"], ["x", "xvda", "rw", "y"]]
+    "disk",
+    [["x", "xvda"], ["x", "vda", "rw", "raw"], ["x", "xvda", "w", "raw"], ["x\0", "xvda", "rw", "raw"],
+     ["x", "xvda", "rw", "y"], ["x", "xvda", "rw", "raw", "y"]],
 )
 def test_disks_that_no_file_comes_to(disk: list[str]) -> None:
     plain = config.DomainConfig("x", Path("k")).to_wire()

@@ -1,0 +1,412 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A qcow2 image as a disk: what is read and written, cluster by cluster, and when the tables follow.
+
+Clusters that stand side by side in the file are read, and written, with one system call. A cluster that has no place of
+its own yet (or shares it with a snapshot, or is compressed, or zero) gets a new one: the new bytes and what was around
+them are written there, and only then does the L2 table name it.
+
+Tables are changed in memory. `flush` writes them, in this order, with a sync between where one relies on the other:
+
+    the guest's data; refcounts that go up  |  L2 tables  |  the L1 table  |  refcounts that go down
+
+So whoever kills this process, or pulls the plug, finds each table naming only what is there. At worst, clusters are
+counted that nobody uses; `pvhv image check --repair leaks` gives them back. What no flush came after may be missing.
+
+A corrupt image is not made worse: before data is written it is looked whether a table lies there, and if so, the image
+is marked as corrupt (as QEMU does), and nothing more is written to it. It can still be read.
+
+Not modelled: lazy refcounts (they are always kept; the flag stays), making and deleting snapshots, writing compressed
+clusters where a guest writes.
+
+Read beside it: qcow2_co_preadv and qcow2_co_pwritev in QEMU's block/qcow2.c, block/qcow2-cluster.c.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Sequence
+from contextlib import suppress
+
+from pvhv.images.file import File
+from pvhv.images.image import SECTOR_SIZE, BadImage, Identity, Image, input_output_error, refused_to_write
+from pvhv.images.qcow2 import compressed, snapshots
+from pvhv.images.qcow2.compressed import Packed
+from pvhv.images.qcow2.header import AUTOCLEAR_AT, CORRUPT, DIRTY, INCOMPATIBLE_AT, Header
+from pvhv.images.qcow2.mapping import COMPRESSED, COPIED, OFFSET, ZERO, Mapping
+from pvhv.images.qcow2.refcounts import CorruptImage, Refcounts, clusters_of
+from pvhv.images.qcow2.regions import Regions
+
+MOST_AT_ONCE = 256  # clusters that are handled between two system calls
+MOST_DROPPED = 4096  # runs of clusters that wait for a flush to be free
+MOST_SNAPSHOT_TABLES = 1 << 20  # clusters that L1 tables of snapshots take, in an image that is written to
+
+HOLE, ZEROS, DATA, PACKED = range(4)  # what a cluster of the disk is
+
+
+class Qcow2Image:
+    """The sectors of a qcow2 image."""
+
+    def __init__(self, file: File, header: Header, below: Image | None = None, writable: bool = False) -> None:
+        """`below` is the backing file, which belongs to this object from now on. Raises BadImage, OSError."""
+        self.file = file
+        self.header = header
+        self.backing = below
+        self.readonly = not writable
+        self.identity = file.identity
+        self.below: tuple[Identity, ...] = () if below is None else (below.identity, *below.below)
+        self.sectors = -(-header.size // SECTOR_SIZE)
+        self._bits, self._size = header.cluster_bits, header.cluster_size
+        self.mapping = Mapping(file, header, self.write_tables)
+        self.broken = False  # nothing more is written
+        self._dropped: list[tuple[int, int]] = []
+        self._unpacked: tuple[int, bytes] = (0, b"")  # the compressed cluster that was read last
+        if writable:
+            self._prepare_to_write()
+
+    def _prepare_to_write(self) -> None:
+        header = self.header
+        if header.incompatible & CORRUPT:
+            raise BadImage(
+                "it is marked as corrupt, so it may only be read",
+                "pvhv image check --repair all repairs what can be; access=ro makes a disk read-only",
+            )
+        if header.incompatible & DIRTY:
+            raise BadImage("it was not closed, and its refcounts are not right", "pvhv image check --repair all")
+        if header.has_bitmaps:
+            raise BadImage(
+                "it has persistent bitmaps, which a write would make wrong",
+                "qemu-img bitmap --remove removes one; access=ro makes a disk read-only",
+            )
+        self.regions = Regions()
+        self.regions.put("the header", range(1))
+        self.regions.put("the L1 table", clusters_of(header.l1, self._bits))
+        self.refcounts = Refcounts(self.file, header, self.regions, self.drop)
+        kept, place = snapshots.read(self.file, header)
+        self.regions.put("the snapshot table", clusters_of(place, self._bits))
+        blocks = {entry >> self._bits for entry in self.refcounts.table if entry}
+        tables = [clusters_of(each.l1, self._bits) for each in kept]
+        if sum(map(len, tables)) > MOST_SNAPSHOT_TABLES:
+            raise BadImage("its snapshots have more tables than can be kept right here", "access=ro makes it read-only")
+        l2_tables = self.mapping.tables()
+        if blocks & l2_tables or any(self.regions.hit(each, 1) for each in (*blocks, *l2_tables)):
+            raise BadImage("it is corrupt: two of its tables lie in one place", "pvhv image check says more")
+        self.regions.add_all({*blocks, *l2_tables, *(each for table in tables for each in table)})
+        if header.autoclear:  # what these bits vouch for is not true any more after our writes
+            self.file.write(AUTOCLEAR_AT, struct.pack(">Q", 0))
+            header.autoclear = 0
+
+    # -- reading ---------------------------------------------------------------------------------------------
+    def read(self, sector: int, count: int) -> bytes:
+        """Return `count` sectors from `sector` on. Raises OSError."""
+        self._require_inside(sector, count)
+        offset, left = sector * SECTOR_SIZE, count * SECTOR_SIZE
+        pieces = []
+        while left:
+            kind, host, length = self._run(offset, left)
+            if kind == DATA:
+                piece = self._read_file(host, length)
+            elif kind == PACKED:
+                inside = offset & (self._size - 1)
+                piece = self._unpack(host)[inside : inside + length]
+            elif kind == HOLE and self.backing is not None:
+                piece = self._read_below(offset, length)
+            else:
+                piece = bytes(length)
+            pieces.append(piece)
+            offset += length
+            left -= length
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _require_inside(self, sector: int, count: int) -> None:
+        if sector + count > self.sectors:
+            raise input_output_error("there are no such sectors")
+
+    def _run(self, offset: int, length: int) -> tuple[int, int, int]:
+        """What is at this place of the disk: its kind, where in the file it is (or the entry, if it is compressed), and
+        how many of `length` bytes are the same, side by side. Raises OSError."""
+        cluster, inside = offset >> self._bits, offset & (self._size - 1)
+        found = self.mapping.find(cluster)
+        if found is None:
+            span = self.header.l2_bits + self._bits
+            return HOLE, 0, min(length, ((offset >> span) + 1 << span) - offset)
+        part, at = found
+        entries = part.entries
+        entry = entries[at]
+        most = min(len(entries) - at, -(-(inside + length) >> self._bits), MOST_AT_ONCE)
+        if entry & COMPRESSED:
+            return PACKED, entry, min(length, self._size - inside)
+        count = 1
+        if entry & ZERO:
+            if self.header.version < 3:
+                raise input_output_error("the image is corrupt: version 2 has no zero clusters")
+            while count < most and entries[at + count] & (COMPRESSED | ZERO) == ZERO:
+                count += 1
+            return ZEROS, 0, min(length, (count << self._bits) - inside)
+        if not entry & OFFSET:
+            while count < most and not entries[at + count] & (COMPRESSED | ZERO | OFFSET):
+                count += 1
+            return HOLE, 0, min(length, (count << self._bits) - inside)
+        host = entry & OFFSET
+        if host & (self._size - 1):
+            raise input_output_error("the image is corrupt: a cluster does not begin at a cluster")
+        wanted = host + self._size
+        while count < most and entries[at + count] & (COMPRESSED | ZERO | OFFSET) == wanted:
+            count += 1
+            wanted += self._size
+        return DATA, host + inside, min(length, (count << self._bits) - inside)
+
+    def _read_file(self, host: int, length: int) -> bytes:
+        data = self.file.read_some(host, length)
+        if len(data) == length:
+            return data
+        # The last cluster of a file may end early. One that is missing is data that was lost.
+        if host + len(data) <= (host + length - 1) & -self._size:
+            raise input_output_error("the image is cut short: a cluster lies beyond the end of its file")
+        return data.ljust(length, b"\0")
+
+    def _unpack(self, entry: int) -> bytes:
+        if self._unpacked[0] != entry:
+            packed = Packed.of(entry, self._bits)
+            raw = self.file.read_some(packed.offset, packed.length)
+            self._unpacked = entry, compressed.unpack(raw, self.header.compression, self._size)
+        return self._unpacked[1]
+
+    def _read_below(self, offset: int, length: int) -> bytes:
+        """Read what the backing file has there; it may be shorter than this image."""
+        assert self.backing is not None
+        sector, count = offset // SECTOR_SIZE, length // SECTOR_SIZE
+        there = max(0, min(count, self.backing.sectors - sector))
+        data = self.backing.read(sector, there) if there else b""
+        return data if there == count else data.ljust(length, b"\0")
+
+    # -- writing ---------------------------------------------------------------------------------------------
+    def write(self, sector: int, data: bytes) -> None:
+        """Write `data` from `sector` on. Raises OSError, and then a part of it may be written."""
+        self._require_writable()
+        self._require_inside(sector, len(data) // SECTOR_SIZE)
+        offset, view = sector * SECTOR_SIZE, memoryview(data)
+        try:
+            while view:
+                done = self._write_run(offset, view)
+                offset += done
+                view = view[done:]
+        except CorruptImage:
+            self._mark_corrupt()
+            raise
+
+    def _require_writable(self) -> None:
+        if self.readonly:
+            raise refused_to_write()
+        if self.broken:
+            raise input_output_error("the image is corrupt, so nothing is written to it")
+
+    def _write_run(self, offset: int, view: memoryview) -> int:
+        """Write as much as one system call can; return how many bytes. Raises OSError."""
+        if len(self._dropped) >= MOST_DROPPED:
+            self.write_tables()
+        cluster, inside = offset >> self._bits, offset & (self._size - 1)
+        part, at = self.mapping.find_to_change(cluster, self.refcounts, self.regions, self.drop)
+        entries = part.entries
+        most = min(len(entries) - at, -(-(inside + len(view)) >> self._bits), MOST_AT_ONCE)
+        entry, count = entries[at], 1
+        if _is_ours(entry):
+            wanted = entry + self._size
+            while count < most and entries[at + count] == wanted:
+                count += 1
+                wanted += self._size
+            host = entry & OFFSET
+            if host & (self._size - 1):
+                raise CorruptImage("a cluster does not begin at a cluster")
+            if hit := self.regions.hit(host >> self._bits, count):
+                raise CorruptImage(f"{hit} lies in a cluster with data")
+            if host + ((count - 1) << self._bits) >= self.file.end:
+                raise CorruptImage("a cluster lies beyond the end of its file")
+            length = min(len(view), (count << self._bits) - inside)
+            self.file.write(host + inside, view[:length])
+            return length
+        while count < most and not _is_ours(entries[at + count]):
+            count += 1
+        first, count = self.refcounts.allocate(count)
+        length = min(len(view), (count << self._bits) - inside)
+        try:
+            self._write_new(first, count, offset, inside, view[:length])
+            self._enter(cluster, first, count)
+        except BaseException:
+            self.refcounts.release(first, count)
+            raise
+        return length
+
+    def _write_new(self, first: int, count: int, offset: int, inside: int, view: memoryview) -> None:
+        """Fill new clusters of the file: with `view`, and with what the disk has before and behind it there."""
+        host, size = first << self._bits, count << self._bits
+        behind = size - inside - len(view)
+        is_fresh = host >= self.file.end  # beyond the end of the file are zeros already
+        head = self._around(offset - inside, inside, is_fresh)
+        tail = self._around(offset + len(view), behind, is_fresh)
+        self.file.write(host if head else host + inside, head, view, tail)
+
+    def _around(self, offset: int, length: int, is_fresh: bool) -> bytes:
+        """What the disk has there; nothing if these are zeros that need not be written."""
+        if not length:
+            return b""
+        offset_end = min(offset + length, self.sectors * SECTOR_SIZE)
+        if is_fresh and (offset >= offset_end or self._is_zero(offset)):
+            return b""
+        return self.read(offset // SECTOR_SIZE, max(0, offset_end - offset) // SECTOR_SIZE).ljust(length, b"\0")
+
+    def _is_zero(self, offset: int) -> bool:
+        """Whether the rest of this cluster is known to be zeros, without reading it."""
+        kind, _host, _length = self._run(offset, SECTOR_SIZE)
+        return kind == ZEROS or (
+            kind == HOLE and (self.backing is None or offset >= self.backing.sectors * SECTOR_SIZE)
+        )
+
+    def _enter(self, cluster: int, first: int, count: int) -> None:
+        """Have the entries of clusters of the disk name new ones of the file, and drop what they named."""
+        found = self.mapping.find(cluster)  # anew: what was read meanwhile may have moved it out of memory
+        assert found is not None
+        part, at = found
+        old = part.entries[at : at + count]
+        host = first << self._bits | COPIED
+        part.entries[at : at + count] = array("Q", range(host, host + (count << self._bits), self._size))
+        self.mapping.cache.changed(part)
+        self._drop_entries(old)
+
+    def _drop_entries(self, entries: Sequence[int]) -> None:
+        for entry in entries:
+            if entry & COMPRESSED:
+                for cluster in Packed.of(entry, self._bits).clusters(self._bits):
+                    self.drop(cluster, 1)
+            elif entry & OFFSET:
+                self.drop((entry & OFFSET) >> self._bits, 1)
+
+    def drop(self, first: int, count: int) -> None:
+        """These clusters are used once less, once no table on the disk names them."""
+        if self._dropped and sum(self._dropped[-1]) == first:
+            first, count = self._dropped[-1][0], self._dropped.pop()[1] + count
+        self._dropped.append((first, count))
+
+    def write_packed(self, cluster: int, place: Packed) -> None:
+        """Have a cluster of the disk, which has nothing yet, be the packed one that was written to this place of the
+        file; the clusters there are counted already. Raises OSError."""
+        part, at = self.mapping.find_to_change(cluster, self.refcounts, self.regions, self.drop)
+        self._drop_entries(part.entries[at : at + 1])
+        part.entries[at] = COMPRESSED | place.entry(self._bits)
+        self.mapping.cache.changed(part)
+
+    # -- discarding ------------------------------------------------------------------------------------------
+    def discard(self, sector: int, count: int) -> None:
+        """Forget these sectors: whole clusters among them read as zeros then, and are given back to the host. Raises
+        OSError."""
+        self._require_writable()
+        self._require_inside(sector, count)
+        end = (sector + count) * SECTOR_SIZE
+        last = -(-end >> self._bits) if sector + count >= self.sectors else end >> self._bits
+        cluster = -(-(sector * SECTOR_SIZE) >> self._bits)
+        if self.header.version < 3 and self.backing is not None:
+            return  # there is no entry that says "zeros", and what the backing file has may not show again
+        try:
+            while cluster < last:
+                cluster += self._discard_run(cluster, last - cluster)
+        except CorruptImage:
+            self._mark_corrupt()
+            raise
+
+    def _discard_run(self, cluster: int, most: int) -> int:
+        """Discard clusters whose entries stand in one slice; return how many."""
+        l2_bits = self.header.l2_bits
+        if self.backing is None and not self.mapping.l1[cluster >> l2_bits] & OFFSET:
+            return min(most, (1 << l2_bits) - (cluster & ((1 << l2_bits) - 1)))
+        found = self.mapping.find(cluster)
+        at = cluster & ((1 << self.mapping.slice_bits) - 1)
+        count = min(most, (1 << self.mapping.slice_bits) - at)
+        nothing = ZERO if self.header.version >= 3 else 0
+        if found is not None:
+            there = found[0].entries[at : at + count]
+            is_done = {0, nothing} if self.backing is None else {nothing}
+            if is_done.issuperset(there):
+                return count
+        if len(self._dropped) >= MOST_DROPPED:
+            self.write_tables()
+        part, at = self.mapping.find_to_change(cluster, self.refcounts, self.regions, self.drop)
+        old = part.entries[at : at + count]
+        empty = 0 if self.backing is None else nothing  # an entry that named nothing names nothing
+        new = array("Q", (nothing if each & (COMPRESSED | OFFSET | ZERO) else empty for each in old))
+        part.entries[at : at + count] = new
+        self.mapping.cache.changed(part)
+        self._drop_entries(old)
+        return count
+
+    # -- to the disk -----------------------------------------------------------------------------------------
+    def flush(self) -> None:
+        """Wait until everything that was written is on the host's disk. Raises OSError."""
+        if self.readonly:
+            return
+        if self.broken and (self.refcounts.dirty or self.mapping.dirty):
+            raise input_output_error("the image is corrupt, and what was written last is not in its tables")
+        if self.broken or not self.write_tables():
+            self.file.sync()
+
+    def write_tables(self) -> bool:
+        """Write the tables, each behind what it names. True if everything is on the disk then. Raises OSError."""
+        if not (self.refcounts.dirty or self.mapping.dirty or self._dropped):
+            return False
+        self.refcounts.write()
+        if self.mapping.dirty:
+            self.file.sync()
+            self.mapping.write()
+        self.file.sync()
+        dropped, self._dropped = self._dropped, []
+        try:
+            for first, count in dropped:
+                self._free(first, count)
+        except CorruptImage:
+            self._mark_corrupt()
+        except OSError:
+            pass  # all is on the disk that was to be; the rest of what was dropped stays counted
+        return True
+
+    def _free(self, first: int, count: int) -> None:
+        """Count clusters down that nothing on the disk names any more, and give the host what is free now."""
+        begin = first
+        for cluster in range(first, first + count):
+            if self.refcounts.down(cluster):
+                self._punch(begin, cluster)
+                begin = cluster + 1
+        self._punch(begin, first + count)
+
+    def _punch(self, begin: int, end: int) -> None:
+        with suppress(OSError):  # the clusters are free, whether or not the host gets their room
+            self.file.punch(begin << self._bits, (end - begin) << self._bits)
+
+    def _mark_corrupt(self) -> None:
+        """Write nothing more but what is in the tables, and have the header say why, if this version can."""
+        if self.broken:
+            return
+        self.broken = True
+        with suppress(OSError):
+            self.write_tables()
+            if self.header.version >= 3 and not self.header.incompatible & CORRUPT:
+                self.header.incompatible |= CORRUPT
+                self.file.write(INCOMPATIBLE_AT, struct.pack(">Q", self.header.incompatible))
+                self.file.sync()
+
+    def refresh(self) -> None:
+        """Find out anew how many sectors it has: never more, while it is open here."""
+
+    def close(self) -> None:
+        """Write the tables, and close the files. May be called again."""
+        try:
+            if not self.readonly and not self.broken and not self.file.io.closed:
+                while self.write_tables():
+                    pass  # what could be freed by the first round is counted down in the second
+        finally:
+            self.file.close()
+            if self.backing is not None:
+                self.backing.close()
+
+
+def _is_ours(entry: int) -> bool:
+    """Whether a cluster may be written in place."""
+    return entry & (COPIED | COMPRESSED | ZERO) == COPIED and bool(entry & OFFSET)
