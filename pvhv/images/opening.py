@@ -67,7 +67,7 @@ def chain(path: str, format_: str) -> Iterator[Layer]:
     cannot be."""
     seen: dict[Identity, str] = {}
     while path:
-        file = open_checked(path, writable=False, lock=False)
+        file = _open_layer(path, False, False, seen)
         try:
             require_no_loop(path, file.identity, seen)
             seen[file.identity] = path
@@ -128,14 +128,17 @@ def open_as(file: File, path: str, format_: str, lock: bool = True) -> Image:
 
 
 def _open(path: str, format_: str, writable: bool, lock: bool, seen: dict[Identity, str]) -> Image:
+    return _finish(_open_layer(path, writable, lock, seen), path, format_, lock, seen)
+
+
+def _open_layer(path: str, writable: bool, lock: bool, seen: dict[Identity, str]) -> File:
     try:
-        file = open_checked(path, writable, lock)
+        return open_checked(path, writable, lock)
     except BadImage as bad:
-        if seen:
-            above = list(seen.values())[-1]
-            raise BadImage(f"the backing file of {above} cannot be used: {bad.message}", bad.hint) from None
-        raise
-    return _finish(file, path, format_, lock, seen)
+        if not seen:
+            raise
+        above = list(seen.values())[-1]
+        raise BadImage(f"the backing file of {above} cannot be used: {bad.message}", bad.hint) from None
 
 
 def _finish(file: File, path: str, format_: str, lock: bool, seen: dict[Identity, str]) -> Image:

@@ -73,9 +73,10 @@ def _open(disk: DiskConfig) -> OpenDisk:
     opened = OpenDisk(number, disk.target, image, thread)
     if not image.sectors:
         opened.close()
+        longer = f"truncate -s 64M {disk.target}" if disk.format == "raw" else f"pvhv image resize {disk.target} 64M"
         raise ToolstackError(
             f"{disk.target}, the disk {disk.vdev}, is shorter than a sector of {SECTOR_SIZE} bytes",
-            f"truncate -s 64M {disk.target} makes it longer" if disk.format == "raw" else "pvhv image resize",
+            f"{longer} makes it longer",
         )
     return opened
 

@@ -122,8 +122,8 @@ _rows(Fate.TAKEN, Reads.BOOLEAN, [
 ])  # fmt: skip
 _rows(Fate.TAKEN, Reads.LIST, [
     ("disk", "its disks, each a string of xl-disk-configuration(5): `FILE,raw,xvda,rw`, or with `target=`, `format=`, "
-             "`vdev=` and `access=`. A file is relative to this one; its format is raw, the only one yet; a name is "
-             "xvda, xvdb and so on. Two domains may share one only if neither writes to it"),
+             "`vdev=` and `access=`. A file is relative to this one; its format is raw (the default) or qcow2; a name "
+             "is xvda, xvdb and so on. Two domains may share one only if neither writes to it"),
 ])  # fmt: skip
 _rows(Fate.TAKEN, Reads.STRING, [
     ("technique", f"how a domain of type hvm is virtualized: `{'`, `'.join(technique_names.NAMES)}`"),

@@ -212,7 +212,7 @@ def test_what_cannot_be_attached(machine: Machine, asking: Asking, images: list[
     assert "no domain nobody" in asking.why("block_list", "nobody")
     assert "domain it has no disk xvdq / pvhv block-list it shows them" in asking.why("block_detach", "it", disk="xvdq")
     assert "has no disk x\\x1b" in asking.why("block_detach", "it", disk="x\x1b" + "y" * 100)
-    assert "none that a domain file comes to" in asking.why("block_attach", "it", disk=["b.img", "xvdb", "all"])
+    assert "none that a domain file comes to" in asking.why("block_attach", "it", disk=["b.img", "xvdb", "all", "raw"])
     assert len(guest.files) == len(guest.backends) == len(guest.config.disks) == 1
     asking.attach("it", "b.img,,xvdb,ro")
     guest.config.disks += [guest.config.disks[0]._replace(vdev=f"xvd{letter}") for letter in "cdefghijklmnop"]

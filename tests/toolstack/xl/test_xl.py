@@ -105,7 +105,7 @@ def values(found: dict[str, Any]) -> dict[str, Any]:
         "time_offset": (build.get("rtc_timeoffset", 0) + (1 << 31)) % (1 << 32) - (1 << 31),
         "localtime": build.get("localtime") == "True",
         "disks": [
-            (disk["pdev_path"], disk["vdev"], "rw" if disk.get("readwrite") else "ro")
+            (disk["pdev_path"], disk["vdev"], "rw" if disk.get("readwrite") else "ro", disk.get("format", "raw"))
             for disk in found.get("disks", ())
         ],
         **actions,
