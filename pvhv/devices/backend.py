@@ -13,11 +13,12 @@ tools/libs/light/libxl_device.c.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar, Protocol
+from typing import ClassVar, NamedTuple, Protocol, TypeVar
 
 from pvhv.abi.io.xenbus import (
     XenbusStateClosed,
     XenbusStateClosing,
+    XenbusStateConnected,
     XenbusStateInitialising,
     XenbusStateInitWait,
 )
@@ -28,6 +29,7 @@ from pvhv.devices.xenbus import BACKEND, Deed, state_of
 from pvhv.devices.xenstore.permissions import READ, Permission
 from pvhv.devices.xenstore.store import Store
 
+T = TypeVar("T")
 MOST = 0xFFFF_FFFF  # of a grant reference, or a port
 
 
@@ -48,6 +50,13 @@ class Refused(Exception):
     """The front end wrote something that cannot be used. The text says what."""
 
 
+class Where(NamedTuple):
+    """Where a front end has one of its rings: the grants of its pages, in their order, and the port it offers."""
+
+    refs: list[int]
+    port: int
+
+
 class Backend:
     """Domain 0's end of device `number` of one kind, for one domain."""
 
@@ -61,7 +70,7 @@ class Backend:
         self.domid = domid
         self.number = number
         self.data = data
-        self.link: Link | None = None
+        self.links: list[Link] = []  # while it is connected: one for each ring
         self.state = XenbusStateInitialising
         self.gone = False
         self.on_gone: Callable[[], None] = lambda: None
@@ -71,15 +80,26 @@ class Backend:
 
     # -- what a kind says --------------------------------------------------------------------------------------
     def offers(self) -> dict[str, str]:
-        """The nodes of the backend's own directory besides the usual ones: its features."""
+        """The nodes of the backend's own directory besides the usual ones: what a front end needs to make its ring."""
+        return {}
+
+    def describes(self) -> dict[str, str]:
+        """The nodes that are written when the ring was found, before the state is Connected: what the device is."""
         return {}
 
     def tells(self) -> dict[str, str]:
         """The nodes of the front end's directory besides the usual ones."""
         return {}
 
-    def check_front_end(self) -> None:
-        """Check other nodes of the front end before its ring is mapped. Raises Refused."""
+    def rings(self) -> list[Where]:
+        """Read where the front end has its rings. Raises Refused."""
+        return [Where([self.number_at(self.ring_node)], self.number_at(self.port_node))]
+
+    def attach(self, links: list[Link]) -> None:
+        """Give the data half its rings."""
+        (link,) = links
+        self.data.attach(link.page, link.notify)
+        link.on_signal(self.data.pump)
 
     # -- directories -------------------------------------------------------------------------------------------
     @property
@@ -99,6 +119,9 @@ class Backend:
         theirs = {"backend": self.back, "backend-id": "0", "state": str(XenbusStateInitialising)}
         self._make(self.back, Permission(0, 0), Permission(self.domid, READ), ours | self.offers())
         self._make(self.front, Permission(self.domid, 0), Permission(0, READ), theirs | self.tells())
+
+    def _make_own(self, name: str, value: str) -> None:
+        self.store.make(f"{self.back}/{name}", value, Permission(0, 0), Permission(self.domid, READ))
 
     def _make(self, path: str, owner: Permission, reader: Permission, nodes: dict[str, str]) -> None:
         self.store.remove(path)
@@ -134,28 +157,50 @@ class Backend:
         self.store.write(f"{self.back}/state", str(state))
 
     def _connect(self) -> None:
-        self.check_front_end()
+        places = self.rings()
         try:
-            link = Link(self.dom0, self.domid, self._number(self.ring_node), self._number(self.port_node))
+            for where in places:
+                self.links.append(self._link(where))
+        except Refused:
+            self._let_go()
+            raise
+        self.attach(self.links)
+        for name, value in self.describes().items():
+            self._make_own(name, value)
+
+    def _link(self, where: Where) -> Link:
+        try:
+            return Link(self.dom0, self.domid, where.refs, where.port)
         except GrantError as error:
             raise Refused(f"{error.status} mapping the page of {self.ring_node}") from None
         except HypercallError as error:
             raise Refused(f"{error.errno.value} binding to {self.port_node} ({error.errno.name})") from None
-        self.link = link
-        self.data.attach(link.page, link.notify)
-        link.on_signal(self.data.pump)
 
-    def _number(self, node: str) -> int:
-        value = self.store.read(f"{self.front}/{node}") or b""
-        if not value.isdigit() or len(value) > 10 or int(value) > MOST:
+    def number_at(self, node: str) -> int:
+        """A number that the front end must have written. Raises Refused."""
+        number = self.number_or(node, None)
+        if number is None:
             raise Refused(f"22 reading {self.front}/{node}")
-        return int(value)
+        return number
+
+    def number_or(self, node: str, default: T) -> int | T:
+        """A number that the front end may have written."""
+        value = self.store.read(f"{self.front}/{node}") or b""
+        return int(value) if value.isdigit() and len(value) <= 10 and int(value) <= MOST else default
+
+    def tell(self, nodes: dict[str, str]) -> None:
+        """Write nodes anew that describe the device, and our state, which a front end watches. (xen_vbd_resize)"""
+        if self.state == XenbusStateConnected:
+            for name, value in nodes.items():
+                self._make_own(name, value)
+            self._enter(self.state)
 
     def _let_go(self) -> None:
-        if self.link is not None:
+        if self.links:
             self.data.detach()
-            self.link.close()
-            self.link = None
+            for link in self.links:
+                link.close()
+            self.links = []
 
     # -- the end -----------------------------------------------------------------------------------------------
     def unplug(self) -> None:

@@ -243,7 +243,7 @@ class Guest:
     def _connect(self, ports: builder.Ports) -> None:
         """Make dom0's ends: map the console's ring by its grant, bind its port, and introduce the domain to the
         store."""
-        self.link = link = Link(self.hypervisor.dom0, self.domid, GNTTAB_RESERVED_CONSOLE, ports.console)
+        self.link = link = Link(self.hypervisor.dom0, self.domid, [GNTTAB_RESERVED_CONSOLE], ports.console)
         self.console.virtual = self.config.clock == "virtual"
         self.console.attach(link.page, link.notify)
         link.on_signal(self.console.pump)

@@ -15,7 +15,7 @@ from pvhv.core.calls import console_io
 from pvhv.core.grants import table as grants
 from pvhv.core.mm import guestmem
 from pvhv.core.sched import timeline
-from pvhv.devices.block import disk
+from pvhv.devices.block import control, disk, pages
 from pvhv.devices.console import console, record
 from pvhv.devices.xenstore import quotas, sockets
 from pvhv.hvm.monitor import translator
@@ -176,7 +176,13 @@ def _of_a_domain() -> list[Limit]:
         Limit("disks", of, "its disks",
               config.MOST_DISKS, "disks", "its file is refused"),
         Limit("disk-requests", of, "requests of one of its disks that are under way",
-              disk.MOST_UNDER_WAY, "requests", "others wait in the ring"),
+              disk.MOST_UNDER_WAY, "requests", "others wait in the rings"),
+        Limit("disk-bytes", of, "the bytes of these requests",
+              disk.MOST_BYTES_UNDER_WAY, BYTES, "others wait in the rings"),
+        Limit("disk-queues", of, "rings of one of its disks",
+              control.MAX_QUEUES, "rings", "the disk is not connected"),
+        Limit("disk-pages", of, "pages that are kept mapped for a ring",
+              pages.MOST_KEPT, "pages", "others are mapped for one request"),
         Limit("quick-restarts", of, f"restarts after less than {lifecycle.QUICK_LIFE_S:g} s",
               lifecycle.QUICK_RESTARTS, "restarts", "it is kept as it is"),
         Limit("event-channels", of, "event channels, unless its file says otherwise",

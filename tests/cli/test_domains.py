@@ -47,7 +47,7 @@ def test_a_domain_with_a_disk(shared: Pvhv) -> None:
     (shared.directory / "one.img").write_bytes(bytes(1024))
     shared.ok("create", file)
     back = f"/local/domain/0/backend/vbd/{shared.ok('domid', 'one').strip()}/51712"
-    assert shared.ok("xenstore-read", f"{back}/sectors") == "2\n"
+    assert shared.ok("xenstore-read", f"{back}/dev") == "xvda\n"
     (disk,) = json.loads(shared.ok("list", "-l", "one"))[0]["config"]["disks"]
     assert (disk["pdev_path"], disk["vdev"]) == (str((shared.directory / "one.img").absolute()), "xvda")
     assert "is a disk of domain one already" in shared.fails("create", file, "name=two")

@@ -183,7 +183,7 @@ def test_whatever_it_writes(front: FrontEnd) -> None:
         now = state_of(str(state).encode())
         if (was, now) in BACKEND:
             met.add((was, now))
-        assert (front.backend.link is not None) == (front.backend.state == XenbusStateConnected)
+        assert bool(front.backend.links) == (front.backend.state == XenbusStateConnected)
         if front.backend.gone:
             assert BACKEND[was, now].deed is Deed.LEAVE and held(front.guest) == before
             front = FrontEnd(front.guest)

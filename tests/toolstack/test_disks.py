@@ -91,7 +91,7 @@ def test_a_disk_goes_with_its_domain(machine: Machine, image: Path) -> None:
     made = guest(machine, "it", image)
     back = made.backends[0].back
     machine.host.store.write(f"{made.backends[0].errors}/error", "2 something")
-    assert back.endswith("/backend/vbd/1/51712") and machine.host.store.read(f"{back}/sectors") == b"8"
+    assert back.endswith("/backend/vbd/1/51712") and machine.host.store.read(f"{back}/dev") == b"xvda"
     machine.host.destroy(made)
     assert machine.hypervisor.run_until(lambda: not machine.host.guests, 10)
     assert machine.host.store.children("/local/domain/0") == ("domid", "name")

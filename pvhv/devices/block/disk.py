@@ -1,114 +1,127 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The data half of a block device: it checks the requests in the ring, carries them out on the image, and answers them.
+"""The data half of a block device: an image, and the rings of one guest that reach it.
 
-The checks have blkback's order: the operation exists; the number of segments is allowed, and each segment lies within a
-page; the sectors are on the disk, and may be written; the pages are granted. The pages stay mapped until the request is
-answered, so the guest cannot use them for something else meanwhile. Data to be written is copied out of the pages at
-once, and data that was read is copied into them at the end. The thread that has the file never touches guest memory.
+All rings of a disk are served in turn, as an errand of the hypervisor's thread: in shares, so that nobody waits for a
+guest that asks for much. Two bounds are the disk's, not a ring's: how many requests may be under way, and how many
+bytes they may have. What exceeds them waits in the rings.
 
-When the ring goes, the pages of requests under way are unmapped. The requests are still carried out, but not answered.
-They count as under way until they are done, so a front end that closes and comes back cannot pile up work. (blkback
-waits for them before it closes.)
+The image may change while the guest runs. A file that became longer is noticed within a second of requests, as
+Linux's loop device and blkback do it together (`refresh`; on a virtual clock, only if somebody calls it). The medium of
+a CD-ROM drive is changed when no request is under way (`change_image`). In both cases `on_resize` tells the front end.
 
-Read beside it: dispatch_rw_block_io, xen_vbd_translate and make_response in Linux's
-drivers/block/xen-blkback/blkback.c.
+Not modelled: an idle disk does not notice that its file became longer; blkback looks ten times a second.
+
+Read beside it: xen_blkif_schedule, xen_vbd_translate and xen_vbd_resize in Linux's drivers/block/xen-blkback/blkback.c.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 
-from pvhv.abi.io.blkif import (
-    BLKIF_MAX_SEGMENTS_PER_REQUEST,
-    BLKIF_OP_FLUSH_DISKCACHE,
-    BLKIF_OP_READ,
-    BLKIF_OP_WRITE,
-    BLKIF_OP_WRITE_BARRIER,
-    BLKIF_RSP_EOPNOTSUPP,
-    BLKIF_RSP_ERROR,
-    BLKIF_RSP_OKAY,
-)
-from pvhv.core.errors import GrantError
-from pvhv.core.grants.view import GrantView
-from pvhv.core.sched.worker import Worker
-from pvhv.devices.block.ring import SLOTS, Request, Ring, RingOver
+from pvhv.abi.io.blkif import BLKIF_OP_DISCARD, BLKIF_OP_READ
+from pvhv.core.sched.worker import Thread, Worker
+from pvhv.devices.block.pages import Grants
+from pvhv.devices.block.queue import Queue, Work
+from pvhv.devices.block.request import FLUSHING, Bad, Request
+from pvhv.devices.block.transfer import Transfer
 from pvhv.images.image import SECTOR_SIZE, Image
-from pvhv.machine.ram import PAGE_SIZE
 
-SECTORS_PER_PAGE = PAGE_SIZE // SECTOR_SIZE
-FLUSHING = (BLKIF_OP_FLUSH_DISKCACHE, BLKIF_OP_WRITE_BARRIER)
-OPERATIONS = (BLKIF_OP_READ, BLKIF_OP_WRITE, *FLUSHING)
-MOST_UNDER_WAY = SLOTS
-REQUEST_COST, SEGMENT_COST = 30, 8  # of beginning or answering one, in units of about a microsecond
-
-Grants = Callable[[int, bool], GrantView]  # maps a reference; True: only to read. Raises GrantError
+MOST_UNDER_WAY = 64  # requests
+MOST_BYTES_UNDER_WAY = 8 << 20
+REQUEST_COST, PAGE_COST = 30, 8  # of beginning or answering one, in units of about a microsecond
+LOOK_NS = 1_000_000_000  # between two looks at how long the image is
 
 
-class Bad(Exception):
-    """The request is wrong."""
+@dataclass
+class Counts:
+    """What was asked of a disk, by blkback's names."""
 
+    rd_req: int = 0
+    wr_req: int = 0
+    f_req: int = 0
+    ds_req: int = 0
+    rd_sect: int = 0
+    wr_sect: int = 0
 
-class Transfer:
-    """A request under way, and its pages of the guest, mapped."""
-
-    def __init__(self, request: Request, grants: Grants) -> None:
-        """Map the pages. Raises GrantError, and then nothing is mapped."""
-        self.request = request
-        self._views: list[GrantView] = []
-        try:
-            for segment in request.segments:
-                self._views.append(grants(segment.gref, request.operation != BLKIF_OP_READ))
-        except GrantError:
-            self.let_go()
-            raise
-
-    def copied_out(self) -> bytes:
-        """The bytes of its segments."""
-        return b"".join(part.tobytes() for part in self._parts())
-
-    def copy_in(self, data: bytes) -> None:
-        """Fill its segments with `data`."""
-        at = 0
-        for part in self._parts():
-            part[:] = data[at : at + len(part)]
-            at += len(part)
-
-    def _parts(self) -> list[memoryview]:
-        return [
-            view.bytes[segment.first_sect * SECTOR_SIZE : (segment.last_sect + 1) * SECTOR_SIZE]
-            for view, segment in zip(self._views, self.request.segments, strict=True)
-        ]
-
-    def let_go(self) -> None:
-        """Unmap the pages. May be called again."""
-        for view in self._views:
-            view.release()
-        self._views.clear()
+    def add(self, request: Request, sectors: int) -> None:
+        """Count a request that is carried out."""
+        if request.operation == BLKIF_OP_READ:
+            self.rd_req += 1
+            self.rd_sect += sectors
+        elif request.operation == BLKIF_OP_DISCARD:
+            self.ds_req += 1
+        else:
+            self.wr_sect += sectors
+            if request.operation in FLUSHING:
+                self.f_req += 1
+            else:
+                self.wr_req += 1
 
 
 class Disk:
-    """An image, connected to the ring of one guest."""
+    """An image, connected to the rings of one guest."""
 
-    def __init__(self, image: Image, grants: Grants, worker: Worker) -> None:
+    def __init__(
+        self,
+        image: Image,
+        grants: Grants,
+        worker: Worker,
+        *,
+        sector_size: int = SECTOR_SIZE,
+        discards: bool = True,
+        cdrom: bool = False,
+    ) -> None:
+        """`sector_size` is the least that a guest can read or write; it is told, and enforced. `discards`: the front
+        end is told that it can discard (and if it is not told, it still can, as with blkback)."""
         self.image = image
         self.grants = grants
         self.worker = worker
+        self.sector_size = sector_size
+        self.discards = discards
+        self.cdrom = cdrom
+        self.sectors = self._whole(image.sectors)
+        self.counts = Counts()
         self.under_way = 0  # requests that the worker has, including those of rings that are gone
-        self.over = False  # nothing more is taken from the ring
-        self._ring: Ring | None = None
-        self._notify: Callable[[], None] = lambda: None
-        self._transfers: set[Transfer] = set()  # those that will be answered
-        self._finished: deque[tuple[Transfer, Future[bytes]]] = deque()  # the worker is done with these
+        self.bytes_under_way = 0
+        self.on_resize: Callable[[], None] = lambda: None  # called when `sectors` is another number
+        self._queues: deque[Queue] = deque()
+        self._finished: deque[tuple[Queue, Transfer, Future[bytes]]] = deque()  # the worker is done with these
         self._working = False
+        self._next_look = worker.timeline.now() + LOOK_NS
+        self._looking = False
+        self._change: tuple[Image, Thread, Callable[[], None]] | None = None
 
-    # -- the ring --------------------------------------------------------------------------------------------
+    @property
+    def readonly(self) -> bool:
+        """Whether the guest may only read."""
+        return self.cdrom or self.image.readonly
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more is taken from a ring, because its index could not be right."""
+        return any(queue.over for queue in self._queues)
+
+    # -- rings -----------------------------------------------------------------------------------------------
     def attach(self, page: memoryview, notify: Callable[[], None]) -> None:
-        """A ring was found: `page` is its page, `notify()` signals the guest. It may have requests already."""
-        self._ring, self._notify, self.over = Ring(page), notify, False
+        """A ring of one page was found."""
+        self.add_queue([page], notify, False)
         self.pump()
+
+    def add_queue(self, pages: Sequence[memoryview], notify: Callable[[], None], persistent: bool) -> None:
+        """A ring was found: `pages` are its pages, `notify()` signals the guest. It may have requests already, which
+        the next `pump` begins. `persistent`: the front end never ends a grant of data, so they are kept mapped."""
+        self._queues.append(Queue(self, pages, notify, persistent))
+
+    def detach(self) -> None:
+        """All rings go; their pages are not touched after this. May be called again."""
+        for queue in self._queues:
+            queue.close()
+        self._queues.clear()
 
     def pump(self) -> None:
         """The guest signalled, or a request is done: answer what is done, and begin as many as may be under way."""
@@ -118,113 +131,98 @@ class Disk:
 
     def _work(self) -> Iterator[int]:
         try:
+            yield sum(queue.pages.purge() for queue in self._queues) * PAGE_COST
             while True:
                 if self._finished:
-                    transfer, done = self._finished.popleft()
-                    self._answer_done(transfer, done)
-                    request = transfer.request
+                    yield REQUEST_COST + self._finish(*self._finished.popleft()) * PAGE_COST
                 elif (found := self._next()) is not None:
-                    request = found
-                    self._begin(request)
-                else:
+                    queue, request = found
+                    yield REQUEST_COST + queue.begin(request) * PAGE_COST
+                elif self._change is None or self.under_way:
                     return
-                yield REQUEST_COST + SEGMENT_COST * len(request.segments)
+                else:
+                    self._change_now(*self._change)
         finally:
             self._working = False
 
-    def _next(self) -> Request | None:
-        """The next request of the ring, taken; None if there is none, or too many are under way."""
-        ring = self._ring
-        if ring is None or self.over:
+    def _next(self) -> tuple[Queue, Request] | None:
+        """The next request of the ring whose turn it is; None if there is none, or too many are under way."""
+        if (
+            self._change is not None
+            or self.under_way >= MOST_UNDER_WAY
+            or self.bytes_under_way >= MOST_BYTES_UNDER_WAY
+        ):
             return None
-        try:
-            while self.under_way < MOST_UNDER_WAY:
-                request = ring.take()
-                if request is not None or not ring.wait_for_more():
-                    return request
-        except RingOver:
-            self.over = True
+        for _ in range(len(self._queues)):
+            queue = self._queues[0]
+            self._queues.rotate(-1)
+            if (request := queue.next()) is not None:
+                return queue, request
         return None
 
-    def detach(self) -> None:
-        """The ring goes; its page is not touched after this. May be called again."""
-        for transfer in self._transfers:
-            transfer.let_go()
-        self._transfers.clear()
-        if self._ring is not None:
-            self._ring.close()
-            self._ring = None
-        self._notify = lambda: None
+    # -- requests --------------------------------------------------------------------------------------------
+    def require_access(self, request: Request, count: int) -> None:
+        """Check that `count` sectors from the request's on are on the disk, and may be written if it writes. Raises
+        Bad. (xen_vbd_translate)"""
+        if request.operation != BLKIF_OP_READ and self.readonly:
+            raise Bad
+        if count and request.sector + count > self.sectors:
+            raise Bad
 
-    # -- a request -------------------------------------------------------------------------------------------
-    def _begin(self, request: Request) -> None:
-        if request.operation not in OPERATIONS:
-            self._answer(request, BLKIF_RSP_EOPNOTSUPP)
-            return
+    def begin(self, queue: Queue, transfer: Transfer, work: Work) -> bool:
+        """Have `work` done on the image's thread, and the request answered. False if the host allows no thread."""
         try:
-            count = self._sectors(request)
-            transfer = Transfer(request, self.grants)
-        except (Bad, GrantError):
-            self._answer(request, BLKIF_RSP_ERROR)
-            return
-        if request.operation == BLKIF_OP_READ:
-            work: Callable[[], bytes] = partial(self.image.read, request.sector_number, count)
-        else:
-            work = partial(self._write, request, transfer.copied_out())
-        try:
-            self.worker.begin(work, partial(self._done, transfer))
+            self.worker.begin(work, partial(self._done, queue, transfer))
         except RuntimeError:
-            transfer.let_go()
-            self._answer(request, BLKIF_RSP_ERROR)
-            return
+            return False
         self.under_way += 1
-        self._transfers.add(transfer)
+        self.bytes_under_way += transfer.sectors * SECTOR_SIZE
+        self.counts.add(transfer.request, transfer.sectors)
+        timeline = self.worker.timeline
+        if not timeline.virtual and timeline.now() >= self._next_look:
+            self._next_look = timeline.now() + LOOK_NS
+            self.refresh()
+        return True
 
-    def _sectors(self, request: Request) -> int:
-        """Check a request, and return how many sectors it names. Raises Bad."""
-        if request.nr_segments > BLKIF_MAX_SEGMENTS_PER_REQUEST:
-            raise Bad
-        if not request.nr_segments and request.operation not in FLUSHING:
-            raise Bad
-        count = 0
-        for segment in request.segments:
-            if not segment.first_sect <= segment.last_sect < SECTORS_PER_PAGE:
-                raise Bad
-            count += segment.last_sect - segment.first_sect + 1
-        if request.operation != BLKIF_OP_READ and self.image.readonly:
-            raise Bad
-        if count and request.sector_number + count > self.image.sectors:
-            raise Bad
-        return count
-
-    def _write(self, request: Request, data: bytes) -> bytes:
-        """Carry out a request that writes or flushes, on the thread of the image. Raises OSError."""
-        if request.operation in FLUSHING:
-            self.image.flush()
-        if data:
-            self.image.write(request.sector_number, data)
-        return b""
-
-    def _done(self, transfer: Transfer, done: Future[bytes]) -> None:
-        """The worker is done with a request. `done` has the sectors that were read, or the error."""
-        self._finished.append((transfer, done))
+    def _done(self, queue: Queue, transfer: Transfer, done: Future[bytes]) -> None:
+        self._finished.append((queue, transfer, done))
         self.pump()
 
-    def _answer_done(self, transfer: Transfer, done: Future[bytes]) -> None:
+    def _finish(self, queue: Queue, transfer: Transfer, done: Future[bytes]) -> int:
         self.under_way -= 1
-        if transfer in self._transfers:
-            self._transfers.remove(transfer)
-            status = BLKIF_RSP_OKAY
-            try:
-                data = done.result()
-            except OSError:
-                status = BLKIF_RSP_ERROR
-            else:
-                if transfer.request.operation == BLKIF_OP_READ:
-                    transfer.copy_in(data)
-            transfer.let_go()
-            self._answer(transfer.request, status)
+        self.bytes_under_way -= transfer.sectors * SECTOR_SIZE
+        return queue.done(transfer, done)
 
-    def _answer(self, request: Request, status: int) -> None:
-        if self._ring is not None and self._ring.answer(request, status):
-            self._notify()
+    # -- the image -------------------------------------------------------------------------------------------
+    def refresh(self) -> None:
+        """Look how long the image is now, and tell the front end if that is another length."""
+        if not self._looking:
+            with suppress(RuntimeError):  # the host allows no thread: it is looked at again later
+                self.worker.begin(self.image.refresh, partial(self._refreshed, self.image))
+                self._looking = True
+
+    def _refreshed(self, image: Image, done: Future[None]) -> None:
+        self._looking = False
+        if image is self.image and not done.exception():
+            self._resize(image.sectors)
+
+    def _resize(self, sectors: int) -> None:
+        whole = self._whole(sectors)
+        if whole != self.sectors:
+            self.sectors = whole
+            self.on_resize()
+
+    def _whole(self, sectors: int) -> int:
+        return sectors - sectors % (self.sector_size // SECTOR_SIZE)
+
+    def change_image(self, image: Image, thread: Thread, changed: Callable[[], None]) -> None:
+        """Put another image in place of this one, when no request is under way: until then, no other is begun. `thread`
+        is that of the new image. `changed()` is called when the old image is out of use, and can be closed."""
+        self._change = image, thread, changed
+        self.pump()
+
+    def _change_now(self, image: Image, thread: Thread, changed: Callable[[], None]) -> None:
+        self._change = None
+        self.image, self.worker.thread = image, thread
+        self._resize(image.sectors)
+        changed()

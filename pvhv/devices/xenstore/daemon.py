@@ -48,7 +48,7 @@ class Xenstore(Store):
         if domid == 0:  # it has no ring here
             raise StoreError("EINVAL")
         try:
-            link = Link(self.dom0, domid, GNTTAB_RESERVED_XENSTORE, port)
+            link = Link(self.dom0, domid, [GNTTAB_RESERVED_XENSTORE], port)
         except GrantError:
             raise StoreError("EINVAL") from None
         except HypercallError as error:

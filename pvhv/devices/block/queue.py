@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One ring at work: its requests are checked, begun and answered.
+
+The checks have blkback's order: the operation exists; the number of segments is allowed, and each segment lies within a
+page; the sectors are on the disk, and may be written; the pages are granted. The pages stay mapped until the request is
+answered, so the guest cannot use them for something else meanwhile.
+
+When the ring goes, the pages of requests under way are unmapped. The requests are still carried out, but not answered.
+They count as under way until they are done, so a front end that closes and comes back cannot pile up work. (blkback
+waits for them before it closes.)
+
+Read beside it: dispatch_rw_block_io, dispatch_discard_io and make_response in Linux's
+drivers/block/xen-blkback/blkback.c.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import Protocol
+
+from pvhv.abi.io.blkif import (
+    BLKIF_OP_DISCARD,
+    BLKIF_OP_READ,
+    BLKIF_RSP_EOPNOTSUPP,
+    BLKIF_RSP_ERROR,
+    BLKIF_RSP_OKAY,
+)
+from pvhv.core.errors import GrantError
+from pvhv.core.sched.worker import Worker
+from pvhv.devices.block import request as requests
+from pvhv.devices.block.pages import Grants, Page, Pages
+from pvhv.devices.block.request import FLUSHING, SEGMENT_SIZE, Bad, Request
+from pvhv.devices.block.ring import Ring, RingOver
+from pvhv.devices.block.transfer import Transfer
+from pvhv.images.image import SECTOR_SIZE, Image
+
+OPTIONAL = (*FLUSHING, BLKIF_OP_DISCARD)  # what an image may be unable to do
+Work = Callable[[], bytes]
+
+
+class Owner(Protocol):
+    """What a queue asks of its disk (pvhv.devices.block.disk.Disk)."""
+
+    image: Image
+    grants: Grants
+    worker: Worker
+    sector_size: int
+
+    def require_access(self, request: Request, count: int) -> None: ...
+    def begin(self, queue: Queue, transfer: Transfer, work: Work) -> bool: ...
+
+
+class Queue:
+    """One of the rings of a disk, and the requests of it that are under way."""
+
+    def __init__(self, disk: Owner, pages: Sequence[memoryview], notify: Callable[[], None], persistent: bool) -> None:
+        self.disk = disk
+        self.ring = Ring(pages)
+        self.notify = notify
+        self.pages = Pages(disk.grants, persistent, disk.worker.timeline.now)
+        self.over = False  # nothing more is taken from the ring
+        self._transfers: set[Transfer] = set()
+
+    def next(self) -> Request | None:
+        """The next request, taken; None if there is none."""
+        if self.over:
+            return None
+        try:
+            while (slot := self.ring.take()) is None:
+                if not self.ring.wait_for_more():
+                    return None
+        except RingOver:
+            self.over = True
+            return None
+        return requests.read(slot)
+
+    # -- a request -------------------------------------------------------------------------------------------
+    def begin(self, request: Request) -> int:
+        """Begin a request, or answer it at once. Returns how many pages it took."""
+        if not request.known:
+            self._answer(request, BLKIF_RSP_EOPNOTSUPP)
+            return 0
+        try:
+            transfer = self._discard(request) if request.discards else self._transfer(request)
+        except (Bad, GrantError):
+            self._answer(request, BLKIF_RSP_ERROR)
+            return 0
+        self._transfers.add(transfer)
+        if not self.disk.begin(self, transfer, self._work(transfer)):
+            self._end(transfer, BLKIF_RSP_ERROR)
+        return len(transfer.pages)
+
+    def _transfer(self, request: Request) -> Transfer:
+        if request.indirect:
+            segments = self._listed(request)
+        else:
+            requests.require_some(request)
+            segments = request.segments
+        sectors = requests.sectors_in(segments)
+        self.disk.require_access(request, sectors)
+        requests.require_whole_blocks(request, segments, self.disk.sector_size)
+        return Transfer(request, segments, sectors, self._pages(segments, request.operation != BLKIF_OP_READ))
+
+    def _pages(self, segments: bytes, readonly: bool) -> list[Page]:
+        return self.pages.take(requests.grefs_of(segments), readonly) if segments else []
+
+    def _listed(self, request: Request) -> bytes:
+        """The segments of an indirect request: a copy of what its pages have, made once. Raises Bad or GrantError."""
+        pages = self.pages.take(requests.pages_of(request), True)
+        listed = b"".join(page.bytes for page in pages)[: request.amount * SEGMENT_SIZE]
+        self.pages.give_back(pages)
+        return listed
+
+    def _discard(self, request: Request) -> Transfer:
+        self.disk.require_access(request, request.amount)
+        block = self.disk.sector_size // SECTOR_SIZE
+        if not request.amount or request.sector % block or request.amount % block:
+            raise Bad
+        return Transfer(request, b"", 0, [])
+
+    def _work(self, transfer: Transfer) -> Work:
+        """What the thread of the image does for a request."""
+        request, image = transfer.request, self.disk.image
+        if request.operation == BLKIF_OP_READ:
+            return partial(image.read, request.sector, transfer.sectors)
+        if request.discards:
+            return partial(_discard, image, request.sector, request.amount)
+        return partial(_write, image, request.operation in FLUSHING, request.sector, transfer.copied_out())
+
+    def done(self, transfer: Transfer, done: Future[bytes]) -> int:
+        """The thread is done with a request. `done` has the sectors that were read, or the error. Returns how many
+        pages it had."""
+        if transfer not in self._transfers:
+            return 0  # the ring is gone
+        status, pages = BLKIF_RSP_OKAY, len(transfer.pages)
+        try:
+            data = done.result()
+        except OSError as error:
+            unsupported = error.errno == errno.EOPNOTSUPP and transfer.request.operation in OPTIONAL
+            status = BLKIF_RSP_EOPNOTSUPP if unsupported else BLKIF_RSP_ERROR
+        else:
+            if data:
+                transfer.copy_in(data)
+        self._end(transfer, status)
+        return pages
+
+    def _end(self, transfer: Transfer, status: int) -> None:
+        self._transfers.remove(transfer)
+        self.pages.give_back(transfer.pages)
+        self._answer(transfer.request, status)
+
+    def _answer(self, request: Request, status: int) -> None:
+        if self.ring.answer(request.id, request.operation, status):
+            self.notify()
+
+    def close(self) -> None:
+        """The ring goes; its pages are not touched after this."""
+        for transfer in self._transfers:
+            self.pages.give_back(transfer.pages)
+        self._transfers.clear()
+        self.pages.close()
+        self.ring.close()
+
+
+def _write(image: Image, flushes: bool, sector: int, data: bytes) -> bytes:
+    """Carry out a request that writes or flushes. Raises OSError."""
+    if flushes:
+        image.flush()
+    if data:
+        image.write(sector, data)
+    return b""
+
+
+def _discard(image: Image, sector: int, count: int) -> bytes:
+    image.discard(sector, count)
+    return b""

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The bytes of one request: where they are in the guest's memory, and how they are copied.
+
+Data to be written is copied out of the guest's pages when the request is begun, and data that was read is copied into
+them when it is answered, both on the hypervisor's thread. The thread that has the file never touches guest memory. It
+could: a mapped page stays where it is until it is unmapped. But the guest would see the bytes arrive at a time that the
+host decides, which a virtual clock must not show; and a domain could not be destroyed before a slow disk had answered.
+The copy costs a tenth of the rest of a request (half a microsecond a page).
+
+One request has 256 pages at most, which is what is copied at a stretch.
+"""
+
+from __future__ import annotations
+
+from pvhv.devices.block.pages import Page
+from pvhv.devices.block.request import (
+    FIRST_SECT,
+    LAST_SECT,
+    SECTORS_PER_PAGE,
+    SEGMENT_SIZE,
+    Request,
+)
+from pvhv.images.image import SECTOR_SIZE
+
+
+class Transfer:
+    """A request under way, and its pages of the guest, mapped."""
+
+    __slots__ = ("pages", "request", "sectors", "segments")
+
+    def __init__(self, request: Request, segments: bytes, sectors: int, pages: list[Page]) -> None:
+        self.request = request
+        self.segments = segments
+        self.sectors = sectors  # of its data; a discard has none
+        self.pages = pages
+
+    def copied_out(self) -> bytes:
+        """The bytes of its segments."""
+        return b"".join(self._parts())
+
+    def copy_in(self, data: bytes) -> None:
+        """Fill its segments with `data`. What was there may have been code."""
+        left = memoryview(data)
+        for page, part in zip(self.pages, self._parts(), strict=True):
+            size = len(part)
+            part[:] = left[:size]
+            left = left[size:]
+            page.view.wrote()
+
+    def _parts(self) -> list[memoryview]:
+        pages = self.pages
+        if self.sectors == len(pages) * SECTORS_PER_PAGE:
+            return [page.bytes for page in pages]
+        first, last = self.segments[FIRST_SECT::SEGMENT_SIZE], self.segments[LAST_SECT::SEGMENT_SIZE]
+        return [
+            page.bytes[start * SECTOR_SIZE : (end + 1) * SECTOR_SIZE]
+            for page, start, end in zip(pages, first, last, strict=True)
+        ]
