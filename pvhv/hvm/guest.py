@@ -11,7 +11,7 @@ the same one in every run.
 
 Read beside it: xen/arch/x86/hvm/svm/intr.c (svm_intr_assist), vlapic.c and vpic.c for what platform/ does.
 
-Not modelled: more than one vCPU, a local APIC, PCI, disks and networks; the time that exceptions take (a guest whose
+Not modelled: more than one vCPU, a local APIC, networks; the time that exceptions take (a guest whose
 handlers all fault at their first instruction executes nothing, and on the virtual clock its time stands still). A guest
 that halts with interrupts off stays halted, as on a machine of its own (Xen takes such a vCPU down, and ends the domain
 if it is the last).
@@ -38,6 +38,7 @@ from pvhv.core.vcpu import VCPU
 from pvhv.hvm import crash
 from pvhv.hvm.counts import Counts
 from pvhv.hvm.cpu.memory import GuestPhysical
+from pvhv.hvm.dma import GuestMemory
 from pvhv.hvm.platform.platform import Platform
 from pvhv.hvm.technique import Technique
 from pvhv.machine.features import WHOLE_MACHINE
@@ -105,6 +106,7 @@ class HvmGuest:
         self.platform = Platform(
             self.timeline, pages << 12, transmit=transmit, on_interrupt=self._interrupt, on_power=self._power
         )
+        self.memory = GuestMemory(self.physical, lambda gpa, size: self.technique.cpu.memory.wrote(gpa, size))
         self.technique.install()
 
     def _new_domain(self, hypervisor: Hypervisor, pages: int, virtual: bool) -> Domain:

@@ -75,7 +75,8 @@ class FakeTimeline:
 class Machine:
     """A platform, and what a CPU beside it would do."""
 
-    def __init__(self, memory_bytes: int = 64 << 20, epoch: int = Y2001) -> None:
+    def __init__(self, memory_bytes: int = 64 << 20, epoch: int = Y2001, *, levels: bool = False) -> None:
+        """`levels`: PCI's inputs of the PIC are levels, as firmware leaves them. Else all are edges."""
         self.timeline = FakeTimeline(epoch)
         self.said = bytearray()
         self.interrupts = 0
@@ -84,6 +85,8 @@ class Machine:
             self.timeline, memory_bytes, self.said.extend, self._interrupted, lambda how, code: self._end(how, code)
         )
         self.pic = self.platform.pic
+        if not levels:
+            self.outb(0x4D1, 0)
 
     def _interrupted(self) -> None:
         self.interrupts += 1

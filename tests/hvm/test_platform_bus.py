@@ -115,7 +115,8 @@ def test_no_endings(port: int, size: int, value: int) -> None:
 def test_nothing_is_plugged_in() -> None:
     machine = Machine()
     assert machine.inb(0x64) & 0x03 == 0, "neither a byte to read nor a reason to wait"
-    assert machine.platform.bus.read(0xCFC, 4) == 0xFFFF_FFFF, "no PCI"
+    assert machine.platform.bus.read(0xCFC, 4) == 0xFFFF_FFFF, "no address was set"
+    assert machine.platform.bus.read(0x1F0, 4) == 0 and machine.inb(0x1F7) == 0, "no disk"
     assert (machine.inb(0x80), machine.inb(0xED)) == (0xFF, 0xFF)
     machine.outb(0xCF9, 0x02)
     assert machine.inb(0xCF9) == 0x02

@@ -255,6 +255,10 @@ class LinearMemory:
             self.wrote(gpa, step)
             done += step
 
+    def require_writable(self, va: int, size: int, *, user: bool = False) -> None:
+        """Raise what `write` would raise."""
+        self._pieces(va, size, write=True, user=user)
+
     def word(self, va: int, *, user: bool = False) -> int:
         """The 64-bit word at an address."""
         return int.from_bytes(self.read(va, 8, user=user), "little")

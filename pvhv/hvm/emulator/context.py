@@ -32,6 +32,12 @@ class Monitor(Protocol):
 
     def port_write(self, port: int, size: int, value: int) -> None: ...
 
+    def port_read_string(self, port: int, size: int, count: int) -> bytes:
+        """`count` reads of a port, one after the other."""
+
+    def port_write_string(self, port: int, size: int, data: bytes) -> None:
+        """As many writes as there are elements of `size` bytes."""
+
     def timestamp(self) -> int: ...
 
     def cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int]: ...

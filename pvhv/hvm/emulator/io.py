@@ -2,14 +2,15 @@
 """IN, OUT and their string forms, and HLT: the instructions that reach devices. cpu/arch.py checks the privilege of
 I/O.
 
+A repeated string instruction is done page by page: a device with a data register gives or takes all the elements of a
+page at once (platform/bus.py). So it is one exit for a page, and not one for an element.
+
 Read beside it: emulate.py; AMD's manual volume 1, 3.8; volume 3, IN, INS, OUT, OUTS, HLT.
 
 Not modelled: a device that is asked for a word and answers two halves.
 """
 
 from __future__ import annotations
-
-from typing import Final
 
 from iced_x86 import OpKind
 
@@ -20,8 +21,7 @@ from pvhv.hvm.emulator.operands import SEGMENTS
 from pvhv.hvm.emulator.system import privileged
 from pvhv.machine import cpustate as cs
 from pvhv.machine.cpustate import DF, RCX, RDX
-
-MOST_ITERATIONS: Final = 1 << 16
+from pvhv.machine.ram import PAGE_SIZE
 
 
 def _permit(context: Context, port: int, size: int) -> None:
@@ -51,6 +51,7 @@ def _out(context: Context) -> None:
 
 @handles("insb", "insw", "insd", "outsb", "outsw", "outsd")
 def _string_port(context: Context) -> bool:
+    """One element; if it is repeated, all that there are in this page. What is left is done when it is tried again."""
     state, of = context.state, context.iced
     size = context.size(0)
     port = state[RDX] & 0xFFFF
@@ -59,32 +60,43 @@ def _string_port(context: Context) -> bool:
     register, mask = context.string_offset(of.op_kind(0 if reads else 1))
     segment = cs.ES if reads else SEGMENTS[of.memory_segment]
     repeated = of.has_rep_prefix or of.has_repne_prefix
-    step = -size if context.cpu.rflags & DF else size
     behind = context.next_rip()
-    for _ in range(MOST_ITERATIONS if repeated else 1):
-        if repeated and not state[RCX] & mask:
-            break
-        address = context.linear(segment, state[register] & mask, size)
+    left = state[RCX] & mask if repeated else 1
+    if left:
+        backwards = bool(context.cpu.rflags & DF)
+        offset = state[register] & mask
+        count = 1 if backwards else _in_page(context, segment, offset, mask, size, left)
+        address = context.linear(segment, offset, size * count)
         if reads:
-            context.store(address, size, context.load(address, size))  # if it cannot be, before the device is asked
-            context.store(address, size, context.monitor.port_read(port, size))
+            context.require_writable(address, size * count)  # before the device is asked
+            data = context.monitor.port_read_string(port, size, count)
+            context.cpu.memory.write(address, data, user=context.user)
         else:
-            context.monitor.port_write(port, size, context.load(address, size))
-        advance(context, register, mask, step)
+            data = context.cpu.memory.read(address, size * count, user=context.user)
+            context.monitor.port_write_string(port, size, data)
+        advance(context, register, mask, -size if backwards else size * count)
         if repeated:
-            count_down(context, mask)
-    if not (repeated and state[RCX] & mask):
+            count_down(context, mask, count)
+            left -= count
+    if not (repeated and left):
         state[cs.RIP] = behind
     return True
 
 
+def _in_page(context: Context, segment: int, offset: int, mask: int, size: int, left: int) -> int:
+    """How many of `left` elements there are before the end of the page, of the segment and of the offsets."""
+    room = PAGE_SIZE - context.linear(segment, offset, size) % PAGE_SIZE
+    highest = mask if context.bits == 64 else min(mask, context.cpu.segment(segment).limit)
+    return max(min(left, room // size, (highest - offset + 1) // size), 1)
+
+
 def advance(context: Context, register: int, mask: int, step: int) -> None:
-    """Move RSI or RDI of a string instruction by one element."""
+    """Move RSI or RDI of a string instruction."""
     _partly(context, register, mask, context.state[register] + step)
 
 
-def count_down(context: Context, mask: int) -> None:
-    _partly(context, RCX, mask, context.state[RCX] - 1)
+def count_down(context: Context, mask: int, by: int = 1) -> None:
+    _partly(context, RCX, mask, context.state[RCX] - by)
 
 
 def _partly(context: Context, register: int, mask: int, value: int) -> None:

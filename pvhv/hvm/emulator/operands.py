@@ -137,6 +137,10 @@ class Operands:
         """At a linear address."""
         return int.from_bytes(self.cpu.memory.read(address, size, user=self.user), "little")
 
+    def require_writable(self, address: int, size: int) -> None:
+        """Raise the exception that a store would raise."""
+        self.cpu.memory.require_writable(address, size, user=self.user)
+
     def store(self, address: int, size: int, value: int) -> None:
         self.cpu.memory.write(address, (value & ones(size)).to_bytes(size, "little"), user=self.user)
 

@@ -6,6 +6,12 @@ lowest port first, each to the owner of that port. A device with wider registers
 gets a wider access whole if it owns all of the access's ports. At a port without a device the bus floats: reads give
 all ones, writes are lost.
 
+A device with a data register (`StreamDevice`) may take or give many elements at once. Repeated string instructions use
+that; the effect is that of as many single accesses.
+
+A PCI function's ports move when the guest sets its base address (`claim`, `release`). Where another device answers
+already, that one goes on to answer alone.
+
 Not modelled: wait states (an access takes no time), and wrapping at the end of the space (there is nothing there).
 """
 
@@ -35,6 +41,17 @@ class WideDevice(Device, Protocol):
         """Put `size` bytes at `port`."""
 
 
+@runtime_checkable
+class StreamDevice(WideDevice, Protocol):
+    """One with a data register, at which a driver reads or writes many elements in a row."""
+
+    def read_stream(self, port: int, size: int, count: int) -> bytes | None:
+        """`count` elements of `size` bytes, as that many reads give them; None if `port` is no data register."""
+
+    def write_stream(self, port: int, size: int, data: bytes) -> bool:
+        """The same for writes; False if `port` is no data register."""
+
+
 class IOBus:
     """The ports 0 to 0xffff and their owners."""
 
@@ -47,10 +64,22 @@ class IOBus:
         taken = [port for port in ports if port in self._owner]
         if taken:
             raise ValueError(f"I/O port {taken[0]:#x} has an owner already")
+        self.claim(ports, device)
+
+    def claim(self, ports: range, device: Device) -> None:
+        """Let `device` answer at those of `ports` where no other does."""
+        wide = device if isinstance(device, WideDevice) else None
         for port in ports:
-            self._owner[port] = device
-            if isinstance(device, WideDevice):
-                self._wide[port] = device
+            if port not in self._owner:
+                self._owner[port] = device
+                if wide is not None:
+                    self._wide[port] = wide
+
+    def release(self, device: Device) -> None:
+        """Let `device` answer nowhere."""
+        for port in [port for port, owner in self._owner.items() if owner is device]:
+            del self._owner[port]
+            self._wide.pop(port, None)
 
     def read(self, port: int, size: int) -> int:
         """IN: `size` (1, 2 or 4) bytes at `port`."""
@@ -78,6 +107,23 @@ class IOBus:
             return
         for index in range(size):
             self.write(port + index, 1, value >> 8 * index)
+
+    def read_string(self, port: int, size: int, count: int) -> bytes:
+        """INS: `count` elements, one after the other."""
+        device = self._owner.get(port)
+        if isinstance(device, StreamDevice):
+            data = device.read_stream(port, size, count)
+            if data is not None:
+                return data
+        return b"".join(self.read(port, size).to_bytes(size, "little") for _ in range(count))
+
+    def write_string(self, port: int, size: int, data: bytes) -> None:
+        """OUTS: elements of `size` bytes, one after the other."""
+        device = self._owner.get(port)
+        if isinstance(device, StreamDevice) and device.write_stream(port, size, data):
+            return
+        for at in range(0, len(data), size):
+            self.write(port, size, int.from_bytes(data[at : at + size], "little"))
 
     def _whole(self, port: int, size: int) -> WideDevice | None:
         """The device that takes this access in one piece, if one does."""

@@ -3,8 +3,7 @@
 
 - ACPI PM1a control (0x604): SLP_EN with SLP_TYP 0 or 2 (QEMU's S5 and S4) switches the machine off.
 - The reset control register (0xcf9): a write with RST_CPU set resets. It is a byte amid the doubleword at which PCI
-  configuration addresses are written, and only byte accesses reach it; there is no PCI bus, so the rest of
-  0xcf8 to 0xcff floats.
+  configuration addresses are written (pci.py), and only byte accesses reach it.
 - The keyboard controller (0x60, 0x64) without keyboard or mouse: ready for commands, never a byte to read. Pulsing
   or writing its output port so that the reset line falls resets.
 - Port 0x92: bit 0 going to 1 resets; bit 1 (A20) is kept and does nothing.
@@ -56,9 +55,8 @@ class AcpiControl:
 
 
 class ResetControl:
-    """The reset control register 0xcf9; the ports of PCI around it float."""
+    """The reset control register 0xcf9, among the ports of the PCI bus."""
 
-    PORTS = range(0xCF8, 0xD00)
     REGISTER = 0xCF9
     SYSTEM_RESET, RESET_CPU = 0x02, 0x04
 
@@ -75,12 +73,6 @@ class ResetControl:
         self.value = value & self.SYSTEM_RESET
         if value & self.RESET_CPU:
             self.on_power("reboot", 0)
-
-    def read_wide(self, port: int, size: int) -> int:
-        return 0xFFFF_FFFF
-
-    def write_wide(self, port: int, size: int, value: int) -> None:
-        """A wide write has no effect."""
 
 
 class KeyboardController:

@@ -4,7 +4,8 @@ registers, and this file does for the CPU what the engine does not.
 
 The engine raises an exception as a #VMEXIT if its intercept is on, and as a bare vector if not; in both cases it is
 delivered here through the guest's IDT, unless the technique wants the exit. The same holds for SYSCALL, for the
-privilege of I/O, for CPUID if no monitor answers it, and for RDTSC in virtual time. Some events are always intercepted:
+privilege of I/O, for CPUID if no monitor answers it, and for RDTSC in virtual time. INS and OUTS are emulated, a page
+at a time, because the engine would call for each element. Some events are always intercepted:
 #UD, because the engine has no other usable way to report it; #DB, by which the pCPU refuses I/O; AMD-V's own
 instructions and EFER, because the engine's AMD-V is on and the guest must not see that. The engine permits some
 accesses that the processor refuses (unknown MSRs, reserved bits of CR4), and a null task register would end the whole
@@ -51,6 +52,19 @@ WRITES = 16  # where the bits for writes begin in the words that intercept CRs a
 UNDEFINED = (*SVM_INSTRUCTIONS, INVLPGA, svm.VMEXIT_RDTSCP, MONITOR, MWAIT)  # CPUID does not offer them
 
 
+class Strings:
+    """What INS and OUTS use outside the CPU (a part of the Monitor of emulator/context.py)."""
+
+    def __init__(self, guest: Carried) -> None:
+        self.guest = guest
+
+    def port_read_string(self, port: int, size: int, count: int) -> bytes:
+        return self.guest.platform.bus.read_string(port, size, count)
+
+    def port_write_string(self, port: int, size: int, data: bytes) -> None:
+        self.guest.platform.bus.write_string(port, size, data)
+
+
 class NativeTechnique(Technique):
     """The guest's kernel runs at CPL 0."""
 
@@ -63,6 +77,7 @@ class NativeTechnique(Technique):
         self.tables = NestedTables(self.beneath(guest), self.pcpu, guest.own_frame)
         self.cpu.memory.wrote = self.tables.host_wrote
         self.leaves = cpuid.leaves(guest.tsc_khz, monitor=self.monitored)
+        self._string: tuple[int, int] | None = None  # port and size of the INS or OUTS that was refused to the engine
 
     def beneath(self, guest: Carried) -> GuestPhysical:
         """The memory that the engine's page tables refer to: the guest's, if the tables are the guest's."""
@@ -79,7 +94,7 @@ class NativeTechnique(Technique):
         pcpu.on_syscall = self.guarded(self._syscall)
         pcpu.on_cpuid = self._cpuid_for_the_cpu
         pcpu.on_io = self._io
-        pcpu.on_may_io = self._may_io
+        pcpu.on_may_io = self._string_io
         intercepts = 0
         for code in UNDEFINED:
             intercepts |= svm.intercept_bit(code)
@@ -139,7 +154,10 @@ class NativeTechnique(Technique):
         return exception
 
     def _fault(self, vector: int) -> None:
-        self._raise(vector, self.cpu.cr2)
+        if vector == svm.GP and self._string is not None:
+            self._carry_out_string()
+        else:
+            self._raise(vector, self.cpu.cr2)
 
     def _raise(self, vector: int, address: int) -> None:
         code = self.pcpu.aux[cs.ERROR_CODE]
@@ -259,6 +277,21 @@ class NativeTechnique(Technique):
             return arch.may_do_io(self.cpu, port, size)
         except GuestException:
             return False
+
+    def _string_io(self, port: int, size: int) -> bool:
+        """INS or OUTS is about to be executed. It is refused to the engine: if it is permitted, it is done here."""
+        self._string = (port, size) if self._may_io(port, size) else None
+        return False
+
+    def _carry_out_string(self) -> None:
+        (port, size), self._string = cast(tuple[int, int], self._string), None
+
+        def string() -> None:
+            instruction = decode.fetch(self.cpu)
+            self.io_exit(port, size, instruction.name.startswith("outs"), 0)
+            Emulator(self.cpu, cast(Monitor, Strings(self.guest))).execute(instruction)
+
+        self.guarded(string)()
 
     def io_exit(self, port: int, size: int, write: bool, value: int) -> None:
         """A permitted access is about to be done: by whom?"""
