@@ -25,7 +25,7 @@ from pvhv.core.sched.timeline import DEFAULT_WEIGHT
 from pvhv.devices.block.names import number_of
 from pvhv.hvm import names as technique_names
 from pvhv.images.image import FORMATS
-from pvhv.toolstack import disk_spec, requests
+from pvhv.toolstack import disk_spec, pc_disks, requests
 from pvhv.toolstack.disk_spec import DiskConfig
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.kernel_files import beside, built_kernels, find_kernel
@@ -302,14 +302,24 @@ def why_not_all(disks: Sequence[DiskConfig]) -> str:
     """Why a domain cannot have these together; empty where it can."""
     if len(disks) > MOST_DISKS:
         return f"a domain has {MOST_DISKS} disks at most"
-    names: dict[int | None, str] = {}
+    names: dict[int | str, str] = {}
     for disk in disks:
-        number = number_of(disk.vdev)
+        number = number_of(disk.vdev) or disk.vdev
         if number in names:
             other = names[number]
             return f"two of them are {other}" + ("" if other == disk.vdev else f", which is {disk.vdev} as well")
         names[number] = disk.vdev
     return ""
+
+
+def _why_not_of_kind(config: DomainConfig) -> tuple[str, str] | None:
+    """Why a domain of its type cannot have its disks, and a hint; None where it can."""
+    if config.type == HVM:
+        return pc_disks.why_not(config.disks)
+    for disk in config.disks:
+        if number_of(disk.vdev) is None:
+            return f"a paravirtual domain has no disk {disk.vdev}", "use xvda, xvdb and so on"
+    return None
 
 
 def _command_line(found: Values) -> str:
@@ -409,13 +419,13 @@ def _time(found: Values) -> tuple[str, str | None]:
 def _check_kind(found: Values, config: DomainConfig) -> None:
     """Refuse what the domain's type does not have."""
     settings, error = found.settings, found.problems.error
+    if reason := _why_not_of_kind(config):
+        error(found.place("disk"), f"'disk': {reason[0]}", reason[1])
     if config.type == PV:
         if "technique" in settings:
             text, hint = "'technique' is for fully virtualized domains", 'say type = "hvm", or leave it out'
             error(found.place("technique"), text, hint)
         return
-    if config.disks:
-        error(found.place("disk"), "'disk': a fully virtualized domain has none here", 'say type = "pv"')
     if config.maxvcpus > 1:
         error(found.place("maxvcpus", "vcpus"), "a fully virtualized domain has one vCPU here")
     if config.maxmem > config.memory:
@@ -445,7 +455,7 @@ def disk_from_wire(plain: Sequence[str]) -> DiskConfig:
         raise ToolstackError(f"a domain's disk has {', '.join(DiskConfig._fields)}, and nothing else")
     disk = DiskConfig(*plain)
     known = disk.access in disk_spec.ACCESS.values() and disk.format in FORMATS
-    if number_of(disk.vdev) is None or not known or "\0" in disk.target:
+    if not disk_spec.is_name(disk.vdev) or not known or "\0" in disk.target:
         raise ToolstackError("one of a domain's 'disks' is none that a domain file comes to")
     return disk
 
@@ -477,7 +487,7 @@ def _check_values(config: DomainConfig) -> None:
         raise ToolstackError("a domain's 'timeline' names a virtual clock, but its clock is wall")
     if reason := why_not_all(config.disks):
         raise ToolstackError(f"a domain's 'disks': {reason}")
-    if config.type == HVM and config.disks:
-        raise ToolstackError("a fully virtualized domain has no disks here")
+    if reasons := _why_not_of_kind(config):
+        raise ToolstackError(*reasons)
     if config.type == HVM and (config.maxvcpus > 1 or config.maxmem > config.memory or config.timeline):
         raise ToolstackError("a fully virtualized domain has one vCPU, cannot grow, and has a timeline to itself")

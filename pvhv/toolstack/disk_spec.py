@@ -40,8 +40,14 @@ REFUSED = {
     "colo": "there is no replication here",
 }
 PREFIX = re.compile(r"(raw|file|phy|tap2?|aio|ioemu|iscsi|nbd|enbd|drbd|qcow2?|qed|vhd):")
+IDE, VIRTIO = re.compile("hd([a-d])"), re.compile("vd([a-p])")  # of fully virtualized domains (pc_disks.py)
 LONGEST_SHOWN = 60
 EXAMPLE = "a disk is 'FILE,raw,xvda,rw', or 'FILE,qcow2,xvda,rw'"
+
+
+def is_name(vdev: str) -> bool:
+    """Whether a disk of some domain may have this name."""
+    return number_of(vdev) is not None or IDE.fullmatch(vdev) is not None or VIRTIO.fullmatch(vdev) is not None
 
 
 class DiskConfig(NamedTuple):
@@ -139,7 +145,7 @@ def _understood(found: dict[str, str], directory: Path) -> DiskConfig:
         raise ToolstackError(f"'{shown(access[:LONGEST_SHOWN])}' is not an access mode; there are rw and ro", EXAMPLE)
     if not vdev:
         raise ToolstackError("it has no vdev, the name of the disk in the guest", EXAMPLE)
-    if number_of(vdev) is None:
+    if not is_name(vdev):
         named = shown(vdev[:LONGEST_SHOWN])
         raise ToolstackError(f"'{named}' is not the name of a disk; use xvda, xvdb and so on", EXAMPLE)
     if not target:

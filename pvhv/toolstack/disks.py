@@ -36,7 +36,8 @@ _threads_lock = threading.Lock()
 
 
 class OpenDisk(NamedTuple):
-    """A disk, ready to be given to a domain: its number, its image, and the thread of its file."""
+    """A disk, ready to be given to a domain: its number (of one that is found by xenbus), its image, and the thread of
+    its file."""
 
     number: int
     target: str
@@ -64,8 +65,7 @@ def open_all(wanted: Iterable[DiskConfig]) -> list[OpenDisk]:
 
 
 def _open(disk: DiskConfig) -> OpenDisk:
-    number = number_of(disk.vdev)
-    assert number is not None
+    number = number_of(disk.vdev) or 0
     try:
         image, thread = _opened(disk)
     except BadImage as bad:

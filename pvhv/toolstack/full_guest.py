@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """One fully virtualized domain as dom0 knows it: it is built otherwise than a paravirtual one, and lives the same life.
 
-The domain has a virtual machine of its own instead of rings and a start_info page in its memory. Its console is a UART.
-It has no access to the store and to event channels.
+The domain has a virtual machine of its own instead of rings and a start_info page in its memory. Its console is a UART,
+and its disks are devices of the PC. It has no access to the store and to event channels.
 
 Read beside it: guest.py; tools/libs/light/libxl_dom.c (libxl__build_hvm).
 """
@@ -12,10 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pvhv.core.errors import HypercallError
+from pvhv.core.sched.worker import Worker
 from pvhv.devices.console.serial import SerialConsole
 from pvhv.hvm.guest import HvmGuest
+from pvhv.hvm.platform.storage import Backing
 from pvhv.hvm.techniques.registry import TECHNIQUES
-from pvhv.toolstack import domain_store, pvh
+from pvhv.toolstack import domain_store, pc_disks, pvh
 from pvhv.toolstack.guest import PAGES_PER_MIB, Guest, Prepared
 
 
@@ -47,6 +49,7 @@ class FullGuest(Guest):
         yield from self.hvm.populating()
         loading = pvh.load(self.hvm.physical, self.kernel, plan, self.config.cmdline, prepared.ramdisk)
         yield from self._in_steps(loading)
+        self._plug_disks()
         self.hvm.technique.reset(plan.entry, pvh.TELL_AT)
         domain_store.make_nodes(self.store, domain, self.name, self.handle, self.config)
         console.virtual = domain.timeline.virtual
@@ -54,6 +57,11 @@ class FullGuest(Guest):
         if console.virtual:
             self._idle_hook = console.deliver
             domain.timeline.on_idle.append(self._idle_hook)
+
+    def _plug_disks(self) -> None:
+        for disk, file in zip(self.config.disks, self.files, strict=True):
+            worker = Worker(file.thread, self.hypervisor.scheduler, self.domain)
+            pc_disks.plug(self.hvm.platform, disk.vdev, Backing(file.image, worker), self.hvm.memory)
 
     def _hold(self, hold: bool) -> None:
         """Have the guest wait because a reader of its console is too slow, or let it go on."""

@@ -76,15 +76,16 @@ def prepare(config: DomainConfig) -> Prepared:
     kernel = elf.read(config.kernel)
     ramdisk: Buffer = b"" if config.ramdisk is None else ramdisks.read(config.ramdisk, config.memory)
     if config.type == "hvm":
-        return Prepared(config, kernel, pvh.plan(kernel, config.memory, len(ramdisk)), ramdisk, [])
+        plan = pvh.plan(kernel, config.memory, len(ramdisk))
+        return Prepared(config, kernel, plan, ramdisk, disks.open_all(config.disks))
     if not kernel.paravirtual:
         raise ToolstackError(
             f"{config.kernel} is a kernel for a fully virtualized domain, not for a paravirtual one",
             'say type = "hvm"',
             status=2,
         )
-    plan = layout.plan(kernel, config.memory * PAGES_PER_MIB, len(ramdisk))
-    return Prepared(config, kernel, plan, ramdisk, disks.open_all(config.disks))
+    pages = layout.plan(kernel, config.memory * PAGES_PER_MIB, len(ramdisk))
+    return Prepared(config, kernel, pages, ramdisk, disks.open_all(config.disks))
 
 
 class Unwanted(ToolstackError):

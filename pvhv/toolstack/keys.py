@@ -123,7 +123,8 @@ _rows(Fate.TAKEN, Reads.BOOLEAN, [
 _rows(Fate.TAKEN, Reads.LIST, [
     ("disk", "its disks, each a string of xl-disk-configuration(5): `FILE,raw,xvda,rw`, or with `target=`, `format=`, "
              "`vdev=` and `access=`. A file is relative to this one; its format is raw (the default) or qcow2; a name "
-             "is xvda, xvdb and so on. Two domains may share one only if neither writes to it"),
+             "is xvda, xvdb and so on; of a domain of type hvm, hda to hdd for IDE disks, or vda to vdp for virtio "
+             "disks, which are not xl's. Two domains may share one only if neither writes to it"),
 ])  # fmt: skip
 _rows(Fate.TAKEN, Reads.STRING, [
     ("technique", f"how a domain of type hvm is virtualized: `{'`, `'.join(technique_names.NAMES)}`"),

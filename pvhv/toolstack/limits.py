@@ -19,7 +19,9 @@ from pvhv.devices.block import control, disk, pages
 from pvhv.devices.console import console, record
 from pvhv.devices.xenstore import quotas, sockets
 from pvhv.hvm.monitor import translator
+from pvhv.hvm.platform import ata, virtio_blk
 from pvhv.hvm.techniques import binary_translation
+from pvhv.images.image import SECTOR_SIZE
 from pvhv.machine import engine
 from pvhv.observe import capture, following, orc, symbols, tally
 from pvhv.observe.gdb import packets
@@ -183,6 +185,12 @@ def _of_a_domain() -> list[Limit]:
               control.MAX_QUEUES, "rings", "the disk is not connected"),
         Limit("disk-pages", of, "pages that are kept mapped for a ring",
               pages.MOST_KEPT, "pages", "others are mapped for one request"),
+        Limit("virtio-requests", of, "requests of a virtio disk that are under way",
+              virtio_blk.MOST_UNDER_WAY, "requests", "others wait in the queue"),
+        Limit("virtio-piece", of, "what one of them moves at a time",
+              virtio_blk.PIECE, BYTES, "the rest follows"),
+        Limit("ide-chunk", of, "what a command of an IDE disk reads or writes at a time",
+              ata.CHUNK * SECTOR_SIZE, BYTES, "the rest follows"),
         Limit("quick-restarts", of, f"restarts after less than {lifecycle.QUICK_LIFE_S:g} s",
               lifecycle.QUICK_RESTARTS, "restarts", "it is kept as it is"),
         Limit("event-channels", of, "event channels, unless its file says otherwise",

@@ -48,6 +48,8 @@ def require_room(guest: Guest, disk: DiskConfig) -> None:
     if guest.state not in LIVING:
         raise ToolstackError(f"domain {guest.name} is {guest.state.value}: it cannot be given a disk")
     number = number_of(disk.vdev)
+    if number is None:
+        raise ToolstackError(f"a paravirtual domain has no disk {disk.vdev}", "use xvda, xvdb and so on")
     if any(backend.number == number for backend in _disks(guest)):
         raise ToolstackError(
             f"domain {guest.name} has a disk {disk.vdev} already", f"pvhv block-list {quoted(guest.name)} shows them"

@@ -47,7 +47,7 @@ ID_SIZE = 20
 WRITE_CACHE = 32  # the register of F_CONFIG_WCE
 MOST_UNDER_WAY = 32
 PIECE = 128 << 10
-REQUEST_COST, BUFFER_COST = 30, 8  # of beginning or answering one, in units of about a microsecond
+PER_REQUEST, PER_BUFFER = 30, 8  # of beginning or answering one, in units of about a microsecond
 
 
 class Request:
@@ -149,7 +149,7 @@ class VirtioBlk(VirtioDevice):
                     self._begin(request)
                 else:
                     return
-                yield REQUEST_COST + BUFFER_COST * len(request.buffers)
+                yield PER_REQUEST + PER_BUFFER * len(request.buffers)
         except Broken as broken:
             self.broken = str(broken)
         finally:

@@ -27,7 +27,7 @@ from typing import Final, NamedTuple
 from pvhv.hvm.platform.storage import Memory
 from pvhv.machine.ram import PAGE_SIZE
 
-NEXT, WRITE, INDIRECT = 1, 2, 4  # flags of a descriptor
+F_NEXT, F_WRITE, F_INDIRECT = 1, 2, 4  # flags of a descriptor
 AVAIL_NO_INTERRUPT = 1
 DESCRIPTOR: Final = struct.Struct("<QIHH")
 USED_ELEMENT: Final = struct.Struct("<II")
@@ -108,8 +108,8 @@ class Virtqueue:
             address, length, flags, following = DESCRIPTOR.unpack(
                 self.memory.read(table + DESCRIPTOR.size * index, DESCRIPTOR.size)
             )
-            if flags & INDIRECT:
-                if indirect or flags & NEXT or not length or length % DESCRIPTOR.size:
+            if flags & F_INDIRECT:
+                if indirect or flags & F_NEXT or not length or length % DESCRIPTOR.size:
                     raise Broken(f"an indirect table of {length} bytes")
                 size = min(length // DESCRIPTOR.size, MOST_IN_CHAIN)
                 if not self.memory.holds(address, size * DESCRIPTOR.size):
@@ -118,14 +118,14 @@ class Virtqueue:
                 continue
             if not length or not self.memory.holds(address, length):
                 raise Broken(f"a buffer of {length} bytes at {address:#x}")
-            if flags & WRITE:
+            if flags & F_WRITE:
                 writable.append(Buffer(address, length))
             elif writable:
                 raise Broken("a buffer to be read behind one to be written")
             else:
                 readable.append(Buffer(address, length))
             seen += 1
-            if not flags & NEXT:
+            if not flags & F_NEXT:
                 return Chain(head, tuple(readable), tuple(writable))
             if following >= size or seen >= size:
                 raise Broken(f"a chain of more than {seen} descriptors, going on at {following}")
