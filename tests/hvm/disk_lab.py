@@ -26,6 +26,7 @@ class MemoryImage:
         self.readonly = readonly
         self.sectors = sectors
         self.identity = (0, id(self))
+        self.below = ()
         self.data = bytearray(pattern(0, sectors))
         self.fails = False
         self.log: list[tuple[str, int, int]] = []
@@ -50,6 +51,9 @@ class MemoryImage:
 
     def flush(self) -> None:
         self._check("flush", 0, 0)
+
+    def refresh(self) -> None:
+        pass
 
     def close(self) -> None:
         pass
