@@ -4,6 +4,7 @@
     image.py     what every image can do
     raw.py       a plain file: byte N of the file is byte N of the disk
     qcow2/       QEMU's format: clusters, found by tables; a backing file has what is not in it
+    empty.py     what is in a CD-ROM drive that is empty
     opening.py   images by their format, with the backing files below them
     shared.py    an image that a second one in this process opens while the first still has it
     locks.py     programs keep each other from an image, as QEMU does

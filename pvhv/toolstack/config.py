@@ -22,9 +22,9 @@ from typing import Any
 
 from pvhv.abi.arch_x86 import XEN_LEGACY_MAX_VCPUS
 from pvhv.core.sched.timeline import DEFAULT_WEIGHT
+from pvhv.core.sched.worker import LATENCY_NS
 from pvhv.devices.block.names import number_of
 from pvhv.hvm import names as technique_names
-from pvhv.images.image import FORMATS
 from pvhv.toolstack import disk_spec, pc_disks, requests
 from pvhv.toolstack.disk_spec import DiskConfig
 from pvhv.toolstack.errors import ToolstackError
@@ -41,6 +41,7 @@ from pvhv.toolstack.xlcfg import Settings, read_argument, read_file
 MAX_MEMORY = 1 << 20  # MiB
 DEFAULT_MEMORY = 32
 DEFAULT_EVENT_CHANNELS = 1023
+DEFAULT_DISK_LATENCY = LATENCY_NS // 1000
 LONGEST_COMMAND_LINE = 1023
 LARGEST_FILE = 1 << 20
 MOST_DISKS = 16
@@ -59,6 +60,7 @@ BOUNDS = {
     "max_maptrack_frames": (0, 1024),
     "max_grant_version": (1, 2),
     "rtc_timeoffset": (-(1 << 31), (1 << 31) - 1),
+    "disk_latency": (0, 1_000_000),
 }
 CHOICES: dict[str, Iterable[str]] = {
     "type": (PV, HVM),
@@ -91,6 +93,7 @@ class DomainConfig:
     on_soft_reset: str = "soft-reset"
     clock: str = "wall"
     timeline: str | None = None
+    disk_latency: int = DEFAULT_DISK_LATENCY  # microseconds of a virtual clock
     cpu_weight: int = DEFAULT_WEIGHT
     max_event_channels: int = DEFAULT_EVENT_CHANNELS
     max_grant_frames: int | None = None  # None: as many as there can be
@@ -206,6 +209,7 @@ def interpret(settings: Settings, file: Path, problems: Problems) -> DomainConfi
         max_grant_version=_limit(found, "max_grant_version"),
         time_offset=_bounded(found, "rtc_timeoffset") or 0,
         localtime=_local_time(found, clock),
+        disk_latency=_disk_latency(found, clock),
     )
     for event in EVENTS:
         if (chosen := _one_of(found, event, ACTIONS)) is not None:
@@ -376,6 +380,17 @@ def _local_time(found: Values, clock: str) -> bool:
     return local
 
 
+def _disk_latency(found: Values, clock: str) -> int:
+    latency = _bounded(found, "disk_latency", " (of microseconds)")
+    if latency is not None and clock == "wall":
+        found.problems.warn(
+            found.place("disk_latency"),
+            "'disk_latency' is passed over: on the wall clock a disk takes as long as it takes",
+        )
+        return DEFAULT_DISK_LATENCY
+    return DEFAULT_DISK_LATENCY if latency is None else latency
+
+
 # -- keys that go together -----------------------------------------------------------------------------------
 def _memory(found: Values) -> tuple[int, int]:
     """MiB the domain starts with, and MiB it may grow to."""
@@ -454,8 +469,7 @@ def disk_from_wire(plain: Sequence[str]) -> DiskConfig:
     if len(plain) != len(DiskConfig._fields):
         raise ToolstackError(f"a domain's disk has {', '.join(DiskConfig._fields)}, and nothing else")
     disk = DiskConfig(*plain)
-    known = disk.access in disk_spec.ACCESS.values() and disk.format in FORMATS
-    if not disk_spec.is_name(disk.vdev) or not known or "\0" in disk.target:
+    if not disk.usable:
         raise ToolstackError("one of a domain's 'disks' is none that a domain file comes to")
     return disk
 

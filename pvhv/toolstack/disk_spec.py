@@ -6,8 +6,10 @@
 A part without a name takes the next place that is free, and an empty part leaves its place at the default. Spaces
 before a part are ignored, those behind it are not. `target=` comes last: its value is the rest of the string.
 
-Not modelled: formats other than raw and qcow2, devices of the host, CD-ROM drives, scripts, backends in other domains.
-They are refused. `discard` and `direct-io-safe` change nothing here; a guest does not notice, so there is no warning.
+One key is ours: `sector-size=4096` makes a disk whose sectors have 4096 bytes.
+
+Not modelled: formats other than raw and qcow2, devices of the host, scripts, backends in other domains. They are
+refused. `direct-io-safe` changes nothing here; a guest does not notice, so there is no warning.
 
 Read beside it: xl-disk-configuration(5), tools/libs/util/libxlu_disk_l.l.
 """
@@ -30,8 +32,19 @@ PLACES = ("target", "format", "vdev", "access")
 SPACES = " \t\n"
 LAST = "the last place"  # access, given by its place
 ACCESS = {"rw": "rw", "w": "rw", "": "rw", "ro": "ro", "r": "ro"}
-NOT_HERE = ("qcow", "qed", "vhd", "empty")  # formats of xl's, beside those of pvhv.images
-NO_EFFECT = ("discard", "no-discard", "direct-io-safe", "devtype=disk")  # nothing is discarded, and all I/O is safe
+NOT_HERE = ("qcow", "qed", "vhd")  # formats of xl's, beside those of pvhv.images
+EMPTY = "empty"  # the format of a CD-ROM drive without a medium
+DISK, CDROM = "disk", "cdrom"
+SECTOR_SIZES = ("512", "4096")
+DISCARD = ("", "yes", "no")  # as it is said: nothing, discard, no-discard
+WORDS = {  # what changes a disk without taking a place
+    "cdrom": ("devtype", CDROM),
+    "devtype=cdrom": ("devtype", CDROM),
+    "devtype=disk": ("devtype", DISK),
+    "discard": ("discard", "yes"),
+    "no-discard": ("discard", "no"),
+    "direct-io-safe": ("", ""),  # all I/O is safe here
+}
 HERE = {"backend": ("0", "Domain-0"), "backendtype": ("phy", "qdisk")}  # values that change nothing
 REFUSED = {
     "script": "no scripts run here to find a disk",
@@ -51,16 +64,36 @@ def is_name(vdev: str) -> bool:
 
 
 class DiskConfig(NamedTuple):
-    """A disk of a domain: its file, its name in the guest, and whether the guest may write to it."""
+    """A disk of a domain: its file, its name in the guest, and what the guest may do with it. All fields are texts."""
 
-    target: str  # an absolute path
+    target: str  # an absolute path; nothing if the format is empty
     vdev: str
     access: str  # rw or ro
     format: str = "raw"
+    devtype: str = DISK
+    discard: str = ""  # what DISCARD has
+    sector_size: str = SECTOR_SIZES[0]
 
     @property
     def readonly(self) -> bool:
         return self.access == "ro"
+
+    @property
+    def cdrom(self) -> bool:
+        return self.devtype == CDROM
+
+    @property
+    def discards(self) -> bool:
+        """Whether the guest is told that it can discard; by default, if it may write."""
+        return self.discard == "yes" or (not self.discard and not self.readonly)
+
+    @property
+    def usable(self) -> bool:
+        """Whether a domain file can come to it. (It may have come by a message.)"""
+        known = self.access in ACCESS.values() and self.format in (*FORMATS, EMPTY) and self.devtype in (DISK, CDROM)
+        known = known and self.discard in DISCARD and self.sector_size in SECTOR_SIZES
+        whole = "\0" not in self.target and (self.format == EMPTY) == (not self.target)
+        return known and whole and is_name(self.vdev) and (not self.cdrom or self.readonly)
 
 
 def parse(text: str, directory: Path) -> DiskConfig:
@@ -90,11 +123,12 @@ def _read(found: dict[str, str], text: str) -> None:
         part, _, left = left.partition(",")
         left = left.lstrip(SPACES)
         name, is_named, value = part.partition("=")
-        if part in ("cdrom", "devtype=cdrom"):
-            raise ToolstackError("there are no CD-ROM drives here yet", "access=ro makes a disk read-only")
-        if is_named and part not in NO_EFFECT:
+        if part in WORDS:
+            what, word = WORDS[part]
+            found[what] = word
+        elif is_named:
             _named(found, name, value)
-        elif part not in NO_EFFECT:
+        else:
             _placed(found, part)
 
 
@@ -108,6 +142,10 @@ def _prefixed(found: dict[str, str], prefix: str) -> None:
 def _named(found: dict[str, str], name: str, value: str) -> None:
     if name in PLACES:
         _put(found, name, value)
+    elif name == "sector-size":
+        if value not in SECTOR_SIZES:
+            raise ToolstackError(f"the sector size is {' or '.join(SECTOR_SIZES)}", EXAMPLE)
+        found[name] = value
     elif value in HERE.get(name, ()):
         return
     elif name in REFUSED:
@@ -128,6 +166,13 @@ def _placed(found: dict[str, str], value: str) -> None:
         free = "access"
     if free is None:
         raise ToolstackError(f"'{shown(value[:LONGEST_SHOWN])}' is one part too many", EXAMPLE)
+    if ":" in value and (free == "vdev" or (free == "format" and not found["target"])):
+        value, _, devtype = value.rpartition(":")  # the old way to write a drive: hdc:cdrom
+        if devtype not in (DISK, CDROM):
+            raise ToolstackError(f"'{shown(devtype[:LONGEST_SHOWN])}' is not a kind of disk; there are disk and cdrom")
+        found["devtype"] = devtype
+        if free == "format":
+            found["format"], free = EMPTY, "vdev"
     _put(found, free, value)
     if free == "access":
         found[LAST] = value
@@ -135,12 +180,17 @@ def _placed(found: dict[str, str], value: str) -> None:
 
 def _understood(found: dict[str, str], directory: Path) -> DiskConfig:
     target, format_, vdev, access = (found.get(place, "") for place in PLACES)
+    devtype = found.get("devtype", DISK)
     if format_ in NOT_HERE:
         hint = f"qemu-img convert -O qcow2 {target or 'FILE'} NEW makes a qcow2 image of it"
-        raise ToolstackError(f"the format {format_} is not here yet", hint if format_ != "empty" else "")
-    if format_ not in ("", *FORMATS):
+        raise ToolstackError(f"the format {format_} is not here yet", hint)
+    if format_ not in ("", *FORMATS, EMPTY):
         named = shown(format_[:LONGEST_SHOWN])
         raise ToolstackError(f"'{named}' is not a format; there are {' and '.join(FORMATS)}", EXAMPLE)
+    if format_ == EMPTY and devtype != CDROM:
+        raise ToolstackError("its format is empty, but only a CD-ROM drive can be empty", "add cdrom")
+    if format_ == EMPTY and target:
+        raise ToolstackError("its format is empty, but it has a target", "leave one of them out")
     if access not in ACCESS:
         raise ToolstackError(f"'{shown(access[:LONGEST_SHOWN])}' is not an access mode; there are rw and ro", EXAMPLE)
     if not vdev:
@@ -148,8 +198,12 @@ def _understood(found: dict[str, str], directory: Path) -> DiskConfig:
     if not is_name(vdev):
         named = shown(vdev[:LONGEST_SHOWN])
         raise ToolstackError(f"'{named}' is not the name of a disk; use xvda, xvdb and so on", EXAMPLE)
-    if not target:
+    if not target and devtype != CDROM:
         raise ToolstackError("it has no target, the file with its bytes", EXAMPLE)
     if "\0" in target:
         raise ToolstackError("its target has a NUL character in it")
-    return DiskConfig(os.fspath(plain_file(target, directory)), vdev, ACCESS[access], format_ or "raw")
+    if devtype == CDROM:
+        access, format_ = "ro", format_ if target else EMPTY
+    path = os.fspath(plain_file(target, directory)) if target else ""
+    sector_size = found.get("sector-size", SECTOR_SIZES[0])
+    return DiskConfig(path, vdev, ACCESS[access], format_ or "raw", devtype, found.get("discard", ""), sector_size)

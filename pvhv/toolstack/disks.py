@@ -25,9 +25,10 @@ from weakref import WeakValueDictionary
 
 from pvhv.devices.block.names import number_of
 from pvhv.images import opening, shared
+from pvhv.images.empty import NoMedium
 from pvhv.images.image import SECTOR_SIZE, BadImage, Identity, Image
 from pvhv.toolstack.beside import Beside
-from pvhv.toolstack.disk_spec import DiskConfig
+from pvhv.toolstack.disk_spec import EMPTY, DiskConfig
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.names import shown
 
@@ -43,6 +44,7 @@ class OpenDisk(NamedTuple):
     target: str
     image: Image
     thread: Beside
+    wanted: DiskConfig
 
     def close(self) -> None:
         """Close the file after the work that its thread has been given. May be called again."""
@@ -70,8 +72,8 @@ def _open(disk: DiskConfig) -> OpenDisk:
         image, thread = _opened(disk)
     except BadImage as bad:
         raise ToolstackError(f"the disk {disk.vdev}: {bad.message}", bad.hint) from None
-    opened = OpenDisk(number, disk.target, image, thread)
-    if not image.sectors:
+    opened = OpenDisk(number, disk.target, image, thread, disk)
+    if not image.sectors and disk.format != EMPTY:
         opened.close()
         longer = f"truncate -s 64M {disk.target}" if disk.format == "raw" else f"pvhv image resize {disk.target} 64M"
         raise ToolstackError(
@@ -82,6 +84,8 @@ def _open(disk: DiskConfig) -> OpenDisk:
 
 
 def _opened(disk: DiskConfig) -> tuple[Image, Beside]:
+    if disk.format == EMPTY:
+        return NoMedium(), Beside(at_once=1)
     if disk.format == "raw":
         image = opening.open_image(disk.target, disk.format, not disk.readonly)
         return image, _thread_of(image.identity)

@@ -60,7 +60,9 @@ class FullGuest(Guest):
 
     def _plug_disks(self) -> None:
         for disk, file in zip(self.config.disks, self.files, strict=True):
-            worker = Worker(file.thread, self.hypervisor.scheduler, self.domain)
+            worker = Worker(
+                file.thread, self.hypervisor.scheduler, self.domain, self.config.disk_latency * 1000
+            )
             pc_disks.plug(self.hvm.platform, disk.vdev, Backing(file.image, worker), self.hvm.memory)
 
     def _hold(self, hold: bool) -> None:

@@ -266,9 +266,13 @@ class Guest:
 
     def plug_disk(self, file: OpenDisk) -> Backend:
         """Give the domain a disk, which is one of its `files`."""
-        grants = partial(GrantView, self.hypervisor.dom0, self.domid)
-        worker = Worker(file.thread, self.hypervisor.scheduler, self.domain)
-        return self.plug(BlockBackend.kind, file.number, Disk(file.image, grants, worker))
+        grants, wanted = partial(GrantView, self.hypervisor.dom0, self.domid), file.wanted
+        worker = Worker(file.thread, self.hypervisor.scheduler, self.domain, self.config.disk_latency * 1000)
+        disk = Disk(
+            file.image, grants, worker,
+            sector_size=int(wanted.sector_size), discards=wanted.discards, cdrom=wanted.cdrom,
+        )  # fmt: skip
+        return self.plug(BlockBackend.kind, file.number, disk)
 
     def start(self) -> None:
         """Unpause the domain, which is made paused."""

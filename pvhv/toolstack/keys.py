@@ -124,12 +124,19 @@ _rows(Fate.TAKEN, Reads.LIST, [
     ("disk", "its disks, each a string of xl-disk-configuration(5): `FILE,raw,xvda,rw`, or with `target=`, `format=`, "
              "`vdev=` and `access=`. A file is relative to this one; its format is raw (the default) or qcow2; a name "
              "is xvda, xvdb and so on; of a domain of type hvm, hda to hdd for IDE disks, or vda to vdp for virtio "
-             "disks, which are not xl's. Two domains may share one only if neither writes to it"),
+             "disks, which are not xl's. Two domains may share one only if neither writes to it. `cdrom` makes a "
+             "CD-ROM drive of it, which is empty without a target; `no-discard` keeps the guest from discarding; and, "
+             "ours alone, `sector-size=4096` has the guest read and write 4096 bytes at least"),
 ])  # fmt: skip
 _rows(Fate.TAKEN, Reads.STRING, [
     ("technique", f"how a domain of type hvm is virtualized: `{'`, `'.join(technique_names.NAMES)}`"),
     ("clock", "`wall` by default, or `virtual`: time is instructions executed, every run the same"),
     ("timeline", "domains that name the same timeline share one virtual clock"),
+], ours=True)  # fmt: skip
+_rows(Fate.TAKEN, Reads.NUMBER, [
+    ("disk_latency", "microseconds of a virtual clock that each request to a disk takes, however large it is and "
+                     "however many others there are: 0 to 1000000; 100 by default. Nothing on the wall clock, where a "
+                     "disk takes as long as it takes"),
 ], ours=True)  # fmt: skip
 
 # -- what a guest would not get ------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from pvhv.hvm.platform.platform import Platform
 from pvhv.hvm.platform.storage import Backing, Memory
-from pvhv.toolstack.disk_spec import IDE, VIRTIO, DiskConfig
+from pvhv.toolstack.disk_spec import IDE, SECTOR_SIZES, VIRTIO, DiskConfig
 
 
 class Place(NamedTuple):
@@ -44,6 +44,10 @@ def why_not(disks: Sequence[DiskConfig]) -> tuple[str, str] | None:
                 f"a fully virtualized domain has no disk {disk.vdev} here, for it has no xenbus",
                 "hda to hdd are IDE disks, vda to vdp virtio disks",
             )
+        if disk.cdrom:
+            return f"a fully virtualized domain has no CD-ROM drive ({disk.vdev}) here", "access=ro has vda read-only"
+        if disk.sector_size != SECTOR_SIZES[0]:
+            return f"the disks of a fully virtualized domain ({disk.vdev}) have sectors of 512 bytes", ""
         if disk.readonly and not place.virtio:
             return f"an IDE disk ({disk.vdev}) cannot be read-only", "let it be a virtio disk: vda"
     return None

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from pvhv.toolstack.config import EVENTS, DomainConfig
+from pvhv.toolstack.disk_spec import DiskConfig
 
 ACTION_NAMES = {"rename-restart": "restart_rename"}
 
@@ -41,13 +42,12 @@ def as_xl_has_it(config: DomainConfig, uuid: str | None = None) -> dict[str, Any
     }
     build |= {name: value for name, value in optional.items() if value is not None}
     build[f"type.{config.type}"] = {}
-    disks = [
-        {"pdev_path": disk.target, "vdev": disk.vdev, "format": disk.format, "readwrite": int(not disk.readonly)}
-        for disk in config.disks
-    ]
+    disks = [_disk(disk) for disk in config.disks]
     ours: dict[str, Any] = {"clock": config.clock}
     if config.timeline:
         ours["timeline"] = config.timeline
+    if "disk_latency" in config.given:
+        ours["disk_latency"] = config.disk_latency
     if config.type == "hvm":
         ours["technique"] = config.technique
     actions = {event: getattr(config, event) for event in EVENTS}
@@ -58,3 +58,13 @@ def as_xl_has_it(config: DomainConfig, uuid: str | None = None) -> dict[str, Any
         **{event: ACTION_NAMES.get(action, action.replace("-", "_")) for event, action in actions.items()},
         "pvhv": ours,
     }
+
+
+def _disk(disk: DiskConfig) -> dict[str, Any]:
+    plain: dict[str, Any] = {"pdev_path": disk.target, "vdev": disk.vdev, "format": disk.format}
+    plain["readwrite"] = int(not disk.readonly)
+    if disk.cdrom:
+        plain |= {"removable": 1, "is_cdrom": 1}
+    if disk.discard:
+        plain["discard_enable"] = "True" if disk.discards else "False"
+    return plain

@@ -330,9 +330,12 @@ def spinning(machine: Machine, path: Path, tmp_path: Path) -> tuple[FrontEnd, Ga
     return front, gate
 
 
-@pytest.mark.parametrize("fast", [True, False])
-def test_on_a_virtual_clock_it_takes_as_long_every_time(spinning: tuple[FrontEnd, Gate], fast: bool) -> None:
+@pytest.mark.parametrize(("fast", "latency"), [(True, LATENCY_NS), (False, LATENCY_NS), (True, 0), (False, 3_000_000)])
+def test_on_a_virtual_clock_it_takes_as_long_every_time(
+    spinning: tuple[FrontEnd, Gate], fast: bool, latency: int
+) -> None:
     front, gate = spinning
+    front.disk.worker.latency_ns = latency
     timeline = front.guest.domain.timeline
     heard: list[int] = []
     front.disk._queues[0].notify = lambda: heard.append(timeline.now())
@@ -349,8 +352,8 @@ def test_on_a_virtual_clock_it_takes_as_long_every_time(spinning: tuple[FrontEnd
         assert timeline.now() == stood and not heard  # it stands still
         threading.Timer(0.05, gate.open).start()
         front.hv.run_until(lambda: bool(heard), 10)
-    assert heard == [began + LATENCY_NS] and timeline.held == 0
-    front.hv.run_until(lambda: timeline.now() > began + 2 * LATENCY_NS, 10)  # and goes on
+    assert heard == [began + latency] and timeline.held == 0
+    front.hv.run_until(lambda: timeline.now() > began + 2 * latency, 10)  # and goes on
 
 
 def test_a_domain_that_goes_while_its_clock_stands_still(spinning: tuple[FrontEnd, Gate]) -> None:

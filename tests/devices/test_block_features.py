@@ -25,6 +25,7 @@ from pvhv.abi.io.xenbus import XenbusStateClosing, XenbusStateConnected
 from pvhv.devices.block import disk as disks
 from pvhv.devices.block import pages
 from pvhv.devices.block.ring import REQ_PROD, slots_of
+from pvhv.images.empty import NoMedium
 from pvhv.testing import Machine
 from pvhv.toolstack.beside import Beside
 from tests.core import accounting
@@ -413,6 +414,18 @@ def test_a_cd_rom_drive(machine: Machine, path: Path, tmp_path: Path) -> None:
     assert [status for _, _, status in front.answers()] == [OKAY, ERROR, OKAY]
     assert bytes(front.data(0)[:512]) == path.read_bytes()[:512] and bytes(front.data(1)[:5]) == b"other"
     assert front.does(WRITE) == ERROR
+
+
+def test_a_drive_that_is_empty(machine: Machine, path: Path) -> None:
+    """It connects, with no sectors, and hears of a medium."""
+    front = fronted(machine, path, mode="rb", cdrom=True)
+    front.disk.change_image(NoMedium(), Beside(1), lambda: None)
+    front.connect()
+    assert front.offered("sectors") == b"0" and front.does(READ) == ERROR
+    front.disk.change_image(opened(path, "rb"), Beside(1), lambda: None)
+    assert front.offered("sectors") == b"64" and front.does(READ) == OKAY
+    front.disk.change_image(NoMedium(), Beside(1), lambda: None)
+    assert front.offered("sectors") == b"0" and front.does(READ) == ERROR
 
 
 def test_what_is_counted(front: FrontEnd) -> None:

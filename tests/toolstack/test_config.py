@@ -142,7 +142,11 @@ def test_a_timeline_means_a_virtual_clock(file: Path) -> None:
         ("disk = ['lab.cfg,raw,xvda,x']", "'x' is not an access mode; there are rw and ro"),
         ("disk = ['lab.cfg,raw,xvda,rw,x']", "'x' is one part too many"),
         ("disk = ['lab.cfg,raw,xvda,vdev=xvdb']", "it has two values for vdev"),
-        ("disk = ['lab.cfg,raw,xvda,rw,cdrom']", "there are no CD-ROM drives here yet"),
+        ("disk = ['lab.cfg,raw,xvda,rw,sector-size=2048']", "the sector size is 512 or 4096"),
+        ("disk = [',empty,xvda']", "only a CD-ROM drive can be empty"),
+        ("disk = ['lab.cfg,empty,xvda,,cdrom']", "its format is empty, but it has a target"),
+        ("disk = ['lab.cfg,raw,xvda:tape']", "'tape' is not a kind of disk; there are disk and cdrom"),
+        ("disk_latency = 1000001", "'disk_latency' must lie between 0 and 1000000 (of microseconds)"),
         ("disk = ['lab.cfg,raw,xvda,rw,script=x']", "'script': no scripts run here"),
         ("disk = ['lab.cfg,raw,xvda,rw,backend=d']", "'backend': domain 0 has all backends here"),
         ("disk = ['lab.cfg,raw,xvda,rw,wath=x']", "a disk has no 'wath'"),
@@ -347,9 +351,9 @@ def test_disks(file: Path) -> None:
     made = load(file, "disk = ['lab.cfg,qcow2,xvda', 'vdev=xvdb1,access=r,target=a, b.img', 'lab.cfg,raw,xvdaa,w']")
     here = file.parent.absolute()
     assert made.disks == [
-        (f"{here}/lab.cfg", "xvda", "rw", "qcow2"),
-        (f"{here}/a, b.img", "xvdb1", "ro", "raw"),
-        (f"{here}/lab.cfg", "xvdaa", "rw", "raw"),
+        (f"{here}/lab.cfg", "xvda", "rw", "qcow2", "disk", "", "512"),
+        (f"{here}/a, b.img", "xvdb1", "ro", "raw", "disk", "", "512"),
+        (f"{here}/lab.cfg", "xvdaa", "rw", "raw", "disk", "", "512"),
     ]
     assert load(file, "disk = ['qcow2:lab.cfg,xvda']").disks == made.disks[:1]
     assert not made.warnings and config.DomainConfig.from_wire(made.to_wire()) == made
@@ -358,22 +362,53 @@ def test_disks(file: Path) -> None:
     }  # fmt: skip
 
 
+def test_what_a_disk_may_be_besides(file: Path) -> None:
+    made = load(
+        file,
+        "disk = ['lab.cfg,raw,hdc:cdrom,r', 'vdev=xvdc,cdrom', 'lab.cfg,,xvdd,no-discard', "
+        "'sector-size=4096,lab.cfg,,xvde']",
+    )
+    here = file.parent.absolute()
+    assert made.disks == [
+        (f"{here}/lab.cfg", "hdc", "ro", "raw", "cdrom", "", "512"),
+        ("", "xvdc", "ro", "empty", "cdrom", "", "512"),
+        (f"{here}/lab.cfg", "xvdd", "rw", "raw", "disk", "no", "512"),
+        (f"{here}/lab.cfg", "xvde", "rw", "raw", "disk", "", "4096"),
+    ]
+    assert [disk.discards for disk in made.disks] == [False, False, False, True]
+    assert config.DomainConfig.from_wire(made.to_wire()) == made
+    shown = as_xl_has_it(made)["disks"]
+    assert (shown[1]["is_cdrom"], shown[1]["removable"], shown[2]["discard_enable"]) == (1, 1, "False")
+
+
+def test_how_long_a_disk_takes(file: Path) -> None:
+    assert load(file, "clock = 'virtual'").disk_latency == 100
+    made = load(file, "clock = 'virtual'\ndisk_latency = 0")
+    assert made.disk_latency == 0 and as_xl_has_it(made)["pvhv"]["disk_latency"] == 0
+    (warning,) = load(file, "disk_latency = 5").warnings
+    assert "on the wall clock a disk takes as long as it takes" in warning
+
+
 def test_a_domain_has_so_many_disks(file: Path) -> None:
     names = [f"xvd{letter}" for letter in "abcdefghijklmnopq"]
     disks = [f"lab.cfg,,{name}" for name in names]
     assert len(load(file, f"disk = {disks[:-1]}").disks) == config.MOST_DISKS
     assert "'disk': a domain has 16 disks at most" in complaint(file, f"disk = {disks * 100}")
     plain = load(file, f"disk = {disks[:-1]}").to_wire()
+    too_many = [["x", name, "rw", "raw", "disk", "", "512"] for name in names]
     with pytest.raises(ToolstackError, match="16 disks at most"):
-        config.DomainConfig.from_wire({**plain, "disks": [["x", name, "rw", "raw"] for name in names]})
+        config.DomainConfig.from_wire({**plain, "disks": too_many})
 
 
 @pytest.mark.parametrize(
     "disk",
     [["x", "xvda"], ["x", "vda", "rw", "raw"], ["x", "xvda", "w", "raw"], ["x\0", "xvda", "rw", "raw"],
-     ["x", "xvda", "rw", "y"], ["x", "xvda", "rw", "raw", "y"]],
+     ["x", "xvda", "rw", "y"], ["x", "xvda", "rw", "raw", "disk", "", "512", "y"], ["", "xvda", "ro", "raw"],
+     ["x", "xvda", "ro", "empty", "cdrom"], ["x", "xvda", "rw", "raw", "cdrom"], ["x", "xvda", "rw", "raw", "tape"],
+     ["x", "xvda", "rw", "raw", "disk", "maybe"], ["x", "xvda", "rw", "raw", "disk", "", "1024"]],
 )
 def test_disks_that_no_file_comes_to(disk: list[str]) -> None:
+    disk += ["raw", "disk", "", "512"][len(disk) - 3 :] if len(disk) > 3 else []
     plain = config.DomainConfig("x", Path("k")).to_wire()
     with pytest.raises(ToolstackError, match="disk"):
         config.DomainConfig.from_wire({**plain, "disks": [disk]})

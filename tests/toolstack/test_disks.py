@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pvhv.devices.block.disk import Disk
 from pvhv.testing import Machine
 from pvhv.toolstack.config import DomainConfig
 from pvhv.toolstack.disk_spec import DiskConfig
@@ -98,6 +99,18 @@ def test_a_disk_goes_with_its_domain(machine: Machine, image: Path) -> None:
     made.files[0].thread.do(lambda: None).result(10)
     with pytest.raises(ValueError, match="closed file"):
         made.files[0].image.read(0, 1)
+
+
+def test_what_its_file_says_of_a_disk(machine: Machine, image: Path) -> None:
+    """All of it reaches the backend, also that a drive is empty."""
+    kernel = guest(machine, "other", image, "ro").config.kernel
+    disk = DiskConfig(str(image), "xvda", "ro", "raw", "disk", "yes", "4096")
+    wanted = [disk, DiskConfig("", "hdc", "ro", "empty", "cdrom")]
+    config = DomainConfig("it", kernel, disks=wanted, disk_latency=7, clock="virtual")
+    first, second = (backend.data for backend in machine.host.create(machine.prepare(config), paused=True).backends)
+    assert isinstance(first, Disk) and isinstance(second, Disk)
+    assert (first.sector_size, first.discards, first.cdrom, first.worker.latency_ns) == (4096, True, False, 7000)
+    assert (second.cdrom, second.sectors, second.readonly) == (True, 0, True)
 
 
 def test_what_was_opened_for_a_domain_that_is_not_made_is_closed(machine: Machine, image: Path) -> None:

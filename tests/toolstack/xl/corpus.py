@@ -67,11 +67,16 @@ DISKS = (
     b"a,raw,xvda,vdev=xvdb", b"a,format=raw,format=raw,vdev=xvda", b"a,raw,xvda,w!", b"a,raw,xvda,!", b"=a,raw,xvda",
     b"format=,vdev=xvda,target=a", b"vdev= xvda ,target= a ", b"a,raw,xvda,rw, devtype=disk", b"A,RAW,XVDA",
     b"access=ro,a,raw,xvda,rw", b"access=ro,a,raw,xvda", b"foo:bar,,xvda", b"foo:/bar,,xvda", b"iscsi:a,,xvda",
+    b",,hdc:cdrom,r", b"file:a,hdc:cdrom,r", b"a,raw,hda:disk,w", b"a,raw,hda:tape,w", b",empty,xvdc,,cdrom",
+    b"cdrom,vdev=xvdc", b"vdev=xvdc,format=empty", b"a,empty,xvdc,ro,cdrom", b"a,vdev=xvdc,cdrom,devtype=disk,rw",
+    b"a,raw,xvda,rw,discard,no-discard", b"a,raw,xvda,ro,discard", b"a,qcow2,xvdc,rw,cdrom", b"a,vhd,xvdc,rw,cdrom",
+    b"vdev=xvda:cdrom,target=a", b"format=empty,vdev=hdc,devtype=cdrom", b"devtype=floppy,a,raw,xvda",
     b"foo:,,xvda", b"a,raw,,vdev=xvda", b"a,raw,,,vdev=xvda", b"vdev=xvda,,a", b"\ta,,xvda", b"a,,xvda,devtype=disk,r",
 )  # fmt: skip
 DISK_PARTS = (
     b"a", b"x", b"raw", b"xvda", b"xvdb", b"rw", b"ro", b"r", b"w", b"", b"", b"target=a", b"target=x", b"format=raw",
     b"vdev=xvda", b"vdev=xvdc", b"access=rw", b"access=ro", b"raw:a", b"qcow2", b"discard", b"devtype=disk", b"cdrom",
+    b"no-discard", b"xvdc:cdrom", b"format=empty",
 )  # fmt: skip
 PIECES = (
     b"memory", b"vcpus", b"x", b"=", b"=", b"+=", b";", b"\n", b"\n", b" ", b"'a'", b'"b"', b"1", b"0x1", b"[", b"]",

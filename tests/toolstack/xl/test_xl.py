@@ -46,7 +46,7 @@ MAY_REFUSE: dict[str, str | tuple[str, ...]] = {
     "kernel": "no kernel",  # or no file: xl looks for it later
     "ramdisk": "there is no file",
     "disk": ("here yet", "there is no file", "cannot look for", "two of them are", "no target", "no vdev",
-             "is not the name of a disk", "'backendtype'", "'backend'", "'script'"),
+             "is not the name of a disk", "'backendtype'", "'backend'", "'script'", "its format is empty"),
     **{name: key.doc for name, key in KEYS.items() if key.fate is Fate.REFUSED},
 }
 # What we read and xl does not: a byte order mark, a carriage return, \xHH in a string, a comment without a line end.
@@ -105,7 +105,11 @@ def values(found: dict[str, Any]) -> dict[str, Any]:
         "time_offset": (build.get("rtc_timeoffset", 0) + (1 << 31)) % (1 << 32) - (1 << 31),
         "localtime": build.get("localtime") == "True",
         "disks": [
-            (disk["pdev_path"], disk["vdev"], "rw" if disk.get("readwrite") else "ro", disk.get("format", "raw"))
+            (
+                disk.get("pdev_path") or "", disk["vdev"], "rw" if disk.get("readwrite") else "ro",
+                disk.get("format", "raw"), "cdrom" if disk.get("is_cdrom") else "disk",
+                {"True": "yes", "False": "no"}.get(disk.get("discard_enable"), ""), "512",
+            )
             for disk in found.get("disks", ())
         ],
         **actions,
@@ -121,7 +125,7 @@ def differences(file: bytes, theirs: dict[str, Any], here: DomainConfig) -> list
         expected["name"] = "asked"  # an empty name is none; the file's own stands in
     if expected["kernel"] is not None:
         expected["kernel"] = here.kernel.parent / expected["kernel"]
-    expected["disks"] = [(str(here.kernel.parent / path), *rest) for path, *rest in expected["disks"]]
+    expected["disks"] = [(str(here.kernel.parent / path) if path else "", *rest) for path, *rest in expected["disks"]]
     expected["maxmem"] = max(expected["maxmem"], expected["memory"])  # less than there is is no most
     if here.max_grant_version is None:  # whatever there is
         assert expected.pop("max_grant_version") == 2
