@@ -29,6 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+image_app = typer.Typer(help="Disk images: make, show, convert, check and resize them.", no_args_is_help=True)
 daemon_app = typer.Typer(help="Control pvhvd, the process that all domains run in.", no_args_is_help=True)
 
 # Arguments that many commands have.

@@ -10,6 +10,9 @@
     locks.py     programs keep each other from an image, as QEMU does
     file.py      the file below: reads, writes, holes, syncs
     check.py     whether a qcow2 image is right, and what can be repaired
+    making.py    new images, and longer ones
+    convert.py   an image made of another one
+    facts.py     what can be said of an image from outside
 
 This room knows files only: no guest, no ring, no domain.
 """

@@ -27,6 +27,7 @@ from pvhv.images.locks import Lock
 
 Bytes = bytes | bytearray | memoryview
 FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE = 1, 2  # linux/falloc.h
+FAR = 1 << 62
 NO_HOLES = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV)
 
 
@@ -106,6 +107,24 @@ class File:
         if number in NO_HOLES:
             return False
         raise OSError(number, os.strerror(number))
+
+    def next_data(self, offset: int) -> int:
+        """Where the next bytes are that are not in a hole; far away if there are none. Raises OSError."""
+        return self._seek(offset, "SEEK_DATA", offset)
+
+    def next_hole(self, offset: int) -> int:
+        """Where the next hole begins, or the end of the file. Raises OSError."""
+        return self._seek(offset, "SEEK_HOLE", max(offset, self.end))
+
+    def _seek(self, offset: int, how: str, otherwise: int) -> int:
+        if not hasattr(os, how):
+            return otherwise
+        try:
+            return os.lseek(self.io.fileno(), offset, getattr(os, how))
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing but a hole, to the end
+                return FAR
+            return otherwise
 
     def sync(self) -> None:
         """Wait until what was written is on the host's disk. Raises OSError, and then each time."""

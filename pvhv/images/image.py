@@ -44,6 +44,10 @@ class Image(Protocol):
     def below(self) -> tuple[Identity, ...]:
         """Of the files that it only reads: its backing file, and the backing file of that one, and so on."""
 
+    def run(self, sector: int, count: int) -> tuple[bool, int]:
+        """Whether there may be anything but zeros from `sector` on, and for how many of `count` sectors that is so.
+        Raises OSError."""
+
     def read(self, sector: int, count: int) -> bytes:
         """Return `count` sectors from `sector` on. Raises OSError."""
 

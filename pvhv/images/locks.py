@@ -122,13 +122,19 @@ def _release(identity: Identity, mine: frozenset[int]) -> None:
 
 
 def _let_go(identity: Identity, mine: frozenset[int]) -> None:
-    holder = _holders[identity]
+    holder = _holders.get(identity)
+    if holder is None:
+        return
     holder.wanted.remove(mine)
     with suppress(OSError):
         holder.settle()
     if not holder.wanted:
         os.close(holder.descriptor)
         del _holders[identity]
+
+
+if hasattr(os, "register_at_fork"):  # the locks of a process that forks are its own, not its child's
+    os.register_at_fork(after_in_child=_holders.clear)
 
 
 def _set(descriptor: int, byte: int, kind: int) -> None:

@@ -34,6 +34,16 @@ class RawImage:
         self.sectors = 0
         self.refresh()
 
+    def run(self, sector: int, count: int) -> tuple[bool, int]:
+        """Whether there may be anything but zeros from `sector` on, and for how many of `count` sectors that is so.
+        Raises OSError."""
+        offset = sector * SECTOR_SIZE
+        data = self._file.next_data(offset)
+        if data >= offset + SECTOR_SIZE:
+            return False, min(count, (data - offset) // SECTOR_SIZE)
+        hole = self._file.next_hole(max(offset, data))
+        return True, max(1, min(count, -(-(hole - offset) // SECTOR_SIZE)))
+
     def read(self, sector: int, count: int) -> bytes:
         """Return `count` sectors from `sector` on. Raises OSError."""
         offset, length = sector * SECTOR_SIZE, count * SECTOR_SIZE

@@ -49,6 +49,11 @@ class SharedImage:
         """How many sectors it has."""
         return 0 if self._entry is None else self._entry.image.sectors
 
+    def run(self, sector: int, count: int) -> tuple[bool, int]:
+        """Whether there may be anything but zeros from `sector` on, and for how many of `count` sectors that is so.
+        Raises OSError."""
+        return self._image.run(sector, count)
+
     def read(self, sector: int, count: int) -> bytes:
         """Return `count` sectors from `sector` on. Raises OSError."""
         return self._image.read(sector, count)

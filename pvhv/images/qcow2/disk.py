@@ -97,6 +97,17 @@ class Qcow2Image:
             header.autoclear = 0
 
     # -- reading ---------------------------------------------------------------------------------------------
+    def run(self, sector: int, count: int) -> tuple[bool, int]:
+        """Whether there may be anything but zeros from `sector` on, and for how many of `count` sectors that is so.
+        Raises OSError."""
+        kind, _host, length = self._run(sector * SECTOR_SIZE, count * SECTOR_SIZE)
+        length //= SECTOR_SIZE
+        if kind != HOLE or self.backing is None:
+            return kind not in (HOLE, ZEROS), length
+        if sector >= self.backing.sectors:
+            return False, length
+        return self.backing.run(sector, min(length, self.backing.sectors - sector))
+
     def read(self, sector: int, count: int) -> bytes:
         """Return `count` sectors from `sector` on. Raises OSError."""
         self._require_inside(sector, count)

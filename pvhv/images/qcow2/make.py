@@ -149,8 +149,8 @@ def grow(image: Qcow2Image, size: int) -> None:
     """Make the disk of an image that is open to be written longer: `size` bytes. Raises BadImage, OSError."""
     header, file, bits = image.header, image.file, image.header.cluster_bits
     entries = header.l1_entries_needed(size)
-    if size % SECTOR_SIZE or not header.size <= size:
-        raise BadImage(f"a disk of {header.size} bytes cannot have {size}: it grows by sectors of {SECTOR_SIZE} bytes")
+    if size < header.size:
+        raise BadImage(f"its disk has {header.size} bytes, and an image cannot become shorter here")
     if size > MAX_DISK_SIZE or entries * ENTRY_SIZE > MAX_L1_SIZE:
         raise BadImage(f"a disk of {size} bytes is too large for clusters of {header.cluster_size}")
     if header.snapshots and header.version < 3:
@@ -170,5 +170,5 @@ def grow(image: Qcow2Image, size: int) -> None:
         if old.length:
             image.drop(old.offset >> bits, len(clusters_of(old, bits)))
     file.write(SIZE_AT, struct.pack(">Q", size))
-    header.size, image.sectors = size, size // SECTOR_SIZE
+    header.size, image.sectors = size, -(-size // SECTOR_SIZE)
     image.flush()
