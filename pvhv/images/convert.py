@@ -21,7 +21,7 @@ from pvhv.images.qcow2.disk import Qcow2Image
 from pvhv.images.qcow2.make import make
 from pvhv.images.raw import RawImage
 
-AT_ONCE = 1 << 20  # bytes that are read in one go
+READ_AT_ONCE = 1 << 20  # bytes that are read in one go
 SMALLEST = 65536  # bytes of zeros that become a hole, in a raw image
 
 
@@ -81,7 +81,7 @@ def _cannot_write(path: str, error: OSError) -> BadImage:
 def _copy(source: Image, target: RawImage | Qcow2Image, path: str, compress: bool, at: Callable[[float], None]) -> None:
     unit = target.header.cluster_size if isinstance(target, Qcow2Image) else SMALLEST
     packer = Packer(target) if compress and isinstance(target, Qcow2Image) else None
-    step = max(AT_ONCE, unit) // SECTOR_SIZE
+    step = max(READ_AT_ONCE, unit) // SECTOR_SIZE
     for first, count in runs(source, step):
         data = source.read(first, count)
         try:

@@ -21,6 +21,10 @@ class NoMedium:
     identity: Identity = (0, 0)
     below: tuple[Identity, ...] = ()
 
+    def run(self, sector: int, count: int) -> tuple[bool, int]:
+        """Nothing is there."""
+        return False, count
+
     def read(self, sector: int, count: int) -> bytes:
         """Raises OSError."""
         _there_is_none()
