@@ -62,4 +62,6 @@ void platform_devices(void)
     pic_init();
     pit_init();
     uart_listen();
+    ide_init();
+    virtio_init();
 }

@@ -54,6 +54,33 @@ static inline u8 in8(u16 port)
     return value;
 }
 
+static inline u16 in16(u16 port)
+{
+    u16 value;
+
+    asm volatile("inw %1, %0" : "=a"(value) : "Nd"(port));
+    return value;
+}
+
+static inline u32 in32(u16 port)
+{
+    u32 value;
+
+    asm volatile("inl %1, %0" : "=a"(value) : "Nd"(port));
+    return value;
+}
+
+/* Many words at one port, one after the other. */
+static inline void in16_many(u16 port, void *to, u64 count)
+{
+    asm volatile("rep insw" : "+D"(to), "+c"(count) : "d"(port) : "memory");
+}
+
+static inline void out16_many(u16 port, const void *from, u64 count)
+{
+    asm volatile("rep outsw" : "+S"(from), "+c"(count) : "d"(port) : "memory");
+}
+
 static inline void write_msr(u32 msr, u64 value)
 {
     asm volatile("wrmsr" : : "c"(msr), "a"((u32)value), "d"((u32)(value >> 32)));

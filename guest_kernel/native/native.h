@@ -40,6 +40,22 @@ void pic_init(void);
 void irq_attach(unsigned line, irq_handler handler);
 u8 pic_mask(void); /* as the controller should have it */
 
+/* ide.c, virtio_blk.c: disks */
+void ide_init(void);
+void virtio_init(void);
+
+/* pci.c: registers of a device by its slot, each a doubleword */
+#define PCI_DEVICE 0x00 /* its number, and below it its vendor's */
+#define PCI_COMMAND 0x04
+#define PCI_COMMAND_IO 1     /* it may answer at its I/O ports */
+#define PCI_COMMAND_MASTER 4 /* it may access memory */
+#define PCI_BAR_0 0x10       /* where its own registers are */
+#define PCI_BAR_IO 1         /* ... I/O ports */
+#define PCI_INTERRUPT 0x3c   /* in the lowest byte: its line */
+u32 pci_read(unsigned slot, unsigned reg);
+void pci_write(unsigned slot, unsigned reg, u32 value);
+int pci_find(u32 device, unsigned from);
+
 /* tsc.c, rtc.c, pit.c */
 void tsc_init(void);
 void rtc_init(void);
