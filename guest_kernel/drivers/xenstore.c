@@ -15,7 +15,7 @@
 #include <lib.h>
 #include <page.h>
 #include <process.h>
-#include <pv_ops.h>
+#include <shutdown.h>
 
 #include "../pv/pv.h"
 
@@ -111,18 +111,20 @@ static void request(u32 type, u32 id, const char *first, const char *second, siz
 
 /* -- in ----------------------------------------------------------------------------------------------------------- */
 
-static void shutdown_asked(const char *how, size_t length)
+static void shutdown_word(const char *how, size_t length)
 {
     if (!length)
         return; /* the watch fires once when it is set, and again when we clear the request */
     request(XS_WRITE, REQUEST_IGNORED, "control/shutdown", "", 0); /* "I have read it" */
     if (length == 8 && !memcmp(how, "poweroff", 8)) {
         kprintf("The toolstack asks for power off.\n");
-        pv.shutdown(SHUTDOWN_HOW_POWEROFF);
+        shutdown_ask(SHUTDOWN_HOW_POWEROFF);
+        return;
     }
     if (length == 6 && !memcmp(how, "reboot", 6)) {
         kprintf("The toolstack asks for a reboot.\n");
-        pv.shutdown(SHUTDOWN_HOW_REBOOT);
+        shutdown_ask(SHUTDOWN_HOW_REBOOT);
+        return;
     }
     kprintf("The toolstack asks for something unknown.\n");
 }
@@ -145,7 +147,7 @@ static void deliver(void)
     if (header->req_id == REQUEST_DISKS && header->type == XS_DIRECTORY)
         blkfront_found(incoming.body, header->len);
     if (header->req_id == REQUEST_SHUTDOWN && header->type == XS_READ)
-        shutdown_asked(incoming.body, header->len);
+        shutdown_word(incoming.body, header->len);
     for (struct session *session = sessions; session; session = session->next) {
         if (session->waiting && session->id == header->req_id) {
             header->req_id = session->own_id;

@@ -96,7 +96,9 @@ struct buffer *buffer_get(struct disk *disk, u64 number, int *error);       /* w
 struct buffer *buffer_get_empty(struct disk *disk, u64 number, int *error); /* all of it is about to be written */
 void buffer_put(struct buffer *buffer);
 void buffer_changed(struct buffer *buffer);
+bool buffer_is_there(struct disk *disk, u64 number);                       /* or is on its way */
 void buffers_read_ahead(struct disk *disk, u64 number, u64 count); /* begin to read; waits for nothing but memory */
 int buffers_write(struct disk *disk);                              /* what is dirty, to the disk */
 void buffers_forget(struct disk *disk, u64 number, u64 count);     /* what is neither dirty nor in use */
 int disk_sync(struct disk *disk);                                  /* write all, and have the disk make it safe */
+int disks_sync(void);

@@ -1,19 +1,23 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
  * Files, in three layers: a descriptor is an index into process.files; a `file` is an open file with its
- * position, shared by dup and fork; an `inode` is the thing itself.
+ * position, shared by dup and fork; an `inode` is the thing itself, of one of the file systems.
  */
 #pragma once
 
 #include <api/syscalls.h>
 #include <types.h>
 
-#define FILE_PAGES 512 /* one page of pointers: a file holds 2 MiB at most */
-#define NAME_MAX 31
-#define PATH_MAX 128
+#define NAME_MAX 255
+#define PATH_MAX 512
 
 struct inode;
 struct file;
+struct mount;
+
+/* How bytes of files are moved: to or from a user address, or a kernel one. 0, or an error. */
+typedef int (*copy_out)(u64 to, const void *from, size_t n);
+typedef int (*copy_in)(void *to, u64 from, size_t n);
 
 struct device {
     const char *name;
@@ -24,15 +28,31 @@ struct device {
     void (*close)(struct file *file);
 };
 
+/*
+ * What a file system does.  A name is `length` bytes, and has no zero byte at its end.  find() and create() give an inode
+ * in use: the caller's to put.
+ */
+struct inode_operations {
+    int (*find)(struct inode *directory, const char *name, size_t length, struct inode **out);
+    int (*create)(struct inode *directory, const char *name, size_t length, int kind, struct inode **out);
+    int (*remove)(struct inode *directory, const char *name, size_t length);
+    int (*list)(struct inode *directory, u64 *position, struct directory_entry *entry); /* 1, or 0 at the end */
+    long (*read)(struct inode *file, u64 offset, u64 to, size_t n, copy_out copy);
+    long (*write)(struct inode *file, u64 offset, u64 from, size_t n, copy_in copy);
+    int (*truncate)(struct inode *file); /* to nothing */
+    void (*release)(struct inode *inode); /* nobody uses it any more */
+};
+
 struct inode {
-    int kind; /* KIND_FILE, KIND_DIRECTORY, KIND_DEVICE */
-    u32 references; /* open files, working directories, and one for its name */
-    char name[NAME_MAX + 1];
-    struct inode *parent, *next, *children;
+    int kind;       /* KIND_ */
+    u32 references; /* open files, working directories ... */
+    const struct inode_operations *operations;
+    struct mount *mount;          /* of which file system; NULL: the one in memory */
+    struct inode *parent;         /* of a directory: its `..` */
+    struct inode *mounted;        /* on this directory: the root of another file system */
+    const char *name;             /* of a directory, for its path */
     size_t size;
-    const u8 *packed;      /* contents still in the boot archive ... */
-    struct page **content; /* ... or in pages of our own, once written to */
-    const struct device *device;
+    const struct device *device;  /* of KIND_DEVICE */
 };
 
 struct file {
@@ -44,22 +64,19 @@ struct file {
     void *device_data;
 };
 
-/* kernel/ramfs.c: the tree in memory */
-void ramfs_init(const u8 *archive, const u8 *archive_end);
-struct inode *inode_find(const char *path);
+/* kernel/inode.c */
+extern struct inode *root_directory;
+struct inode *inode_get(struct inode *inode);
+void inode_put(struct inode *inode);
+
+/* kernel/path.c: 0, or an error. What they give is in use. */
+int inode_find(const char *path, struct inode **out);
 int inode_create(const char *path, int kind, struct inode **out);
 int inode_remove(const char *path);
-void inode_get(struct inode *inode);
-void inode_put(struct inode *inode);
-int inode_path(struct inode *inode, char *to, size_t room);
+int inode_path(struct inode *inode, char *to, size_t room); /* of a directory: the length */
 
-/* kernel/content.c: the bytes of a file. Each takes a kernel or a user address by its own way of copying. */
-typedef int (*copy_out)(u64 to, const void *from, size_t n);
-typedef int (*copy_in)(void *to, u64 from, size_t n);
-long content_read(struct inode *inode, u64 offset, u64 to, size_t n, copy_out copy);
-long content_write(struct inode *inode, u64 offset, u64 from, size_t n, copy_in copy);
-void content_truncate(struct inode *inode);
-int copy_out_kernel(u64 to, const void *from, size_t n); /* a copy_out within the kernel */
+/* kernel/ramfs.c: the tree in memory */
+void ramfs_init(const u8 *archive, const u8 *archive_end);
 
 /* kernel/file.c: open files */
 struct file *file_create(u32 mode);

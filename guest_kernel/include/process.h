@@ -61,6 +61,7 @@ void process_exit(int status) NORETURN;
 int process_wait(int pid, int *status, int flags);
 int process_kill(int pid);
 void process_kill_group(int group);
+void process_kill_init(void);
 struct process *process_find(int pid);
 int process_list(struct process_info *to, int room);
 

@@ -35,4 +35,5 @@ s64 sys_dmesg(struct trap_frame *), sys_machine(struct trap_frame *), sys_privil
 s64 sys_shutdown(struct trap_frame *);
 
 /* kernel/sysdisk.c */
-s64 sys_sync(struct trap_frame *);
+s64 sys_sync(struct trap_frame *), sys_mount(struct trap_frame *), sys_umount(struct trap_frame *);
+s64 sys_mounts(struct trap_frame *);

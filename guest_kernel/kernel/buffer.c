@@ -256,6 +256,13 @@ void buffer_changed(struct buffer *buffer)
         begin_writes(buffer->disk);
 }
 
+bool buffer_is_there(struct disk *disk, u64 number)
+{
+    struct buffer *buffer = find(disk, number);
+
+    return buffer && (buffer->valid || buffer->busy);
+}
+
 void buffers_read_ahead(struct disk *disk, u64 number, u64 count)
 {
     u64 end = MIN(number + count, (disk->sectors + PAGE_SECTORS - 1) / PAGE_SECTORS);
@@ -338,4 +345,16 @@ int disk_sync(struct disk *disk)
     while (!flush.over)
         wait_on(&flush);
     return error ? error : flush.error;
+}
+
+int disks_sync(void)
+{
+    int error = 0;
+
+    for (struct disk *disk = disks; disk; disk = disk->next) {
+        int failed = disk_sync(disk);
+
+        error = error ? error : failed;
+    }
+    return error;
 }

@@ -3,30 +3,25 @@
  * The bytes of a file: in the boot archive, or, once written to, in pages.
  */
 #include <api/errno.h>
-#include <file.h>
 #include <lib.h>
 #include <page.h>
-
-int copy_out_kernel(u64 to, const void *from, size_t n)
-{
-    memcpy((void *)to, from, n);
-    return 0;
-}
+#include <ramfs.h>
 
 static const u8 zeroes[PAGE_SIZE];
 
 long content_read(struct inode *inode, u64 offset, u64 to, size_t n, copy_out copy)
 {
+    struct ram_inode *file = ram_inode(inode);
     size_t done = 0;
 
     if (offset >= inode->size)
         return 0;
     n = MIN(n, inode->size - offset);
-    if (inode->packed)
-        return copy(to, inode->packed + offset, n) ? -EFAULT : (long)n;
+    if (file->packed)
+        return copy(to, file->packed + offset, n) ? -EFAULT : (long)n;
     while (done < n) {
         size_t within = (offset + done) % PAGE_SIZE, piece = MIN(n - done, PAGE_SIZE - within);
-        struct page *page = inode->content[(offset + done) / PAGE_SIZE];
+        struct page *page = file->content[(offset + done) / PAGE_SIZE];
 
         /* A page never written is a hole, and reads as zeroes. */
         if (copy(to + done, page ? (u8 *)page_virt(page) + within : zeroes, piece))
@@ -38,17 +33,20 @@ long content_read(struct inode *inode, u64 offset, u64 to, size_t n, copy_out co
 
 static struct page *page_for_writing(struct inode *inode, u64 index)
 {
-    if (!inode->content[index])
-        inode->content[index] = page_alloc_zeroed();
-    return inode->content[index];
+    struct page **content = ram_inode(inode)->content;
+
+    if (!content[index])
+        content[index] = page_alloc_zeroed();
+    return content[index];
 }
 
 /* The first write moves a packed file into pages of its own. */
 static int unpack(struct inode *inode)
 {
-    const u8 *packed = inode->packed;
+    struct ram_inode *file = ram_inode(inode);
+    const u8 *packed = file->packed;
 
-    if (!inode->content && !(inode->content = kmalloc(FILE_PAGES * sizeof(struct page *))))
+    if (!file->content && !(file->content = kmalloc(FILE_PAGES * sizeof(struct page *))))
         return -ENOMEM;
     if (!packed)
         return 0;
@@ -61,7 +59,7 @@ static int unpack(struct inode *inode)
             return -ENOMEM;
         memcpy(page_virt(page), packed + at, MIN(PAGE_SIZE, inode->size - at));
     }
-    inode->packed = NULL;
+    file->packed = NULL;
     return 0;
 }
 
@@ -89,15 +87,18 @@ long content_write(struct inode *inode, u64 offset, u64 from, size_t n, copy_in 
     return (long)done;
 }
 
-void content_truncate(struct inode *inode)
+int content_truncate(struct inode *inode)
 {
-    inode->packed = NULL;
+    struct ram_inode *file = ram_inode(inode);
+
+    file->packed = NULL;
     inode->size = 0;
-    if (!inode->content)
-        return;
+    if (!file->content)
+        return 0;
     for (unsigned i = 0; i < FILE_PAGES; i++)
-        if (inode->content[i])
-            page_put(inode->content[i]);
-    kfree(inode->content);
-    inode->content = NULL;
+        if (file->content[i])
+            page_put(file->content[i]);
+    kfree(file->content);
+    file->content = NULL;
+    return 0;
 }

@@ -12,9 +12,17 @@
 
 u64 user_cs, user_ss;
 
+static int copy_within_kernel(u64 to, const void *from, size_t n)
+{
+    memcpy((void *)to, from, n);
+    return 0;
+}
+
 static int read_exactly(struct inode *inode, u64 offset, void *to, size_t n)
 {
-    return content_read(inode, offset, (u64)to, n, copy_out_kernel) == (long)n ? 0 : -ENOEXEC;
+    long done = inode->operations->read(inode, offset, (u64)to, n, copy_within_kernel);
+
+    return done == (long)n ? 0 : done < 0 ? (int)done : -ENOEXEC;
 }
 
 /* One page of a segment: what the file has of it, zeroes around. */
@@ -116,27 +124,46 @@ static int make_stack(struct address_space *space, const char *arguments, int co
     return error;
 }
 
+/* A new address space with the program in it. */
+static int build(const char *path, const char *arguments, int count, struct address_space **out, u64 *entry, u64 *rsp,
+                 u64 *argv)
+{
+    struct inode *inode;
+    struct address_space *space;
+    int error = inode_find(path, &inode);
+
+    if (error)
+        return error;
+    space = inode->kind == KIND_FILE ? space_create() : NULL;
+    if (!space)
+        error = inode->kind == KIND_FILE ? -ENOMEM : -EISDIR;
+    else if (!(error = load_program(space, inode, entry)))
+        error = make_stack(space, arguments, count, rsp, argv);
+    if (error && space)
+        space_destroy(space);
+    inode_put(inode);
+    *out = space;
+    return error;
+}
+
+static const char *last_name(const char *path)
+{
+    const char *name = path;
+
+    for (; *path; path++)
+        if (*path == '/')
+            name = path + 1;
+    return name;
+}
+
 int process_exec(struct trap_frame *frame, const char *path, char *arguments, int count)
 {
-    struct inode *inode = inode_find(path);
     struct address_space *space, *old = current->space;
     u64 entry, rsp, argv;
-    int error;
+    int error = build(path, arguments, count, &space, &entry, &rsp, &argv);
 
-    if (!inode)
-        return -ENOENT;
-    if (inode->kind != KIND_FILE)
-        return -EISDIR;
-    space = space_create();
-    if (!space)
-        return -ENOMEM;
-    error = load_program(space, inode, &entry);
-    if (!error)
-        error = make_stack(space, arguments, count, &rsp, &argv);
-    if (error) {
-        space_destroy(space);
+    if (error)
         return error;
-    }
 
     /* The point of no return. */
     pv.batch_begin();
@@ -146,7 +173,7 @@ int process_exec(struct trap_frame *frame, const char *path, char *arguments, in
     current->space = space;
     space_destroy(old);
     fpu_forget(current);
-    strlcpy(current->name, inode->name, sizeof(current->name));
+    strlcpy(current->name, last_name(path), sizeof(current->name));
 
     memset(frame, 0, sizeof(*frame));
     frame->rip = entry;

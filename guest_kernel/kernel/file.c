@@ -35,38 +35,41 @@ void file_put(struct file *file)
     kfree(file);
 }
 
-struct file *file_open(const char *path, u32 mode, int *error)
+/* May the inode be opened in that way? And does its device want to be? */
+static int open_inode(struct file *file, struct inode *inode)
 {
-    struct inode *inode = inode_find(path);
-    struct file *file;
+    int error = 0;
 
-    *error = 0;
-    if (!inode && (mode & O_CREATE))
-        *error = inode_create(path, KIND_FILE, &inode);
-    else if (!inode)
-        *error = -ENOENT;
-    else if (inode->kind == KIND_DIRECTORY && (mode & O_WRITE))
-        *error = -EISDIR;
-    if (*error)
-        return NULL;
-    file = file_create(mode);
-    if (!file) {
-        *error = -ENOMEM;
-        return NULL;
-    }
-    inode_get(inode);
+    if (inode->kind == KIND_OTHER)
+        return -EOPNOTSUPP;
+    if (inode->kind == KIND_DIRECTORY && (file->mode & O_WRITE))
+        return -EISDIR;
     file->inode = inode;
     file->device = inode->device;
     if (file->device && file->device->open)
-        *error = file->device->open(file);
+        error = file->device->open(file);
+    else if ((file->mode & O_TRUNCATE) && (file->mode & O_WRITE) && inode->kind == KIND_FILE)
+        error = inode->operations->truncate(inode);
+    return error;
+}
+
+struct file *file_open(const char *path, u32 mode, int *error)
+{
+    struct inode *inode;
+    struct file *file;
+
+    *error = inode_find(path, &inode);
+    if (*error == -ENOENT && (mode & O_CREATE))
+        *error = inode_create(path, KIND_FILE, &inode);
+    if (*error)
+        return NULL;
+    file = file_create(mode);
+    *error = file ? open_inode(file, inode) : -ENOMEM;
     if (*error) {
-        file->inode = NULL;
         inode_put(inode);
         kfree(file);
         return NULL;
     }
-    if ((mode & O_TRUNCATE) && (mode & O_WRITE) && inode->kind == KIND_FILE)
-        content_truncate(inode);
     return file;
 }
 
@@ -80,7 +83,7 @@ long file_read(struct file *file, u64 to, size_t n)
         return file->device->read ? file->device->read(file, to, n) : -EINVAL;
     if (file->inode->kind == KIND_DIRECTORY)
         return -EISDIR;
-    done = content_read(file->inode, file->position, to, n, copy_to_user);
+    done = file->inode->operations->read(file->inode, file->position, to, n, copy_to_user);
     if (done > 0)
         file->position += done;
     return done;
@@ -96,7 +99,7 @@ long file_write(struct file *file, u64 from, size_t n)
         return file->device->write ? file->device->write(file, from, n) : -EINVAL;
     if (file->mode & O_APPEND)
         file->position = file->inode->size;
-    done = content_write(file->inode, file->position, from, n, copy_from_user);
+    done = file->inode->operations->write(file->inode, file->position, from, n, copy_from_user);
     if (done > 0)
         file->position += done;
     return done;
@@ -111,4 +114,5 @@ void device_register(const struct device *device)
     if (inode_create(path, KIND_DEVICE, &inode))
         panic("cannot make %s", path);
     inode->device = device;
+    inode_put(inode);
 }

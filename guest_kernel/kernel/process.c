@@ -94,8 +94,7 @@ struct process *process_start_init(const char *path)
         panic("no memory for the first process");
     space_live(p->space);
     p->group = p->pid;
-    p->directory = inode_find("/");
-    inode_get(p->directory);
+    p->directory = inode_get(root_directory);
     fpu_forget(p);
     prepare_stack(p, init_first_steps);
     make_ready(p);
@@ -114,8 +113,7 @@ int process_fork(struct trap_frame *frame)
     memcpy(child->name, current->name, sizeof(child->name));
     child->parent = current;
     child->group = current->group;
-    child->directory = current->directory;
-    inode_get(child->directory);
+    child->directory = inode_get(current->directory);
     for (unsigned fd = 0; fd < FILES_MAX; fd++)
         if (current->files[fd])
             child->files[fd] = file_get(current->files[fd]);
@@ -203,6 +201,12 @@ int process_kill(int pid)
         return -EPERM;
     kill_one(p);
     return 0;
+}
+
+/* Not for programs: see shutdown.c. */
+void process_kill_init(void)
+{
+    kill_one(&processes[0]);
 }
 
 void process_kill_group(int group)

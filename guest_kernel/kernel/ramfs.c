@@ -1,135 +1,109 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The file system: a tree of inodes in memory. It begins as the archive the kernel carries (a "newc" cpio, as
+ * The first file system: a tree of inodes in memory. It begins as the archive the kernel carries (a "newc" cpio, as
  * for Linux's initramfs); files keep pointing into that until somebody writes to them.
+ *
+ * Nothing here ever sleeps.
  */
 #include <api/errno.h>
 #include <file.h>
 #include <lib.h>
-#include <process.h>
+#include <page.h>
+#include <ramfs.h>
 
-static struct inode root = { .kind = KIND_DIRECTORY, .references = 1, .parent = &root };
+static const struct inode_operations operations;
 
-void inode_get(struct inode *inode)
+static struct ram_inode root = {
+    .inode = { .kind = KIND_DIRECTORY, .references = 1, .operations = &operations, .parent = &root.inode, .name = "" } };
+
+static struct ram_inode *child_named(struct inode *directory, const char *name, size_t length)
 {
-    inode->references++;
-}
-
-void inode_put(struct inode *inode)
-{
-    if (--inode->references == 0) {
-        content_truncate(inode);
-        kfree(inode);
-    }
-}
-
-static struct inode *child_named(struct inode *directory, const char *name, size_t length)
-{
-    if (length == 1 && name[0] == '.')
-        return directory;
-    if (length == 2 && name[0] == '.' && name[1] == '.')
-        return directory->parent;
-    for (struct inode *child = directory->children; child; child = child->next)
+    for (struct ram_inode *child = ram_inode(directory)->children; child; child = child->next)
         if (strlen(child->name) == length && !memcmp(child->name, name, length))
             return child;
     return NULL;
 }
 
-/* Walk to the directory that holds, or would hold, the last name of the path. That name is put at *last. */
-static struct inode *walk(const char *path, const char **last, size_t *last_length)
+static int find(struct inode *directory, const char *name, size_t length, struct inode **out)
 {
-    struct inode *at = *path == '/' || !current || !current->directory ? &root : current->directory;
+    struct ram_inode *child = child_named(directory, name, length);
 
-    for (;;) {
-        const char *name;
-        size_t length;
-
-        while (*path == '/')
-            path++;
-        for (name = path; *path && *path != '/'; path++)
-            ;
-        length = path - name;
-        while (*path == '/')
-            path++;
-        if (!*path) {
-            *last = name;
-            *last_length = length;
-            return at;
-        }
-        at = child_named(at, name, length);
-        if (!at || at->kind != KIND_DIRECTORY)
-            return NULL;
-    }
-}
-
-struct inode *inode_find(const char *path)
-{
-    const char *name;
-    size_t length;
-    struct inode *directory = walk(path, &name, &length);
-
-    return directory && length ? child_named(directory, name, length) : directory;
-}
-
-int inode_create(const char *path, int kind, struct inode **out)
-{
-    const char *name;
-    size_t length;
-    struct inode *directory = walk(path, &name, &length), *inode, **link;
-
-    if (!directory)
+    if (!child)
         return -ENOENT;
-    if (!length || child_named(directory, name, length))
+    *out = inode_get(&child->inode);
+    return 0;
+}
+
+static int create(struct inode *directory, const char *name, size_t length, int kind, struct inode **out)
+{
+    struct ram_inode *made, **link;
+
+    if (ram_inode(directory)->removed)
+        return -ENOENT;
+    if (child_named(directory, name, length))
         return -EEXIST;
-    if (length > NAME_MAX)
+    if (length > RAM_NAME_MAX)
         return -ENAMETOOLONG;
-    inode = kmalloc(sizeof(*inode));
-    if (!inode)
+    made = kmalloc(sizeof(*made));
+    if (!made)
         return -ENOMEM;
-    inode->kind = kind;
-    inode->references = 1;
-    memcpy(inode->name, name, length);
-    inode->parent = directory;
+    made->inode = (struct inode){
+        .kind = kind, .references = 1, .operations = &operations, .parent = directory, .name = made->name };
+    memcpy(made->name, name, length);
     /* In the order of names, so that `ls` need not sort. */
-    for (link = &directory->children; *link && strcmp((*link)->name, inode->name) < 0; link = &(*link)->next)
+    for (link = &ram_inode(directory)->children; *link && strcmp((*link)->name, made->name) < 0; link = &(*link)->next)
         ;
-    inode->next = *link;
-    *link = inode;
-    *out = inode;
+    made->next = *link;
+    *link = made;
+    *out = inode_get(&made->inode);
     return 0;
 }
 
 /* The name goes at once; the contents when the last who has it open closes it. */
-int inode_remove(const char *path)
+static int remove(struct inode *directory, const char *name, size_t length)
 {
-    struct inode *inode = inode_find(path), **link;
+    struct ram_inode *child = child_named(directory, name, length), **link;
 
-    if (!inode)
+    if (!child)
         return -ENOENT;
-    if (inode == &root || inode->kind == KIND_DEVICE)
+    if (child->inode.kind == KIND_DEVICE)
         return -EPERM;
-    if (inode->children)
+    if (child->children)
         return -ENOTEMPTY;
-    for (link = &inode->parent->children; *link != inode; link = &(*link)->next)
+    for (link = &ram_inode(directory)->children; *link != child; link = &(*link)->next)
         ;
-    *link = inode->next;
-    inode->parent = &root;
-    inode_put(inode);
+    *link = child->next;
+    child->removed = true;
+    child->inode.parent = &root.inode;
+    inode_put(&child->inode);
     return 0;
 }
 
-int inode_path(struct inode *inode, char *to, size_t room)
+/* The position in an open directory is the number of entries already read. */
+static int list(struct inode *directory, u64 *position, struct directory_entry *entry)
 {
-    int at, n;
+    struct ram_inode *child = ram_inode(directory)->children;
 
-    if (inode == &root)
-        return format(to, room, "/");
-    at = inode->parent == &root ? 0 : inode_path(inode->parent, to, room);
-    if (at < 0 || (size_t)at >= room)
-        return -ENAMETOOLONG;
-    n = format(to + at, room - at, "/%s", inode->name);
-    return (size_t)(at + n) < room ? at + n : -ENAMETOOLONG;
+    for (u64 i = 0; child && i < *position; i++)
+        child = child->next;
+    if (!child)
+        return 0;
+    ++*position;
+    strlcpy(entry->name, child->name, sizeof(entry->name));
+    entry->size = child->inode.size;
+    entry->kind = child->inode.kind;
+    return 1;
 }
+
+static void release(struct inode *inode)
+{
+    content_truncate(inode);
+    kfree(inode);
+}
+
+static const struct inode_operations operations = {
+    .find = find, .create = create, .remove = remove, .list = list,
+    .read = content_read, .write = content_write, .truncate = content_truncate, .release = release };
 
 /* A cpio "newc" header: a magic and thirteen numbers of eight hexadecimal digits each. */
 enum { CPIO_MODE = 1, CPIO_SIZE = 6, CPIO_NAME_SIZE = 11, CPIO_HEADER = 110 };
@@ -146,22 +120,44 @@ static u32 cpio_number(const u8 *header, int field)
     return value;
 }
 
+/* Of a path in the archive, directories come before what is in them. */
+static struct inode *unpack_name(const char *path, int kind)
+{
+    struct inode *at = &root.inode, *made;
+    const char *slash;
+
+    for (slash = path; *slash; slash++) {
+        if (*slash != '/')
+            continue;
+        at = &child_named(at, path, slash - path)->inode;
+        if (!at || at->kind != KIND_DIRECTORY)
+            return NULL;
+        path = slash + 1;
+    }
+    if (create(at, path, slash - path, kind, &made))
+        return NULL;
+    inode_put(made);
+    return made;
+}
+
 void ramfs_init(const u8 *at, const u8 *end)
 {
     unsigned count = 0;
-    struct inode *inode;
 
+    root_directory = &root.inode;
     while (at + CPIO_HEADER <= end && !memcmp(at, "070701", 6)) {
         const char *name = (const char *)at + CPIO_HEADER;
         u32 size = cpio_number(at, CPIO_SIZE), mode = cpio_number(at, CPIO_MODE);
         const u8 *data = (const u8 *)((((u64)name + cpio_number(at, CPIO_NAME_SIZE)) + 3) & ~3UL);
+        struct inode *inode;
 
         if (!strcmp(name, "TRAILER!!!"))
             break;
-        if (inode_create(name, (mode & 0170000) == 0040000 ? KIND_DIRECTORY : KIND_FILE, &inode))
+        inode = unpack_name(name, (mode & 0170000) == 0040000 ? KIND_DIRECTORY : KIND_FILE);
+        if (!inode)
             panic("the archive has a bad name: %s", name);
         if (inode->kind == KIND_FILE) {
-            inode->packed = data;
+            ram_inode(inode)->packed = data;
             inode->size = size;
             count++;
         }
@@ -169,6 +165,6 @@ void ramfs_init(const u8 *at, const u8 *end)
     }
     if (!count)
         panic("the archive is empty");
-    inode_create("/tmp", KIND_DIRECTORY, &inode);
-    inode_create("/dev", KIND_DIRECTORY, &inode);
+    for (const char *const *name = (const char *const[]){ "tmp", "dev", "mnt", NULL }; *name; name++)
+        unpack_name(*name, KIND_DIRECTORY);
 }

@@ -42,6 +42,9 @@ static const syscall_handler handlers[SYS_COUNT] = {
     [SYS_privileged] = sys_privileged,
     [SYS_shutdown] = sys_shutdown,
     [SYS_sync] = sys_sync,
+    [SYS_mount] = sys_mount,
+    [SYS_umount] = sys_umount,
+    [SYS_mounts] = sys_mounts,
 };
 
 void syscall(struct trap_frame *frame)

@@ -134,65 +134,64 @@ s64 sys_mkdir(struct trap_frame *frame)
     int error = copy_string_from_user(path, ARG1(frame), sizeof(path));
     struct inode *inode;
 
-    return error < 0 ? error : inode_create(path, KIND_DIRECTORY, &inode);
+    if (error < 0)
+        return error;
+    error = inode_create(path, KIND_DIRECTORY, &inode);
+    if (!error)
+        inode_put(inode);
+    return error;
 }
 
-/* The position in an open directory is the number of entries already read. */
 s64 sys_readdir(struct trap_frame *frame)
 {
     struct file *file = descriptor(ARG1(frame));
     struct directory_entry entry = { 0 };
-    struct inode *child;
+    int result;
 
     if (!file)
         return -EBADF;
     if (!file->inode || file->inode->kind != KIND_DIRECTORY)
         return -ENOTDIR;
-    child = file->inode->children;
-    for (u64 i = 0; child && i < file->position; i++)
-        child = child->next;
-    if (!child)
-        return 0;
-    file->position++;
-    strlcpy(entry.name, child->name, sizeof(entry.name));
-    entry.size = child->size;
-    entry.kind = child->kind;
-    return copy_to_user(ARG2(frame), &entry, sizeof(entry)) ? -EFAULT : 1;
+    result = file->inode->operations->list(file->inode, &file->position, &entry);
+    return result == 1 && copy_to_user(ARG2(frame), &entry, sizeof(entry)) ? -EFAULT : result;
+}
+
+/* The inode that a system call's first argument names, in use. */
+static int named(struct trap_frame *frame, struct inode **inode)
+{
+    char path[PATH_MAX];
+    int error = copy_string_from_user(path, ARG1(frame), sizeof(path));
+
+    return error < 0 ? error : inode_find(path, inode);
 }
 
 s64 sys_stat(struct trap_frame *frame)
 {
-    char path[PATH_MAX];
-    int error = copy_string_from_user(path, ARG1(frame), sizeof(path));
     struct inode *inode;
     struct file_info info = { 0 };
+    int error = named(frame, &inode);
 
-    if (error < 0)
+    if (error)
         return error;
-    inode = inode_find(path);
-    if (!inode)
-        return -ENOENT;
     info.size = inode->size;
     info.kind = inode->kind;
+    inode_put(inode);
     return copy_to_user(ARG2(frame), &info, sizeof(info));
 }
 
 s64 sys_chdir(struct trap_frame *frame)
 {
-    char path[PATH_MAX];
-    int error = copy_string_from_user(path, ARG1(frame), sizeof(path));
-    struct inode *inode;
+    struct inode *inode, *before = current->directory;
+    int error = named(frame, &inode);
 
-    if (error < 0)
+    if (error)
         return error;
-    inode = inode_find(path);
-    if (!inode)
-        return -ENOENT;
-    if (inode->kind != KIND_DIRECTORY)
+    if (inode->kind != KIND_DIRECTORY) {
+        inode_put(inode);
         return -ENOTDIR;
-    inode_get(inode);
-    inode_put(current->directory);
+    }
     current->directory = inode;
+    inode_put(before);
     return 0;
 }
 

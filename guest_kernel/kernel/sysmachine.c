@@ -6,6 +6,7 @@
 #include <nanobench.h>
 #include <process.h>
 #include <pv_ops.h>
+#include <shutdown.h>
 #include <syscall.h>
 
 s64 sys_uptime(struct trap_frame *frame)
@@ -76,7 +77,7 @@ s64 sys_shutdown(struct trap_frame *frame)
         crash_on_purpose();
     case SHUTDOWN_HOW_POWEROFF:
     case SHUTDOWN_HOW_REBOOT:
-        pv.shutdown((int)ARG1(frame));
+        shutdown_machine((int)ARG1(frame));
     }
     return -EINVAL;
 }

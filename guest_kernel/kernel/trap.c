@@ -6,6 +6,7 @@
 #include <nanobench.h>
 #include <process.h>
 #include <pv_ops.h>
+#include <shutdown.h>
 #include <trap.h>
 
 static void die_by(struct trap_frame *frame, u64 va)
@@ -33,6 +34,8 @@ static void page_fault(struct trap_frame *frame)
 
 static void die_if_killed(void)
 {
+    if (current->killed && current->pid == 1)
+        shutdown_asked();
     if (current->killed)
         process_exit(STATUS_KILLED);
 }

@@ -161,7 +161,7 @@ TEACHING_KERNEL: dict[int, str] = {
     9: "ps", 10: "sbrk", 11: "mmap", 12: "munmap", 13: "open", 14: "close", 15: "read", 16: "write", 17: "seek",
     18: "dup", 19: "dup2", 20: "pipe", 21: "unlink", 22: "mkdir", 23: "readdir", 24: "stat", 25: "chdir",
     26: "getcwd", 27: "tty", 28: "uptime", 29: "time", 30: "memory", 31: "dmesg", 32: "machine", 33: "privileged",
-    34: "shutdown", 35: "sync",
+    34: "shutdown", 35: "sync", 36: "mount", 37: "umount", 38: "mounts",
 }  # fmt: skip
 
 ERRORS: dict[int, str] = {

@@ -53,6 +53,9 @@ enum syscall_number {
 
     /* disks */
     SYS_sync,   /* () -> when it returns, all that was written is safe on the disks */
+    SYS_mount,  /* (device, directory, MOUNT_ flags): the file system of a disk appears there */
+    SYS_umount, /* (directory) */
+    SYS_mounts, /* (which, struct mount_info *) -> 1, or 0 behind the last */
     SYS_COUNT
 };
 
@@ -84,7 +87,16 @@ struct directory_entry {
     int kind; /* KIND_ */
 };
 
-enum { KIND_FILE, KIND_DIRECTORY, KIND_DEVICE };
+enum { KIND_FILE, KIND_DIRECTORY, KIND_DEVICE, KIND_OTHER /* what this kernel cannot open */ };
+
+/* mount */
+#define MOUNT_READONLY 1
+
+struct mount_info {
+    char device[16], directory[512];
+    int flags;
+    unsigned long block_size, blocks, free_blocks;
+};
 
 struct file_info {
     unsigned long size;

@@ -85,8 +85,8 @@ static void report(long whole, long part, long bytes, u64 nanoseconds)
 {
     u64 rate = nanoseconds ? (u64)bytes * 1000000 / (nanoseconds / 1000 + 1) / 1024 : 0;
 
-    fprintf(2, "%ld+%d records\n%ld bytes, %lu.%03lu s, %lu KiB/s\n", whole, part > 0, bytes, nanoseconds / 1000000000,
-            nanoseconds / 1000000 % 1000, rate);
+    fprintf(2, "%ld+%d records\n%ld bytes, %lu.%06lu s, %lu KiB/s\n", whole, part > 0, bytes, nanoseconds / 1000000000,
+            nanoseconds / 1000 % 1000000, rate);
 }
 
 int main(int argc, char **argv)

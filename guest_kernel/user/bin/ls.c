@@ -19,14 +19,16 @@ static int list(const char *path, int with_sizes)
         return 0;
     }
     fd = open(path, O_READ);
-    while (readdir(fd, &entry) == 1) {
+    while ((error = readdir(fd, &entry)) == 1) {
         if (with_sizes)
-            printf("%c %8lu %s\n", "-dc"[entry.kind], entry.size, entry.name);
+            printf("%c %8lu %s\n", "-dc?"[entry.kind], entry.size, entry.name);
         else
             printf("%s%s\n", entry.name, entry.kind == KIND_DIRECTORY ? "/" : "");
     }
     close(fd);
-    return 0;
+    if (error)
+        fprintf(2, "ls: %s: %s\n", path, error_text(error));
+    return error != 0;
 }
 
 int main(int argc, char **argv)

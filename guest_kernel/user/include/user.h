@@ -47,6 +47,9 @@ int machine(struct machine_info *info);
 long privileged(int op, u64 count);
 int shutdown(int how);
 int sync(void);
+int mount(const char *device, const char *directory, int flags);
+int umount(const char *directory);
+int mounts(unsigned which, struct mount_info *info);
 
 /* string.c, besides <string.h> */
 char *strcpy(char *to, const char *from);

@@ -61,3 +61,6 @@ int machine(struct machine_info *info) { return (int)CALL1(machine, info); }
 long privileged(int op, u64 count) { return CALL2(privileged, op, count); }
 int shutdown(int how) { return (int)CALL1(shutdown, how); }
 int sync(void) { return (int)CALL0(sync); }
+int mount(const char *device, const char *directory, int flags) { return (int)CALL3(mount, device, directory, flags); }
+int umount(const char *directory) { return (int)CALL1(umount, directory); }
+int mounts(unsigned which, struct mount_info *info) { return (int)CALL2(mounts, which, info); }
