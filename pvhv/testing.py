@@ -121,10 +121,12 @@ class Machine:
         vcpus: int = 1,
         ramdisk: str | os.PathLike[str] | None = None,
         disks: Sequence[str] = (),  # each as in a domain file: "FILE,raw,xvda,rw"
+        ephemeral: bool = False,
         technique: str | None = None,
         paused: bool = False,
     ) -> Guest:
-        """Make a domain; it runs when the machine runs. `memory` is in MiB. Raises ToolstackError.
+        """Make a domain; it runs when the machine runs. `memory` is in MiB. If it is `ephemeral`, what it writes to its
+        disks goes with it. Raises ToolstackError.
 
         With a `technique` the domain is fully virtualized by that technique."""
         config = DomainConfig(
@@ -144,6 +146,8 @@ class Machine:
             on_poweroff="preserve",
             on_soft_reset="preserve",
         )
+        if ephemeral:
+            config.make_ephemeral()
         guest = self.host.create(self.prepare(config), paused=True)
         guest.console.typed += stdin.encode() if isinstance(stdin, str) else stdin
         if not guest.console.virtual:
@@ -203,10 +207,12 @@ def boot(
     vcpus: int = 1,
     ramdisk: str | os.PathLike[str] | None = None,
     disks: Sequence[str] = (),
+    ephemeral: bool = False,
     technique: str | None = None,
 ) -> Result:
     """Run a kernel (a file, or the name of one that came with pvhv) until it stops, for `timeout` seconds at most.
-    `memory` is in MiB. Raises ToolstackError, HypervisorBug."""
+    `memory` is in MiB. If it is `ephemeral`, what it writes to its disks goes with it. Raises ToolstackError,
+    HypervisorBug."""
     with Machine(memory) as machine:
         guest = machine.create(
             kernel,
@@ -217,6 +223,7 @@ def boot(
             vcpus=vcpus,
             ramdisk=ramdisk,
             disks=disks,
+            ephemeral=ephemeral,
             technique=technique,
         )
         machine.run(guest, timeout=timeout)

@@ -46,6 +46,13 @@ def create(
         float | None,
         typer.Option(help="Destroy the domain after so many seconds.", metavar="S", min=0, max=LONGEST_TIMEOUT),
     ] = None,
+    ephemeral: Annotated[
+        bool,
+        typer.Option(
+            "--ephemeral", help="What it writes to its disks goes with it: into a file without a name in $TMPDIR, or "
+            "/var/tmp.",
+        ),
+    ] = False,
     escape: Annotated[
         str, typer.Option("--escape", help="The key that leaves the console.", metavar="KEY")
     ] = DEFAULT_ESCAPE,  # without the -e it has elsewhere, which xl has for something else here
@@ -67,6 +74,8 @@ def create(
         raise UsageError("-c attaches one console, and there are several files", "create them one by one")
     dry_run = dry_run or context.obj["dry_run"]
     configs = read(files, settings, quiet)
+    for config in configs if ephemeral else ():
+        config.make_ephemeral()
     if dry_run or debug:
         show(configs, sys.stdout if dry_run else sys.stderr)
     if dry_run:

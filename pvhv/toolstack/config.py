@@ -108,6 +108,10 @@ class DomainConfig:
         self.maxmem = max(self.memory, self.maxmem)
         self.maxvcpus = max(self.vcpus, self.maxvcpus)
 
+    def make_ephemeral(self) -> None:
+        """Have what the domain writes to its disks go with it."""
+        self.disks = [disk if disk.readonly else disk._replace(ephemeral="yes") for disk in self.disks]
+
     def to_wire(self) -> dict[str, Any]:
         """The configuration as plain values, for a message."""
         plain = dict(vars(self))

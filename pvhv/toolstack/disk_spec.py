@@ -73,6 +73,7 @@ class DiskConfig(NamedTuple):
     devtype: str = DISK
     discard: str = ""  # what DISCARD has
     sector_size: str = SECTOR_SIZES[0]
+    ephemeral: str = ""  # yes: what the domain writes goes with it
 
     @property
     def readonly(self) -> bool:
@@ -91,7 +92,7 @@ class DiskConfig(NamedTuple):
     def usable(self) -> bool:
         """Whether a domain file can come to it. (It may have come by a message.)"""
         known = self.access in ACCESS.values() and self.format in (*FORMATS, EMPTY) and self.devtype in (DISK, CDROM)
-        known = known and self.discard in DISCARD and self.sector_size in SECTOR_SIZES
+        known = known and self.discard in DISCARD and self.sector_size in SECTOR_SIZES and self.ephemeral in ("", "yes")
         whole = "\0" not in self.target and (self.format == EMPTY) == (not self.target)
         return known and whole and is_name(self.vdev) and (not self.cdrom or self.readonly)
 

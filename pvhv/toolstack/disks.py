@@ -11,6 +11,9 @@ Xen's script for block devices (require_unshared); backing files are read by who
 that has stopped, and is kept to be examined, does not count. Other programs of the host are kept away by locks, as QEMU
 has them (pvhv.images.locks).
 
+A disk that is `ephemeral` has an overlay (pvhv.images.scratch), which all lives of the domain share, and which goes
+with the last of them. Its image is only read.
+
 Read beside it: tools/hotplug/Linux/block.
 """
 
@@ -27,6 +30,7 @@ from pvhv.devices.block.names import number_of
 from pvhv.images import opening, shared
 from pvhv.images.empty import NoMedium
 from pvhv.images.image import SECTOR_SIZE, BadImage, Identity, Image
+from pvhv.images.scratch import Scratch
 from pvhv.toolstack.beside import Beside
 from pvhv.toolstack.disk_spec import EMPTY, DiskConfig
 from pvhv.toolstack.errors import ToolstackError
@@ -45,6 +49,7 @@ class OpenDisk(NamedTuple):
     image: Image
     thread: Beside
     wanted: DiskConfig
+    scratch: Scratch | None = None  # where it writes, if its image is only read
 
     def close(self) -> None:
         """Close the file after the work that its thread has been given. May be called again."""
@@ -52,12 +57,13 @@ class OpenDisk(NamedTuple):
             self.thread.do(self.image.close)
 
 
-def open_all(wanted: Iterable[DiskConfig]) -> list[OpenDisk]:
-    """Open the disks of a domain. May be called on any thread. Raises ToolstackError, and then none is open."""
+def open_all(wanted: Iterable[DiskConfig], before: Sequence[OpenDisk] = ()) -> list[OpenDisk]:
+    """Open the disks of a domain; `before` are those of its last life, whose overlays it keeps. May be called on any
+    thread. Raises ToolstackError, and then none is open."""
     opened: list[OpenDisk] = []
     try:
         for disk in wanted:
-            opened.append(_open(disk))
+            opened.append(_open(disk, before))
             require_unshared(opened[-1:], opened[:-1])
     except ToolstackError:
         for each in opened:
@@ -66,13 +72,16 @@ def open_all(wanted: Iterable[DiskConfig]) -> list[OpenDisk]:
     return opened
 
 
-def _open(disk: DiskConfig) -> OpenDisk:
+def _open(disk: DiskConfig, before: Sequence[OpenDisk]) -> OpenDisk:
     number = number_of(disk.vdev) or 0
+    scratch = next((each.scratch for each in before if each.wanted == disk), None)
     try:
-        image, thread = _opened(disk)
+        if disk.ephemeral and not disk.readonly:
+            scratch = scratch or _scratch(disk)
+        image, thread = _opened(disk) if scratch is None else _opened_above(disk, scratch)
     except BadImage as bad:
         raise ToolstackError(f"the disk {disk.vdev}: {bad.message}", bad.hint) from None
-    opened = OpenDisk(number, disk.target, image, thread, disk)
+    opened = OpenDisk(number, disk.target, image, thread, disk, scratch)
     if not image.sectors and disk.format != EMPTY:
         opened.close()
         longer = f"truncate -s 64M {disk.target}" if disk.format == "raw" else f"pvhv image resize {disk.target} 64M"
@@ -89,12 +98,28 @@ def _opened(disk: DiskConfig) -> tuple[Image, Beside]:
     if disk.format == "raw":
         image = opening.open_image(disk.target, disk.format, not disk.readonly)
         return image, _thread_of(image.identity)
-    _top, *below = list(opening.chain(disk.target, disk.format))
-    for layer in below:  # a domain that has stopped may have written to it last
-        _thread_of(layer.identity).do(partial(shared.flush, layer.identity)).result()
+    _settle(list(opening.chain(disk.target, disk.format))[1:])
     file = opening.open_checked(disk.target, not disk.readonly)
     thread = _thread_of(file.identity)
     return thread.do(partial(shared.open_as, file, disk.target, disk.format)).result(), thread
+
+
+def _scratch(disk: DiskConfig) -> Scratch:
+    _settle(list(opening.chain(disk.target, disk.format)))
+    return Scratch(disk.target, disk.format)
+
+
+def _opened_above(disk: DiskConfig, scratch: Scratch) -> tuple[Image, Beside]:
+    """Open the overlay of a disk, and its image, which is only read."""
+    file = scratch.open()
+    thread = _thread_of(file.identity)
+    return thread.do(partial(shared.open_as, file, f"the overlay of {disk.target}", "qcow2")).result(), thread
+
+
+def _settle(layers: Iterable[opening.Layer]) -> None:
+    """Have files of a chain be complete, before others read them: a domain that has stopped may have written to one."""
+    for layer in layers:
+        _thread_of(layer.identity).do(partial(shared.flush, layer.identity)).result()
 
 
 def _thread_of(identity: Identity) -> Beside:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -71,13 +71,14 @@ class Prepared:
         return held
 
 
-def prepare(config: DomainConfig) -> Prepared:
-    """Read the files of a domain and plan its memory. Any thread. Raises ToolstackError."""
+def prepare(config: DomainConfig, before: Sequence[OpenDisk] = ()) -> Prepared:
+    """Read the files of a domain and plan its memory; `before` are the disks of its last life. Any thread. Raises
+    ToolstackError."""
     kernel = elf.read(config.kernel)
     ramdisk: Buffer = b"" if config.ramdisk is None else ramdisks.read(config.ramdisk, config.memory)
     if config.type == "hvm":
         plan = pvh.plan(kernel, config.memory, len(ramdisk))
-        return Prepared(config, kernel, plan, ramdisk, disks.open_all(config.disks))
+        return Prepared(config, kernel, plan, ramdisk, disks.open_all(config.disks, before))
     if not kernel.paravirtual:
         raise ToolstackError(
             f"{config.kernel} is a kernel for a fully virtualized domain, not for a paravirtual one",
@@ -85,7 +86,7 @@ def prepare(config: DomainConfig) -> Prepared:
             status=2,
         )
     pages = layout.plan(kernel, config.memory * PAGES_PER_MIB, len(ramdisk))
-    return Prepared(config, kernel, pages, ramdisk, disks.open_all(config.disks))
+    return Prepared(config, kernel, pages, ramdisk, disks.open_all(config.disks, before))
 
 
 class Unwanted(ToolstackError):

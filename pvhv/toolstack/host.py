@@ -261,7 +261,8 @@ class Host:
         # One that is kept keeps its UUID; its successor gets another.
         handle = before.config.uuid if before.state is State.GONE else None
         config = replace(before.config, name=name, uuid=handle)
-        self._then(self.beside.do(lambda: prepare(config)), lambda read: self._rebuild(before, read, console))
+        read = self.beside.do(lambda: prepare(config, before.files))
+        self._then(read, lambda done: self._rebuild(before, done, console))
 
     def _rebuild(self, before: Guest, read: Future[Prepared], console: Console) -> None:
         if before.state is State.GONE and not before.restarts:  # it was destroyed meanwhile

@@ -124,9 +124,10 @@ _rows(Fate.TAKEN, Reads.LIST, [
     ("disk", "its disks, each a string of xl-disk-configuration(5): `FILE,raw,xvda,rw`, or with `target=`, `format=`, "
              "`vdev=` and `access=`. A file is relative to this one; its format is raw (the default) or qcow2; a name "
              "is xvda, xvdb and so on; of a domain of type hvm, hda to hdd for IDE disks, or vda to vdp for virtio "
-             "disks, which are not xl's. Two domains may share one only if neither writes to it. `cdrom` makes a "
-             "CD-ROM drive of it, which is empty without a target; `no-discard` keeps the guest from discarding; and, "
-             "ours alone, `sector-size=4096` has the guest read and write 4096 bytes at least"),
+             "disks, which are not xl's. Two domains may share one only if neither writes to it; after `create "
+             "--ephemeral` none does. `cdrom` makes a CD-ROM drive of it, which is empty without a target; "
+             "`no-discard` keeps the guest from discarding; and, ours alone, `sector-size=4096` has the guest "
+             "read and write 4096 bytes at least"),
 ])  # fmt: skip
 _rows(Fate.TAKEN, Reads.STRING, [
     ("technique", f"how a domain of type hvm is virtualized: `{'`, `'.join(technique_names.NAMES)}`"),

@@ -65,6 +65,8 @@ def _disk(disk: DiskConfig) -> dict[str, Any]:
     plain["readwrite"] = int(not disk.readonly)
     if disk.cdrom:
         plain |= {"removable": 1, "is_cdrom": 1}
+    if disk.ephemeral:
+        plain["ephemeral"] = "True"  # ours
     if disk.discard:
         plain["discard_enable"] = "True" if disk.discards else "False"
     return plain

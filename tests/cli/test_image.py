@@ -10,6 +10,7 @@ from typing import Any
 from pvhv.images.qcow2 import header
 from tests.cli.conftest import Pvhv
 from tests.images.lab import MIB, contents, make_image, opened, qemu, qemu_counts, qemu_finds_it_clean
+from tests.toolstack.recipes import SPIN
 
 SAME = ("virtual-size", "format", "cluster-size", "format-specific", "backing-filename", "backing-filename-format",
         "full-backing-filename", "dirty-flag", "actual-size")  # fmt: skip
@@ -144,3 +145,15 @@ def test_what_is_wrong_is_told(pvhv: Pvhv) -> None:
     make_image(pvhv.directory / "bits", MIB)
     poke(pvhv.directory / "bits", header.INCOMPATIBLE_AT + 7, b"\x14")
     assert "an external data file, which is not here" in pvhv.fails("image", "info", "bits")
+
+
+def test_an_ephemeral_domain(shared: Pvhv) -> None:
+    make_image(shared.directory / "it", MIB)
+    (shared.directory / "raw").write_bytes(bytes(MIB))
+    file = shared.domain("it", SPIN, "disk = ['it,qcow2,xvda,rw', 'raw,raw,xvdb,ro']")
+    shown = json.loads(shared.ok("create", "-n", "--ephemeral", file))
+    assert [disk.get("ephemeral") for disk in shown["disks"]] == ["True", None]
+    shared.ok("create", "--ephemeral", file)
+    assert "a backing file of" in shared.fails("create", file, "name=second")
+    shared.ok("create", "--ephemeral", file, "name=third")
+    assert "in use: another program reads it" in shared.fails("image", "resize", "it", "2M")

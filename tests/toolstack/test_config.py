@@ -9,6 +9,7 @@ import pytest
 
 from pvhv.core.grants import table as grants
 from pvhv.toolstack import config, elf, kernel_files
+from pvhv.toolstack.disk_spec import DiskConfig
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.guest import prepare
 from pvhv.toolstack.keys import KEYS, Fate
@@ -351,9 +352,9 @@ def test_disks(file: Path) -> None:
     made = load(file, "disk = ['lab.cfg,qcow2,xvda', 'vdev=xvdb1,access=r,target=a, b.img', 'lab.cfg,raw,xvdaa,w']")
     here = file.parent.absolute()
     assert made.disks == [
-        (f"{here}/lab.cfg", "xvda", "rw", "qcow2", "disk", "", "512"),
-        (f"{here}/a, b.img", "xvdb1", "ro", "raw", "disk", "", "512"),
-        (f"{here}/lab.cfg", "xvdaa", "rw", "raw", "disk", "", "512"),
+        DiskConfig(f"{here}/lab.cfg", "xvda", "rw", "qcow2", "disk", "", "512"),
+        DiskConfig(f"{here}/a, b.img", "xvdb1", "ro", "raw", "disk", "", "512"),
+        DiskConfig(f"{here}/lab.cfg", "xvdaa", "rw", "raw", "disk", "", "512"),
     ]
     assert load(file, "disk = ['qcow2:lab.cfg,xvda']").disks == made.disks[:1]
     assert not made.warnings and config.DomainConfig.from_wire(made.to_wire()) == made
@@ -370,10 +371,10 @@ def test_what_a_disk_may_be_besides(file: Path) -> None:
     )
     here = file.parent.absolute()
     assert made.disks == [
-        (f"{here}/lab.cfg", "hdc", "ro", "raw", "cdrom", "", "512"),
-        ("", "xvdc", "ro", "empty", "cdrom", "", "512"),
-        (f"{here}/lab.cfg", "xvdd", "rw", "raw", "disk", "no", "512"),
-        (f"{here}/lab.cfg", "xvde", "rw", "raw", "disk", "", "4096"),
+        DiskConfig(f"{here}/lab.cfg", "hdc", "ro", "raw", "cdrom", "", "512"),
+        DiskConfig("", "xvdc", "ro", "empty", "cdrom", "", "512"),
+        DiskConfig(f"{here}/lab.cfg", "xvdd", "rw", "raw", "disk", "no", "512"),
+        DiskConfig(f"{here}/lab.cfg", "xvde", "rw", "raw", "disk", "", "4096"),
     ]
     assert [disk.discards for disk in made.disks] == [False, False, False, True]
     assert config.DomainConfig.from_wire(made.to_wire()) == made
@@ -395,7 +396,7 @@ def test_a_domain_has_so_many_disks(file: Path) -> None:
     assert len(load(file, f"disk = {disks[:-1]}").disks) == config.MOST_DISKS
     assert "'disk': a domain has 16 disks at most" in complaint(file, f"disk = {disks * 100}")
     plain = load(file, f"disk = {disks[:-1]}").to_wire()
-    too_many = [["x", name, "rw", "raw", "disk", "", "512"] for name in names]
+    too_many = [list(DiskConfig("x", name, "rw")) for name in names]
     with pytest.raises(ToolstackError, match="16 disks at most"):
         config.DomainConfig.from_wire({**plain, "disks": too_many})
 
@@ -403,12 +404,13 @@ def test_a_domain_has_so_many_disks(file: Path) -> None:
 @pytest.mark.parametrize(
     "disk",
     [["x", "xvda"], ["x", "vda", "rw", "raw"], ["x", "xvda", "w", "raw"], ["x\0", "xvda", "rw", "raw"],
-     ["x", "xvda", "rw", "y"], ["x", "xvda", "rw", "raw", "disk", "", "512", "y"], ["", "xvda", "ro", "raw"],
+     ["x", "xvda", "rw", "y"], ["x", "xvda", "rw", "raw", "disk", "", "512", "", "y"], ["", "xvda", "ro", "raw"],
      ["x", "xvda", "ro", "empty", "cdrom"], ["x", "xvda", "rw", "raw", "cdrom"], ["x", "xvda", "rw", "raw", "tape"],
-     ["x", "xvda", "rw", "raw", "disk", "maybe"], ["x", "xvda", "rw", "raw", "disk", "", "1024"]],
+     ["x", "xvda", "rw", "raw", "disk", "maybe"], ["x", "xvda", "rw", "raw", "disk", "", "1024"],
+     ["x", "xvda", "rw", "raw", "disk", "", "512", "no"]],
 )
 def test_disks_that_no_file_comes_to(disk: list[str]) -> None:
-    disk += ["raw", "disk", "", "512"][len(disk) - 3 :] if len(disk) > 3 else []
+    disk += DiskConfig("x", "xvda", "rw")[len(disk) :] if len(disk) > 3 else ()
     plain = config.DomainConfig("x", Path("k")).to_wire()
     with pytest.raises(ToolstackError, match="disk"):
         config.DomainConfig.from_wire({**plain, "disks": [disk]})

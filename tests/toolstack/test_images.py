@@ -34,9 +34,9 @@ def disk(path: Path, name: str = "xvda", access: str = "rw", format_: str = "qco
     return f"{path},{format_},{name},{access}"
 
 
-def why(path: Path, access: str = "rw", format_: str = "qcow2") -> str:
+def why(path: Path, **more: str) -> str:
     with pytest.raises(ToolstackError) as caught:
-        open_all([DiskConfig(str(path), "xvda", access, format_)])
+        open_all([DiskConfig(str(path), "xvda", "rw", "qcow2", **more)])
     return str(caught.value)
 
 
@@ -151,3 +151,58 @@ def test_an_image_is_deleted_under_a_guest(machine: Machine, image: Path) -> Non
     assert machine.run(guest, timeout=60)
     assert guest.ended is not None and guest.ended.name == "poweroff"
     assert "No such file" in why(image)
+
+
+def test_what_an_ephemeral_domain_writes_goes_with_it(image: Path, tmp_path: Path) -> None:
+    """The image may be read by others meanwhile, and is what it was; nothing stays in the directory of overlays."""
+    raw = tmp_path / "raw"
+    raw.write_bytes(bytes(MIB))
+    with opened(image) as written:
+        written.write(0, b"base" * 128)
+    before, base = sorted(tmp_path.iterdir()), image.read_bytes()
+    result = boot(
+        "guest-pv", disks=[disk(image), f"{raw},raw,xvdb,rw"], ephemeral=True, timeout=60,
+        stdin=script(["echo new | dd of=/dev/xvda conv=fsync", "dd if=/dev/xvda of=/dev/xvdb count=1 conv=fsync",
+                      "dd if=/dev/xvdb count=1"]),
+    )  # fmt: skip
+    assert result.ending == "poweroff" and "\nnew\nbasebase" in result.output, result.output
+    assert image.read_bytes() == base and raw.read_bytes() == bytes(MIB)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_an_overlay_lives_as_long_as_its_domain(image: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    overlays = tmp_path / "overlays"
+    overlays.mkdir()
+    monkeypatch.setenv("TMPDIR", str(overlays))
+    (wanted,) = [DiskConfig(str(image), "xvda", "rw", "qcow2", ephemeral="yes")]
+    first, other = open_all([wanted]), open_all([wanted])
+    first[0].image.write(0, b"mine" * 128)
+    other[0].image.write(0, b"hers" * 128)
+    second = open_all([wanted], first)  # the next life, before the last one has closed its image
+    close(first)
+    assert second[0].image.read(0, 1) == b"mine" * 128
+    close(second)
+    third = open_all([wanted], second)  # and after that
+    assert third[0].image.read(0, 1) == b"mine" * 128
+    assert other[0].image.read(0, 1) == b"hers" * 128
+    assert not list(overlays.iterdir()) and contents(image) == bytes(4 * MIB)
+    with pytest.raises(ToolstackError, match=r"is a disk of this domain|is a backing file|, is a disk of"):
+        open_all([wanted._replace(ephemeral=""), wanted])
+    close([*third, *other])
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
+    assert "no throw-away overlay can be made in" in why(image, ephemeral="yes")
+
+
+def test_a_reboot_keeps_an_overlay(machine: Machine, image: Path) -> None:
+    """A domain that reboots finds what it wrote; one that is created anew does not."""
+    guest = machine.create(
+        "guest-pv", disks=[disk(image)], ephemeral=True,
+        stdin=script(["echo kept | dd of=/dev/xvda seek=3 conv=fsync", "reboot"]),
+    )  # fmt: skip
+    guest.config.on_reboot = "restart"
+    guests = machine.host.guests
+    assert machine.hypervisor.run_until(lambda: guests and guest not in guests.values(), 60)
+    (again,) = guests.values()
+    assert again.lineage is guest.lineage
+    assert again.files[0].image.read(3, 1)[:5] == b"kept\n"
+    assert contents(image) == bytes(4 * MIB)

@@ -24,7 +24,7 @@ from pvhv.devices.xenstore.permissions import Caller
 from pvhv.testing import Machine
 from pvhv.toolstack import block_access, plugging
 from pvhv.toolstack.block_access import BlockAccess
-from pvhv.toolstack.disk_spec import parse_parts
+from pvhv.toolstack.disk_spec import DiskConfig, parse_parts
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.guest import Guest
 from tests.core import accounting
@@ -212,7 +212,8 @@ def test_what_cannot_be_attached(machine: Machine, asking: Asking, images: list[
     assert "no domain nobody" in asking.why("block_list", "nobody")
     assert "domain it has no disk xvdq / pvhv block-list it shows them" in asking.why("block_detach", "it", disk="xvdq")
     assert "has no disk x\\x1b" in asking.why("block_detach", "it", disk="x\x1b" + "y" * 100)
-    assert "none that a domain file comes to" in asking.why("block_attach", "it", disk=["b.img", "xvdb", "all", "raw"])
+    nonsense = DiskConfig("b.img", "xvdb", "all")
+    assert "none that a domain file comes to" in asking.why("block_attach", "it", disk=nonsense)
     assert len(guest.files) == len(guest.backends) == len(guest.config.disks) == 1
     asking.attach("it", "b.img,,xvdb,ro")
     guest.config.disks += [guest.config.disks[0]._replace(vdev=f"xvd{letter}") for letter in "cdefghijklmnop"]
