@@ -235,7 +235,7 @@ class Check:
         """The refcounts in a block; None if there is none that can be read."""
         entry = self.table[index] if index < len(self.table) else 0
         block = entry & OFFSET_MASK
-        if not block or block & (self._size - 1):
+        if not block or block & (self._size - 1) or block >= self._end:
             return None
         if self._block[0] != index:
             raw = self.file.read_some(block, self._size).ljust(self._size, b"\0")

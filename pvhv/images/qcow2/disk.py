@@ -380,6 +380,8 @@ class Qcow2Image:
 
     def _free(self, first: int, count: int) -> None:
         """Count clusters down that nothing on the disk names any more, and give the host what is free now."""
+        if hit := self.regions.hit(first, count):
+            raise CorruptImage(f"{hit} lies in a cluster that data was in")
         begin = first
         for cluster in range(first, first + count):
             if self.refcounts.down(cluster):

@@ -51,8 +51,8 @@ class Mapping:
         table = self.l1[cluster >> l2_bits] & OFFSET
         if not table:
             return None
-        if table & (self._header.cluster_size - 1):
-            raise input_output_error("the image is corrupt: an L2 table does not begin at a cluster")
+        if table & (self._header.cluster_size - 1) or table >= self._file.end:
+            raise input_output_error("the image is corrupt: an L2 table is where none can be")
         number = (cluster & ((1 << l2_bits) - 1)) >> self.slice_bits
         return self.cache.get(table + number * self.cache.size), cluster & ((1 << self.slice_bits) - 1)
 
@@ -63,10 +63,10 @@ class Mapping:
         clusters that are not used any more. Raises OSError."""
         index = cluster >> self._header.l2_bits
         entry = self.l1[index]
-        if not entry & COPIED or not entry & OFFSET:
-            old, size = entry & OFFSET, self._header.cluster_size
-            if old & (size - 1):
-                raise CorruptImage("an L2 table does not begin at a cluster")
+        old, size = entry & OFFSET, self._header.cluster_size
+        if old & (size - 1) or old >= self._file.end:
+            raise CorruptImage("an L2 table is where none can be")
+        if not entry & COPIED or not old:
             contents = self._file.read(old, size) if old else bytes(size)
             new, _one = refcounts.allocate(1)
             try:
@@ -79,6 +79,7 @@ class Mapping:
             self._changed.add(index)
             regions.add(new)
             if old:
+                regions.remove(old >> self._cluster_bits)
                 drop(old >> self._cluster_bits, 1)
         found = self.find(cluster)
         assert found is not None

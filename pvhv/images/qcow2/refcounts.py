@@ -89,8 +89,8 @@ class Refcounts:
         block = self.table[index] & OFFSET_MASK if index < len(self.table) else 0
         if not block:
             return None
-        if block & ((1 << self._cluster_bits) - 1):
-            raise CorruptImage("a refcount block does not begin at a cluster")
+        if block & ((1 << self._cluster_bits) - 1) or block >= self._file.end:
+            raise CorruptImage("a refcount block is where none can be")
         number = (cluster & ((1 << self.block_bits) - 1)) >> self._slice_bits
         return self._cache.get(block + number * self._cache.size), cluster & ((1 << self._slice_bits) - 1)
 

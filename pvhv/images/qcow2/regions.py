@@ -31,6 +31,12 @@ class Regions:
         """One more cluster has a table."""
         insort(self._single, cluster)
 
+    def remove(self, cluster: int) -> None:
+        """A cluster has no table any more that is used."""
+        at = bisect_left(self._single, cluster)
+        if at < len(self._single) and self._single[at] == cluster:
+            del self._single[at]
+
     def add_all(self, clusters: Iterable[int]) -> None:
         """The same for many, in any order."""
         self._single = array("Q", sorted({*self._single, *clusters}))

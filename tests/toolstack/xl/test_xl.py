@@ -108,7 +108,7 @@ def values(found: dict[str, Any]) -> dict[str, Any]:
             (
                 disk.get("pdev_path") or "", disk["vdev"], "rw" if disk.get("readwrite") else "ro",
                 disk.get("format", "raw"), "cdrom" if disk.get("is_cdrom") else "disk",
-                {"True": "yes", "False": "no"}.get(disk.get("discard_enable"), ""), "512",
+                {"True": "yes", "False": "no"}.get(disk.get("discard_enable"), ""), "512", "",
             )
             for disk in found.get("disks", ())
         ],
