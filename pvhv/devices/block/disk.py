@@ -138,7 +138,7 @@ class Disk:
                 elif (found := self._next()) is not None:
                     queue, request = found
                     yield REQUEST_COST + queue.begin(request) * PAGE_COST
-                elif self._change is None or self.under_way:
+                elif self._change is None or self.under_way or self._looking:
                     return
                 else:
                     self._change_now(*self._change)
@@ -205,6 +205,8 @@ class Disk:
         self._looking = False
         if image is self.image and not done.exception():
             self._resize(image.sectors)
+        if self._change is not None:
+            self.pump()
 
     def _resize(self, sectors: int) -> None:
         whole = self._whole(sectors)
