@@ -96,6 +96,7 @@ class Hypervisor:
         self._m2p = m2p.MachineToPhysical(tables)
         self.m2p, self.m2p_l3 = self._m2p.table, self._m2p.l3
         self.coherence = Coherence(self.frames, tables, self._cpus.values())
+        self.host_wrote_all = self.coherence.host_wrote_all
         self.host_wrote, self.write_frame_word = self.coherence.host_wrote, self.coherence.write_frame_word
 
         # -- domains

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Work that is done beside the guests: reading files, looking for names in them.
 
-This work has threads of its own, `AT_ONCE` of them at most and none while there is nothing to do. A Future has the
-result. A thread that is stuck (on a disk that does not answer) keeps the other work waiting, but neither a guest nor
-the end of the process.
+This work has threads of its own, `AT_ONCE` of them at most and none while there is nothing to do. (To begin a thread
+costs more than a small piece of work, so one may wait for a while: a disk's does.) A Future has the result. A thread
+that is stuck (on a disk that does not answer) keeps the other work waiting, but neither a guest nor the end of the
+process.
 
 These threads and the guests take turns with Python's interpreter. So the work has to be done in steps: a call that
 keeps the interpreter to itself (a sort of a million things, a copy of a gigabyte) stops the guests as well.
@@ -23,21 +24,26 @@ AT_ONCE = 2
 
 
 class Beside:
-    """Threads that start when there is work, and end when there is none."""
+    """Threads that start when there is work, and end when there was none for `linger_s` seconds."""
 
-    def __init__(self, at_once: int = AT_ONCE) -> None:
+    def __init__(self, at_once: int = AT_ONCE, linger_s: float = 0.0) -> None:
         """With `at_once` = 1, work is done in the order in which it came."""
         self.at_once = at_once
+        self.linger_s = linger_s
         self._lock = threading.Lock()
+        self._more = threading.Condition(self._lock)  # there is work, and a thread that waits for some
         self._waiting: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._threads = 0
+        self._idle = 0  # of these, those that wait
 
     def do(self, work: Callable[[], T]) -> Future[T]:
         """Have `work()` called on one of the threads; the Future has its result. Any thread may call this."""
         future: Future[T] = Future()
         with self._lock:
             self._waiting.append((work, future))
-            if self._threads < self.at_once:
+            if self._idle:
+                self._more.notify()
+            if len(self._waiting) > self._idle and self._threads < self.at_once:
                 try:
                     threading.Thread(target=self._run, name="beside", daemon=True).start()
                     self._threads += 1
@@ -50,6 +56,10 @@ class Beside:
     def _run(self) -> None:
         while True:
             with self._lock:
+                if not self._waiting and self.linger_s:
+                    self._idle += 1
+                    self._more.wait(self.linger_s)
+                    self._idle -= 1
                 if not self._waiting:
                     self._threads -= 1
                     return

@@ -36,6 +36,7 @@ from pvhv.toolstack.disk_spec import EMPTY, DiskConfig
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.names import shown
 
+LINGER_S = 1.0  # a file's thread waits so long for more to do
 _threads: WeakValueDictionary[Identity, Beside] = WeakValueDictionary()
 _threads_lock = threading.Lock()
 
@@ -124,7 +125,7 @@ def _settle(layers: Iterable[opening.Layer]) -> None:
 
 def _thread_of(identity: Identity) -> Beside:
     with _threads_lock:
-        thread = _threads.get(identity) or Beside(at_once=1)
+        thread = _threads.get(identity) or Beside(at_once=1, linger_s=LINGER_S)
         _threads[identity] = thread
     return thread
 

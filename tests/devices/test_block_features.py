@@ -283,7 +283,7 @@ def test_more_pages_than_are_kept(machine: Machine, path: Path, monkeypatch: pyt
     assert front.does(READ, 0, [(FIRST, 0, 0)]) == OKAY
     now[0] += pages.PURGE_NS
     assert front.does(READ, 0, [(FIRST + 7, 0, 0)]) == OKAY
-    assert list(queue.pages.kept) == [FIRST + 3, FIRST + 4, FIRST + 5, FIRST, FIRST + 7]
+    assert set(queue.pages.kept) == {FIRST, FIRST + 3, FIRST + 4, FIRST + 5, FIRST + 7}
     now[0] += pages.KEPT_NS
     assert front.does(READ, 0, [(FIRST + 5, 0, 0)]) == OKAY
     assert list(queue.pages.kept) == [FIRST + 5] and not front.in_use(FIRST) and not accounting.problems(front.hv)

@@ -72,3 +72,9 @@ class GrantView:
 
     def __exit__(self, *exception: object) -> None:
         self.release()
+
+
+def wrote(views: list[GrantView]) -> None:
+    """The same as `wrote` of each of the views, which one domain has mapped."""
+    if views:
+        views[0].mapper.hypervisor.host_wrote_all([view.mfn for view in views])

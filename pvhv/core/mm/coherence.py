@@ -90,6 +90,12 @@ class Coherence:
         if self.frames.code[mfn]:
             self.forget_code(mfn)
 
+    def host_wrote_all(self, mfns: list[int]) -> None:
+        """The same for many frames."""
+        code = self.frames.code
+        for mfn in [mfn for mfn in mfns if code[mfn]]:
+            self.forget_code(mfn)
+
     def write_frame_word(self, address: int, value: int) -> None:
         """Write one 64-bit word at a machine address."""
         self.frames.ram.words[address >> 3] = value

@@ -20,8 +20,8 @@ Read beside it: xen_blkbk_map, get_persistent_gnt, purge_persistent_gnt in Linux
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import NamedTuple
 
 from pvhv.core.errors import GrantError
 from pvhv.core.grants.view import GrantView
@@ -34,21 +34,18 @@ PURGED = MOST_KEPT // 100 * 5  # of pages that were used lately, when there is n
 Grants = Callable[[int, bool], GrantView]  # maps a reference; True: only to read. Raises GrantError
 
 
-class Page:
-    """A mapped page. `bytes` is all of it."""
+class Taken(NamedTuple):
+    """The pages of one request: all of them, in its order; the references of those that are kept; and the others."""
 
-    __slots__ = ("active", "bytes", "kept", "last_used", "view")
-
-    def __init__(self, view: GrantView, kept: bool) -> None:
-        self.view = view
-        self.bytes = view.bytes
-        self.kept = kept
-        self.active = True
-        self.last_used = 0
+    views: list[GrantView]
+    kept: list[int]
+    own: list[GrantView]
 
 
 class Pages:
-    """The mapped pages of one ring."""
+    """The mapped pages of one ring.
+
+    The usual request names pages that are all kept and not in use. Then nothing here is a loop in Python."""
 
     def __init__(self, grants: Grants, persistent: bool, now: Callable[[], int]) -> None:
         self._grants = grants
@@ -56,44 +53,54 @@ class Pages:
         self._now = now
         self._overflow = False  # a page was not kept, for want of room
         self._next_purge = 0
-        self.kept: OrderedDict[int, Page] = OrderedDict()  # by reference; the one unused for longest comes first
+        self._uses = 0
+        self._active: set[int] = set()  # references of kept pages that are in use
+        self._used: dict[int, tuple[int, int]] = {}  # when each kept page was used last, and the number of that use
+        self.kept: dict[int, GrantView] = {}  # by reference
 
-    def take(self, grefs: Sequence[int], readonly: bool) -> list[Page]:
+    def take(self, grefs: list[int], readonly: bool) -> Taken:
         """Have pages for a request. Raises GrantError, and then none is taken."""
-        taken: list[Page] = []
-        kept = self.kept
+        if self._persistent and self._active.isdisjoint(grefs) and len(set(grefs)) == len(grefs):
+            known = list(map(self.kept.get, grefs))
+            views = [view for view in known if view is not None]
+            if len(views) == len(grefs):
+                self._active.update(grefs)
+                return Taken(views, grefs, [])
+        taken = Taken([], [], [])
         try:
             for gref in grefs:
-                page = kept.get(gref)
-                if page is None or page.active:
-                    page = self._map(gref, readonly, page is None)
-                page.active = True
-                taken.append(page)
+                self._take_one(gref, readonly, taken)
         except GrantError:
             self.give_back(taken)
             raise
         return taken
 
-    def _map(self, gref: int, readonly: bool, is_new: bool) -> Page:
-        view = self._grants(gref, readonly and not self._persistent)
-        room = len(self.kept) < MOST_KEPT
-        page = Page(view, self._persistent and is_new and room)
-        if page.kept:
-            self.kept[gref] = page
-        elif self._persistent and not room:
-            self._overflow = True
-        return page
+    def _take_one(self, gref: int, readonly: bool, taken: Taken) -> None:
+        view = self.kept.get(gref)
+        is_new = view is None
+        if view is None or gref in self._active:
+            view = self._grants(gref, readonly and not self._persistent)
+            has_room = len(self.kept) < MOST_KEPT
+            self._overflow |= self._persistent and not has_room
+            if not (self._persistent and is_new and has_room):
+                taken.views.append(view)
+                taken.own.append(view)
+                return
+            self.kept[gref] = view
+        self._active.add(gref)
+        taken.views.append(view)
+        taken.kept.append(gref)
 
-    def give_back(self, pages: list[Page]) -> None:
+    def give_back(self, taken: Taken) -> None:
         """A request is done with its pages. May be called again."""
-        now = self._now() if self._persistent else 0
-        for page in pages:
-            if page.kept:
-                page.active, page.last_used = False, now
-                self.kept.move_to_end(page.view.ref)
-            else:
-                page.view.release()
-        pages.clear()
+        if taken.kept:
+            self._uses += 1
+            self._active.difference_update(taken.kept)
+            self._used.update(dict.fromkeys(taken.kept, (self._now(), self._uses)))
+        for view in taken.own:
+            view.release()
+        for pages in taken:
+            pages.clear()
 
     def purge(self) -> int:
         """Unmap kept pages that are old, or a few of the others if there was no room. Returns how many."""
@@ -102,21 +109,21 @@ class Pages:
             return 0
         self._next_purge = now + PURGE_NS
         wanted = PURGED if self._overflow and len(self.kept) >= MOST_KEPT else 0
-        unmapped: list[Page] = []
-        for page in self.kept.values():
-            if not page.active:
-                if page.last_used + KEPT_NS > now and len(unmapped) >= wanted:
-                    break
-                unmapped.append(page)
-        for page in unmapped:
-            del self.kept[page.view.ref]
-            page.view.release()
+        old = (now - KEPT_NS, self._uses)
+        if not wanted and (not self._used or min(self._used.values()) > old):
+            return 0
+        unused = sorted((used, gref) for gref, used in self._used.items() if gref not in self._active)
+        unmapped = [gref for at, (used, gref) in enumerate(unused) if at < wanted or used <= old]
+        for gref in unmapped:
+            del self._used[gref]
+            self.kept.pop(gref).release()
         if unmapped:
             self._overflow = False
         return len(unmapped)
 
     def close(self) -> None:
-        """Unmap all that is kept, and not in use. May be called again."""
-        for page in self.kept.values():
-            page.view.release()
-        self.kept.clear()
+        """Unmap all that is kept. May be called again."""
+        for view in self.kept.values():
+            view.release()
+        for table in (self.kept, self._used, self._active):
+            table.clear()

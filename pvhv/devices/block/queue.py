@@ -31,7 +31,7 @@ from pvhv.abi.io.blkif import (
 from pvhv.core.errors import GrantError
 from pvhv.core.sched.worker import Worker
 from pvhv.devices.block import request as requests
-from pvhv.devices.block.pages import Grants, Page, Pages
+from pvhv.devices.block.pages import Grants, Pages, Taken
 from pvhv.devices.block.request import FLUSHING, SEGMENT_SIZE, Bad, Request
 from pvhv.devices.block.ring import Ring, RingOver
 from pvhv.devices.block.transfer import Transfer
@@ -91,7 +91,7 @@ class Queue:
         self._transfers.add(transfer)
         if not self.disk.begin(self, transfer, self._work(transfer)):
             self._end(transfer, BLKIF_RSP_ERROR)
-        return len(transfer.pages)
+        return len(transfer.pages.views)
 
     def _transfer(self, request: Request) -> Transfer:
         if request.indirect:
@@ -104,13 +104,13 @@ class Queue:
         requests.require_whole_blocks(request, segments, self.disk.sector_size)
         return Transfer(request, segments, sectors, self._pages(segments, request.operation != BLKIF_OP_READ))
 
-    def _pages(self, segments: bytes, readonly: bool) -> list[Page]:
-        return self.pages.take(requests.grefs_of(segments), readonly) if segments else []
+    def _pages(self, segments: bytes, readonly: bool) -> Taken:
+        return self.pages.take(requests.grefs_of(segments) if segments else [], readonly)
 
     def _listed(self, request: Request) -> bytes:
         """The segments of an indirect request: a copy of what its pages have, made once. Raises Bad or GrantError."""
         pages = self.pages.take(requests.pages_of(request), True)
-        listed = b"".join(page.bytes for page in pages)[: request.amount * SEGMENT_SIZE]
+        listed = b"".join(view.bytes for view in pages.views)[: request.amount * SEGMENT_SIZE]
         self.pages.give_back(pages)
         return listed
 
@@ -119,7 +119,7 @@ class Queue:
         block = self.disk.sector_size // SECTOR_SIZE
         if not request.amount or request.sector % block or request.amount % block:
             raise Bad
-        return Transfer(request, b"", 0, [])
+        return Transfer(request, b"", 0, self.pages.take([], True))
 
     def _work(self, transfer: Transfer) -> Work:
         """What the thread of the image does for a request."""
@@ -135,7 +135,7 @@ class Queue:
         pages it had."""
         if transfer not in self._transfers:
             return 0  # the ring is gone
-        status, pages = BLKIF_RSP_OKAY, len(transfer.pages)
+        status, pages = BLKIF_RSP_OKAY, len(transfer.pages.views)
         try:
             data = done.result()
         except OSError as error:

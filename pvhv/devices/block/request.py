@@ -98,12 +98,12 @@ def read(slot: bytes) -> Request:
     return Request(operation, id_, sector, 0, False)
 
 
-def pages_of(request: Request) -> tuple[int, ...]:
+def pages_of(request: Request) -> list[int]:
     """Check what an indirect request says before its pages are looked at, and return the grants of those that it
     uses. Raises Bad."""
     if request.operation not in INDIRECT or not 0 < request.amount <= MAX_INDIRECT_SEGMENTS:
         raise Bad
-    return request.pages[: -(-request.amount // PER_INDIRECT_PAGE)]
+    return list(request.pages[: -(-request.amount // PER_INDIRECT_PAGE)])
 
 
 def require_some(request: Request) -> None:

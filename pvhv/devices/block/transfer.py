@@ -12,7 +12,8 @@ One request has 256 pages at most, which is what is copied at a stretch.
 
 from __future__ import annotations
 
-from pvhv.devices.block.pages import Page
+from pvhv.core.grants.view import wrote
+from pvhv.devices.block.pages import Taken
 from pvhv.devices.block.request import (
     FIRST_SECT,
     LAST_SECT,
@@ -21,6 +22,7 @@ from pvhv.devices.block.request import (
     Request,
 )
 from pvhv.images.image import SECTOR_SIZE
+from pvhv.machine.ram import PAGE_SIZE
 
 
 class Transfer:
@@ -28,7 +30,7 @@ class Transfer:
 
     __slots__ = ("pages", "request", "sectors", "segments")
 
-    def __init__(self, request: Request, segments: bytes, sectors: int, pages: list[Page]) -> None:
+    def __init__(self, request: Request, segments: bytes, sectors: int, pages: Taken) -> None:
         self.request = request
         self.segments = segments
         self.sectors = sectors  # of its data; a discard has none
@@ -41,18 +43,27 @@ class Transfer:
     def copy_in(self, data: bytes) -> None:
         """Fill its segments with `data`. What was there may have been code."""
         left = memoryview(data)
-        for page, part in zip(self.pages, self._parts(), strict=True):
-            size = len(part)
-            part[:] = left[:size]
-            left = left[size:]
-            page.view.wrote()
+        if self._whole:
+            for at, view in zip(range(0, len(data), PAGE_SIZE), self.pages.views, strict=True):
+                view.bytes[:] = left[at : at + PAGE_SIZE]
+        else:
+            for part in self._parts():
+                size = len(part)
+                part[:] = left[:size]
+                left = left[size:]
+        wrote(self.pages.views)
+
+    @property
+    def _whole(self) -> bool:
+        """Whether each segment is a whole page."""
+        return self.sectors == len(self.pages.views) * SECTORS_PER_PAGE
 
     def _parts(self) -> list[memoryview]:
-        pages = self.pages
-        if self.sectors == len(pages) * SECTORS_PER_PAGE:
-            return [page.bytes for page in pages]
+        views = self.pages.views
+        if self._whole:
+            return [view.bytes for view in views]
         first, last = self.segments[FIRST_SECT::SEGMENT_SIZE], self.segments[LAST_SECT::SEGMENT_SIZE]
         return [
-            page.bytes[start * SECTOR_SIZE : (end + 1) * SECTOR_SIZE]
-            for page, start, end in zip(pages, first, last, strict=True)
+            view.bytes[start * SECTOR_SIZE : (end + 1) * SECTOR_SIZE]
+            for view, start, end in zip(views, first, last, strict=True)
         ]
