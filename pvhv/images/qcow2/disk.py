@@ -24,15 +24,15 @@ Read beside it: qcow2_co_preadv and qcow2_co_pwritev in QEMU's block/qcow2.c, bl
 from __future__ import annotations
 
 import struct
+import time
 from array import array
-from collections.abc import Sequence
 from contextlib import suppress
 
 from pvhv.images.file import File
 from pvhv.images.image import SECTOR_SIZE, BadImage, Identity, Image, input_output_error, refused_to_write
 from pvhv.images.qcow2 import compressed, snapshots
 from pvhv.images.qcow2.compressed import Packed
-from pvhv.images.qcow2.header import AUTOCLEAR_AT, CORRUPT, DIRTY, INCOMPATIBLE_AT, Header
+from pvhv.images.qcow2.header import AUTOCLEAR_AT, CORRUPT, DIRTY, INCOMPATIBLE_AT, LARGEST_OFFSET, Header
 from pvhv.images.qcow2.mapping import COMPRESSED, COPIED, OFFSET, ZERO, Mapping
 from pvhv.images.qcow2.refcounts import CorruptImage, Refcounts, clusters_of
 from pvhv.images.qcow2.regions import Regions
@@ -284,7 +284,12 @@ class Qcow2Image:
         self.mapping.cache.changed(part)
         self._drop_entries(old)
 
-    def _drop_entries(self, entries: Sequence[int]) -> None:
+    def _drop_entries(self, entries: array[int]) -> None:
+        first, count = entries[0], len(entries)
+        if not first & COMPRESSED and 0 < first & OFFSET < LARGEST_OFFSET - (count << self._bits):
+            if entries == array("Q", range(first, first + (count << self._bits), self._size)):
+                self.drop((first & OFFSET) >> self._bits, count)  # side by side, as most are
+                return
         for entry in entries:
             if entry & COMPRESSED:
                 for cluster in Packed.of(entry, self._bits).clusters(self._bits):
@@ -343,10 +348,14 @@ class Qcow2Image:
         part, at = self.mapping.find_to_change(cluster, self.refcounts, self.regions, self.drop)
         old = part.entries[at : at + count]
         empty = 0 if self.backing is None else nothing  # an entry that named nothing names nothing
-        new = array("Q", (nothing if each & (COMPRESSED | OFFSET | ZERO) else empty for each in old))
+        if empty == nothing:
+            new = array("Q", (nothing,)) * count
+        else:
+            new = array("Q", (nothing if each else empty for each in old))
         part.entries[at : at + count] = new
         self.mapping.cache.changed(part)
         self._drop_entries(old)
+        time.sleep(0)  # guests may have the interpreter, before the next slice
         return count
 
     # -- to the disk -----------------------------------------------------------------------------------------
@@ -382,16 +391,13 @@ class Qcow2Image:
         """Count clusters down that nothing on the disk names any more, and give the host what is free now."""
         if hit := self.regions.hit(first, count):
             raise CorruptImage(f"{hit} lies in a cluster that data was in")
-        begin = first
-        for cluster in range(first, first + count):
-            if self.refcounts.down(cluster):
-                self._punch(begin, cluster)
-                begin = cluster + 1
-        self._punch(begin, first + count)
-
-    def _punch(self, begin: int, end: int) -> None:
-        with suppress(OSError):  # the clusters are free, whether or not the host gets their room
-            self.file.punch(begin << self._bits, (end - begin) << self._bits)
+        while count:
+            run, is_free = self.refcounts.down_run(first, count)
+            if is_free:
+                with suppress(OSError):  # the clusters are free, whether or not the host gets their room
+                    self.file.punch(first << self._bits, run << self._bits)
+            first += run
+            count -= run
 
     def _mark_corrupt(self) -> None:
         """Write nothing more but what is in the tables, and have the header say why, if this version can."""

@@ -124,6 +124,20 @@ class Refcounts:
         self.set(cluster, count - 1)
         return count - 1
 
+    def down_run(self, first: int, count: int) -> tuple[int, bool]:
+        """Clusters are used once less: as many of `count` as can be done in one go. Return how many, and whether these
+        are free now. Raises OSError."""
+        found = self._slice(first)
+        if found is not None:
+            part, at = found
+            run = min(count, len(part.entries) - at)
+            if part.entries[at : at + run].count(1) == run:
+                part.entries[at : at + run] = array(self._code, (0,)) * run
+                self._cache.changed(part)
+                self._first_free = min(self._first_free, first)
+                return run, True
+        return 1, self.down(first) == 0
+
     # -- free ones -------------------------------------------------------------------------------------------
     def allocate(self, want: int) -> tuple[int, int]:
         """Take up to `want` free clusters that stand side by side: the first of them, and how many. Raises OSError."""
