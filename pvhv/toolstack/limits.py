@@ -21,7 +21,11 @@ from pvhv.devices.xenstore import quotas, sockets
 from pvhv.hvm.monitor import translator
 from pvhv.hvm.platform import ata, virtio_blk
 from pvhv.hvm.techniques import binary_translation
+from pvhv.images import opening
 from pvhv.images.image import SECTOR_SIZE
+from pvhv.images.qcow2 import disk as qcow2
+from pvhv.images.qcow2 import header as qcow2_header
+from pvhv.images.qcow2 import tables as qcow2_tables
 from pvhv.machine import engine
 from pvhv.observe import capture, following, orc, symbols, tally
 from pvhv.observe.gdb import packets
@@ -191,6 +195,10 @@ def _of_a_domain() -> list[Limit]:
               virtio_blk.PIECE, BYTES, "the rest follows"),
         Limit("ide-chunk", of, "what a command of an IDE disk reads or writes at a time",
               ata.CHUNK * SECTOR_SIZE, BYTES, "the rest follows"),
+        Limit("image-tables", of, "tables of a qcow2 image of its that are in memory, of each of two kinds",
+              qcow2_tables.MOST_SLICES * qcow2_tables.SLICE_SIZE, BYTES, "they are written, and read anew"),
+        Limit("image-dropped", of, "runs of clusters of an image of its that wait for a flush to be free",
+              qcow2.MOST_DROPPED, "runs", "its tables are written"),
         Limit("quick-restarts", of, f"restarts after less than {lifecycle.QUICK_LIFE_S:g} s",
               lifecycle.QUICK_RESTARTS, "restarts", "it is kept as it is"),
         Limit("event-channels", of, "event channels, unless its file says otherwise",
@@ -251,6 +259,14 @@ def _of_a_file() -> list[Limit]:
               elf.MOST_NOTES, "notes", refused),
         Limit("symbol-name", of, "a symbol's name",
               elf_symbols.LONGEST_NAME, BYTES, "it is cut"),
+        Limit("backing-files", of, "an image and its backing files, together",
+              opening.MOST_LAYERS, "files", refused),
+        Limit("image-l1", of, "the L1 table of a qcow2 image",
+              qcow2_header.MAX_L1_SIZE, BYTES, refused),
+        Limit("image-refcount-table", of, "its refcount table",
+              qcow2_header.MAX_REFTABLE_SIZE, BYTES, "it is refused, and grows no further"),
+        Limit("image-snapshots", of, "its snapshots",
+              qcow2_header.MAX_SNAPSHOTS, "snapshots", refused),
         Limit("ramdisk", of, "a ramdisk when it is unpacked",
               ramdisk.LARGEST, BYTES, refused),
     ]  # fmt: skip

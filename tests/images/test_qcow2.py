@@ -148,6 +148,20 @@ def test_more_tables_than_fit_into_memory(tmp_path: Path, monkeypatch: pytest.Mo
     qemu_reads(path, model.data)
 
 
+def test_what_waits_to_be_free_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guest that discards and writes, and never flushes."""
+    monkeypatch.setattr("pvhv.images.qcow2.disk.MOST_DROPPED", 10)
+    path = make_image(tmp_path / "it", MIB, cluster_size=512)
+    with opened(path) as image:
+        assert isinstance(image, Qcow2Image)
+        for number in range(100):
+            image.write(20 * number, b"x" * 512)
+            image.discard(20 * number, 1)
+            assert len(image._dropped) <= 11
+        assert os.stat(path).st_size < 60 * 512  # what was freed is used again
+    qemu_reads(path, bytes(MIB))
+
+
 def test_few_calls_for_much_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What stands side by side in the file is read, and written, in one go."""
     path = make_image(tmp_path / "it", 64 * MIB)
