@@ -6,14 +6,17 @@ from __future__ import annotations
 import hashlib
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pvhv.images.raw import RawImage
+from pvhv.images.qcow2.disk import Qcow2Image
 from pvhv.testing import Machine, Result
 from pvhv.toolstack.config import DomainConfig
 from pvhv.toolstack.disk_spec import DiskConfig
+from tests.images.lab import contents, look, make_image
 from tests.linux.conftest import Linux
 from tools.linux import initramfs
 
@@ -48,23 +51,30 @@ def run(linux: Linux, ramdisk: Path, script: str, *disks: str, clock: str = "wal
         return machine.result(guest)
 
 
+def slowly(method: Callable[..., Any], dice: random.Random) -> Callable[..., Any]:
+    return lambda *given: (time.sleep(dice.random() / 100), method(*given))[1]
+
+
 def test_it_reads_and_writes(
     linux: Linux, ramdisk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is read is what is in the image; what was written is, when it has powered off. On a virtual clock it is the
-    same run, be the host's disk fast or slow."""
+    same run, be the host's disk fast or slow, and the image raw or qcow2 above a raw one."""
     image, pattern = tmp_path / "image", random.Random(12).randbytes(4 * MIB)
     expected = pattern[: 2 * MIB] + pattern[:MIB] + pattern[3 * MIB :]
     expected = expected[: 2047 * 512] + bytes(3 * 512) + expected[2050 * 512 :]
     results = []
-    read, write, dice = RawImage.read, RawImage.write, random.Random(1)
-    for slowly in (False, True):
-        if slowly:
-            monkeypatch.setattr(RawImage, "read", lambda *given: (time.sleep(dice.random() / 100), read(*given))[1])
-            monkeypatch.setattr(RawImage, "write", lambda *given: (time.sleep(dice.random() / 100), write(*given))[1])
+    dice = random.Random(1)
+    for format_ in ("raw", "qcow2"):
         image.write_bytes(pattern)
-        results.append(run(linux, ramdisk, COPY, f"{image},raw,xvda,rw", clock="virtual"))
-        assert image.read_bytes() == expected
+        if format_ == "qcow2":
+            image.rename(tmp_path / "below")
+            make_image(image, 4 * MIB, backing_file="below", backing_format="raw")
+            for name in ("read", "write"):
+                monkeypatch.setattr(Qcow2Image, name, slowly(getattr(Qcow2Image, name), dice))
+        results.append(run(linux, ramdisk, COPY, f"{image},{format_},xvda,rw", clock="virtual"))
+        assert contents(image, format_) == expected
+    assert look(image).is_clean and (tmp_path / "below").read_bytes() == pattern
     assert {"8192", "0", f"{hashlib.md5(pattern).hexdigest()}  /dev/xvda"} <= set(results[0].lines)
     assert results[0].raw == results[1].raw
     assert results[0].counters == results[1].counters
