@@ -368,7 +368,7 @@ class Check:
         self.file.write(REFTABLE_AT, struct.pack(">QI", place.offset, clusters))
         self.file.sync()
         self.header.refcount_table, self.table, self.tally = place, table, fresh.tally
-        self._block = -1, array("Q")
+        self._block, self._end = (-1, array("Q")), self.file.end
 
 
 def check(file: File, header: Header, repair: str | None = None, tell: Callable[[str], None] | None = None) -> Findings:
