@@ -2,30 +2,31 @@
  *
  * A disk, the front half.  The back half is in domain 0, and has the file; between them is one page of ours:
  *
- *      we write           +------------------------------------------------------------------+   they write
- *      req_prod    ---->  | req_prod  req_event  rsp_prod  rsp_event                         |  <----  rsp_prod
- *                         +------------------------------------------------------------------+
- *      requests we        |  0  |  1  |  2  |  3  |  4  |  5  | ...                    | 31  |         responses, into
- *      put into slots     +------------------------------------------------------------------+         the same slots
- *                                  ^           ^           ^
- *                               rsp_cons    rsp_prod    req_prod          (counts: the slot is the count modulo 32)
- *                                  |           |           |
- *                                  +- answered,+- under way+- free ...
- *                                     not yet     at theirs
- *                                     seen by us
+ *      +----------+-----------+----------+-----------+
+ *      | req_prod | req_event | rsp_prod | rsp_event |      counts, of all there ever were
+ *      +----------+-----------+----------+-----------+--------+---------+
+ *      |  slot 0  |  slot 1   |  slot 2  |  slot 3   |  ...   | slot 31 |      a request, and later a response
+ *      +----------+-----------+----------+-----------+--------+---------+
  *
- *      a request:  READ | sector 800 | id 5 | segment 0: grant 17, sectors 0..7 | segment 1: grant 18, sectors 0..7 | ...
- *      a response: id 5 | OKAY                                    (in any order: the id says which one is done)
+ *      The slots are used in turn, a count modulo 32 after the other:
  *
- * The data is not in the ring.  Each segment names a page of ours by a *grant reference*: for as long as the request is
- * under way domain 0 may map this page, and no other.  The event channel only says "look": whoever adds entries compares
- * its count with the other's `event` count, which says when that one wants to be woken; so one event may stand for many
- * requests.
+ *           free ... | a response, which we have to see | a request, under way | free ...
+ *                    ^                                  ^                      ^
+ *                    rsp_cons, which we keep            rsp_prod, theirs       req_prod, ours
+ *
+ *      A request:   READ, sector 800, id 5, segments: (grant 17, sectors 0 to 7), (grant 18, sectors 0 to 7) ...
+ *      A response:  id 5, OKAY.  They come in any order: the id says which request is done.
+ *
+ * The data is not in the ring.  Each segment names a page of ours by a *grant reference*: for as long as the request
+ * is under way domain 0 may map this page, and no other.  The event channel only says "look": whoever adds entries
+ * compares its count with the other's `event` count, which says when that one wants to be woken; so one event may
+ * stand for many requests.
  *
  * Two ends meet through xenstore, see connect().  The first program that opens the disk causes that, and waits for it.
  *
- * Not modelled: partitions; disks that come or go while we run; segments listed in pages of their own (indirect), grants
- * that are kept (persistent), rings of many pages, discarding.  The backend offers these, and need not be taken at its word.
+ * Not modelled: partitions; disks that come or go while we run.  The backend has more to offer, of which a front end
+ * takes what it wants: segments listed in pages of their own (indirect), grants that are kept (persistent), rings of
+ * many pages, many rings, discarding.
  *
  * (Xen: public/io/blkif.h, ring.h.  The other half: pvhv/devices/block.)
  */
@@ -100,7 +101,8 @@ static bool start(struct disk *disk, struct request *request)
     };
     for (u32 i = 0; i < request->page_count; i++)
         to->seg[i] = (struct blkif_request_segment){
-            .gref = slot->references[i], .last_sect = (u8)(MIN(request->sectors - i * PAGE_SECTORS, PAGE_SECTORS) - 1) };
+            .gref = slot->references[i],
+            .last_sect = (u8)(MIN(request->sectors - i * PAGE_SECTORS, PAGE_SECTORS) - 1) };
     front->ring.req_prod_pvt++;
     return true;
 }

@@ -2,9 +2,9 @@
  *
  * xenbus: how the two ends of a split device find each other.
  *
- * Each end has a directory in xenstore, with what the other one needs to know, and in it a node `state`, which says how
- * far it has come.  A driver writes its own, and waits for the other's; a *watch* tells when that changes.  Here is what
- * every front end needs of this; blkfront.c is one, and its connect() shows the whole conversation.
+ * Each end has a directory in xenstore, with what the other one needs to know, and in it a node `state`, which says
+ * how far it has come.  A driver writes its own, and waits for the other's; a *watch* tells when that changes.  Here
+ * is what every front end needs of this; blkfront.c is one, and its connect() shows the whole conversation.
  *
  * (Xen: public/io/xenbus.h.)
  */

@@ -240,8 +240,8 @@ static int ask(struct session *session)
     return 0;
 }
 
-/* For drivers, on behalf of a process: one request about a path, perhaps with more bytes. The length of the reply, which
-   is at `reply` as a string, or an error. */
+/* For drivers, on behalf of a process: one request about a path, perhaps with more bytes. The length of the reply,
+   which is at `reply` as a string, or an error. */
 int xenstore_ask(u32 type, const char *path, const char *more, size_t more_length, char *reply, size_t room)
 {
     struct session *session = session_open();
@@ -257,9 +257,11 @@ int xenstore_ask(u32 type, const char *path, const char *more, size_t more_lengt
     memcpy(message->body, path, n);
     memcpy(message->body + n, more, more_length);
     result = ask(session);
-    if (!result)
-        result = message->header.type == XS_ERROR ? -ENOENT : message->header.len >= room ? -E2BIG : (int)message->header.len;
-    if (result >= 0 && room) {
+    if (!result && message->header.type == XS_ERROR)
+        result = -ENOENT;
+    else if (!result)
+        result = message->header.len < room ? (int)message->header.len : -E2BIG;
+    if (result >= 0) {
         memcpy(reply, message->body, result);
         reply[result] = 0;
     }

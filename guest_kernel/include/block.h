@@ -32,7 +32,7 @@ struct request {
     u64 sector;                        /* the first */
     u32 sectors;                       /* how many */
     u32 page_count;
-    struct page *pages[REQUEST_PAGES]; /* filled from their beginnings, in this order; the last perhaps not to its end */
+    struct page *pages[REQUEST_PAGES]; /* each from its beginning, in this order; the last perhaps not to its end */
     void (*done)(struct request *request, int error); /* told by request_done(); never sleeps */
     void *owner;                       /* whoever waits for it */
     struct disk *disk;
@@ -71,7 +71,7 @@ struct disk {
 extern struct disk *disks;
 int disk_connect(struct disk *disk);
 void request_begin(struct disk *disk, struct request *request); /* into the queue; see requests_run() */
-void requests_run(struct disk *disk);                           /* start as many as have room, and tell the device once */
+void requests_run(struct disk *disk);                           /* start as many as have room; tell the device once */
 void request_done(struct request *request, int error);          /* by the driver: 0, -EIO, or -EOPNOTSUPP of a flush */
 
 /* kernel/diskfile.c: a driver's disk becomes /dev/NAME */

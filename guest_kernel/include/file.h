@@ -29,8 +29,8 @@ struct device {
 };
 
 /*
- * What a file system does.  A name is `length` bytes, and has no zero byte at its end.  find() and create() give an inode
- * in use: the caller's to put.
+ * What a file system does.  A name is `length` bytes, and has no zero byte at its end.  find() and create() give an
+ * inode in use: the caller's to put.
  */
 struct inode_operations {
     int (*find)(struct inode *directory, const char *name, size_t length, struct inode **out);

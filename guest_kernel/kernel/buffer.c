@@ -2,9 +2,9 @@
  *
  * Buffers: pages of disks that are in memory, because somebody reads them, or changed them, or did so lately.
  *
- * What was changed is written late: when there are too many such pages, when somebody calls for it (`sync`), or when the
- * file system is unmounted.  Then neighbours go in one request, and all requests at once.  There is no clock that does
- * it: an idle machine stays silent, and a crash loses what was not synced.
+ * What was changed is written late: when there are too many such pages, when somebody calls for it (`sync`), or when
+ * the file system is unmounted.  Then neighbours go in one request, and all requests at once.  There is no clock that
+ * does it: an idle machine stays silent, and a crash loses what was not synced.
  *
  * Somebody may change a page while it is being written.  It is then written once more.
  *
@@ -83,7 +83,7 @@ static void finish(struct request *request, int error)
     kfree(request);
 }
 
-/* Begin to write what is dirty and not being written already: each stretch of neighbours in as few requests as can be. */
+/* Begin to write what is dirty and not being written already: each stretch of neighbours in few requests. */
 static int begin_writes(struct disk *disk)
 {
     int error = 0;
@@ -291,7 +291,8 @@ void buffers_read_ahead(struct disk *disk, u64 number, u64 count)
 void buffers_forget(struct disk *disk, u64 number, u64 count)
 {
     for (struct buffer *buffer = buffers; buffer < buffers + buffer_count; buffer++)
-        if (buffer->disk == disk && buffer->number - number < count && !buffer->dirty && !buffer->busy && !buffer->users)
+        if (buffer->disk == disk && buffer->number - number < count && !buffer->dirty && !buffer->busy &&
+            !buffer->users)
             forget(buffer);
 }
 

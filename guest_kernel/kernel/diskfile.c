@@ -2,8 +2,8 @@
  *
  * /dev/xvda: a disk as a file, whose bytes are the disk's.
  *
- * Reads and writes go through the buffers, and are over when the bytes are there.  With O_DIRECT they are not over before
- * the disk has done them: nothing is taken from a buffer, and nothing is left to be written later.
+ * Reads and writes go through the buffers, and are over when the bytes are there.  With O_DIRECT they are not over
+ * before the disk has done them: nothing is taken from a buffer, and nothing is left to be written later.
  */
 #include <api/errno.h>
 #include <block.h>
@@ -26,6 +26,8 @@ static int open(struct file *file)
         return error;
     if ((file->mode & O_WRITE) && disk->readonly)
         return -EROFS;
+    if ((file->mode & O_WRITE) && disk->mounted)
+        return -EBUSY; /* behind the back of its file system */
     file->inode->size = disk->sectors * SECTOR_SIZE;
     return 0;
 }

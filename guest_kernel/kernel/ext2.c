@@ -2,11 +2,11 @@
  *
  * ext2: the file system as a whole.  How a disk is mounted, and what of it the kernel may call.
  *
- * While it is mounted, the disk says that it is not clean; so who finds it after a crash knows.  One process at a time is
- * inside: each of the calls below takes the mount's lock, for any of them may have to wait for the disk.
+ * While it is mounted, the disk says that it is not clean; so who finds it after a crash knows.  One process at a
+ * time is inside: each of the calls below takes the mount's lock, for any of them may have to wait for the disk.
  *
- * Not modelled: a journal, extents, and all else that came with ext3 and ext4: such a disk is not mounted, or, if that is
- * harmless, only to be read.
+ * Not modelled: a journal, extents, and all else that came with ext3 and ext4: such a disk is not mounted, or, if
+ * that is harmless, only to be read.
  */
 #include <api/errno.h>
 #include <ext2.h>

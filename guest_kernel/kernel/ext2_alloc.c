@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * ext2: which blocks and inodes are in use.  Each group has a bitmap of both, a block each; how many are free is counted
- * in the group's description and in the superblock, and all three change together.
+ * ext2: which blocks and inodes are in use.  Each group has a bitmap of both, a block each; how many are free is
+ * counted in the group's description and in the superblock, and all three change together.
  *
  * Who takes something says near what it should be: a file's next block near the one before, its first near its inode.
  */

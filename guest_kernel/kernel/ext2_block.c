@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * ext2: blocks, and where the superblock, a group's description and an inode lie in them.  See ext2.h for the layout.
+ * ext2: blocks, and where the superblock, a group's description and an inode lie in them.  See ext2_disk.h for the
+ * layout.
  *
  * What is found is used where it lies, in the buffer: so there is one copy of everything, and who changes it marks the
  * buffer as changed.  A buffer is a page, and has as many blocks as fit.
@@ -56,7 +57,8 @@ struct ext2_group *ext2_group(struct ext2 *fs, u32 group, struct buffer **buffer
 
     if (!block)
         return NULL;
-    if (is_on_disk(fs, found->block_bitmap) && is_on_disk(fs, found->inode_bitmap) && is_on_disk(fs, found->inode_table) &&
+    if (is_on_disk(fs, found->block_bitmap) && is_on_disk(fs, found->inode_bitmap) &&
+        is_on_disk(fs, found->inode_table) &&
         is_on_disk(fs, found->inode_table + fs->inodes_per_group * fs->inode_size / fs->block_size - 1))
         return found;
     buffer_put(*buffer);

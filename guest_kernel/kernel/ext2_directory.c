@@ -2,10 +2,10 @@
  *
  * ext2: a directory is a file of entries, each as long as it says:
  *
- *      | inode 2, 12 bytes, "."  | inode 2, 12 bytes, ".." | inode 11, 20 bytes, "lost+found" | inode 12, 980, "motd" ... |
+ *      | inode 2, 12 bytes, "."  | inode 2, 12 bytes, ".." | inode 11, 20, "lost+found" | inode 12, 980, "motd" ... |
  *
- * The entries of a block fill it.  So to remove one, the one before it becomes longer; to add one, room is taken from one
- * that is longer than its name needs, or the directory gets one more block.
+ * The entries of a block fill it.  So to remove one, the one before it becomes longer; to add one, room is taken from
+ * one that is longer than its name needs, or the directory gets one more block.
  *
  * Not modelled: the index that large directories may have.  It is a detour that we need not take; but who changes the
  * entries has to say that it is not true any more (EXT2_INDEXED).
@@ -110,8 +110,8 @@ struct search {
 
 #define FOUND 1
 
-static int is_it(void *with, struct ext2 *fs, struct ext2_entry *before, struct ext2_entry *entry, struct buffer *buffer,
-                 u64 position)
+static int is_it(void *with, struct ext2 *fs, struct ext2_entry *before, struct ext2_entry *entry,
+                 struct buffer *buffer, u64 position)
 {
     struct search *search = with;
 
@@ -130,8 +130,8 @@ int ext2_find_name(struct inode *directory, const char *name, size_t length, u32
     return result == FOUND ? 0 : result ? result : -ENOENT;
 }
 
-static int drop_it(void *with, struct ext2 *fs, struct ext2_entry *before, struct ext2_entry *entry, struct buffer *buffer,
-                   u64 position)
+static int drop_it(void *with, struct ext2 *fs, struct ext2_entry *before, struct ext2_entry *entry,
+                   struct buffer *buffer, u64 position)
 {
     struct search *search = with;
 
@@ -156,8 +156,8 @@ static void write_entry(struct ext2 *fs, struct ext2_entry *entry, const struct 
 }
 
 /* Into an empty entry, or behind the name of one that is longer than it needs to be. */
-static int add_it(void *with, struct ext2 *fs, struct ext2_entry *before, struct ext2_entry *entry, struct buffer *buffer,
-                  u64 position)
+static int add_it(void *with, struct ext2 *fs, struct ext2_entry *before, struct ext2_entry *entry,
+                  struct buffer *buffer, u64 position)
 {
     struct search *search = with;
     u32 used = entry->inode ? space_for(entry->name_length) : 0;
@@ -228,8 +228,8 @@ int ext2_fill_new(struct inode *directory, u32 parent)
     return error ? error : ext2_add_name(directory, "..", 2, parent, KIND_DIRECTORY);
 }
 
-static int is_name(void *with, struct ext2 *fs, struct ext2_entry *before, struct ext2_entry *entry, struct buffer *buffer,
-                   u64 position)
+static int is_name(void *with, struct ext2 *fs, struct ext2_entry *before, struct ext2_entry *entry,
+                   struct buffer *buffer, u64 position)
 {
     return entry->inode && !is_dots(entry) ? -ENOTEMPTY : 0;
 }
@@ -245,8 +245,8 @@ struct listing {
     u32 number;
 };
 
-static int list_it(void *with, struct ext2 *fs, struct ext2_entry *before, struct ext2_entry *entry, struct buffer *buffer,
-                   u64 position)
+static int list_it(void *with, struct ext2 *fs, struct ext2_entry *before, struct ext2_entry *entry,
+                   struct buffer *buffer, u64 position)
 {
     struct listing *listing = with;
 
@@ -258,8 +258,8 @@ static int list_it(void *with, struct ext2 *fs, struct ext2_entry *before, struc
     return FOUND;
 }
 
-/* The position is in bytes. Where an entry stood may be the middle of another one by now: so a block is gone through from
-   its beginning. */
+/* The position is in bytes. Where an entry stood may be the middle of another one by now: so a block is gone through
+   from its beginning. */
 int ext2_list(struct inode *directory, u64 *position, struct directory_entry *entry)
 {
     struct listing listing = { *position, entry, 0 };

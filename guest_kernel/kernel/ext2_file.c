@@ -17,16 +17,17 @@ static void set_size(struct inode *file, struct ext2_inode *inode, u64 size)
         inode->size_high = (u32)(size >> 32);
 }
 
-/* Of the file's blocks from `index` on, all that are beside each other on the disk. */
-static void read_ahead(struct ext2 *fs, u32 number, struct ext2_inode *inode, struct buffer *buffer, u64 index, u64 end,
-                       u32 first)
+/* Of the file's blocks from `index` on, which is `first` on the disk, all that are beside each other there. */
+static void read_ahead(struct ext2 *fs, u32 number, struct ext2_inode *inode, struct buffer *buffer, u64 index,
+                       u64 size, u32 first)
 {
-    u64 bytes = fs->block_size, from = (u64)first * fs->block_size;
+    u64 bytes = fs->block_size, from = (u64)first * fs->block_size, end = (size + fs->block_size - 1) / fs->block_size;
     bool is_new;
     u32 block;
 
     while (bytes < AHEAD * PAGE_SIZE && ++index < end &&
-           !ext2_map(fs, number, inode, buffer, index, false, &block, &is_new) && (u64)block * fs->block_size == from + bytes)
+           !ext2_map(fs, number, inode, buffer, index, false, &block, &is_new) &&
+           (u64)block * fs->block_size == from + bytes)
         bytes += fs->block_size;
     buffers_read_ahead(fs->disk, from / PAGE_SIZE, (from + bytes - 1) / PAGE_SIZE - from / PAGE_SIZE + 1);
 }
@@ -58,7 +59,7 @@ long ext2_read(struct inode *file, u64 offset, u64 to, size_t n, copy_out copy)
             break;
         if (block) {
             if (!buffer_is_there(fs->disk, (u64)block * fs->block_size / PAGE_SIZE))
-                read_ahead(fs, number, inode, inode_buffer, index, (file->size + fs->block_size - 1) / fs->block_size, block);
+                read_ahead(fs, number, inode, inode_buffer, index, file->size, block);
             data = ext2_block(fs, block, &buffer, &error);
             if (!data)
                 break;
@@ -73,16 +74,16 @@ long ext2_read(struct inode *file, u64 offset, u64 to, size_t n, copy_out copy)
     return done ? (long)done : error;
 }
 
-/* One block's part of a write. The file has grown by it even if `from` cannot be read: a block beyond the end may not be. */
-static int write_block(struct ext2 *fs, struct inode *file, struct ext2_inode *inode, struct buffer *inode_buffer, u64 offset,
-                       u64 from, size_t n, copy_in copy)
+/* One block's part of a write. Even if `from` cannot be read the file has grown: no block may be beyond its end. */
+static int write_block(struct ext2 *fs, struct inode *file, struct ext2_inode *inode, struct buffer *inode_buffer,
+                       u64 offset, u64 from, size_t n, copy_in copy)
 {
-    u64 within = offset % fs->block_size;
+    u64 within = offset % fs->block_size, index = offset / fs->block_size;
     struct buffer *buffer;
     bool is_new;
     u32 block;
     u8 *data;
-    int error = ext2_map(fs, node_of(file)->number, inode, inode_buffer, offset / fs->block_size, true, &block, &is_new);
+    int error = ext2_map(fs, node_of(file)->number, inode, inode_buffer, index, true, &block, &is_new);
 
     if (error)
         return error;

@@ -17,7 +17,7 @@
 
 #define DEPTH_MAX 4
 
-/* The way to a block: an index into inode.block, and one into each block of pointers. How many; 0: there is no such block. */
+/* The way to a block: an index into inode.block, and one into each block of pointers. How many; 0: it is too far. */
 static unsigned way_to(struct ext2 *fs, u64 index, u32 way[DEPTH_MAX])
 {
     u64 in_block = fs->block_size / sizeof(u32), reach = 1;

@@ -26,7 +26,8 @@ static struct node *node_in_use(struct ext2 *fs, u32 number)
 }
 
 /* The inode of that number, with one more reference; `parent` and `name` are what it was found by. */
-int ext2_node(struct mount *mount, u32 number, struct inode *parent, const char *name, size_t length, struct inode **out)
+int ext2_node(struct mount *mount, u32 number, struct inode *parent, const char *name, size_t length,
+              struct inode **out)
 {
     struct ext2 *fs = mount->data;
     struct node *node = node_in_use(fs, number);
@@ -157,7 +158,7 @@ int ext2_create(struct inode *directory, const char *name, size_t length, int ki
 
 /* -- and to go ---------------------------------------------------------------------------------------------------- */
 
-/* The name goes at once. The rest when nobody uses it: so it is the caller's to put, when it has left the file system. */
+/* The name goes at once, the rest when nobody uses it: so it is the caller's to put, when the lock is released. */
 int ext2_remove(struct inode *directory, const char *name, size_t length, struct inode **out)
 {
     struct inode *inode;

@@ -2,8 +2,8 @@
  *
  * What is mounted where.
  *
- * The root of a file system takes the place of a directory: it has its name and its parent, and paths go from the one to
- * the other (path.c).  What was in that directory is not to be seen until the file system goes.
+ * The root of a file system takes the place of a directory: it has its name and its parent, and paths go from the one
+ * to the other (path.c).  What was in that directory is not to be seen until the file system goes.
  */
 #include <api/errno.h>
 #include <ext2.h>

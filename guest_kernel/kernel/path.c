@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * From a path to an inode: name by name, from the root or from where the process is, and over into the file system that is
- * mounted on a directory.  What a name means, the directory's file system knows; but `.` and `..` are the same for all.
+ * From a path to an inode: name by name, from the root or from where the process is, and over into the file system
+ * that is mounted on a directory.  What a name means, the directory's file system knows; but `.` and `..` are the
+ * same for all.
  *
  * Whoever gets an inode here has it in use, and puts it (inode_put) when it is done.
  */
@@ -39,7 +40,7 @@ static int step(struct inode **at, const char *name, size_t length)
     return error;
 }
 
-/* To the directory that holds, or would hold, the last name of the path, which is put at *last. Its length is 0 for "/". */
+/* To the directory that holds, or would hold, the path's last name. That is put at *last; it is empty for "/". */
 static int walk(const char *path, struct inode **directory, const char **last, size_t *last_length)
 {
     struct inode *at = inode_get(*path == '/' || !current || !current->directory ? root_directory : current->directory);

@@ -14,7 +14,8 @@
 static const struct inode_operations operations;
 
 static struct ram_inode root = {
-    .inode = { .kind = KIND_DIRECTORY, .references = 1, .operations = &operations, .parent = &root.inode, .name = "" } };
+    .inode = {
+        .kind = KIND_DIRECTORY, .references = 1, .operations = &operations, .parent = &root.inode, .name = "" } };
 
 static struct ram_inode *child_named(struct inode *directory, const char *name, size_t length)
 {

@@ -2,8 +2,8 @@
  *
  * The end, in order: whatever is mounted is made clean on its disk, and then the machine goes.
  *
- * That takes a process, for it has to wait for disks.  A program that asks for the end is one.  Where nobody is, because the
- * wish comes from outside, it is the first process: to be killed means that to it.
+ * That takes a process, for it has to wait for disks.  A program that asks for the end is one.  Where nobody is,
+ * because the wish comes from outside, it is the first process: to be killed means that to it.
  */
 #include <api/syscalls.h>
 #include <block.h>

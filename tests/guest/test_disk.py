@@ -40,8 +40,7 @@ def writable(path: Path, name: str = "xvda") -> list[str]:
     return [f"{path},raw,{name},rw"]
 
 
-@pytest.mark.parametrize("memory", [8, 64])
-@pytest.mark.parametrize("block", ["1000", "4k", "1M"])
+@pytest.mark.parametrize(("block", "memory"), [("1000", 64), ("4k", 8), ("1M", 8), ("1M", 64)])
 def test_all_of_a_disk_is_read_and_written(image: Path, tmp_path: Path, block: str, memory: int) -> None:
     other = tmp_path / "other.img"
     other.write_bytes(bytes(image.stat().st_size))
@@ -76,6 +75,38 @@ def test_many_requests_are_under_way_at_once(image: Path) -> None:
     )  # fmt: skip
     fast, slow = (int(lines[1].split()[4]) for lines in list(said.values())[:2])  # KiB/s
     assert fast > 10 * slow > 0
+
+
+def test_many_disks(tmp_path: Path) -> None:
+    """More than there is room for are left out. Of those there are, many work at once: their grants are not enough for
+    all, so requests have to wait."""
+    images = []
+    for number in range(17):
+        images.append(tmp_path / f"{number}.img")
+        images[-1].write_bytes(bytes([number]) * MIB)
+    names = [f"xvd{letter}" for letter in "abcdefghijklmnop"]
+    said = run(
+        *(f"dd if=/dev/{name} of=/tmp/{name} bs=1M &" for name in names[:6]), "sleep 1", "ls /dev | grep xvd | wc",
+        "dd if=/dev/xvdp of=/dev/xvda", "sync",
+        *(f"dd if=/tmp/{name} of=/dev/xvdo bs=1M conv=fsync" for name in names[1:6]),
+        disks=[f"{path},raw,{name},rw" for path, name in zip(images, [*names, "xvdq"], strict=True)],
+    ).output  # fmt: skip
+    assert "No room for disk " in said and "16 16 80" in said
+    assert images[0].read_bytes() == images[15].read_bytes() == bytes([15]) * MIB
+    assert images[14].read_bytes() == bytes([5]) * MIB  # the last one of them
+
+
+def test_sectors_of_4096_bytes_and_a_drive_without_a_disc(image: Path) -> None:
+    with image.open("r+b") as file:
+        file.truncate(4 * MIB)
+    was = image.read_bytes()
+    said = answers(
+        "dd if=/dev/xvda of=/dev/xvda bs=512 seek=9 count=3", "dd if=/dev/xvdb", "dd if=/etc/motd of=/dev/xvdb",
+        disks=[f"sector-size=4096,vdev=xvda,access=rw,target={image}", "devtype=cdrom,vdev=xvdb,access=ro,target="],
+    )  # fmt: skip
+    assert image.read_bytes() == was[: 9 * 512] + was[: 3 * 512] + was[12 * 512 :]
+    assert said["dd if=/dev/xvdb"][0] == "0+0 records"
+    assert said["dd if=/etc/motd of=/dev/xvdb"] == ["dd: /dev/xvdb: read-only"]
 
 
 def test_errors_reach_the_program(image: Path, tmp_path: Path) -> None:

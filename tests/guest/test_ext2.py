@@ -117,6 +117,44 @@ def test_the_kernels_own_promises_about_files_hold_on_a_disk(image: Path) -> Non
     fsck(image)
 
 
+MACHINES = [(None, "xvda"), ("bare", "hda"), ("trap-emulate", "vda"), ("binary-translation", "hda"),
+            ("hw-shadow", "vda"), ("hw-nested", "hda")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("technique", "disk"), MACHINES)
+def test_one_disk_under_every_technique(image: Path, technique: str | None, disk: str) -> None:
+    """By the front end, by IDE and by virtio: the same files, and as clean."""
+    commands = [f"mount /dev/{disk} /mnt", "wc /mnt/sub/numbers", "cp /mnt/big /mnt/copy", "rm /mnt/big", "umount /mnt"]
+    kernel = "guest-native" if technique else "guest-pv"
+    said = boot(kernel, stdin=script(commands), technique=technique, disks=[f"{image},raw,{disk},rw"], timeout=60)
+    assert said.ending == "poweroff" and f"5000 5000 {len(NUMBERS)} /mnt/sub/numbers" in said.lines
+    fsck(image)
+    assert contents(image, "/copy") == BIG and contents(image, "/big") == b""
+
+
+@pytest.mark.parametrize("size", [64 << 10, (1 << 20) + 700, 8193 << 10, 8300 << 10, 40 << 20])
+def test_mkfs(tmp_path: Path, size: int) -> None:
+    """Too small for a second group, with a second one that is too small, and with many."""
+    image = tmp_path / "new.img"
+    with image.open("wb") as file:
+        file.truncate(size)
+    said = answers(
+        "mkfs /dev/xvda", "mount /dev/xvda /mnt", "ls -l /mnt", "mkdir /mnt/d", "cp /bin/echo /mnt/d/echo",
+        "/mnt/d/echo works", "mkfs /dev/xvda", on=disks(image),
+    )  # fmt: skip
+    assert said["ls -l /mnt"] == ["d     1024 lost+found"] and said["/mnt/d/echo works"] == ["works"]
+    assert said["mkfs /dev/xvda"][-1] == "mkfs: /dev/xvda: busy"
+    fsck(image)
+
+
+def test_mkfs_says_what_it_cannot(tmp_path: Path) -> None:
+    image = tmp_path / "small.img"
+    image.write_bytes(bytes(32 << 10))
+    said = answers("mkfs /dev/xvda", "mkfs /dev/xvdb", "mkfs", on=disks(image))
+    assert said["mkfs /dev/xvda"] == ["mkfs: /dev/xvda: too small"]
+    assert said["mkfs /dev/xvdb"] == ["mkfs: /dev/xvdb: no such file"] and said["mkfs"] == ["usage: mkfs DEVICE"]
+
+
 def test_many_at_once(image: Path) -> None:
     copies = [f"cp /mnt/big /mnt/copy-{number} &" for number in range(4)]
     run("mount /dev/xvda /mnt", *copies, "find /mnt | wc", "rm /mnt/big", "rm /mnt/motd", "sleep 1", on=disks(image))

@@ -2,8 +2,9 @@
  *
  * dd [if=FILE] [of=FILE] [bs=N] [count=N] [skip=N] [seek=N] [iflag=direct] [oflag=direct] [conv=fsync,notrunc]
  *
- * Copies count blocks of bs bytes (512), and says how many, and how fast.  N may end in k, M or G.  `direct`: each block
- * goes to the disk, or comes from it, by itself, past the kernel's buffers.  `fsync`: the copy is safe when dd ends.
+ * Copies count blocks of bs bytes (512), and says how many, and how fast.  N may end in k, M or G.  `direct`: each
+ * block goes to the disk, or comes from it, by itself, past the kernel's buffers.  `fsync`: the copy is safe when dd
+ * ends.
  */
 #include <user.h>
 
@@ -42,7 +43,7 @@ static void option(char *text)
     char *value = strchr(text, '=');
 
     if (!value)
-        fail("dd: what is '%s'? if=FILE of=FILE bs=N count=N skip=N seek=N iflag=direct oflag=direct conv=fsync\n", text);
+        fail("dd: what is '%s'? if=, of=, bs=, count=, skip=, seek=, iflag=direct, oflag=direct, conv=fsync\n", text);
     *value++ = 0;
     if (!strcmp(text, "if"))
         options.input = value;
@@ -103,8 +104,9 @@ int main(int argc, char **argv)
     if (!bytes)
         fail("dd: bs=%ld: not that many\n", options.block);
     from = open_at(options.input, O_READ | options.input_flags, options.skip * options.block, 0);
-    to = open_at(options.output, O_WRITE | O_CREATE | (options.keep || options.seek ? 0 : O_TRUNCATE) | options.output_flags,
-                 options.seek * options.block, 1);
+    if (!options.keep && !options.seek)
+        options.output_flags |= O_TRUNCATE;
+    to = open_at(options.output, O_WRITE | O_CREATE | options.output_flags, options.seek * options.block, 1);
     start = uptime();
     while (!error && !part && options.count != whole) {
         long n = 0, got = 1;
