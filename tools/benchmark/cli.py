@@ -36,12 +36,13 @@ MEMORY = 32  # MiB of each domain
 class Session:
     """A command that shows a console, which we read and type at."""
 
-    def __init__(self, pvhv: Pvhv, *arguments: str) -> None:
+    def __init__(self, pvhv: Pvhv, *arguments: str, quiet: bool = False) -> None:
         self.began = time.perf_counter()
-        self._process = pvhv.start(*arguments)
+        self._process = pvhv.start(*arguments, quiet=quiet)
         assert self._process.stdin is not None and self._process.stdout is not None
         self._input: IO[bytes] = self._process.stdin
         self._heard = b""
+        self._all: list[bytes] = []
         self._pieces: Queue[bytes] = Queue()
         output = self._process.stdout
         threading.Thread(target=self._listen, args=(output.fileno(),), daemon=True).start()
@@ -61,6 +62,7 @@ class Session:
             if not piece:
                 raise Failed(f"{self._process.args!r} did not say {words!r} but {self._heard[-500:]!r}")
             self._heard += piece
+            self._all.append(piece)
         now = time.perf_counter()
         self._heard = self._heard.partition(words)[2]
         return now
@@ -71,6 +73,13 @@ class Session:
         self._input.write(line.encode() + b"\n")
         self._input.flush()
         return now
+
+    def all(self) -> bytes:
+        """All output, to the end of the command, for which this waits."""
+        self._process.wait(PATIENCE_S)
+        while piece := self._pieces.get(timeout=PATIENCE_S):
+            self._all.append(piece)
+        return b"".join(self._all)
 
     def end(self) -> None:
         """No more input; wait for the command to end."""
@@ -91,12 +100,13 @@ class Pvhv:
             **(environment or {}),
         }
 
-    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """Start a command."""
+    def start(self, *arguments: str, quiet: bool = False) -> subprocess.Popen[bytes]:
+        """Start a command; `quiet`: what it says on standard error is thrown away."""
         return subprocess.Popen(
             [sys.executable, "-m", "pvhv", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL if quiet else None,
             env=self._environment,
         )
 
