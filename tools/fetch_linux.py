@@ -16,6 +16,12 @@ The newest kernel Debian builds for its stable release, beside the other:
     python3 tools/fetch_linux.py --suite stable-backports --name backports
     pvhv create -c examples/debian.cfg 'kernel="backports-vmlinuz"'
 
+A Debian that lives on a disk, with systemd. It is made in a guest, which takes some ten minutes, and needs apt and the
+Python that pvhv is installed for (.venv/bin/python):
+
+    python3 tools/fetch_linux.py --disk 2G
+    pvhv create -c examples/debian-disk.cfg
+
 What is made goes into the user's cache (PVHV_CACHE_DIR, else XDG_CACHE_HOME/pvhv, else the platform's place), where
 domain files find it by name: kernel = "debian-vmlinuz", ramdisk = "debian-initramfs". Nothing is installed, root is
 not needed, and what is there already, and whole, is not fetched again. Needs nothing but Python 3.11.
@@ -37,7 +43,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from pvhv.toolstack import fetched  # noqa: E402
-from tools.linux import deb, debian, initramfs, modules, pieces  # noqa: E402
+from tools.linux import deb, debian, initramfs, installer, modules, pieces  # noqa: E402
 from tools.linux.deb import BadPackage  # noqa: E402
 from tools.linux.debian import Archive  # noqa: E402
 from tools.linux.pieces import Piece, say  # noqa: E402
@@ -61,12 +67,19 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--suite", type=word, metavar="NAME", help=f"a suite of Debian's, such as {BACKPORTS_SUITE}")
     parser.add_argument("--name", default="debian", type=word, help="what the files' names begin with (debian)")
+    parser.add_argument("--disk", type=size, metavar="SIZE", help="also make a disk with Debian on it, such as 2G")
+    parser.add_argument("--small", action="store_true", help="... with nothing but busybox and dpkg")
+    parser.add_argument("--grub", action="store_true", help="also fetch GRUB's image for PV domains (grub-xen)")
     given = parser.parse_args(arguments)
     try:
         fetch(given.name, kernel=given.kernel, busybox=given.busybox, package=given.package, suite=given.suite or "")
+        if given.grub:
+            say(f"{fetch_grub()}")
+        if given.disk:
+            installer.make(_place(None), given.name, given.disk, installer.SMALL if given.small else installer.SYSTEM)
     except BadPackage as error:
         say(f"fetch_linux: {error}")
-        if debian.is_here() and given.kernel is None and given.busybox is None:
+        if debian.is_here() and given.kernel is None and given.busybox is None and not given.disk:
             say("Without apt, two packages by hand will do: --help says which (--kernel, --busybox)")
         return 1
     except OSError as error:
@@ -83,6 +96,14 @@ def word(text: str) -> str:
     if not WORD.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{text!a} is no name: letters and digits, then also . _ + -")
     return text
+
+
+def size(text: str) -> int:
+    """A size on the command line. Raises argparse.ArgumentTypeError."""
+    try:
+        return installer.parse_size(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!a} is no size: 512M, 2G") from None
 
 
 def fetch(
@@ -125,16 +146,6 @@ def fetch_grub(directory: Path | None = None) -> Path:
         raise BadPackage("GRUB is fetched by apt, and there is none here")
     with tempfile.TemporaryDirectory(dir=place, prefix=SCRATCH) as scratch:
         piece = Piece("grub-xen", "grub-xen-host", _grub)
-        return pieces.one(place, Path(scratch), piece, Archive(Path(scratch) / "apt", "", say))
-
-
-def fetch_modules(*wanted: str, name: str = "debian", directory: Path | None = None) -> Path:
-    """Fetch other modules of the kernel called `name`, as an archive. Returns its file. Raises BadPackage, OSError."""
-    place = _place(directory)
-    if not debian.is_here():
-        raise BadPackage(f"{wanted[0]} is fetched by apt, and there is none here")
-    with tempfile.TemporaryDirectory(dir=place, prefix=SCRATCH) as scratch:
-        piece = Piece(f"{name}-modules-{wanted[0]}", KERNEL_PACKAGE, _modules(wanted), " ".join(wanted))
         return pieces.one(place, Path(scratch), piece, Archive(Path(scratch) / "apt", "", say))
 
 
@@ -193,7 +204,7 @@ def _by_hand() -> str:
     """The part of this module's docstring about systems without apt."""
     assert __doc__ is not None
     start = __doc__.index("On any other system")
-    return __doc__[start : __doc__.index("What is made goes")].rstrip()
+    return __doc__[start : __doc__.index("A Debian that lives on")].rstrip()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Guests that were fetched: where tools/fetch_linux.py puts kernels and ramdisks, and a domain file finds them.
+"""Guests that were fetched: where tools/fetch_linux.py puts kernels, ramdisks and disks, and a domain file finds them.
 
 A name without a directory is looked for beside the domain file, then among the kernels that came with pvhv, then here.
 So an example works for everybody, wherever their cache is.
@@ -11,7 +11,8 @@ from pathlib import Path
 
 from pvhv.build.cache import cache_directory
 
-FETCHED_BY_TOOL = ("-vmlinuz", "-initramfs")
+DISK = "-disk"
+FETCHED_BY_TOOL = ("-vmlinuz", "-initramfs", DISK)
 
 
 def directory() -> Path | None:
@@ -33,4 +34,6 @@ def hint(name: str) -> str:
     """What to do about a missing file whose name is that of a fetched one; empty for any other name."""
     if not name.endswith(FETCHED_BY_TOOL) or Path(name).name != name:
         return ""
+    if DISK in name:
+        return "python3 tools/fetch_linux.py --disk 2G makes it (it needs no root, and installs nothing)"
     return "python3 tools/fetch_linux.py fetches it (it needs no root, and installs nothing)"

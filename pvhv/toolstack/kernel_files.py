@@ -73,10 +73,16 @@ def _exists(path: Path, place: str) -> bool:
 
 
 def plain_file(text: str, directory: Path) -> Path:
-    """Find a plain file, but not among what was fetched. Raises ToolstackError."""
+    """Find a plain file to be a disk: beside the domain file, or a disk (nothing else) that was fetched. Raises
+    ToolstackError."""
     path = directory / os.path.expanduser(text)
     if _exists(path, ""):
         return _plain(path, "")
+    if text.endswith(fetched.DISK):
+        if (kept := fetched.find(text)) is not None:
+            return kept
+        if hint := fetched.hint(text):
+            raise ToolstackError(f"the disk '{text}' was not made yet", hint)
     raise ToolstackError(f"there is no file {path}")
 
 

@@ -36,7 +36,7 @@ USER_SPACE = "user-space-is-reached"
 QEMU = "qemu-system-x86_64"
 FIGURE = re.compile(r"(\w+)=(\d+)/(\d+)/(\d+)")  # what guest/micro.c says of an operation
 
-MOUNTS = initramfs.INIT.partition("exec ")[0]  # the example's init, up to where busybox's own takes over
+MOUNTS = initramfs.MOUNTS  # as the example has them
 BOOT, OPERATIONS, LOOPS = "boot", "operations", "loops"
 # Nothing of the kernel's own may come between: it would cut a figure's line in two.
 WORK = {
@@ -161,15 +161,19 @@ class Qemu:
             raise Missing(f"there is no {QEMU} to compare with: apt-get install qemu-system-x86")
         self.executable = found
         self.linux = linux
+        self.devices: tuple[str, ...] = ()  # options for more of them
+
+    def command(self, line: str, memory: int = MEMORY) -> list[str]:
+        """The command that boots it with a command line of the kernel's."""
+        return [
+            self.executable, "-accel", "tcg", "-machine", "pc", "-m", str(memory), "-smp", "1",
+            "-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot",
+            "-kernel", str(self.linux.kernel), "-initrd", str(self.linux.ramdisk), "-append", line, *self.devices,
+        ]  # fmt: skip
 
     def run(self, work: str, **given: object) -> Run:
         """Boot it, and wait for its end. Raises Failed."""
-        command = [
-            self.executable, "-accel", "tcg", "-machine", "pc", "-m", str(MEMORY), "-smp", "1",
-            "-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot",
-            "-kernel", str(self.linux.kernel), "-initrd", str(self.linux.ramdisk),
-            "-append", cmdline("ttyS0", work, **given),
-        ]  # fmt: skip
+        command = self.command(cmdline("ttyS0", work, **given))
         stopwatch = Stopwatch()
         try:
             done = subprocess.run(

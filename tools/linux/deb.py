@@ -18,6 +18,7 @@ import subprocess
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,8 +83,19 @@ def members(path: Path, wanted: Callable[[str], bool]) -> Iterator[Member]:
         raise BadPackage(f"{path} is damaged: {error}") from None
 
 
-def _data(path: Path) -> io.BytesIO:
-    """The tar of the package's files, still packed."""
+@contextmanager
+def opened(path: Path, part: str = "data.tar") -> Iterator[tarfile.TarFile]:
+    """The tar with the package's files, or with what dpkg has to know (`control.tar`). Raises BadPackage, also for what
+    is found to be damaged while it is read."""
+    try:
+        with tarfile.open(fileobj=_data(path, part), mode="r|*") as tar:
+            yield tar
+    except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error) as error:
+        raise BadPackage(f"{path} is damaged: {error}") from None
+
+
+def _data(path: Path, part: str = "data.tar") -> io.BytesIO:
+    """One tar of the package, still packed."""
     data = path.read_bytes()
     if data[: len(AR_MAGIC)] != AR_MAGIC:
         raise BadPackage(f"{path} is not a Debian package")
@@ -95,19 +107,20 @@ def _data(path: Path) -> io.BytesIO:
             break
         size = int(digits)
         at += AR_HEADER
-        if name.startswith("data.tar"):
+        if name.startswith(part):
             if name.endswith((".xz", ".gz", ".tar", ".bz2")):
                 return io.BytesIO(data[at : at + size])
             return _by_dpkg(path, name)
         at += size + size % 2
-    raise BadPackage(f"{path} is damaged, or cut short: it has no data.tar")
+    raise BadPackage(f"{path} is damaged, or cut short: it has no {part}")
 
 
 def _by_dpkg(path: Path, member: str) -> io.BytesIO:
     dpkg = shutil.which("dpkg-deb")
     if dpkg is None:
         raise BadPackage(f"{path} is packed as {member}, which takes dpkg-deb to open")
-    done = subprocess.run([dpkg, "--fsys-tarfile", str(path)], capture_output=True, check=False)
+    what = "--ctrl-tarfile" if member.startswith("control") else "--fsys-tarfile"
+    done = subprocess.run([dpkg, what, str(path)], capture_output=True, check=False)
     if done.returncode:
         raise BadPackage(f"dpkg-deb cannot open {path}: {done.stderr.decode(errors='replace').strip()}")
     return io.BytesIO(done.stdout)

@@ -6,6 +6,8 @@ busybox's own init is process 1: it gives hvc0 a login shell, again and again, a
 guest's boot, by `busybox --install`, before anything else runs. So any build of busybox will do, and no program of the
 guest's is executed here.
 
+With `root=/dev/xvda` on the kernel's command line, the system on that disk is the root, and this one is forgotten.
+
 If there is a disk, its driver is loaded at the start, and when a disk is plugged in later. `mount` then has the kernel
 load the file system. All modules come as a second archive, behind this one (modules.py).
 
@@ -19,7 +21,7 @@ from collections.abc import Mapping
 
 from tools.linux.cpio import Archive
 
-INIT = """\
+MOUNTS = """\
 #!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev /tmp /run /usr/bin /usr/sbin
 /bin/busybox --install -s
@@ -33,6 +35,14 @@ mount -t tmpfs tmpfs /tmp
 mount -t tmpfs tmpfs /run
 hostname debian
 for disk in /sys/bus/xen/devices/vbd-*; do [ -e "$disk" ] && modprobe -q xen-blkfront; done
+"""
+
+INIT = f"""\
+{MOUNTS}for word in $(cat /proc/cmdline); do case $word in root=/dev/*) root=${{word#root=}} ;; esac; done
+if [ -n "$root" ] && mount -o ro "$root" /mnt; then
+    for place in dev proc sys run; do mkdir -p /mnt/$place; mount --move /$place /mnt/$place; done
+    exec switch_root /mnt /sbin/init </mnt/dev/console >/mnt/dev/console 2>&1
+fi
 exec /bin/busybox init </dev/console >/dev/console 2>&1
 """
 

@@ -24,8 +24,8 @@ from tools.linux import deb
 from tools.linux.cpio import Archive
 from tools.linux.deb import BadPackage
 
-DISK = ("xen-blkfront", "ext4", "jbd2", "mbcache", "crc16", "crc32c_generic")
 VIRTIO = ("virtio_blk", "virtio_pci", "virtio", "virtio_ring", "virtio_pci_modern_dev", "virtio_pci_legacy_dev")
+DISK = ("xen-blkfront", "ext4", "jbd2", "mbcache", "crc16", "crc32c_generic", *VIRTIO)  # here, and on QEMU's PC
 LIBRARY = "lib/modules/"
 XZ = b"\xfd7zXZ\0"
 SECTION = ".modinfo"

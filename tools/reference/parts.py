@@ -32,8 +32,8 @@ from pvhv.toolstack import fetched
 from tools.linux import deb, debian
 from tools.linux.cpio import Archive
 from tools.linux.deb import BadPackage, Member
+from tools.linux.suites import Say, Suites
 from tools.reference import packages
-from tools.reference.packages import Say, Suites
 
 LIBRARIES = ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", "usr/lib/xen-4.17/lib/x86_64-linux-gnu")
 LINKER = "ld-linux-x86-64.so.2"
