@@ -90,6 +90,37 @@ def test_anything_done_to_qemu_s(tmp_path: Path, cluster_size: int, refcount_bit
         qemu_reads(path, model.data)
 
 
+@pytest.mark.parametrize(
+    "options",
+    ["preallocation=metadata", "preallocation=falloc,lazy_refcounts=on", "preallocation=metadata,compat=0.10",
+     "preallocation=metadata,cluster_size=2M"],
+)
+def test_images_that_have_all_their_clusters_from_the_beginning(tmp_path: Path, options: str) -> None:
+    path, model = tmp_path / "it", Model(4 * MIB, 3)
+    qemu("qemu-img", "create", "-q", "-f", "qcow2", "-o", options, path, "4M")
+    with opened(path) as image:
+        model.work(image, 40)
+    qemu_reads(path, model.data)
+
+
+def test_what_is_not_here_is_refused_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "it"
+    for options, why in (("extended_l2=on", "subclusters"), (f"data_file={path}.data", "an external data file")):
+        qemu("qemu-img", "create", "-q", "-f", "qcow2", "-o", options, path, "4M")
+        with pytest.raises(BadImage, match=why):
+            open_image(str(path), "qcow2", False)
+    qemu("qemu-img", "create", "-q", "-f", "qcow2", path, "4M")
+    qemu("qemu-img", "bitmap", "--add", path, "kept")
+    with pytest.raises(BadImage, match="persistent bitmaps, which a write would make wrong"):
+        open_image(str(path), "qcow2", True)
+    assert contents(path) == bytes(4 * MIB)
+    with path.open("r+b") as file:
+        file.seek(35)
+        file.write(b"\2")  # what LUKS has there; to make such an image takes seconds
+    with pytest.raises(BadImage, match="it is encrypted"):
+        open_image(str(path), "qcow2", False)
+
+
 @pytest.mark.parametrize("method", ["zlib", "zstd"])
 def test_what_is_compressed_is_read_and_written_over(tmp_path: Path, method: str) -> None:
     data = b"".join(bytes([n]) * 1000 for n in range(256)) * 8
