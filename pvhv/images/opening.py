@@ -8,6 +8,9 @@ said: by whoever opens the image, and in the image for its backing file. A backi
 Each file is locked, and opened once. Backing files are only read. Their names start from the directory of the image
 that names them. A chain of backing files has an end, and so has the time to find it.
 
+An image that QEMU did not close (with lazy refcounts) is repaired when it is opened to be written, as QEMU does, but
+only a small one.
+
 Not modelled: backing files that are no plain files (QEMU's nbd:, json: and so on). They are refused.
 
 Read beside it: bdrv_open_backing_file and bdrv_get_full_backing_filename in QEMU's block.c.
@@ -30,6 +33,7 @@ from pvhv.images.qcow2.header import DIRTY, Header
 from pvhv.images.raw import RawImage
 
 MOST_LAYERS = 64  # of a chain of backing files, the image itself among them
+LARGEST_REPAIRED, MOST_REPAIRED = 256 << 20, 8  # bytes, and snapshots: more would keep guests waiting
 PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
@@ -162,6 +166,11 @@ def _finish(file: File, path: str, format_: str, lock: bool, seen: dict[Identity
 def _opened(file: File, path: str, header: Header, below: Image | None) -> Image:
     try:
         if file.writable and header.incompatible & DIRTY:
+            if file.end > LARGEST_REPAIRED or header.snapshots > MOST_REPAIRED:
+                raise BadImage(
+                    "it was not closed by who wrote to it, and its refcounts have to be repaired, which takes long",
+                    f"pvhv image check --repair all {path}",
+                )
             check.repair_all(file, header)
         return Qcow2Image(file, header, below, file.writable)
     except BadImage as bad:

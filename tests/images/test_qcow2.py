@@ -260,13 +260,18 @@ def test_a_disk_that_was_cut_short(tmp_path: Path) -> None:
             open_image(str(path), "qcow2", True)
 
 
-def test_what_was_not_closed_is_repaired(tmp_path: Path) -> None:
+def test_what_was_not_closed_is_repaired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With lazy refcounts QEMU leaves them wrong, and says so in the header."""
     path = tmp_path / "it"
     qemu("qemu-img", "create", "-q", "-f", "qcow2", "-o", "lazy_refcounts=on", path, "4M")
     qemu("qemu-io", "-c", "write -q -P 7 1M 1M", "-c", "abort", path, fails=True)
     assert look(path).status == 2
     assert contents(path)[MIB : 2 * MIB] == b"\7" * MIB  # to read it, they are not needed
+    monkeypatch.setattr("pvhv.images.opening.LARGEST_REPAIRED", 100_000)
+    with pytest.raises(BadImage, match=r"have to be repaired, which takes long") as caught:
+        open_image(str(path), "qcow2", True)
+    assert caught.value.hint == f"pvhv image check --repair all {path}"
+    monkeypatch.undo()
     with opened(path) as image:
         image.write(0, b"z" * 512)
     assert qemu_counts(path)["status"] == 0
