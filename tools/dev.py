@@ -54,7 +54,8 @@ EXTRAS = {
 # are what guests are compiled from, the others what these guests then do.
 SOURCES = ("gen_header", "gen_syscalls")
 GENERATED = {
-    "gen_hypercalls": "", "gen_domain_files": "", "gen_engine": "", "gen_session": "", "gen_reading": "",
+    "gen_hypercalls": "", "gen_domain_files": "", "gen_engine": "", "gen_session": "", "gen_handshake": "",
+    "gen_reading": "",
     "differences": "half a minute", "gen_chapter": "a minute",
 }  # fmt: skip
 

@@ -17,6 +17,10 @@ gets the same facts on its command line, except `xen` and `m2p`, which are not k
 
 writes what Xen says into tests/reference/verdicts.json, which the tests compare pvhv with.
 
+    .venv/bin/python tools/xen_reference.py record-disks         what xl does with disks, and what stands in xenstore
+
+writes that into tests/reference/disks.txt: by a Linux with Debian's xen-blkfront, over Debian's xen-blkback.
+
 The packages it needs are fetched once by apt (120 MB; root is not needed, and the system's own packages are not
 changed) into the user's cache; `fetch` looks for newer ones. Needs Debian or what is made of it, and the
 project's .venv as `tools/dev.py test` makes it.
@@ -35,7 +39,7 @@ sys.path.insert(0, str(ROOT))
 
 from pvhv.toolstack.errors import ToolstackError  # noqa: E402
 from tools.linux.deb import BadPackage  # noqa: E402
-from tools.reference import cases, machine, ours, parts, verdicts  # noqa: E402
+from tools.reference import cases, disks, machine, ours, parts, verdicts  # noqa: E402
 from tools.reference.given import Wishes, job_for  # noqa: E402
 from tools.reference.jobs import Job  # noqa: E402
 from tools.reference.machine import Outcome  # noqa: E402
@@ -61,6 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     record = verbs.add_parser("record", help="write into the tree what Xen says of test kernels")
     record.add_argument("kernels", nargs="*", metavar="NAME", help="test kernels (default: all that need it)")
     record.add_argument("--all", action="store_true", help="record those as well whose verdict is up to date")
+    verbs.add_parser("record-disks", help="write into the tree what xl does with disks")
     verbs.add_parser("fetch", help="fetch Xen, QEMU and the other packages, or newer ones")
     given = parser.parse_args(arguments)
     try:
@@ -68,7 +73,8 @@ def main(arguments: list[str] | None = None) -> int:
             for what, version in parts.fetch(parts.place_of_parts(), say).versions.items():
                 print(f"{what}: {version}")
             return 0
-        return {"run": run_them, "compare": compare_them, "record": record_them}[given.verb](given)
+        verb = {"run": run_them, "compare": compare_them, "record": record_them, "record-disks": record_disks}
+        return verb[given.verb](given)
     except (BadPackage, ToolstackError, ValueError) as error:
         say(f"xen_reference: {error}")
     except OSError as error:
@@ -145,6 +151,18 @@ def record_them(given: argparse.Namespace) -> int:
     verdicts.save(kept)
     say(f"{len(outcomes) - refused} recorded, {len(kept)} in all")
     return int(refused > 0)
+
+
+def record_disks(given: argparse.Namespace) -> int:
+    """`record-disks`: its exit status."""
+    have = parts.there(parts.place_of_parts()) or parts.fetch(parts.place_of_parts(), say)
+    (outcome,) = ask([disks.job(have)], lambda outcome: None)
+    if outcome.ending != "asked" or outcome.complaints:
+        say("\n".join([f"not recorded: {outcome.ending}", *outcome.complaints]))
+        return 1
+    disks.save(outcome.lines, have.versions)
+    say(f"{len(outcome.lines)} lines recorded")
+    return 0
 
 
 def versions() -> dict[str, str]:

@@ -27,7 +27,7 @@ from pvhv.core.crash import describe
 from pvhv.core.errors import HypercallError
 from pvhv.core.grants.view import GrantView
 from pvhv.core.sched.worker import Worker
-from pvhv.devices.backend import Backend, DataHalf
+from pvhv.devices.backend import Backend, DataHalf, Nodes
 from pvhv.devices.backends import BACKENDS
 from pvhv.devices.block.control import BlockBackend
 from pvhv.devices.block.disk import Disk
@@ -254,10 +254,10 @@ class Guest:
             self._idle_hook = self.console.deliver
             self.domain.timeline.on_idle.append(self._idle_hook)
 
-    def plug(self, kind: str, number: int, data: DataHalf) -> Backend:
-        """Give the domain a device, which the guest finds by xenbus; `data` is the data half behind it. Raises KeyError
-        for a kind that is not in pvhv.devices.backends."""
-        backend = BACKENDS[kind](self.store, self.hypervisor.dom0, self.domid, number, data)
+    def plug(self, kind: str, number: int, data: DataHalf, told: Nodes | None = None) -> Backend:
+        """Give the domain a device, which the guest finds by xenbus; `data` is the data half behind it, and `told` what
+        else stands in the backend's directory. Raises KeyError for a kind that is not in pvhv.devices.backends."""
+        backend = BACKENDS[kind](self.store, self.hypervisor.dom0, self.domid, number, data, told)
         self.backends.append(backend)
         return backend
 
@@ -273,7 +273,8 @@ class Guest:
             file.image, grants, worker,
             sector_size=int(wanted.sector_size), discards=wanted.discards, cdrom=wanted.cdrom,
         )  # fmt: skip
-        return self.plug(BlockBackend.kind, file.number, disk)
+        params = file.target if wanted.format == "raw" else f"{wanted.format}:{file.target}"
+        return self.plug(BlockBackend.kind, file.number, disk, {"params": params, "dev": wanted.vdev})
 
     def start(self) -> None:
         """Unpause the domain, which is made paused."""

@@ -4,7 +4,7 @@
 A disk is attached at once: the domain's driver finds its directory in xenstore, and connects when it likes. To detach
 one needs the driver. It is asked to close the device, and when it has done so, the device is gone. A driver that does
 not (it never connected, its domain is paused, somebody has the disk open) keeps it. With `force` the device is taken
-away at once: requests under way are not answered, and the guest's programs get I/O errors.
+away without asking, as soon as the requests under way are done; the guest's programs get I/O errors.
 
 Which disks a domain has is part of its configuration. So a reboot begins with those that it has then.
 
@@ -84,14 +84,14 @@ def find(guest: Guest, who: str) -> Backend:
 
 
 def detach(guest: Guest, who: str, force: bool = False) -> Backend:
-    """Ask a domain to close a disk; with `force`, take it away at once. `gone` of the result says when it is done.
-    Raises ToolstackError."""
+    """Ask a domain to close a disk; with `force`, take it away. `gone` of the result says when it is done. Raises
+    ToolstackError."""
     backend = find(guest, who)
     if guest.state not in (*LIVING, State.SHUT_DOWN):
         raise ToolstackError(f"domain {guest.name} is {guest.state.value}: its disks go with it")
     backend.on_gone = lambda: _forget(guest, backend)
     if force:
-        backend.close()
+        backend.take_away()
     else:
         backend.unplug()
     return backend

@@ -24,8 +24,11 @@ from pvhv.abi.io.blkif import (
     BLKIF_RSP_OKAY,
 )
 from pvhv.abi.io.xenbus import (
+    XenbusStateClosed,
     XenbusStateClosing,
+    XenbusStateConnected,
     XenbusStateInitialised,
+    XenbusStateInitialising,
 )
 from pvhv.core.mm.frames import WRITABLE
 from pvhv.core.sched.worker import LATENCY_NS
@@ -246,30 +249,66 @@ def test_it_is_signalled_as_it_asks(front: FrontEnd, monkeypatch: pytest.MonkeyP
 
 
 # -- rings that go --------------------------------------------------------------------------------------------------
-def test_a_ring_that_goes_while_it_is_at_work(machine: Machine, path: Path) -> None:
-    """What was asked is done, nobody hears of it, and no more can be under way than a ring has room for."""
+def test_a_ring_goes_when_what_was_asked_is_answered(machine: Machine, path: Path) -> None:
+    """As with blkback: what was taken from it is done and answered, nothing more is taken, and then it is unmapped."""
     gate = Gate()
     front = connected(machine, path, gate)
-    front.data(0)[:] = b"z" * 4096
     for life in range(2):
+        front.data(0)[:] = bytes([life]) * 4096
         for sector in range(20):
             front.put(BLKIF_OP_WRITE, sector)
         front.disk.pump()
-        front.close()
+        front.write("state", XenbusStateClosing)
+        front.put(BLKIF_OP_WRITE, 30)
+        front.disk.pump()
+        assert front.other == XenbusStateConnected and len(gate.waiting) == 20
+        if life:
+            front.write("state", XenbusStateClosed)  # it does not wait for us
+        gate.open()
+        front.settle()
+        assert front.answers() == [(7, BLKIF_OP_WRITE, BLKIF_RSP_OKAY)] * 20
+        assert front.other == (XenbusStateClosed if life else XenbusStateClosing)
         assert held(front) == front.before and not front.in_use(FIRST) and not accounting.problems(front.hv)
+        assert path.read_bytes()[: 20 * 512] == bytes([life]) * 20 * 512
+        front.write("state", XenbusStateClosed)
+        front.write("state", XenbusStateInitialising)
         front.begin_ring()
         front.connect()
-        assert front.disk.under_way == 20 * (life + 1)
-    for _ in range(SLOTS):
-        front.put(BLKIF_OP_READ, 0, [(FIRST + 1, 0, 0)])
+        assert front.other == XenbusStateConnected
+
+
+@pytest.mark.parametrize("forced", [False, True])
+def test_a_disk_that_is_taken_away_while_it_is_at_work(machine: Machine, path: Path, forced: bool) -> None:
+    """Its front end closes as it is told to, or is not asked. Either way it gets its answers first."""
+    gate = Gate()
+    front = connected(machine, path, gate)
+    front.put(BLKIF_OP_READ)
     front.disk.pump()
-    assert front.disk.under_way == MOST_UNDER_WAY
+    if forced:
+        front.backend.take_away()
+        assert front.guest.store.children(front.backend.front) == ()
+    else:
+        front.backend.unplug()
+        front.write("state", XenbusStateClosed)
+    assert front.other == XenbusStateClosing and not front.backend.gone and front.in_use(FIRST)
+    gate.open()
+    front.settle()
+    assert front.backend.gone and front.answers() == [(7, BLKIF_OP_READ, BLKIF_RSP_OKAY)]
+    assert held(front) == front.before and not front.in_use(FIRST) and not accounting.problems(front.hv)
+
+
+def test_more_requests_than_may_be_under_way(machine: Machine, path: Path) -> None:
+    gate = Gate()
+    front = connected(machine, path, gate, queues=4)
+    for number in range(4 * SLOTS):
+        front.put(BLKIF_OP_READ, 0, [(FIRST + PAGES - 1, 0, 0)], queue=number % 4)
+    front.disk.pump()
+    assert front.disk.under_way == len(gate.waiting) == MOST_UNDER_WAY < 4 * SLOTS
     gate.open()
     assert front.hv.run_until(lambda: bool(gate.waiting), 10)
     gate.open()
     front.settle()
-    assert front.answers() == [(7, BLKIF_OP_READ, BLKIF_RSP_OKAY)] * SLOTS
-    assert path.read_bytes()[: 20 * 512] == b"z" * 20 * 512 == bytes(front.data(1)[:512]) * 20
+    assert sum(len(front.answers(queue)) for queue in range(4)) == 4 * SLOTS
 
 
 def test_a_domain_that_goes_while_its_disk_is_at_work(machine: Machine, path: Path) -> None:

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.parametrize(
     "generator",
     ["gen_header.py", "gen_hypercalls.py", "gen_syscalls.py", "gen_session.py", "gen_engine.py",
-     "gen_domain_files.py",
+     "gen_domain_files.py", "gen_handshake.py",
      "differences.py"],
 )
 def test_it_is_not_stale(generator: str) -> None:

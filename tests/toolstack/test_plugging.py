@@ -72,6 +72,11 @@ class Asking:
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
 
+    def close(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+        self.loop.close()
+
     def begin(self, verb: str, domain: str, **arguments: Any) -> Any:
         call: Any = None
         coroutine: Any = self.access.handlers[verb](call, domain, **arguments)
@@ -104,9 +109,7 @@ def machine() -> Iterator[Machine]:
 def asking(machine: Machine) -> Iterator[Asking]:
     made = Asking(machine)
     yield made
-    made.loop.call_soon_threadsafe(made.loop.stop)
-    made.thread.join()
-    made.loop.close()
+    made.close()
 
 
 @pytest.fixture

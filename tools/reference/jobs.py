@@ -25,7 +25,7 @@ ENDS = "".join(f'on_{end}="preserve"\n' for end in ("poweroff", "reboot", "crash
 @dataclass(frozen=True)
 class Job:
     """One domain to be run. With `beside`, a victim runs as well, and the facts it tells are added to the command
-    line."""
+    line. With a `script`, dom0 runs that while the domain runs; its output is the job's, and its end ends the job."""
 
     name: str
     kernel: Path
@@ -35,6 +35,7 @@ class Job:
     ramdisk: Path | None = None
     keys: str = ""  # more lines of a domain file
     beside: bool = False
+    script: Path | None = None
     seconds: int = 60
 
     def __post_init__(self) -> None:
@@ -71,6 +72,12 @@ def archive(jobs: Sequence[Job], victim: Path | None) -> bytes:
             keys += f'\nramdisk="{kept(job.ramdisk)}"'
         domain_file(job.name, job.kernel, keys)
         made.file(f"jobs/{job.name}.extra", job.cmdline.encode())
-    lines = (f"{job.name} {'beside' if job.beside else 'plain'} {job.seconds}\n" for job in jobs)
+        if job.script is not None:
+            made.file(f"jobs/{job.name}.sh", job.script.read_bytes(), 0o755)
+    lines = (f"{job.name} {_kind(job)} {job.seconds}\n" for job in jobs)
     made.file("jobs/list", "".join(lines).encode())
     return made.to_bytes()
+
+
+def _kind(job: Job) -> str:
+    return "asked" if job.script else "beside" if job.beside else "plain"

@@ -17,7 +17,7 @@ from tools.linux.deb import BadPackage
 
 XEN_RELEASE, QEMU_RELEASE = "bookworm", "trixie"
 HYPERVISOR = "xen-hypervisor-4.17-amd64"
-TOOLSTACK = ("xen-utils-4.17", "xenstore-utils", "busybox-static")
+TOOLSTACK = ("xen-utils-4.17", "xenstore-utils", "busybox-static", "bash", "util-linux", "mount")
 DOM0_KERNEL = "linux-image-amd64"
 QEMU = "qemu-system-x86"
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What QEMU is started with, made of the packages: QEMU itself, Xen, dom0's kernel, and dom0's root file system.
 
-dom0 is a busybox, xl with the two daemons it needs, and their libraries. A second archive behind that has what dom0 is
-to do (jobs.py): Linux unpacks both.
+dom0 is a busybox, xl with the two daemons it needs and its script for disks, and their libraries. A second archive
+behind that has what dom0 is to do (jobs.py): Linux unpacks both. A guest that is a Linux, too, has dom0's kernel, and
+`guest.cpio` with a busybox and a driver for disks.
 
 QEMU lies unpacked in a directory and is started through its own dynamic linker with its own libraries, so that neither
 the system's release nor its QEMU matters.
@@ -41,16 +42,20 @@ XEN_BIN = "usr/lib/xen-4.17/bin"
 PROGRAMS = {
     "bin/busybox": "bin/busybox",
     f"{XEN_BIN}/xl": "bin/xl",
-    "usr/bin/xenstore-read": "bin/xenstore-read",
-    "usr/bin/xenstore-write": "bin/xenstore-write",
+    **{name: f"bin/{name.rpartition('/')[2]}" for name in ("bin/bash", "usr/bin/flock", "sbin/losetup")},  # for SCRIPTS
+    **{f"usr/bin/xenstore-{verb}": f"bin/xenstore-{verb}" for verb in ("read", "write", "list", "ls")},
     **{f"{XEN_BIN}/{name}": f"{XEN_BIN}/{name}" for name in ("oxenstored", "xenconsoled", "xen-init-dom0", "xenctx")},
 }
 LOADED_BY_NAME = ("libgcc_s.so.1",)  # the C library asks for it when a thread is cancelled
-MODULES = ("xen-privcmd", "xen-evtchn", "xen-gntdev", "xen-gntalloc", "xenfs")
+MODULES = ("xen-privcmd", "xen-evtchn", "xen-gntdev", "xen-gntalloc", "xenfs", "loop", "xen-blkback")
+GUEST_MODULE = "xen-blkfront"
+GUEST_INIT = Path(__file__).parent / "dom0" / "guest-init.sh"
+SCRIPTS = "etc/xen/scripts"
 QEMU_PROGRAM = "usr/bin/qemu-system-x86_64"
 QEMU_DATA = ("usr/share/qemu", "usr/share/seabios")
 RECORD = "parts.json"
-RECIPE = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]  # another way of making them makes others
+# Another way of making them makes others.
+RECIPE = hashlib.sha256(Path(__file__).read_bytes() + GUEST_INIT.read_bytes()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,10 @@ class Parts:
     @property
     def dom0(self) -> Path:
         return self.place / "dom0.cpio"
+
+    @property
+    def guest(self) -> Path:
+        return self.place / "guest.cpio"
 
     def qemu(self) -> list[str]:
         """The words of the command that starts QEMU."""
@@ -128,6 +137,7 @@ def fetch(place: Path, say: Say) -> Parts:
     write_whole(place / "xen", gzip.decompress(deb.extract(hypervisor, "boot/xen-4.17-amd64.gz")[1]))
     write_whole(place / "vmlinuz", deb.extract(kernel, "boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz")[1])
     write_whole(place / "dom0.cpio", _dom0(toolstack, kernel))
+    write_whole(place / "guest.cpio", _guest(toolstack, kernel))
     record = {"recipe": RECIPE, "versions": versions, "made_of": made_of}
     write_whole(place / RECORD, json.dumps(record, indent=1).encode())
     return Parts(place, versions)
@@ -154,10 +164,13 @@ def _dom0(toolstack: Iterable[Path], kernel: Path) -> bytes:
     """dom0's root file system."""
     libraries: dict[str, Member] = {}
     programs: dict[str, bytes] = {}
+    scripts: dict[str, Member] = {}
     for archive in toolstack:
-        for member in deb.members(archive, lambda name: name in PROGRAMS or _is_library(name)):
+        for member in deb.members(archive, lambda name: name in PROGRAMS or _is_library(name) or _is_script(name)):
             if member.name in PROGRAMS:
                 programs[PROGRAMS[member.name]] = member.data
+            elif _is_script(member.name):
+                scripts[member.name] = member
             else:
                 libraries[PurePosixPath(member.name).name] = member
     if lacking := set(PROGRAMS.values()) - set(programs):
@@ -171,12 +184,33 @@ def _dom0(toolstack: Iterable[Path], kernel: Path) -> bytes:
     root.file("etc/xen/xl.conf", b"")
     for name, data in sorted(programs.items()):
         root.file(name, data, 0o755)
+    for name, script in sorted(scripts.items()):
+        root.file(name, script.data, 0o755)
     for name in sorted(_needed_by([*programs.values()], libraries)):
         root.file(f"lib/{name}", _followed(name, libraries).data, 0o755)
     root.link(f"lib64/{LINKER}", f"/lib/{LINKER}")
     for member in deb.members(kernel, lambda name: name.endswith(tuple(f"/{module}.ko" for module in MODULES))):
         root.file(f"lib/modules/{PurePosixPath(member.name).name}", member.data)
     return root.to_bytes()
+
+
+def _guest(toolstack: Iterable[Path], kernel: Path) -> bytes:
+    """The root file system of a guest that is a Linux."""
+    root = Archive()
+    for directory in ("dev", "proc", "sys"):
+        root.directory(directory)
+    root.character_device("dev/console", 5, 1)
+    for archive in toolstack:
+        for member in deb.members(archive, lambda name: name == "bin/busybox"):
+            root.file("bin/busybox", member.data, 0o755)
+    for member in deb.members(kernel, lambda name: name.endswith(f"/{GUEST_MODULE}.ko")):
+        root.file(f"{GUEST_MODULE}.ko", member.data)
+    root.file("init", GUEST_INIT.read_bytes(), 0o755)
+    return root.to_bytes()
+
+
+def _is_script(name: str) -> bool:
+    return str(PurePosixPath(name).parent) == SCRIPTS
 
 
 def _is_library(name: str) -> bool:

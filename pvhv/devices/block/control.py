@@ -19,12 +19,13 @@ device_disk_add in tools/libs/light/libxl_disk.c.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 from pvhv.abi.io.blkif import VDISK_CDROM, VDISK_READONLY
 from pvhv.abi.io.protocols import XEN_IO_PROTO_ABI_X86_64
 from pvhv.core.domain import Domain
-from pvhv.devices.backend import Backend, Refused, Where
+from pvhv.devices.backend import Backend, Nodes, Refused, Where
 from pvhv.devices.block.disk import Disk
 from pvhv.devices.block.names import name_of
 from pvhv.devices.block.request import MAX_INDIRECT_SEGMENTS
@@ -43,12 +44,14 @@ class BlockBackend(Backend):
     kind: ClassVar[str] = "vbd"
     data: Disk
 
-    def __init__(self, store: Store, dom0: Domain, domid: int, number: int, data: Disk) -> None:
-        super().__init__(store, dom0, domid, number, data)
+    def __init__(
+        self, store: Store, dom0: Domain, domid: int, number: int, data: Disk, told: Nodes | None = None
+    ) -> None:
+        super().__init__(store, dom0, domid, number, data, told)
         data.on_resize = lambda: self.tell({"sectors": str(data.sectors)})
 
-    def offers(self) -> dict[str, str]:
-        """The nodes that libxl writes, and blkback when it begins."""
+    def made_of(self) -> Nodes:
+        """The nodes that libxl writes."""
         return {
             "bootable": "1",
             "removable": str(int(self.data.cdrom)),
@@ -57,14 +60,26 @@ class BlockBackend(Backend):
             "mode": "r" if self.data.readonly else "w",
             "device-type": self._device_type,
             "discard-enable": str(int(self._discards)),
+            "specification": "xen",
+        }
+
+    def offers(self) -> dict[str, str]:
+        """The nodes that blkback writes when it begins, and the one of the script that finds its disk."""
+        return {
+            "hotplug-status": "connected",
             "feature-max-indirect-segments": str(MAX_INDIRECT_SEGMENTS),
             "multi-queue-max-queues": str(MAX_QUEUES),
             "max-ring-page-order": str(MAX_RING_PAGE_ORDER),
         }
 
     def tells(self) -> dict[str, str]:
-        """The number of the device, and its type."""
-        return {"virtual-device": str(self.number), "device-type": self._device_type}
+        """The number of the device, its type, and the layout of rings here."""
+        return {
+            "virtual-device": str(self.number),
+            "device-type": self._device_type,
+            "trusted": "1",
+            "protocol": XEN_IO_PROTO_ABI_X86_64.decode(),
+        }
 
     def describes(self) -> dict[str, str]:
         """The nodes that blkback writes when it connects."""
@@ -75,10 +90,11 @@ class BlockBackend(Backend):
             "discard-secure": "0",
             "feature-discard": "1",
         }
+        flushes = str(int(not disk.readonly))  # the loop device below blkback has no cache then
         return {
-            "feature-flush-cache": "1",
+            "feature-flush-cache": flushes,
             **(discard if self._discards else {}),
-            "feature-barrier": "1",
+            "feature-barrier": flushes,
             "feature-persistent": "1",
             "sectors": str(disk.sectors),
             "info": str((VDISK_READONLY if disk.readonly else 0) | (VDISK_CDROM if disk.cdrom else 0)),
@@ -113,6 +129,10 @@ class BlockBackend(Backend):
     def _ring(self, directory: str, nodes: list[str]) -> Where:
         port = self.number_at(f"{directory}event-channel")
         return Where([self.number_at(f"{directory}{node}") for node in nodes], port)
+
+    def drain(self, drained: Callable[[], None]) -> None:
+        """Answer the requests that were taken from the rings, take no more, and then call `drained()`."""
+        self.data.drain(drained)
 
     def attach(self, links: list[Link]) -> None:
         """Give the disk its rings."""

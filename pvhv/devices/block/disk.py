@@ -95,6 +95,7 @@ class Disk:
         self._next_look = worker.timeline.now() + LOOK_NS
         self._looking = False
         self._change: tuple[Image, Thread, Callable[[], None]] | None = None
+        self._drained: Callable[[], None] | None = None
 
     @property
     def readonly(self) -> bool:
@@ -117,8 +118,14 @@ class Disk:
         the next `pump` begins. `persistent`: the front end never ends a grant of data, so they are kept mapped."""
         self._queues.append(Queue(self, pages, notify, persistent))
 
+    def drain(self, drained: Callable[[], None]) -> None:
+        """Take nothing more from the rings, and call `drained()` when all that was taken is answered."""
+        self._drained = drained
+        self.pump()
+
     def detach(self) -> None:
         """All rings go; their pages are not touched after this. May be called again."""
+        self._drained = None
         for queue in self._queues:
             queue.close()
         self._queues.clear()
@@ -138,17 +145,23 @@ class Disk:
                 elif (found := self._next()) is not None:
                     queue, request = found
                     yield REQUEST_COST + queue.begin(request) * PAGE_COST
-                elif self._change is None or self.under_way or self._looking:
+                elif self.under_way:
                     return
-                else:
+                elif self._drained is not None:
+                    drained, self._drained = self._drained, None
+                    drained()
+                elif self._change is not None and not self._looking:
                     self._change_now(*self._change)
+                else:
+                    return
         finally:
             self._working = False
 
     def _next(self) -> tuple[Queue, Request] | None:
         """The next request of the ring whose turn it is; None if there is none, or too many are under way."""
         if (
-            self._change is not None
+            self._drained is not None
+            or self._change is not None
             or self.under_way >= MOST_UNDER_WAY
             or self.bytes_under_way >= MOST_BYTES_UNDER_WAY
         ):

@@ -5,9 +5,8 @@ The checks have blkback's order: the operation exists; the number of segments is
 page; the sectors are on the disk, and may be written; the pages are granted. The pages stay mapped until the request is
 answered, so the guest cannot use them for something else meanwhile.
 
-When the ring goes, the pages of requests under way are unmapped. The requests are still carried out, but not answered.
-They count as under way until they are done, so a front end that closes and comes back cannot pile up work. (blkback
-waits for them before it closes.)
+A ring goes when its requests are answered, as with blkback. If it goes at once, with its domain, the pages of requests
+under way are unmapped, and the requests are still carried out. They count as under way until they are done.
 
 Read beside it: dispatch_rw_block_io, dispatch_discard_io and make_response in Linux's
 drivers/block/xen-blkback/blkback.c.

@@ -232,8 +232,8 @@ class Store:
         self.settle()
 
     def make(self, path: str, value: str, *permissions: Permission) -> None:
-        """Make a node with these permissions."""
-        tree.make(self.tree, path, value.encode(), permissions)
+        """Make a node with these permissions. The value may be a file's name, with bytes that are no UTF-8."""
+        tree.make(self.tree, path, value.encode(errors="surrogateescape"), permissions)
         self.settle()
 
     def remove(self, path: str) -> None:

@@ -13,7 +13,9 @@
 #   @done
 #
 # A line of /jobs/list: NAME KIND SECONDS. KIND is "plain", or "beside": beside the domain "victim", with what that one
-# tells on the hostile one's command line, as tests/guest/test_hostile_kernels.py does it on pvhv.
+# tells on the hostile one's command line, as tests/guest/test_hostile_kernels.py does it on pvhv; or "asked": the
+# domain is made paused, and /jobs/NAME.sh is run with its id. What that prints stands in the console's place, and HOW is
+# "asked".
 
 /bin/busybox mkdir -p /bin /dev/pts
 /bin/busybox --install -s /bin
@@ -23,9 +25,12 @@ mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 mkdir -p /dev/pts
 mount -t devpts pts /dev/pts
+ln -s /proc/self/fd/0 /dev/stdin
 mount -t tmpfs run /run
 mkdir -p /run/xen /run/xenstored /run/lock /var/log/xen/console
-for module in xen-privcmd xen-evtchn xen-gntdev xen-gntalloc xenfs; do insmod /lib/modules/$module.ko; done
+for module in xen-privcmd xen-evtchn xen-gntdev xen-gntalloc xenfs loop xen-blkback; do
+    insmod /lib/modules/$module.ko
+done
 mount -t xenfs xenfs /proc/xen
 stty -F /dev/ttyS1 raw -echo
 exec >/dev/ttyS1
@@ -97,13 +102,22 @@ run_one() { # NAME KIND SECONDS
         paused=-p
         extra="cmdline='$(facts) $(cat "/jobs/$name.extra")'"
     fi
+    if [ "$kind" = asked ]; then
+        paused=-p
+        dd if=/dev/zero of=/tmp/a.img bs=1M count=1 2>/dev/null # its disk, if it has one
+    fi
     if xl create -q -e $paused "/jobs/$name.cfg" ${extra:+"$extra"} >/tmp/complaints 2>&1; then
         if [ "$kind" = beside ]; then
             id=$(xl domid "$name")
             victim_hears "for $id" "for $id: all is well"
             xl unpause "$name"
         fi
-        how=$(wait_until_down "$name" "$seconds")
+        if [ "$kind" = asked ]; then
+            "/jobs/$name.sh" "$(xl domid "$name")" >/tmp/asked 2>&1
+            how=asked
+        else
+            how=$(wait_until_down "$name" "$seconds")
+        fi
         if [ -z "$how" ]; then # where it is instead
             id=$(xl domid "$name")
             for once in 1 2 3; do xenctx -C -S "$id"; done >>/tmp/complaints 2>&1
@@ -114,7 +128,7 @@ run_one() { # NAME KIND SECONDS
         how=failed
         xl destroy "$name" 2>/dev/null
     fi
-    heard "$name" | base64 | sed 's/^/|/'
+    if [ "$how" = asked ]; then cat /tmp/asked; else heard "$name"; fi | base64 | sed 's/^/|/'
     complaints
     if [ "$kind" = beside ]; then
         if victim_hears "after $name" "after $name: all is well"; then echo "@victim well"; else echo "@victim hurt"; fi
