@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Print hypercalls.md from the specs in pvhv/abi.
+"""Print hypercalls.md from the specs in pvhv/abi, and from the structures of shared pages in pvhv/abi/io.
 
     python tools/gen_hypercalls.py            write hypercalls.md
     python tools/gen_hypercalls.py --check    exit 1 when that file is not what would be written
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import inspect
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -23,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 from pvhv.abi import grant_table  # noqa: E402
 from pvhv.abi.hypercalls import HYPERCALLS  # noqa: E402
-from pvhv.abi.layout import c_type, leaves  # noqa: E402
+from pvhv.abi.layout import CStruct, c_type, leaves  # noqa: E402
 from pvhv.abi.spec import Command, Hypercall, Spec  # noqa: E402
 
 TARGET = ROOT / "hypercalls.md"
@@ -198,6 +199,56 @@ def section(row: Hypercall, found: Mapping[Any, Any]) -> Iterator[str]:
         yield from command_section(row, command, found)
 
 
+# -- shared pages --------------------------------------------------------------------------------------------
+SHARED = ("ring", "console", "xs_wire", "xenbus", "protocols", "blkif")  # in pvhv/abi/io
+SHARED_INTRODUCTION = """\
+# Shared pages
+
+What a guest and domain 0 write into pages that both have, and into xenstore beside them: no hypercall carries it, but
+it is part of the same interface. The structures are those of Xen's public/io, and [pvhv/devices](pvhv/devices) has
+domain 0's end of each."""
+
+
+def shared_sections() -> Iterator[str]:
+    yield SHARED_INTRODUCTION
+    yield ""
+    for name in SHARED:
+        module = importlib.import_module(f"pvhv.abi.io.{name}")
+        paragraphs = (module.__doc__ or "").replace("``", "`").strip().split("\n\n")
+        yield f"## io/{name}.h"
+        yield ""
+        for paragraph in paragraphs:
+            yield paragraph
+            yield ""
+        yield from constants(module)
+        for value in vars(module).values():
+            if isinstance(value, CStruct) and value.tag:
+                yield from shared_structure(value)
+
+
+def constants(module: Any) -> Iterator[str]:
+    """The constants that a module defines itself, with the comments that stand behind them."""
+    assignments = re.finditer(r"^(\w+) = [^#\n]*(?:# (.*))?$", inspect.getsource(module), re.M)
+    comments = {match[1]: match[2] or "" for match in assignments}
+    rows = [
+        (f"`{name}`", f"`{value}`" if isinstance(value, int) else f"`{value.decode()}`", comments[name])
+        for name, value in vars(module).items()
+        if isinstance(value, (int, bytes)) and name in comments
+    ]
+    if rows:
+        yield from table(("name", "value", ""), rows)
+
+
+def shared_structure(abi: CStruct) -> Iterator[str]:
+    yield f"`struct {abi.tag}`, {abi.size} bytes:"
+    yield ""
+    rows = []
+    for path, field, offset in leaves(abi):
+        before, after = c_type(field)
+        rows.append((str(offset), f"`{path}`", f"`{before}{after}`"))
+    yield from table(("offset", "field", "type"), rows)
+
+
 def page() -> str:
     found = handlers()
     lines = [INTRODUCTION]
@@ -209,6 +260,7 @@ def page() -> str:
     lines += ["Xen has no name for 11 and 43 to 47, and no numbers from 56 on.", ""]
     for row in HYPERCALLS.values():
         lines += section(row, found)
+    lines += shared_sections()
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
