@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 
 from pvhv import compare  # noqa: E402
 from pvhv.build.progress import Progress  # noqa: E402
-from pvhv.compare import costs, explain, papers, plot, published, report  # noqa: E402
+from pvhv.compare import costs, disk_io, explain, names, papers, plot, published, report  # noqa: E402
 from pvhv.compare.report import Grid  # noqa: E402
 from pvhv.hvm.classify.instructions import ROWS  # noqa: E402
 from pvhv.hvm.classify.verdict import classify  # noqa: E402
@@ -34,6 +34,9 @@ CHAPTER = "comparing.md"
 DRAWN = ("syscall", "in", "pgfault", "ptemod", "fork", "exec", "ctx-2p-0k", "page-fault")  # there is no room for all
 PICTURES = {"exits.svg": None, "cycles-2006.svg": "p4-2006", "cycles-today.svg": "skylake-kvm"}
 EXPLAINED = ("page-fault", "hw-shadow", "pv")
+DISK_PICTURE = "disk-exits.svg"
+DISK_PARTS = ("read-64k",)  # there is no room for all
+DISK_EXPLAINED = ("read-4k", "hw-nested/ide", "hw-nested/virtio")
 MARK = re.compile(r"^<!-- (?P<name>[a-z-]+)(?: (?P<argument>\S+))? -->$", re.MULTILINE)
 
 
@@ -54,6 +57,19 @@ def count() -> compare.Comparison:
             progress.advance(f"{technique}: {bench}")
 
         return compare.run(benches=wanted(), progress=begins, sequences=[EXPLAINED[0]])
+
+
+def count_disk() -> compare.Comparison:
+    """Count the operations of a disk, by all device models, and record one step by step."""
+    with Progress("chapter") as progress:
+
+        def begins(column: str, bench: str, done: int, of: int) -> None:
+            if not done:
+                progress.expect(of)
+            progress.advance(f"{column}: {bench}")
+
+        columns, benches = list(names.DISK_COLUMNS), list(names.DISK_BENCHES)
+        return disk_io.run(columns, benches, progress=begins, sequences=[DISK_EXPLAINED[0]])
 
 
 # -- what stands at the marks ------------------------------------------------------------------------------------------
@@ -92,7 +108,7 @@ def classified() -> str:
     return table(Grid("Robin and Irvine's list, run on the engine", columns, tuple(rows)))
 
 
-def chapter(comparison: compare.Comparison) -> str:
+def chapter(comparison: compare.Comparison, disk: compare.Comparison) -> str:
     """The text of chapter.md.in, with everything generated in its place."""
     makers: dict[str, Callable[[str], str]] = {
         "exits": lambda _: table(report.picture(comparison)),
@@ -100,6 +116,10 @@ def chapter(comparison: compare.Comparison) -> str:
         "paper": lambda name: paper(name, comparison),
         "explain": lambda _: table(explain.explain(comparison, *EXPLAINED)),
         "classify": lambda _: classified(),
+        "models": lambda _: table(Grid("The three devices", ("Device", "What it is"), tuple(names.MODELS.items()))),
+        "disk": lambda _: table(report.disk_picture(disk)),
+        "disk-parts": lambda _: table(report.disk_details(only(disk, DISK_PARTS))),
+        "disk-explain": lambda _: table(explain.explain(disk, *DISK_EXPLAINED)),
         "techniques": lambda _: table(
             Grid("The six techniques", ("Technique", "What it is"), tuple(compare.TECHNIQUES.items()))
         ),
@@ -108,9 +128,10 @@ def chapter(comparison: compare.Comparison) -> str:
     return text.rstrip() + "\n"
 
 
-def write(comparison: compare.Comparison, docs: Path) -> None:
+def write(comparison: compare.Comparison, disk: compare.Comparison, docs: Path) -> None:
     """The chapter and its pictures into a directory."""
-    (docs / CHAPTER).write_text(chapter(comparison), "utf-8")
+    (docs / CHAPTER).write_text(chapter(comparison, disk), "utf-8")
+    plot.plot(disk, str(docs / DISK_PICTURE))
     drawn = only(comparison, DRAWN)
     for name, prices in PICTURES.items():
         plot.plot(drawn, str(docs / name), costs.load(prices) if prices else None)
@@ -125,13 +146,13 @@ def only(comparison: compare.Comparison, benches: Sequence[str]) -> compare.Comp
     )
 
 
-def stale(comparison: compare.Comparison) -> list[str]:
+def stale(comparison: compare.Comparison, disk: compare.Comparison) -> list[str]:
     """The files that are not what would be written."""
     with tempfile.TemporaryDirectory() as place:
-        write(comparison, Path(place))
+        write(comparison, disk, Path(place))
         return [
             name
-            for name in (CHAPTER, *PICTURES)
+            for name in (CHAPTER, *PICTURES, DISK_PICTURE)
             if not (DOCS / name).exists() or (DOCS / name).read_bytes() != (Path(place) / name).read_bytes()
         ]
 
@@ -141,12 +162,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="only say whether the chapter is what would be written")
     arguments = parser.parse_args()
-    comparison = count()
+    comparison, disk = count(), count_disk()
     if not arguments.check:
         DOCS.mkdir(exist_ok=True)
-        write(comparison, DOCS)
+        write(comparison, disk, DOCS)
         return
-    if old := stale(comparison):
+    if old := stale(comparison, disk):
         sys.exit(f"{', '.join(old)}: out of date; run `python tools/gen_chapter.py`")
 
 

@@ -8,7 +8,7 @@ and prices; this module asks and prints.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 DEFAULT_COSTS = "skylake-kvm"  # the table that prices all techniques
 DEFAULT_PAIR = (BINARY_TRANSLATION, HW_SHADOW)
+DEFAULT_DISK_PAIR = ("hw-nested/virtio", "pv/split")
 
 Names = list[str] | None
 
@@ -83,6 +84,10 @@ def compare(
     ramdisk: Annotated[
         str | None, typer.Option("--ramdisk", help="With --linux: its ramdisk, with a shell.", metavar="FILE")
     ] = None,
+    io: Annotated[
+        str | None,
+        typer.Option("--io", help="Compare devices: one disk as IDE, virtio and split driver.", metavar="disk"),
+    ] = None,
     measured: Annotated[bool, typer.Option("--measured", help="Measure wall time on this engine as well.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show all counts, and every price.")] = False,
 ) -> None:
@@ -96,6 +101,11 @@ def compare(
             raise CompareError("--csv has no room for --explain and --paper", "take --json")
         if not linux and (kernel is not None or ramdisk is not None):
             raise CompareError("--kernel and --ramdisk need --linux", "give --linux as well")
+        if io is not None:
+            others = {"--all": everything, "--linux": linux, "--measured": measured, "--paper": paper, "--costs": costs}
+            disk_request = _checked_io(io, technique, bench, plot, explain, others, verbose)
+            _answer_io(disk_request, _run_io(disk_request), as_json, as_csv)
+            return
         stock = (kernel, ramdisk) if linux else None
         request = _checked(technique, bench, costs, plot, explain, paper, everything, stock, measured, verbose)
         _answer(request, _run(request), as_json, as_csv)
@@ -153,6 +163,69 @@ def _checked(
     return Request(
         techniques, benches, tables, source, explain, plot, plotted, measured, verbose, found, lives=not chosen
     )
+
+
+def _checked_io(
+    io: str,
+    technique: Names,
+    bench: Names,
+    plot: str | None,
+    explain: str | None,
+    others: Mapping[str, object],
+    verbose: bool,
+) -> Request:
+    from pvhv.compare import CompareError, names
+    from pvhv.compare.plot import check
+
+    if io != names.DISK_IO:
+        raise CompareError(f"there is nothing to compare for --io {io[:40]!r}", "there is --io disk")
+    if extra := [option for option, given in others.items() if given]:
+        raise CompareError(f"--io disk counts, and has no {extra[0]}", f"leave out {extra[0]}")
+    benches = names.disk_benches_named(_split(bench)) or tuple(names.DISK_BENCHES)
+    columns = names.disk_columns_named(_split(technique)) or tuple(names.DISK_COLUMNS)
+    if explain is not None:
+        if bench or plot is not None:
+            raise CompareError("--explain shows one operation only", "leave out --bench and --plot")
+        benches = names.disk_benches_named([explain])
+        columns = columns if technique else DEFAULT_DISK_PAIR
+        if len(columns) != 2:
+            raise CompareError(
+                "--explain compares two columns", "give two, as in -t hw-nested/ide -t hw-nested/virtio"
+            )
+    if plot is not None:
+        check(plot)
+    return Request(columns, benches, (), None, explain, plot, None, False, verbose, None, lives=False)
+
+
+def _run_io(request: Request) -> Comparison:
+    from pvhv.build.progress import Progress
+    from pvhv.compare import disk_io
+
+    with Progress("compare") as progress:
+
+        def begins(column: str, bench: str, done: int, of: int) -> None:
+            if not done:
+                progress.expect(of)
+            progress.advance(f"{column}: {bench}")
+
+        sequences = [request.explain] if request.explain else []
+        return disk_io.run(request.techniques, request.benches, progress=begins, sequences=sequences)
+
+
+def _answer_io(request: Request, comparison: Comparison, as_json: bool, as_csv: bool) -> None:
+    from pvhv.compare import report
+
+    if as_json or as_csv or request.explain is not None:
+        _answer(request, comparison, as_json, as_csv)
+        return
+    if request.plot is not None:
+        from pvhv.compare import plot as plots
+
+        plots.plot(comparison, request.plot)
+    _show(report.disk_picture(comparison))
+    _show(report.disk_details(comparison))
+    if request.verbose:
+        _show(report.work(comparison, verbose=True))
 
 
 def _split(names: Iterable[str] | None) -> list[str]:

@@ -18,14 +18,27 @@ A record has technique, bench, group, metric, reason, count and operations; an a
     report.py     tables                         explain.py    two sequences of events, side by side
     plot.py       pictures                       export.py     JSON and CSV
     published.py  results of papers              papers.py     ours beside theirs: ranks.py, findings.py
-    linux.py      a stock Linux beside ours
+    linux.py      a stock Linux beside ours                    disk_io.py    one disk by three device models
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pvhv.compare import costs, explain, export, linux, names, papers, plot, pricing, published, records, report
+from pvhv.compare import (
+    costs,
+    disk_io,
+    explain,
+    export,
+    linux,
+    names,
+    papers,
+    plot,
+    pricing,
+    published,
+    records,
+    report,
+)
 from pvhv.compare.errors import CompareError
 from pvhv.compare.names import BENCHES, DEFAULT_BENCHES, TECHNIQUES
 from pvhv.compare.records import Comparison, Counts, Step
@@ -42,6 +55,7 @@ __all__ = [
     "Progress",
     "Step",
     "costs",
+    "disk_io",
     "explain",
     "export",
     "linux",

@@ -16,7 +16,7 @@ from fractions import Fraction
 from typing import Any, Final
 
 from pvhv.compare.costs import CostTable
-from pvhv.compare.names import BENCHES, LIVES, OTHERS, TECHNIQUES, group_of
+from pvhv.compare.names import EVERY_BENCH, EVERY_COLUMN, group_of
 from pvhv.compare.pricing import Estimate, estimates
 from pvhv.compare.records import RECORD_KEYS, Comparison, decimal
 
@@ -40,8 +40,8 @@ def to_json(
     paper: Mapping[str, Any] | None = None,
 ) -> str:
     """The comparison as JSON; `paper` is the result of papers.plain."""
-    titles = TECHNIQUES | OTHERS
-    operations = {name: bench.operation for name, bench in (BENCHES | LIVES).items()}
+    titles = EVERY_COLUMN
+    operations = {name: bench.operation for name, bench in EVERY_BENCH.items()}
     document: dict[str, Any] = {
         "format": FORMAT,
         "techniques": {name: titles.get(name, "") for name in comparison.techniques},

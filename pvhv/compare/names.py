@@ -33,7 +33,7 @@ OTHERS: dict[str, str] = {LINUX: "a stock Linux, a paravirtual kernel nobody her
 HARDWARE = frozenset({SHADOW, NESTED})  # the guest kernel runs at ring 0 of a guest mode; leaving it is a #VMEXIT
 DEPRIVILEGED = frozenset({TRAP, TRANSLATION, PV, LINUX})  # the guest kernel runs above ring 0; leaving it is a trap
 
-NANO, MICRO, LIFE = "nano", "micro", "life"
+NANO, MICRO, LIFE, DISK_IO = "nano", "micro", "life", "disk"
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,34 @@ LIVES: dict[str, Bench] = {
         Bench("poweroff", LIFE, "... from what is typed there to the end"),
     )
 }
+# A disk, past the kernel's buffers (`pvhv compare --io disk`); the guest's driver sees one of several devices.
+DISK_BENCHES: dict[str, Bench] = {
+    bench.name: bench
+    for bench in (
+        Bench("read-4k", DISK_IO, "4 KiB are read, by one system call"),
+        Bench("read-64k", DISK_IO, "64 KiB are read"),
+        Bench("write-4k", DISK_IO, "4 KiB are written"),
+        Bench("write-64k", DISK_IO, "64 KiB are written"),
+        Bench("stream-1m", DISK_IO, "1 MiB is read, one piece behind the other"),
+    )
+}
+IDE, VIRTIO, SPLIT = "ide", "virtio", "split"
+MODELS: dict[str, str] = {
+    IDE: "an IDE disk: registers at I/O ports, and the guest moves each word (native/ide.c)",
+    VIRTIO: "a disk that was made for virtual machines: rings in the guest's memory (native/virtio_blk.c)",
+    SPLIT: "a split driver: a ring that two domains share, and pages that are granted (drivers/blkfront.c)",
+}
+# The columns there: a technique, with a device model.
+DISK_COLUMNS: dict[str, tuple[str, str]] = {
+    f"{technique}/{model}": (technique, model)
+    for model in MODELS
+    for technique in TECHNIQUES
+    if (model == SPLIT) == (technique == PV)
+}
+EVERY_BENCH: dict[str, Bench] = BENCHES | LIVES | DISK_BENCHES
+EVERY_COLUMN: dict[str, str] = TECHNIQUES | OTHERS | {
+    name: f"{technique}, with {MODELS[model]}" for name, (technique, model) in DISK_COLUMNS.items()
+}
 DEFAULT_BENCHES = tuple(name for name, bench in BENCHES.items() if bench.default)
 
 
@@ -97,9 +125,24 @@ def benches_named(names: Iterable[str]) -> tuple[str, ...]:
     return _chosen("benchmark", names, BENCHES)
 
 
+def disk_columns_named(names: Iterable[str]) -> tuple[str, ...]:
+    """Columns of the comparison of disks, each once, in the order of the table. A technique's name stands for all of
+    its columns. Raises UnknownName."""
+    wanted: list[str] = []
+    for name in names:
+        of_technique = [column for column, (technique, _) in DISK_COLUMNS.items() if technique == name]
+        wanted += of_technique or _chosen("technique", [name], DISK_COLUMNS)
+    return tuple(column for column in DISK_COLUMNS if column in wanted)
+
+
+def disk_benches_named(names: Iterable[str]) -> tuple[str, ...]:
+    """Benchmarks of a disk by name, each once, in the order of the table. Raises UnknownName."""
+    return _chosen("benchmark of a disk", names, DISK_BENCHES)
+
+
 def group_of(bench: str) -> str:
     """The group that a benchmark belongs to."""
-    known = BENCHES.get(bench) or LIVES.get(bench)
+    known = EVERY_BENCH.get(bench)
     return known.group if known is not None else ""
 
 

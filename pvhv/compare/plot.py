@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 SUFFIXES: Final = (".png", ".svg")
 SPREAD: Final = 100  # bars that differ more than so many times are drawn on a logarithmic axis
 ACROSS: Final = 4
+MANY: Final = 8  # bars in a panel: with more of them, panels are wider, and two stand side by side
 KINDS: Final = 23  # so many parts, and so many callouts, have a place in the legend; the rest is "other"
 OTHER: Final = "other"
 COLOURS: Final = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#999999")
@@ -89,9 +90,10 @@ def draw(comparison: Comparison, table: CostTable | None = None) -> Figure:
     bars = by_event(bars_of(comparison, table))
     kinds = _kinds(bars)
     benches, techniques = comparison.benches, comparison.techniques
-    across = min(ACROSS, max(1, len(benches)))
+    many = len(techniques) > MANY
+    across = min(2 if many else ACROSS, max(1, len(benches)))
     down = max(1, ceil(len(benches) / across))
-    width = 3.6 * max(2, across)
+    width = (6.4 if many else 3.6) * max(2, across)
     columns = _columns([len(kind) for kind in kinds], width)
     height = 2.9 * down + 0.5 + INCHES_A_LINE * ceil(len(kinds) / columns)
     figure = Figure(figsize=(width, height), layout="constrained")

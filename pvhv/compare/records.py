@@ -20,7 +20,7 @@ from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from fractions import Fraction
 from typing import Any, Final, NamedTuple
 
-from pvhv.compare.names import BENCHES, LIVES, OTHERS, TECHNIQUES, group_of
+from pvhv.compare.names import EVERY_BENCH, EVERY_COLUMN, group_of
 
 # One number each. Their meaning, once and for all:
 SCALARS: Final[dict[str, str]] = {
@@ -39,6 +39,11 @@ SCALARS: Final[dict[str, str]] = {
     "emulated_instructions": "guest instructions that the monitor interpreted",
     "translated_blocks": "blocks of guest code translated",
     "page_walk_steps": "page-table entries read by the monitor on the guest's behalf",
+    "disk.notifications": "the guest told the device that there is something to do: a command, a kick, an event",
+    "disk.port_accesses": "the device's registers read or written; all that a string instruction does in a page is one",
+    "disk.grants_mapped": "pages of the guest's that the backend mapped by a grant",
+    "disk.bytes_by_ports": "bytes of data that went through a port, by instructions of the guest",
+    "disk.bytes_by_device": "bytes of data that the device model, or the backend, copied from or to the guest's pages",
 }
 # A number for each reason.
 FAMILIES: Final[dict[str, str]] = {
@@ -157,11 +162,11 @@ class Comparison:
     @property
     def techniques(self) -> tuple[str, ...]:
         """The techniques that took part, in their order."""
-        return _in_order((*TECHNIQUES, *OTHERS), (technique for technique, _ in (*self.counts, *self.absent)))
+        return _in_order(EVERY_COLUMN, (technique for technique, _ in (*self.counts, *self.absent)))
 
     @property
     def benches(self) -> tuple[str, ...]:
-        return _in_order((*BENCHES, *LIVES), (bench for _, bench in (*self.counts, *self.absent)))
+        return _in_order(EVERY_BENCH, (bench for _, bench in (*self.counts, *self.absent)))
 
     def __iter__(self) -> Iterator[Counts]:
         """All counts: benchmark by benchmark, technique by technique."""

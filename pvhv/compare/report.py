@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from pvhv.compare.costs import CostTable
-from pvhv.compare.names import BARE
+from pvhv.compare.names import BARE, DISK_COLUMNS
 from pvhv.compare.pricing import Estimate, estimates, gaps
 from pvhv.compare.records import ASIDE, SCALARS, Comparison, Counts, decimal
 
@@ -62,6 +62,40 @@ def picture(comparison: Comparison) -> Grid:
         return NOTHING if counts is None else number(counts.exits_per_operation)
 
     return _matrix("Exits per operation", comparison, cell, _absences(comparison))
+
+
+def disk_picture(comparison: Comparison) -> Grid:
+    """Exits of one operation of a disk: device models and techniques down, operations across."""
+    rows = []
+    for column in comparison.techniques:
+        technique, model = DISK_COLUMNS[column]
+        found = (comparison.get(column, bench) for bench in comparison.benches)
+        exits = (None if each is None else each.exits_per_operation for each in found)
+        rows.append((model, technique, *map(number, exits)))
+    right = frozenset(range(2, 2 + len(comparison.benches)))
+    return Grid("Exits per operation of a disk", ("Device", "Technique", *comparison.benches), tuple(rows), right)
+
+
+DISK_WORK = {
+    "disk.notifications": "Notified", "interrupts_delivered": "Interrupts", "disk.port_accesses": "Ports",
+    "disk.grants_mapped": "Grants", "disk.bytes_by_ports": "Bytes by ports", "disk.bytes_by_device": "by the device",
+}  # fmt: skip
+
+
+def disk_details(comparison: Comparison) -> Grid:
+    """What one operation of a disk is made of, line by line."""
+    rows = []
+    for counts in comparison:
+        technique, model = DISK_COLUMNS[counts.technique]
+        exits, callouts = parts(_average(counts, counts.exits)), parts(_average(counts, counts.callouts))
+        asked = (number(counts.per_operation(metric)) for metric in DISK_WORK)
+        rows.append((counts.bench, model, technique, number(counts.exits_per_operation), exits, callouts, *asked))
+    columns = ("Operation", "Device", "Technique", "Exits", "Reasons", "Callouts", *DISK_WORK.values())
+    notes = (
+        "notified: a command, a kick or an event; ports: accesses to the device's registers; grants: pages mapped",
+    )
+    right = frozenset({3, *range(6, 6 + len(DISK_WORK))})
+    return Grid("What one operation is made of", columns, tuple(rows), right, frozenset({4, 5}), notes)
 
 
 def cycles(comparison: Comparison, table: CostTable, verbose: bool = False) -> Grid:

@@ -21,6 +21,7 @@ from pvhv.hvm.techniques.registry import TECHNIQUES as FULL
 from pvhv.machine import ctrl_c
 from pvhv.testing import Machine
 from pvhv.toolstack.errors import ToolstackError
+from pvhv.toolstack.guest import Guest
 
 # Called before each benchmark: (technique, bench, how many are done, of how many).
 Progress = Callable[[str, str, int, int], None]
@@ -74,20 +75,35 @@ def run(
 
 def _boot(technique: str, bench: str, count: int | None = None) -> tuple[Watcher, int]:
     """One benchmark in a machine of its own: what was seen, and how many operations it was."""
+    watcher, said = session(technique, [bench if count is None else f"{bench} {count}"])
+    return watcher, said[0]
+
+
+def session(
+    technique: str,
+    asked: Sequence[str],
+    *,
+    disks: Sequence[str] = (),
+    watch: Callable[[Guest], Watcher] = Watcher,
+) -> tuple[Watcher, list[int]]:
+    """Benchmarks, one after the other in one machine: what was seen, and how many operations each was. `asked`: names,
+    with a count behind them where it shall not be the usual one. Raises BenchmarkFailed."""
     kernel, full = (PV_KERNEL, None) if technique == PV else (NATIVE_KERNEL, technique)
-    line = f"measure {bench}" if count is None else f"measure {bench} {count}"
+    names = " and ".join(dict.fromkeys(line.split()[0] for line in asked))
+    typed = "".join(f"measure {line}\n" for line in (*asked,)) + "exit\n"
     try:
         with ctrl_c.put_off() as pressed, Machine(MEMORY_MIB, by_mode=True) as machine:
-            guest = machine.create(kernel, stdin=f"{line}\nexit\n", technique=full, memory=MEMORY_MIB)
-            watcher = Watcher(guest)
+            guest = machine.create(kernel, stdin=typed, technique=full, memory=MEMORY_MIB, disks=disks)
+            watcher = watch(guest)
             machine.hypervisor.run_until(lambda: pressed() or guest in machine.ended, TIMEOUT_S)
             result = machine.result(guest)
     except (ToolstackError, HypercallError) as failure:
-        raise BenchmarkFailed(f"{bench} under {technique}: {failure}") from failure
-    said = next((match for match in SAID.finditer(result.output) if match["name"] == bench), None)
+        raise BenchmarkFailed(f"{names} under {technique}: {failure}") from failure
     if watcher.failure is not None:
         raise watcher.failure
-    if said is None or said["count"] is None or not watcher.finished or result.ending != "poweroff":
+    said = [(match["name"], match["count"]) for match in SAID.finditer(result.output)]
+    good = [name for name, count in said if count is not None] == [line.split()[0] for line in asked]
+    if not good or not watcher.finished or result.ending != "poweroff":
         last = "\n".join(result.lines[-5:])
-        raise BenchmarkFailed(f"{bench} under {technique} did not end well ({result.ending}); the guest said:\n{last}")
-    return watcher, int(said["count"])
+        raise BenchmarkFailed(f"{names} under {technique} did not end well ({result.ending}); the guest said:\n{last}")
+    return watcher, [int(count) for _, count in said]

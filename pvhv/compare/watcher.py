@@ -18,11 +18,13 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from pvhv.abi.event_channel import EVTCHNOP_send
 from pvhv.abi.hypercalls import HYPERCALLS
 from pvhv.abi.xen import (
     MMUEXT_INVLPG_LOCAL,
     MMUEXT_NEW_BASEPTR,
     MMUEXT_TLB_FLUSH_LOCAL,
+    HYPERVISOR_event_channel_op,
     HYPERVISOR_mmu_update,
     HYPERVISOR_mmuext_op,
     HYPERVISOR_multicall,
@@ -151,6 +153,7 @@ class Paravirtual:
         self.batches: Counter[int] = Counter()
         self.scalars: Counter[str] = Counter()
         self.assists: Counter[str] = Counter()
+        self.sends = 0  # of event channels
 
     def hear(self, record: Record) -> Step | None:
         """Count a record of the trace. Returns it as a step, if it is one."""
@@ -199,6 +202,8 @@ class Paravirtual:
 
     def _updates(self, call: HypercallRecord) -> int:
         """Page-table entries a hypercall changes; TLB flushes are counted on the way."""
+        if call.number == HYPERVISOR_event_channel_op and call.arguments[0] == EVTCHNOP_send:
+            self.sends += 1
         total = getattr(call.given, "total", 0)
         updates = 0
         if call.number == HYPERVISOR_mmu_update:

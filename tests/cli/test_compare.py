@@ -38,6 +38,12 @@ QUICK = ("-t", "bare,hw-nested", "-b", "in", "-b", "callret")
         (("--linux", "--kernel", "bad.toml", "--ramdisk", "bad.toml"), "bad.toml is not an ELF file"),
         (("--linux", "--explain", "fork"), "--linux adds counts to a comparison"),
         (("--kernel", "vmlinuz"), "--kernel and --ramdisk need --linux"),
+        (("--io", "net"), "there is nothing to compare for --io 'net'\n      there is --io disk"),
+        (("--io", "disk", "--all"), "--io disk counts, and has no --all\n      leave out --all"),
+        (("--io", "disk", "-b", "fork"), "there is no benchmark of a disk 'fork'"),
+        (("--io", "disk", "-t", "pv/ide"), "there is no technique 'pv/ide'"),
+        (("--io", "disk", "--explain", "read-4k", "-t", "pv"), "--explain compares two columns"),
+        (("--io", "disk", "--explain", "read-4k", "-b", "read-4k"), "--explain shows one operation only"),
     ],
 )
 def test_bad_input_is_one_message(pvhv: Pvhv, arguments: tuple[str, ...], message: str) -> None:
@@ -108,3 +114,28 @@ def test_one_operation_side_by_side(pvhv: Pvhv) -> None:
     assert lines[1].rstrip().endswith("hw-nested: 1 exit")
     assert lines[2].split()[0] == "IOIO"
     assert lines[3] == ""
+
+
+DISK = ("--io", "disk", "-t", "hw-nested/virtio,pv", "-b", "read-4k,write-4k")
+
+
+def test_one_disk_by_several_devices(pvhv: Pvhv) -> None:
+    done = pvhv.run("compare", *DISK)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == "Exits per operation of a disk"
+    assert lines[1].split() == ["Device", "Technique", "read-4k", "write-4k"]
+    assert lines[2].split() == ["virtio", "hw-nested", "5", "5"]
+    assert lines[3].split() == ["split", "pv", "5", "5"]
+    assert "What one operation is made of" in done.stdout
+
+
+def test_one_disk_in_json_and_one_operation_of_it(pvhv: Pvhv) -> None:
+    done = pvhv.run("compare", *DISK, "--json")
+    records = json.loads(done.stdout)["records"]
+    mapped = {record["bench"]: record["per_operation"] for record in records if "grants" in record["metric"]}
+    assert mapped == {"read-4k": "1", "write-4k": "1"}
+    done = pvhv.run("compare", "--io", "disk", "--explain", "read-4k", "-t", "hw-nested/virtio", "-t", "pv")
+    lines = done.stdout.splitlines()
+    assert lines[0] == "One operation of read-4k" and "hw-nested/virtio: 5 exits" in lines[1]
+    assert re.search(r"^IOIO  out 0x[0-9a-f]+ +syscall$", done.stdout, re.MULTILINE)

@@ -22,6 +22,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 from pvhv.abi.io.blkif import BLKIF_OP_DISCARD, BLKIF_OP_READ
 from pvhv.core.sched.worker import Thread, Worker
@@ -65,6 +66,8 @@ class Counts:
 
 class Disk:
     """An image, connected to the rings of one guest."""
+
+    WRAPPABLE: ClassVar = frozenset({"grants"})  # before a ring is found
 
     def __init__(
         self,

@@ -47,6 +47,7 @@ class Drive:
         self.heads, self.track = ata_identify.HEADS, ata_identify.SECTORS_PER_TRACK
         self.multiple = ata_identify.MOST_MULTIPLE
         self.write_cache = True
+        self.commands = self.moved = 0  # commands begun, and bytes moved through the data register, so far
         self.features = 0
         # Sector count and address, each as written last and, for addresses of 48 bits, as written before that.
         self.count, self.low, self.mid, self.high = ([0, 0] for _ in range(4))
@@ -79,6 +80,7 @@ class Drive:
     def command(self, code: int) -> None:
         """Carry out a command, or begin to."""
         self.status, self.error = READY, 0
+        self.commands += 1
         COMMANDS.get(code, Drive._abort)(self, code)
 
     def _abort(self, code: int = 0) -> None:
@@ -185,7 +187,7 @@ class Drive:
         while len(taken) < size and self.status & DRQ and not self._writing:
             step = min(size - len(taken), self._block_end - self._at)
             taken += self._data[self._at : self._at + step]
-            self._at += step
+            self._at, self.moved = self._at + step, self.moved + step
             if self._at == self._block_end:
                 self._block_read()
         return bytes(taken.ljust(size, b"\0"))
@@ -205,7 +207,7 @@ class Drive:
         while done < len(data) and self.status & DRQ and self._writing:
             step = min(len(data) - done, self._block_end - self._at)
             self._data[self._at : self._at + step] = data[done : done + step]
-            self._at, done = self._at + step, done + step
+            self._at, done, self.moved = self._at + step, done + step, self.moved + step
             if self._at < self._block_end:
                 continue
             if self._at < len(self._data):

@@ -17,7 +17,7 @@ Not modelled: wait states (an access takes no time), and wrapping at the end of 
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 
 class Device(Protocol):
@@ -54,6 +54,8 @@ class StreamDevice(WideDevice, Protocol):
 
 class IOBus:
     """The ports 0 to 0xffff and their owners."""
+
+    WRAPPABLE: ClassVar = frozenset({"read", "write", "read_string", "write_string"})
 
     def __init__(self) -> None:
         self._owner: dict[int, Device] = {}

@@ -102,6 +102,7 @@ class VirtioBlk(VirtioDevice):
         self.image, self.beside = backing.image, backing.beside
         self.number = number
         self.write_cache = True
+        self.notifications = self.moved = 0  # by the guest, and bytes of data moved to and from its pages, so far
         self.under_way = 0  # pieces that the worker has, those included that nobody waits for any more
         self._life: object = object()  # changes at a reset
         self._finished: deque[tuple[Request, Future[bytes]]] = deque()
@@ -129,6 +130,7 @@ class VirtioBlk(VirtioDevice):
 
     # -- work --------------------------------------------------------------------------------------------------------
     def notified(self, queue: Virtqueue) -> None:
+        self.notifications += 1
         if self.status & DRIVER_OK:
             self.pump()
 
@@ -239,6 +241,7 @@ class VirtioBlk(VirtioDevice):
         if request.kind == T_IN:
             self._copy_in(piece, data)
         request.done += _size(piece)
+        self.moved += _size(piece)
         if request.done < request.size:
             self._begin_piece(request)
         else:
