@@ -4,7 +4,8 @@
 At a terminal each table replaces the one before, and keeps to the screen; elsewhere, and with --batch, they follow each
 other.
 What leaves a guest is shown per second and by kind: hypercalls, system calls on their way to the guest's kernel, faults
-of the guest's own, instructions that were emulated for it, and the rest (of a fully virtualized guest: everything).
+of the guest's own, instructions that were emulated for it, and the rest (of a fully virtualized guest: everything). Of
+its disks, requests and bytes are shown; with --json, as blkback counts them.
 
 Read beside it: tools/xentop/xentop.c.
 """
@@ -23,6 +24,7 @@ import typer
 from pvhv.cli.commands import AsJson, command
 from pvhv.cli.common import connect
 from pvhv.cli.output import plain
+from pvhv.images.image import SECTOR_SIZE
 from pvhv.toolstack.names import shown
 
 # Exits of a paravirtual guest by what they are about; a kind that stands nowhere is another.
@@ -31,7 +33,12 @@ ABOUT = {
     "Faults/s": ("page_fault", "exception", "no_device"),
     "Emulated/s": ("general_protection", "invalid_opcode", "cpuid", "io"),
 }
-COLUMNS = ("Name", "ID", "State", "Time(s)", "CPU(%)", "Hypercalls/s", *ABOUT, "Other/s", "Mem", "VCPUs")
+OF_DISKS = ("VBD/s", "VBD_KiB/s")
+COLUMNS = (
+    "Name", "ID", "State", "Time(s)", "CPU(%)", "Hypercalls/s", *ABOUT, "Other/s", *OF_DISKS, "Mem", "VCPUs"
+)  # fmt: skip
+REQUESTS, SECTORS = ("rd_req", "wr_req", "f_req", "ds_req"), ("rd_sect", "wr_sect")  # blkback's counts of a disk
+DISK_COUNTS = (*REQUESTS, *SECTORS)
 LONGEST_DELAY = 10**6
 RIGHT = {1, *range(3, len(COLUMNS))}
 
@@ -85,6 +92,9 @@ def _rates(row: dict[str, Any], before: dict[str, Any], seconds: float) -> dict[
     def total(kind: str) -> int:
         return round(float(sum(row[kind].values()) - sum(before[kind].values())) / seconds)
 
+    def rate(name: str) -> int:  # a disk that was detached took its counts with it
+        return max(round(float(row["disks"][name] - before["disks"][name]) / seconds), 0)
+
     return {
         **{key: row[key] for key in ("name", "domid", "state", "time", "memory", "vcpus")},
         "cpu_percent": round(100 * (row["time"] - before["time"]) / seconds, 1),
@@ -92,6 +102,7 @@ def _rates(row: dict[str, Any], before: dict[str, Any], seconds: float) -> dict[
         "exits_per_s": total("exits"),
         "hypercalls": rates("hypercalls"),
         "exits": rates("exits"),
+        "disks": {"vbds": row["disks"]["vbds"], **{f"{name}_per_s": rate(name) for name in DISK_COUNTS}},
     }
 
 
@@ -116,8 +127,17 @@ def _cells(row: dict[str, Any]) -> list[str]:
     other = sum(row["exits"].values()) - sum(about)  # not from the total, which is rounded by itself
     return [
         shown(row["name"]), str(row["domid"]), row["state"], f"{row['time']:.1f}", f"{row['cpu_percent']:.1f}",
-        str(row["hypercalls_per_s"]), *map(str, about), str(other), str(row["memory"]), str(row["vcpus"]),
+        str(row["hypercalls_per_s"]), *map(str, about), str(other), *_of_disks(row["disks"]),
+        str(row["memory"]), str(row["vcpus"]),
     ]  # fmt: skip
+
+
+def _of_disks(disks: dict[str, int]) -> list[str]:
+    """Requests a second, and KiB read and written; nothing for a domain without disks."""
+    if not disks["vbds"]:
+        return ["-", "-"]
+    requests, sectors = (sum(disks[f"{name}_per_s"] for name in names) for names in (REQUESTS, SECTORS))
+    return [str(requests), str(sectors * SECTOR_SIZE >> 10)]
 
 
 def _by_name(row: dict[str, Any]) -> list[str]:

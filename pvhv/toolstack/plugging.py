@@ -16,12 +16,14 @@ libxl_device.c.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pvhv.abi.io.xenbus import STATE_NAMES, XenbusStateInitialising
 from pvhv.devices.backend import Backend
 from pvhv.devices.block.control import BlockBackend
+from pvhv.devices.block.disk import Counts
 from pvhv.devices.block.names import number_of
 from pvhv.devices.xenbus import state_of
 from pvhv.toolstack.config import why_not_all
@@ -122,6 +124,15 @@ def why_kept(guest: Guest, backend: Backend) -> str:
 def rows(guest: Guest) -> list[dict[str, Any]]:
     """A row for each disk of a domain, with what xl's block-list shows of it, and more."""
     return [_row(guest, backend) for backend in _disks(guest)]
+
+
+def counts(guest: Guest) -> dict[str, int]:
+    """How much a domain has asked of its disks, all of them together, by blkback's names; `vbds` is how many it has."""
+    found = Counter[str](vbds=0, **vars(Counts()))
+    for backend in guest.backends:
+        if isinstance(backend, BlockBackend):
+            found.update(vbds=1, **vars(backend.data.counts))
+    return dict(found)
 
 
 def _row(guest: Guest, backend: Backend) -> dict[str, Any]:

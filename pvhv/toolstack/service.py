@@ -25,7 +25,7 @@ from pvhv.core.sched.timeline import VirtualTimeline
 from pvhv.machine import engine, seam
 from pvhv.observe import counters
 from pvhv.observe.trace import Recorder
-from pvhv.toolstack import names, peers, resizing
+from pvhv.toolstack import names, peers, plugging, resizing
 from pvhv.toolstack.beside import await_or_undo
 from pvhv.toolstack.block_access import BlockAccess
 from pvhv.toolstack.config import DomainConfig
@@ -466,6 +466,7 @@ class Service:
         """A row for every domain, with the counts of what it has cost so far."""
 
         def rows_of(guest: Guest) -> Rows:
-            return [{**self.host.describe(guest), **counters.read(guest.domain).plain()}]
+            disks = plugging.counts(guest)
+            return [{**self.host.describe(guest), **counters.read(guest.domain).plain(), "disks": disks}]
 
         return await self._rows(rows_of, domain)

@@ -18,7 +18,9 @@ from pvhv.abi.io.xenbus import (
     XenbusStateConnected,
     XenbusStateInitialised,
 )
+from pvhv.cli import top
 from pvhv.core.mm.frames import WRITABLE
+from pvhv.devices.block.disk import Disk
 from pvhv.devices.xenstore import tree
 from pvhv.devices.xenstore.permissions import Caller
 from pvhv.testing import Machine
@@ -253,3 +255,25 @@ def test_disks_survive_a_reboot(machine: Machine, asking: Asking, images: list[s
     next_life = next(each for each in host.guests.values() if each is not guest)
     assert [(file.target.rpartition("/")[2], file.image.readonly) for file in next_life.files] == [("b.img", True)]
     next_life.config.on_poweroff = "destroy"
+
+
+def test_what_was_asked_of_disks_is_counted_and_shown(machine: Machine, images: list[str]) -> None:
+    """As by `pvhv top`, which asks twice."""
+    guest = idle(machine, "it", "a.img,,xvda", "b.img,,xvdb")
+    bare = {"vbds": 0, "rd_req": 0, "wr_req": 0, "f_req": 0, "ds_req": 0, "rd_sect": 0, "wr_sect": 0}
+    assert plugging.counts(idle(machine, "bare")) == bare
+    row = {"name": "it", "domid": 1, "state": "r", "time": 0.0, "memory": 8, "vcpus": 1, "hypercalls": {}, "exits": {}}
+    before = {**row, "disks": plugging.counts(guest)}
+    for backend in guest.backends:
+        disk = backend.data
+        assert isinstance(disk, Disk)
+        disk.counts.rd_req, disk.counts.rd_sect, disk.counts.f_req = 10, 400, 3
+    now = {**row, "disks": plugging.counts(guest)}
+    assert now["disks"] == {**bare, "vbds": 2, "rd_req": 20, "rd_sect": 800, "f_req": 6}
+    shown = top._rates(now, before, 2.0)
+    assert shown["disks"]["rd_req_per_s"] == 10 and shown["disks"]["rd_sect_per_s"] == 400
+    cells = dict(zip(top.COLUMNS, top._cells(shown), strict=True))
+    assert (cells["VBD/s"], cells["VBD_KiB/s"]) == ("13", "200")
+    assert top._rates(before, now, 2.0)["disks"]["rd_req_per_s"] == 0  # one was detached
+    nothing = {**row, "disks": bare}
+    assert top._cells(top._rates(nothing, nothing, 1.0))[top.COLUMNS.index("VBD/s")] == "-"
