@@ -30,6 +30,7 @@ import traceback
 from dataclasses import asdict
 from typing import IO, TYPE_CHECKING, Any
 
+from pvhv.toolstack import disks
 from pvhv.toolstack.client import listens
 from pvhv.toolstack.daemon_log import log
 from pvhv.toolstack.errors import ToolstackError
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 MACHINES_MIB = (8 << 10, 4 << 10, 2 << 10, 1 << 10, 512)
 ROOM_BESIDES = 768 << 20
 SWITCH_INTERVAL_S = 0.001  # clients are answered while guests keep the hypervisor's thread busy
+CLOSE_WITHIN_S = 20.0  # images; their tables are written then, to a host's disk that may be slow
 ENDED_BADLY = 70
 MOST_DESCRIPTORS = 4096  # that we ask for
 LOOK_EVERY_S = 5.0
@@ -203,6 +205,7 @@ class Daemon:
         await asyncio.sleep(0.05)  # let the last answers out
         self.hypervisor.stop()
         thread.join(5)
+        disks.finish([file for guest in self.host.guests.values() for file in guest.files], CLOSE_WITHIN_S)
         self.logs.stop()
         if not self.replaced and (self.orderly or not self.host.guests):
             with contextlib.suppress(OSError):

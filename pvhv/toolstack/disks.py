@@ -20,7 +20,9 @@ Read beside it: tools/hotplug/Linux/block.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
@@ -57,6 +59,13 @@ class OpenDisk(NamedTuple):
         with suppress(RuntimeError):  # no thread is allowed, so none has the file: it is closed with this object
             self.thread.do(self.image.close)
 
+    def settle(self) -> None:
+        """The domain has stopped: have its image's tables be in the file, as all that was written to a raw image is. It
+        may be kept for long, and then we may be killed."""
+        if self.wanted.format == "qcow2" and not self.image.readonly and self.scratch is None:
+            with suppress(RuntimeError):
+                self.thread.do(self.image.flush)
+
 
 def open_all(wanted: Iterable[DiskConfig], before: Sequence[OpenDisk] = ()) -> list[OpenDisk]:
     """Open the disks of a domain; `before` are those of its last life, whose overlays it keeps. May be called on any
@@ -71,6 +80,18 @@ def open_all(wanted: Iterable[DiskConfig], before: Sequence[OpenDisk] = ()) -> l
             each.close()
         raise
     return opened
+
+
+def finish(files: Iterable[OpenDisk], seconds: float) -> None:
+    """The process ends: close these disks, and wait, so long at most, for what the threads of all files have to do."""
+    for file in files:
+        file.close()
+    deadline = time.monotonic() + seconds
+    with _threads_lock:
+        threads = list(_threads.values())
+    for thread in threads:
+        with suppress(RuntimeError, TimeoutError, CancelledError):
+            thread.do(lambda: None).result(max(0.0, deadline - time.monotonic()))
 
 
 def _open(disk: DiskConfig, before: Sequence[OpenDisk]) -> OpenDisk:

@@ -297,6 +297,8 @@ class Guest:
                 self.name_report(known)
         self.store.shut_down(self.domid)
         self.console.detach()
+        for file in self.files:
+            file.settle()
 
     def name_report(self, symbols: Symbols) -> None:
         """Put symbols beside the addresses in the crash report."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import random
 import subprocess
+import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ import pytest
 from pvhv.images import shared
 from pvhv.testing import Machine, boot
 from pvhv.toolstack.disk_spec import DiskConfig
-from pvhv.toolstack.disks import OpenDisk, open_all
+from pvhv.toolstack.disks import OpenDisk, finish, open_all
 from pvhv.toolstack.errors import ToolstackError
 from tests.guest.machines import script
 from tests.images.lab import MIB, contents, look, make_image, opened, qemu, qemu_reads
@@ -206,3 +208,28 @@ def test_a_reboot_keeps_an_overlay(machine: Machine, image: Path) -> None:
     assert again.lineage is guest.lineage
     assert again.files[0].image.read(3, 1)[:5] == b"kept\n"
     assert contents(image) == bytes(4 * MIB)
+
+
+def test_what_a_domain_wrote_that_is_kept_is_in_the_file(machine: Machine, image: Path) -> None:
+    """Whether it flushed or not: somebody may look at the file, or kill us."""
+    guest = machine.create("test-hello", disks=[disk(image)], paused=True)
+    (file,) = guest.files
+    file.thread.do(lambda: file.image.write(0, b"last" * 128)).result(10)
+    guest.start()
+    assert machine.run(guest) and guest.stays
+    file.thread.do(lambda: None).result(10)
+    copy = image.with_name("copy")
+    copy.write_bytes(image.read_bytes())
+    assert contents(copy)[:512] == b"last" * 128
+
+
+def test_an_end_waits_for_what_is_to_be_written(image: Path) -> None:
+    begin: Future[None] = Future()
+    files = open_all([DiskConfig(str(image), "xvda", "rw", "qcow2")])
+    files[0].thread.do(begin.result)
+    files[0].thread.do(lambda: files[0].image.write(0, b"late" * 128))
+    finish(files, 0.05)  # it does not wait for ever
+    assert shared._open
+    threading.Timer(0.05, begin.set_result, [None]).start()
+    finish(files, 10)
+    assert not shared._open and contents(image)[:512] == b"late" * 128 and look(image).is_clean
