@@ -138,6 +138,7 @@ int mounts_end(void)
 {
     int error = 0;
 
+    lock_take(&changing); /* and keep it: nothing is mounted any more */
     for (struct mount *mount = mounts; mount; mount = mount->next) {
         int failed = mount->type->unmount(mount);
 
