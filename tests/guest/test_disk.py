@@ -6,11 +6,14 @@ is really there."""
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 from pathlib import Path
 
 import pytest
 
+from pvhv.images.raw import RawImage
 from pvhv.testing import Result, boot
 from tests.guest.machines import Outcome, script
 
@@ -123,6 +126,25 @@ def test_errors_reach_the_program(image: Path, tmp_path: Path) -> None:
     assert missing == ["dd: /dev/xvdc: no such file"]
     assert behind[0] == "0+0 records"
     assert beyond[-1] == "dd: writing: no space left"
+
+
+@pytest.mark.parametrize(
+    ("what", "number", "said"),
+    [
+        ("flush", errno.EIO, ["sync: input/output error"]),
+        ("flush", errno.EOPNOTSUPP, []),  # there is nothing to flush then: what is written is written
+        ("write", errno.ENOSPC, ["sync: input/output error"]),  # of the host's disk
+    ],
+)
+def test_sync_says_what_became_of_what_was_written(
+    image: Path, monkeypatch: pytest.MonkeyPatch, what: str, number: int, said: list[str]
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(RawImage, what, fails)
+    got = answers("echo x | dd of=/dev/xvda", "sync", "dd if=/dev/xvda of=/dev/null count=1", disks=writable(image))
+    assert got["sync"] == said and got["dd if=/dev/xvda of=/dev/null count=1"][0] == "1+0 records"
 
 
 def test_two_runs_are_the_same(image: Path) -> None:
