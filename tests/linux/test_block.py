@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import time
 from collections.abc import Callable
@@ -92,6 +93,50 @@ def test_a_disk_that_is_read_only(linux: Linux, ramdisk: Path, tmp_path: Path) -
     result = run(linux, ramdisk, script, f"{first},,xvda", f"vdev=xvdb, access=ro, target={second}")
     assert {"read me", "1"} <= set(result.lines) and "/dev/xvdb': Operation not permitted" in result.output
     assert second.read_bytes() == b"read me".ljust(512, b".") == first.read_bytes()[:512]
+
+
+USES = """\
+insmod /root/xen-blkfront.ko max_ring_page_order=1 max_indirect_segments=16
+cd /sys/block; for disk in *; do echo $disk $(cat $disk/size $disk/ro $disk/queue/logical_block_size); done
+echo segments=$(cat xvda/queue/max_segments) queues=$(ls xvda/mq | wc -w)
+dmesg | grep -o 'xvda: .*indirect descriptors: [a-z]*'
+dd if=/dev/xvda of=/dev/xvdb bs=1M iflag=direct oflag=direct conv=notrunc; head -c 7 /dev/xvdc; echo
+blkdiscard -o 1048576 -l 1048576 /dev/xvda; echo ready
+until [ $(cat xvda/size) -gt 8192 ]; do dd if=/dev/xvda of=/dev/null count=1 iflag=direct 2>/dev/null; done
+echo grown=$(cat xvda/size); echo 8192 | dd of=/dev/xvda seek=12287 conv=fsync,notrunc
+poweroff -f
+"""
+
+
+def test_what_its_front_end_uses(linux: Linux, ramdisk: Path, tmp_path: Path) -> None:
+    """Rings of two pages, a ring for each of two vCPUs, 16 segments, persistent grants, and discarding; sectors of 4096
+    bytes, a CD-ROM drive and an empty one; and it notices that its disk has become longer."""
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    pattern = random.Random(3).randbytes(4 * MIB)
+    first.write_bytes(pattern)
+    second.write_bytes(bytes(4 * MIB))
+    third.write_bytes(b"a disc.".ljust(2048))
+    with Machine() as machine:
+        guest = machine.create(
+            str(linux.kernel), ramdisk=str(ramdisk), cmdline="console=hvc0 quiet", memory=192, clock="wall", vcpus=2,
+            stdin=USES,
+            disks=(f"{first},,xvda", f"sector-size=4096,{second},,xvdb", f"{third},,xvdc,,cdrom", "vdev=xvdd,cdrom"),
+        )  # fmt: skip
+        ready = [False]
+
+        def grown() -> bool:
+            if not ready[0] and b"\nready" in guest.console.output():
+                ready[0] = True
+                os.truncate(first, 6 * MIB)
+            return guest in machine.ended
+
+        assert machine.hypervisor.run_until(grown, 180), guest.console.output().decode()
+        result = machine.result(guest)
+    assert {"xvda 8192 0 512", "xvdb 8192 0 4096", "xvdc 4 1 512", "xvdd 0 1 512", "a disc."} <= set(result.lines)
+    assert {"segments=16 queues=2", "grown=12288"} <= set(result.lines)
+    assert "persistent grants: enabled; indirect descriptors: enabled" in result.output
+    assert first.read_bytes()[:-512] == pattern[:MIB] + bytes(MIB) + pattern[2 * MIB :] + bytes(2 * MIB - 512)
+    assert first.read_bytes()[-512:-507] == b"8192\n" and second.read_bytes() == pattern
 
 
 def test_another_life_has_it_again(linux: Linux, ramdisk: Path, tmp_path: Path) -> None:
