@@ -107,6 +107,13 @@ def _write_syscall(found: dict[str, Any]) -> str:
     return f"syscall    {name}({' '.join(f'{register}={_number(value)}' for register, value in given)})"
 
 
+def _write_device(found: dict[str, Any]) -> str:
+    where = f"{found['disk']} ring {found['ring']} #{found['id']}"
+    what = f"{found['name']} sector {found['sector']}, {found['bytes']} bytes in {found['segments']} segments"
+    failed = {0: "", -1: " = error", -2: " = not supported"}.get(found["status"], f" = {found['status']}")
+    return f"device     {where}: {what}{failed}, {duration(found.get('spent', 0))}"
+
+
 def _write_running(found: dict[str, Any]) -> str:
     if found["then"] == "running":
         return "running    has the processor"
@@ -161,6 +168,7 @@ WRITERS: dict[str, Callable[[dict[str, Any]], str]] = {
     "int": lambda found: f"int        {found['vector']:#x}",
     "cpuid": lambda found: f"cpuid      {found['leaf']:#x}",
     "io": lambda found: f"io         {found['direction']} port {found['port']:#x} size {found['size']}",
+    "device": _write_device,
     "running": _write_running,
     "switch": _write_switch,
     "return": _write_return,

@@ -15,15 +15,16 @@ from pvhv.abi.errno import Errno
 from pvhv.abi.hypercalls import HYPERCALLS
 from pvhv.core.events.ports import STATE_NAMES, Status
 from pvhv.core.sched.runstate import NAMES as RUNSTATES
+from pvhv.images.image import SECTOR_SIZE
 from pvhv.machine.svm import PFEC_FETCH, PFEC_PRESENT, PFEC_RESERVED, PFEC_USER, PFEC_WRITE
 from pvhv.machine.x86 import PAGE_FAULT
-from pvhv.observe.naming import exception_name, hypercall_name
+from pvhv.observe.naming import exception_name, hypercall_name, operation_name
 from pvhv.observe.record import HypercallRecord, Record, Structure, SystemCall
 from pvhv.observe.symbols import Symbols
 from pvhv.observe.syscall_names import Table, error_name
 
 STUBS = ("xen_hypercall", "hypercall_page")  # functions of a guest's that only make a hypercall, for whoever calls them
-WITHOUT_PLACE = frozenset({"event", "running", "switch"})
+WITHOUT_PLACE = frozenset({"device", "event", "running", "switch"})
 PAGE_FAULT_BITS = (
     (PFEC_PRESENT, "protection"),
     (PFEC_WRITE, "write"),
@@ -136,6 +137,13 @@ def _event(port: int, state: int, status: tuple[int, ...]) -> dict[str, Any]:
     return found
 
 
+def _device(
+    disk: str, ring: int, operation: int, status: int, sector: int, segments: int, sectors: int, id_: int
+) -> dict[str, Any]:
+    found = {"disk": disk, "ring": ring, "name": operation_name(operation), "operation": operation, "id": id_}
+    return found | {"sector": sector, "segments": segments, "bytes": sectors * SECTOR_SIZE, "status": status}
+
+
 def _return(call: SystemCall) -> dict[str, Any]:
     found = call._asdict()
     found["exits"] = [{"kind": kind, "name": name, "count": count} for kind, name, count in call.exits]
@@ -165,6 +173,7 @@ READERS: dict[str, Callable[..., dict[str, Any]]] = {
         "direction": "out" if is_write else "in",
         "value": value,
     },
+    "device": _device,
     "running": lambda state: {"then": RUNSTATES[state]},
     "switch": lambda what: {"what": what},
     "return": _return,

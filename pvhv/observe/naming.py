@@ -7,6 +7,13 @@ A thing has the same name in lines, filters, summaries and pictures: `sched_op.b
 from __future__ import annotations
 
 from pvhv.abi.hypercalls import HYPERCALLS
+from pvhv.abi.io.blkif import (
+    BLKIF_OP_DISCARD,
+    BLKIF_OP_FLUSH_DISKCACHE,
+    BLKIF_OP_READ,
+    BLKIF_OP_WRITE,
+    BLKIF_OP_WRITE_BARRIER,
+)
 from pvhv.observe.record import HypercallRecord, Record, Structure
 
 EXCEPTIONS = (
@@ -14,6 +21,11 @@ EXCEPTIONS = (
     "coprocessor_overrun", "invalid_tss", "segment_not_present", "stack_fault", "general_protection", "page_fault",
     "reserved", "fpu_error", "alignment_check", "machine_check", "simd_error",
 )  # fmt: skip
+
+OPERATIONS = {
+    BLKIF_OP_READ: "read", BLKIF_OP_WRITE: "write", BLKIF_OP_WRITE_BARRIER: "barrier",
+    BLKIF_OP_FLUSH_DISKCACHE: "flush", BLKIF_OP_DISCARD: "discard",
+}  # fmt: skip
 
 
 def exception_name(vector: int) -> str:
@@ -68,4 +80,11 @@ def name_of(record: Record) -> str:
             return f"{'out' if is_write else 'in'} {port:#x}"
         case "exit" | "callout":
             return str(record.data[0])
+        case "device":
+            return f"{record.data[0]} {operation_name(record.data[2])}"
     return ""
+
+
+def operation_name(operation: int) -> str:
+    """The name of an operation of a block device, or its number."""
+    return OPERATIONS.get(operation, f"operation {operation}")

@@ -47,6 +47,7 @@ class Picture:
         self._calls: dict[int, list[str]] = {}  # open rows of system calls, and what is open in them
         self._signals: dict[int, list[int]] = {}  # of a vCPU: arrows on their way to its next upcall
         self._arrows = 0
+        self._requests = 0  # of disks
         self._period = -1
         self._counts: Counter[str] = Counter()
         self._last = 0
@@ -76,6 +77,8 @@ class Picture:
             yield from self._upcall(record)
         elif kind == "switch":
             yield from self._switch(record)
+        elif kind == "device":
+            yield from self._request(record)
         elif kind == "return":
             yield from self._close(record["call"], time, _arguments(record))
         else:
@@ -113,6 +116,13 @@ class Picture:
         if record["kind"] == "syscall" and "call" in record:
             self._calls[record["call"]] = [_name(record)]
             yield self._row("b", begin, record["call"], _name(record), _arguments(record))
+
+    def _request(self, record: dict[str, Any]) -> Iterator[Event]:
+        """A request of a disk: a row from its ring back into it."""
+        self._requests += 1
+        name, row = f"{record['disk']} {record['name']}", {"id": f"request {self._requests}", "cat": "device"}
+        yield self._event("b", record["time"] - record.get("spent", 0), None, name=name, args=_arguments(record), **row)
+        yield self._event("e", record["time"], None, name=name, **row)
 
     def _signal(self, record: dict[str, Any]) -> Iterator[Event]:
         self._arrows += 1

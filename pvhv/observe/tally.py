@@ -3,6 +3,7 @@
 
 The summary is kept where records are made, on the hypervisor's thread, so no record is lost because a reader is slow.
 Times are those the hypervisor took, by the domain's clock. A virtual clock stands still meanwhile, so they are zero.
+Those of a disk's requests are round trips.
 
 The entries of a multicall are counted apart, and have no time of their own: the multicall has it.
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from pvhv.abi.io.blkif import BLKIF_RSP_OKAY
 from pvhv.observe.naming import call_name, name_of
 from pvhv.observe.record import OTHERS, Record, SystemCall
 from pvhv.observe.syscall_names import Table, error_name
@@ -54,6 +56,8 @@ class Tally:
         row = self._row(record.kind, name_of(record))
         row.count += 1
         row.ns += record.spent
+        if record.kind == "device":
+            row.errors += record.data[3] != BLKIF_RSP_OKAY
         if record.kind == "hypercall":
             call = record.data[0]
             row.errors += _failed(call.result)

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from pvhv.observe.device_probes import DeviceProbes, Disks
 from pvhv.observe.following import Following
 from pvhv.observe.probes import Probes
 from pvhv.observe.record import Record, Sink
@@ -39,6 +40,7 @@ class Watch:
         self.sink = sink
         self.wanted = wanted
         self.following = Following(wanted, self._keep) if wanted.follows else None
+        self.devices: DeviceProbes | None = None
         self.take = self._keep if self.following is None else self.following.take
 
     def _keep(self, record: Record) -> None:
@@ -49,10 +51,14 @@ class Watch:
     @property
     def kinds(self) -> frozenset[str]:
         """The kinds that have to be recorded for it. To follow system calls, all kinds that may belong to one."""
-        return self.wanted.kinds if self.following is None else self.wanted.kinds | frozenset(KINDS) - {"running"}
+        if self.following is None:
+            return self.wanted.kinds
+        return self.wanted.kinds | frozenset(KINDS) - {"device", "running"}
 
     def finish(self) -> None:
         """The trace ends: send what is left."""
+        if self.devices is not None:
+            self.devices.remove()
         if self.following is not None:
             self.following.finish(self.domain.timeline.now(), self.domain.domid)
 
@@ -65,10 +71,12 @@ class Recorder:
         self.watches: dict[Domain, list[Watch]] = {}
         self._probes: list[Probes] = []
 
-    def start(self, domain: Domain, sink: Sink, wanted: Wanted = EVERYTHING) -> None:
-        """Give `sink` a Record of everything wanted that `domain` does from now on."""
+    def start(self, domain: Domain, sink: Sink, wanted: Wanted = EVERYTHING, disks: Disks = ()) -> None:
+        """Give `sink` a Record of everything wanted that `domain` does from now on; `disks` are those it has."""
         watches = self.watches.setdefault(domain, [])
-        watches.append(Watch(domain, sink, wanted))
+        watches.append(watch := Watch(domain, sink, wanted))
+        if "device" in watch.kinds:
+            watch.devices = DeviceProbes(domain, disks, watch.take)
         if domain.hvm is not None:
             domain.hvm.listen(self._exit_of(domain, domain.hvm))
         else:

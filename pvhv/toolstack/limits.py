@@ -27,7 +27,7 @@ from pvhv.images.qcow2 import disk as qcow2
 from pvhv.images.qcow2 import header as qcow2_header
 from pvhv.images.qcow2 import tables as qcow2_tables
 from pvhv.machine import engine
-from pvhv.observe import capture, following, orc, symbols, tally
+from pvhv.observe import capture, device_probes, following, orc, symbols, tally
 from pvhv.observe.gdb import packets
 from pvhv.observe.gdb import server as gdb_server
 from pvhv.toolstack import (
@@ -136,6 +136,8 @@ def _of_a_client() -> list[Limit]:
               following.MOST_OPEN, "calls", "the oldest is over, as unfinished"),
         Limit("followed-exits", of, "names of exits that one followed call is told of",
               following.MOST_NAMES, "names", "what has no name is counted as (others)"),
+        Limit("trace-requests", of, "requests of one disk whose beginning a trace remembers",
+              device_probes.MOST_KEPT, "requests", "they have no round trip"),
         Limit("gdb-packet", of, "a packet of GDB's",
               packets.PACKET_SIZE, BYTES, "it is answered with an error"),
         Limit("gdb-unread", of, "what GDB said that is not answered yet",

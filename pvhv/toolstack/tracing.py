@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from pvhv.devices.block.disk import Disk
 from pvhv.observe import decode
 from pvhv.observe.record import Record
 from pvhv.observe.syscall_names import Table, table_of
@@ -94,6 +95,11 @@ def _vcpus(guest: Guest, lists: Sequence[str]) -> frozenset[int]:
     return frozenset(chosen)
 
 
+def disks_of(guest: Guest) -> list[tuple[int, Disk]]:
+    """The disks of a guest that it finds by xenbus."""
+    return [(each.number, each.data) for each in guest.backends if isinstance(each.data, Disk)]
+
+
 def weight(record: Record) -> int:
     """How many records one counts as: one, and one more for each entry of a multicall."""
     return 1 + len(record.data[0].entries) if record.kind == "hypercall" else 1
@@ -128,7 +134,7 @@ class Tracing:
         self.ready = asyncio.Event()
         self._woken = False
         self._sink = self._take if self.tally is None else self.tally.take
-        recorder.start(guest.domain, self._sink, wanted)
+        recorder.start(guest.domain, self._sink, wanted, disks_of(guest))
         host.listeners.append(self._listen)
 
     @property

@@ -57,6 +57,7 @@ ELSEWHERE = {
     "console-log": "tests/toolstack/test_console_log.py::test_it_does_not_grow_for_ever",
     "typed": "tests/devices/test_console.py::test_input_waits_for_room",
     "disks": "tests/toolstack/test_config.py::test_a_domain_has_so_many_disks",
+    "trace-requests": "tests/observe/test_device_trace.py::test_requests_of_rings_that_went_are_forgotten",
     "disk-requests": "tests/devices/test_block.py::test_more_requests_than_may_be_under_way",
     "disk-bytes": "tests/devices/test_block_features.py::test_more_bytes_than_may_be_under_way",
     "disk-queues": "tests/devices/test_block_features.py::test_rings_that_are_none",

@@ -67,7 +67,7 @@ class Counts:
 class Disk:
     """An image, connected to the rings of one guest."""
 
-    WRAPPABLE: ClassVar = frozenset({"grants"})  # before a ring is found
+    WRAPPABLE: ClassVar = frozenset({"answer", "grants", "take"})  # grants: before a ring is found
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ class Disk:
     def add_queue(self, pages: Sequence[memoryview], notify: Callable[[], None], persistent: bool) -> None:
         """A ring was found: `pages` are its pages, `notify()` signals the guest. It may have requests already, which
         the next `pump` begins. `persistent`: the front end never ends a grant of data, so they are kept mapped."""
-        self._queues.append(Queue(self, pages, notify, persistent))
+        self._queues.append(Queue(self, pages, notify, persistent, len(self._queues)))
 
     def drain(self, drained: Callable[[], None]) -> None:
         """Take nothing more from the rings, and call `drained()` when all that was taken is answered."""
@@ -145,7 +145,7 @@ class Disk:
             while True:
                 if self._finished:
                     yield REQUEST_COST + self._finish(*self._finished.popleft()) * PAGE_COST
-                elif (found := self._next()) is not None:
+                elif (found := self.take()) is not None:
                     queue, request = found
                     yield REQUEST_COST + queue.begin(request) * PAGE_COST
                 elif self.under_way:
@@ -160,7 +160,7 @@ class Disk:
         finally:
             self._working = False
 
-    def _next(self) -> tuple[Queue, Request] | None:
+    def take(self) -> tuple[Queue, Request] | None:
         """The next request of the ring whose turn it is; None if there is none, or too many are under way."""
         if (
             self._drained is not None
@@ -208,6 +208,11 @@ class Disk:
         self.under_way -= 1
         self.bytes_under_way -= transfer.sectors * SECTOR_SIZE
         return queue.done(transfer, done)
+
+    def answer(self, queue: Queue, request: Request, status: int, sectors: int) -> None:
+        """Answer a request; `sectors` of data were moved for it."""
+        if queue.ring.answer(request.id, request.operation, status):
+            queue.notify()
 
     # -- the image -------------------------------------------------------------------------------------------
     def refresh(self) -> None:

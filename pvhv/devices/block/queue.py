@@ -50,13 +50,22 @@ class Owner(Protocol):
 
     def require_access(self, request: Request, count: int) -> None: ...
     def begin(self, queue: Queue, transfer: Transfer, work: Work) -> bool: ...
+    def answer(self, queue: Queue, request: Request, status: int, sectors: int) -> None: ...
 
 
 class Queue:
     """One of the rings of a disk, and the requests of it that are under way."""
 
-    def __init__(self, disk: Owner, pages: Sequence[memoryview], notify: Callable[[], None], persistent: bool) -> None:
+    def __init__(
+        self,
+        disk: Owner,
+        pages: Sequence[memoryview],
+        notify: Callable[[], None],
+        persistent: bool,
+        number: int = 0,
+    ) -> None:
         self.disk = disk
+        self.number = number  # of this ring among the disk's
         self.ring = Ring(pages)
         self.notify = notify
         self.pages = Pages(disk.grants, persistent, disk.worker.timeline.now)
@@ -149,11 +158,10 @@ class Queue:
     def _end(self, transfer: Transfer, status: int) -> None:
         self._transfers.remove(transfer)
         self.pages.give_back(transfer.pages)
-        self._answer(transfer.request, status)
+        self._answer(transfer.request, status, transfer.sectors)
 
-    def _answer(self, request: Request, status: int) -> None:
-        if self.ring.answer(request.id, request.operation, status):
-            self.notify()
+    def _answer(self, request: Request, status: int, sectors: int = 0) -> None:
+        self.disk.answer(self, request, status, sectors)
 
     def close(self) -> None:
         """The ring goes; its pages are not touched after this."""

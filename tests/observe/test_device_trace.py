@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Traces of a disk's requests: what was asked, how it ended, and how long it took."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pvhv.abi.io.blkif import BLKIF_OP_READ, BLKIF_OP_WRITE
+from pvhv.cli.trace_lines import line
+from pvhv.observe import device_probes
+from pvhv.observe.decode import plain
+from pvhv.observe.perfetto import Picture
+from pvhv.observe.record import Record
+from pvhv.observe.syscall_names import table_of
+from pvhv.observe.tally import Tally
+from pvhv.observe.trace import Recorder
+from pvhv.observe.wanted import EVERYTHING, USUAL
+from pvhv.testing import Machine
+from tests.devices.blkfront import FIRST, SECTORS, XVDA, Gate, connected, image_at
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return image_at(tmp_path / "image")
+
+
+def test_requests_are_decoded_with_their_round_trips(path: Path) -> None:
+    with Machine() as machine:
+        gate = Gate()
+        front = connected(machine, path, gate, queues=2)
+        recorder, records, tally = Recorder(machine.hypervisor), list[Record](), Tally()
+        assert "device" not in USUAL
+        wanted = replace(EVERYTHING, kinds=frozenset({"device"}))
+        disks = [(XVDA, front.disk)]
+        sinks = (records.append, tally.take)
+        for sink in sinks:
+            recorder.start(front.guest.domain, sink, wanted, disks)
+        usual = list[Record]()
+        recorder.start(front.guest.domain, usual.append, EVERYTHING, disks)
+        front.put(BLKIF_OP_READ, 3, [(FIRST, 0, 7), (FIRST + 1, 2, 3)], id_=12, queue=1)
+        front.disk.pump()
+        front.put(BLKIF_OP_WRITE, SECTORS, [(FIRST, 0, 0)], id_=13)
+        front.disk.pump()
+        timeline = front.guest.domain.timeline
+        began = timeline.now()
+        while timeline.now() < began + 2_000_000:
+            pass
+        gate.open()
+        front.settle()
+        assert "device" not in {record.kind for record in usual}
+        refused, read = (plain(record) for record in records)
+        assert refused["status"] == -1 and (refused["id"], refused["bytes"], refused["ring"]) == (13, 0, 0)
+        told = {"disk": "xvda", "ring": 1, "name": "read", "sector": 3, "segments": 2, "bytes": 5120, "status": 0}
+        assert {key: read[key] for key in told} == told and read["vcpu"] is None
+        assert 2_000_000 <= read["spent"] <= timeline.now() - began + 1_000_000_000
+        said = line(read)
+        assert " device     xvda ring 1 #12: read sector 3, 5120 bytes in 2 segments, " in said
+        assert "write sector 64, 0 bytes in 1 segments = error" in line(refused)
+        rows = {row["name"]: row for row in tally.plain(table_of(front.guest.kernel.guest_os))["rows"]}
+        assert (rows["xvda read"]["count"], rows["xvda read"]["errors"], rows["xvda write"]["errors"]) == (1, 0, 1)
+        begin, end = Picture("it", 1).add(read)
+        assert (begin["ph"], end["ph"], end["ts"] - begin["ts"]) == ("b", "e", read["spent"])
+
+        for sink in sinks:
+            recorder.stop(front.guest.domain, sink)
+        for watch in recorder.watches[front.guest.domain]:
+            assert watch.devices is None
+        assert not vars(front.disk).get("_wrapped")  # as if nobody had looked
+        front.put(BLKIF_OP_READ)
+        front.disk.pump()
+        gate.open()
+        front.settle()
+        assert len(records) == 2
+
+
+def test_requests_of_rings_that_went_are_forgotten(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are never answered."""
+    monkeypatch.setattr(device_probes, "MOST_KEPT", 8)
+    with Machine() as machine:
+        front = connected(machine, path, Gate())
+        records = list[Record]()
+        probes = device_probes.DeviceProbes(front.guest.domain, [(XVDA, front.disk)], records.append)
+        (around,) = vars(front.disk)["_wrapped"]["take", None].arounds
+        began = around.args[0]
+        for number in range(20):
+            front.put(BLKIF_OP_READ, id_=number)
+        front.disk.pump()
+        assert len(began) <= 8 and not records
+        front.disk.detach()
+        probes.remove()
+        probes.remove()
