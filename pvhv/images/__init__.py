@@ -13,6 +13,7 @@
     making.py    new images, and longer ones
     convert.py   an image made of another one
     facts.py     what can be said of an image from outside
+    scratch.py   throw-away overlays
 
 This room knows files only: no guest, no ring, no domain.
 """
