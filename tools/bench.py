@@ -6,12 +6,13 @@
     python tools/bench.py --json           the same as JSON, on standard output
     python tools/bench.py --smoke          every measurement once and briefly, to see that it works
     python tools/bench.py --profile        where the time of a stock Linux's boot goes; --profile operations: of a
-                                           system call, a fork, a page fault …; --profile loops: of computing
+                                           system call, a fork, a page fault …; --profile loops: of computing;
+                                           --profile disk: of reading and writing a disk
 
 Each round trip is compared with an empty callback, each compute loop with a bare engine, both in the same run,
 within milliseconds of each other; tools/benchmark/bare.py defines the two. A figure is the median of seven samples,
 a sample the shortest (of compute loops, the middle one) of a few tries on either side. A stock Linux is compared with
-itself in QEMU, and with real Xen; tools/benchmark/linux_rows.py says how.
+itself in QEMU, and with real Xen; tools/benchmark/linux_rows.py and disk_rows.py say how.
 With --check, exit status 1 says that a target was missed.
 
 The kernels are guest_kernel/bench/, as built by `python3 tools/dev.py build`, and what tools/fetch_linux.py fetched.
@@ -27,7 +28,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tools.benchmark import cli, linux_rows, profile, report  # noqa: E402
+from tools.benchmark import cli, disk_rows, linux_rows, profile, report  # noqa: E402
 from tools.benchmark.guests import Failed  # noqa: E402
 from tools.benchmark.rows import EXITS, LOOPS, PAIR, SMOKE, Bench, Effort, Row  # noqa: E402
 
@@ -41,6 +42,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "create": ("create_warm", "create_cold"),
     "domains": ("list_20", "echo_20", "memory_20"),
     linux_rows.GROUP: linux_rows.ROWS,
+    disk_rows.GROUP: disk_rows.ROWS,
 }
 
 
@@ -95,6 +97,7 @@ def measure(kernels: Path, effort: Effort, wanted: Sequence[str]) -> list[Row]:
             linux_rows.GROUP: lambda: linux_rows.rows(
                 bench, lambda name: linux_rows.GROUP in wanted or name in wanted
             ),
+            disk_rows.GROUP: lambda: disk_rows.rows(effort, lambda name: disk_rows.GROUP in wanted or name in wanted),
         }
         for group, names in GROUPS.items():
             if group in wanted or set(names) & set(wanted):

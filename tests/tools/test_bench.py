@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from tools import fetch_linux
+from tools.benchmark import disk_rows, linux_rows, report
 from tools.benchmark import linux as stock
-from tools.benchmark import linux_rows, report
 from tools.benchmark.guests import Failed, Sample
 from tools.benchmark.ledger import Entry, Ledger, between
 from tools.benchmark.linux import MOUNTS, cmdline, figures, script
@@ -133,6 +133,18 @@ def test_linux_is_measured_beside_qemu() -> None:
 
 @pytest.mark.linux
 @pytest.mark.usefixtures("a_linux")
+def test_a_disk_is_measured_beside_qemu() -> None:
+    names = [f"disk_{name}" for name in disk_rows.OPERATION_ROWS]
+    done = bench("--smoke", "--json", *(word for name in names for word in ("--only", name)), timeout=600)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)["rows"]
+    assert list(rows) == names and {row["missing"] for row in rows.values()} == {None}
+    assert all(row["value"] > 0 and row["beside"].startswith("QEMU ") for row in rows.values())
+    assert [row["target"] for row in rows.values()] == [0.6] * 2 + [0.5] * 6
+
+
+@pytest.mark.linux
+@pytest.mark.usefixtures("a_linux")
 def test_a_profile_adds_up() -> None:
     done = bench("--profile", "--json", timeout=300)
     assert done.returncode == 0, done.stderr
@@ -155,6 +167,10 @@ def test_where_there_is_no_linux_the_rows_say_so(tmp_path: Path) -> None:
     for row in rows.values():
         assert row["value"] is None and row["met"] is None and "tools/fetch_linux.py" in row["missing"]
     assert rows["linux_fork"]["target"] == 0.7 and rows["linux_boot"]["target"] == 0.85
+    done = bench("--smoke", "--json", "--only", "disk", environment={"PVHV_CACHE_DIR": str(tmp_path)})
+    rows = json.loads(done.stdout)["rows"]
+    assert set(rows) == set(disk_rows.ROWS) and rows["disk_calls"]["target"] == 1.3
+    assert all("tools/fetch_linux.py" in row["missing"] for row in rows.values())
     done = bench("--profile", environment={"PVHV_CACHE_DIR": str(tmp_path)})
     assert done.returncode == 1 and done.stderr.startswith("bench: there is no Linux to boot")
 

@@ -19,7 +19,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -39,6 +39,7 @@ from pvhv.core.vcpu import VCPU
 from pvhv.machine.cpustate import RAX
 from pvhv.machine.wrapping import Around, wrap
 from pvhv.testing import Machine
+from tools.benchmark import disk_rows
 from tools.benchmark import linux as stock
 from tools.benchmark.guests import Failed
 from tools.benchmark.ledger import Entry, Ledger, between
@@ -46,7 +47,8 @@ from tools.benchmark.linux import BOOT, LOOPS, OPERATIONS, Linux, Missing
 from tools.benchmark.rows import readable
 
 ENGINE, IDLE = "engine: guest code, its translation, to Python and back", "idle: nothing to do until a timer"
-KINDS = (BOOT, OPERATIONS, LOOPS)
+DISK = "disk"
+KINDS = (BOOT, OPERATIONS, LOOPS, DISK)
 ROUNDS = "200000000 20000000"  # of xorshift and branchy: hundreds of the guest's ticks
 FIGURE = re.compile(r"(\w+)=\d+(?:/\d+)?/(\d+)")  # what guest/micro.c says, and last how many it did
 VECTORS = {
@@ -179,7 +181,9 @@ class Profile:
 class Watched:
     """A boot in this process, from reading the files to the domain's end; its ledger is read while it runs."""
 
-    def __init__(self, linux: Linux, work: str, ledger: Ledger | None, **given: object) -> None:
+    def __init__(
+        self, linux: Linux, work: str, ledger: Ledger | None, disks: Sequence[str] = (), **given: object
+    ) -> None:
         self.profiles: list[Profile] = []
         self._ledger, self._line, self._last = ledger, b"", dict[str, Entry]()
         began = time.perf_counter_ns()
@@ -188,7 +192,7 @@ class Watched:
         with profiled(ledger, machine), machine:
             guest = charging("the toolstack builds the domain", machine.create)(
                 linux.kernel, name="linux", ramdisk=linux.ramdisk, memory=stock.MEMORY, clock="wall",
-                cmdline=stock.cmdline("hvc0", work, **given),
+                cmdline=stock.cmdline("hvc0", work, **given), disks=disks,
             )  # fmt: skip
             self._reader = guest.console.follow(self._more)
             machine.run(guest, timeout=stock.PATIENCE_S)
@@ -237,6 +241,14 @@ def compute(linux: Linux) -> list[Profile]:
     return list({profile.title: profile for profile in found if profile.operations}.values())
 
 
+def disk(directory: Path) -> list[Profile]:
+    """One profile of each operation of guest/disk.c. The time of the thread that has the image is not in it."""
+    ledger, image = Ledger(), disk_rows.make_image(directory)
+    linux = disk_rows.prepare(directory)
+    found = Watched(linux, disk_rows.ALL, ledger, [f"{image},raw,xvda,rw"], ms=500).profiles
+    return [profile for profile in found if profile.operations]
+
+
 # -- to be read --------------------------------------------------------------------------------------------------------
 def as_table(profile: Profile) -> Table:
     """Accounts by what they took; they add up to the whole."""
@@ -280,6 +292,8 @@ def show(what: str, as_json: bool = False) -> int:
         plain = None
         if what == BOOT:
             profiles, plain = boot(linux)
+        elif what == DISK:
+            profiles = disk(Path(directory))
         else:
             profiles = operations(linux) if what == OPERATIONS else compute(linux)
     if as_json:
