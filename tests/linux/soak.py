@@ -2,7 +2,8 @@
 """A soak: programs/soak.c in several stock Linuxes at once, watched from outside with a clock of our own.
 
 `run` boots the guests side by side on one machine, has each do its work for as long as asked, and `check` says whether
-one is well: every result was right, the kernel complained of nothing, and the guest's clocks went as ours did.
+one is well: every result was right, the kernel complained of nothing, the disk's file system is whole, and the guest's
+clocks went as ours did.
 
 How fast a guest's clock goes is told from its ticks: each says what time it is there, and is noted here with our time
 on arrival. It arrives late if anything, never early, so of many ticks the promptest count: the least delay among the
@@ -12,6 +13,7 @@ first of them, against the least among the last.
 from __future__ import annotations
 
 import re
+import subprocess
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -19,11 +21,11 @@ from typing import NamedTuple
 from pvhv.devices.console.console import Reader
 from pvhv.testing import Machine, Result
 from pvhv.toolstack.guest import Guest
-from tests.linux.conftest import Linux
+from tests.linux.conftest import Linux, host_tool
 from tools.linux import initramfs, programs
 
 SOURCE = Path(__file__).parent / "programs" / "soak.c"
-MEMORY = 256
+MEMORY, DISK = 256, 64  # MiB
 SLOW_HOST = 6  # how many times longer than asked all of it may take
 # What a kernel says when it is not well. The OOM killer's report (with a trace of its own) is none of it.
 UNWELL = re.compile(
@@ -84,38 +86,44 @@ class Watch:
 
 
 class Report(NamedTuple):
-    """What came of one guest."""
+    """What came of one guest, and its disk."""
 
     watch: Watch
     result: Result
+    disk: Path
 
 
 def run(linux: Linux, directory: Path, seconds: int, *vcpus: int) -> list[Report]:
     """A guest for each number of vCPUs, all at once."""
     ramdisk = directory / "initramfs"
-    ramdisk.write_bytes(initramfs.build(linux.busybox(), {"soak": programs.build(SOURCE)}))
-    watches = []
+    ramdisk.write_bytes(initramfs.build(linux.busybox(), {"soak": programs.build(SOURCE)}, linux.modules()))
+    watches, disks = [], []
     with Machine(MEMORY * len(vcpus)) as machine:
         for count in vcpus:
+            disks.append(directory / f"disk-{count}")
+            subprocess.run([host_tool("mke2fs"), "-q", "-t", "ext4", disks[-1], f"{DISK}M"], check=True)
             guest = machine.create(
                 linux.kernel, name=f"soak-{count}", ramdisk=ramdisk, cmdline="console=hvc0", memory=MEMORY,
-                vcpus=count, clock="wall", stdin=f"stty -echo; PS1=; soak {seconds}; dmesg; poweroff -f\n",
+                vcpus=count, clock="wall", disks=[f"{disks[-1]},raw,xvda,rw"],
+                stdin=f"stty -echo; PS1=; mount /dev/xvda /mnt; soak {seconds}; umount /mnt; dmesg; poweroff -f\n",
             )  # fmt: skip
             watches.append(Watch(guest))
         machine.run(*(watch.guest for watch in watches), timeout=seconds * SLOW_HOST + 120)
-        return [Report(watch, machine.result(watch.guest)) for watch in watches]
+        return [Report(watch, machine.result(watch.guest), disk) for watch, disk in zip(watches, disks, strict=True)]
 
 
 def check(report: Report) -> None:
     """Assert that a guest is well."""
-    watch, result = report
+    watch, result, disk = report
     assert result.exit_status == 0, watch.text[-4000:]
     assert not watch.bad, "\n".join(watch.bad)
     assert "soak: PASS" in watch.said, watch.said
     assert watch.traces == watch.oom_kills  # a report of the OOM killer has one; any other is a complaint
     said = "\n".join(watch.said)
     rounds = {name: int(count) for name, count in re.findall(r" (\w+)=(\d+)", said)}
-    assert rounds.get("kills") and all(rounds.values()), rounds
+    assert rounds.get("kills") and rounds.get("disk") and all(rounds.values()), rounds
+    checked = subprocess.run([host_tool("e2fsck"), "-fn", disk], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout
     assert abs(watch.drift()) < 0.01, (watch.drift(), watch.ticks)
     # What Linux loses of its date before it has a clock to go by, it never makes good: seconds, on a busy machine.
     assert max(abs(tick.date_off) for tick in watch.ticks) < 30, watch.ticks[:10]

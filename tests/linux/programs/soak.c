@@ -260,9 +260,10 @@ static void pipes(void)
 	CHECK(is_filled(bytes, SIZE, key), "other bytes");
 }
 
-/* ---- files on tmpfs: contents through write, mmap, truncate and rename ---- */
+/* ---- files on tmpfs, and on the disk: contents through write, mmap, truncate and rename ---- */
 
-static void files(void)
+/* Those on the disk are flushed and dropped from the page cache, so that they are read from it. */
+static void files_in(const char *directory, int on_disk)
 {
 	enum { MANY = 4, LARGEST = 400 << 10 };
 	static unsigned char bytes[LARGEST];
@@ -270,13 +271,13 @@ static void files(void)
 	uint64_t key = xorshift(&seed) >> 8;
 	char name[64], other[64];
 
-	CHECK(mkdir("/tmp/soak", 0700) == 0, "mkdir");
+	CHECK(mkdir(directory, 0700) == 0, "mkdir");
 	for (int n = 0; n < MANY; n++) {
 		int fd;
 
 		sizes[n] = 1 + below(LARGEST);
-		snprintf(name, sizeof(name), "/tmp/soak/new%d", n);
-		snprintf(other, sizeof(other), "/tmp/soak/file%d", n);
+		snprintf(name, sizeof(name), "%s/new%d", directory, n);
+		snprintf(other, sizeof(other), "%s/file%d", directory, n);
 		fd = open(name, O_RDWR | O_CREAT | O_EXCL, 0600);
 		CHECK(fd >= 0, "open %s", name);
 		fill(bytes, sizes[n], key + n);
@@ -293,13 +294,15 @@ static void files(void)
 				      (ssize_t)(sizes[n] - sizes[n] / 2), "pwrite");
 		}
 		CHECK(ftruncate(fd, sizes[n]) == 0 && rename(name, other) == 0, "shrink and rename");
+		if (on_disk)
+			CHECK(fsync(fd) == 0 && posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) == 0, "fsync");
 		close(fd);
 	}
 	for (int n = 0; n < MANY; n++) {
 		struct stat found;
 		int fd;
 
-		snprintf(name, sizeof(name), "/tmp/soak/file%d", n);
+		snprintf(name, sizeof(name), "%s/file%d", directory, n);
 		fd = open(name, O_RDONLY);
 		CHECK(fd >= 0 && fstat(fd, &found) == 0, "%s is gone", name);
 		CHECK((size_t)found.st_size == sizes[n], "%s has %ld bytes", name, (long)found.st_size);
@@ -307,7 +310,17 @@ static void files(void)
 		close(fd);
 		unlink(name);
 	}
-	CHECK(rmdir("/tmp/soak") == 0, "rmdir");
+	CHECK(rmdir(directory) == 0, "rmdir");
+}
+
+static void files(void)
+{
+	files_in("/tmp/soak", 0);
+}
+
+static void disk(void)
+{
+	files_in("/mnt/soak", 1);
 }
 
 /* ---- signals: queued ones with values, faults that are answered, a child's end ---- */
@@ -603,6 +616,7 @@ static const struct work {
 } works[] = {
 	{ "ticks", ticker },	 { "processes", processes }, { "pipes", pipes },   { "files", files },
 	{ "signals", signals },	 { "memory", memory },	     { "timers", timers }, { "threads", threads },
+	{ "disk", disk },
 };
 enum { WORKS = sizeof(works) / sizeof(*works) };
 
