@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from pvhv.hvm import names
+from pvhv.hvm.platform.bus import MOST_AT_ONCE
 from pvhv.hvm.techniques.registry import TECHNIQUES
 from pvhv.machine.cpustate import RCX, RDI, RIP, RSI
 from tests.hvm.hw_lab import CODE, DATA, RW, TABLE, D, HwLab
@@ -85,13 +86,23 @@ def counted(count: int, size: int = 2, first: int = 1) -> bytes:
 @pytest.mark.parametrize("streams", [True, False])
 def test_a_page_is_one_exit(lab: Lab, technique: str, streams: bool) -> None:
     register = lab.plug(streams)
-    taken = lab.run(REP_INSW, rcx=256, rdi=DATA, rdx=PORT)
-    assert lab.physical.read(DATA, 512) == counted(256)
-    assert (lab.state[RCX], lab.state[RDI]) == (0, DATA + 512)
+    taken = lab.run(REP_INSW, rcx=128, rdi=DATA, rdx=PORT)
+    assert lab.physical.read(DATA, 256) == counted(128)
+    assert (lab.state[RCX], lab.state[RDI]) == (0, DATA + 256)
     assert lab.exits(taken) == (0 if REASONS[technique] is None else 1)
     taken = lab.run(REP_OUTSW, rcx=100, rsi=DATA, rdx=PORT)
     assert register.taken == counted(100) and (lab.state[RCX], lab.state[RSI]) == (0, DATA + 200)
     assert lab.exits(taken) == (0 if REASONS[technique] is None else 1)
+
+
+def test_others_do_not_wait_for_a_device_without_a_data_register(lab: Lab, technique: str) -> None:
+    """Some hundred accesses at a time: then the guest is left, and comes back to the same instruction."""
+    register = lab.plug(streams=False)
+    taken = lab.run(REP_INSB, rcx=1000, rdi=DATA, rdx=PORT)
+    assert register.last == 1000 and lab.physical.read(DATA + 998, 2) == bytes((999 & 255, 1000 & 255))
+    assert lab.exits(taken) == (0 if REASONS[technique] is None else -(-1000 // MOST_AT_ONCE))
+    lab.run(REP_OUTSW, rcx=1000, rsi=DATA, rdx=PORT)
+    assert register.taken == lab.physical.read(DATA, 2000) and lab.state[RCX] == 0
 
 
 def test_what_crosses_pages_is_one_for_each(lab: Lab, technique: str) -> None:

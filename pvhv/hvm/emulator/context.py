@@ -33,10 +33,10 @@ class Monitor(Protocol):
     def port_write(self, port: int, size: int, value: int) -> None: ...
 
     def port_read_string(self, port: int, size: int, count: int) -> bytes:
-        """`count` reads of a port, one after the other."""
+        """`count` reads of a port, one after the other, or the first of them."""
 
-    def port_write_string(self, port: int, size: int, data: bytes) -> None:
-        """As many writes as there are elements of `size` bytes."""
+    def port_write_string(self, port: int, size: int, data: bytes) -> int:
+        """A write for each element of `size` bytes, or for the first of them. Returns how many."""
 
     def timestamp(self) -> int: ...
 

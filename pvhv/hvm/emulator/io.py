@@ -51,7 +51,8 @@ def _out(context: Context) -> None:
 
 @handles("insb", "insw", "insd", "outsb", "outsw", "outsd")
 def _string_port(context: Context) -> bool:
-    """One element; if it is repeated, all that there are in this page. What is left is done when it is tried again."""
+    """One element; if it is repeated, all that there are in this page, or as many as the device does in one go. What is
+    left is done when it is tried again."""
     state, of = context.state, context.iced
     size = context.size(0)
     port = state[RDX] & 0xFFFF
@@ -70,10 +71,11 @@ def _string_port(context: Context) -> bool:
         if reads:
             context.require_writable(address, size * count)  # before the device is asked
             data = context.monitor.port_read_string(port, size, count)
+            count = len(data) // size
             context.cpu.memory.write(address, data, user=context.user)
         else:
             data = context.cpu.memory.read(address, size * count, user=context.user)
-            context.monitor.port_write_string(port, size, data)
+            count = context.monitor.port_write_string(port, size, data)
         advance(context, register, mask, -size if backwards else size * count)
         if repeated:
             count_down(context, mask, count)

@@ -7,7 +7,8 @@ gets a wider access whole if it owns all of the access's ports. At a port withou
 all ones, writes are lost.
 
 A device with a data register (`StreamDevice`) may take or give many elements at once. Repeated string instructions use
-that; the effect is that of as many single accesses.
+that; the effect is that of as many single accesses. Of other devices, `MOST_AT_ONCE` are done in one go, so that nobody
+else waits for them.
 
 A PCI function's ports move when the guest sets its base address (`claim`, `release`). Where another device answers
 already, that one goes on to answer alone.
@@ -18,6 +19,8 @@ Not modelled: wait states (an access takes no time), and wrapping at the end of 
 from __future__ import annotations
 
 from typing import ClassVar, Protocol, runtime_checkable
+
+MOST_AT_ONCE = 128
 
 
 class Device(Protocol):
@@ -111,21 +114,24 @@ class IOBus:
             self.write(port + index, 1, value >> 8 * index)
 
     def read_string(self, port: int, size: int, count: int) -> bytes:
-        """INS: `count` elements, one after the other."""
+        """INS: `count` elements, one after the other, or the first of them."""
         device = self._owner.get(port)
         if isinstance(device, StreamDevice):
             data = device.read_stream(port, size, count)
             if data is not None:
                 return data
-        return b"".join(self.read(port, size).to_bytes(size, "little") for _ in range(count))
+        return b"".join(self.read(port, size).to_bytes(size, "little") for _ in range(min(count, MOST_AT_ONCE)))
 
-    def write_string(self, port: int, size: int, data: bytes) -> None:
-        """OUTS: elements of `size` bytes, one after the other."""
+    def write_string(self, port: int, size: int, data: bytes) -> int:
+        """OUTS: elements of `size` bytes, one after the other, or the first of them. Returns how many."""
         device = self._owner.get(port)
+        count = len(data) // size
         if isinstance(device, StreamDevice) and device.write_stream(port, size, data):
-            return
-        for at in range(0, len(data), size):
+            return count
+        count = min(count, MOST_AT_ONCE)
+        for at in range(0, count * size, size):
             self.write(port, size, int.from_bytes(data[at : at + size], "little"))
+        return count
 
     def _whole(self, port: int, size: int) -> WideDevice | None:
         """The device that takes this access in one piece, if one does."""

@@ -55,8 +55,8 @@ class Outside:
     def port_read_string(self, port: int, size: int, count: int) -> bytes:
         return self.guest.platform.bus.read_string(port, size, count)
 
-    def port_write_string(self, port: int, size: int, data: bytes) -> None:
-        self.guest.platform.bus.write_string(port, size, data)
+    def port_write_string(self, port: int, size: int, data: bytes) -> int:
+        return self.guest.platform.bus.write_string(port, size, data)
 
     def timestamp(self) -> int:
         return self.guest.timeline.now()

@@ -61,8 +61,8 @@ class Strings:
     def port_read_string(self, port: int, size: int, count: int) -> bytes:
         return self.guest.platform.bus.read_string(port, size, count)
 
-    def port_write_string(self, port: int, size: int, data: bytes) -> None:
-        self.guest.platform.bus.write_string(port, size, data)
+    def port_write_string(self, port: int, size: int, data: bytes) -> int:
+        return self.guest.platform.bus.write_string(port, size, data)
 
 
 class NativeTechnique(Technique):
