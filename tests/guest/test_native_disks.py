@@ -7,6 +7,7 @@ that makes of it, which is so only if both reads and writes were right."""
 from __future__ import annotations
 
 import random
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from pvhv.hvm.techniques.registry import TECHNIQUES
 from pvhv.testing import Machine
 from pvhv.toolstack.full_guest import FullGuest
 from tests.guest.machines import ENDINGS, Outcome, QemuMachine, script
+from tests.guest.test_ext2 import NUMBERS, host_tool
+from tests.guest.test_ext2 import made as with_file_system
 
 SECTOR = 512
 SIZE = 4 << 20
@@ -90,6 +93,21 @@ def test_on_qemu(image: Path, disk: str) -> None:
         terminal.type(script(commands(disk)))
         ends_well(terminal.end(), disk)
     assert image.read_bytes() == should
+
+
+@pytest.mark.parametrize("disk", QEMU)
+def test_a_file_system_on_qemu(tmp_path: Path, disk: str) -> None:
+    """tests/guest/test_ext2.py has it mounted under every technique."""
+    made = with_file_system(tmp_path / "disk.img")
+    asked = (f"mount /dev/{disk} /mnt", "cat /mnt/motd", "cp /mnt/sub/numbers /mnt/copy", "umount /mnt")
+    with QemuMachine("pc").start(*(option.format(made) for option in QEMU[disk])) as terminal:
+        terminal.type(script(asked))
+        outcome = terminal.end()
+    assert outcome.ending == "poweroff" and outcome.answers["cat /mnt/motd"] == ["hello from ext2"], outcome.output
+    checked = subprocess.run([host_tool("e2fsck"), "-fn", str(made)], capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout
+    read = subprocess.run([host_tool("debugfs"), "-R", "cat /copy", str(made)], capture_output=True, text=True)
+    assert read.stdout == NUMBERS
 
 
 def test_the_same_twice(image: Path) -> None:
