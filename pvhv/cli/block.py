@@ -67,3 +67,27 @@ def block_list(
             )
     if failed:
         raise typer.Exit(failed)
+
+
+DriveArgument = Annotated[str, typer.Argument(help="A CD-ROM drive's name (hdc) or number.", metavar="DRIVE")]
+
+
+@command("cd-insert")
+def cd_insert(
+    domain: DomainArgument, drive: DriveArgument, file: Annotated[str, typer.Argument(help="The medium: an image.")]
+) -> None:
+    """Put a medium into a CD-ROM drive of a running domain."""
+    _change_medium(domain, drive, f"target={file}")
+
+
+@command("cd-eject")
+def cd_eject(domain: DomainArgument, drive: DriveArgument) -> None:
+    """Take the medium out of a CD-ROM drive of a running domain."""
+    _change_medium(domain, drive, "format=empty")
+
+
+def _change_medium(domain: str, drive: str, what: str) -> None:
+    from pvhv.toolstack.disk_spec import parse_parts
+
+    parts = [f"vdev={drive}", "access=ro", "devtype=cdrom", what]
+    ask(domain, "cd_change", disk=list(parse_parts(parts, Path.cwd())))

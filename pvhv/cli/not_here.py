@@ -14,7 +14,6 @@ from pvhv.cli.commands import command
 from pvhv.toolstack.errors import ToolstackError
 
 HARDWARE = ("nothing of the host's hardware is handed to domains here", "")
-DRIVES = ("there are no CD-ROM drives here yet", "pvhv block-attach gives a domain a disk, with access=ro one to read")
 INTERFACES = ("there are no network interfaces here yet", "")
 SCREENS = ("there are no screens here", "pvhv console is the way to a domain")
 POOLS = ("there is one processor here, and one pool with all domains", "")
@@ -30,7 +29,6 @@ WHY: dict[str, tuple[str, str]] = {
         ("pci-attach", "pci-detach", "pci-list", "pci-assignable-add", "pci-assignable-remove", "pci-assignable-list",
          "usbctrl-attach", "usbctrl-detach", "usbdev-attach", "usbdev-detach", "usb-list"), HARDWARE
     ),
-    **dict.fromkeys(("cd-insert", "cd-eject"), DRIVES),
     **dict.fromkeys(("network-attach", "network-list", "network-detach"), INTERFACES),
     **dict.fromkeys(
         ("vncviewer", "vkb-attach", "vkb-list", "vkb-detach", "vdispl-attach", "vdispl-list", "vdispl-detach"), SCREENS

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from pvhv.devices.backend import Backend
@@ -39,6 +40,7 @@ class BlockAccess:
             "block_attach": self.attach,
             "block_detach": self.detach,
             "block_list": self.list,
+            "cd_change": self.change_medium,
         }
 
     async def _post(self, function: Callable[[], T]) -> T:
@@ -81,6 +83,29 @@ class BlockAccess:
                     f"pvhv block-detach --force {quoted(guest.name)} {disk} takes it away; programs get I/O errors",
                 )
             await asyncio.sleep(POLL_S)
+
+    async def change_medium(self, call: Call, domain: str, disk: Sequence[str]) -> None:
+        """Put another medium, or none, into a CD-ROM drive: the fields of a DiskConfig with the drive's name."""
+        wanted = disk_from_wire(disk)
+        await self._post(lambda: plugging.require_drive(self.host.find(domain), wanted.vdev))
+        opening = self.host.beside.do(lambda: open_all([wanted]))
+        (file,) = await await_or_undo(opening, lambda opened: opened[0].close())
+        changing = await self._post(lambda: self._change(domain, file))
+        try:
+            await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(changing)), DESTROY_TIMEOUT_S)
+        except TimeoutError:
+            raise ToolstackError(
+                f"the drive {wanted.vdev} of {domain} is still being read after {DESTROY_TIMEOUT_S:g} s",
+                "its medium is changed when that ends",
+            ) from None
+
+    def _change(self, domain: str, file: OpenDisk) -> Future[None]:
+        try:
+            guest = self.host.find(domain)
+        except ToolstackError:
+            file.close()
+            raise
+        return plugging.change_medium(self.host, guest, file.wanted.vdev, file)
 
     async def list(self, call: Call, domain: str) -> list[dict[str, Any]]:
         """A row for each disk of a domain."""

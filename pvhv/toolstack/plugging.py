@@ -17,6 +17,7 @@ libxl_device.c.
 from __future__ import annotations
 
 from collections import Counter
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +27,13 @@ from pvhv.devices.block.control import BlockBackend
 from pvhv.devices.block.disk import Counts
 from pvhv.devices.block.names import number_of
 from pvhv.devices.xenbus import state_of
+from pvhv.toolstack.beside import settle
 from pvhv.toolstack.config import why_not_all
 from pvhv.toolstack.disk_spec import DiskConfig
 from pvhv.toolstack.disks import OpenDisk
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.lifecycle import State
-from pvhv.toolstack.names import quoted, shown
+from pvhv.toolstack.names import as_bytes, quoted, shown
 
 if TYPE_CHECKING:
     from pvhv.toolstack.guest import Guest
@@ -97,6 +99,45 @@ def detach(guest: Guest, who: str, force: bool = False) -> Backend:
     else:
         backend.unplug()
     return backend
+
+
+def require_drive(guest: Guest, who: str) -> BlockBackend:
+    """Check that a disk is a CD-ROM drive. Raises ToolstackError."""
+    backend = find(guest, who)
+    assert isinstance(backend, BlockBackend)
+    if not backend.data.cdrom:
+        raise ToolstackError(
+            f"{shown(who[:SHOWN_OF_NAME])} of domain {guest.name} is no CD-ROM drive",
+            "a disk of its file is one with devtype=cdrom",
+        )
+    if backend.data.changing:
+        raise ToolstackError(f"the medium of {who} is being changed already", "try again in a moment")
+    return backend
+
+
+def change_medium(host: Host, guest: Guest, who: str, file: OpenDisk) -> Future[None]:
+    """Put another medium into a CD-ROM drive. The Future is done when the old one is out. Raises ToolstackError, and
+    then the file is closed."""
+    try:
+        backend = require_drive(guest, who)
+        host.require_unshared([file])
+    except ToolstackError:
+        file.close()
+        raise
+    future: Future[None] = Future()
+
+    def changed() -> None:
+        at = next(at for at, each in enumerate(guest.files) if each.number == backend.number)
+        guest.files[at].close()
+        guest.files[at] = file
+        kept = [file.wanted if number_of(disk.vdev) == backend.number else disk for disk in guest.config.disks]
+        guest.config = replace(guest.config, disks=kept)
+        for directory in (backend.back, backend.copy):
+            guest.store.write(f"{directory}/params", as_bytes(file.target))
+        settle(future)
+
+    backend.data.change_image(file.image, file.thread, changed)
+    return future
 
 
 def _forget(guest: Guest, backend: Backend) -> None:

@@ -52,3 +52,24 @@ def test_bad_input(shared: Pvhv) -> None:
     assert "has no disk xvdb" in shared.fails("block-detach", "it", "xvdb")
     assert "Missing argument" in shared.fails("block-list", status=2)
     shared.ask("destroy", domain="it")
+
+
+def test_a_medium_is_changed(shared: Pvhv) -> None:
+    for name in "ab":
+        (shared.directory / f"{name}.iso").write_bytes(bytes(SIZE))
+    shared.ok("create", shared.domain("it", SPIN, "disk = ['a.iso,raw,xvda,ro', ',,hdc,,cdrom']"))
+    domid = shared.list()["it"]["domid"]
+    node = f"/local/domain/0/backend/vbd/{domid}/5632/params"
+
+    def target() -> str:
+        return str(json.loads(shared.ok("block-list", "--json", "it"))[1]["target"]).rpartition("/")[2]
+
+    assert target() == ""
+    shared.ok("cd-insert", "it", "hdc", "b.iso")
+    assert target() == "b.iso" and shared.ok("xenstore-read", node).strip().endswith("/b.iso")
+    shared.ok("cd-eject", "it", "hdc")
+    assert target() == "" and shared.ok("xenstore-read", node).strip() == ""
+    assert "xvda of domain it is no CD-ROM drive" in shared.fails("cd-eject", "it", "xvda")
+    assert "has no disk hdd" in shared.fails("cd-insert", "it", "hdd", "b.iso")
+    assert "none.iso" in shared.fails("cd-insert", "it", "hdc", "none.iso")
+    shared.ask("destroy", domain="it")

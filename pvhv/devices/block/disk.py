@@ -106,6 +106,11 @@ class Disk:
         return self.cdrom or self.image.readonly
 
     @property
+    def changing(self) -> bool:
+        """Whether another image is about to take this one's place."""
+        return self._change is not None
+
+    @property
     def over(self) -> bool:
         """Whether nothing more is taken from a ring, because its index could not be right."""
         return any(queue.over for queue in self._queues)
