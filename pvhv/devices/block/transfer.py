@@ -5,7 +5,7 @@ Data to be written is copied out of the guest's pages when the request is begun,
 them when it is answered, both on the hypervisor's thread. The thread that has the file never touches guest memory. It
 could: a mapped page stays where it is until it is unmapped. But the guest would see the bytes arrive at a time that the
 host decides, which a virtual clock must not show; and a domain could not be destroyed before a slow disk had answered.
-The copy costs a tenth of the rest of a request (half a microsecond a page).
+A page takes about a microsecond to copy; to map one takes seven, and the guest's own work on it far more.
 
 One request has 256 pages at most, which is what is copied at a stretch.
 """
