@@ -22,7 +22,7 @@ import pytest
 from pvhv.toolstack import config
 from pvhv.toolstack.errors import ToolstackError
 from tools import fetch_linux
-from tools.linux import cpio, deb, debian, initramfs, modules, pieces
+from tools.linux import cpio, deb, debian, initramfs, installer, modules, pieces
 from tools.linux.cpio import Archive
 from tools.linux.deb import BadPackage
 from tools.linux.debian import Apt, Package, Release, source_line
@@ -398,6 +398,37 @@ def test_domain_files_find_it(place: Path, tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "a.cfg").write_text('kernel = "debian-vmlinuz"\nramdisk = "other-initramfs"\n')
     with pytest.raises(ToolstackError, match="'other-initramfs' was not fetched yet"):
         config.load(tmp_path / "a.cfg")
+
+
+def test_a_domain_file_finds_the_disk(place: Path, tmp_path: Path) -> None:
+    example = Path(__file__).parents[2] / "examples" / "debian-disk.cfg"
+    place.mkdir(parents=True)
+    for name in ("debian-disk-vmlinuz", "debian-disk-initramfs"):
+        with pytest.raises(ToolstackError, match=r"was not fetched yet\n.*fetch_linux\.py --disk 2G makes it"):
+            config.load(example)
+        (place / name).write_bytes(b"one")
+    with pytest.raises(ToolstackError, match=r"the disk 'debian-disk' was not made yet\n.*fetch_linux\.py --disk 2G"):
+        config.load(example)
+    (place / "debian-disk").write_bytes(bytes(512))
+    (disk,) = config.load(example).disks
+    assert disk.target == str(place / "debian-disk")
+    (tmp_path / "a.cfg").write_text('kernel = "guest-pv"\ndisk = ["debian-disk-vmlinuz,raw,xvda,rw"]\n')
+    with pytest.raises(ToolstackError, match="there is no file"):  # what else was fetched is no disk
+        config.load(tmp_path / "a.cfg")
+
+
+def test_a_disk_that_is_there_is_not_touched(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place.mkdir(parents=True)
+    (place / "mine-disk").write_bytes(b"somebody's work")
+    assert installer.make(place, "mine", 1 << 30, installer.SMALL).read_bytes() == b"somebody's work"
+    assert "remove it or say another --name" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["2", "2GB", "0G", "-2G", "x"])
+def test_a_size_that_is_none(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        fetch_linux.main([f"--disk={text}"])
+    assert "is no size: 512M, 2G" in capsys.readouterr().err
 
 
 def test_it_needs_nothing_installed() -> None:
