@@ -33,6 +33,7 @@ XVDA, XVDB, XVDC, XVDD = 51712, 51728, 51744, 51760
 PATIENCE = 60.0
 RECORD = disks.load()
 STEP = re.compile(r"\$ xl (block-\w+) (?:(--force) )?1 ?(.*)")
+MODPROBE = re.compile("modprobe: .*\n")
 STATUS = re.compile("status ([0-9]+)")
 
 
@@ -58,7 +59,8 @@ class Session:
 
     @property
     def text(self) -> str:
-        return self.guest.console.output().decode().replace("\r", "")
+        """What is on its console, without what modprobe says at any time while it boots: it has no modules."""
+        return MODPROBE.sub("", self.guest.console.output().decode().replace("\r", ""))
 
     def begin(self) -> None:
         """Boot, and load the driver."""
