@@ -114,6 +114,21 @@ def test_what_crosses_pages_is_one_for_each(lab: Lab, technique: str) -> None:
     assert lab.physical.read(DATA + 0xFFD, 8) == counted(4, first=3001)
 
 
+@pytest.mark.parametrize(("code", "size"), [("6e", 1), ("666f", 2), ("6f", 4), ("6c", 1), ("666d", 2), ("6d", 4)])
+@pytest.mark.parametrize("streams", [True, False])
+def test_elements_of_all_sizes(lab: Lab, code: str, size: int, streams: bool) -> None:
+    register = lab.plug(streams)
+    data = random.Random(size).randbytes(40 * size)
+    lab.technique.cpu.memory.write(DATA, data)
+    repeated = code[:2] + "f3" + code[2:] if code.startswith("66") else "f3" + code
+    lab.run(repeated, rcx=40, rdi=DATA, rsi=DATA, rdx=PORT)
+    if code.endswith(("6e", "6f")):
+        assert register.taken == data and lab.state[RSI] == DATA + 40 * size
+    else:
+        assert lab.physical.read(DATA, 40 * size) == counted(40, size) and lab.state[RDI] == DATA + 40 * size
+    assert lab.state[RCX] == 0
+
+
 def test_backwards_once_and_not_at_all(lab: Lab) -> None:
     lab.plug()
     lab.run(STD + REP_INSB + CLD, rcx=3, rdi=DATA + 2, rdx=PORT)

@@ -54,10 +54,10 @@ def _string_port(context: Context) -> bool:
     """One element; if it is repeated, all that there are in this page, or as many as the device does in one go. What is
     left is done when it is tried again."""
     state, of = context.state, context.iced
-    size = context.size(0)
+    reads = context.instruction.name.startswith("ins")
+    size = context.size(0 if reads else 1)  # the other operand is DX
     port = state[RDX] & 0xFFFF
     _permit(context, port, size)
-    reads = context.instruction.name.startswith("ins")
     register, mask = context.string_offset(of.op_kind(0 if reads else 1))
     segment = cs.ES if reads else SEGMENTS[of.memory_segment]
     repeated = of.has_rep_prefix or of.has_repne_prefix
