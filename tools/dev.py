@@ -56,8 +56,9 @@ SOURCES = ("gen_header", "gen_syscalls")
 GENERATED = {
     "gen_hypercalls": "", "gen_domain_files": "", "gen_engine": "", "gen_session": "", "gen_handshake": "",
     "gen_reading": "",
-    "differences": "half a minute", "gen_chapter": "a minute",
+    "differences": "", "gen_chapter": "a minute",
 }  # fmt: skip
+TO_WRITE = {"differences": ["--write"]}  # what a tool has to be told that can do something else as well
 
 
 def main(arguments: list[str]) -> int:
@@ -103,7 +104,7 @@ def generate(tools: list[str]) -> int:
     for tool in tools:
         slow = GENERATED.get(tool, "")
         title = f"{tool.removeprefix('gen_')}{f' (takes {slow})' if slow else ''}"
-        if status := step(title, [str(PYTHON), f"tools/{tool}.py"]):
+        if status := step(title, [str(PYTHON), f"tools/{tool}.py", *TO_WRITE.get(tool, [])]):
             return status
     return 0
 
