@@ -6,6 +6,8 @@
 A part without a name takes the next place that is free, and an empty part leaves its place at the default. Spaces
 before a part are ignored, those behind it are not. `target=` comes last: its value is the rest of the string.
 
+The words that older files have before a target (`tap:aio:`, `phy:`, `ioemu:`) say nothing any more, to xl neither.
+
 One key is ours: `sector-size=4096` makes a disk whose sectors have 4096 bytes.
 
 Not modelled: formats other than raw and qcow2, devices of the host, scripts, backends in other domains. They are
@@ -44,15 +46,23 @@ WORDS = {  # what changes a disk without taking a place
     "discard": ("discard", "yes"),
     "no-discard": ("discard", "no"),
     "direct-io-safe": ("", ""),  # all I/O is safe here
+    "trusted": ("", ""),
+    "no-colo": ("", ""),
 }
-HERE = {"backend": ("0", "Domain-0"), "backendtype": ("phy", "qdisk")}  # values that change nothing
+# values that change nothing
+HERE = {"backend": ("0", "Domain-0"), "backendtype": ("phy", "qdisk"), "specification": ("xen",)}
+NO_SCRIPTS, NO_COLO = "no scripts run here to find a disk", "there is no replication here"
 REFUSED = {
-    "script": "no scripts run here to find a disk",
+    "script": NO_SCRIPTS,
     "backend": "domain 0 has all backends here",
     "backendtype": "there is no such backend here; phy and qdisk are the same one",
-    "colo": "there is no replication here",
+    "specification": "a paravirtual domain has Xen's disks; vda, of a domain of type hvm, is a virtio disk",
+    "untrusted": "domain 0 has all backends here, and its guests trust it",
+    **dict.fromkeys(("colo", "colo-host", "colo-port", "colo-export", "active-disk", "hidden-disk"), NO_COLO),
 }
-PREFIX = re.compile(r"(raw|file|phy|tap2?|aio|ioemu|iscsi|nbd|enbd|drbd|qcow2?|qed|vhd):")
+OLD_WORDS = ("file", "phy", "tap", "tap2", "tapdisk", "aio", "ioemu")  # before a target; the format is raw then
+OLD_SCRIPTS = ("iscsi", "nbd", "enbd", "drbd")
+PREFIX = re.compile(rf"({'|'.join((*FORMATS, *NOT_HERE, *OLD_WORDS, *OLD_SCRIPTS))}):")
 IDE, VIRTIO = re.compile("hd([a-d])"), re.compile("vd([a-p])")  # of fully virtualized domains (pc_disks.py)
 LONGEST_SHOWN = 60
 EXAMPLE = "a disk is 'FILE,raw,xvda,rw', or 'FILE,qcow2,xvda,rw'"
@@ -127,7 +137,7 @@ def _read(found: dict[str, str], text: str) -> None:
         if part in WORDS:
             what, word = WORDS[part]
             found[what] = word
-        elif is_named:
+        elif is_named or part in REFUSED:
             _named(found, name, value)
         else:
             _placed(found, part)
@@ -135,9 +145,12 @@ def _read(found: dict[str, str], text: str) -> None:
 
 def _prefixed(found: dict[str, str], prefix: str) -> None:
     """Read a format in the old way: raw:FILE."""
-    if prefix not in (*FORMATS, "file", *NOT_HERE):
-        raise ToolstackError(f"'{prefix}:' is not here yet: a disk is a plain file", EXAMPLE)
-    found["format"] = "raw" if prefix == "file" else prefix
+    if prefix in OLD_SCRIPTS:
+        raise ToolstackError(f"'{prefix}:': {NO_SCRIPTS}", EXAMPLE)
+    if prefix in OLD_WORDS:
+        found.setdefault("format", "raw")
+    else:
+        found["format"] = prefix
 
 
 def _named(found: dict[str, str], name: str, value: str) -> None:
@@ -151,8 +164,14 @@ def _named(found: dict[str, str], name: str, value: str) -> None:
         return
     elif name in REFUSED:
         raise ToolstackError(f"'{name}': {REFUSED[name]}", "leave it out")
+    elif name == "devtype":
+        raise _no_kind(value)
     else:
         raise ToolstackError(f"a disk has no '{shown(name[:LONGEST_SHOWN])}'", EXAMPLE)
+
+
+def _no_kind(devtype: str) -> ToolstackError:
+    return ToolstackError(f"'{shown(devtype[:LONGEST_SHOWN])}' is not a kind of disk; there are disk and cdrom")
 
 
 def _put(found: dict[str, str], name: str, value: str) -> None:
@@ -170,7 +189,7 @@ def _placed(found: dict[str, str], value: str) -> None:
     if ":" in value and (free == "vdev" or (free == "format" and not found["target"])):
         value, _, devtype = value.rpartition(":")  # the old way to write a drive: hdc:cdrom
         if devtype not in (DISK, CDROM):
-            raise ToolstackError(f"'{shown(devtype[:LONGEST_SHOWN])}' is not a kind of disk; there are disk and cdrom")
+            raise _no_kind(devtype)
         found["devtype"] = devtype
         if free == "format":
             found["format"], free = EMPTY, "vdev"

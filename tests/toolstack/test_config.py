@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pvhv.core.grants import table as grants
-from pvhv.toolstack import config, elf, kernel_files
+from pvhv.toolstack import config, disk_spec, elf, kernel_files
 from pvhv.toolstack.disk_spec import DiskConfig
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.guest import prepare
@@ -151,7 +151,13 @@ def test_a_timeline_means_a_virtual_clock(file: Path) -> None:
         ("disk = ['lab.cfg,raw,xvda,rw,script=x']", "'script': no scripts run here"),
         ("disk = ['lab.cfg,raw,xvda,rw,backend=d']", "'backend': domain 0 has all backends here"),
         ("disk = ['lab.cfg,raw,xvda,rw,wath=x']", "a disk has no 'wath'"),
-        ("disk = ['phy:/dev/sda,xvda']", "'phy:' is not here yet: a disk is a plain file"),
+        ("disk = ['phy:/dev/null,xvda,w']", "/dev/null is not a plain file"),
+        ("disk = ['phy:/dev/vg/none,xvda,w']", "there is no file /dev/vg/none"),
+        ("disk = ['nbd:host:1,xvda,w']", "'nbd:': no scripts run here"),
+        ("disk = ['lab.cfg,,xvda,devtype=floppy']", "'floppy' is not a kind of disk"),
+        ("disk = ['lab.cfg,,xvda,specification=virtio']", "vda, of a domain of type hvm, is a virtio disk"),
+        ("disk = ['lab.cfg,,xvda,w!']", "'w!' is not an access mode"),
+        ("disk = ['lab.cfg,,xvda,rw,colo']", "'colo': there is no replication here"),
         ("disk = ['lab.cfg,,xvda', 'lab.cfg,,xvda']", "two of them are xvda"),
         ("disk = ['lab.cfg,,d0p0', 'lab.cfg,,xvda']", "two of them are d0p0, which is xvda as well"),
         (
@@ -380,6 +386,32 @@ def test_what_a_disk_may_be_besides(file: Path) -> None:
     assert config.DomainConfig.from_wire(made.to_wire()) == made
     shown = as_xl_has_it(made)["disks"]
     assert (shown[1]["is_cdrom"], shown[1]["removable"], shown[2]["discard_enable"]) == (1, 1, "False")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("phy:/i,xvda,w", "raw xvda rw disk"),
+        ("tap:aio:/i,xvda,w", "raw xvda rw disk"),
+        ("tapdisk:/i,xvda1,r", "raw xvda1 ro disk"),
+        ("tap:qcow2:/i,xvda,w", "qcow2 xvda rw disk"),
+        ("qcow2:/i,ioemu:hda,w", "qcow2 hda rw disk"),
+        ("file: /i,ioemu:hda,w", "raw hda rw disk"),
+        ("file:/i,ioemu:hdc:cdrom,r", "raw hdc ro cdrom"),
+        ("phy:/i,0x301,w", "raw 0x301 rw disk"),
+        ("phy:/i, xvda1, backendtype=qdisk, specification=xen, trusted, no-colo", "raw xvda1 rw disk"),
+        ("format=qcow2,vdev=hda,access=rw,backendtype=qdisk,target=/i", "qcow2 hda rw disk"),
+        ("/i,,hdc,cdrom", "raw hdc ro cdrom"),
+    ],
+)
+def test_lines_that_people_have(text: str, found: str, tmp_path: Path) -> None:
+    """The disks of files that were written for xm and for older versions of xl; xl reads them so."""
+    image = tmp_path / "i"
+    image.touch()
+    text = text.replace("/i", str(image))
+    disk = disk_spec.parse(text, tmp_path)
+    assert f"{disk.format} {disk.vdev} {disk.access} {disk.devtype}" == found
+    assert disk.target == str(image)
 
 
 def test_how_long_a_disk_takes(file: Path) -> None:
