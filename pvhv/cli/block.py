@@ -74,7 +74,9 @@ DriveArgument = Annotated[str, typer.Argument(help="A CD-ROM drive's name (hdc) 
 
 @command("cd-insert")
 def cd_insert(
-    domain: DomainArgument, drive: DriveArgument, file: Annotated[str, typer.Argument(help="The medium: an image.")]
+    domain: DomainArgument,
+    drive: DriveArgument,
+    file: Annotated[str, typer.Argument(help="The medium: a raw image (.iso).", metavar="FILE")],
 ) -> None:
     """Put a medium into a CD-ROM drive of a running domain."""
     _change_medium(domain, drive, f"target={file}")

@@ -74,12 +74,16 @@ def info(
 ) -> None:
     """Show what an image is. The JSON has qemu-img's names."""
     from pvhv.images.facts import facts, facts_of_chain
+    from pvhv.images.image import InUse
     from pvhv.images.making import require_format
 
     with _told():
         if format_:
             require_format(format_)
-        found = facts_of_chain(file, format_, not force) if chain else [facts(file, format_, not force)]
+        try:
+            found = facts_of_chain(file, format_, not force) if chain else [facts(file, format_, not force)]
+        except InUse as used:
+            raise ToolstackError(used.message, "-U shows it all the same, as it is at this moment") from None
     if as_json:
         print_json(found if chain else found[0])
         return

@@ -13,7 +13,7 @@ from typing import Any
 
 from pvhv.images.file import File
 from pvhv.images.image import BadImage
-from pvhv.images.opening import backing_of, open_checked, require_no_loop
+from pvhv.images.opening import backing_of, open_checked, open_layer, require_no_loop
 from pvhv.images.qcow2 import header as headers
 from pvhv.images.qcow2 import snapshots
 from pvhv.images.qcow2.header import COMPRESSION_NAMES, CORRUPT, DIRTY, LAZY_REFCOUNTS, MAGIC, Header
@@ -85,7 +85,7 @@ def facts_of_chain(path: str, format_: str = "", lock: bool = True) -> list[dict
     found: list[dict[str, Any]] = []
     seen: dict[tuple[int, int], str] = {}
     while path:
-        file = open_checked(path, writable=False, lock=False)
+        file = open_layer(path, writable=False, lock=False, seen=seen)
         file.close()
         require_no_loop(path, file.identity, seen)
         seen[file.identity] = path

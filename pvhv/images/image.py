@@ -25,6 +25,10 @@ class BadImage(Exception):
         self.hint = hint
 
 
+class InUse(BadImage):
+    """Another program has it."""
+
+
 class Image(Protocol):
     """The sectors of a disk."""
 

@@ -32,7 +32,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from pvhv.images.image import BadImage, Identity
+from pvhv.images.image import Identity, InUse
 
 try:
     import fcntl
@@ -82,7 +82,7 @@ class Lock:
     """What one user of a file holds of it, until `release`."""
 
     def __init__(self, descriptor: int, identity: Identity, writes: bool, name: str) -> None:
-        """Raises BadImage if another program has what we need; `name` is the file's, for the message."""
+        """Raises InUse if another program has what we need; `name` is the file's, for the message."""
         mine = WRITER if writes else READER
         self._release: Callable[[], object] = lambda: None
         if not HAVE:
@@ -104,9 +104,9 @@ class Lock:
                 why = ""
             if why:
                 _let_go(identity, mine)
-                raise BadImage(
+                raise InUse(
                     f"{name} is in use: another program {why}",
-                    "end that program first (a QEMU, a qemu-img or another pvhvd), or make a copy of the image",
+                    "end that program first (a domain that has it, a QEMU, a qemu-img), or make a copy of the image",
                 )
 
         self._release = weakref.finalize(self, _release, identity, mine)  # also if nobody closes the file

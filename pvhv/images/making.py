@@ -127,9 +127,7 @@ def resize(path: str, format_: str, text: str) -> int:
     if format_ == "raw":
         file = open_checked(path, writable=True)
         try:
-            size = _new_size(file.end, text)
-            if size < file.end:
-                raise BadImage(f"{path} has {file.end} bytes, and an image cannot become shorter here")
+            size = _new_size(path, file.end, text)
             file.truncate(size)
         except OSError as error:
             raise BadImage(f"cannot resize {path}: {error.strerror}") from None
@@ -139,7 +137,7 @@ def resize(path: str, format_: str, text: str) -> int:
     image = open_image(path, format_, True)
     assert isinstance(image, Qcow2Image)
     try:
-        size = _new_size(image.header.size, text)
+        size = _new_size(path, image.header.size, text)
         grow(image, size)
     except OSError as error:
         why = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
@@ -149,7 +147,11 @@ def resize(path: str, format_: str, text: str) -> int:
     return size
 
 
-def _new_size(now: int, text: str) -> int:
-    if text.startswith("-"):
-        raise BadImage("an image cannot become shorter here")
-    return now + parse_size(text[1:]) if text.startswith("+") else parse_size(text)
+def _new_size(path: str, now: int, text: str) -> int:
+    size = now + parse_size(text[1:]) if text.startswith("+") else -1 if text.startswith("-") else parse_size(text)
+    if size < now:
+        raise BadImage(
+            f"{path} is a disk of {now} bytes, and an image cannot become shorter here",
+            f"+{text.lstrip('-')} is how to say: so much longer than now",
+        )
+    return size

@@ -71,7 +71,7 @@ def chain(path: str, format_: str) -> Iterator[Layer]:
     cannot be."""
     seen: dict[Identity, str] = {}
     while path:
-        file = _open_layer(path, False, False, seen)
+        file = open_layer(path, False, False, seen)
         try:
             require_no_loop(path, file.identity, seen)
             seen[file.identity] = path
@@ -132,17 +132,19 @@ def open_as(file: File, path: str, format_: str, lock: bool = True) -> Image:
 
 
 def _open(path: str, format_: str, writable: bool, lock: bool, seen: dict[Identity, str]) -> Image:
-    return _finish(_open_layer(path, writable, lock, seen), path, format_, lock, seen)
+    return _finish(open_layer(path, writable, lock, seen), path, format_, lock, seen)
 
 
-def _open_layer(path: str, writable: bool, lock: bool, seen: dict[Identity, str]) -> File:
+def open_layer(path: str, writable: bool, lock: bool, seen: dict[Identity, str]) -> File:
+    """Open a file of a chain; `seen` are those above it. Raises BadImage."""
     try:
         return open_checked(path, writable, lock)
     except BadImage as bad:
         if not seen:
             raise
         above = list(seen.values())[-1]
-        raise BadImage(f"the backing file of {above} cannot be used: {bad.message}", bad.hint) from None
+        other = f"put it back, or name another one: qemu-img rebase -u -b NEW -F FORMAT {above}"
+        raise BadImage(f"the backing file of {above} cannot be used: {bad.message}", bad.hint or other) from None
 
 
 def _finish(file: File, path: str, format_: str, lock: bool, seen: dict[Identity, str]) -> Image:

@@ -159,7 +159,7 @@ def why_kept(guest: Guest, backend: Backend) -> str:
     front = state_of(guest.store.read(f"{backend.front}/state"))
     if front == XenbusStateInitialising:
         return "no driver of the domain has found it"
-    return f"the domain's driver keeps it ({STATE_NAMES[front]}): something there has it open"
+    return f"the domain's driver keeps it ({STATE_NAMES[front]}), perhaps because something there has it open"
 
 
 def rows(guest: Guest) -> list[dict[str, Any]]:

@@ -39,7 +39,7 @@ def test_from_the_first_to_the_last(pvhv: Pvhv) -> None:
     same_as_qemu(pvhv, "above.qcow2", "--backing-chain")
     with opened(path("above.qcow2")) as image:
         image.write(0, b"w" * MIB)
-        assert "in use" in pvhv.run("image", "info", "above.qcow2").stderr
+        assert "in use: another program writes to it\n      -U shows" in pvhv.run("image", "info", "above.qcow2").stderr
         assert "in use" in pvhv.run("image", "check", "above.qcow2").stderr
         assert f"backing file: {path('base.qcow2')}\n" in pvhv.ok("image", "info", "-U", "above.qcow2")
     told = pvhv.ok("image", "check", "above.qcow2")
@@ -54,7 +54,9 @@ def test_from_the_first_to_the_last(pvhv: Pvhv) -> None:
     assert "a disk of 1.5 MiB now" in pvhv.ok("image", "resize", "plain.img", "1.5M")
     qemu_finds_it_clean(path("whole.qcow2"))
     same_as_qemu(pvhv, "whole.qcow2")
-    assert "cannot become shorter" in pvhv.fails("image", "resize", "whole.qcow2", "1G")
+    refused = pvhv.fails("image", "resize", "whole.qcow2", "1G")
+    assert "whole.qcow2 is a disk of 11811160064 bytes, and an image cannot become shorter" in refused
+    assert "\n      +1G is how to say" in refused
 
 
 def test_a_large_one_gets_a_longer_table(pvhv: Pvhv) -> None:

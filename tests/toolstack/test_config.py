@@ -136,7 +136,7 @@ def test_a_timeline_means_a_virtual_clock(file: Path) -> None:
         ("disk = ['lab.cfg,qed,xvda']", "the format qed is not here yet\nqemu-img convert -O qcow2 lab.cfg NEW"),
         ("disk = ['lab.cfg,raw']", "it has no vdev"),
         ("disk = [',raw,xvda']", "it has no target"),
-        ("disk = ['none,raw,xvda']", "there is no file"),
+        ("disk = ['none,raw,xvda']", "none 64M makes an empty disk"),
         ("disk = ['/,raw,xvda']", "is a directory"),
         ("disk = ['/dev/null,raw,xvda']", "not a plain file"),
         ("disk = ['lab.cfg,raw,vdq']", "'vdq' is not the name of a disk; use xvda"),

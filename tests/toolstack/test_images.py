@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from pvhv.images import shared
+from pvhv.images.facts import facts_of_chain
+from pvhv.images.image import BadImage
 from pvhv.testing import Machine, boot
 from pvhv.toolstack.disk_spec import DiskConfig
 from pvhv.toolstack.disks import OpenDisk, finish, open_all
@@ -112,6 +114,9 @@ def test_images_that_cannot_be(tmp_path: Path, image: Path) -> None:
     assert "text: it is not a qcow2 image\nis it a raw one?" in why(tmp_path / "text")
     orphan = make_image(tmp_path / "orphan", MIB, backing_file="gone", backing_format="raw")
     assert f"the backing file of {orphan} cannot be used: cannot open" in why(orphan)
+    assert f"put it back, or name another one: qemu-img rebase -u -b NEW -F FORMAT {orphan}" in why(orphan)
+    with pytest.raises(BadImage, match=f"the backing file of {orphan} cannot be used"):
+        facts_of_chain(str(orphan))
     itself = make_image(tmp_path / "itself", MIB, backing_file="itself", backing_format="qcow2")
     assert "is its own backing file" in why(itself)
     make_image(tmp_path / "one", MIB, backing_file="two", backing_format="qcow2")

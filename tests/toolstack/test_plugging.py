@@ -177,7 +177,7 @@ def test_a_driver_that_keeps_a_disk(
     said = plugging.why_kept(guest, guest.backends[0])
     assert said == (
         "no driver of the domain has found it" if never
-        else "the domain's driver keeps it (Connected): something there has it open"
+        else "the domain's driver keeps it (Connected), perhaps because something there has it open"
     )  # fmt: skip
     assert len(guest.config.disks) == 1 and asking.ask("block_list", "it")[0]["backend_state"] == 5
     asking.ask("block_detach", "it", disk="xvda", force=True)
