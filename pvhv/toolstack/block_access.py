@@ -83,6 +83,11 @@ class BlockAccess:
                     f"pvhv block-detach --force {quoted(guest.name)} {disk} takes it away; programs get I/O errors",
                 )
             await asyncio.sleep(POLL_S)
+        if await self._post(lambda: plugging.is_kept_for(self.host, guest, backend)):
+            raise ToolstackError(
+                f"{guest.name} began another life before it released {disk}, and has it again",
+                f"pvhv block-detach {quoted(guest.name)} {disk} asks once more",
+            )
 
     async def change_medium(self, call: Call, domain: str, disk: Sequence[str]) -> None:
         """Put another medium, or none, into a CD-ROM drive: the fields of a DiskConfig with the drive's name."""

@@ -152,6 +152,14 @@ def _forget(guest: Guest, backend: Backend) -> None:
     guest.config = replace(guest.config, disks=kept)
 
 
+def is_kept_for(host: Host, guest: Guest, backend: Backend) -> bool:
+    """Whether a disk that is gone is only gone with this life of its domain: another one follows, and has it."""
+    if not any(number_of(disk.vdev) == backend.number for disk in guest.config.disks):
+        return False
+    others = (each for each in host.guests.values() if each is not guest)
+    return guest.restarts or any(each.lineage is guest.lineage for each in others)
+
+
 def why_kept(guest: Guest, backend: Backend) -> str:
     """Why a disk was not given up, as far as can be known from outside."""
     if guest.state is State.PAUSED:

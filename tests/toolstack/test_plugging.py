@@ -244,6 +244,23 @@ def test_a_domain_that_goes_while_its_disk_is_detached(machine: Machine, asking:
     assert [disk.vdev for disk in guest.config.disks] == ["xvda"]  # of a life that follows
 
 
+def test_a_domain_that_reboots_while_its_disk_is_detached(
+    machine: Machine, asking: Asking, images: list[str]
+) -> None:
+    """The disk goes with this life, and comes with the next: it was not detached."""
+    guest = idle(machine, "it", "a.img,,xvda")
+    guest.config.on_poweroff = "restart"
+    Driver(machine, guest).connect(51712)
+    detaching = asking.begin("block_detach", "it", disk="xvda")
+    assert machine.hypervisor.run_until(lambda: guest.backends[0].state == 5, 10)
+    guest.start()
+    assert machine.hypervisor.run_until(lambda: any(each is not guest for each in machine.host.guests.values()), 20)
+    next(each for each in machine.host.guests.values() if each is not guest).config.on_poweroff = "destroy"
+    assert machine.hypervisor.run_until(detaching.done, 10)
+    with pytest.raises(ToolstackError, match="it began another life before it released xvda, and has it again"):
+        detaching.result()
+
+
 def test_disks_survive_a_reboot(machine: Machine, asking: Asking, images: list[str]) -> None:
     guest = idle(machine, "it", "a.img,,xvda")
     guest.config.on_poweroff = "restart"
