@@ -15,6 +15,7 @@ from pvhv.cli.commands import AsJson, DomainArgument, command
 from pvhv.cli.common import ask, say
 from pvhv.cli.output import print_json
 from pvhv.toolstack.errors import ToolstackError
+from pvhv.toolstack.names import shown
 
 DeviceArgument = Annotated[str, typer.Argument(help="A disk's name (xvdb) or number.", metavar="DEVID")]
 
@@ -79,7 +80,7 @@ def cd_insert(
     file: Annotated[str, typer.Argument(help="The medium: a raw image (.iso).", metavar="FILE")],
 ) -> None:
     """Put a medium into a CD-ROM drive of a running domain."""
-    _change_medium(domain, drive, f"target={file}")
+    _change_medium(domain, drive, f"target={file},")  # one comma at the end is not part of the name
 
 
 @command("cd-eject")
@@ -91,5 +92,7 @@ def cd_eject(domain: DomainArgument, drive: DriveArgument) -> None:
 def _change_medium(domain: str, drive: str, what: str) -> None:
     from pvhv.toolstack.disk_spec import parse_parts
 
+    if "," in drive:
+        raise ToolstackError(f"'{shown(drive)}' is not the name of a disk", "pvhv block-list shows which there are")
     parts = [f"vdev={drive}", "access=ro", "devtype=cdrom", what]
     ask(domain, "cd_change", disk=list(parse_parts(parts, Path.cwd())))

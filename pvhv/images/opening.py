@@ -53,7 +53,8 @@ def open_checked(path: str, writable: bool, lock: bool = True) -> File:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         denied = isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.EPERM)
-        hint = "access=ro makes a disk read-only" if writable and denied else ""
+        hint = "it can only be read: a domain may have it with access=ro, or by create --ephemeral"
+        hint = hint if writable and denied and os.access(path, os.R_OK) else ""
         raise BadImage(f"cannot open {path}: {reason}", hint) from None
     try:
         if lock:

@@ -163,13 +163,19 @@ def require_unshared(mine: Sequence[OpenDisk], others: Sequence[OpenDisk], name:
                     f"{disk.target} is a disk of {whose}, and one of the two would write to it",
                     "make a copy of it, or have both access=ro",
                 )
+            if a.identity in b.below and not a.readonly and disk.target == other.target:  # the other one is ephemeral
+                raise ToolstackError(
+                    f"{disk.target} is a disk of {whose}, which is ephemeral and reads it, and it would be written to",
+                    "access=ro makes it read-only; pvhv create --ephemeral makes another domain that does not write it",
+                )
             if a.identity in b.below and not a.readonly:
                 raise ToolstackError(
                     f"{disk.target} is a backing file of {other.target}, a disk of {whose}, and it would be written to",
                     "access=ro makes it read-only; pvhv image create -b makes another image above it",
                 )
             if b.identity in a.below and not b.readonly:
+                named = "" if disk.target == other.target else f", a backing file of {disk.target},"
                 raise ToolstackError(
-                    f"{other.target}, a backing file of {disk.target}, is a disk of {whose}, which writes to it",
+                    f"{other.target}{named} is a disk of {whose}, which writes to it",
                     "end that domain first",
                 )

@@ -70,6 +70,7 @@ def test_a_medium_is_changed(shared: Pvhv) -> None:
     shared.ok("cd-eject", "it", "hdc")
     assert target() == "" and shared.ok("xenstore-read", node).strip() == ""
     assert "xvda of domain it is no CD-ROM drive" in shared.fails("cd-eject", "it", "xvda")
+    assert "'hdc,x' is not the name of a disk" in shared.fails("cd-eject", "it", "hdc,x")
     assert "has no disk hdd" in shared.fails("cd-insert", "it", "hdd", "b.iso")
     assert "none.iso" in shared.fails("cd-insert", "it", "hdc", "none.iso")
     shared.ask("destroy", domain="it")

@@ -193,8 +193,10 @@ def test_an_overlay_lives_as_long_as_its_domain(image: Path, monkeypatch: pytest
     assert third[0].image.read(0, 1) == b"mine" * 128
     assert other[0].image.read(0, 1) == b"hers" * 128
     assert not list(overlays.iterdir()) and contents(image) == bytes(4 * MIB)
-    with pytest.raises(ToolstackError, match=r"is a disk of this domain|is a backing file|, is a disk of"):
+    with pytest.raises(ToolstackError, match=f"^{image} is a disk of this domain already, which writes to it"):
         open_all([wanted._replace(ephemeral=""), wanted])
+    with pytest.raises(ToolstackError, match=f"^{image} is a disk of this domain already, which is ephemeral"):
+        open_all([wanted, wanted._replace(ephemeral="")])
     close([*third, *other])
     monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
     assert "no throw-away overlay can be made in" in why(image, ephemeral="yes")
