@@ -156,6 +156,6 @@ def test_an_ephemeral_domain(shared: Pvhv) -> None:
     shown = json.loads(shared.ok("create", "-n", "--ephemeral", file))
     assert [disk.get("ephemeral") for disk in shown["disks"]] == ["True", None]
     shared.ok("create", "--ephemeral", file)
-    assert "a backing file of" in shared.fails("create", file, "name=second")
+    assert "of domain it already, which is ephemeral and reads it" in shared.fails("create", file, "name=second")
     shared.ok("create", "--ephemeral", file, "name=third")
     assert "in use: another program reads it" in shared.fails("image", "resize", "it", "2M")
