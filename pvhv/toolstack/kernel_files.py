@@ -13,7 +13,7 @@ from pathlib import Path
 import pvhv
 from pvhv.toolstack import fetched
 from pvhv.toolstack.errors import ToolstackError
-from pvhv.toolstack.names import quoted
+from pvhv.toolstack.names import quoted, shown
 
 KERNELS = Path(pvhv.__file__).parent / "_built" / "kernels"
 
@@ -84,7 +84,8 @@ def plain_file(text: str, directory: Path) -> Path:
             return kept
         if hint := fetched.hint(text):
             raise ToolstackError(f"the disk '{text}' was not made yet", hint)
-    raise ToolstackError(f"there is no file {path}", f"pvhv image create {quoted(str(path))} 64M makes an empty disk")
+    hint = f"pvhv image create {quoted(str(path))} 64M makes an empty disk"
+    raise ToolstackError(f"there is no file {shown(str(path))}", hint)
 
 
 def _plain(path: Path, place: str) -> Path:

@@ -164,6 +164,8 @@ def why_kept(guest: Guest, backend: Backend) -> str:
     """Why a disk was not given up, as far as can be known from outside."""
     if guest.state is State.PAUSED:
         return "the domain is paused"
+    if guest.domain.debugger is not None and guest.domain.debugger.stopped:
+        return "its debugger has stopped the domain"
     front = state_of(guest.store.read(f"{backend.front}/state"))
     if front == XenbusStateInitialising:
         return "no driver of the domain has found it"

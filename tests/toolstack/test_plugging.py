@@ -19,6 +19,7 @@ from pvhv.abi.io.xenbus import (
     XenbusStateInitialised,
 )
 from pvhv.cli import top
+from pvhv.core.debugger import Debugger
 from pvhv.core.mm.frames import WRITABLE
 from pvhv.devices.block.disk import Disk
 from pvhv.devices.xenstore import tree
@@ -174,6 +175,9 @@ def test_a_driver_that_keeps_a_disk(
     said = asking.why("block_detach", "it", disk="xvda")
     assert "it did not release xvda within 0.2 s: the domain is paused / pvhv block-detach --force it xvda" in said
     guest.start()  # it might do something
+    debugger = Debugger(guest.domain, lambda stop: None)
+    assert plugging.why_kept(guest, guest.backends[0]) == "its debugger has stopped the domain"
+    debugger.detach()
     said = plugging.why_kept(guest, guest.backends[0])
     assert said == (
         "no driver of the domain has found it" if never
