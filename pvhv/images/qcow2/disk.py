@@ -24,9 +24,9 @@ Read beside it: qcow2_co_preadv and qcow2_co_pwritev in QEMU's block/qcow2.c, bl
 from __future__ import annotations
 
 import struct
-import time
 from array import array
 from contextlib import suppress
+from itertools import chain
 
 from pvhv.images.file import File
 from pvhv.images.image import SECTOR_SIZE, BadImage, Identity, Image, input_output_error, refused_to_write
@@ -36,6 +36,7 @@ from pvhv.images.qcow2.header import AUTOCLEAR_AT, CORRUPT, DIRTY, INCOMPATIBLE_
 from pvhv.images.qcow2.mapping import COMPRESSED, COPIED, OFFSET, ZERO, Mapping
 from pvhv.images.qcow2.refcounts import CorruptImage, Refcounts, clusters_of
 from pvhv.images.qcow2.regions import Regions
+from pvhv.images.shares import give_way, in_shares
 
 MOST_AT_ONCE = 256  # clusters that are handled between two system calls
 MOST_DROPPED = 4096  # runs of clusters that wait for a flush to be free
@@ -84,14 +85,15 @@ class Qcow2Image:
         self.refcounts = Refcounts(self.file, header, self.regions, self.drop)
         kept, place = snapshots.read(self.file, header)
         self.regions.put("the snapshot table", clusters_of(place, self._bits))
-        blocks = {entry >> self._bits for entry in self.refcounts.table if entry}
+        blocks = self.refcounts.blocks()
         tables = [clusters_of(each.l1, self._bits) for each in kept]
         if sum(map(len, tables)) > MOST_SNAPSHOT_TABLES:
             raise BadImage("its snapshots have more tables than can be kept right here", "access=ro makes it read-only")
         l2_tables = self.mapping.tables()
-        if blocks & l2_tables or any(self.regions.hit(each, 1) for each in (*blocks, *l2_tables)):
+        hits = (self.regions.hit(each, 1) for each in in_shares(chain(blocks, l2_tables), 64))
+        if not blocks.isdisjoint(l2_tables) or any(hits):
             raise BadImage("it is corrupt: two of its tables lie in one place", "pvhv image check says more")
-        self.regions.add_all({*blocks, *l2_tables, *(each for table in tables for each in table)})
+        self.regions.add_all(chain(blocks, l2_tables, *tables))
         if header.autoclear:  # what these bits vouch for is not true any more after our writes
             self.file.write(AUTOCLEAR_AT, struct.pack(">Q", 0))
             header.autoclear = 0
@@ -290,7 +292,7 @@ class Qcow2Image:
             if entries == array("Q", range(first, first + (count << self._bits), self._size)):
                 self.drop((first & OFFSET) >> self._bits, count)  # side by side, as most are
                 return
-        for entry in entries:
+        for entry in in_shares(entries):
             if entry & COMPRESSED:
                 for cluster in Packed.of(entry, self._bits).clusters(self._bits):
                     self.drop(cluster, 1)
@@ -325,6 +327,7 @@ class Qcow2Image:
         try:
             while cluster < last:
                 cluster += self._discard_run(cluster, last - cluster)
+                give_way()
         except CorruptImage:
             self._mark_corrupt()
             raise
@@ -354,8 +357,8 @@ class Qcow2Image:
             new = array("Q", (nothing if each else empty for each in old))
         part.entries[at : at + count] = new
         self.mapping.cache.changed(part)
+        give_way()
         self._drop_entries(old)
-        time.sleep(0)  # guests may have the interpreter, before the next slice
         return count
 
     # -- to the disk -----------------------------------------------------------------------------------------
@@ -396,6 +399,8 @@ class Qcow2Image:
             if is_free:
                 with suppress(OSError):  # the clusters are free, whether or not the host gets their room
                     self.file.punch(first << self._bits, run << self._bits)
+            else:
+                give_way()
             first += run
             count -= run
 

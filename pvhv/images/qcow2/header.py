@@ -136,10 +136,10 @@ def _read(file: File) -> Header:
     if raw[: len(MAGIC)] != MAGIC:
         raise BadImage("it is not a qcow2 image", "is it a raw one? its format is then raw")
     try:
-        first = HEADER_V2.parse(raw)
+        first = HEADER_V2.parse(raw[:V2_LENGTH])
         if first.version not in (2, 3):
             raise BadImage(f"version {first.version} of qcow2 is unknown here; there are 2 and 3")
-        more = HEADER_V3.parse(raw[V2_LENGTH:]) if first.version == 3 else None
+        more = HEADER_V3.parse(raw[V2_LENGTH:V3_LENGTH]) if first.version == 3 else None
     except ConstructError:
         raise BadImage("it is cut short: its header is not whole") from None
     if not MIN_CLUSTER_BITS <= first.cluster_bits <= MAX_CLUSTER_BITS:

@@ -41,7 +41,7 @@ from pvhv.images.qcow2.header import (
     Header,
     Place,
 )
-from pvhv.images.qcow2.refcounts import TYPECODES, clusters_of, encode
+from pvhv.images.qcow2.refcounts import block_of, clusters_of
 from pvhv.images.qcow2.tables import as_bytes
 
 # The names of feature bits, for programs that do not know them: kind (incompatible, compatible, autoclear) and bit.
@@ -77,8 +77,7 @@ def make(file: File, recipe: Recipe) -> Qcow2Image:
     cluster_size = header.cluster_size
     block = 2 * cluster_size
     file.write(cluster_size, struct.pack(">Q", block).ljust(cluster_size, b"\0"))
-    code, count = TYPECODES.get(header.refcount_order, "B"), (cluster_size << 3) >> header.refcount_order
-    file.write(block, encode(array(code, (1, 1, 1) + (0,) * (count - 3)), header.refcount_order))
+    file.write(block, block_of(3, header.refcount_order, cluster_size))
     made = Qcow2Image(file, header, writable=True)
     grow(made, recipe.size)
     file.write(0, _first_cluster(header, recipe))

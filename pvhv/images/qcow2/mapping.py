@@ -22,6 +22,7 @@ from pvhv.images.qcow2.header import ENTRY_SIZE, Header
 from pvhv.images.qcow2.refcounts import CorruptImage, Refcounts
 from pvhv.images.qcow2.regions import Regions
 from pvhv.images.qcow2.tables import SLICE_SIZE, Cache, Slice, numbers
+from pvhv.images.shares import in_shares
 
 COPIED, COMPRESSED, ZERO = 1 << 63, 1 << 62, 1 << 0
 OFFSET = 0x00FFFFFFFFFFFE00  # of an entry, where a cluster is
@@ -43,7 +44,7 @@ class Mapping:
 
     def tables(self) -> set[int]:
         """The clusters that have L2 tables."""
-        return {(entry & OFFSET) >> self._cluster_bits for entry in self.l1 if entry & OFFSET}
+        return {(entry & OFFSET) >> self._cluster_bits for entry in in_shares(self.l1) if entry & OFFSET}
 
     def find(self, cluster: int) -> tuple[Slice, int] | None:
         """Where the entry of a cluster of the disk is; None if there is no L2 table. Raises OSError."""

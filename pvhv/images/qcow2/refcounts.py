@@ -18,12 +18,13 @@ import errno
 import struct
 from array import array
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 
 from pvhv.images.file import File
 from pvhv.images.qcow2.header import ENTRY_SIZE, LARGEST_OFFSET, MAX_REFTABLE_SIZE, REFTABLE_AT, Header, Place
 from pvhv.images.qcow2.regions import Regions
 from pvhv.images.qcow2.tables import SLICE_SIZE, Cache, Slice, as_bytes, numbers
+from pvhv.images.shares import in_shares
 
 TYPECODES = {3: "B", 4: "H", 5: "I", 6: "Q"}  # by refcount order; smaller ones are unpacked to bytes
 OFFSET_MASK = ~0x1FF & (1 << 64) - 1  # of an entry of the refcount table
@@ -40,20 +41,35 @@ def decode(raw: bytes, order: int) -> array[int]:
     """The refcounts in a part of a block, one number each."""
     if order in TYPECODES:
         return numbers(raw, TYPECODES[order])
-    bits, mask = 1 << order, (1 << (1 << order)) - 1
-    table = [bytes((byte >> shift) & mask for shift in range(0, 8, bits)) for byte in range(256)]
-    return array("B", b"".join(map(table.__getitem__, raw)))
+    per_byte = 8 >> order
+    entries = bytearray(len(raw) * per_byte)
+    for at, part in enumerate(_parts(order)):
+        entries[at::per_byte] = raw.translate(part)
+    return array("B", entries)
 
 
 def encode(entries: array[int], order: int) -> bytes:
     """The reverse of `decode`."""
     if order in TYPECODES:
         return as_bytes(entries)
-    per_byte, raw = 8 >> order, bytearray(len(entries) * (1 << order) // 8)
-    for at in range(per_byte):
-        for index, count in enumerate(entries[at::per_byte]):
-            raw[index] |= count << (at << order)
-    return bytes(raw)
+    per_byte, all_of_them = 8 >> order, 0
+    for at in range(per_byte):  # the entries of all bytes at once: as one long number
+        all_of_them |= int.from_bytes(entries[at::per_byte].tobytes(), "little") << (at << order)
+    return all_of_them.to_bytes(len(entries) // per_byte, "little")
+
+
+def block_of(used: int, order: int, cluster_size: int) -> bytes:
+    """A block: the first `used` of its clusters are used once."""
+    ones = array(TYPECODES.get(order, "B"), (1,)) * used
+    ones.extend((0,) * (-used % max(1, 8 >> order)))
+    return encode(ones, order).ljust(cluster_size, b"\0")
+
+
+@cache
+def _parts(order: int) -> list[bytes]:
+    """For each place of an entry in a byte, what stands there, for all bytes."""
+    bits, mask = 1 << order, (1 << (1 << order)) - 1
+    return [bytes((byte >> shift) & mask for byte in range(256)) for shift in range(0, 8, bits)]
 
 
 class Refcounts:
@@ -81,6 +97,10 @@ class Refcounts:
 
     def _put_regions(self) -> None:
         self._regions.put("the refcount table", clusters_of(self._header.refcount_table, self._cluster_bits))
+
+    def blocks(self) -> set[int]:
+        """The clusters that have refcount blocks."""
+        return {entry >> self._cluster_bits for entry in in_shares(self.table) if entry}
 
     # -- one cluster -----------------------------------------------------------------------------------------
     def _slice(self, cluster: int) -> tuple[Slice, int] | None:
@@ -201,9 +221,7 @@ class Refcounts:
 
     def _write_block(self, cluster: int, used: int) -> None:
         """Write a whole block: the first `used` of its clusters are used once."""
-        ones = array(self._code, (1,)) * used
-        zeros = array(self._code, (0,)) * ((1 << self.block_bits) - used)
-        self._file.write(cluster << self._cluster_bits, encode(ones + zeros, self.order))
+        self._file.write(cluster << self._cluster_bits, block_of(used, self.order, 1 << self._cluster_bits))
         self._cache.forget(cluster << self._cluster_bits, 1 << self._cluster_bits)
 
     def _enter_block(self, index: int, cluster: int) -> None:

@@ -14,6 +14,12 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, insort
 from collections.abc import Iterable
+from heapq import merge
+from itertools import groupby, islice
+
+from pvhv.images.shares import give_way, in_shares
+
+MOST_SORTED, MOST_MERGED = 1024, 64  # at a stretch
 
 
 class Regions:
@@ -39,7 +45,13 @@ class Regions:
 
     def add_all(self, clusters: Iterable[int]) -> None:
         """The same for many, in any order."""
-        self._single = array("Q", sorted({*self._single, *clusters}))
+        left, pieces, single = iter(clusters), [iter(self._single)], array("Q")
+        while piece := sorted(islice(left, MOST_SORTED)):
+            pieces.append(iter(piece))
+            give_way()
+        for cluster, _same in in_shares(groupby(merge(*pieces)), MOST_MERGED):
+            single.append(cluster)
+        self._single = single
 
     def hit(self, first: int, count: int) -> str:
         """The name of what lies in these clusters; empty if no table does."""

@@ -15,6 +15,7 @@ from array import array
 from collections.abc import Callable
 
 from pvhv.images.file import File
+from pvhv.images.shares import in_shares
 
 SLICE_SIZE = 4096
 MOST_SLICES = 2048  # of one cache: 8 MiB; of L2 tables they cover 64 GiB of disk, with clusters of 64 KiB
@@ -86,10 +87,10 @@ class Cache:
         if len(self._dirty) > self.most // 2:
             self._make_room()
         for used in (False, True):
-            for offset, each in list(self._slices.items()):
+            for offset, each in in_shares(list(self._slices.items())):
                 if len(self._slices) > self.most // 2 and not each.dirty and each.used == used:
                     del self._slices[offset]
-        for each in self._slices.values():
+        for each in in_shares(self._slices.values()):
             each.used = False
 
     def changed(self, changed: Slice) -> None:
