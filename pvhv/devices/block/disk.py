@@ -25,8 +25,9 @@ from functools import partial
 from typing import ClassVar
 
 from pvhv.abi.io.blkif import BLKIF_OP_DISCARD, BLKIF_OP_READ
+from pvhv.core.grants.view import GrantView
 from pvhv.core.sched.worker import Thread, Worker
-from pvhv.devices.block.pages import Grants
+from pvhv.devices.block.pages import PIECE, Grants
 from pvhv.devices.block.queue import Queue, Work
 from pvhv.devices.block.request import FLUSHING, Bad, Request
 from pvhv.devices.block.transfer import Transfer
@@ -35,6 +36,7 @@ from pvhv.images.image import SECTOR_SIZE, Image
 MOST_UNDER_WAY = 64  # requests
 MOST_BYTES_UNDER_WAY = 8 << 20
 REQUEST_COST, PAGE_COST = 30, 8  # of beginning or answering one, in units of about a microsecond
+UNMAPPED_AT_ONCE = 2 * PIECE  # pages, when rings go
 LOOK_NS = 1_000_000_000  # between two looks at how long the image is
 
 
@@ -134,9 +136,13 @@ class Disk:
     def detach(self) -> None:
         """All rings go; their pages are not touched after this. May be called again."""
         self._drained = None
-        for queue in self._queues:
-            queue.close()
+        views = [view for queue in self._queues for view in queue.close()]
         self._queues.clear()
+        if len(views) > UNMAPPED_AT_ONCE:
+            self.worker.in_pieces(_costs(_unmap(views)))
+        else:
+            for view in views:
+                view.release()
 
     def pump(self) -> None:
         """The guest signalled, or a request is done: answer what is done, and begin as many as may be under way."""
@@ -146,18 +152,24 @@ class Disk:
 
     def _work(self) -> Iterator[int]:
         try:
-            yield sum(queue.pages.purge() for queue in self._queues) * PAGE_COST
+            for queue in tuple(self._queues):
+                yield from _costs(queue.pages.purge())
             while True:
                 if self._finished:
-                    yield REQUEST_COST + self._finish(*self._finished.popleft()) * PAGE_COST
+                    yield REQUEST_COST
+                    yield from _costs(self._finish(*self._finished.popleft()))
                 elif (found := self.take()) is not None:
                     queue, request = found
-                    yield REQUEST_COST + queue.begin(request) * PAGE_COST
+                    yield REQUEST_COST
+                    yield from _costs(queue.begin(request))
                 elif self.under_way:
                     return
                 elif self._drained is not None:
+                    for queue in tuple(self._queues):
+                        yield from _costs(queue.pages.unmap_all())
                     drained, self._drained = self._drained, None
-                    drained()
+                    if drained is not None:  # or else all rings went meanwhile
+                        drained()
                 elif self._change is not None and not self._looking:
                     self._change_now(*self._change)
                 else:
@@ -209,7 +221,7 @@ class Disk:
         self._finished.append((queue, transfer, done))
         self.pump()
 
-    def _finish(self, queue: Queue, transfer: Transfer, done: Future[bytes]) -> int:
+    def _finish(self, queue: Queue, transfer: Transfer, done: Future[bytes]) -> Iterator[int]:
         self.under_way -= 1
         self.bytes_under_way -= transfer.sectors * SECTOR_SIZE
         return queue.done(transfer, done)
@@ -254,3 +266,17 @@ class Disk:
         self.image, self.worker.thread = image, thread
         self._resize(image.sectors)
         changed()
+
+
+def _unmap(views: list[GrantView]) -> Iterator[int]:
+    """Unmap pages of rings that are gone."""
+    for first in range(0, len(views), PIECE):
+        piece = views[first : first + PIECE]
+        yield len(piece)
+        for view in piece:
+            view.release()
+
+
+def _costs(pieces: Iterator[int]) -> Iterator[int]:
+    """What pieces of so many pages cost."""
+    return (pages * PAGE_COST for pages in pieces)

@@ -10,6 +10,9 @@ A ring keeps `MOST_KEPT` pages. When more are wanted, those beyond are mapped fo
 were unused for longest are unmapped, a few at a time. A page that is in use already when it is named again is mapped a
 second time, for that request only. All of that is as in blkback, whose limit it is.
 
+To map a page, or to unmap it, takes a few microseconds, and a guest may have thousands mapped. So it is done in pieces
+of `PIECE` pages. Before each, whoever does it is told how many pages it has; between two, the ring may be closed.
+
 A guest that ends the grant of a page that is mapped here finds the grant in use: it harms nobody but itself. Nothing of
 it changes the page that is mapped.
 
@@ -20,7 +23,7 @@ Read beside it: xen_blkbk_map, get_persistent_gnt, purge_persistent_gnt in Linux
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from typing import NamedTuple
 
 from pvhv.core.errors import GrantError
@@ -29,9 +32,14 @@ from pvhv.core.grants.view import GrantView
 MOST_KEPT = 1056  # max_persistent_grants
 KEPT_NS = 60_000_000_000  # unused for so long, a page is not kept (persistent_grant_unused_seconds)
 PURGE_NS = 100_000_000  # between two looks for such pages (LRU_INTERVAL)
+PIECE = 64  # pages that are mapped, unmapped or copied at a stretch
 PURGED = MOST_KEPT // 100 * 5  # of pages that were used lately, when there is no room (LRU_PERCENT_CLEAN)
 
 Grants = Callable[[int, bool], GrantView]  # maps a reference; True: only to read. Raises GrantError
+
+
+class RingGone(Exception):
+    """The ring was closed while pages for a request of it were being mapped."""
 
 
 class Taken(NamedTuple):
@@ -54,26 +62,38 @@ class Pages:
         self._overflow = False  # a page was not kept, for want of room
         self._next_purge = 0
         self._uses = 0
+        self.closed = False
         self._active: set[int] = set()  # references of kept pages that are in use
         self._used: dict[int, tuple[int, int]] = {}  # when each kept page was used last, and the number of that use
         self.kept: dict[int, GrantView] = {}  # by reference
 
-    def take(self, grefs: list[int], readonly: bool) -> Taken:
-        """Have pages for a request. Raises GrantError, and then none is taken."""
+    def take(self, grefs: list[int], readonly: bool) -> Generator[int, None, Taken]:
+        """Have pages for a request, in pieces. Raises GrantError or RingGone, and then none is taken."""
         if self._persistent and self._active.isdisjoint(grefs) and len(set(grefs)) == len(grefs):
             known = list(map(self.kept.get, grefs))
             views = [view for view in known if view is not None]
             if len(views) == len(grefs):
+                if grefs:
+                    yield len(grefs)
+                    self._require_ring()
                 self._active.update(grefs)
                 return Taken(views, grefs, [])
         taken = Taken([], [], [])
         try:
-            for gref in grefs:
-                self._take_one(gref, readonly, taken)
-        except GrantError:
-            self.give_back(taken)
+            for at in range(0, len(grefs), PIECE):
+                piece = grefs[at : at + PIECE]
+                yield len(piece)
+                self._require_ring()
+                for gref in piece:
+                    self._take_one(gref, readonly, taken)
+        except (GrantError, RingGone):
+            yield from self.give_back(taken)
             raise
         return taken
+
+    def _require_ring(self) -> None:
+        if self.closed:
+            raise RingGone
 
     def _take_one(self, gref: int, readonly: bool, taken: Taken) -> None:
         view = self.kept.get(gref)
@@ -91,39 +111,51 @@ class Pages:
         taken.views.append(view)
         taken.kept.append(gref)
 
-    def give_back(self, taken: Taken) -> None:
-        """A request is done with its pages. May be called again."""
+    def give_back(self, taken: Taken) -> Iterator[int]:
+        """A request is done with its pages: unmap those that are not kept, in pieces."""
         if taken.kept:
             self._uses += 1
             self._active.difference_update(taken.kept)
             self._used.update(dict.fromkeys(taken.kept, (self._now(), self._uses)))
-        for view in taken.own:
-            view.release()
-        for pages in taken:
-            pages.clear()
+        for at in range(0, len(taken.own), PIECE):
+            piece = taken.own[at : at + PIECE]
+            yield len(piece)
+            for view in piece:
+                view.release()
 
-    def purge(self) -> int:
-        """Unmap kept pages that are old, or a few of the others if there was no room. Returns how many."""
+    def purge(self) -> Iterator[int]:
+        """Unmap kept pages that are old, or a few of the others if there was no room, in pieces."""
         now = self._now()
         if not self._persistent or now < self._next_purge:
-            return 0
+            return
         self._next_purge = now + PURGE_NS
         wanted = PURGED if self._overflow and len(self.kept) >= MOST_KEPT else 0
         old = (now - KEPT_NS, self._uses)
         if not wanted and (not self._used or min(self._used.values()) > old):
-            return 0
+            return
         unused = sorted((used, gref) for gref, used in self._used.items() if gref not in self._active)
         unmapped = [gref for at, (used, gref) in enumerate(unused) if at < wanted or used <= old]
-        for gref in unmapped:
-            del self._used[gref]
-            self.kept.pop(gref).release()
         if unmapped:
             self._overflow = False
-        return len(unmapped)
+        yield from self._unmap(unmapped)
 
-    def close(self) -> None:
-        """Unmap all that is kept. May be called again."""
-        for view in self.kept.values():
-            view.release()
+    def unmap_all(self) -> Iterator[int]:
+        """Unmap all kept pages, in pieces. No request has any."""
+        return self._unmap(list(self.kept))
+
+    def _unmap(self, grefs: list[int]) -> Iterator[int]:
+        for at in range(0, len(grefs), PIECE):
+            piece = grefs[at : at + PIECE]
+            yield len(piece)
+            for gref in piece:
+                self._used.pop(gref, None)
+                if (view := self.kept.pop(gref, None)) is not None:
+                    view.release()
+
+    def close(self) -> list[GrantView]:
+        """Keep nothing any more. Returns what is to be unmapped. May be called again."""
+        self.closed = True
+        views = list(self.kept.values())
         for table in (self.kept, self._used, self._active):
             table.clear()
+        return views

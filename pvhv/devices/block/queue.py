@@ -5,6 +5,9 @@ The checks have blkback's order: the operation exists; the number of segments is
 page; the sectors are on the disk, and may be written; the pages are granted. The pages stay mapped until the request is
 answered, so the guest cannot use them for something else meanwhile.
 
+To begin a request, and to answer it, is done in pieces: a request may have 256 pages. Between two pieces the ring may
+be closed, and then the request is forgotten.
+
 A ring goes when its requests are answered, as with blkback. If it goes at once, with its domain, the pages of requests
 under way are unmapped, and the requests are still carried out. They count as under way until they are done.
 
@@ -15,7 +18,7 @@ drivers/block/xen-blkback/blkback.c.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Protocol
@@ -28,9 +31,10 @@ from pvhv.abi.io.blkif import (
     BLKIF_RSP_OKAY,
 )
 from pvhv.core.errors import GrantError
+from pvhv.core.grants.view import GrantView
 from pvhv.core.sched.worker import Worker
 from pvhv.devices.block import request as requests
-from pvhv.devices.block.pages import Grants, Pages, Taken
+from pvhv.devices.block.pages import Grants, Pages, RingGone, Taken
 from pvhv.devices.block.request import FLUSHING, SEGMENT_SIZE, Bad, Request
 from pvhv.devices.block.ring import Ring, RingOver
 from pvhv.devices.block.transfer import Transfer
@@ -86,40 +90,45 @@ class Queue:
         return requests.read(slot)
 
     # -- a request -------------------------------------------------------------------------------------------
-    def begin(self, request: Request) -> int:
-        """Begin a request, or answer it at once. Returns how many pages it took."""
+    def begin(self, request: Request) -> Iterator[int]:
+        """Begin a request, or answer it at once. Before each piece, how many pages it has."""
+        if self.pages.closed:
+            return
         if not request.known:
             self._answer(request, BLKIF_RSP_EOPNOTSUPP)
-            return 0
+            return
         try:
-            transfer = self._discard(request) if request.discards else self._transfer(request)
+            if request.discards:
+                transfer = self._discard(request)
+            else:
+                transfer = yield from self._transfer(request)
+        except RingGone:
+            return
         except (Bad, GrantError):
             self._answer(request, BLKIF_RSP_ERROR)
-            return 0
+            return
         self._transfers.add(transfer)
         if not self.disk.begin(self, transfer, self._work(transfer)):
-            self._end(transfer, BLKIF_RSP_ERROR)
-        return len(transfer.pages.views)
+            yield from self._end(transfer, BLKIF_RSP_ERROR)
 
-    def _transfer(self, request: Request) -> Transfer:
+    def _transfer(self, request: Request) -> Generator[int, None, Transfer]:
         if request.indirect:
-            segments = self._listed(request)
+            segments = yield from self._listed(request)
         else:
             requests.require_some(request)
             segments = request.segments
         sectors = requests.sectors_in(segments)
         self.disk.require_access(request, sectors)
         requests.require_whole_blocks(request, segments, self.disk.sector_size)
-        return Transfer(request, segments, sectors, self._pages(segments, request.operation != BLKIF_OP_READ))
+        grefs = requests.grefs_of(segments) if segments else []
+        pages = yield from self.pages.take(grefs, request.operation != BLKIF_OP_READ)
+        return Transfer(request, segments, sectors, pages)
 
-    def _pages(self, segments: bytes, readonly: bool) -> Taken:
-        return self.pages.take(requests.grefs_of(segments) if segments else [], readonly)
-
-    def _listed(self, request: Request) -> bytes:
+    def _listed(self, request: Request) -> Generator[int, None, bytes]:
         """The segments of an indirect request: a copy of what its pages have, made once. Raises Bad or GrantError."""
-        pages = self.pages.take(requests.pages_of(request), True)
+        pages = yield from self.pages.take(requests.pages_of(request), True)
         listed = b"".join(view.bytes for view in pages.views)[: request.amount * SEGMENT_SIZE]
-        self.pages.give_back(pages)
+        yield from self.pages.give_back(pages)
         return listed
 
     def _discard(self, request: Request) -> Transfer:
@@ -127,7 +136,7 @@ class Queue:
         block = self.disk.sector_size // SECTOR_SIZE
         if not request.amount or request.sector % block or request.amount % block:
             raise Bad
-        return Transfer(request, b"", 0, self.pages.take([], True))
+        return Transfer(request, b"", 0, Taken([], [], []))
 
     def _work(self, transfer: Transfer) -> Work:
         """What the thread of the image does for a request."""
@@ -138,38 +147,42 @@ class Queue:
             return partial(_discard, image, request.sector, request.amount)
         return partial(_write, image, request.operation in FLUSHING, request.sector, transfer.copied_out())
 
-    def done(self, transfer: Transfer, done: Future[bytes]) -> int:
-        """The thread is done with a request. `done` has the sectors that were read, or the error. Returns how many
-        pages it had."""
-        if transfer not in self._transfers:
-            return 0  # the ring is gone
-        status, pages = BLKIF_RSP_OKAY, len(transfer.pages.views)
+    def done(self, transfer: Transfer, done: Future[bytes]) -> Iterator[int]:
+        """The thread is done with a request. `done` has the sectors that were read, or the error. Before each piece,
+        how many pages it has."""
+        status = BLKIF_RSP_OKAY
         try:
             data = done.result()
         except OSError as error:
             unsupported = error.errno == errno.EOPNOTSUPP and transfer.request.operation in OPTIONAL
             status = BLKIF_RSP_EOPNOTSUPP if unsupported else BLKIF_RSP_ERROR
         else:
-            if data:
-                transfer.copy_in(data)
-        self._end(transfer, status)
-        return pages
+            for pages in transfer.copy_in(data) if data else ():
+                if transfer in self._transfers:  # or else the ring is gone
+                    yield pages
+                if transfer not in self._transfers:
+                    return
+        yield from self._end(transfer, status)
 
-    def _end(self, transfer: Transfer, status: int) -> None:
-        self._transfers.remove(transfer)
-        self.pages.give_back(transfer.pages)
-        self._answer(transfer.request, status, transfer.sectors)
+    def _end(self, transfer: Transfer, status: int) -> Iterator[int]:
+        yield from self.pages.give_back(transfer.pages)
+        if transfer in self._transfers:
+            self._transfers.remove(transfer)
+            self._answer(transfer.request, status, transfer.sectors)
 
     def _answer(self, request: Request, status: int, sectors: int = 0) -> None:
-        self.disk.answer(self, request, status, sectors)
+        if not self.pages.closed:
+            self.disk.answer(self, request, status, sectors)
 
-    def close(self) -> None:
-        """The ring goes; its pages are not touched after this."""
+    def close(self) -> list[GrantView]:
+        """The ring goes; its pages, and those of its requests, are not touched after this. Returns what is to be
+        unmapped."""
+        views = self.pages.close()
         for transfer in self._transfers:
-            self.pages.give_back(transfer.pages)
+            views += transfer.pages.own
         self._transfers.clear()
-        self.pages.close()
         self.ring.close()
+        return views
 
 
 def _write(image: Image, flushes: bool, sector: int, data: bytes) -> bytes:

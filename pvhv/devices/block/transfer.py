@@ -7,13 +7,16 @@ could: a mapped page stays where it is until it is unmapped. But the guest would
 host decides, which a virtual clock must not show; and a domain could not be destroyed before a slow disk had answered.
 A page takes about a microsecond to copy; to map one takes seven, and the guest's own work on it far more.
 
-One request has 256 pages at most, which is what is copied at a stretch.
+One request has 256 pages at most. They are copied out at a stretch, and in by pieces: that takes three times as long,
+for each page may have had code.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from pvhv.core.grants.view import wrote
-from pvhv.devices.block.pages import Taken
+from pvhv.devices.block.pages import PIECE, Taken
 from pvhv.devices.block.request import (
     FIRST_SECT,
     LAST_SECT,
@@ -22,7 +25,6 @@ from pvhv.devices.block.request import (
     Request,
 )
 from pvhv.images.image import SECTOR_SIZE
-from pvhv.machine.ram import PAGE_SIZE
 
 
 class Transfer:
@@ -38,31 +40,33 @@ class Transfer:
 
     def copied_out(self) -> bytes:
         """The bytes of its segments."""
-        return b"".join(self._parts())
+        return b"".join(self._parts(0, len(self.pages.views)))
 
-    def copy_in(self, data: bytes) -> None:
-        """Fill its segments with `data`. What was there may have been code."""
-        left = memoryview(data)
-        if self._whole:
-            for at, view in zip(range(0, len(data), PAGE_SIZE), self.pages.views, strict=True):
-                view.bytes[:] = left[at : at + PAGE_SIZE]
-        else:
-            for part in self._parts():
+    def copy_in(self, data: bytes) -> Iterator[int]:
+        """Fill its segments with `data`, in pieces; before each, how many pages it has. Who stops in between may find
+        them unmapped, and must not go on then. What was there may have been code."""
+        left, views = memoryview(data), self.pages.views
+        for first in range(0, len(views), PIECE):
+            stop = min(first + PIECE, len(views))
+            yield stop - first
+            for part in self._parts(first, stop):
                 size = len(part)
                 part[:] = left[:size]
                 left = left[size:]
-        wrote(self.pages.views)
+            wrote(views[first:stop])
 
     @property
     def _whole(self) -> bool:
         """Whether each segment is a whole page."""
         return self.sectors == len(self.pages.views) * SECTORS_PER_PAGE
 
-    def _parts(self) -> list[memoryview]:
-        views = self.pages.views
+    def _parts(self, begin: int, stop: int) -> list[memoryview]:
+        """The bytes of these segments."""
+        views = self.pages.views[begin:stop]
         if self._whole:
             return [view.bytes for view in views]
-        first, last = self.segments[FIRST_SECT::SEGMENT_SIZE], self.segments[LAST_SECT::SEGMENT_SIZE]
+        segments = self.segments[begin * SEGMENT_SIZE : stop * SEGMENT_SIZE]
+        first, last = segments[FIRST_SECT::SEGMENT_SIZE], segments[LAST_SECT::SEGMENT_SIZE]
         return [
             view.bytes[start * SECTOR_SIZE : (end + 1) * SECTOR_SIZE]
             for view, start, end in zip(views, first, last, strict=True)
