@@ -41,7 +41,8 @@ def block_detach(
         bool, typer.Option("-f", "--force", help="Do not wait for the domain to release it; programs get I/O errors.")
     ] = False,
 ) -> None:
-    """Take a disk from a running domain: its kernel is asked to release it, and has ten seconds."""
+    """Take a disk from a running domain: its kernel is asked to release it, and has ten seconds. Unmount it there
+    first: Linux 6.1, for one, releases a disk that is mounted."""
     ask(domain, "block_detach", disk=disk, force=force)
 
 

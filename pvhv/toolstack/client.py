@@ -64,7 +64,8 @@ class Client:
     # -- sending ---------------------------------------------------------------------------------------------
     def start(self, call: str, on_answer: Callable[[], None] | None = None, **arguments: Any) -> int:
         """Send a call, and return its number. The reading thread calls `on_answer` when the answer comes. Any thread
-        may."""
+        may. Raises ToolstackError if the host process would not take it."""
+        rpc.require_short(arguments)
         with self._sending:
             self._last_number += 1
             number = self._last_number

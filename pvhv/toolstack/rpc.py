@@ -41,6 +41,15 @@ def pack(message: Message) -> bytes:
     return LENGTH.pack(len(body)) + body
 
 
+def require_short(arguments: Message) -> None:
+    """Check that the host process takes texts so long; at a longer one it hangs up. Raises ToolstackError."""
+    for value in arguments.values():
+        for each in value if isinstance(value, (list, tuple)) else (value,):
+            size = len(each.encode(errors="replace")) if isinstance(each, str) else 0
+            if size > LONGEST_TEXT:
+                raise ToolstackError(f"a word of {size} bytes is too long: pvhvd takes {LONGEST_TEXT} at most")
+
+
 class Unpacker:
     """Takes bytes as they come in, and gives messages when they are complete."""
 

@@ -50,6 +50,7 @@ def test_bad_input(shared: Pvhv) -> None:
     assert "'script': no scripts run here" in shared.fails("block-attach", "it", "a.img,,xvdb", "script=x")
     assert "'backend': domain 0 has all backends" in shared.fails("block-attach", "it", "a.img,,xvdb", "backend=3")
     assert "has no disk xvdb" in shared.fails("block-detach", "it", "xvdb")
+    assert "a word of 100000 bytes is too long" in shared.fails("block-detach", "it", "x" * 100_000)
     assert "Missing argument" in shared.fails("block-list", status=2)
     shared.ask("destroy", domain="it")
 
