@@ -50,7 +50,7 @@ def block_detach(
 def block_list(
     domains: Annotated[list[str], typer.Argument(help="Names or ids.", metavar="DOMAIN…")], as_json: AsJson = False
 ) -> None:
-    """List the disks of domains."""
+    """List the disks of paravirtual domains. Those of a fully virtualized one are listed in its file only."""
     rows, failed = [], 0
     for domain in domains:
         try:
