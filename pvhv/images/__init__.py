@@ -8,6 +8,7 @@
     opening.py   images by their format, with the backing files below them
     shared.py    an image that a second one in this process opens while the first still has it
     locks.py     programs keep each other from an image, as QEMU does
+    plain.py     opening a plain file whose name somebody gave us
     file.py      the file below: reads, writes, holes, syncs
     check.py     whether a qcow2 image is right, and what can be repaired
     making.py    new images, and longer ones

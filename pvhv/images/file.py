@@ -17,7 +17,6 @@ import ctypes
 import errno
 import io
 import os
-import stat
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -29,23 +28,6 @@ Bytes = bytes | bytearray | memoryview
 FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE = 1, 2  # linux/falloc.h
 FAR = 1 << 62
 NO_HOLES = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV)
-
-
-def open_file(path: str | os.PathLike[str], writable: bool) -> io.FileIO:
-    """Open a plain file, without waiting for whatever else the name leads to. Raises OSError; its strerror says what is
-    wrong."""
-    flags = os.O_RDWR if writable else os.O_RDONLY
-    for name in ("O_NONBLOCK", "O_BINARY", "O_NOCTTY", "O_CLOEXEC"):
-        flags |= getattr(os, name, 0)
-    file = open(os.open(path, flags), "r+b" if writable else "rb", buffering=0)
-    mode = os.fstat(file.fileno()).st_mode
-    if stat.S_ISREG(mode):
-        return file
-    file.close()
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, "it is a directory")
-    kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
-    raise OSError(errno.EINVAL, f"it is {kinds.get(stat.S_IFMT(mode), 'a device')}, not a plain file")
 
 
 class File:

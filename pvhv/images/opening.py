@@ -25,8 +25,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from pvhv.images import check
-from pvhv.images.file import File, open_file
+from pvhv.images.file import File
 from pvhv.images.image import FORMATS, BadImage, Identity, Image
+from pvhv.images.plain import open_file
 from pvhv.images.qcow2 import header as headers
 from pvhv.images.qcow2.disk import Qcow2Image
 from pvhv.images.qcow2.header import DIRTY, Header

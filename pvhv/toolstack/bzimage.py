@@ -24,10 +24,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pvhv.build.cache import Cache, cache_directory
+from pvhv.images.plain import open_file
 from pvhv.toolstack.bulk import Buffer, TooMuch, Writer
 from pvhv.toolstack.elf_image import ANEW, check_header
 from pvhv.toolstack.errors import ToolstackError
-from pvhv.toolstack.plainfile import TooLarge, open_plain, read_plain
+from pvhv.toolstack.plainfile import TooLarge, read_plain
 from pvhv.toolstack.unpacking import GZIP, packing_of
 
 LARGEST = 1 << 30
@@ -63,7 +64,7 @@ def unpack_ahead(path: Path, say: Say) -> None:
     Other faults of the file are left to whoever reads it. Raises ToolstackError for a bzImage that is damaged.
     """
     try:
-        with open_plain(path) as file:
+        with open_file(path) as file:
             if not is_bzimage(file.read(HEADER) or b""):
                 return
         data = read_plain(path, LARGEST)

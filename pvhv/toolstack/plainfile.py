@@ -1,19 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Plain files whose names somebody gave us, read up to a bounded size or written, and never waited for.
 
-A name can lead to a pipe without a writer, to a terminal, or to an endless device. So a file is opened without waiting,
-and its kind is checked before it is read. Reading takes no more memory than the file is long, and `look` sees the first
-bytes before the rest is read.
+They are opened by pvhv/images/plain.py, without waiting. Reading takes no more memory than the file is long, and `look`
+sees the first bytes before the rest is read.
 """
 
 from __future__ import annotations
 
 import errno
-import io
 import os
 import stat
 from collections.abc import Callable
 
+from pvhv.images.plain import kind_of, open_file
 from pvhv.toolstack.bulk import LARGE, Buffer, Writer
 
 BEGINNING = 4096
@@ -31,27 +30,10 @@ class TooLarge(OSError):
         super().__init__(errno.EFBIG, "it is too large")
 
 
-def open_plain(path: str | os.PathLike[str]) -> io.FileIO:
-    """Open a plain file to read it. Raises OSError; its strerror says what is wrong."""
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOCTTY", 0)
-    file = open(os.open(path, flags), "rb", buffering=0)
-    return _plain(file)
-
-
-def _plain(file: io.FileIO) -> io.FileIO:
-    mode = os.fstat(file.fileno()).st_mode
-    if stat.S_ISREG(mode):
-        return file
-    file.close()
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, "it is a directory")
-    raise OSError(errno.EINVAL, f"it is {_kind(mode)}, not a plain file")
-
-
 def read_plain(path: str | os.PathLike[str], largest: int, look: Look | None = None) -> Buffer:
     """The bytes of a plain file. `look` is called with the first bytes. Raises OSError, whose strerror says what is
     wrong; TooLarge for more than `largest` bytes; and what `look` raises."""
-    with open_plain(path) as file:
+    with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > largest:
             raise TooLarge
@@ -97,12 +79,5 @@ def open_to_append(path: str | os.PathLike[str]) -> int:
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)
-        raise OSError(errno.EINVAL, f"it is {_kind(mode)}, not a plain file")
+        raise OSError(errno.EINVAL, f"it is {kind_of(mode)}, not a plain file")
     return descriptor
-
-
-def _kind(mode: int) -> str:
-    for is_one, name in ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket")):
-        if is_one(mode):
-            return name
-    return "a device"

@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 
 from pvhv.abi.elf import SHF_ALLOC
 from pvhv.build.cache import Cache, cache_directory
+from pvhv.images.plain import open_file
 from pvhv.observe import orc, symbol_file
 from pvhv.observe.kallsyms import kallsyms
 from pvhv.observe.symbols import Symbol, Symbols, TooMany, drained
@@ -25,7 +26,7 @@ from pvhv.toolstack.bulk import Buffer
 from pvhv.toolstack.elf_image import Damaged, Image
 from pvhv.toolstack.elf_symbols import symbols_in
 from pvhv.toolstack.errors import ToolstackError
-from pvhv.toolstack.plainfile import open_plain, read_plain
+from pvhv.toolstack.plainfile import read_plain
 
 KEEP_AS = "symbols"
 LARGEST_KEPT = 256 << 20
@@ -70,7 +71,7 @@ def for_debugger(kernel: elf.Kernel) -> Path | None:
     image = kernel.image
     if image is None or not len(names(kernel)):
         return None
-    with contextlib.suppress(OSError), open_plain(kernel.path) as file:
+    with contextlib.suppress(OSError), open_file(kernel.path) as file:
         if file.read(4) == b"\x7fELF" and len(kernel.symbols()):
             return kernel.path
     try:

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from pvhv.images.check import Findings, check
-from pvhv.images.file import File, open_file
+from pvhv.images.file import File
 from pvhv.images.image import SECTOR_SIZE, Image
 from pvhv.images.opening import open_image
+from pvhv.images.plain import open_file
 from pvhv.images.qcow2 import header
 from pvhv.images.qcow2.make import Recipe, make
 

@@ -17,9 +17,10 @@ import pytest
 
 from pvhv.images import facts
 from pvhv.images.check import ALL, check
-from pvhv.images.file import File, open_file
+from pvhv.images.file import File
 from pvhv.images.image import SECTOR_SIZE, BadImage, Image
 from pvhv.images.opening import open_image
+from pvhv.images.plain import open_file
 from pvhv.images.qcow2 import header
 from tests.images.lab import MIB, look, make_image, opened, qemu
 
