@@ -126,7 +126,7 @@ def fetch(
         scratch = Path(directory_of_this_time)
         archive = Archive(scratch / "apt", suite, say)
         image = pieces.one(place, scratch, Piece(f"{name}-vmlinuz", package, _kernel), archive, kernel)
-        of_disks = Piece(f"{name}-modules", package, _modules(modules.DISK), " ".join(modules.DISK))
+        of_disks = Piece(f"{name}-modules", package, _modules(modules.DISK), modules.RECIPE)
         drivers = pieces.one(place, scratch, of_disks, archive, kernel).read_bytes()
         if not drivers:
             say(f"the kernel comes without modules: a guest with {name}-initramfs has no driver for disks")

@@ -203,6 +203,7 @@ def test_fetched_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "debian-vmlinuz", "debian-vmlinuz.json",
     ]  # fmt: skip
     monkeypatch.setattr(modules, "DISK", modules.DISK[:-1])  # other modules make another initramfs
+    monkeypatch.setattr(modules, "RECIPE", "another")
     fetch_linux.fetch()
     assert archives.fetched[6:] == ["linux-image-6_2.deb", "busybox-static_2.deb"]
     assert root.read_bytes().endswith((place / "debian-modules").read_bytes())
@@ -220,9 +221,10 @@ def module(**about: str) -> bytes:
 
 
 def test_modules_as_modprobe_finds_them(tmp_path: Path) -> None:
-    """In the package they may be packed, and under usr/."""
+    """In the package they may be packed, and under usr/. The lists name first what is to be loaded last, in whatever
+    order a module says what it needs: e is needed by c-d as well."""
     files = {
-        "usr/lib/modules/6-a/kernel/fs/a-b.ko.xz": lzma.compress(module(depends="c_d,e", alias="fs-a", softdep="no")),
+        "usr/lib/modules/6-a/kernel/fs/a-b.ko.xz": lzma.compress(module(depends="e,c_d", alias="fs-a", softdep="no")),
         "usr/lib/modules/6-a/kernel/fs/c-d.ko": module(depends="e"),
         "usr/lib/modules/6-a/kernel/lib/e.ko": module(depends=""),
         "usr/lib/modules/6-a/kernel/lib/other.ko": b"not wanted",
@@ -230,7 +232,7 @@ def test_modules_as_modprobe_finds_them(tmp_path: Path) -> None:
     made = modules.of_package(make_deb(tmp_path / "k.deb", files), ("a-b", "c-d", "e"))
     entries = read_cpio(modules.archive(made))
     place = "lib/modules/6-a/"
-    assert entries[f"{place}kernel/fs/a-b.ko"].data == module(depends="c_d,e", alias="fs-a", softdep="no")
+    assert entries[f"{place}kernel/fs/a-b.ko"].data == module(depends="e,c_d", alias="fs-a", softdep="no")
     assert entries[f"{place}modules.dep"].data.decode().splitlines() == [
         "kernel/fs/a-b.ko: kernel/fs/c-d.ko kernel/lib/e.ko", "kernel/fs/c-d.ko: kernel/lib/e.ko", "kernel/lib/e.ko:",
     ]  # fmt: skip

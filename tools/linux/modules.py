@@ -26,6 +26,8 @@ from tools.linux.deb import BadPackage
 
 VIRTIO = ("virtio_blk", "virtio_pci", "virtio", "virtio_ring", "virtio_pci_modern_dev", "virtio_pci_legacy_dev")
 DISK = ("xen-blkfront", "ext4", "jbd2", "mbcache", "crc16", "crc32c_generic", *VIRTIO)  # here, and on QEMU's PC
+LISTS = "2"  # another number if the lists about them are made in another way
+RECIPE = f"{LISTS} {' '.join(DISK)}"
 LIBRARY = "lib/modules/"
 XZ = b"\xfd7zXZ\0"
 SECTION = ".modinfo"
@@ -77,17 +79,21 @@ def modinfo(data: bytes, name: str) -> dict[str, list[str]]:
 
 
 def _needed(name: str, about: Mapping[str, Mapping[str, list[str]]], paths: Mapping[str, str]) -> list[str]:
-    """The modules that must be loaded before one, nearest first: those it needs, those they need, and so on."""
-    found: list[str] = []
-    left = [name]
-    while left:
-        info = about[left.pop(0)]
-        for word in (word for value in info.get("depends", ()) for word in value.split(",") if word):
+    """The modules that a module needs, and those that they need. `modprobe` loads the last one first, so each stands
+    before those that it needs itself."""
+    found: list[str] = []  # in the order in which they can be loaded
+    seen: set[str] = set()
+
+    def visit(path: str) -> None:
+        for word in (word for value in about[path].get("depends", ()) for word in value.split(",") if word):
             word = word.replace("-", "_")
-            if word in paths and word not in found:
+            if word in paths and word not in seen:
+                seen.add(word)
+                visit(paths[word])
                 found.append(word)
-                left.append(paths[word])
-    return found
+
+    visit(name)
+    return found[::-1]
 
 
 def _section(data: bytes, wanted: str) -> bytes:
