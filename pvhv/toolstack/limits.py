@@ -23,7 +23,7 @@ from pvhv.hvm.platform import ata, virtio_blk
 from pvhv.hvm.techniques import binary_translation
 from pvhv.images import opening
 from pvhv.images.image import SECTOR_SIZE
-from pvhv.images.qcow2 import disk as qcow2
+from pvhv.images.qcow2 import discarding as qcow2_discarding
 from pvhv.images.qcow2 import header as qcow2_header
 from pvhv.images.qcow2 import tables as qcow2_tables
 from pvhv.machine import engine
@@ -200,7 +200,7 @@ def _of_a_domain() -> list[Limit]:
         Limit("image-tables", of, "tables of a qcow2 image of its that are in memory, of each of two kinds",
               qcow2_tables.MOST_SLICES * qcow2_tables.SLICE_SIZE, BYTES, "they are written, and read anew"),
         Limit("image-dropped", of, "runs of clusters of an image of its that wait for a flush to be free",
-              qcow2.MOST_DROPPED, "runs", "its tables are written"),
+              qcow2_discarding.MOST_DROPPED, "runs", "its tables are written"),
         Limit("quick-restarts", of, f"restarts after less than {lifecycle.QUICK_LIFE_S:g} s",
               lifecycle.QUICK_RESTARTS, "restarts", "it is kept as it is"),
         Limit("event-channels", of, "event channels, unless its file says otherwise",

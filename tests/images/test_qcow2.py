@@ -181,7 +181,7 @@ def test_more_tables_than_fit_into_memory(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_what_waits_to_be_free_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A guest that discards and writes, and never flushes."""
-    monkeypatch.setattr("pvhv.images.qcow2.disk.MOST_DROPPED", 10)
+    monkeypatch.setattr("pvhv.images.qcow2.discarding.MOST_DROPPED", 10)
     path = make_image(tmp_path / "it", MIB, cluster_size=512)
     with opened(path) as image:
         assert isinstance(image, Qcow2Image)

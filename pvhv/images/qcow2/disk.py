@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A qcow2 image as a disk: what is written, cluster by cluster, and when the tables follow. Reading is in contents.py.
+"""A qcow2 image as a disk: what is written, cluster by cluster, and when the tables follow. Reading is in contents.py,
+discarding in discarding.py.
 
 Clusters that stand side by side in the file are written with one system call. A cluster that has no place of
 its own yet (or shares it with a snapshot, or is compressed, or zero) gets a new one: the new bytes and what was around
@@ -33,13 +34,14 @@ from pvhv.images.image import SECTOR_SIZE, BadImage, Image, input_output_error, 
 from pvhv.images.qcow2 import snapshots
 from pvhv.images.qcow2.compressed import Packed
 from pvhv.images.qcow2.contents import HOLE, MOST_AT_ONCE, ZEROS, Contents
-from pvhv.images.qcow2.header import AUTOCLEAR_AT, CORRUPT, DIRTY, INCOMPATIBLE_AT, LARGEST_OFFSET, Header
+from pvhv.images.qcow2.discarding import Dropped, clear
+from pvhv.images.qcow2.header import AUTOCLEAR_AT, CORRUPT, DIRTY, INCOMPATIBLE_AT, Header
 from pvhv.images.qcow2.mapping import COMPRESSED, COPIED, OFFSET, ZERO, Mapping
 from pvhv.images.qcow2.refcounts import CorruptImage, Refcounts, clusters_of
 from pvhv.images.qcow2.regions import Regions
+from pvhv.images.qcow2.tables import Slice
 from pvhv.images.shares import give_way, in_shares
 
-MOST_DROPPED = 4096  # runs of clusters that wait for a flush to be free
 MOST_SNAPSHOT_TABLES = 1 << 20  # clusters that L1 tables of snapshots take, in an image that is written to
 
 
@@ -51,7 +53,7 @@ class Qcow2Image(Contents):
         super().__init__(file, header, below, Mapping(file, header, self.write_tables))
         self.readonly = not writable
         self.broken = False  # nothing more is written
-        self._dropped: list[tuple[int, int]] = []
+        self._dropped = Dropped(file, header)
         if writable:
             self._prepare_to_write()
 
@@ -72,7 +74,7 @@ class Qcow2Image(Contents):
         self.regions = Regions()
         self.regions.put("the header", range(1))
         self.regions.put("the L1 table", clusters_of(header.l1, self._bits))
-        self.refcounts = Refcounts(self.file, header, self.regions, self.drop)
+        self.refcounts = Refcounts(self.file, header, self.regions, self._dropped.add)
         kept, place = snapshots.read(self.file, header)
         self.regions.put("the snapshot table", clusters_of(place, self._bits))
         blocks = self.refcounts.blocks()
@@ -111,10 +113,8 @@ class Qcow2Image(Contents):
 
     def _write_run(self, offset: int, view: memoryview) -> int:
         """Write as much as one system call can; return how many bytes. Raises OSError."""
-        if len(self._dropped) >= MOST_DROPPED:
-            self.write_tables()
         cluster, inside = offset >> self._bits, offset & (self._size - 1)
-        part, at = self.mapping.find_to_change(cluster, self.refcounts, self.regions, self.drop)
+        part, at = self._to_change(cluster)
         entries = part.entries
         most = min(len(entries) - at, -(-(inside + len(view)) >> self._bits), MOST_AT_ONCE)
         entry, count = entries[at], 1
@@ -144,6 +144,12 @@ class Qcow2Image(Contents):
             self.refcounts.release(first, count)
             raise
         return length
+
+    def _to_change(self, cluster: int) -> tuple[Slice, int]:
+        """Where the entry of a cluster of the disk is, in a table that may be changed. Raises OSError."""
+        if self._dropped.is_full:
+            self.write_tables()
+        return self.mapping.find_to_change(cluster, self.refcounts, self.regions, self._dropped.add)
 
     def _write_new(self, first: int, count: int, offset: int, inside: int, view: memoryview) -> None:
         """Fill new clusters of the file: with `view`, and with what the disk has before and behind it there."""
@@ -179,32 +185,17 @@ class Qcow2Image(Contents):
         host = first << self._bits | COPIED
         part.entries[at : at + count] = array("Q", range(host, host + (count << self._bits), self._size))
         self.mapping.cache.changed(part)
-        self._drop_entries(old)
-
-    def _drop_entries(self, entries: array[int]) -> None:
-        first, count = entries[0], len(entries)
-        if not first & COMPRESSED and 0 < first & OFFSET < LARGEST_OFFSET - (count << self._bits):
-            if entries == array("Q", range(first, first + (count << self._bits), self._size)):
-                self.drop((first & OFFSET) >> self._bits, count)  # side by side, as most are
-                return
-        for entry in in_shares(entries):
-            if entry & COMPRESSED:
-                for cluster in Packed.of(entry, self._bits).clusters(self._bits):
-                    self.drop(cluster, 1)
-            elif entry & OFFSET:
-                self.drop((entry & OFFSET) >> self._bits, 1)
+        self._dropped.add_entries(old)
 
     def drop(self, first: int, count: int) -> None:
-        """These clusters are used once less, once no table on the disk names them."""
-        if self._dropped and sum(self._dropped[-1]) == first:
-            first, count = self._dropped[-1][0], self._dropped.pop()[1] + count
-        self._dropped.append((first, count))
+        """These clusters of the file are used once less, once no table on the disk names them."""
+        self._dropped.add(first, count)
 
     def write_packed(self, cluster: int, place: Packed) -> None:
         """Have a cluster of the disk, which has nothing yet, be the packed one that was written to this place of the
         file; the clusters there are counted already. Raises OSError."""
-        part, at = self.mapping.find_to_change(cluster, self.refcounts, self.regions, self.drop)
-        self._drop_entries(part.entries[at : at + 1])
+        part, at = self._to_change(cluster)
+        self._dropped.add_entries(part.entries[at : at + 1])
         part.entries[at] = COMPRESSED | place.entry(self._bits)
         self.mapping.cache.changed(part)
 
@@ -217,44 +208,19 @@ class Qcow2Image(Contents):
         end = (sector + count) * SECTOR_SIZE
         last = -(-end >> self._bits) if sector + count >= self.sectors else end >> self._bits
         cluster = -(-(sector * SECTOR_SIZE) >> self._bits)
-        if self.header.version < 3 and self.backing is not None:
+        is_over = self.backing is not None
+        if self.header.version < 3 and is_over:
             return  # there is no entry that says "zeros", and what the backing file has may not show again
         try:
             while cluster < last:
-                cluster += self._discard_run(cluster, last - cluster)
+                most = last - cluster
+                count, old = clear(self.mapping, self.header, is_over, cluster, most, self._to_change)
+                self._dropped.add_entries(old)
+                cluster += count
                 give_way()
         except CorruptImage:
             self._mark_corrupt()
             raise
-
-    def _discard_run(self, cluster: int, most: int) -> int:
-        """Discard clusters whose entries stand in one slice; return how many."""
-        l2_bits = self.header.l2_bits
-        if self.backing is None and not self.mapping.l1[cluster >> l2_bits] & OFFSET:
-            return min(most, (1 << l2_bits) - (cluster & ((1 << l2_bits) - 1)))
-        found = self.mapping.find(cluster)
-        at = cluster & ((1 << self.mapping.slice_bits) - 1)
-        count = min(most, (1 << self.mapping.slice_bits) - at)
-        nothing = ZERO if self.header.version >= 3 else 0
-        if found is not None:
-            there = found[0].entries[at : at + count]
-            is_done = {0, nothing} if self.backing is None else {nothing}
-            if is_done.issuperset(there):
-                return count
-        if len(self._dropped) >= MOST_DROPPED:
-            self.write_tables()
-        part, at = self.mapping.find_to_change(cluster, self.refcounts, self.regions, self.drop)
-        old = part.entries[at : at + count]
-        empty = 0 if self.backing is None else nothing  # an entry that named nothing names nothing
-        if empty == nothing:
-            new = array("Q", (nothing,)) * count
-        else:
-            new = array("Q", (nothing if each else empty for each in old))
-        part.entries[at : at + count] = new
-        self.mapping.cache.changed(part)
-        give_way()
-        self._drop_entries(old)
-        return count
 
     # -- to the disk -----------------------------------------------------------------------------------------
     def flush(self) -> None:
@@ -275,29 +241,13 @@ class Qcow2Image(Contents):
             self.file.sync()
             self.mapping.write()
         self.file.sync()
-        dropped, self._dropped = self._dropped, []
         try:
-            for first, count in dropped:
-                self._free(first, count)
+            self._dropped.free(self.refcounts, self.regions)
         except CorruptImage:
             self._mark_corrupt()
         except OSError:
             pass  # all is on the disk that was to be; the rest of what was dropped stays counted
         return True
-
-    def _free(self, first: int, count: int) -> None:
-        """Count clusters down that nothing on the disk names any more, and give the host what is free now."""
-        if hit := self.regions.hit(first, count):
-            raise CorruptImage(f"{hit} lies in a cluster that data was in")
-        while count:
-            run, is_free = self.refcounts.down_run(first, count)
-            if is_free:
-                with suppress(OSError):  # the clusters are free, whether or not the host gets their room
-                    self.file.punch(first << self._bits, run << self._bits)
-            else:
-                give_way()
-            first += run
-            count -= run
 
     def _mark_corrupt(self) -> None:
         """Write nothing more but what is in the tables, and have the header say why, if this version can."""
