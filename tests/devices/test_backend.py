@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 
 import pytest
 
@@ -73,12 +72,6 @@ class FrontEnd:
     @property
     def error(self) -> bytes | None:
         return self.guest.store.read(f"{self.backend.errors}/error")
-
-
-@pytest.fixture
-def machine() -> Iterator[Machine]:
-    with Machine() as made:
-        yield made
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import gc
 import random
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -52,26 +51,9 @@ from tests.devices.blkfront import (
     connected,
     fronted,
     held,
-    image_at,
     opened,
 )
 from tests.toolstack.recipes import SPIN, Recipe
-
-
-@pytest.fixture
-def machine() -> Iterator[Machine]:
-    with Machine() as made:
-        yield made
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return image_at(tmp_path / "image")
-
-
-@pytest.fixture
-def front(machine: Machine, path: Path) -> FrontEnd:
-    return connected(machine, path)
 
 
 def test_what_it_offers(front: FrontEnd, path: Path) -> None:

@@ -5,7 +5,6 @@ a disk may be: of other sectors, longer than before, a CD-ROM drive."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -45,22 +44,6 @@ from tests.devices.blkfront import (
 
 OKAY, ERROR = BLKIF_RSP_OKAY, BLKIF_RSP_ERROR
 READ, WRITE = BLKIF_OP_READ, BLKIF_OP_WRITE
-
-
-@pytest.fixture
-def machine() -> Iterator[Machine]:
-    with Machine() as made:
-        yield made
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return image_at(tmp_path / "image")
-
-
-@pytest.fixture
-def front(machine: Machine, path: Path) -> FrontEnd:
-    return connected(machine, path)
 
 
 # -- indirect segments ---------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ the image says what its bytes may be: only what a request of the front end could
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -158,12 +158,6 @@ class Attacker:
 
     def length(self) -> None:
         self.front.disk.refresh()
-
-
-@pytest.fixture
-def machine() -> Iterator[Machine]:
-    with Machine() as made:
-        yield made
 
 
 @pytest.mark.parametrize("seed", range(4))
