@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Commands for the disks of running domains.
 
-Read beside it: tools/xl/xl_block.c.
+xl takes every medium that is put into a drive as a raw one. Here a format can be said, as it can for any disk.
+
+Read beside it: tools/xl/xl_block.c, xl_cdrom.c.
 """
 
 from __future__ import annotations
@@ -78,22 +80,21 @@ DriveArgument = Annotated[str, typer.Argument(help="A CD-ROM drive's name (hdc) 
 def cd_insert(
     domain: DomainArgument,
     drive: DriveArgument,
-    file: Annotated[str, typer.Argument(help="The medium: a raw image (.iso).", metavar="FILE")],
+    medium: Annotated[str, typer.Argument(help="A raw image (.iso), or FILE,qcow2.", metavar="MEDIUM")],
 ) -> None:
     """Put a medium into a CD-ROM drive of a running domain."""
-    _change_medium(domain, drive, f"target={file},")  # one comma at the end is not part of the name
+    _change_medium(domain, drive, medium)
 
 
 @command("cd-eject")
 def cd_eject(domain: DomainArgument, drive: DriveArgument) -> None:
     """Take the medium out of a CD-ROM drive of a running domain."""
-    _change_medium(domain, drive, "format=empty")
+    _change_medium(domain, drive, "")
 
 
-def _change_medium(domain: str, drive: str, what: str) -> None:
-    from pvhv.toolstack.disk_spec import parse_parts
+def _change_medium(domain: str, drive: str, medium: str) -> None:
+    from pvhv.toolstack.disk_spec import parse_medium
 
     if "," in drive:
         raise ToolstackError(f"'{shown(drive)}' is not the name of a disk", "pvhv block-list shows which there are")
-    parts = [f"vdev={drive}", "access=ro", "devtype=cdrom", what]
-    ask(domain, "cd_change", disk=list(parse_parts(parts, Path.cwd())))
+    ask(domain, "cd_change", disk=list(parse_medium(medium, drive, Path.cwd())))

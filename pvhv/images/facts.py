@@ -12,11 +12,11 @@ import os
 from typing import Any
 
 from pvhv.images.file import File
-from pvhv.images.image import BadImage
+from pvhv.images.image import QCOW2_MAGIC, BadImage
 from pvhv.images.opening import backing_of, open_checked, open_layer, require_no_loop
 from pvhv.images.qcow2 import header as headers
 from pvhv.images.qcow2 import snapshots
-from pvhv.images.qcow2.header import COMPRESSION_NAMES, CORRUPT, DIRTY, LAZY_REFCOUNTS, MAGIC, Header
+from pvhv.images.qcow2.header import COMPRESSION_NAMES, CORRUPT, DIRTY, LAZY_REFCOUNTS, Header
 
 BLOCK = 512  # bytes; the host counts a file's room in these
 
@@ -24,7 +24,7 @@ BLOCK = 512  # bytes; the host counts a file's room in these
 def looks_like(file: File) -> str:
     """The format that a file seems to have, by its first bytes. A guest can write these, so no guest gets an image that
     was opened by them."""
-    return "qcow2" if file.read_some(0, len(MAGIC)) == MAGIC else "raw"
+    return "qcow2" if file.read_some(0, len(QCOW2_MAGIC)) == QCOW2_MAGIC else "raw"
 
 
 def facts(path: str, format_: str = "", lock: bool = True) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Protocol
 
 SECTOR_SIZE = 512  # bytes; sectors are counted in these, whatever the sector size is that a guest is told
 FORMATS = ("raw", "qcow2")
+QCOW2_MAGIC = b"QFI\xfb"  # the first bytes of a qcow2 image
 
 Identity = tuple[int, int]  # of a file: the host's device and inode number
 

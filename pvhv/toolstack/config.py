@@ -294,13 +294,16 @@ def _file(found: Values, key: str, find: Callable[[str, str], Path]) -> Path | N
 
 def _disks(found: Values, file: Path) -> list[DiskConfig]:
     disks: list[DiskConfig] = []
+    unsure: list[str] = []
     texts = found.items("disk") or ()
     for text in texts[: MOST_DISKS + 1]:
         place = found.place("disk")
         try:
-            disks.append(disk_spec.parse(text, file.parent))
+            disks.append(disk_spec.parse(text, file.parent, unsure.append))
         except ToolstackError as error:
             found.problems.error(place, f"'disk': {error.message}", error.hint)
+    for what in unsure:
+        found.problems.warn(found.place("disk"), f"'disk': {what}")
     if reason := why_not_all(disks):
         found.problems.error(found.place("disk"), f"'disk': {reason}")
     return disks

@@ -8,6 +8,9 @@ before a part are ignored, those behind it are not. `target=` comes last: its va
 
 The words that older files have before a target (`tap:aio:`, `phy:`, `ioemu:`) say nothing any more, to xl neither.
 
+A file without a format is raw, as under xl. If it looks like a qcow2 image, that is hardly meant: a domain file gets a
+warning, and block-attach and cd-insert refuse it.
+
 One key is ours: `sector-size=4096` makes a disk whose sectors have 4096 bytes.
 
 Not modelled: formats other than raw and qcow2, devices of the host, scripts, backends in other domains. They are
@@ -20,17 +23,19 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from pvhv.devices.block.names import number_of
-from pvhv.images.image import FORMATS
+from pvhv.images.image import FORMATS, QCOW2_MAGIC
+from pvhv.images.plain import open_file
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.kernel_files import plain_file
 from pvhv.toolstack.names import shown
 
 PLACES = ("target", "format", "vdev", "access")
+PLACED = tuple(f"{place}=" for place in PLACES)
 SPACES = " \t\n"
 LAST = "the last place"  # access, given by its place
 ACCESS = {"rw": "rw", "w": "rw", "": "rw", "ro": "ro", "r": "ro"}
@@ -107,17 +112,41 @@ class DiskConfig(NamedTuple):
         return known and whole and is_name(self.vdev) and (not self.cdrom or self.readonly)
 
 
-def parse(text: str, directory: Path) -> DiskConfig:
-    """Read one string. A relative path starts from `directory`. Raises ToolstackError, in one sentence."""
-    return parse_parts([text], directory)
+def parse(text: str, directory: Path, warn: Callable[[str], None] | None = None) -> DiskConfig:
+    """Read one string. A relative path starts from `directory`. Raises ToolstackError, in one sentence; without `warn`
+    also for what is worth a warning."""
+    return parse_parts([text], directory, warn)
 
 
-def parse_parts(texts: Iterable[str], directory: Path) -> DiskConfig:
+def parse_parts(texts: Iterable[str], directory: Path, warn: Callable[[str], None] | None = None) -> DiskConfig:
     """Read one disk that is given as several strings, as on the command line of block-attach. Raises ToolstackError."""
     found: dict[str, str] = {}
     for text in texts:
         _read(found, text)
-    return _understood(found, directory)
+    disk = _understood(found, directory)
+    if disk.target and not found.get("format") and _looks_like_qcow2(disk.target):
+        what = f"{disk.target} looks like a qcow2 image, but without a format it is a raw one"
+        if warn is None:
+            raise ToolstackError(what, "FILE,qcow2 or FILE,raw says which it is")
+        warn(f"{what}; say qcow2, or raw")
+    return disk
+
+
+def _looks_like_qcow2(path: str) -> bool:
+    try:
+        with open_file(path) as file:
+            return file.read(len(QCOW2_MAGIC)) == QCOW2_MAGIC
+    except OSError:
+        return False  # whoever opens the disk says what is wrong with it
+
+
+def parse_medium(text: str, drive: str, directory: Path) -> DiskConfig:
+    """Read what is to be put into a CD-ROM drive: a file's name (which may have commas in it, as under xl, if there is
+    such a file), or a disk without its vdev. Raises ToolstackError."""
+    is_disk = "," in text or text.startswith(PLACED) or PREFIX.match(text.lstrip(SPACES))
+    if not is_disk or os.path.lexists(directory / os.path.expanduser(text)):
+        text = f"target={text},"  # one comma at the end is not part of the name
+    return parse_parts([f"vdev={drive}", text, "devtype=cdrom"], directory)
 
 
 def _read(found: dict[str, str], text: str) -> None:

@@ -56,7 +56,7 @@ def test_bad_input(shared: Pvhv) -> None:
 
 
 def test_a_medium_is_changed(shared: Pvhv) -> None:
-    for name in "ab":
+    for name in ("a", "b", "c,d"):
         (shared.directory / f"{name}.iso").write_bytes(bytes(SIZE))
     shared.ok("create", shared.domain("it", SPIN, "disk = ['a.iso,raw,xvda,ro', ',,hdc,,cdrom']"))
     domid = shared.list()["it"]["domid"]
@@ -68,10 +68,42 @@ def test_a_medium_is_changed(shared: Pvhv) -> None:
     assert target() == ""
     shared.ok("cd-insert", "it", "hdc", "b.iso")
     assert target() == "b.iso" and shared.ok("xenstore-read", node).strip().endswith("/b.iso")
+    shared.ok("cd-insert", "it", "hdc", "c,d.iso")  # a name, as under xl, since there is such a file
+    assert target() == "c,d.iso"
     shared.ok("cd-eject", "it", "hdc")
     assert target() == "" and shared.ok("xenstore-read", node).strip() == ""
     assert "xvda of domain it is no CD-ROM drive" in shared.fails("cd-eject", "it", "xvda")
     assert "'hdc,x' is not the name of a disk" in shared.fails("cd-eject", "it", "hdc,x")
     assert "has no disk hdd" in shared.fails("cd-insert", "it", "hdd", "b.iso")
     assert "none.iso" in shared.fails("cd-insert", "it", "hdc", "none.iso")
+    shared.ask("destroy", domain="it")
+
+
+def test_a_medium_has_the_format_that_is_said(shared: Pvhv) -> None:
+    """A qcow2 image is not taken for a raw one unawares, neither as a medium nor as a disk."""
+    shared.ok("image", "create", "-f", "qcow2", "a.qcow2", "1M")
+    shared.ok("create", shared.domain("it", SPIN, "disk = [',,hdc,,cdrom']"))
+
+    def medium() -> tuple[str, str]:
+        (disk,) = json.loads(shared.ok("list", "-l", "it"))[0]["config"]["disks"]
+        return disk["pdev_path"].rpartition("/")[2], disk["format"]
+
+    for verb in (("cd-insert", "it", "hdc", "a.qcow2"), ("block-attach", "it", "a.qcow2,,xvdb")):
+        refused = shared.fails(*verb)
+        assert "looks like a qcow2 image, but without a format it is a raw one" in refused and "FILE,qcow2" in refused
+    assert medium() == ("", "empty")
+    for spec in ("a.qcow2,qcow2", "qcow2:a.qcow2", "format=qcow2,target=a.qcow2", "format=qcow2,a.qcow2"):
+        shared.ok("cd-insert", "it", "hdc", spec)
+        assert medium() == ("a.qcow2", "qcow2"), spec
+        shared.ok("cd-eject", "it", "hdc")
+    shared.ok("cd-insert", "it", "hdc", "a.qcow2,raw")
+    assert medium() == ("a.qcow2", "raw")
+    for spec, words in {
+        "a.qcow2,qcow": "the format qcow is not here yet", "a.qcow2,iso": "'iso' is not a format",
+        "a.qcow2,qcow2,hdd": "'hdd' is not an access mode", "none.iso": "there is no file",
+        "none.iso,raw": "there is no file",
+    }.items():  # fmt: skip
+        assert words in shared.fails("cd-insert", "it", "hdc", spec)
+    (shared.directory / "raw.iso").write_bytes(bytes(SIZE))
+    assert "not a qcow2 image" in shared.fails("cd-insert", "it", "hdc", "raw.iso,qcow2")
     shared.ask("destroy", domain="it")

@@ -414,6 +414,17 @@ def test_lines_that_people_have(text: str, found: str, tmp_path: Path) -> None:
     assert disk.target == str(image)
 
 
+def test_a_disk_without_a_format_is_raw(file: Path) -> None:
+    """As under xl. If it looks like a qcow2 image, that gets a warning; a guest's own disk may look so, so no more."""
+    (file.parent / "a.img").write_bytes(bytes(1024))
+    (file.parent / "b.img").write_bytes(b"QFI\xfb" + bytes(1020))
+    made = load(file, "disk = ['a.img,,xvda', 'b.img,,xvdb', 'b.img,raw,xvdc', 'b.img,qcow2,xvdd']")
+    assert [disk.format for disk in made.disks] == ["raw", "raw", "raw", "qcow2"]
+    image = file.parent.resolve() / "b.img"
+    words = f"'disk': {image} looks like a qcow2 image, but without a format it is a raw one; say qcow2, or raw"
+    assert [each.removeprefix(f"{file}:2: ") for each in made.warnings] == [words]
+
+
 def test_how_long_a_disk_takes(file: Path) -> None:
     assert load(file, "clock = 'virtual'").disk_latency == 100
     made = load(file, "clock = 'virtual'\ndisk_latency = 0")

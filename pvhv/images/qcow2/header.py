@@ -20,9 +20,8 @@ from typing import NamedTuple
 from construct import Bytes, Const, ConstructError, Int8ub, Int32ub, Int64ub, Struct
 
 from pvhv.images.file import File
-from pvhv.images.image import BadImage
+from pvhv.images.image import QCOW2_MAGIC, BadImage
 
-MAGIC = b"QFI\xfb"
 MIN_CLUSTER_BITS, MAX_CLUSTER_BITS = 9, 21
 MAX_REFCOUNT_ORDER = 6
 MAX_L1_SIZE = 32 << 20  # bytes
@@ -49,7 +48,7 @@ EXTENSION_ENCRYPTION = 0x0537BE77
 EXTENSION_DATA_FILE = 0x44415441
 
 HEADER_V2 = Struct(
-    "magic" / Const(MAGIC),
+    "magic" / Const(QCOW2_MAGIC),
     "version" / Int32ub,
     "backing_file_offset" / Int64ub,
     "backing_file_size" / Int32ub,
@@ -133,7 +132,7 @@ def read(file: File, name: str) -> Header:
 
 def _read(file: File) -> Header:
     raw = file.read_some(0, 1 << MAX_CLUSTER_BITS if file.end > 1 << MAX_CLUSTER_BITS else file.end)
-    if raw[: len(MAGIC)] != MAGIC:
+    if raw[: len(QCOW2_MAGIC)] != QCOW2_MAGIC:
         raise BadImage("it is not a qcow2 image", "is it a raw one? its format is then raw")
     try:
         first = HEADER_V2.parse(raw[:V2_LENGTH])

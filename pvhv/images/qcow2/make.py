@@ -17,7 +17,7 @@ from array import array
 from typing import NamedTuple
 
 from pvhv.images.file import File
-from pvhv.images.image import SECTOR_SIZE, BadImage
+from pvhv.images.image import QCOW2_MAGIC, SECTOR_SIZE, BadImage
 from pvhv.images.qcow2.disk import Qcow2Image
 from pvhv.images.qcow2.header import (
     ENTRY_SIZE,
@@ -30,7 +30,6 @@ from pvhv.images.qcow2.header import (
     HEADER_V3,
     L1_AT,
     LONGEST_BACKING_NAME,
-    MAGIC,
     MAX_CLUSTER_BITS,
     MAX_DISK_SIZE,
     MAX_L1_SIZE,
@@ -120,7 +119,7 @@ def _first_cluster(header: Header, recipe: Recipe) -> bytes:
     behind += _extension(EXTENSION_END, b"")
     length = V2_LENGTH if header.version == 2 else V3_LENGTH + HEADER_MORE.sizeof()
     first = HEADER_V2.build({
-        "magic": MAGIC, "version": header.version, "backing_file_offset": length + len(behind) if name else 0,
+        "magic": QCOW2_MAGIC, "version": header.version, "backing_file_offset": length + len(behind) if name else 0,
         "backing_file_size": len(name), "cluster_bits": header.cluster_bits, "size": header.size, "crypt_method": 0,
         "l1_size": header.l1.length // ENTRY_SIZE, "l1_table_offset": header.l1.offset,
         "refcount_table_offset": header.refcount_table.offset,
