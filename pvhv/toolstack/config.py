@@ -23,7 +23,7 @@ from typing import Any
 from pvhv.abi.arch_x86 import XEN_LEGACY_MAX_VCPUS
 from pvhv.core.sched.timeline import DEFAULT_WEIGHT
 from pvhv.core.sched.worker import LATENCY_NS
-from pvhv.devices.block.names import number_of
+from pvhv.devices.block.names import linux_minors, number_of
 from pvhv.hvm import names as technique_names
 from pvhv.toolstack import disk_spec, pc_disks, requests
 from pvhv.toolstack.disk_spec import DiskConfig
@@ -323,6 +323,16 @@ def why_not_all(disks: Sequence[DiskConfig]) -> str:
     return ""
 
 
+def _both_linux_has_not(disks: Sequence[DiskConfig]) -> str:
+    """Which two of a paravirtual domain's disks Linux cannot have together; empty where it can."""
+    taken: dict[int, str] = {}
+    for disk in disks:
+        for minor in linux_minors(number_of(disk.vdev) or 0) or ():
+            if taken.setdefault(minor, disk.vdev) != disk.vdev:
+                return f"Linux makes one disk of {taken[minor]} and {disk.vdev}, and does without the other"
+    return ""
+
+
 def _why_not_of_kind(config: DomainConfig) -> tuple[str, str] | None:
     """Why a domain of its type cannot have its disks, and a hint; None where it can."""
     if config.type == HVM:
@@ -444,6 +454,8 @@ def _check_kind(found: Values, config: DomainConfig) -> None:
     if reason := _why_not_of_kind(config):
         error(found.place("disk"), f"'disk': {reason[0]}", reason[1])
     if config.type == PV:
+        if what := _both_linux_has_not(config.disks):
+            found.problems.warn(found.place("disk"), f"'disk': {what}")
         if "technique" in settings:
             text, hint = "'technique' is for fully virtualized domains", 'say type = "hvm", or leave it out'
             error(found.place("technique"), text, hint)

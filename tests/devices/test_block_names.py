@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from pvhv.devices.block.names import name_of, number_of, place_of
+from pvhv.devices.block.names import linux_minors, name_of, number_of, place_of
 
 KNOWN = {
     "xvda": 51712, "xvda1": 51713, "xvdb": 51728, "xvdp15": 51967, "xvdq": 268439552, "xvda16": 268435472,
@@ -47,3 +47,12 @@ def test_which_disk_a_name_means() -> None:
     assert place_of("hdc2") == ("hd", 2, 2)
     assert place_of("d536p37") == place_of("xvdtq37") == ("xvd", 536, 37)
     assert place_of("51712") is None
+
+
+def test_the_numbers_that_linux_gives_a_disk() -> None:
+    minors = {
+        "xvda": range(16), "xvda1": range(1, 2), "xvdp": range(240, 256), "xvdq": range(4096, 4352),
+        "hda": range(16), "hda3": range(16), "hdb": range(16, 32), "hdc": range(32, 48), "hdd": range(48, 64),
+        "sda": range(16), "sdb2": range(18, 19), "xvda16": range(16, 17), "0": None, "2147483647": None,
+    }  # fmt: skip
+    assert {name: linux_minors(number_of(name) or 0) for name in minors} == minors

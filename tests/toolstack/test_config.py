@@ -425,6 +425,24 @@ def test_a_disk_without_a_format_is_raw(file: Path) -> None:
     assert [each.removeprefix(f"{file}:2: ") for each in made.warnings] == [words]
 
 
+@pytest.mark.parametrize(
+    ("names", "clash"),
+    [
+        ("xvda hda", "xvda and hda"),
+        ("sdb xvda xvdb", "sdb and xvdb"),
+        ("hdc xvdb xvdc1", "hdc and xvdc1"),
+        ("xvda xvda1", "xvda and xvda1"),
+        ("xvda1 xvda2 hdb sdc xvdd xvdq xvdz", ""),
+    ],
+)
+def test_disks_that_linux_takes_for_one(file: Path, names: str, clash: str) -> None:
+    """xl says nothing. Other kernels have them both, so it is a warning. In a PC they are two disks."""
+    (file.parent / "i").write_bytes(bytes(1024))
+    text = f"disk = {[f'i,raw,{name},ro' for name in names.split()]}"
+    words = [f"'disk': Linux makes one disk of {clash}, and does without the other"] if clash else []
+    assert [each.removeprefix(f"{file}:2: ") for each in load(file, text).warnings] == words
+
+
 def test_how_long_a_disk_takes(file: Path) -> None:
     assert load(file, "clock = 'virtual'").disk_latency == 100
     made = load(file, "clock = 'virtual'\ndisk_latency = 0")

@@ -88,6 +88,20 @@ def name_of(number: int) -> str:
     return f"{place.bus}{_letters_of(place.disk)}{place.partition or ''}"
 
 
+def linux_minors(number: int) -> range | None:
+    """The minor numbers of its xvd that Linux gives a disk or partition; None if it takes no such number. Of two that
+    have one in common, it has only the first that it finds. (See xen_translate_vdev, xlbd_reserve_minors in Linux's
+    drivers/block/xen-blkfront.c.)"""
+    base, minor, each = number & ~0xFF, number & 0xFF, 16
+    if number >> 28 == 1:
+        minor, each = number & ~EXTENDED, 256
+    elif base in (IDE, SECOND_IDE):
+        minor = (minor // 64 + (IDE_CHANNEL if base == SECOND_IDE else 0)) * each
+    elif base not in (XEN, SCSI):
+        return None
+    return range(minor, minor + (1 if minor % each else each))
+
+
 def _index_of(letters: str) -> int:
     """a is 0, z is 25, aa is 26."""
     index = 0
