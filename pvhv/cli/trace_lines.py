@@ -109,7 +109,8 @@ def _write_syscall(found: dict[str, Any]) -> str:
 
 def _write_device(found: dict[str, Any]) -> str:
     where = f"{found['disk']} ring {found['ring']} #{found['id']}"
-    what = f"{found['name']} sector {found['sector']}, {found['bytes']} bytes in {found['segments']} segments"
+    segments = f"{found['segments']} segment{'' if found['segments'] == 1 else 's'}"
+    what = f"{found['name']} sector {found['sector']}, {found['bytes']} bytes in {segments}"
     failed = {0: "", -1: " = error", -2: " = not supported"}.get(found["status"], f" = {found['status']}")
     return f"device     {where}: {what}{failed}, {duration(found.get('spent', 0))}"
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -74,6 +75,32 @@ def test_summed_up(hello: Pvhv) -> None:
     assert "in multicall" in text and "stack_switch" in text
     summary = json.loads(traced(hello, "-c", "--json").stdout)
     assert summary["calls"] == [] and sum(row["count"] for row in summary["rows"]) > 100
+
+
+def test_requests_of_a_disk(hello: Pvhv) -> None:
+    """A domain's own driver, on the clock of the wall: what it asked for, in what pieces, and how long that took."""
+    (hello.directory / "hello.cfg").write_text(
+        'kernel = "guest-pv"\nmemory = 16\nname = "hello"\ndisk = ["d.img,raw,xvda,rw"]'
+    )
+    (hello.directory / "d.img").write_bytes(bytes(1 << 20))
+    typed = [
+        "dd if=/dev/xvda of=/x bs=8k skip=4 count=1 iflag=direct", "dd if=/x of=/dev/xvda bs=8k seek=9 conv=fsync",
+        "dd if=/dev/xvda of=/dev/null bs=512 skip=3 count=1 iflag=direct", "exit\n",
+    ]  # fmt: skip
+    done = traced(hello, "--kind", "device", typed="\n".join(typed))
+    lines = done.stdout.decode().splitlines()
+    assert done.returncode == 0 and lines
+    request = re.compile(
+        r" *\d+\.\d+ d\d+ +device     xvda ring 0 #\d+: (\w+) sector (\d+), (\d+) bytes in (\d+ segments?), "
+        r"([\d.]+) (us|ms|s)"
+    )
+    found = [request.fullmatch(line) for line in lines]
+    assert all(found), lines
+    told = [match.groups()[:4] for match in found if match]
+    assert ("read", "64", "8192", "2 segments") in told and ("write", "144", "8192", "2 segments") in told
+    assert ("read", "0", "4096", "1 segment") in told  # its kernel reads a page
+    assert ("flush", "0", "0", "0 segments") in told
+    assert all(float(match[5]) > 0 for match in found if match)
 
 
 def test_ctrl_c_shows_the_sum(shared: Pvhv) -> None:

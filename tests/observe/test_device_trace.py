@@ -58,7 +58,7 @@ def test_requests_are_decoded_with_their_round_trips(path: Path) -> None:
         assert 2_000_000 <= read["spent"] <= timeline.now() - began + 1_000_000_000
         said = line(read)
         assert " device     xvda ring 1 #12: read sector 3, 5120 bytes in 2 segments, " in said
-        assert "write sector 64, 0 bytes in 1 segments = error" in line(refused)
+        assert "write sector 64, 0 bytes in 1 segment = error" in line(refused)
         rows = {row["name"]: row for row in tally.plain(table_of(front.guest.kernel.guest_os))["rows"]}
         assert (rows["xvda read"]["count"], rows["xvda read"]["errors"], rows["xvda write"]["errors"]) == (1, 0, 1)
         begin, end = Picture("it", 1).add(read)
