@@ -30,6 +30,7 @@ class Link:
         self.domid = domid
         self.local_port: int | None = None
         self._handler: Callable[[], None] = lambda: None
+        self._patient = False
         self._views: list[GrantView] = []
         try:
             for ref in refs:
@@ -54,18 +55,19 @@ class Link:
         if self.local_port is not None:
             self.dom0.events.send(self.local_port)
 
-    def on_signal(self, handler: Callable[[], None]) -> None:
-        """Have `handler()` called when the guest signals."""
-        self._handler = handler
+    def on_signal(self, handler: Callable[[], None], patient: bool = False) -> None:
+        """Have `handler()` called when the guest signals. `patient`: the guest goes on for a moment before; so one that
+        asks for many things signals once."""
+        self._handler, self._patient = handler, patient
         if self.local_port is not None:
-            self.dom0.events.bind_handler(self.local_port, handler)
+            self.dom0.events.bind_handler(self.local_port, handler, patient)
 
     def rebind(self, port: int) -> None:
         """Use another port of the guest's. Raises HypercallError; then there is no port, and no signal arrives, until
         the next `rebind`."""
         self._unbind()
         self._bind(port)
-        self.on_signal(self._handler)
+        self.on_signal(self._handler, self._patient)
 
     def _bind(self, port: int) -> None:
         domain = self.dom0.hypervisor.domain_by_id(self.domid)

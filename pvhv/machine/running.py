@@ -32,7 +32,7 @@ from pvhv.machine.features import Features
 from pvhv.machine.guard import Guard
 from pvhv.machine.ram import Ram
 from pvhv.machine.registers import Registers
-from pvhv.machine.ticker import Ticker
+from pvhv.machine.ticker import NEVER, Ticker
 
 MOST_BLOCKS: Final = 1 << 18  # that the engine may remember: 20 MiB
 _ARMED: Final = 0xFF  # in DR7: some breakpoint is enabled
@@ -49,6 +49,7 @@ class Running(Registers, Breakpoints):
         self._runner = 0
         self._guard: Guard | None = None
         self._tick: Callable[[], int | None] | None = None
+        self._stop_by = NEVER
         kick = weakref.WeakMethod(self._kick)  # the thread must not keep us alive
         self._ticker = Ticker(lambda: method() if (method := kick()) else None)
 
@@ -83,6 +84,7 @@ class Running(Registers, Breakpoints):
         finally:
             self._running = False
             words[pace.STOP] = 0
+            self._stop_by = NEVER
             self._ticker.disarm()
 
     def _enter(self) -> None:
@@ -125,6 +127,8 @@ class Running(Registers, Breakpoints):
         """
         self._tick = tick
         self._ticker.arm(deadline_ns)
+        if self._stop_by < deadline_ns:  # another thread's, before the ticker was armed
+            self._ticker.arm_by(self._stop_by)
         self.run(budget)
 
     # ---- how a run ends ------------------------------------------------------------------------
@@ -139,6 +143,12 @@ class Running(Registers, Breakpoints):
             # The stock engine forgets a stop that comes while it starts up: the ticker repeats ours.
             if not seam.corrected and threading.get_ident() != self._runner:
                 self._ticker.arm_by(time.monotonic_ns() + 200_000)
+
+    def stop_by(self, deadline_ns: int) -> None:
+        """Let `run_wall` act as if its deadline were this one, if that is earlier. Any thread may. It holds for the run
+        under way; whoever calls this between two runs may find that it holds for the next one."""
+        self._stop_by = deadline_ns
+        self._ticker.arm_by(deadline_ns)
 
     @property
     def stop_pending(self) -> bool:

@@ -17,15 +17,15 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-_NEVER: Final = 1 << 63
+NEVER: Final = 1 << 63
 _REPEAT_NS: Final = 200_000
 
 
 class Ticker:
     def __init__(self, function: Callable[[], int | None]) -> None:
         self._function = function
-        self._deadline = _NEVER
-        self._wakes_at = _NEVER
+        self._deadline = NEVER
+        self._wakes_at = NEVER
         self._closed = False
         self._wake = threading.Lock()  # released to wake the thread
         self._wake.acquire()
@@ -46,11 +46,11 @@ class Ticker:
             self.arm(deadline_ns)
 
     def disarm(self) -> None:
-        self._deadline = _NEVER
+        self._deadline = NEVER
 
     def close(self) -> None:
         self._closed = True
-        self._deadline = _NEVER
+        self._deadline = NEVER
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             self._rouse()
@@ -63,13 +63,13 @@ class Ticker:
             pass  # it is awake already
 
     def _loop(self) -> None:
-        armed = due = _NEVER
+        armed = due = NEVER
         while not self._closed:
             # While the deadline is being read, whoever arms must wake us: they see "never".
-            self._wakes_at = _NEVER
+            self._wakes_at = NEVER
             if self._deadline != armed:
                 armed = due = self._deadline
-            if armed == _NEVER:
+            if armed == NEVER:
                 self._wake.acquire()
                 continue
             left = due - time.monotonic_ns()

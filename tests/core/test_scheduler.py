@@ -16,10 +16,12 @@ from typing import Any
 
 import pytest
 
+from pvhv.abi.event_channel import EVTCHNOP_send
 from pvhv.abi.sched import SCHEDOP_block, SCHEDOP_poll, SCHEDOP_shutdown, SCHEDOP_yield
 from pvhv.abi.vcpu import VCPUOP_set_periodic_timer, VCPUOP_set_singleshot_timer, VCPUOP_stop_periodic_timer
 from pvhv.abi.xen import (
     VIRQ_TIMER,
+    HYPERVISOR_event_channel_op,
     HYPERVISOR_multicall,
     HYPERVISOR_sched_op,
     HYPERVISOR_set_timer_op,
@@ -27,6 +29,7 @@ from pvhv.abi.xen import (
     HYPERVISOR_xen_version,
 )
 from pvhv.core.domain import Domain
+from pvhv.core.sched import patience as patience_module
 from pvhv.core.sched import scheduler as scheduler_module
 from pvhv.core.sched import timeline as timeline_module
 from pvhv.core.sched.runstate import BLOCKED, OFFLINE, RUNNABLE
@@ -447,6 +450,7 @@ def test_what_comes_from_outside_does_not_change_who_runs_when(lab: Lab) -> None
     assert len(undisturbed) == 50
     assert trail(lambda lab: lab.hv.post(lambda: None)) == undisturbed
     assert trail(lambda lab: lab.hv.cpu(True).pcpu.stop()) == undisturbed
+    assert trail(lambda lab: lab.hv.scheduler.soon(lambda: None)) == undisturbed
 
 
 def test_posted_functions_are_answered_while_guests_spin(lab: Lab) -> None:
@@ -463,6 +467,52 @@ def test_posted_functions_are_answered_while_guests_spin(lab: Lab) -> None:
         lab.hv.stop()
         thread.join(10)
     assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("wall", [True, False])
+def test_what_can_wait_for_a_moment_waits_no_longer(lab: Lab, monkeypatch: pytest.MonkeyPatch, wall: bool) -> None:
+    """Though the guest does nothing else, and its slice is long."""
+    for module in (scheduler_module, timeline_module):
+        monkeypatch.setattr(module, "SLICE_NS", 60_000 * MILLISECOND)
+    monkeypatch.setattr(scheduler_module, "HOST_SLICE_NS", 60_000 * MILLISECOND)
+    lab.domain(spin(), timeline=lab.hv.wall if wall else None)
+    done: list[str] = []
+
+    def heard() -> None:
+        done.append("soon")
+        lab.hv.post(lambda: None)  # the guest does not run again: `run_until` looks
+
+    for number in range(3):
+        threading.Timer(0.05, lambda: lab.hv.scheduler.soon(heard)).start()
+        assert lab.hv.run_until(lambda number=number: len(done) > number, 30)  # type: ignore[misc]
+
+
+def test_what_can_wait_for_a_moment_does_not_wait_for_nothing(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody runs, and so nobody is disturbed."""
+    monkeypatch.setattr(patience_module, "SOON_NS", 60_000 * MILLISECOND)
+    monkeypatch.setattr(scheduler_module, "IDLE_WAIT_S", 60.0)
+    done: list[str] = []
+    threading.Timer(0.05, lambda: lab.hv.scheduler.soon(lambda: done.append("soon"))).start()
+    assert lab.hv.run_until(lambda: bool(done), 30)
+
+
+@pytest.mark.parametrize("patient", [True, False])
+def test_a_guest_that_signals_often_is_heard_once(lab: Lab, monkeypatch: pytest.MonkeyPatch, patient: bool) -> None:
+    """By a function that is patient, when the guest rests."""
+    monkeypatch.setattr(patience_module, "SOON_NS", 60_000 * MILLISECOND)
+    code = no_ticks(Code(CODE))
+    for _ in range(5):
+        code.hypercall(HYPERVISOR_event_channel_op, EVTCHNOP_send, DATA)
+    code.hypercall(HYPERVISOR_sched_op, SCHEDOP_block, 0)
+    domain = lab.domain(code, timeline=lab.hv.wall)
+    offered, dom0 = domain.events.alloc_unbound(0), lab.hv.dom0.events
+    lab.poke(domain, DATA, offered)
+    heard: list[bool] = []
+    port = dom0.bind_interdomain(domain.events, offered)
+    dom0.bind_handler(port, lambda: heard.append(domain.vcpus[0].blocked), patient)
+    assert lab.hv.run_until(lambda: domain.vcpus[0].blocked and not lab.hv.scheduler._patience.waiting, 20)
+    # (Binding makes one signal, which may be heard before the guest begins.)
+    assert heard in ([False, True], [True]) if patient else len(heard) >= 5 and True not in heard
 
 
 def test_a_mistake_in_a_callback_does_not_end_the_loop() -> None:

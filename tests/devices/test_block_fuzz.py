@@ -150,7 +150,8 @@ class Attacker:
         for _ in range(min(len(self.gate.waiting), self.dice.randrange(1, 40))):
             self.gate.waiting.pop(0)()
         scheduler = self.front.hv.scheduler
-        self.front.hv.run_until(lambda: not (scheduler._posted or scheduler.deferred or scheduler.background), 10)
+        work = scheduler._posted, scheduler._patience.waiting, scheduler.deferred, scheduler.background
+        self.front.hv.run_until(lambda: not any(work), 10)
 
     def image(self) -> None:
         old = self.front.disk.image

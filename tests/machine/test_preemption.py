@@ -141,6 +141,24 @@ def test_blocks_look_for_a_stop_by_themselves() -> None:
 
 
 @pytest.mark.parametrize("kind", ["wall", "virtual", "wall-block"])
+@pytest.mark.parametrize("before", [True, False])
+def test_a_deadline_that_another_thread_brings_forward(kind: str, before: bool) -> None:
+    """Whether the run has begun or not."""
+    lab = Lab(kind)
+    lab.state[cs.RIP] = lab.put("ebfe")
+    began = time.monotonic()
+    for _ in range(20):
+        sooner = threading.Timer(0.0 if before else 0.002, lambda: lab.pcpu.stop_by(time.monotonic_ns() + 300_000))
+        sooner.start()
+        if before:
+            sooner.join()
+        lab.pcpu.run_wall(time.monotonic_ns() + 60_000_000_000)
+        sooner.join()
+    assert time.monotonic() - began < 60
+    lab.close()
+
+
+@pytest.mark.parametrize("kind", ["wall", "virtual", "wall-block"])
 def test_stop_from_any_thread_is_never_lost(kind: str) -> None:
     lab = Lab(kind)
     lab.state[cs.RIP] = lab.put("ebfe")

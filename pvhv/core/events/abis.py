@@ -19,5 +19,6 @@ from pvhv.core.events.two_level import TwoLevel
 def event_channels(domain: Domain) -> EventChannels:
     """The table of a new domain, with no port in use."""
     hypervisor = domain.hypervisor
-    handlers = Handlers(hypervisor.scheduler.defer) if domain.domid == 0 else None
+    scheduler = hypervisor.scheduler
+    handlers = Handlers(scheduler.defer, scheduler.defer_patiently) if domain.domid == 0 else None
     return EventChannels(domain, TwoLevel(domain), partial(Fifo, domain), handlers, hypervisor.must_yield)

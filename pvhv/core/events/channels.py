@@ -339,13 +339,14 @@ class EventChannels:
             return Status(status, channel.vcpu_id, virq=channel.virq)
         return Status(status, channel.vcpu_id)
 
-    def bind_handler(self, port: int, function: Callable[[], None] | None) -> None:
-        """Domain 0 only: call `function` at the hypervisor's next safe point after a signal on `port`."""
+    def bind_handler(self, port: int, function: Callable[[], None] | None, patient: bool = False) -> None:
+        """Domain 0 only: call `function` at the hypervisor's next safe point after a signal on `port`; with `patient`
+        the guest may go on for a moment before (pvhv.core.sched.patience)."""
         assert self.handlers is not None, "a guest's upcalls go to its vCPUs"
         channel = self.channel(port)
         if channel.state <= RESERVED:
             raise HypercallError(Errno.EINVAL)
-        self.handlers.bind(channel, function)
+        self.handlers.bind(channel, function, patient)
 
     # -- virtual interrupts ----------------------------------------------------------------------------------
     def _virq_ports(self, vcpu_id: int) -> dict[int, int]:

@@ -25,17 +25,21 @@ class Handlers:
 
     max_ports = EVTCHN_2L_NR_CHANNELS
 
-    def __init__(self, defer: Callable[[Handler], None]) -> None:
+    def __init__(self, defer: Callable[[Handler], None], patiently: Callable[[Handler], None]) -> None:
         self.defer = defer  # to the next safe point
+        self.patiently = patiently  # to the next one that comes anyway, or to one that comes soon
+        self.patient: set[int] = set()  # the ports whose functions wait for that
         self.pending: set[int] = set()
         self.functions: dict[int, Handler] = {}
 
-    def bind(self, channel: Channel, function: Handler | None) -> None:
-        """Call `function` for signals of the port (None: stop that). If a signal waits already, the call is soon."""
+    def bind(self, channel: Channel, function: Handler | None, patient: bool = False) -> None:
+        """Call `function` for signals of the port (None: stop that). If a signal waits already, the call is soon.
+        `patient`: the guest is not stopped for it at once (Scheduler.defer_patiently)."""
         if function is None:
             self.functions.pop(channel.port, None)
             return
         self.functions[channel.port] = function
+        (self.patient.add if patient else self.patient.discard)(channel.port)
         self.unmask(channel)
 
     def set_pending(self, channel: Channel) -> None:
@@ -48,12 +52,13 @@ class Handlers:
         """Forget a waiting signal and the port's function: the port is being freed."""
         self.pending.discard(channel.port)
         self.functions.pop(channel.port, None)
+        self.patient.discard(channel.port)
 
     def unmask(self, channel: Channel) -> None:
         """If a signal waits, have the function called."""
         port = channel.port
         if port in self.pending and port in self.functions:
-            self.defer(lambda: self._upcall(port))
+            (self.patiently if port in self.patient else self.defer)(lambda: self._upcall(port))
 
     def _upcall(self, port: int) -> None:
         function = self.functions.get(port)

@@ -20,7 +20,9 @@ from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from pvhv.core.sched.patience import Patience
 from pvhv.core.sched.timeline import SLICE_NS, Share, Timeline, Turn, VirtualTimeline, WallTimeline
+from pvhv.machine.ticker import NEVER
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain
@@ -33,7 +35,6 @@ WORK_SHARE = 4096  # units of hypervisor work (about a page-table entry each) be
 HOST_SLICE_NS = 10_000_000  # of host time, before a virtual timeline's slice is broken off
 BREAK_NS = 20_000  # of host time: what it takes to leave a guest and to come back
 STEP_NS = 4_000_000  # of host time, for a step of what is done in the background
-NEVER = 1 << 63
 IDLE_WAIT_S = 1.0
 FINISHED = object()
 UNDIVIDED = Share(float("inf"))  # dom0's own work is not divided, but for what is in `background`
@@ -82,6 +83,7 @@ class Scheduler:
         self._errands_left = WORK_SHARE  # units of work, at this turn
         self._undisturbed = 0  # until when (of time.monotonic_ns) guests run, whatever is posted
         self._step_ends = NEVER
+        self._patience = Patience()
         self._posted: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._wakeup = threading.Event()
         self._bugs_kept = BugsKept(hypervisor)
@@ -101,6 +103,16 @@ class Scheduler:
             turn.vcpu.domain.timeline.cpu.pcpu.stop()
         return future
 
+    def soon(self, function: Callable[[], None]) -> None:
+        """Call `function` on the hypervisor's thread when the vCPU that runs rests, or is stopped for another reason;
+        it is stopped for this one after a moment (pvhv.core.sched.patience). Any thread may."""
+        self._patience.add(function)
+        turn = self.current_turn
+        if turn is None:
+            self._wakeup.set()
+        else:
+            turn.vcpu.domain.timeline.cpu.pcpu.stop_by(self._patience.due)
+
     def stop(self) -> None:
         """End `run` after the current turn. Any thread may."""
         self._stopping = True
@@ -112,6 +124,15 @@ class Scheduler:
         turn = self.current_turn
         self.deferred.append(function if turn is None else partial(self._on_account, turn.vcpu, function))
         self.break_off()
+
+    def defer_patiently(self, function: Callable[[], None]) -> None:
+        """The same, but the vCPU that runs goes on for a moment: it may cause more of that work, to be done at once.
+        (On a virtual timeline nothing is gained: the moment would have to be one of the guest's time.)"""
+        turn = self.current_turn
+        if turn is None or turn.vcpu.domain.timeline.virtual:
+            self.defer(function)
+        else:
+            self.soon(partial(self._on_account, turn.vcpu, function))
 
     def defer_for(self, vcpu: VCPU, function: Callable[[], None]) -> None:
         """Call `function` soon, between slices. Its time is charged to `vcpu`, which may have asked for it long ago."""
@@ -242,6 +263,8 @@ class Scheduler:
 
     def turn(self, deadline: float | None = None) -> None:
         """One turn of the loop."""
+        for function in self._patience.take():
+            self.deferred.append(function)
         busy = bool(self._posted or self.deferred or self.background)  # it may be what somebody waits for
         self._errands_left = WORK_SHARE
         if busy:
@@ -355,12 +378,13 @@ class Scheduler:
                 # The host's clock breaks it off, too, or a guest that exits much would keep others waiting.
                 timeline.begin()
                 try:
-                    pcpu.run_wall(time.monotonic_ns() + HOST_SLICE_NS, max(turn.until - timeline.now(), 1))
+                    broken_off = min(time.monotonic_ns() + HOST_SLICE_NS, self._patience.due)
+                    pcpu.run_wall(broken_off, max(turn.until - timeline.now(), 1))
                 finally:
                     timeline.end()
             else:
                 assert isinstance(timeline, WallTimeline)
-                pcpu.run_wall(timeline.host_deadline(turn.until), tick=self._tick)
+                pcpu.run_wall(min(timeline.host_deadline(turn.until), self._patience.due), tick=self._tick)
         finally:
             timeline.running = False
             if stepping:
@@ -375,6 +399,8 @@ class Scheduler:
         turn = self.current_turn
         if turn is None or turn.over or self._posted or self.deferred or self.background or self._over():
             return None
+        if self._patience.is_over():
+            return None
         timeline = turn.vcpu.domain.timeline
         assert isinstance(timeline, WallTimeline)
         for other in self.timelines:
@@ -386,7 +412,7 @@ class Scheduler:
         # Whoever sets a timer meanwhile sees the new end, or we see the timer.
         for due, _, _ in timeline.timers[:1]:
             turn.until = min(turn.end, due)
-        return timeline.host_deadline(turn.until) if turn.until > now else None
+        return min(timeline.host_deadline(turn.until), self._patience.due) if turn.until > now else None
 
     # -- nobody can run ----------------------------------------------------------------------------------------------
     def idle(self, deadline: float | None) -> None:
@@ -402,5 +428,5 @@ class Scheduler:
                 wait = min(wait, timeline.pace_wait(due))
         if deadline is not None:
             wait = min(wait, deadline - time.monotonic())
-        if wait > 0 and not self._posted and not self.deferred:
+        if wait > 0 and not self._posted and not self.deferred and not self._patience.waiting:
             self._wakeup.wait(wait)

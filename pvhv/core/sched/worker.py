@@ -9,7 +9,9 @@ and two runs are the same.
 Each file has one thread, which does the work in the order in which it came. So a flush comes after the writes before
 it, and a read returns what was written before it. (The thread is a pvhv.toolstack.beside.Beside with one thread.)
 
-What is done while the hypervisor's thread is busy is reported together: a thread wakes it once, however much it did.
+To wake a thread costs more than most requests. So the thread is woken for the first piece of work, and looks for more
+itself before it rests; and it reports what it has done when it rests, or after `REPORT_NS` at the latest. A report does
+not interrupt a guest at once (Scheduler.soon). A disk's controller holds its interrupts back in the same way.
 
 Both the backend of a split driver (pvhv/devices/block) and the disks of a PC (pvhv/hvm/platform) use it.
 
@@ -21,16 +23,30 @@ Read beside it: Scheduler.errand in scheduler.py, which holds a timeline in the 
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from typing import Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from pvhv.core.domain import Domain
 from pvhv.core.sched.scheduler import Scheduler
 
 T = TypeVar("T")
+R_co = TypeVar("R_co", covariant=True)
 LATENCY_NS = 100_000  # of a virtual timeline, unless the domain file says otherwise: a solid-state disk's, about
+REPORT_NS = 100_000  # of host time: so long what is done may wait for what is being done
+AT_ONCE = 32  # pieces of work for one domain, before others who use the file have a turn
+
+
+class Done(Protocol[R_co]):
+    """What became of a piece of work. (A Future that is done is one.)"""
+
+    def result(self) -> R_co:
+        """What it returned; raises what it raised."""
+
+    def exception(self) -> BaseException | None:
+        """What it raised."""
 
 
 class Thread(Protocol):
@@ -44,68 +60,146 @@ class Worker:
     """The connection of one domain to the thread of a file. The time that `finish` takes is charged to the domain."""
 
     def __init__(self, thread: Thread, scheduler: Scheduler, domain: Domain, latency_ns: int = LATENCY_NS) -> None:
-        self.thread = thread
         self.scheduler = scheduler
         self.domain = domain
         self.timeline = domain.timeline
         self.account = domain.vcpus[0]
         self.latency_ns = latency_ns
-        self._done: deque[_Errand] = deque()  # by the thread, and not looked at yet
-        self._told = False  # whether the hypervisor's thread will look at them
+        self._lane = _Lane(thread, self._look, scheduler)
+
+    @property
+    def thread(self) -> Thread:
+        """That of the file. Another one may take its place while nothing is under way."""
+        return self._lane.thread
+
+    @thread.setter
+    def thread(self, thread: Thread) -> None:
+        self._lane = _Lane(thread, self._look, self.scheduler)
 
     def in_pieces(self, work: Iterator[int]) -> None:
         """Do work of the hypervisor's thread without keeping other domains waiting. It yields the cost of a piece."""
         self.scheduler.errand(work, self.domain)
 
-    def begin(self, work: Callable[[], T], finish: Callable[[Future[T]], None]) -> None:
-        """Have `work` done, and then `finish` called with its result. Raises RuntimeError, and then neither happens."""
-        future = self.thread.do(work)
-        errand = _Errand(self, lambda: finish(future))
+    def begin(self, work: Callable[[], T], finish: Callable[[Done[T]], None]) -> None:
+        """Have `work` done, and then `finish` called with what became of it. Raises RuntimeError, and then neither
+        happens."""
+        errand = _Errand(self, work, finish)
+        self._lane.add(errand)
         if self.timeline.virtual:
             self.timeline.after(self.timeline.now() + self.latency_ns, errand.due)
-        future.add_done_callback(lambda _done: self._is_done(errand))
 
-    def _is_done(self, errand: _Errand) -> None:
-        """On the thread of the file."""
-        self._done.append(errand)
-        if not self._told:
-            self._told = True
-            self.scheduler.post(self._look)
-
-    def _look(self) -> None:
-        self._told = False  # before the queue is emptied: what comes into it from now on is told again
-        ready = []
-        while self._done:
-            errand = self._done.popleft()
+    def _look(self, done: list[_Errand[Any]]) -> None:
+        """On the hypervisor's thread: these are done."""
+        for errand in done:
             errand.is_done = True
-            if errand.is_due:
-                ready.append(errand)
-        if ready:
-            self.report(ready)
+        self.report([errand for errand in done if errand.is_due])
 
-    def report(self, errands: list[_Errand]) -> None:
+    def report(self, errands: list[_Errand[Any]]) -> None:
         """Report their ends soon, at the domain's expense."""
 
         def all_of_them() -> None:
             for errand in errands:
                 errand.report()
 
-        self.scheduler.defer_for(self.account, all_of_them)
+        if errands:
+            self.scheduler.defer_for(self.account, all_of_them)
 
 
-class _Errand:
+class _Lane:
+    """Work on its way to one thread, and back from it."""
+
+    def __init__(self, thread: Thread, look: Callable[[list[_Errand[Any]]], None], scheduler: Scheduler) -> None:
+        self.thread = thread
+        self._look = look
+        self._scheduler = scheduler
+        self._waiting: deque[_Errand[Any]] = deque()
+        self._served = False  # whether the thread will look for more
+        self._done: deque[_Errand[Any]] = deque()  # by the thread, and not looked at yet
+        self._told = False  # whether the hypervisor's thread will look at them
+
+    def add(self, errand: _Errand[Any]) -> None:
+        """On the hypervisor's thread. Raises RuntimeError if the host allows no thread."""
+        # First the errand, then the look at `served`; the thread does it the other way round. So one of both sees it.
+        self._waiting.append(errand)
+        if not self._served:
+            self._served = True
+            try:
+                self.thread.do(self._serve)
+            except RuntimeError:
+                self._served = False
+                self._waiting.pop()
+                raise
+
+    def _serve(self) -> None:
+        """On the thread of the file."""
+        waiting, report_at = self._waiting, 0
+        for _ in range(AT_ONCE):
+            if not waiting:
+                self._tell()
+                self._served = False
+                if not waiting:
+                    return
+                self._served = True
+            errand = waiting.popleft()
+            errand.do()
+            self._done.append(errand)
+            now = time.monotonic_ns()
+            if not report_at:
+                report_at = now + REPORT_NS
+            elif now >= report_at:
+                report_at = 0
+                self._tell()
+        self._tell()
+        self.thread.do(self._serve)  # behind what others want of it
+
+    def _tell(self) -> None:
+        if self._done and not self._told:
+            self._told = True
+            self._scheduler.soon(self._take)
+
+    def _take(self) -> None:
+        """On the hypervisor's thread."""
+        self._told = False  # before the queue is emptied: what comes into it from now on is told again
+        done = []
+        while self._done:
+            done.append(self._done.popleft())
+        self._look(done)
+
+
+class _Errand(Generic[T]):
     """One piece of work. Its end is reported when it is done and, on a virtual timeline, due.
 
     The timeline is held from the time when it is due until its end is reported, even if it was done before. So timers
     that are due at the same time come first in either case."""
 
-    __slots__ = ("_finish", "_worker", "is_done", "is_due")
+    __slots__ = ("_failure", "_finish", "_value", "_work", "_worker", "is_done", "is_due")
 
-    def __init__(self, worker: Worker, finish: Callable[[], None]) -> None:
+    def __init__(self, worker: Worker, work: Callable[[], T], finish: Callable[[Done[T]], None]) -> None:
         self._worker = worker
+        self._work: Callable[[], T] | None = work
         self._finish = finish
+        self._failure: BaseException | None = None
         self.is_done = False
         self.is_due = not worker.timeline.virtual
+
+    def do(self) -> None:
+        """On the thread of the file: do the work."""
+        work, self._work = self._work, None  # and what it holds
+        assert work is not None
+        try:
+            self._value = work()
+        except BaseException as failure:
+            self._failure = failure
+
+    def result(self) -> T:
+        """What it returned; raises what it raised."""
+        if self._failure is not None:
+            raise self._failure
+        return self._value
+
+    def exception(self) -> BaseException | None:
+        """What it raised."""
+        return self._failure
 
     def due(self) -> None:
         """The guest's time has come at which it may be reported."""
@@ -118,4 +212,4 @@ class _Errand:
         """Report its end."""
         if self._worker.timeline.virtual:
             self._worker.timeline.held -= 1
-        self._finish()
+        self._finish(self)

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +25,7 @@ from typing import ClassVar
 
 from pvhv.abi.io.blkif import BLKIF_OP_DISCARD, BLKIF_OP_READ
 from pvhv.core.grants.view import GrantView
-from pvhv.core.sched.worker import Thread, Worker
+from pvhv.core.sched.worker import Done, Thread, Worker
 from pvhv.devices.block.pages import PIECE, Grants
 from pvhv.devices.block.queue import Queue, Work
 from pvhv.devices.block.request import FLUSHING, Bad, Request
@@ -95,7 +94,7 @@ class Disk:
         self.bytes_under_way = 0
         self.on_resize: Callable[[], None] = lambda: None  # called when `sectors` is another number
         self._queues: deque[Queue] = deque()
-        self._finished: deque[tuple[Queue, Transfer, Future[bytes]]] = deque()  # the worker is done with these
+        self._finished: deque[tuple[Queue, Transfer, Done[bytes]]] = deque()  # the worker is done with these
         self._working = False
         self._next_look = worker.timeline.now() + LOOK_NS
         self._looking = False
@@ -217,11 +216,11 @@ class Disk:
             self.refresh()
         return True
 
-    def _done(self, queue: Queue, transfer: Transfer, done: Future[bytes]) -> None:
+    def _done(self, queue: Queue, transfer: Transfer, done: Done[bytes]) -> None:
         self._finished.append((queue, transfer, done))
         self.pump()
 
-    def _finish(self, queue: Queue, transfer: Transfer, done: Future[bytes]) -> Iterator[int]:
+    def _finish(self, queue: Queue, transfer: Transfer, done: Done[bytes]) -> Iterator[int]:
         self.under_way -= 1
         self.bytes_under_way -= transfer.sectors * SECTOR_SIZE
         return queue.done(transfer, done)
@@ -239,7 +238,7 @@ class Disk:
                 self.worker.begin(self.image.refresh, partial(self._refreshed, self.image))
                 self._looking = True
 
-    def _refreshed(self, image: Image, done: Future[None]) -> None:
+    def _refreshed(self, image: Image, done: Done[None]) -> None:
         self._looking = False
         if image is self.image and not done.exception():
             self._resize(image.sectors)

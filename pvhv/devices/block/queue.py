@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future
 from functools import partial
 from typing import Protocol
 
@@ -32,7 +31,7 @@ from pvhv.abi.io.blkif import (
 )
 from pvhv.core.errors import GrantError
 from pvhv.core.grants.view import GrantView
-from pvhv.core.sched.worker import Worker
+from pvhv.core.sched.worker import Done, Worker
 from pvhv.devices.block import request as requests
 from pvhv.devices.block.pages import Grants, Pages, RingGone, Taken
 from pvhv.devices.block.request import FLUSHING, SEGMENT_SIZE, Bad, Request
@@ -147,7 +146,7 @@ class Queue:
             return partial(_discard, image, request.sector, request.amount)
         return partial(_write, image, request.operation in FLUSHING, request.sector, transfer.copied_out())
 
-    def done(self, transfer: Transfer, done: Future[bytes]) -> Iterator[int]:
+    def done(self, transfer: Transfer, done: Done[bytes]) -> Iterator[int]:
         """The thread is done with a request. `done` has the sectors that were read, or the error. Before each piece,
         how many pages it has."""
         status = BLKIF_RSP_OKAY

@@ -12,16 +12,16 @@ Read beside it: pvhv/core/sched/worker.py, which is the worker; pvhv/images/imag
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from typing import Any, NamedTuple, Protocol
 
+from pvhv.core.sched.worker import Done
 from pvhv.images.image import Image
 
 
 class Beside(Protocol):
     """Does file I/O on another thread. (core.sched.worker.Worker)"""
 
-    def begin(self, work: Callable[[], Any], finish: Callable[[Future[Any]], None]) -> None:
+    def begin(self, work: Callable[[], Any], finish: Callable[[Done[Any]], None]) -> None:
         """Have `work` done, then `finish` called. Raises RuntimeError, and then neither happens."""
 
     def in_pieces(self, work: Iterator[int]) -> None:
@@ -81,7 +81,7 @@ class Lane:
             self._under_way, self._wanted = False, None
             answer(None)
 
-    def _done(self, done: Future[bytes]) -> None:
+    def _done(self, done: Done[bytes]) -> None:
         self._under_way = False
         wanted, self._wanted = self._wanted, None
         waiting, self._next = self._next, None

@@ -24,10 +24,10 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
 from functools import partial
 from typing import Final
 
+from pvhv.core.sched.worker import Done
 from pvhv.hvm.platform.ata_identify import HEADS, SECTORS_PER_TRACK, cylinders
 from pvhv.hvm.platform.storage import Backing, Memory
 from pvhv.hvm.platform.virtio_pci import DRIVER_OK, F_INDIRECT_DESC, VirtioDevice
@@ -105,7 +105,7 @@ class VirtioBlk(VirtioDevice):
         self.notifications = self.moved = 0  # by the guest, and bytes of data moved to and from its pages, so far
         self.under_way = 0  # pieces that the worker has, those included that nobody waits for any more
         self._life: object = object()  # changes at a reset
-        self._finished: deque[tuple[Request, Future[bytes]]] = deque()
+        self._finished: deque[tuple[Request, Done[bytes]]] = deque()
         self._working = False
 
     @property
@@ -224,14 +224,14 @@ class VirtioBlk(VirtioDevice):
             self.image.flush()
         return b""
 
-    def _done(self, life: object, request: Request, done: Future[bytes]) -> None:
+    def _done(self, life: object, request: Request, done: Done[bytes]) -> None:
         """The worker is done with a piece. `done` has what was read, or the error."""
         self.under_way -= 1
         if life is self._life:
             self._finished.append((request, done))
         self.pump()
 
-    def _piece_done(self, request: Request, done: Future[bytes]) -> None:
+    def _piece_done(self, request: Request, done: Done[bytes]) -> None:
         piece = request.piece()
         try:
             data = done.result()
