@@ -9,7 +9,7 @@ Read beside it: tools/xl/xl_block.c, xl_cdrom.c.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -52,7 +52,8 @@ def block_detach(
 def block_list(
     domains: Annotated[list[str], typer.Argument(help="Names or ids.", metavar="DOMAIN…")], as_json: AsJson = False
 ) -> None:
-    """List the disks of paravirtual domains. Those of a fully virtualized one are listed in its file only."""
+    """List the disks of domains. The last column says as what a guest finds one: vbd is by xenbus; an ide or a virtio
+    disk is a device of a PC, and has nothing in xenstore."""
     rows, failed = [], 0
     for domain in domains:
         try:
@@ -63,14 +64,21 @@ def block_list(
     if as_json:
         print_json(rows)
     else:
-        print(f"{'Vdev':5} {'BE':3} {'handle':6} {'state':5} {'evt-ch':6} {'ring-ref':8} {'BE-path':30}")
+        print(f"{'Vdev':5} {'BE':3} {'handle':6} {'state':5} {'evt-ch':6} {'ring-ref':8} {'BE-path':30} Model")
         for row in rows:
-            print(
-                f"{row['devid']:<5} {row['backend_id']:<3} {row['handle']:<6} {row['state']:<5} {row['evtch']:<6} "
-                f"{row['rref']:<8} {row['backend']:30}"
-            )
+            print(_line(row))
     if failed:
         raise typer.Exit(failed)
+
+
+def _line(row: dict[str, Any]) -> str:
+    if row["backend"]:
+        number, cells = row["devid"], [row[name] for name in ("state", "evtch", "rref", "backend")]
+    else:  # a virtio disk has no number
+        number, cells = row["devid"] if row["devid"] >= 0 else row["vdev"], ["-"] * 4
+    state, port, ring, path = cells
+    begin = f"{number:<5} {row['backend_id']:<3} {row['handle']:<6}"
+    return f"{begin} {state:<5} {port:<6} {ring:<8} {path:30} {row['model']}"
 
 
 DriveArgument = Annotated[str, typer.Argument(help="A CD-ROM drive's name (hdc) or number.", metavar="DRIVE")]

@@ -5,8 +5,7 @@ At a terminal each table replaces the one before, and keeps to the screen; elsew
 other.
 What leaves a guest is shown per second and by kind: hypercalls, system calls on their way to the guest's kernel, faults
 of the guest's own, instructions that were emulated for it, and the rest (of a fully virtualized guest: everything). Of
-its disks, requests and bytes are shown; with --json, as blkback counts them. What a fully virtualized domain asks of
-its disks is not counted.
+its disks, of whatever kind, requests and bytes are shown; with --json, as blkback counts them.
 
 Read beside it: tools/xentop/xentop.c.
 """
@@ -61,8 +60,7 @@ def top(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show what domains cost, again and again (once if standard output is not a terminal). The disks of fully
-    virtualized domains are not counted."""
+    """Show what domains cost, again and again (once if standard output is not a terminal)."""
     at_terminal = sys.stdout.isatty() and not as_json and not batch
     live = at_terminal and os.environ.get("TERM", "dumb") != "dumb"  # which knows no way back to its first line
     looks = iterations or (None if at_terminal or batch else 1)

@@ -108,9 +108,11 @@ def _write_syscall(found: dict[str, Any]) -> str:
 
 
 def _write_device(found: dict[str, Any]) -> str:
-    where = f"{found['disk']} ring {found['ring']} #{found['id']}"
-    segments = f"{found['segments']} segment{'' if found['segments'] == 1 else 's'}"
-    what = f"{found['name']} sector {found['sector']}, {found['bytes']} bytes in {segments}"
+    ring = f" ring {found['ring']}" if "ring" in found else ""
+    where = f"{found['disk']}{ring} #{found['id']}"
+    parts, of = (found["blocks"], "block") if "blocks" in found else (found["segments"], "segment")
+    plural = "" if parts == 1 else "s"
+    what = f"{found['name']} sector {found['sector']}, {found['bytes']} bytes in {parts} {of}{plural}"
     failed = {0: "", -1: " = error", -2: " = not supported"}.get(found["status"], f" = {found['status']}")
     return f"device     {where}: {what}{failed}, {duration(found.get('spent', 0))}"
 

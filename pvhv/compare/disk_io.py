@@ -20,12 +20,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pvhv.compare.names import DISK_BENCHES, DISK_COLUMNS, DISK_IO, IDE, SPLIT, VIRTIO
+from pvhv.compare.names import DISK_BENCHES, DISK_COLUMNS, DISK_IO, SPLIT
 from pvhv.compare.records import Comparison, Counts, Step
 from pvhv.compare.runner import Progress, session
 from pvhv.compare.watcher import Watcher
 from pvhv.core.grants.view import GrantView
 from pvhv.devices.block.disk import Disk
+from pvhv.hvm.names import IDE, VIRTIO
 from pvhv.hvm.platform.bus import IOBus
 from pvhv.images.image import SECTOR_SIZE
 from pvhv.machine.wrapping import wrap

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from pvhv.compare.errors import unknown
 from pvhv.hvm import names as techniques
+from pvhv.hvm.names import IDE, VIRTIO
 from pvhv.toolstack import keys
 
 # The techniques, by shorter names, and what a paravirtual domain's file calls it.
@@ -95,7 +96,7 @@ DISK_BENCHES: dict[str, Bench] = {
         Bench("stream-1m", DISK_IO, "1 MiB is read, one piece behind the other"),
     )
 }
-IDE, VIRTIO, SPLIT = "ide", "virtio", "split"
+SPLIT = "split"
 MODELS: dict[str, str] = {
     IDE: "an IDE disk: registers at I/O ports, and the guest moves each word (native/ide.c)",
     VIRTIO: "a disk that was made for virtual machines: rings in the guest's memory (native/virtio_blk.c)",

@@ -15,6 +15,7 @@ from pvhv.abi.errno import Errno
 from pvhv.abi.hypercalls import HYPERCALLS
 from pvhv.core.events.ports import STATE_NAMES, Status
 from pvhv.core.sched.runstate import NAMES as RUNSTATES
+from pvhv.hvm.names import IDE
 from pvhv.images.image import SECTOR_SIZE
 from pvhv.machine.svm import PFEC_FETCH, PFEC_PRESENT, PFEC_RESERVED, PFEC_USER, PFEC_WRITE
 from pvhv.machine.x86 import PAGE_FAULT
@@ -138,10 +139,11 @@ def _event(port: int, state: int, status: tuple[int, ...]) -> dict[str, Any]:
 
 
 def _device(
-    disk: str, ring: int, operation: int, status: int, sector: int, segments: int, sectors: int, id_: int
+    disk: str, ring: int, operation: int, status: int, sector: int, parts: int, sectors: int, id_: int, model: str
 ) -> dict[str, Any]:
-    found = {"disk": disk, "ring": ring, "name": operation_name(operation), "operation": operation, "id": id_}
-    return found | {"sector": sector, "segments": segments, "bytes": sectors * SECTOR_SIZE, "status": status}
+    found = {"disk": disk, "model": model, "name": operation_name(operation), "operation": operation, "id": id_}
+    found |= {"blocks": parts} if model == IDE else {"ring": ring, "segments": parts}
+    return found | {"sector": sector, "bytes": sectors * SECTOR_SIZE, "status": status}
 
 
 def _return(call: SystemCall) -> dict[str, Any]:

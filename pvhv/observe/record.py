@@ -13,7 +13,8 @@ its line in `pvhv trace`, and says what `data` is:
     cpuid      (leaf,)
     io         (port, size, is_write, value)
     device     (disk, ring, operation, status, sector,        a request of a disk was answered; `spent` is the time
-                segments, sectors, id)                        since it was taken from its ring
+                segments, sectors, id, device model)          since it was taken from its ring, or since the command.
+                                                              A PC's disk has ring 0; IDE, blocks for segments
     running    (runstate,)                                    the vCPU got the pCPU, or left it: its state now
     exit       (reason, detail)                               a fully virtualized guest left
     callout    (reason, detail)                               what its binary translator put in an instruction's place

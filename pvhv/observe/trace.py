@@ -6,7 +6,7 @@ handlers that it wants to hear of, and the last trace to end removes them. So wi
 one no cost for kinds that nobody wants.
 
 A fully virtualized domain makes no hypercalls. Its trace has a record for every exit, with the name that its
-technique's hardware has for it, and for every callout of a binary translator.
+technique's hardware has for it, for every callout of a binary translator, and for requests of its disks.
 
 Recording changes nothing that a guest can see, except its speed on the wall clock. On a virtual clock the same run
 gives the same records whether it is traced or not.
@@ -23,7 +23,7 @@ from pvhv.observe.device_probes import DeviceProbes, Disks
 from pvhv.observe.following import Following
 from pvhv.observe.probes import Probes
 from pvhv.observe.record import Record, Sink
-from pvhv.observe.wanted import EVERYTHING, KINDS, Wanted
+from pvhv.observe.wanted import EVERYTHING, KINDS, OF_FULL, Wanted
 
 if TYPE_CHECKING:
     from pvhv.core.domain import Domain, FullVirtualization
@@ -77,10 +77,7 @@ class Recorder:
         watches.append(watch := Watch(domain, sink, wanted))
         if "device" in watch.kinds:
             watch.devices = DeviceProbes(domain, disks, watch.take)
-        if domain.hvm is not None:
-            domain.hvm.listen(self._exit_of(domain, domain.hvm))
-        else:
-            self._probe()
+        self._listen(domain)
 
     def stop(self, domain: Domain, sink: Sink) -> None:
         """End the trace that `start` began. May be called again."""
@@ -90,9 +87,15 @@ class Recorder:
             watch.finish()
         if not watches:
             self.watches.pop(domain, None)
-            if domain.hvm is not None:
-                domain.hvm.listen(None)
-        self._probe()
+        self._listen(domain)
+
+    def _listen(self, domain: Domain) -> None:
+        """Hear of a domain's exits as its present watches need it."""
+        if domain.hvm is None:
+            self._probe()
+        else:
+            heard = any(watch.kinds & OF_FULL for watch in self.watches.get(domain, ()))
+            domain.hvm.listen(self._exit_of(domain, domain.hvm) if heard else None)
 
     def _probe(self) -> None:
         """Put on each pCPU the probes that the present watches need, and no others."""

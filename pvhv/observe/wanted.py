@@ -30,10 +30,11 @@ KINDS: dict[str, str] = {
     "io": "an I/O port, answered",
     "exit": "a fully virtualized guest leaves, by the name its technique has for it",
     "callout": "what a binary translator put in an instruction's place",
-    "device": "a disk's request, from the ring and answered into it (only where it is asked for)",
+    "device": "a disk's request, and how long until its answer (only where it is asked for)",
     "running": "a vCPU had the processor for so long (only where it is asked for)",
 }
 USUAL = frozenset(KINDS) - {"device", "running"}
+OF_FULL = frozenset({"exit", "callout"})  # of fully virtualized domains, and of no others
 OF_CALLS = frozenset({"syscall", "switch", "return"})  # of system calls that are followed: never left out there
 ANY = "any"
 MOST_LISTED = 64

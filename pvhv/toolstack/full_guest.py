@@ -15,6 +15,7 @@ from pvhv.core.errors import HypercallError
 from pvhv.core.sched.worker import Worker
 from pvhv.devices.console.serial import SerialConsole
 from pvhv.hvm.guest import HvmGuest
+from pvhv.hvm.platform.asked import Requests
 from pvhv.hvm.platform.storage import Backing
 from pvhv.hvm.techniques.registry import TECHNIQUES
 from pvhv.toolstack import domain_store, pc_disks, pvh
@@ -29,6 +30,7 @@ class FullGuest(Guest):
     def begin(self) -> None:
         """Make the domain, which is still empty. Raises ToolstackError."""
         config, console = self.config, self.console
+        self.pc_requests: dict[str, Requests] = {}  # of its disks, by name
         assert isinstance(console, SerialConsole)
         try:
             self.hvm = HvmGuest(
@@ -63,8 +65,14 @@ class FullGuest(Guest):
             worker = Worker(
                 file.thread, self.hypervisor.scheduler, self.domain, self.config.disk_latency * 1000
             )
-            pc_disks.plug(self.hvm.platform, disk.vdev, Backing(file.image, worker), self.hvm.memory)
+            backing = Backing(file.image, worker)
+            self.pc_requests[disk.vdev] = pc_disks.plug(self.hvm.platform, disk.vdev, backing, self.hvm.memory)
 
     def _hold(self, hold: bool) -> None:
         """Have the guest wait because a reader of its console is too slow, or let it go on."""
         (self.hypervisor.activity.pause if hold else self.hypervisor.activity.unpause)(self.domain)
+
+
+def pc_requests(guest: Guest) -> dict[str, Requests]:
+    """What is asked of a domain's disks that are devices of a PC, by name."""
+    return guest.pc_requests if isinstance(guest, FullGuest) else {}

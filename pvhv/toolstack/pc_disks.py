@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from pvhv.hvm.platform.asked import Requests
 from pvhv.hvm.platform.platform import Platform
 from pvhv.hvm.platform.storage import Backing, Memory
 from pvhv.toolstack.disk_spec import IDE, SECTOR_SIZES, VIRTIO, DiskConfig
@@ -53,11 +54,10 @@ def why_not(disks: Sequence[DiskConfig]) -> tuple[str, str] | None:
     return None
 
 
-def plug(platform: Platform, vdev: str, backing: Backing, memory: Memory) -> None:
-    """Give a machine a disk. Its name is one that `why_not` has accepted."""
+def plug(platform: Platform, vdev: str, backing: Backing, memory: Memory) -> Requests:
+    """Give a machine a disk, whose name is one that `why_not` has accepted. Returns what it will be asked."""
     place = place_of(vdev)
     assert place is not None
     if place.virtio:
-        platform.plug_virtio(place.number, backing, memory)
-    else:
-        platform.plug_ide(place.number, backing)
+        return platform.plug_virtio(place.number, backing, memory)
+    return platform.plug_ide(place.number, backing)

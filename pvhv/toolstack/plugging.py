@@ -27,11 +27,13 @@ from pvhv.devices.block.control import BlockBackend
 from pvhv.devices.block.disk import Counts
 from pvhv.devices.block.names import number_of
 from pvhv.devices.xenbus import state_of
+from pvhv.observe.device_probes import VBD
 from pvhv.toolstack.beside import settle
 from pvhv.toolstack.config import why_not_all
 from pvhv.toolstack.disk_spec import DiskConfig
 from pvhv.toolstack.disks import OpenDisk
 from pvhv.toolstack.errors import ToolstackError
+from pvhv.toolstack.full_guest import pc_requests
 from pvhv.toolstack.lifecycle import State
 from pvhv.toolstack.names import as_bytes, quoted, shown
 
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from pvhv.toolstack.host import Host
 
 LIVING = (State.RUNNING, State.PAUSED)
+NONE = -1  # in place of a number
 SHOWN_OF_NAME = 40  # characters of what somebody calls a disk
 
 
@@ -77,6 +80,11 @@ def attach(host: Host, guest: Guest, disk: DiskConfig, file: OpenDisk) -> Backen
 
 def find(guest: Guest, who: str) -> Backend:
     """A domain's disk, by its name or its number. Raises ToolstackError."""
+    if guest.config.type == "hvm":
+        raise ToolstackError(
+            f"domain {guest.name} is fully virtualized: its disks are devices of a PC, and stay as they are",
+            "disk = [...] in its file",
+        )
     number = number_of(who)
     for backend in _disks(guest):
         if backend.number == number:
@@ -174,22 +182,24 @@ def why_kept(guest: Guest, backend: Backend) -> str:
 
 def rows(guest: Guest) -> list[dict[str, Any]]:
     """A row for each disk of a domain, with what xl's block-list shows of it, and more."""
-    return [_row(guest, backend) for backend in _disks(guest)]
+    split = [_row(guest, backend) for backend in _disks(guest)]
+    by_name = {disk.vdev: disk for disk in guest.config.disks}
+    return [*split, *(_pc_row(guest, by_name[name], asked.model) for name, asked in pc_requests(guest).items())]
 
 
 def counts(guest: Guest) -> dict[str, int]:
     """How much a domain has asked of its disks, all of them together, by blkback's names; `vbds` is how many it has."""
     found = Counter[str](vbds=0, **vars(Counts()))
-    for backend in guest.backends:
-        if isinstance(backend, BlockBackend):
-            found.update(vbds=1, **vars(backend.data.counts))
+    of_disks = [backend.data.counts for backend in guest.backends if isinstance(backend, BlockBackend)]
+    for each in (*of_disks, *(requests.counts for requests in pc_requests(guest).values())):
+        found.update(vbds=1, **vars(each))
     return dict(found)
 
 
 def _row(guest: Guest, backend: Backend) -> dict[str, Any]:
     def number(node: str) -> int:
         value = guest.store.read(f"{backend.front}/{node}") or b""
-        return int(value) if value.isdigit() and len(value) <= 10 else -1
+        return int(value) if value.isdigit() and len(value) <= 10 else NONE
 
     disk = next(each for each in guest.config.disks if number_of(each.vdev) == backend.number)
     return {
@@ -206,6 +216,26 @@ def _row(guest: Guest, backend: Backend) -> dict[str, Any]:
         "backend_state": backend.state,
         "target": disk.target,
         "access": disk.access,
+        "model": VBD,
+    }
+
+
+def _pc_row(guest: Guest, disk: DiskConfig, model: str) -> dict[str, Any]:
+    """The row of a device of a PC: what only a split driver has is -1, or no word. A virtio disk has no number."""
+    number = number_of(disk.vdev)
+    return {
+        "name": guest.name,
+        "domid": guest.domid,
+        "vdev": disk.vdev,
+        "devid": NONE if number is None else number,
+        "backend_id": 0,
+        "handle": guest.domid,
+        **dict.fromkeys(("state", "evtch", "rref"), NONE),
+        "backend": "",
+        "backend_state": NONE,
+        "target": disk.target,
+        "access": disk.access,
+        "model": model,
     }
 
 

@@ -20,13 +20,27 @@ from dataclasses import replace
 from typing import Any
 
 from pvhv.devices.block.disk import Disk
+from pvhv.devices.block.names import name_of
+from pvhv.hvm.platform.asked import Requests
 from pvhv.observe import decode
 from pvhv.observe.record import Record
 from pvhv.observe.syscall_names import Table, table_of
 from pvhv.observe.tally import Tally
 from pvhv.observe.trace import Recorder
-from pvhv.observe.wanted import ANY, EVERYTHING, KINDS, USUAL, UnknownWord, Wanted, kinds_named, names_named, words
+from pvhv.observe.wanted import (
+    ANY,
+    EVERYTHING,
+    KINDS,
+    OF_FULL,
+    USUAL,
+    UnknownWord,
+    Wanted,
+    kinds_named,
+    names_named,
+    words,
+)
 from pvhv.toolstack.errors import UsageError
+from pvhv.toolstack.full_guest import pc_requests
 from pvhv.toolstack.guest import Guest
 from pvhv.toolstack.host import Host
 from pvhv.toolstack.server import Call
@@ -34,7 +48,6 @@ from pvhv.toolstack.server import Call
 QUEUE = 1 << 15  # records
 LOW_WATER = QUEUE >> 3  # where a guest that waited goes on
 BATCH = 256
-OF_FULL = frozenset({"exit", "callout"})
 
 
 def wanted_of(
@@ -75,9 +88,9 @@ def wanted_of(
                 f"{guest.name} is fully virtualized: its system calls do not reach the hypervisor",
                 "leave out --syscall",
             )
-        if not wanted.kinds & OF_FULL:
+        if not wanted.kinds & {*OF_FULL, "device"}:
             raise UsageError(
-                f"{guest.name} is fully virtualized: its trace has the kinds exit and callout only"
+                f"{guest.name} is fully virtualized: its trace has the kinds exit, callout and device only"
             )
     elif not wanted.kinds - OF_FULL and not wanted.follows:
         raise UsageError(f"{guest.name} is paravirtualized: its trace has no records of that kind")
@@ -95,9 +108,10 @@ def _vcpus(guest: Guest, lists: Sequence[str]) -> frozenset[int]:
     return frozenset(chosen)
 
 
-def disks_of(guest: Guest) -> list[tuple[int, Disk]]:
-    """The disks of a guest that it finds by xenbus."""
-    return [(each.number, each.data) for each in guest.backends if isinstance(each.data, Disk)]
+def disks_of(guest: Guest) -> list[tuple[str, Disk | Requests]]:
+    """The disks of a guest, by name: those that it finds by xenbus, and those of a PC."""
+    split = [(name_of(each.number), each.data) for each in guest.backends if isinstance(each.data, Disk)]
+    return [*split, *pc_requests(guest).items()]
 
 
 def weight(record: Record) -> int:

@@ -19,9 +19,9 @@ def test_disks_come_and_go(shared: Pvhv) -> None:
     domid = shared.list()["it"]["domid"]
     assert shared.ok("block-attach", "it", "vdev=xvdb", "access=ro", "target=b.img") == ""
     heading, *lines = shared.ok("block-list", "it").splitlines()
-    assert heading.split() == ["Vdev", "BE", "handle", "state", "evt-ch", "ring-ref", "BE-path"]
+    assert heading.split() == ["Vdev", "BE", "handle", "state", "evt-ch", "ring-ref", "BE-path", "Model"]
     assert [line.split() for line in lines] == [
-        [str(devid), "0", str(domid), "1", "-1", "-1", f"/local/domain/0/backend/vbd/{domid}/{devid}"]
+        [str(devid), "0", str(domid), "1", "-1", "-1", f"/local/domain/0/backend/vbd/{domid}/{devid}", "vbd"]
         for devid in (51712, 51728)
     ]
     (_first, row) = json.loads(shared.ok("block-list", "--json", str(domid)))

@@ -2,6 +2,7 @@
 """Fully virtualized domains by the command: the same verbs as for any other."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,47 @@ def test_its_trace_is_of_exits(shared: Pvhv) -> None:
     assert [record["kind"] for record in records] == ["exit"] * 20
     assert records[0]["reason"] == "NPF" and records[0]["mode"] == "kernel"
     assert {"NPF", "CPUID"} <= {record["reason"] for record in records} <= {"NPF", "CPUID", "MSR", "IOIO"}
+
+
+def test_its_disks(shared: Pvhv) -> None:
+    """Listed, counted and traced as any other domain's."""
+    for name in ("a.img", "b.img"):
+        (shared.directory / name).write_bytes(bytes(1 << 20))
+    text = "on_poweroff = 'preserve'\ndisk = ['a.img,raw,hda,rw', 'b.img,raw,vda,ro']"
+    shared.ok("create", "-p", native(shared, "one", text=text))
+    domid = str(shared.list()["one"]["domid"])
+    _heading, *lines = shared.ok("block-list", "one").splitlines()
+    assert [line.split() for line in lines] == [
+        ["768", "0", domid, "-", "-", "-", "-", "ide"], ["vda", "0", domid, "-", "-", "-", "-", "virtio"],
+    ]  # fmt: skip
+    rows = json.loads(shared.ok("block-list", "--json", "one"))
+    assert [(row["vdev"], row["model"], row["access"], row["devid"]) for row in rows] == [
+        ("hda", "ide", "rw", 768), ("vda", "virtio", "ro", -1),
+    ]  # fmt: skip
+    assert [Path(row["target"]).name for row in rows] == ["a.img", "b.img"]
+    for verb, *more in (("block-detach", "hda"), ("cd-eject", "vda")):
+        assert "its disks are devices of a PC, and stay as they are" in shared.fails(verb, "one", *more)
+
+    process = shared.start("trace", "--kind", "device", "one")
+    assert process.stderr is not None and b"tracing one" in process.stderr.readline()
+    before = counted(shared)
+    assert before["vbds"] == 2 and not before["rd_req"]
+    shared.ok("unpause", "one")
+    typed = [f"dd if=/dev/{disk} of=/dev/null bs=64k skip=1 count=4 iflag=direct" for disk in ("hda", "vda")]
+    said = shared.ok("console", "one", stdin="\n".join([*typed, "exit\n"]))
+    told, _ = process.communicate(timeout=60)
+    after = counted(shared)
+    assert after["rd_req"] >= 8 and after["rd_sect"] >= 2 * 512 and not after["wr_req"], said
+    for sector in range(128, 640, 128):
+        for disk, parts in (("hda", "8 blocks"), ("vda ring 0", "16 segments")):
+            line = rf"device     {disk} #\d+: read sector {sector}, 65536 bytes in {parts}, [\d.]+ (us|ms|s)$"
+            assert re.search(line, told.decode(), re.MULTILINE), told.decode()
+
+
+def counted(shared: Pvhv) -> dict[str, int]:
+    (row,) = shared.ask("counters")
+    disks: dict[str, int] = row["disks"]
+    return disks
 
 
 @pytest.mark.parametrize(

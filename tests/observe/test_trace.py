@@ -83,7 +83,7 @@ def test_every_kind_of_record_has_words() -> None:
         "io": (0x64, 1, False, 255),
         "exit": ("IOIO", "out 0x3f8"),
         "callout": ("popf", ""),
-        "device": ("xvda", 0, 0, 0, 8, 1, 8, 7),
+        "device": ("xvda", 0, 0, 0, 8, 1, 8, 7, "vbd"),
         "running": (2,),
         "switch": ("out",),
         "return": (SystemCall(1, "x86-64", -9, "returned", 0, 5, 0, 7, (("hypercall", "iret", 1), ("upcall", "", 2))),),

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from pvhv.abi.grant_table import GRANT_ENTRY_V1_CODEC, GTF_permit_access
+from pvhv.abi.io.blkif import BLKIF_OP_WRITE
 from pvhv.abi.io.xenbus import (
     XenbusStateClosed,
     XenbusStateClosing,
@@ -29,6 +30,7 @@ from pvhv.toolstack import block_access, plugging
 from pvhv.toolstack.block_access import BlockAccess
 from pvhv.toolstack.disk_spec import DiskConfig, parse_parts
 from pvhv.toolstack.errors import ToolstackError
+from pvhv.toolstack.full_guest import pc_requests
 from pvhv.toolstack.guest import Guest
 from tests.core import accounting
 
@@ -299,3 +301,24 @@ def test_what_was_asked_of_disks_is_counted_and_shown(machine: Machine, images: 
     assert top._rates(before, now, 2.0)["disks"]["rd_req_per_s"] == 0  # one was detached
     nothing = {**row, "disks": bare}
     assert top._cells(top._rates(nothing, nothing, 1.0))[top.COLUMNS.index("VBD/s")] == "-"
+
+
+@pytest.mark.parametrize("vdev", ["hdc", "vda"])
+def test_disks_of_a_pc_are_listed_counted_and_stay(
+    machine: Machine, asking: Asking, images: list[str], vdev: str
+) -> None:
+    guest = machine.create(
+        "guest-native", name="it", disks=[f"a.img,raw,{vdev},rw"], technique="hw-nested", memory=16, paused=True
+    )
+    model, number = ("ide", 5632) if vdev == "hdc" else ("virtio", -1)
+    (row,) = asking.ask("block_list", "it")
+    assert row == {
+        "name": "it", "domid": guest.domid, "vdev": vdev, "devid": number, "backend_id": 0, "handle": guest.domid,
+        "state": -1, "evtch": -1, "rref": -1, "backend": "", "backend_state": -1, "access": "rw",
+        "target": str(Path("a.img").resolve()), "model": model,
+    }  # fmt: skip
+    (requests,) = pc_requests(guest).values()
+    requests.counts.add(BLKIF_OP_WRITE, 9)
+    assert plugging.counts(guest) == {**dict.fromkeys(plugging.counts(guest), 0), "vbds": 1, "wr_req": 1, "wr_sect": 9}
+    for verb, more in (("block_detach", {"disk": vdev}), ("block_detach", {"disk": vdev, "force": True})):
+        assert "it is fully virtualized: its disks are devices of a PC" in asking.why(verb, "it", **more)

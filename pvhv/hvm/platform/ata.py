@@ -9,6 +9,10 @@ once. What was written is in the image when the command is over; FLUSH CACHE mak
 A wrong command (unknown, beyond the end of the disk) is aborted: ERR in the status, ABRT in the error register. So is
 one that the host failed to carry out.
 
+What is counted and traced as a request (asked.py) is a command that reads, writes or flushes, from its code until the
+disk has no more to do for it: for a read until the guest has taken the last word, for the others until the last
+interrupt.
+
 Not modelled: DMA (IDENTIFY says so; Linux then uses PIO), ATAPI, SMART, security, power states (the commands succeed).
 
 Read beside it: ide.py, which has the ports; ATA/ATAPI-6, 8 and 9.5 to 9.7; QEMU's hw/ide/core.c.
@@ -20,7 +24,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import ClassVar, Final
 
+from pvhv.abi.io.blkif import (
+    BLKIF_OP_FLUSH_DISKCACHE,
+    BLKIF_OP_READ,
+    BLKIF_OP_WRITE,
+    BLKIF_RSP_ERROR,
+    BLKIF_RSP_OKAY,
+)
+from pvhv.hvm.names import IDE
 from pvhv.hvm.platform import ata_identify
+from pvhv.hvm.platform.asked import Asked, Requests
 from pvhv.hvm.platform.storage import Backing, Lane
 from pvhv.images.image import SECTOR_SIZE
 
@@ -44,6 +57,7 @@ class Drive:
         self.number = number
         self.interrupt = interrupt
         self.lane = Lane(backing.beside)
+        self.requests = Requests(IDE)
         self.heads, self.track = ata_identify.HEADS, ata_identify.SECTORS_PER_TRACK
         self.multiple = ata_identify.MOST_MULTIPLE
         self.write_cache = True
@@ -75,6 +89,17 @@ class Drive:
         self._writing = False
         self._sector = self._left = 0  # of the command: what comes after this chunk
         self._block = SECTOR_SIZE
+        self._asked: Asked | None = None  # the request that the command is
+
+    # -- requests, for who looks on ----------------------------------------------------------------------------------
+    def _asks(self, operation: int, sector: int = 0, sectors: int = 0, possible: bool = True) -> None:
+        self._asked = Asked(operation, sector, sectors, -(-sectors * SECTOR_SIZE // self._block), self.commands)
+        self.requests.begin(self._asked, possible)
+
+    def _answered(self, status: int) -> None:
+        asked, self._asked = self._asked, None
+        if asked is not None:
+            self.requests.end(asked, status)
 
     # -- commands ----------------------------------------------------------------------------------------------------
     def command(self, code: int) -> None:
@@ -84,16 +109,18 @@ class Drive:
         COMMANDS.get(code, Drive._abort)(self, code)
 
     def _abort(self, code: int = 0) -> None:
+        self._answered(BLKIF_RSP_ERROR)
         self._stop()
         self.status, self.error = READY | ERR, ABRT
         self.interrupt()
 
     def _succeed(self, code: int = 0) -> None:
+        self._answered(BLKIF_RSP_OKAY)
         self.status = READY
         self.interrupt()
 
-    def _range(self, code: int) -> tuple[int, int] | None:
-        """(sector, count) of a command; None if that is not on the disk."""
+    def _range(self, code: int) -> tuple[int, int]:
+        """(sector, count) of a command; they need not be on the disk."""
         count, low, mid, high = self.count, self.low, self.mid, self.high
         if code in EXTENDED:
             sectors = (count[1] << 8 | count[0]) or 1 << 16
@@ -105,16 +132,21 @@ class Drive:
                 sector = top << 24 | high[0] << 16 | mid[0] << 8 | low[0]
             else:
                 sector = ((high[0] << 8 | mid[0]) * self.heads + top) * self.track + low[0] - 1
-        return (sector, sectors) if 0 <= sector and sector + sectors <= self.image.sectors else None
+        return sector, sectors
+
+    def _holds(self, sector: int, sectors: int) -> bool:
+        return 0 <= sector and sector + sectors <= self.image.sectors
 
     def _transfer(self, code: int, writing: bool) -> None:
         """Begin a command with data."""
-        found = self._range(code)
-        if found is None or (code in BLOCK_COMMANDS and not self.multiple):
+        sector, sectors = self._range(code)
+        possible = self._holds(sector, sectors) and (code not in BLOCK_COMMANDS or self.multiple > 0)
+        self._block = (self.multiple if code in BLOCK_COMMANDS and self.multiple else 1) * SECTOR_SIZE
+        self._asks(BLKIF_OP_WRITE if writing else BLKIF_OP_READ, sector, sectors, possible)
+        if not possible:
             self._abort()
             return
-        self._sector, self._left = found
-        self._block = (self.multiple if code in BLOCK_COMMANDS else 1) * SECTOR_SIZE
+        self._sector, self._left = sector, sectors
         self._writing = writing
         if writing:
             self._gather()
@@ -178,6 +210,7 @@ class Drive:
             self._gather()
         else:
             self.status = READY
+            self._answered(BLKIF_RSP_OKAY)
         self.interrupt()
 
     # -- the data register -------------------------------------------------------------------------------------------
@@ -200,6 +233,7 @@ class Drive:
             self._fetch()
         else:
             self.status = READY
+            self._answered(BLKIF_RSP_OKAY)
 
     def give(self, data: bytes) -> None:
         """Bytes that the guest writes; lost where nothing is to be written."""
@@ -225,6 +259,7 @@ class Drive:
         )
 
     def _flush(self, code: int) -> None:
+        self._asks(BLKIF_OP_FLUSH_DISKCACHE)
         self.status = BSY
 
         def work() -> bytes:
@@ -234,7 +269,7 @@ class Drive:
         self.lane.do(work, lambda done: self._abort() if done is None else self._succeed())
 
     def _verify(self, code: int) -> None:
-        (self._abort if self._range(code) is None else self._succeed)()
+        (self._succeed if self._holds(*self._range(code)) else self._abort)()
 
     def _set_geometry(self, code: int) -> None:
         if not self.count[0]:

@@ -26,6 +26,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
+from pvhv.hvm.platform.asked import Requests
 from pvhv.hvm.platform.ata import BSY, DRQ, OBSOLETE, SLAVE, Drive
 from pvhv.hvm.platform.pci import COMMAND as COMMAND_REGISTER
 from pvhv.hvm.platform.pci import COMMAND_IO, COMMAND_MASTER, IDE_CONTROLLER, INTEL, PciFunction
@@ -54,11 +55,13 @@ class Channel:
     def ports(self) -> tuple[range, range]:
         return range(self.base, self.base + 8), range(self.control, self.control + 1)
 
-    def plug(self, position: int, backing: Backing, number: int) -> None:
-        """Connect a disk, as master (0) or slave (1). Raises ValueError if there is one."""
+    def plug(self, position: int, backing: Backing, number: int) -> Requests:
+        """Connect a disk, as master (0) or slave (1). Returns what it will be asked. Raises ValueError if there is
+        one."""
         if self.drives[position] is not None:
             raise ValueError(f"IDE disk {number} is there already")
-        self.drives[position] = Drive(backing, number, self._interrupt)
+        drive = self.drives[position] = Drive(backing, number, self._interrupt)
+        return drive.requests
 
     @property
     def selected(self) -> Drive | None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from pvhv.hvm.platform.asked import Requests
 from pvhv.hvm.platform.bus import Device, IOBus
 from pvhv.hvm.platform.ide import PRIMARY, SECONDARY, Channel, IdeFunction
 from pvhv.hvm.platform.pci import AS_FIRMWARE_ROUTES, PciBus
@@ -75,16 +76,18 @@ class Platform:
                 self.bus.add(ports, device)
         self.pic.write(ELCR, sum(1 << irq - 8 for irq in {*AS_FIRMWARE_ROUTES}))  # PCI's interrupts are levels
 
-    def plug_ide(self, position: int, backing: Backing) -> None:
-        """Connect an IDE disk: 0 is the master of the first channel (hda), 3 the slave of the second (hdd). Raises
-        ValueError if there is one."""
-        self.ide[position // 2].plug(position % 2, backing, position)
+    def plug_ide(self, position: int, backing: Backing) -> Requests:
+        """Connect an IDE disk: 0 is the master of the first channel (hda), 3 the slave of the second (hdd). Returns
+        what it will be asked. Raises ValueError if there is one."""
+        return self.ide[position // 2].plug(position % 2, backing, position)
 
-    def plug_virtio(self, number: int, backing: Backing, memory: Memory) -> None:
-        """Put a virtio disk into the next PCI slot. `number`: 0 is vda. Raises ValueError if all slots are taken."""
+    def plug_virtio(self, number: int, backing: Backing, memory: Memory) -> Requests:
+        """Put a virtio disk into the next PCI slot. `number`: 0 is vda. Returns what it will be asked. Raises
+        ValueError if all slots are taken."""
         disk = VirtioBlk(memory, backing, number)
         self.pci.add(self.pci.free_slot(), disk.function)
         self.virtio.append(disk)
+        return disk.requests
 
     def close(self) -> None:
         """The machine is gone: cancel all timers."""

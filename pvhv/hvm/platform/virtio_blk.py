@@ -27,7 +27,16 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Final
 
+from pvhv.abi.io.blkif import (
+    BLKIF_OP_FLUSH_DISKCACHE,
+    BLKIF_OP_READ,
+    BLKIF_OP_WRITE,
+    BLKIF_RSP_ERROR,
+    BLKIF_RSP_OKAY,
+)
 from pvhv.core.sched.worker import Done
+from pvhv.hvm.names import VIRTIO
+from pvhv.hvm.platform.asked import Asked, Requests
 from pvhv.hvm.platform.ata_identify import HEADS, SECTORS_PER_TRACK, cylinders
 from pvhv.hvm.platform.storage import Backing, Memory
 from pvhv.hvm.platform.virtio_pci import DRIVER_OK, F_INDIRECT_DESC, VirtioDevice
@@ -40,6 +49,7 @@ F_SEG_MAX, F_GEOMETRY, F_RO, F_BLK_SIZE, F_FLUSH, F_CONFIG_WCE = 1 << 2, 1 << 4,
 T_IN, T_OUT, T_FLUSH, T_GET_ID = 0, 1, 4, 8
 T_BARRIER = 1 << 31  # in old drivers' types
 S_OK, S_IOERR, S_UNSUPP = 0, 1, 2
+OPERATIONS: Final = {T_IN: BLKIF_OP_READ, T_OUT: BLKIF_OP_WRITE, T_FLUSH: BLKIF_OP_FLUSH_DISKCACHE}
 HEADER: Final = struct.Struct("<IIQ")
 CONFIGURATION: Final = struct.Struct("<QIIHBBI")  # capacity, size_max, seg_max, cylinders, heads, sectors, blk_size
 SEGMENTS = QUEUE_SIZE - 2  # header and status are two more
@@ -66,6 +76,7 @@ class Request:
         self.kind = self.sector = 0
         self.buffers: list[Buffer] = []  # of the data
         self.size = self.done = 0  # bytes of the data
+        self.asked: Asked | None = None  # if it is one to be told of
 
     def moves(self, buffers: list[Buffer]) -> None:
         """Its data is in these."""
@@ -74,6 +85,13 @@ class Request:
     def piece(self) -> list[Buffer]:
         """Where the next piece of the data is."""
         return _part(self.buffers, self.done, PIECE)
+
+    def understood(self) -> Asked:
+        """What it asks for; its kind is one of OPERATIONS."""
+        sector = 0 if self.kind == T_FLUSH else self.sector
+        sectors = self.size // SECTOR_SIZE
+        self.asked = Asked(OPERATIONS[self.kind], sector, sectors, len(self.buffers), self.head)
+        return self.asked
 
 
 def _size(buffers: Iterable[Buffer]) -> int:
@@ -101,6 +119,7 @@ class VirtioBlk(VirtioDevice):
         super().__init__(memory, device=DEVICE, subsystem=SUBSYSTEM, class_code=CLASS, queues=1, size=QUEUE_SIZE)
         self.image, self.beside = backing.image, backing.beside
         self.number = number
+        self.requests = Requests(VIRTIO)
         self.write_cache = True
         self.notifications = self.moved = 0  # by the guest, and bytes of data moved to and from its pages, so far
         self.under_way = 0  # pieces that the worker has, those included that nobody waits for any more
@@ -174,13 +193,16 @@ class VirtioBlk(VirtioDevice):
         request.kind = kind & ~T_BARRIER
         if request.kind in (T_IN, T_OUT):
             request.moves(request.writable if request.kind == T_IN else request.readable)
-            if not self._possible(request):
+            possible = self._possible(request)
+            self.requests.begin(request.understood(), possible)
+            if not possible:
                 self._answer(request, S_IOERR)
             elif not request.size:
                 self._answer(request, S_OK)
             else:
                 self._begin_piece(request)
         elif request.kind == T_FLUSH:
+            self.requests.begin(request.understood())
             self._begin_piece(request)
         elif request.kind == T_GET_ID:
             request.moves(request.writable)
@@ -262,3 +284,5 @@ class VirtioBlk(VirtioDevice):
         self.memory.write(request.status_at, bytes((status,)))
         if request.queue.give_back(request.head, request.written):
             self.interrupt()
+        if request.asked is not None:
+            self.requests.end(request.asked, BLKIF_RSP_ERROR if status else BLKIF_RSP_OKAY)
