@@ -36,6 +36,7 @@ MOST_UNDER_WAY = 64  # requests
 MOST_BYTES_UNDER_WAY = 8 << 20
 REQUEST_COST, PAGE_COST = 30, 8  # of beginning or answering one, in units of about a microsecond
 UNMAPPED_AT_ONCE = 2 * PIECE  # pages, when rings go
+MOST_UNSEEN = 32  # answers that may wait for more, to be signalled together
 LOOK_NS = 1_000_000_000  # between two looks at how long the image is
 
 
@@ -92,6 +93,7 @@ class Disk:
         self.counts = Counts()
         self.under_way = 0  # requests that the worker has, including those of rings that are gone
         self.bytes_under_way = 0
+        self._unseen = 0  # answers that no front end was shown
         self.on_resize: Callable[[], None] = lambda: None  # called when `sectors` is another number
         self._queues: deque[Queue] = deque()
         self._finished: deque[tuple[Queue, Transfer, Done[bytes]]] = deque()  # the worker is done with these
@@ -154,13 +156,18 @@ class Disk:
             for queue in tuple(self._queues):
                 yield from _costs(queue.pages.purge())
             while True:
-                if self._finished:
-                    yield REQUEST_COST
-                    yield from _costs(self._finish(*self._finished.popleft()))
+                if self._unseen >= MOST_UNSEEN:
+                    self._show_answers()
+                elif self._finished:
+                    queue, transfer, done = self._finished.popleft()
+                    yield REQUEST_COST + PAGE_COST * min(PIECE, len(transfer.pages.views))
+                    yield from _costs(self._finish(queue, transfer, done))
                 elif (found := self.take()) is not None:
                     queue, request = found
-                    yield REQUEST_COST
+                    yield REQUEST_COST + PAGE_COST * min(PIECE, request.amount)
                     yield from _costs(queue.begin(request))
+                elif self._unseen:
+                    self._show_answers()
                 elif self.under_way:
                     return
                 elif self._drained is not None:
@@ -227,8 +234,15 @@ class Disk:
 
     def answer(self, queue: Queue, request: Request, status: int, sectors: int) -> None:
         """Answer a request; `sectors` of data were moved for it."""
-        if queue.ring.answer(request.id, request.operation, status):
-            queue.notify()
+        queue.ring.answer(request.id, request.operation, status)
+        self._unseen += 1
+
+    def _show_answers(self) -> None:
+        """Show all front ends what was answered. Each is signalled once for all."""
+        self._unseen = 0
+        for queue in self._queues:
+            if queue.ring.show():
+                queue.notify()
 
     # -- the image -------------------------------------------------------------------------------------------
     def refresh(self) -> None:

@@ -67,17 +67,27 @@ class Pages:
         self._used: dict[int, tuple[int, int]] = {}  # when each kept page was used last, and the number of that use
         self.kept: dict[int, GrantView] = {}  # by reference
 
+    def find(self, grefs: list[int]) -> list[GrantView] | None:
+        """The pages of a request, if all of them are kept, and none is in use."""
+        if not self._active.isdisjoint(grefs) or len(set(grefs)) != len(grefs):
+            return None
+        try:
+            return list(map(self.kept.__getitem__, grefs))
+        except KeyError:
+            return None
+
+    def take_kept(self, grefs: list[int]) -> Taken | None:
+        """Have pages for a request, if all of them are kept, and none is in use."""
+        views = self.find(grefs)
+        if views is None:
+            return None
+        self._active.update(grefs)
+        return Taken(views, grefs, [])
+
     def take(self, grefs: list[int], readonly: bool) -> Generator[int, None, Taken]:
         """Have pages for a request, in pieces. Raises GrantError or RingGone, and then none is taken."""
-        if self._persistent and self._active.isdisjoint(grefs) and len(set(grefs)) == len(grefs):
-            known = list(map(self.kept.get, grefs))
-            views = [view for view in known if view is not None]
-            if len(views) == len(grefs):
-                if grefs:
-                    yield len(grefs)
-                    self._require_ring()
-                self._active.update(grefs)
-                return Taken(views, grefs, [])
+        if (known := self.take_kept(grefs)) is not None:
+            return known
         taken = Taken([], [], [])
         try:
             for at in range(0, len(grefs), PIECE):
@@ -113,15 +123,19 @@ class Pages:
 
     def give_back(self, taken: Taken) -> Iterator[int]:
         """A request is done with its pages: unmap those that are not kept, in pieces."""
-        if taken.kept:
-            self._uses += 1
-            self._active.difference_update(taken.kept)
-            self._used.update(dict.fromkeys(taken.kept, (self._now(), self._uses)))
+        self.give_back_kept(taken)
         for at in range(0, len(taken.own), PIECE):
             piece = taken.own[at : at + PIECE]
             yield len(piece)
             for view in piece:
                 view.release()
+
+    def give_back_kept(self, taken: Taken) -> None:
+        """The same, if all of them are kept."""
+        if taken.kept:
+            self._uses += 1
+            self._active.difference_update(taken.kept)
+            self._used.update(dict.fromkeys(taken.kept, (self._now(), self._uses)))
 
     def purge(self) -> Iterator[int]:
         """Unmap kept pages that are old, or a few of the others if there was no room, in pieces."""

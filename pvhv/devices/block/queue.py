@@ -6,7 +6,7 @@ page; the sectors are on the disk, and may be written; the pages are granted. Th
 answered, so the guest cannot use them for something else meanwhile.
 
 To begin a request, and to answer it, is done in pieces: a request may have 256 pages. Between two pieces the ring may
-be closed, and then the request is forgotten.
+be closed, and then the request is forgotten. The usual request is one piece: its pages are few, and kept.
 
 A ring goes when its requests are answered, as with blkback. If it goes at once, with its domain, the pages of requests
 under way are unmapped, and the requests are still carried out. They count as under way until they are done.
@@ -33,13 +33,14 @@ from pvhv.core.errors import GrantError
 from pvhv.core.grants.view import GrantView
 from pvhv.core.sched.worker import Done, Worker
 from pvhv.devices.block import request as requests
-from pvhv.devices.block.pages import Grants, Pages, RingGone, Taken
+from pvhv.devices.block.pages import PIECE, Grants, Pages, RingGone, Taken
 from pvhv.devices.block.request import FLUSHING, SEGMENT_SIZE, Bad, Request
 from pvhv.devices.block.ring import Ring, RingOver
 from pvhv.devices.block.transfer import Transfer
 from pvhv.images.image import SECTOR_SIZE, Image
 
 OPTIONAL = (*FLUSHING, BLKIF_OP_DISCARD)  # what an image may be unable to do
+NO_PIECES: Iterator[int] = iter(())
 Work = Callable[[], bytes]
 
 
@@ -90,45 +91,68 @@ class Queue:
 
     # -- a request -------------------------------------------------------------------------------------------
     def begin(self, request: Request) -> Iterator[int]:
-        """Begin a request, or answer it at once. Before each piece, how many pages it has."""
+        """Begin a request, or answer it at once. Before each further piece, how many pages it has."""
         if self.pages.closed:
-            return
+            return NO_PIECES
         if not request.known:
             self._answer(request, BLKIF_RSP_EOPNOTSUPP)
-            return
+            return NO_PIECES
         try:
-            if request.discards:
-                transfer = self._discard(request)
-            else:
-                transfer = yield from self._transfer(request)
+            transfer = self._discard(request) if request.discards else self._transfer_at_once(request)
+        except Bad:
+            self._answer(request, BLKIF_RSP_ERROR)
+            return NO_PIECES
+        if transfer is None:
+            return self._begin_in_pieces(request)
+        return NO_PIECES if self._begun(transfer) else self._end(transfer, BLKIF_RSP_ERROR)
+
+    def _begin_in_pieces(self, request: Request) -> Iterator[int]:
+        try:
+            transfer = yield from self._transfer(request)
         except RingGone:
             return
         except (Bad, GrantError):
             self._answer(request, BLKIF_RSP_ERROR)
             return
-        self._transfers.add(transfer)
-        if not self.disk.begin(self, transfer, self._work(transfer)):
+        if not self._begun(transfer):
             yield from self._end(transfer, BLKIF_RSP_ERROR)
 
-    def _transfer(self, request: Request) -> Generator[int, None, Transfer]:
+    def _begun(self, transfer: Transfer) -> bool:
+        """Hand a request to the image's thread. False if the host allows no thread."""
+        self._transfers.add(transfer)
+        return self.disk.begin(self, transfer, self._work(transfer))
+
+    def _transfer_at_once(self, request: Request) -> Transfer | None:
+        """The usual case: few pages, all of them kept. None if it is another. Raises Bad."""
         if request.indirect:
-            segments = yield from self._listed(request)
+            lists = self.pages.find(requests.pages_of(request))
+            if lists is None or request.amount > PIECE:
+                return None
+            segments = _listed(request, lists)
         else:
             requests.require_some(request)
             segments = request.segments
+        sectors = self._checked(request, segments)
+        pages = self.pages.take_kept(requests.grefs_of(segments))
+        return None if pages is None else Transfer(request, segments, sectors, pages)
+
+    def _transfer(self, request: Request) -> Generator[int, None, Transfer]:
+        if request.indirect:
+            lists = yield from self.pages.take(requests.pages_of(request), True)
+            segments = _listed(request, lists.views)
+            yield from self.pages.give_back(lists)
+        else:
+            segments = request.segments
+        sectors = self._checked(request, segments)
+        pages = yield from self.pages.take(requests.grefs_of(segments), request.operation != BLKIF_OP_READ)
+        return Transfer(request, segments, sectors, pages)
+
+    def _checked(self, request: Request, segments: bytes) -> int:
+        """Check what a request asks for. Returns how many sectors that are. Raises Bad."""
         sectors = requests.sectors_in(segments)
         self.disk.require_access(request, sectors)
         requests.require_whole_blocks(request, segments, self.disk.sector_size)
-        grefs = requests.grefs_of(segments) if segments else []
-        pages = yield from self.pages.take(grefs, request.operation != BLKIF_OP_READ)
-        return Transfer(request, segments, sectors, pages)
-
-    def _listed(self, request: Request) -> Generator[int, None, bytes]:
-        """The segments of an indirect request: a copy of what its pages have, made once. Raises Bad or GrantError."""
-        pages = yield from self.pages.take(requests.pages_of(request), True)
-        listed = b"".join(view.bytes for view in pages.views)[: request.amount * SEGMENT_SIZE]
-        yield from self.pages.give_back(pages)
-        return listed
+        return sectors
 
     def _discard(self, request: Request) -> Transfer:
         self.disk.require_access(request, request.amount)
@@ -147,20 +171,25 @@ class Queue:
         return partial(_write, image, request.operation in FLUSHING, request.sector, transfer.copied_out())
 
     def done(self, transfer: Transfer, done: Done[bytes]) -> Iterator[int]:
-        """The thread is done with a request. `done` has the sectors that were read, or the error. Before each piece,
-        how many pages it has."""
-        status = BLKIF_RSP_OKAY
-        try:
-            data = done.result()
-        except OSError as error:
-            unsupported = error.errno == errno.EOPNOTSUPP and transfer.request.operation in OPTIONAL
-            status = BLKIF_RSP_EOPNOTSUPP if unsupported else BLKIF_RSP_ERROR
-        else:
-            for pages in transfer.copy_in(data) if data else ():
-                if transfer in self._transfers:  # or else the ring is gone
-                    yield pages
-                if transfer not in self._transfers:
-                    return
+        """The thread is done with a request. `done` has the sectors that were read, or the error. Before each further
+        piece, how many pages it has."""
+        if transfer not in self._transfers or len(transfer.pages.views) > PIECE or transfer.pages.own:
+            return self._done_in_pieces(transfer, done)
+        status, data = _result(transfer.request, done)
+        if data:
+            transfer.copy_in_at_once(data)
+        self.pages.give_back_kept(transfer.pages)
+        self._transfers.remove(transfer)
+        self._answer(transfer.request, status, transfer.sectors)
+        return NO_PIECES
+
+    def _done_in_pieces(self, transfer: Transfer, done: Done[bytes]) -> Iterator[int]:
+        status, data = _result(transfer.request, done)
+        for pages in transfer.copy_in(data) if data else ():
+            if transfer in self._transfers:  # or else the ring is gone
+                yield pages
+            if transfer not in self._transfers:
+                return
         yield from self._end(transfer, status)
 
     def _end(self, transfer: Transfer, status: int) -> Iterator[int]:
@@ -182,6 +211,20 @@ class Queue:
         self._transfers.clear()
         self.ring.close()
         return views
+
+
+def _listed(request: Request, lists: Sequence[GrantView]) -> bytes:
+    """The segments of an indirect request: a copy of what its pages have, made once."""
+    return b"".join(view.bytes for view in lists)[: request.amount * SEGMENT_SIZE]
+
+
+def _result(request: Request, done: Done[bytes]) -> tuple[int, bytes]:
+    """The status of a request, and what was read for it."""
+    try:
+        return BLKIF_RSP_OKAY, done.result()
+    except OSError as error:
+        unsupported = error.errno == errno.EOPNOTSUPP and request.operation in OPTIONAL
+        return BLKIF_RSP_EOPNOTSUPP if unsupported else BLKIF_RSP_ERROR, b""
 
 
 def _write(image: Image, flushes: bool, sector: int, data: bytes) -> bytes:

@@ -133,4 +133,4 @@ def require_whole_blocks(request: Request, segments: bytes, sector_size: int) ->
 
 def grefs_of(segments: bytes) -> list[int]:
     """The grants of the pages of segments."""
-    return memoryview(segments).cast("I")[:: SEGMENT_SIZE // 4].tolist()
+    return memoryview(segments).cast("I")[:: SEGMENT_SIZE // 4].tolist() if segments else []

@@ -43,7 +43,8 @@ class Ring:
         self.slots = slots_of(len(pages))
         self._pages = list(pages)
         self._words = pages[0].cast("I")
-        self._taken = self._answered = self._words[RSP_PROD]  # a front end that comes back may go on from there
+        # A front end that comes back may go on from where it was.
+        self._taken = self._answered = self._shown = self._words[RSP_PROD]
 
     def take(self) -> bytes | None:
         """Take the next request, a copy of its slot; None if there is none. Raises RingOver."""
@@ -64,19 +65,22 @@ class Ring:
         self._words[REQ_EVENT] = (self._taken + 1) & MASK32
         return self._words[REQ_PROD] != self._taken
 
-    def answer(self, id_: int, operation: int, status: int) -> bool:
-        """Write a response. True if the front end asked for a signal at this one."""
+    def answer(self, id_: int, operation: int, status: int) -> None:
+        """Write a response. The front end does not see it yet."""
         response = BLKIF_RESPONSE_CODEC.pack(id_, operation, status)
-        old = self._answered
-        page, at = self._place(old)
+        page, at = self._place(self._answered)
         room = PAGE_SIZE - at
         if room >= len(response):
             self._pages[page][at : at + len(response)] = response
         else:
             self._pages[page][at:] = response[:room]
             self._pages[page + 1][: len(response) - room] = response[room:]
-        self._answered = new = (old + 1) & MASK32
-        self._words[RSP_PROD] = new
+        self._answered = (self._answered + 1) & MASK32
+
+    def show(self) -> bool:
+        """Show the front end all responses. True if it asked for a signal at one of those that it did not see yet."""
+        old, new = self._shown, self._answered
+        self._shown = self._words[RSP_PROD] = new
         return (new - self._words[RSP_EVENT]) & MASK32 < (new - old) & MASK32
 
     def _place(self, index: int) -> tuple[int, int]:

@@ -49,11 +49,21 @@ class Transfer:
         for first in range(0, len(views), PIECE):
             stop = min(first + PIECE, len(views))
             yield stop - first
-            for part in self._parts(first, stop):
-                size = len(part)
-                part[:] = left[:size]
-                left = left[size:]
-            wrote(views[first:stop])
+            left = left[self._fill(first, stop, left) :]
+
+    def copy_in_at_once(self, data: bytes) -> None:
+        """The same for a request that is one piece."""
+        self._fill(0, len(self.pages.views), memoryview(data))
+
+    def _fill(self, first: int, stop: int, data: memoryview) -> int:
+        """Fill these segments from the beginning of `data`. Returns how many bytes that took."""
+        at = 0
+        for part in self._parts(first, stop):
+            end = at + len(part)
+            part[:] = data[at:end]
+            at = end
+        wrote(self.pages.views[first:stop])
+        return at
 
     @property
     def _whole(self) -> bool:
