@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Fetch a stock Linux to run as a guest: Debian's kernel, byte for byte, and an initramfs with busybox.
 
-    python3 tools/fetch_linux.py           fetch it, where this system has apt (Debian and what is made of it)
+    python3 tools/fetch_linux.py           fetch it
     pvhv create -c examples/debian.cfg     and run it
 
-On any other system, get these two packages by a browser from https://packages.debian.org and hand them over:
+Where this system has apt (Debian and what is made of it), apt fetches the packages. Elsewhere, or if a mirror is named
+(--mirror https://deb.debian.org/debian, or PVHV_MIRROR), this tool does so itself, and checks them as apt does: with
+Debian's signature if there are gpgv and Debian's keys, else it says that there are not.
+
+Without a network, get these two packages by a browser from https://packages.debian.org and hand them over:
 
     python3 tools/fetch_linux.py --kernel linux-image-….deb --busybox busybox-static_….deb
 
@@ -16,8 +20,8 @@ The newest kernel Debian builds for its stable release, beside the other:
     python3 tools/fetch_linux.py --suite stable-backports --name backports
     pvhv create -c examples/debian.cfg 'kernel="backports-vmlinuz"'
 
-A Debian that lives on a disk, with systemd. It is made in a guest, which takes some ten minutes, and needs apt and the
-Python that pvhv is installed for (.venv/bin/python):
+A Debian that lives on a disk, with systemd. It is made in a guest, which takes some ten minutes, and needs the Python
+that pvhv is installed for (.venv/bin/python):
 
     python3 tools/fetch_linux.py --disk 2G
     pvhv create -c examples/debian-disk.cfg
@@ -43,9 +47,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from pvhv.toolstack import fetched  # noqa: E402
-from tools.linux import deb, debian, initramfs, installer, modules, pieces  # noqa: E402
+from tools.linux import deb, debian, initramfs, installer, mirror, modules, pieces  # noqa: E402
+from tools.linux.archive import Archive  # noqa: E402
 from tools.linux.deb import BadPackage  # noqa: E402
-from tools.linux.debian import Archive  # noqa: E402
 from tools.linux.pieces import Piece, say  # noqa: E402
 
 KERNEL_PACKAGE, BUSYBOX_PACKAGE = "linux-image-amd64", "busybox-static"
@@ -70,17 +74,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--disk", type=size, metavar="SIZE", help="also make a disk with Debian on it, such as 2G")
     parser.add_argument("--small", action="store_true", help="... with nothing but busybox and dpkg")
     parser.add_argument("--grub", action="store_true", help="also fetch GRUB's image for PV domains (grub-xen)")
+    parser.add_argument("--mirror", type=address, metavar="URL", help="fetch from here, and without apt")
     given = parser.parse_args(arguments)
+    files, source = {"kernel": given.kernel, "busybox": given.busybox}, given.mirror or ""
     try:
-        fetch(given.name, kernel=given.kernel, busybox=given.busybox, package=given.package, suite=given.suite or "")
+        fetch(given.name, **files, package=given.package, suite=given.suite or "", from_mirror=source)
         if given.grub:
-            say(f"{fetch_grub()}")
+            say(f"{fetch_grub(from_mirror=source)}")
         if given.disk:
-            installer.make(_place(None), given.name, given.disk, installer.SMALL if given.small else installer.SYSTEM)
+            contents = installer.SMALL if given.small else installer.SYSTEM
+            installer.make(_place(None), given.name, given.disk, contents, from_mirror=source)
     except BadPackage as error:
         say(f"fetch_linux: {error}")
-        if debian.is_here() and given.kernel is None and given.busybox is None and not given.disk:
-            say("Without apt, two packages by hand will do: --help says which (--kernel, --busybox)")
+        if not any(files.values()) and not given.disk:
+            say(f"Two packages by hand will do as well (--kernel, --busybox).\n\n{_by_hand()}")
         return 1
     except OSError as error:
         say(f"fetch_linux: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
@@ -106,6 +113,14 @@ def size(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{text!a} is no size: 512M, 2G") from None
 
 
+def address(text: str) -> str:
+    """A mirror on the command line. Raises argparse.ArgumentTypeError."""
+    try:
+        return mirror.parse_url(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!a} is no mirror: say one such as {mirror.DEFAULT}") from None
+
+
 def fetch(
     name: str = "debian",
     *,
@@ -114,24 +129,21 @@ def fetch(
     package: str = KERNEL_PACKAGE,
     suite: str = "",
     directory: Path | None = None,
+    from_mirror: str = "",
 ) -> tuple[Path, Path]:
     """Fetch or make kernel and initramfs, unless they are there. Returns their paths. Raises BadPackage, OSError."""
     place = _place(directory)
-    if not debian.is_here() and (kernel is None or busybox is None):
-        if (have := _have(place, name)) is not None:
-            say(f"{name} is there; without apt nothing newer can be looked for")
-            return have
-        raise BadPackage(f"there is no apt here, so the packages have to be given as files.\n\n{_by_hand()}")
+    url = mirror.chosen(from_mirror, debian.is_here())
     with tempfile.TemporaryDirectory(dir=place, prefix=SCRATCH) as directory_of_this_time:
         scratch = Path(directory_of_this_time)
-        archive = Archive(scratch / "apt", suite, say)
+        archive = Archive(scratch / "apt", suite, say, url)
         image = pieces.one(place, scratch, Piece(f"{name}-vmlinuz", package, _kernel), archive, kernel)
         of_disks = Piece(f"{name}-modules", package, _modules(modules.DISK), modules.RECIPE)
         drivers = pieces.one(place, scratch, of_disks, archive, kernel).read_bytes()
         if not drivers:
             say(f"the kernel comes without modules: a guest with {name}-initramfs has no driver for disks")
         if suite:
-            archive = Archive(scratch / "apt", "", say)
+            archive = Archive(scratch / "apt", "", say, url)
         recipe = f"{initramfs.RECIPE} {hashlib.sha256(drivers).hexdigest()[:16]}"
         made = Piece(f"{name}-initramfs", BUSYBOX_PACKAGE, _initramfs(drivers), recipe)
         root = pieces.one(place, scratch, made, archive, busybox)
@@ -139,14 +151,13 @@ def fetch(
     return image, root
 
 
-def fetch_grub(directory: Path | None = None) -> Path:
+def fetch_grub(directory: Path | None = None, *, from_mirror: str = "") -> Path:
     """GRUB's own image for paravirtual domains: a guest that is no Linux. Raises BadPackage, OSError."""
     place = _place(directory)
-    if not debian.is_here():
-        raise BadPackage("GRUB is fetched by apt, and there is none here")
+    url = mirror.chosen(from_mirror, debian.is_here())
     with tempfile.TemporaryDirectory(dir=place, prefix=SCRATCH) as scratch:
         piece = Piece("grub-xen", "grub-xen-host", _grub)
-        return pieces.one(place, Path(scratch), piece, Archive(Path(scratch) / "apt", "", say))
+        return pieces.one(place, Path(scratch), piece, Archive(Path(scratch) / "apt", "", say, url))
 
 
 def _place(directory: Path | None) -> Path:
@@ -195,16 +206,11 @@ def _check_busybox(data: bytes, path: Path) -> None:
         raise BadPackage(f"{path} is linked dynamically: the guest has no libraries (Debian: busybox-static)")
 
 
-def _have(place: Path, name: str) -> tuple[Path, Path] | None:
-    kernel, ramdisk = place / f"{name}-vmlinuz", place / f"{name}-initramfs"
-    return (kernel, ramdisk) if kernel.is_file() and ramdisk.is_file() else None
-
-
 def _by_hand() -> str:
-    """The part of this module's docstring about systems without apt."""
+    """The part of this module's docstring about packages from elsewhere."""
     assert __doc__ is not None
-    start = __doc__.index("On any other system")
-    return __doc__[start : __doc__.index("A Debian that lives on")].rstrip()
+    start = __doc__.index("Without a network")
+    return __doc__[start : __doc__.index("The newest kernel")].rstrip()
 
 
 if __name__ == "__main__":

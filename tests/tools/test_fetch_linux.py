@@ -5,15 +5,12 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import io
 import lzma
 import os
 import shutil
 import stat
-import struct
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,14 +18,13 @@ import pytest
 
 from pvhv.toolstack import config
 from pvhv.toolstack.errors import ToolstackError
+from tests.tools.repository import BUSYBOX, KERNEL, make_deb, module
 from tools import fetch_linux
 from tools.linux import cpio, deb, debian, initramfs, installer, modules, pieces
 from tools.linux.cpio import Archive
 from tools.linux.deb import BadPackage
 from tools.linux.debian import Apt, Package, Release, source_line
 
-BUSYBOX = b"\x7fELF\2\1\1" + bytes(11) + b"\x3e\0" + b"a static busybox"
-KERNEL = bytes(0x202) + b"HdrS" + b"a kernel"
 needs_apt = pytest.mark.skipif(shutil.which("apt-get") is None, reason="no apt here: it is Debian's way to packages")
 
 
@@ -93,21 +89,6 @@ def test_the_root_file_system() -> None:
     assert entries["root/probe"].mode & 0o111
     for script in ("init", "etc/profile", "etc/hotplug"):
         assert subprocess.run(["sh", "-n"], input=entries[script].data, check=False).returncode == 0
-
-
-def make_deb(path: Path, files: dict[str, bytes], packing: str = "xz") -> Path:
-    tar = io.BytesIO()
-    with tarfile.open(fileobj=tar, mode=f"w:{packing}") as writer:  # type: ignore[call-overload]
-        for name, data in files.items():
-            member = tarfile.TarInfo(f"./{name}")
-            member.size = len(data)
-            writer.addfile(member, io.BytesIO(data))
-    members = {"debian-binary": b"2.0\n", "control.tar.xz": b"odd", f"data.tar.{packing}": tar.getvalue()}
-    out = b"!<arch>\n"
-    for name, data in members.items():
-        out += f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(data):<10}`\n".encode() + data + b"\n" * (len(data) % 2)
-    path.write_bytes(out)
-    return path
 
 
 def test_a_file_out_of_a_package(tmp_path: Path) -> None:
@@ -207,17 +188,6 @@ def test_fetched_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fetch_linux.fetch()
     assert archives.fetched[6:] == ["linux-image-6_2.deb", "busybox-static_2.deb"]
     assert root.read_bytes().endswith((place / "debian-modules").read_bytes())
-
-
-def module(**about: str) -> bytes:
-    """An ELF file with nothing but what a module says about itself."""
-    texts = b"\0.modinfo\0.shstrtab\0", b"".join(f"{key}={value}\0".encode() for key, value in about.items())
-    names_at, info_at = 64, 64 + len(texts[0])
-    sections = [(0, 0, 0), (1, info_at, len(texts[1])), (10, names_at, len(texts[0]))]
-    sizes = (64, 0, 0, 64, len(sections), 2)
-    header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\2\1\1", 1, 62, 1, 0, 0, info_at + len(texts[1]), 0, *sizes)
-    table = b"".join(struct.pack("<IIQQQQIIQQ", name, 1, 0, 0, at, size, 0, 0, 1, 0) for name, at, size in sections)
-    return header + b"".join(texts) + table
 
 
 def test_modules_as_modprobe_finds_them(tmp_path: Path) -> None:
@@ -357,16 +327,20 @@ def test_interrupted_and_a_full_disk(
 def test_by_hand(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Where there is neither apt nor a mirror that answers."""
     monkeypatch.setattr(debian, "is_here", lambda: False)
+    monkeypatch.setenv("PVHV_MIRROR", "http://127.0.0.1:1/debian")
+    monkeypatch.setenv("no_proxy", "*")
     assert fetch_linux.main([]) == 1
     said = capsys.readouterr().err
+    assert "127.0.0.1:1/debian/dists/bookworm/InRelease cannot be had: Connection refused" in said
     assert "--kernel" in said and "--busybox" in said and "packages.debian.org" in said
     busybox, kernel = tmp_path / "busybox", make_deb(tmp_path / "k.deb", {"boot/vmlinuz-6": KERNEL})
     busybox.write_bytes(BUSYBOX)
     given = ["--kernel", str(kernel), "--busybox", str(busybox)]
     assert fetch_linux.main(given) == 0 and (place / "debian-vmlinuz").read_bytes() == KERNEL
     assert "no driver for disks" in capsys.readouterr().err and not (place / "debian-modules").read_bytes()
-    assert fetch_linux.main([]) == 0  # as it is, nothing newer can be had
+    assert fetch_linux.main([]) == 0 and "cannot be told" in capsys.readouterr().err  # what was given stays
     for wrong, why in ((BUSYBOX[:18] + b"\xb7\0", "x86-64"), (BUSYBOX + b"/lib64/ld-linux-x86-64.so.2", "dynamically")):
         busybox.write_bytes(wrong)
         capsys.readouterr()

@@ -2,13 +2,8 @@
 """Packages from Debian's archive, by apt itself: which there are, and their files.
 
 `apt-get download` needs no root and installs nothing; it checks what it fetches against the archive's signatures. This
-module decides only which package holds the kernel (linux-image-amd64 depends on the newest, over one or two others),
-and which lists apt uses:
-
-- the system's own, if they suffice;
-- else (there are none, as in a fresh container; they are old, and their packages are gone; they do not have the suite)
-  lists that are fetched into a directory of ours, from the same mirror, checked with the same keys. That needs no root
-  either, and changes nothing of the system's.
+module decides only which package holds the kernel (linux-image-amd64 depends on the newest, over one or two others).
+Which lists apt uses, and what is done without apt, is in archive.py.
 
 Not modelled: other architectures than amd64.
 
@@ -26,18 +21,18 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from tools.linux.deb import BadPackage
 
 HEARTBEAT_S = 2.0
 PATIENCE_S = 20  # with a mirror that does not answer
 KERNEL_NAME = re.compile(r"linux-(image|binary)-\d\S*")
+RELEASE = "bookworm"  # of what is made here, where nobody says another
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 MIRROR = "http://deb.debian.org/debian/"  # where apt knows no other
 
 Say = Callable[[str], None]
-Answer = TypeVar("Answer")
 
 
 class Package(NamedTuple):
@@ -73,9 +68,7 @@ class Apt:
     def download(self, package: Package, directory: Path, say: Say) -> Path:
         """Fetch a package into `directory`. Returns its path. Raises BadPackage, OSError."""
         command = ["apt-get", *self.options, *unsandboxed(), "-q=2", "download", package.name]
-        if shutil.disk_usage(directory).free < package.size:
-            what = f"no room for the {package.size >> 20} MiB of {package.name} (PVHV_CACHE_DIR may name another place)"
-            raise OSError(errno.ENOSPC, what, str(directory.parent))
+        need_room(package.name, package.size, directory)
         before = set(_files(directory))
         say(f"fetching {package.name} ({package.size / 1048576:.1f} MiB)")
         with tempfile.TemporaryFile("w+") as log:
@@ -113,68 +106,6 @@ class Apt:
             why = [line for line in done.stderr.splitlines() if line.startswith(("E:", "W:"))]
             raise BadPackage(f"{program} {' '.join(words)}: {why[0] if why else done.stderr.strip() or 'it failed'}")
         return done.stdout
-
-
-class Archive:
-    """Debian's archive, by the system's lists or by our own. `place` is the directory of our own."""
-
-    def __init__(self, place: Path, suite: str, say: Say) -> None:
-        self.place, self.suite, self.say = place, suite, say
-        self.apt: Apt | None = None  # None: none was asked yet
-        self.ours = False
-
-    def find(self, name: str) -> Package:
-        """A package, as the lists describe it. Raises BadPackage."""
-        return self._asked(lambda apt: apt.find(name))
-
-    def download(self, name: str, directory: Path) -> Path:
-        """The file of a package; a newer one, if the version that was found is gone from the archive. It is fetched
-        unless it is in `directory`."""
-
-        def download(apt: Apt) -> Path:
-            package = apt.find(name)
-            there = directory / package.file
-            return there if there.is_file() else apt.download(package, directory, self.say)
-
-        return self._asked(download)
-
-    def _asked(self, question: Callable[[Apt], Answer]) -> Answer:
-        if self.apt is None:
-            self.apt = self._systems()
-        if self.apt is not None and not self.ours:
-            try:
-                return question(self.apt)
-            except BadPackage as failure:
-                self.say(f"{failure}\nasking the archive itself what it has")
-        if not self.ours:
-            self.apt, self.ours = self._own(), True
-        assert self.apt is not None
-        return question(self.apt)
-
-    def _systems(self) -> Apt | None:
-        """apt with the system's lists; None if they do not have the suite."""
-        if not self.suite:
-            return Apt()
-        known = any(self.suite in (release.suite, release.codename) for release in releases())
-        return Apt("-t", self.suite) if known else None
-
-    def _own(self) -> Apt:
-        """apt with lists of our own, which are fetched now."""
-        self.place.mkdir(parents=True, exist_ok=True)
-        for name in ("lists/partial", "cache/archives/partial"):
-            (self.place / name).mkdir(parents=True, exist_ok=True)
-        options = [
-            f"Dir::State::lists={self.place / 'lists'}", f"Dir::Cache={self.place / 'cache'}",
-            "Acquire::Languages=none", f"Acquire::http::Timeout={PATIENCE_S}", "Acquire::Retries=1",
-        ]  # fmt: skip
-        if self.suite:
-            sources = self.place / f"{self.suite}.list"
-            sources.write_text(source_line(self.suite, releases()))
-            options += [f"Dir::Etc::sourcelist={sources}", "Dir::Etc::sourceparts=/dev/null"]
-        apt = Apt(*(word for option in options for word in ("-o", option)))
-        self.say(f"fetching the list of packages{' of ' + self.suite if self.suite else ''}")
-        apt.update()
-        return apt
 
 
 class Release(NamedTuple):
@@ -231,6 +162,13 @@ def parse_uris(said: str) -> list[Package]:
     lines = (line.split() for line in said.splitlines())
     found = [words for words in lines if len(words) >= 3 and words[0].startswith("'") and words[2].isdigit()]
     return [Package(words[1].partition("_")[0], words[1], int(words[2])) for words in found]
+
+
+def need_room(name: str, size: int, directory: Path) -> None:
+    """Check that `size` bytes more can lie in a directory. Raises OSError."""
+    if shutil.disk_usage(directory).free < size:
+        what = f"no room for the {size >> 20} MiB of {name} (PVHV_CACHE_DIR may name another place)"
+        raise OSError(errno.ENOSPC, what, str(directory.parent))
 
 
 def _files(directory: Path) -> list[Path]:

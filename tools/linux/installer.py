@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A disk with Debian on it, made without root and on any host: a guest makes the file system and unpacks the packages.
 
-    packages, and what they need      by apt, as if nothing were installed (suites.py)
+    packages, and what they need      by apt, as if nothing were installed (suites.py), or without apt (plain.py)
     one tar of them                   as dpkg has them before they are configured (rootfs.py)
     first boot of a guest             mke2fs, tar, `dpkg --configure` (disk/first-boot.sh, disk/configure.sh)
     the disk                          a raw image; and beside it kernel and initramfs, which that boot made
 
 The guest is the Linux that was fetched, and runs in this process. It has mke2fs from the packages themselves. So the
-host needs nothing but apt and pvhv.
+host needs nothing but pvhv.
 
 Invariant: the disk appears when it is whole, and one that is there is not touched: somebody's work is on it. Packages
 that were fetched stay, so after an interruption the next run begins with the tar.
@@ -29,14 +29,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pvhv.build.cache import write_whole
-from tools.linux import deb, initramfs, rootfs
+from tools.linux import deb, debian, initramfs, mirror, rootfs
 from tools.linux.cpio import Archive
 from tools.linux.cpio import read as read_cpio
 from tools.linux.deb import BadPackage
+from tools.linux.debian import RELEASE
 from tools.linux.pieces import say
+from tools.linux.plain import Plain
 from tools.linux.suites import Suites
 
-RELEASE = "bookworm"
 BOOK = Path(__file__).parent / "disk"
 MKE2FS = ("sbin/mke2fs", "etc/mke2fs.conf")
 LIBRARIES = ("libext2fs.so", "libcom_err.so", "libblkid.so", "libuuid.so", "libe2p.so", "libc.so", "ld-linux-x86-64.so")
@@ -63,14 +64,14 @@ SMALL = Contents(
 )
 
 
-def make(place: Path, name: str, size: int, contents: Contents, release: str = RELEASE) -> Path:
-    """Make the disk `NAME-disk` of `size` bytes in `place`, where the Linux of that name is. Returns its path. Raises
-    BadPackage, OSError."""
+def make(place: Path, name: str, size: int, contents: Contents, *, from_mirror: str = "") -> Path:
+    """Make the disk `NAME-disk` of `size` bytes in `place`, where the Linux of that name is. The packages come by apt,
+    or from a mirror (mirror.chosen). Returns its path. Raises BadPackage, OSError."""
     disk = place / f"{name}-disk"
     if disk.exists():
         say(f"{disk} is there; to make another, remove it or say another --name")
         return disk
-    suites = Suites(place / "packages", release, say)
+    suites = _suites(place / "packages", mirror.chosen(from_mirror, debian.is_here()))
     suites.update()
     packages = suites.with_all_they_need(*contents.packages)
     helpers = suites.with_all_they_need(*contents.only_to_make) if contents.only_to_make else []
@@ -89,6 +90,11 @@ def make(place: Path, name: str, size: int, contents: Contents, release: str = R
         shutil.rmtree(scratch, ignore_errors=True)
     say(f"{disk}")
     return disk
+
+
+def _suites(place: Path, address: str) -> Suites | Plain:
+    """Where packages come from: a mirror's address, or apt if there is none."""
+    return Plain(place / RELEASE, address, RELEASE, say) if address else Suites(place, RELEASE, say)
 
 
 def _tar(packages: Sequence[Path], made: Path, size: int) -> None:

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 from pvhv.build.cache import write_whole
 from tools.linux import deb
+from tools.linux.archive import Archive
 from tools.linux.deb import BadPackage
-from tools.linux.debian import Archive
 
 Make = Callable[[Path, bool], bytes]  # of a package, or of a plain file; True: it was given by hand
 
@@ -55,7 +55,9 @@ def one(place: Path, scratch: Path, piece: Piece, archive: Archive, given: Path 
         try:
             source = archive.find(piece.package).file
         except BadPackage as error:
-            if not whole or known.get("asked") != asked:
+            before = known.get("asked")
+            given_before = isinstance(before, dict) and "file" in before
+            if not whole or (before != asked and not given_before):
                 raise
             say(f"{made.name} is there; whether there is a newer one cannot be told ({error})")
             return made
