@@ -21,7 +21,7 @@ The newest kernel Debian builds for its stable release, beside the other:
     pvhv create -c examples/debian.cfg 'kernel="backports-vmlinuz"'
 
 A Debian that lives on a disk, with systemd. It is made in a guest, which takes some ten minutes, and needs the Python
-that pvhv is installed for (.venv/bin/python):
+that pvhv is installed for (.venv/bin/python). With --format qcow2 the file is one of QEMU's format (debian-qcow2-disk):
 
     python3 tools/fetch_linux.py --disk 2G
     pvhv create -c examples/debian-disk.cfg
@@ -72,6 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--suite", type=word, metavar="NAME", help=f"a suite of Debian's, such as {BACKPORTS_SUITE}")
     parser.add_argument("--name", default="debian", type=word, help="what the files' names begin with (debian)")
     parser.add_argument("--disk", type=size, metavar="SIZE", help="also make a disk with Debian on it, such as 2G")
+    parser.add_argument("--format", choices=installer.FORMATS, default="raw", help="... in this format (raw)")
     parser.add_argument("--small", action="store_true", help="... with nothing but busybox and dpkg")
     parser.add_argument("--grub", action="store_true", help="also fetch GRUB's image for PV domains (grub-xen)")
     parser.add_argument("--mirror", type=address, metavar="URL", help="fetch from here, and without apt")
@@ -82,8 +83,8 @@ def main(arguments: list[str] | None = None) -> int:
         if given.grub:
             say(f"{fetch_grub(from_mirror=source)}")
         if given.disk:
-            contents = installer.SMALL if given.small else installer.SYSTEM
-            installer.make(_place(None), given.name, given.disk, contents, from_mirror=source)
+            contents, how = installer.SMALL if given.small else installer.SYSTEM, given.format
+            installer.make(_place(None), given.name, given.disk, contents, format_=how, from_mirror=source)
     except BadPackage as error:
         say(f"fetch_linux: {error}")
         if not any(files.values()) and not given.disk:

@@ -11,11 +11,14 @@ import shutil
 import stat
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
 
+from pvhv.images.opening import open_image
 from pvhv.toolstack import config
 from pvhv.toolstack.errors import ToolstackError
 from tests.tools.repository import BUSYBOX, KERNEL, make_deb, module
@@ -398,6 +401,41 @@ def test_a_disk_that_is_there_is_not_touched(place: Path, capsys: pytest.Capture
     (place / "mine-disk").write_bytes(b"somebody's work")
     assert installer.make(place, "mine", 1 << 30, installer.SMALL).read_bytes() == b"somebody's work"
     assert "remove it or say another --name" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("format_", "name"), [("raw", "mine-disk"), ("qcow2", "mine-qcow2-disk")])
+def test_the_format_of_a_disk(
+    place: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, format_: str, name: str
+) -> None:
+    """All but the packages and the guest, which are the same: the guest has a disk of the format. What it hands back
+    goes beside the disk, under its name. (test_disk_debian.py makes one.)"""
+    place.mkdir(parents=True)
+    (place / "mine-disk-vmlinuz").write_bytes(b"of another disk")
+
+    def first_boot(_kernel: Path, _ramdisk: Path, scratch: Path, given: str, _packages: int) -> None:
+        assert given == format_
+        image = open_image(str(scratch / "disk"), format_, True)
+        assert image.sectors == 3 << 11
+        image.write(5, b"x" * 512)
+        image.close()
+        (tmp_path / "vmlinuz").write_bytes(KERNEL)
+        with tarfile.open(scratch / "back", "w") as tar:
+            tar.add(tmp_path / "vmlinuz", "./vmlinuz")
+
+    monkeypatch.setattr(installer, "_suites", lambda *_given: SimpleNamespace(
+        update=lambda: None, with_all_they_need=lambda *_names: []
+    ))  # fmt: skip
+    monkeypatch.setattr(installer, "_tar", lambda *_given: None)
+    monkeypatch.setattr(installer, "_ramdisk", lambda *_given: tmp_path)
+    monkeypatch.setattr(installer, "_first_boot", first_boot)
+    disk = installer.make(place, "mine", 3 << 20, installer.SMALL, format_=format_)
+    assert disk == place / name and (place / f"{name}-vmlinuz").read_bytes() == KERNEL
+    image = open_image(str(disk), format_, False)
+    assert image.read(5, 1) == b"x" * 512 and image.sectors == 3 << 11
+    image.close()
+    (tmp_path / "a.cfg").write_text(f'kernel = "{name}-vmlinuz"\ndisk = ["{name},{format_},xvda,rw"]\n')
+    read = config.load(tmp_path / "a.cfg")
+    assert (read.kernel, read.disks[0].target) == (place / f"{name}-vmlinuz", str(disk))
 
 
 @pytest.mark.parametrize("text", ["2", "2GB", "0G", "-2G", "x"])

@@ -4,7 +4,7 @@
     packages, and what they need      by apt, as if nothing were installed (suites.py), or without apt (plain.py)
     one tar of them                   as dpkg has them before they are configured (rootfs.py)
     first boot of a guest             mke2fs, tar, `dpkg --configure` (disk/first-boot.sh, disk/configure.sh)
-    the disk                          a raw image; and beside it kernel and initramfs, which that boot made
+    the disk                          an image, raw or qcow2; and beside it kernel and initramfs, which that boot made
 
 The guest is the Linux that was fetched, and runs in this process. It has mke2fs from the packages themselves. So the
 host needs nothing but pvhv.
@@ -64,10 +64,16 @@ SMALL = Contents(
 )
 
 
-def make(place: Path, name: str, size: int, contents: Contents, *, from_mirror: str = "") -> Path:
-    """Make the disk `NAME-disk` of `size` bytes in `place`, where the Linux of that name is. The packages come by apt,
-    or from a mirror (mirror.chosen). Returns its path. Raises BadPackage, OSError."""
-    disk = place / f"{name}-disk"
+FORMATS = {"raw": "-disk", "qcow2": "-qcow2-disk"}  # what follows the name of a disk: domain files find what ends so
+
+
+def make(
+    place: Path, name: str, size: int, contents: Contents, *, format_: str = "raw", from_mirror: str = "",
+) -> Path:
+    """Make the disk `NAME-disk` of `size` bytes in `place`, where the Linux of that name is; in the format qcow2 it is
+    `NAME-qcow2-disk`. The packages come by apt, or from a mirror (mirror.chosen). Returns its path. Raises BadPackage,
+    OSError."""
+    disk = place / f"{name}{FORMATS[format_]}"
     if disk.exists():
         say(f"{disk} is there; to make another, remove it or say another --name")
         return disk
@@ -80,16 +86,26 @@ def make(place: Path, name: str, size: int, contents: Contents, *, from_mirror: 
     try:
         _tar(packages, scratch / "packages", size)
         ramdisk = _ramdisk(place, name, scratch, [*packages, *helpers])
-        for file, length in (("disk", size), ("back", BACK_MIB << 20)):
-            with (scratch / file).open("wb") as made:
-                made.truncate(length)
-        _first_boot(place / f"{name}-vmlinuz", ramdisk, scratch, len(packages))
-        _take_back(scratch / "back", place, name)
+        for file, kind, length in (("disk", format_, size), ("back", "raw", BACK_MIB << 20)):
+            _image(scratch / file, kind, length)
+        _first_boot(place / f"{name}-vmlinuz", ramdisk, scratch, format_, len(packages))
+        _take_back(scratch / "back", disk)
         (scratch / "disk").rename(disk)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     say(f"{disk}")
     return disk
+
+
+def _image(path: Path, format_: str, size: int) -> None:
+    """A new image without anything on it. Raises BadPackage."""
+    from pvhv.images.image import BadImage  # not where packages are only fetched: that needs nothing installed
+    from pvhv.images.making import create
+
+    try:
+        create(str(path), format_, size, {})
+    except BadImage as error:
+        raise BadPackage(str(error)) from None
 
 
 def _suites(place: Path, address: str) -> Suites | Plain:
@@ -147,13 +163,13 @@ def _ramdisk(place: Path, name: str, scratch: Path, packages: Sequence[Path]) ->
     return made
 
 
-def _first_boot(kernel: Path, ramdisk: Path, scratch: Path, packages: int) -> None:
+def _first_boot(kernel: Path, ramdisk: Path, scratch: Path, format_: str, packages: int) -> None:
     """Run the guest that makes the disk, to its end. Raises BadPackage."""
-    from pvhv.testing import Machine  # not where packages are only fetched: that needs nothing installed
+    from pvhv.testing import Machine  # as above
     from pvhv.toolstack.errors import ToolstackError
 
-    files = (("disk", "xvda,rw"), ("packages", "xvdb,ro"), ("back", "xvdc,rw"))
-    disks = [f"{scratch / name},raw,{how}" for name, how in files]
+    files = (("disk", f"{format_},xvda,rw"), ("packages", "raw,xvdb,ro"), ("back", "raw,xvdc,rw"))
+    disks = [f"{scratch / name},{how}" for name, how in files]
     began = time.monotonic()
     try:
         with Machine(MEMORY_MIB) as machine:
@@ -195,12 +211,12 @@ class _Teller:
             say(f"in the guest: {self._configured} of {self.packages} packages are configured")
 
 
-def _take_back(back: Path, place: Path, name: str) -> None:
-    """Kernel and initramfs that the guest made, if it made some."""
+def _take_back(back: Path, disk: Path) -> None:
+    """Put kernel and initramfs that the guest made, if it made some, beside the disk."""
     with tarfile.open(back) as tar:
         for member, suffix in (("./vmlinuz", "vmlinuz"), ("./initrd.img", "initramfs")):
             if member in tar.getnames() and (file := tar.extractfile(member)) is not None:
-                write_whole(place / f"{name}-disk-{suffix}", file.read())
+                write_whole(disk.with_name(f"{disk.name}-{suffix}"), file.read())
 
 
 def parse_size(text: str) -> int:
