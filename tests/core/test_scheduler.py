@@ -509,7 +509,7 @@ def test_a_guest_that_signals_often_is_heard_once(lab: Lab, monkeypatch: pytest.
     lab.poke(domain, DATA, offered)
     heard: list[bool] = []
     port = dom0.bind_interdomain(domain.events, offered)
-    dom0.bind_handler(port, lambda: heard.append(domain.vcpus[0].blocked), patient)
+    dom0.bind_handler(port, lambda: heard.append(domain.vcpus[0].blocked), lambda: patient)
     assert lab.hv.run_until(lambda: domain.vcpus[0].blocked and not lab.hv.scheduler._patience.waiting, 20)
     # (Binding makes one signal, which may be heard before the guest begins.)
     assert heard in ([False, True], [True]) if patient else len(heard) >= 5 and True not in heard

@@ -339,14 +339,16 @@ class EventChannels:
             return Status(status, channel.vcpu_id, virq=channel.virq)
         return Status(status, channel.vcpu_id)
 
-    def bind_handler(self, port: int, function: Callable[[], None] | None, patient: bool = False) -> None:
-        """Domain 0 only: call `function` at the hypervisor's next safe point after a signal on `port`; with `patient`
-        the guest may go on for a moment before (pvhv.core.sched.patience)."""
+    def bind_handler(
+        self, port: int, function: Callable[[], None] | None, can_wait: Callable[[], bool] | None = None
+    ) -> None:
+        """Domain 0 only: call `function` at the hypervisor's next safe point after a signal on `port`. While
+        `can_wait()`, the guest may go on for a moment before (pvhv.core.sched.patience)."""
         assert self.handlers is not None, "a guest's upcalls go to its vCPUs"
         channel = self.channel(port)
         if channel.state <= RESERVED:
             raise HypercallError(Errno.EINVAL)
-        self.handlers.bind(channel, function, patient)
+        self.handlers.bind(channel, function, can_wait)
 
     # -- virtual interrupts ----------------------------------------------------------------------------------
     def _virq_ports(self, vcpu_id: int) -> dict[int, int]:

@@ -28,18 +28,20 @@ class Handlers:
     def __init__(self, defer: Callable[[Handler], None], patiently: Callable[[Handler], None]) -> None:
         self.defer = defer  # to the next safe point
         self.patiently = patiently  # to the next one that comes anyway, or to one that comes soon
-        self.patient: set[int] = set()  # the ports whose functions wait for that
+        self.can_wait: dict[int, Callable[[], bool]] = {}  # by port: whether its function may wait for that now
         self.pending: set[int] = set()
         self.functions: dict[int, Handler] = {}
 
-    def bind(self, channel: Channel, function: Handler | None, patient: bool = False) -> None:
-        """Call `function` for signals of the port (None: stop that). If a signal waits already, the call is soon.
-        `patient`: the guest is not stopped for it at once (Scheduler.defer_patiently)."""
+    def bind(self, channel: Channel, function: Handler | None, can_wait: Callable[[], bool] | None = None) -> None:
+        """Call `function` for signals of the port (None: stop that). If a signal waits already, the call is soon. While
+        `can_wait()`, the guest is not stopped for it at once (Scheduler.defer_patiently)."""
         if function is None:
             self.functions.pop(channel.port, None)
+            self.can_wait.pop(channel.port, None)
             return
         self.functions[channel.port] = function
-        (self.patient.add if patient else self.patient.discard)(channel.port)
+        if can_wait is not None:
+            self.can_wait[channel.port] = can_wait
         self.unmask(channel)
 
     def set_pending(self, channel: Channel) -> None:
@@ -52,13 +54,15 @@ class Handlers:
         """Forget a waiting signal and the port's function: the port is being freed."""
         self.pending.discard(channel.port)
         self.functions.pop(channel.port, None)
-        self.patient.discard(channel.port)
+        self.can_wait.pop(channel.port, None)
 
     def unmask(self, channel: Channel) -> None:
         """If a signal waits, have the function called."""
         port = channel.port
         if port in self.pending and port in self.functions:
-            (self.patiently if port in self.patient else self.defer)(lambda: self._upcall(port))
+            can_wait = self.can_wait.get(port)
+            defer = self.defer if can_wait is None or not can_wait() else self.patiently
+            defer(lambda: self._upcall(port))
 
     def _upcall(self, port: int) -> None:
         function = self.functions.get(port)

@@ -118,6 +118,11 @@ class Disk:
         """Whether nothing more is taken from a ring, because its index could not be right."""
         return any(queue.over for queue in self._queues)
 
+    def is_busy(self) -> bool:
+        """Whether a request is under way. The next one can wait for more, then; the first one cannot: while the file is
+        read for it, the guest does what is left for it to do, and both are done at the same time."""
+        return self.under_way > 0
+
     # -- rings -----------------------------------------------------------------------------------------------
     def attach(self, page: memoryview, notify: Callable[[], None]) -> None:
         """A ring of one page was found."""
