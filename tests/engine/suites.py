@@ -15,6 +15,7 @@ from tests.engine import (
     opcode_map,
     suite_faults,
     suite_integer,
+    suite_repeats,
     suite_runs,
     suite_sse,
     suite_traps,
@@ -61,6 +62,7 @@ GATE: dict[str, Make] = {
     "runs": lambda: at_ring_1(suite_runs.generate(4000), 8),
     "faults": lambda: at_ring_1(suite_faults.generate(7), 4),
     "traps": lambda: at_ring_1(suite_traps.generate(), 1),
+    "repeats": lambda: at_ring_1(suite_repeats.generate(400), 8),
 }
 ALL: dict[str, Make] = {
     "map64": lambda: at_ring_1(opcode_map.enumerate_map(False), 1),
@@ -72,4 +74,5 @@ ALL: dict[str, Make] = {
     "runs": lambda: at_ring_1(suite_runs.generate(100_000), 8),
     "faults": lambda: at_ring_1(suite_faults.generate(), 2),
     "traps": lambda: at_ring_1(suite_traps.generate(), 1),
+    "repeats": lambda: at_ring_1(suite_repeats.generate(20_000), 8),
 }
