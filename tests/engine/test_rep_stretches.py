@@ -68,7 +68,7 @@ def test_every_length_and_place(lab: Lab, moves: bool, size: int) -> None:
 def test_what_overlaps(lab: Lab, size: int, backwards: bool) -> None:
     code, step = ("fd" if backwards else "") + encode(True, size).hex() + "fc", -size if backwards else size
     for distance in (*range(-17, 18), -64, 63, 64, 65, 100, -100):
-        for rcx in (7, 100, 700):
+        for rcx in (7, 100, 500, 700):
             expected = bytearray(lab.ram.bytes[DATA : DATA + AREA])
             by_elements(expected, size, 0x2800 + distance, rcx, 0x2800, 0, step)
             go(lab, code, DATA + 0x2800 + distance, rcx, DATA + 0x2800)
@@ -220,10 +220,11 @@ def test_a_stop_ends_a_long_one_in_its_middle() -> None:
         began = time.monotonic()
         lab.pcpu.run()
         timer.join()
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 5  # all of it would take a minute
         assert lab.state[RIP] == CODE and lab.state[RDI] == begin + 8 * (most - lab.state[RCX])
-        assert most - lab.state[RCX] > done
+        assert most - lab.state[RCX] >= done  # the same if the stop came before the run
         done = most - lab.state[RCX]
+    assert 0 < done < most
     lab.close()
 
 
@@ -246,7 +247,8 @@ def test_a_stretch_is_moved_at_once() -> None:
         lab.close()
         return best
 
-    for code, rsi, rdi in ((MOVSQ, DATA, DATA + 0x8000), (STOSQ, 0, DATA), (MOVSQ, DATA + 1, DATA + 0x8060)):
+    for code, rsi, rdi in ((MOVSQ, DATA, DATA + 0x8000), (STOSQ, 0, DATA), (MOVSQ, DATA + 1, DATA + 0x8060),
+                           (MOVSB, DATA, DATA + 1)):  # fmt: skip
         assert seconds("wall", code, rsi, rdi) * 6 < seconds("wall-block", code, rsi, rdi)
 
 

@@ -47,13 +47,14 @@ static target_ulong elements_here(CPUX86State *env, target_ulong address, int re
 /* How many elements may be moved here as far as the destination goes. */
 static target_ulong stretch(CPUX86State *env, target_ulong to, uint32_t how)
 {
-    target_ulong count = how & STRETCH_32 ? (uint32_t)env->regs[R_ECX] : env->regs[R_ECX];
+    target_ulong count = how & STRETCH_32 ? (uint32_t)env->regs[R_ECX] : env->regs[R_ECX], here;
 
     if (HOOK_EXISTS(env->uc, UC_HOOK_MEM_READ) || HOOK_EXISTS(env->uc, UC_HOOK_MEM_WRITE)
         || HOOK_EXISTS(env->uc, UC_HOOK_MEM_READ_AFTER)) {
         return 0;
     }
-    return MIN(count - 1, elements_here(env, to, R_EDI, how));
+    here = elements_here(env, to, R_EDI, how);
+    return MIN(count - 1, here);
 }
 
 static void advance(CPUX86State *env, int reg, target_ulong by, uint32_t how)
@@ -90,19 +91,24 @@ static void move_forwards(uint8_t *target, const uint8_t *source, size_t bytes)
 void helper_movs_stretch(CPUX86State *env, target_ulong from, target_ulong to, uint32_t how)
 {
     const unsigned size = how & STRETCH_SIZE;
-    target_ulong count = MIN(stretch(env, to, how), elements_here(env, from, R_ESI, how)), bytes;
+    const target_ulong read = elements_here(env, from, R_ESI, how), written = stretch(env, to, how);
+    const target_ulong count = MIN(read, written), bytes = count << size;
+    target_ulong distance, done, part;
     const uint8_t *source;
     uint8_t *target;
 
     if (!count || !(target = plain_memory(env, to, true, how)) || !(source = plain_memory(env, from, false, how))) {
         return;
     }
-    /* What is read behind the first written byte is what was written: only so far is this a move of memory. */
-    if ((uintptr_t)(target - source) < count << size) {
-        count = (uintptr_t)(target - source) >> size;
+    distance = target - source; /* very large if the target comes first, where all is one part */
+    if (distance < 1 << size) {
+        return;
     }
-    bytes = count << size;
-    move_forwards(target, source, bytes);
+    /* What is read behind the first written byte is what was written: the bytes between the two, again and again. */
+    for (done = 0; done < bytes; done += part) {
+        part = MIN(distance + done, bytes - done);
+        move_forwards(target + done, source, part);
+    }
     advance(env, R_ESI, bytes, how);
     advance(env, R_EDI, bytes, how);
     advance(env, R_ECX, -count, how);
