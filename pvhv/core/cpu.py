@@ -18,6 +18,7 @@ Read beside it: toggle_guest_mode in xen/arch/x86/pv/domain.c, context_switch in
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
 from pvhv.abi.arch_x86 import FIRST_RESERVED_GDT_ENTRY
@@ -194,22 +195,16 @@ class Cpu:
 
     def load_user_gs(self, vcpu: ArchVCPU, selector: int) -> None:
         """SEGBASE_GS_USER_SEL: load the user's GS from a descriptor; a selector without a usable one becomes null."""
-        if selector > 3:
+        descriptor = self.descriptor(vcpu, selector | 3)
+        if is_readable(descriptor):
             selector |= 3
-        descriptor = self.descriptor(vcpu, selector)
-        readable = descriptor & (IS_PRESENT | SEGMENT) == IS_PRESENT | SEGMENT and (
-            not descriptor & CODE or descriptor & WRITABLE_DATA
-        )
-        if not readable:
+        else:
             selector = descriptor = 0
-        kernel_base = self.state[GS_BASE]
-        self._load_segment(GS, selector, descriptor)
-        vcpu.gs_base_user = self.state[GS_BASE]
-        self.state[GS_BASE] = kernel_base
+        vcpu.gs_base_user, limit, flags = hidden_part(descriptor)
+        self.pcpu.set_segment(GS, selector, self.state[GS_BASE], limit, flags)
 
     def _load_segment(self, register: int, selector: int, descriptor: int) -> None:
-        base = descriptor >> 16 & 0xFF_FFFF | descriptor >> 32 & 0xFF00_0000
-        self.pcpu.set_segment(register, selector, base, limit_of(descriptor), descriptor >> 32 & 0x00FF_FF00)
+        self.pcpu.set_segment(register, selector, *hidden_part(descriptor))
 
     def descriptor(self, vcpu: ArchVCPU, selector: int) -> int:
         """The descriptor a selector names in the vCPU's tables; 0 (not present) where there is none."""
@@ -280,6 +275,19 @@ class Cpu:
             self.pcpu.load_debug_registers((0, 0, 0, 0, 0, 0, DR6_DEFAULT, DR7_DEFAULT))
         self.pcpu.load(self.pcpu.initial)
         self.pcpu.flush_tlb()
+
+
+@lru_cache(256)  # a guest loads the same few at each switch between processes
+def hidden_part(descriptor: int) -> tuple[int, int, int]:
+    """What a segment register has of a descriptor besides the selector: base, limit, and PCPU.set_segment's flags."""
+    base = descriptor >> 16 & 0xFF_FFFF | descriptor >> 32 & 0xFF00_0000
+    return base, limit_of(descriptor), descriptor >> 32 & 0x00FF_FF00
+
+
+def is_readable(descriptor: int) -> bool:
+    """Whether it is a present segment that can be read: data, or readable code."""
+    readable = descriptor & (IS_PRESENT | SEGMENT) == IS_PRESENT | SEGMENT
+    return readable and (not descriptor & CODE or bool(descriptor & WRITABLE_DATA))
 
 
 def limit_of(descriptor: int) -> int:

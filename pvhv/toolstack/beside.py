@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -30,46 +31,55 @@ class Beside:
         """With `at_once` = 1, work is done in the order in which it came."""
         self.at_once = at_once
         self.linger_s = linger_s
-        self._lock = threading.Lock()
-        self._more = threading.Condition(self._lock)  # there is work, and a thread that waits for some
-        self._waiting: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._queue: SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = SimpleQueue()
+        self._lock = threading.Lock()  # of these three, which change together:
+        self._waiting = 0  # pieces of work that no thread has
         self._threads = 0
-        self._idle = 0  # of these, those that wait
+        self._idle = 0  # of these, those that have no work
 
     def do(self, work: Callable[[], T]) -> Future[T]:
         """Have `work()` called on one of the threads; the Future has its result. Any thread may call this."""
         future: Future[T] = Future()
         with self._lock:
-            self._waiting.append((work, future))
-            if self._idle:
-                self._more.notify()
-            if len(self._waiting) > self._idle and self._threads < self.at_once:
+            if self._waiting >= self._idle and self._threads < self.at_once:
                 try:
                     threading.Thread(target=self._run, name="beside", daemon=True).start()
                     self._threads += 1
                 except RuntimeError:  # the host allows no more threads
                     if not self._threads:
-                        self._waiting.pop()
                         raise
+            self._waiting += 1
+            self._queue.put((work, future))
         return future
 
     def _run(self) -> None:
-        while True:
-            with self._lock:
-                if not self._waiting and self.linger_s:
-                    self._idle += 1
-                    self._more.wait(self.linger_s)
-                    self._idle -= 1
-                if not self._waiting:
-                    self._threads -= 1
-                    return
-                work, future = self._waiting.popleft()
+        while (taken := self._next()) is not None:
+            work, future = taken
             if future.set_running_or_notify_cancel():
                 try:
                     future.set_result(work())
                 except BaseException as failure:
                     future.set_exception(failure)
-            del work, future  # and what they hold, while we wait
+            del taken, work, future  # and what they hold, while we wait
+
+    def _next(self) -> tuple[Callable[[], Any], Future[Any]] | None:
+        """The next piece of work; None if this thread shall end."""
+        with self._lock:
+            self._idle += 1
+        try:
+            taken = self._queue.get(timeout=self.linger_s)
+        except Empty:
+            taken = None
+        with self._lock:
+            self._idle -= 1
+            if taken is None and self._waiting:  # it came in this moment, if no other thread is about to have it
+                with suppress(Empty):
+                    taken = self._queue.get_nowait()
+            if taken is None:
+                self._threads -= 1
+            else:
+                self._waiting -= 1
+        return taken
 
 
 def settle(future: Future[T], result: Any = None, failure: Exception | None = None) -> bool:

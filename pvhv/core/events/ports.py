@@ -146,7 +146,9 @@ class FifoOps(PortOps, Protocol):
 class HandlerOps(PortOps, Protocol):
     """The operations on domain 0's ports (handlers.py)."""
 
-    def bind(self, channel: Channel, function: Callable[[], None] | None, can_wait: Callable[[], bool] | None = None) -> None: ...
+    def bind(
+        self, channel: Channel, function: Callable[[], None] | None, can_wait: Callable[[], bool] | None = None
+    ) -> None: ...
 
 
 class Status(NamedTuple):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pvhv.abi.vcpu import VcpuRunstateInfo
+from pvhv.abi.vcpu import VCPU_RUNSTATE_INFO_CODEC
 from pvhv.core.domain import Domain
 from pvhv.core.errors import GuestFault
 from pvhv.core.sched.runstate import BLOCKED, OFFLINE, RUNNABLE, RUNNING
@@ -158,9 +158,11 @@ class Activity:
     def show_runstate(self, vcpu: VCPU) -> None:
         """Write the runstate to the address the guest registered, through the tables on the pCPU. If they do not map
         it, nothing is written."""
-        info = VcpuRunstateInfo()
-        self.fill_runstate(vcpu, info)
+        runstate = vcpu.runstate
+        times = runstate.times(vcpu.domain.timeline.now())
         try:
-            vcpu.memory.write(vcpu.runstate_guest, bytes(info))
+            vcpu.memory.write(
+                vcpu.runstate_guest, VCPU_RUNSTATE_INFO_CODEC.pack(runstate.state, runstate.entered, *times)
+            )
         except GuestFault:
             pass

@@ -7,7 +7,7 @@ costs a look into a table in place of a mapping. Such a page is mapped to be wri
 next request may be a read from the disk.
 
 A ring keeps `MOST_KEPT` pages. When more are wanted, those beyond are mapped for one request only, and the ones that
-were unused for longest are unmapped, a few at a time. A page that is in use already when it is named again is mapped a
+were unused for longest are unmapped, a few at a time. (How long is known by looks at them: `PURGE_NS`.) A page that is in use already when it is named again is mapped a
 second time, for that request only. All of that is as in blkback, whose limit it is.
 
 To map a page, or to unmap it, takes a few microseconds, and a guest may have thousands mapped. So it is done in pieces
@@ -61,10 +61,11 @@ class Pages:
         self._now = now
         self._overflow = False  # a page was not kept, for want of room
         self._next_purge = 0
-        self._uses = 0
         self.closed = False
         self._active: set[int] = set()  # references of kept pages that are in use
-        self._used: dict[int, tuple[int, int]] = {}  # when each kept page was used last, and the number of that use
+        self._lately: set[int] = set()  # those that were used since the last purge
+        self._last_use = 0  # when one of them was
+        self._used: dict[int, int] = {}  # when each of the others was used last, about
         self.kept: dict[int, GrantView] = {}  # by reference
 
     def find(self, grefs: list[int]) -> list[GrantView] | None:
@@ -133,9 +134,9 @@ class Pages:
     def give_back_kept(self, taken: Taken) -> None:
         """The same, if all of them are kept."""
         if taken.kept:
-            self._uses += 1
             self._active.difference_update(taken.kept)
-            self._used.update(dict.fromkeys(taken.kept, (self._now(), self._uses)))
+            self._lately.update(taken.kept)
+            self._last_use = self._now()
 
     def purge(self) -> Iterator[int]:
         """Unmap kept pages that are old, or a few of the others if there was no room, in pieces."""
@@ -143,8 +144,10 @@ class Pages:
         if not self._persistent or now < self._next_purge:
             return
         self._next_purge = now + PURGE_NS
+        self._used.update(dict.fromkeys(self._lately, self._last_use))
+        self._lately.clear()
         wanted = PURGED if self._overflow and len(self.kept) >= MOST_KEPT else 0
-        old = (now - KEPT_NS, self._uses)
+        old = now - KEPT_NS
         if not wanted and (not self._used or min(self._used.values()) > old):
             return
         unused = sorted((used, gref) for gref, used in self._used.items() if gref not in self._active)
@@ -163,6 +166,7 @@ class Pages:
             yield len(piece)
             for gref in piece:
                 self._used.pop(gref, None)
+                self._lately.discard(gref)
                 if (view := self.kept.pop(gref, None)) is not None:
                     view.release()
 
@@ -170,6 +174,6 @@ class Pages:
         """Keep nothing any more. Returns what is to be unmapped. May be called again."""
         self.closed = True
         views = list(self.kept.values())
-        for table in (self.kept, self._used, self._active):
+        for table in (self.kept, self._used, self._lately, self._active):
             table.clear()
         return views
