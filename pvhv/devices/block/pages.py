@@ -7,8 +7,9 @@ costs a look into a table in place of a mapping. Such a page is mapped to be wri
 next request may be a read from the disk.
 
 A ring keeps `MOST_KEPT` pages. When more are wanted, those beyond are mapped for one request only, and the ones that
-were unused for longest are unmapped, a few at a time. (How long is known by looks at them: `PURGE_NS`.) A page that is in use already when it is named again is mapped a
-second time, for that request only. All of that is as in blkback, whose limit it is.
+were unused for longest are unmapped, a few at a time. (How long that is, is known by looks at them, `PURGE_NS` apart.)
+A page that is in use already when it is named again is mapped a second time, for that request only. All of that is as
+in blkback, whose limit it is.
 
 To map a page, or to unmap it, takes a few microseconds, and a guest may have thousands mapped. So it is done in pieces
 of `PIECE` pages. Before each, whoever does it is told how many pages it has; between two, the ring may be closed.
