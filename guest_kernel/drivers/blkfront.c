@@ -23,10 +23,10 @@
  * stand for many requests.
  *
  * Two ends meet through xenstore, see connect().  The first program that opens the disk causes that, and waits for it.
+ * They part when the backend says that it is closing, and nobody here has the disk open or mounted; see leave().
  *
- * Not modelled: partitions; disks that come or go while we run.  The backend has more to offer, of which a front end
- * takes what it wants: segments listed in pages of their own (indirect), grants that are kept (persistent), rings of
- * many pages, many rings, discarding.
+ * Not modelled: partitions.  The backend has more to offer, of which a front end takes what it wants: segments listed
+ * in pages of their own (indirect), grants that are kept (persistent), rings of many pages, many rings, discarding.
  *
  * (Xen: public/io/blkif.h, ring.h.  The other half: pvhv/devices/block.)
  */
@@ -48,9 +48,11 @@ struct slot {
 
 struct blkfront {
     struct disk disk;
-    unsigned number; /* of the virtual device; xenstore knows the disk by it */
+    unsigned number; /* of the virtual device; xenstore knows the disk by it ... */
+    char ours[32];   /* ... and our end of it by this directory */
+    struct xenbus_backend backend;
     int port, reference; /* of the ring */
-    blkif_front_ring_t ring;
+    blkif_front_ring_t ring; /* without a page: we have parted, or never met */
     struct slot slots[SLOTS];
 };
 
@@ -78,6 +80,10 @@ static bool start(struct disk *disk, struct request *request)
     struct slot *slot = front->slots;
     blkif_request_t *to;
 
+    if (!front->ring.sring) { /* it was taken away from under who has it open */
+        request_done(request, -EIO);
+        return true;
+    }
     while (slot < front->slots + SLOTS && slot->request)
         slot++;
     if (RING_FULL(&front->ring) || slot == front->slots + SLOTS)
@@ -112,9 +118,60 @@ static void kick(struct disk *disk)
     struct blkfront *front = disk->driver_data;
     int wants_event;
 
+    if (!front->ring.sring)
+        return;
     RING_PUSH_REQUESTS_AND_CHECK_NOTIFY(&front->ring, wants_event);
     if (wants_event)
         event_send(front->port);
+}
+
+/* -- the ends part ------------------------------------------------------------------------------------------------ */
+
+static void drop_ring(struct blkfront *front)
+{
+    if (front->ring.sring)
+        xenbus_drop_ring(front->ring.sring, front->reference, front->port);
+    front->ring.sring = NULL;
+    front->port = 0;
+}
+
+/* The backend is gone, and will not answer any more. */
+static void lose(struct blkfront *front)
+{
+    if (front->ring.sring)
+        kprintf("%s: it was taken away\n", front->disk.name);
+    drop_ring(front);
+    for (struct slot *slot = front->slots; slot < front->slots + SLOTS; slot++) {
+        struct request *request = slot->request;
+
+        if (request && end_grants(slot, request->page_count)) {
+            slot->request = NULL;
+            request_done(request, -EIO);
+        }
+    }
+}
+
+/* Part, if the other end wants to and nobody here is in the way.  It asks once: we look again whenever that changes. */
+static void leave(void *driver_data)
+{
+    struct blkfront *front = driver_data;
+    unsigned theirs = front->backend.state;
+    struct disk *disk = &front->disk;
+
+    if (disk->connected && theirs < XenbusStateConnected) /* it is gone, or even another one already */
+        lose(front);
+    if (disk->connected && (xenbus_is_over(theirs) || !front->ring.sring) && !disk->users && buffers_let_go(disk)) {
+        disk->connected = false;
+        if (front->ring.sring) /* else it was taken away, and what is there now is another device */
+            xenbus_tell_number(front->ours, "state", XenbusStateClosed);
+    }
+    if (!disk->connected && (theirs == XenbusStateClosed || theirs == XenbusStateUnknown))
+        drop_ring(front); /* they have let go of its page */
+}
+
+static void unused(struct disk *disk)
+{
+    leave(disk->driver_data);
 }
 
 /* -- responses ---------------------------------------------------------------------------------------------------- */
@@ -156,44 +213,25 @@ static void blkfront_event(unsigned port)
         }
         RING_FINAL_CHECK_FOR_RESPONSES(&front->ring, more);
     } while (more);
+    leave(front);
 }
 
 /* -- the ends meet ------------------------------------------------------------------------------------------------ */
 
-/* A ring of our own: a page, a grant of it for domain 0, and a port that domain 0 may bind to. */
-static int make_ring(struct blkfront *front)
+static int converse(struct blkfront *front)
 {
-    struct page *page = page_alloc_zeroed();
-    blkif_sring_t *shared;
-
-    if (!page)
-        return -ENOMEM;
-    shared = page_virt(page);
-    XEN_FRONT_RING_INIT(&front->ring, shared, PAGE_SIZE);
-    front->reference = grant_access(0, page_phys(page), false);
-    front->port = event_alloc_unbound(0, blkfront_event);
-    return front->reference < 0 || front->port < 0 ? -ENOMEM : 0;
-}
-
-static void drop_ring(struct blkfront *front)
-{
-    struct page *page = front->ring.sring ? page_of(phys(front->ring.sring)) : NULL;
-
-    if (page && front->port > 0)
-        event_close(front->port);
-    if (page && (front->reference < 0 || !grant_end(front->reference)))
-        page_put(page); /* else it is lost: domain 0 still has it mapped */
-    front->ring.sring = NULL;
-}
-
-static int converse(struct blkfront *front, const char *ours, const char *theirs)
-{
+    const char *ours = front->ours, *theirs = front->backend.directory;
     struct disk *disk = &front->disk;
+    blkif_sring_t *shared;
     u64 info = 0, sector_size = 0;
     int error;
 
-    if ((error = xenbus_wait(theirs, XenbusStateInitWait)) || (error = make_ring(front)))
+    if ((error = xenbus_wait(&front->backend, XenbusStateInitWait)))
         return error;
+    shared = xenbus_make_ring(&front->reference, &front->port, blkfront_event);
+    if (!shared)
+        return -ENOMEM;
+    XEN_FRONT_RING_INIT(&front->ring, shared, PAGE_SIZE);
     /* What they have to know ... */
     if ((error = xenbus_write_number(ours, "ring-ref", front->reference)) ||
         (error = xenbus_write_number(ours, "event-channel", front->port)) ||
@@ -201,7 +239,7 @@ static int converse(struct blkfront *front, const char *ours, const char *theirs
         (error = xenbus_write_number(ours, "state", XenbusStateInitialised)))
         return error;
     /* ... and, when they have the ring mapped, what we want to know. */
-    if ((error = xenbus_wait(theirs, XenbusStateConnected)) ||
+    if ((error = xenbus_wait(&front->backend, XenbusStateConnected)) ||
         (error = xenbus_read_number(theirs, "sectors", &disk->sectors)) ||
         (error = xenbus_read_number(theirs, "sector-size", &sector_size)) ||
         (error = xenbus_read_number(theirs, "info", &info)))
@@ -216,57 +254,42 @@ static int converse(struct blkfront *front, const char *ours, const char *theirs
 static int connect(struct disk *disk)
 {
     struct blkfront *front = disk->driver_data;
-    char ours[32], theirs[64];
-    int error;
+    int error = xenbus_meet(&front->backend, front->ours);
 
-    format(ours, sizeof(ours), "device/vbd/%u", front->number);
-    error = xenbus_read(ours, "backend", theirs, sizeof(theirs));
-    if (error < 0)
-        return -ENXIO;
-    error = converse(front, ours, theirs);
+    if (error)
+        return error;
+    error = converse(front);
     if (error) { /* whoever comes next may try again */
-        xenbus_write_number(ours, "state", XenbusStateClosed);
+        xenbus_write_number(front->ours, "state", XenbusStateClosed);
         drop_ring(front);
-        xenbus_write_number(ours, "state", XenbusStateInitialising);
+        xenbus_write_number(front->ours, "state", XenbusStateInitialising);
     }
     return error;
 }
 
-static const struct disk_driver driver = { .connect = connect, .start = start, .kick = kick };
+static const struct disk_driver driver = { .connect = connect, .start = start, .kick = kick, .unused = unused };
 
 /* -- which there are ---------------------------------------------------------------------------------------------- */
 
-/* 51712 is xvda, 51713 its first partition, 51728 xvdb; from xvdq on, numbers have bit 28 and another format. */
-static void name_disk(struct blkfront *front)
+void blkfront_add(unsigned number, const char *name)
 {
-    unsigned n = front->number, extended = n >> 28 == 1;
-    unsigned letter = extended ? (n & 0xfffffff) >> 8 : n >> 8 == 202 ? (n & 0xff) >> 4 : 26;
-    unsigned partition = n & (extended ? 0xff : 0xf);
+    struct blkfront *front;
 
-    if (letter >= 26) /* a number of another system, or of very many disks */
-        format(front->disk.name, sizeof(front->disk.name), "vbd%u", n);
-    else if (partition)
-        format(front->disk.name, sizeof(front->disk.name), "xvd%c%u", 'a' + letter, partition);
-    else
-        format(front->disk.name, sizeof(front->disk.name), "xvd%c", 'a' + letter);
-}
-
-/* At boot, xenstore's answer: the numbers of our disks, each a string with its zero byte. */
-void blkfront_found(const char *names, size_t length)
-{
-    for (const char *name = names; name < names + length; name += strlen(name) + 1) {
-        struct blkfront *front = count < DISKS_MAX ? kmalloc(sizeof(*front)) : NULL;
-
-        if (!front) {
-            kprintf("No room for disk %s\n", name);
-            continue;
-        }
-        for (const char *digit = name; *digit >= '0' && *digit <= '9'; digit++)
-            front->number = front->number * 10 + (*digit - '0');
-        name_disk(front);
-        front->disk.driver = &driver;
-        front->disk.driver_data = front;
-        fronts[count++] = front;
-        disk_register(&front->disk);
+    for (unsigned i = 0; i < count; i++)
+        if (fronts[i]->number == number)
+            return; /* a disk that went keeps its name, and may come back */
+    front = count < DISKS_MAX ? kmalloc(sizeof(*front)) : NULL;
+    if (!front) {
+        kprintf("No room for disk %u\n", number);
+        return;
     }
+    front->number = number;
+    format(front->ours, sizeof(front->ours), "device/vbd/%u", number);
+    front->backend.changed = leave;
+    front->backend.driver_data = front;
+    strlcpy(front->disk.name, name, sizeof(front->disk.name));
+    front->disk.driver = &driver;
+    front->disk.driver_data = front;
+    fronts[count++] = front;
+    disk_register(&front->disk);
 }

@@ -3,13 +3,15 @@
  * xenbus: how the two ends of a split device find each other.
  *
  * Each end has a directory in xenstore, with what the other one needs to know, and in it a node `state`, which says
- * how far it has come.  A driver writes its own, and waits for the other's; a *watch* tells when that changes.  Here
- * is what every front end needs of this; blkfront.c is one, and its connect() shows the whole conversation.
+ * how far it has come.  A driver writes its own, and a *watch* tells when the other's changes: it is read then, and the
+ * driver told, for as long as the device is there.  Here is what every front end needs of this; blkfront.c is one, and
+ * its connect() and leave() show the whole conversation.
  *
  * (Xen: public/io/xenbus.h.)
  */
 #include <api/errno.h>
 #include <lib.h>
+#include <page.h>
 #include <process.h>
 #include <pv_ops.h>
 
@@ -63,43 +65,104 @@ int xenbus_write_number(const char *directory, const char *node, u64 number)
     return xenbus_write(directory, node, text);
 }
 
-static int watch(u32 type, const char *directory)
+/* The same without waiting, for who may not. */
+void xenbus_tell_number(const char *directory, const char *node, u64 number)
 {
-    char path[NODE_MAX];
-    int result = xenstore_ask(type, path_of(path, directory, "state"), DRIVERS_WATCH, sizeof(DRIVERS_WATCH), path,
-                              sizeof(path));
+    char path[NODE_MAX], text[24];
 
-    return result < 0 ? result : 0;
+    format(text, sizeof(text), "%lu", number);
+    xenstore_request(XS_WRITE, REQUEST_IGNORED, path_of(path, directory, node), text, strlen(text));
 }
 
-static int wait_for(const char *directory, unsigned wanted)
-{
-    u64 deadline = pv.now() + PATIENCE, state, seen;
-    int error;
+static struct xenbus_backend *backends;
 
-    for (;;) {
-        seen = xenstore_changes; /* before we look: what changes after that is not missed */
-        error = xenbus_read_number(directory, "state", &state);
-        if (error || state == wanted)
-            return error;
-        if (state == XenbusStateClosing || state == XenbusStateClosed)
-            return -ENXIO; /* it will not have us */
-        while (xenstore_changes == seen) {
-            if (pv.now() >= deadline)
-                return -ENXIO;
-            if (sleep_until(&xenstore_changes, deadline))
-                return -EINTR;
+static void ask_state(struct xenbus_backend *backend)
+{
+    char path[NODE_MAX];
+
+    xenstore_request(XS_READ, backend->id, path_of(path, backend->directory, "state"), "", 0);
+}
+
+int xenbus_meet(struct xenbus_backend *backend, const char *ours)
+{
+    char path[NODE_MAX], directory[sizeof(backend->directory)];
+
+    if (xenbus_read(ours, "backend", directory, sizeof(directory)) < 0)
+        return -ENXIO;
+    backend->state = XenbusStateInitialising; /* until it says another one */
+    if (!backend->id) {
+        backend->id = backends ? backends->id + 1 : REQUEST_DRIVERS;
+        backend->next = backends;
+        backends = backend;
+    }
+    if (strcmp(backend->directory, directory)) { /* a watch fires once when it is set */
+        strlcpy(backend->directory, directory, sizeof(backend->directory));
+        xenstore_request(XS_WATCH, REQUEST_IGNORED, path_of(path, directory, "state"), DRIVERS_WATCH,
+                         sizeof(DRIVERS_WATCH));
+    } else { /* the device was here before: the watch still is */
+        ask_state(backend);
+    }
+    return 0;
+}
+
+void xenbus_fired(const char *path)
+{
+    char state[NODE_MAX];
+
+    for (struct xenbus_backend *backend = backends; backend; backend = backend->next)
+        if (!strcmp(path, path_of(state, backend->directory, "state")))
+            ask_state(backend);
+}
+
+void xenbus_answer(unsigned id, unsigned state)
+{
+    for (struct xenbus_backend *backend = backends; backend; backend = backend->next) {
+        if (backend->id == id && backend->state != state) {
+            backend->state = state;
+            wake_up(backend);
+            backend->changed(backend->driver_data);
         }
     }
 }
 
-int xenbus_wait(const char *directory, unsigned state)
+/* Whether an end with this state wants no more of the other, or is gone. */
+bool xenbus_is_over(unsigned state)
 {
-    int error = watch(XS_WATCH, directory);
+    return state == XenbusStateClosing || state == XenbusStateClosed || state == XenbusStateUnknown;
+}
 
-    if (!error) {
-        error = wait_for(directory, state);
-        watch(XS_UNWATCH, directory);
+int xenbus_wait(struct xenbus_backend *backend, unsigned state)
+{
+    u64 deadline = pv.now() + PATIENCE;
+
+    while (backend->state != state) {
+        if (xenbus_is_over(backend->state) || pv.now() >= deadline)
+            return -ENXIO; /* it will not have us */
+        if (sleep_until(backend, deadline))
+            return -EINTR;
     }
-    return error;
+    return 0;
+}
+
+/* A ring of our own: a page, a grant of it for domain 0, and a port that domain 0 may bind to. */
+void *xenbus_make_ring(int *reference, int *port, event_handler handler)
+{
+    struct page *page = page_alloc_zeroed();
+
+    if (!page)
+        return NULL;
+    *reference = grant_access(0, page_phys(page), false);
+    *port = event_alloc_unbound(0, handler);
+    if (*reference >= 0 && *port > 0)
+        return page_virt(page);
+    xenbus_drop_ring(page_virt(page), *reference, *port);
+    return NULL;
+}
+
+void xenbus_drop_ring(void *ring, int reference, int port)
+{
+    if (port > 0)
+        event_close(port);
+    if (reference < 0 || !grant_end(reference))
+        page_put(page_of(phys(ring))); /* else it is lost: domain 0 still has it mapped */
 }

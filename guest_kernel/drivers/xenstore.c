@@ -5,8 +5,8 @@
  * A page holds two byte rings, requests out and replies in.  A message is a header (type, request id, transaction id,
  * length) and up to 4096 bytes.  Programs speak this protocol themselves through /dev/xenstore: each write is one
  * request, each read gives its reply.  The kernel speaks it too: it watches control/shutdown, by which the toolstack
- * asks us politely to go; it lists what disks there are; and its drivers, working for a program, read and write the
- * nodes by which they find their backends.
+ * asks us politely to go; it lists what disks there are, and watches for more; and its drivers read and write the nodes
+ * by which they find their backends.
  *
  * Everything is done by two pumps, one in each direction, so nothing here ever waits but processes.
  */
@@ -35,22 +35,22 @@ struct session {
 };
 
 #define SESSIONS_MAX 4
+#define KERNEL_ROOM 2048 /* for the kernel's own requests, which cannot wait: a few, of some 80 bytes, for each disk */
 
 static struct message incoming;
 static struct message replies[SESSIONS_MAX];
 static bool reply_used[SESSIONS_MAX];
 static size_t incoming_length;
-static char outgoing[2 * sizeof(struct message)];
+static char outgoing[2 * sizeof(struct message) + KERNEL_ROOM];
 static size_t outgoing_length;
 static bool quiet; /* more is to come: do not tell the other side yet */
 static struct session *sessions;
-static u32 last_id = 100; /* below: the kernel's own requests */
+static u32 last_id = REQUESTS_OF_KERNEL; /* below: the kernel's own requests */
 
-enum { REQUEST_IGNORED = 1, REQUEST_SHUTDOWN = 2, REQUEST_DISKS = 3 };
+enum { REQUEST_SHUTDOWN = 2, REQUEST_DISKS = 3 };
 
 #define SHUTDOWN_WATCH "shutdown" /* a token: a watch that fires says which one it is */
-
-u64 xenstore_changes; /* how often a driver's watch has fired */
+#define DISKS_WATCH "disks"
 
 static volatile struct xenstore_domain_interface *ring(void)
 {
@@ -88,7 +88,9 @@ static void pump_out(void)
 
 static bool enqueue(const struct xsd_sockmsg *header, const void *body)
 {
-    if (outgoing_length + sizeof(*header) + header->len > sizeof(outgoing))
+    size_t kept = header->req_id > REQUESTS_OF_KERNEL ? KERNEL_ROOM : 0;
+
+    if (outgoing_length + sizeof(*header) + header->len + kept > sizeof(outgoing))
         return false;
     memcpy(outgoing + outgoing_length, header, sizeof(*header));
     memcpy(outgoing + outgoing_length + sizeof(*header), body, header->len);
@@ -98,9 +100,9 @@ static bool enqueue(const struct xsd_sockmsg *header, const void *body)
 }
 
 /* A request of the kernel's own: strings, each with its zero byte. */
-static void request(u32 type, u32 id, const char *first, const char *second, size_t second_length)
+void xenstore_request(u32 type, u32 id, const char *first, const char *second, size_t second_length)
 {
-    char body[64];
+    char body[128];
     size_t n = strlcpy(body, first, sizeof(body)) + 1;
     struct xsd_sockmsg header = { .type = type, .req_id = id };
 
@@ -115,7 +117,7 @@ static void shutdown_word(const char *how, size_t length)
 {
     if (!length)
         return; /* the watch fires once when it is set, and again when we clear the request */
-    request(XS_WRITE, REQUEST_IGNORED, "control/shutdown", "", 0); /* "I have read it" */
+    xenstore_request(XS_WRITE, REQUEST_IGNORED, "control/shutdown", "", 0); /* "I have read it" */
     if (length == 8 && !memcmp(how, "poweroff", 8)) {
         kprintf("The toolstack asks for power off.\n");
         shutdown_ask(SHUTDOWN_HOW_POWEROFF);
@@ -137,15 +139,18 @@ static void deliver(void)
         size_t path_length = strlen(incoming.body) + 1; /* and behind it the token */
 
         if (!strcmp(incoming.body + path_length, SHUTDOWN_WATCH)) {
-            request(XS_READ, REQUEST_SHUTDOWN, "control/shutdown", "", 0);
-        } else {
-            xenstore_changes++;
-            wake_up(&xenstore_changes);
+            xenstore_request(XS_READ, REQUEST_SHUTDOWN, "control/shutdown", "", 0);
+        } else if (!strcmp(incoming.body + path_length, DRIVERS_WATCH)) {
+            xenbus_fired(incoming.body);
+        } else if (path_length > 8 && !strcmp(incoming.body + path_length - 9, "/backend")) {
+            xenstore_request(XS_DIRECTORY, REQUEST_DISKS, "device/vbd", "", 0); /* we were given one more */
         }
         return;
     }
+    if (header->req_id >= REQUEST_DRIVERS && header->req_id < REQUESTS_OF_KERNEL)
+        xenbus_answer(header->req_id, header->type == XS_READ && header->len == 1 ? incoming.body[0] - '0' : 0);
     if (header->req_id == REQUEST_DISKS && header->type == XS_DIRECTORY)
-        blkfront_found(incoming.body, header->len);
+        vbds_found(incoming.body, header->len);
     if (header->req_id == REQUEST_SHUTDOWN && header->type == XS_READ)
         shutdown_word(incoming.body, header->len);
     for (struct session *session = sessions; session; session = session->next) {
@@ -312,7 +317,7 @@ static long read(struct file *file, u64 to, size_t n)
 static const struct device device = {
     .name = "xenstore", .open = open, .read = read, .write = write, .close = close };
 
-/* Both questions are in the ring before Xen's store is told to look: so the second one costs no exit. */
+/* All questions are in the ring before Xen's store is told to look: so the others cost no exit. */
 void xenstore_init(void)
 {
     if (is_dom0() || !start_info->store_evtchn)
@@ -320,7 +325,8 @@ void xenstore_init(void)
     device_register(&device);
     event_attach(start_info->store_evtchn, xenstore_event);
     quiet = true;
-    request(XS_WATCH, REQUEST_IGNORED, "control/shutdown", SHUTDOWN_WATCH, sizeof(SHUTDOWN_WATCH));
+    xenstore_request(XS_WATCH, REQUEST_IGNORED, "control/shutdown", SHUTDOWN_WATCH, sizeof(SHUTDOWN_WATCH));
+    xenstore_request(XS_WATCH, REQUEST_IGNORED, "device/vbd", DISKS_WATCH, sizeof(DISKS_WATCH));
     quiet = false;
-    request(XS_DIRECTORY, REQUEST_DISKS, "device/vbd", "", 0);
+    xenstore_request(XS_DIRECTORY, REQUEST_DISKS, "device/vbd", "", 0);
 }

@@ -44,6 +44,7 @@ struct disk_driver {
     int (*connect)(struct disk *disk);                        /* at the first open: fills in what the disk is like */
     bool (*start)(struct disk *disk, struct request *request); /* take one; false: no room until another one is done */
     void (*kick)(struct disk *disk);                          /* some were taken: tell the device. May be NULL */
+    void (*unused)(struct disk *disk);                        /* nobody has it open any more. May be NULL */
 };
 
 struct disk {
@@ -59,6 +60,7 @@ struct disk {
     /* kernel/block.c, buffer.c and diskfile.c */
     struct lock connecting;
     bool connected, cannot_flush, mounted;
+    u32 users;                      /* open files and mounts: between disk_connect() and disk_release() */
     bool running;                   /* requests_run() is at work */
     u32 under_way;                  /* requests that the driver has */
     int write_error;                /* of a write that nobody waited for; told once, by disk_sync() */
@@ -70,6 +72,7 @@ struct disk {
 /* kernel/block.c */
 extern struct disk *disks;
 int disk_connect(struct disk *disk);
+void disk_release(struct disk *disk);
 void request_begin(struct disk *disk, struct request *request); /* into the queue; see requests_run() */
 void requests_run(struct disk *disk);                           /* start as many as have room; tell the device once */
 void request_done(struct request *request, int error);          /* by the driver: 0, -EIO, or -EOPNOTSUPP of a flush */
@@ -100,5 +103,6 @@ bool buffer_is_there(struct disk *disk, u64 number);                       /* or
 void buffers_read_ahead(struct disk *disk, u64 number, u64 count); /* begin to read; waits for nothing but memory */
 int buffers_write(struct disk *disk);                              /* what is dirty, to the disk */
 void buffers_forget(struct disk *disk, u64 number, u64 count);     /* what is neither dirty nor in use */
+bool buffers_let_go(struct disk *disk); /* begin to write all; true: nothing is left of it here, or under way */
 int disk_sync(struct disk *disk);                                  /* write all, and have the disk make it safe */
 int disks_sync(void);

@@ -13,17 +13,29 @@
 
 struct disk *disks;
 
-/* The first to open a disk makes its driver find out what it is. */
+/* The first to open a disk makes its driver find out what it is; so does the first after it was given up. */
 int disk_connect(struct disk *disk)
 {
     int error;
 
     lock_take(&disk->connecting); /* and whoever comes meanwhile waits */
     error = disk->connected ? 0 : disk->driver->connect(disk);
-    if (!error)
+    if (!error && !disk->connected) {
+        disk->cannot_flush = false;
+        disk->write_error = 0;
         disk->connected = true;
+    }
+    if (!error)
+        disk->users++;
     lock_release(&disk->connecting);
     return error;
+}
+
+void disk_release(struct disk *disk)
+{
+    ASSERT(disk->users > 0);
+    if (!--disk->users && disk->driver->unused)
+        disk->driver->unused(disk);
 }
 
 void request_begin(struct disk *disk, struct request *request)

@@ -296,6 +296,16 @@ void buffers_forget(struct disk *disk, u64 number, u64 count)
             forget(buffer);
 }
 
+bool buffers_let_go(struct disk *disk)
+{
+    begin_writes(disk);
+    buffers_forget(disk, 0, ~0UL);
+    for (struct buffer *buffer = buffers; buffer < buffers + buffer_count; buffer++)
+        if (buffer->disk == disk)
+            return false;
+    return !disk->under_way && !disk->first;
+}
+
 int buffers_write(struct disk *disk)
 {
     struct buffer *busy;

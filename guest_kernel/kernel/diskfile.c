@@ -25,11 +25,19 @@ static int open(struct file *file)
     if (error)
         return error;
     if ((file->mode & O_WRITE) && disk->readonly)
-        return -EROFS;
-    if ((file->mode & O_WRITE) && disk->mounted)
-        return -EBUSY; /* behind the back of its file system */
-    file->inode->size = disk->sectors * SECTOR_SIZE;
-    return 0;
+        error = -EROFS;
+    else if ((file->mode & O_WRITE) && disk->mounted)
+        error = -EBUSY; /* behind the back of its file system */
+    if (error)
+        disk_release(disk);
+    else
+        file->inode->size = disk->sectors * SECTOR_SIZE;
+    return error;
+}
+
+static void close(struct file *file)
+{
+    disk_release(disk_of(file));
 }
 
 /* Of [position, position + n): whatever of it is on the disk. */
@@ -121,7 +129,7 @@ void disk_register(struct disk *disk)
 
     disk->last = &disk->first;
     disk->device = (struct device){
-        .name = disk->name, .open = open, .read = read, .write = write, .has_position = true };
+        .name = disk->name, .open = open, .read = read, .write = write, .close = close, .has_position = true };
     while (*link)
         link = &(*link)->next;
     *link = disk;

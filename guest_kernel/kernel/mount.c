@@ -68,14 +68,17 @@ int mount_add(const char *device, const char *directory, int flags)
     struct inode *place;
     int error = disk ? disk_connect(disk) : -ENODEV;
 
-    if (!error)
-        error = inode_find(directory, &place);
     if (error)
         return error;
-    lock_take(&changing);
-    error = disk->mounted ? -EBUSY : mount_on(disk, place, flags);
-    lock_release(&changing);
-    inode_put(place);
+    error = inode_find(directory, &place);
+    if (!error) {
+        lock_take(&changing);
+        error = disk->mounted ? -EBUSY : mount_on(disk, place, flags);
+        lock_release(&changing);
+        inode_put(place);
+    }
+    if (error)
+        disk_release(disk);
     return error;
 }
 
@@ -93,6 +96,7 @@ static int take_away(struct mount *mount)
     *link = mount->next;
     mount->type->end(mount);
     mount->disk->mounted = false;
+    disk_release(mount->disk);
     inode_put(mount->covered);
     kfree(mount);
     return error;

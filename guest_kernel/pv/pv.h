@@ -80,15 +80,33 @@ unsigned own_domid(void);
 void console_write(const char *text, size_t n);   /* waits for room */
 void console_init(void);
 void xenstore_init(void);
-extern u64 xenstore_changes; /* counts; and what to sleep on for the next one */
-#define DRIVERS_WATCH "drivers" /* the token of watches that make it count */
+#define DRIVERS_WATCH "drivers" /* the token of drivers' watches: xenbus_fired() is told */
+enum { REQUEST_IGNORED = 1, REQUEST_DRIVERS = 10 /* xenbus_answer() is told */, REQUESTS_OF_KERNEL = 100 };
+void xenstore_request(u32 type, u32 id, const char *first, const char *second, size_t second_length); /* never waits */
 int xenstore_ask(u32 type, const char *path, const char *more, size_t more_length, char *reply, size_t room);
 int xenbus_read(const char *directory, const char *node, char *to, size_t room);
 int xenbus_read_number(const char *directory, const char *node, u64 *number);
 int xenbus_write(const char *directory, const char *node, const char *value);
 int xenbus_write_number(const char *directory, const char *node, u64 number);
-int xenbus_wait(const char *directory, unsigned state); /* until that end's state is this one */
-void blkfront_found(const char *names, size_t length);
+void xenbus_tell_number(const char *directory, const char *node, u64 number);
+
+struct xenbus_backend { /* the other end of a device */
+    char directory[64];
+    unsigned state; /* what it said last; Unknown: it is gone */
+    void (*changed)(void *driver_data); /* it says something else; never sleeps */
+    void *driver_data;
+    unsigned id;
+    struct xenbus_backend *next;
+};
+int xenbus_meet(struct xenbus_backend *backend, const char *ours);        /* find it, and watch it from now on */
+int xenbus_wait(struct xenbus_backend *backend, unsigned state); /* until its state is this one */
+bool xenbus_is_over(unsigned state);
+void xenbus_fired(const char *path);
+void xenbus_answer(unsigned id, unsigned state);
+void *xenbus_make_ring(int *reference, int *port, event_handler handler); /* for domain 0; NULL: no memory */
+void xenbus_drop_ring(void *ring, int reference, int port);
+void vbds_found(const char *numbers, size_t length);
+void blkfront_add(unsigned number, const char *name);
 int grants_init(void);
 int grant_access(unsigned domid, paddr_t page, bool readonly); /* -> reference */
 int grant_end(int reference);
