@@ -137,14 +137,14 @@ def fetch(
     url = mirror.chosen(from_mirror, debian.is_here())
     with tempfile.TemporaryDirectory(dir=place, prefix=SCRATCH) as directory_of_this_time:
         scratch = Path(directory_of_this_time)
-        archive = Archive(scratch / "apt", suite, say, url)
+        archive = Archive(_lists(place, scratch, url), suite, say, url)
         image = pieces.one(place, scratch, Piece(f"{name}-vmlinuz", package, _kernel), archive, kernel)
         of_disks = Piece(f"{name}-modules", package, _modules(modules.DISK), modules.RECIPE)
         drivers = pieces.one(place, scratch, of_disks, archive, kernel).read_bytes()
         if not drivers:
             say(f"the kernel comes without modules: a guest with {name}-initramfs has no driver for disks")
         if suite:
-            archive = Archive(scratch / "apt", "", say, url)
+            archive = Archive(_lists(place, scratch, url), "", say, url)
         recipe = f"{initramfs.RECIPE} {hashlib.sha256(drivers).hexdigest()[:16]}"
         made = Piece(f"{name}-initramfs", BUSYBOX_PACKAGE, _initramfs(drivers), recipe)
         root = pieces.one(place, scratch, made, archive, busybox)
@@ -158,7 +158,7 @@ def fetch_grub(directory: Path | None = None, *, from_mirror: str = "") -> Path:
     url = mirror.chosen(from_mirror, debian.is_here())
     with tempfile.TemporaryDirectory(dir=place, prefix=SCRATCH) as scratch:
         piece = Piece("grub-xen", "grub-xen-host", _grub)
-        return pieces.one(place, Path(scratch), piece, Archive(Path(scratch) / "apt", "", say, url))
+        return pieces.one(place, Path(scratch), piece, Archive(_lists(place, Path(scratch), url), "", say, url))
 
 
 def _place(directory: Path | None) -> Path:
@@ -171,6 +171,11 @@ def _place(directory: Path | None) -> Path:
         if time.time() - left.stat().st_mtime > FORGOTTEN_S:
             shutil.rmtree(left, ignore_errors=True)
     return place
+
+
+def _lists(place: Path, scratch: Path, url: str) -> Path:
+    """Where lists of packages are kept: those of a mirror for the next time as well, unless they are others then."""
+    return place / "packages" / debian.RELEASE if url else scratch / "apt"
 
 
 def _kernel(path: Path, by_hand: bool) -> bytes:

@@ -99,7 +99,7 @@ def test_a_linux_is_fetched(repository: Repository, place: Path, capsys: pytest.
     assert not list(place.glob(".fetch-*"))
     repository.asked.clear()
     assert fetch_linux.main([]) == 0 and "is up to date" in capsys.readouterr().err
-    assert not any(path.endswith(".deb") for path in repository.asked)  # as apt names it, so nobody fetches it anew
+    assert [Path(path).name for path in repository.asked] == ["InRelease"] * 2  # lists and files are there
     publish(repository, "2")
     assert fetch_linux.main([]) == 0 and (place / "debian-vmlinuz").read_bytes() == KERNEL + b"2"
 
@@ -160,11 +160,13 @@ def test_what_is_not_what_was_listed(
         changed = whole[:-1] + b"?"
         for wrong, why in ((changed, "its check sum is another"), (whole + b"?", "more than "), (whole[:50], " 50 ")):
             file.write_bytes(wrong)
+            shutil.rmtree(place / "packages", ignore_errors=True)  # the lists of the time before
             assert fetch_linux.main([]) == 1
             said = capsys.readouterr().err
             assert f"{file.name} is not what was listed: it" in said and why in said
-            assert not list(place.iterdir())
+            assert all("Packages" in path.name for path in place.rglob("*") if path.is_file())
         file.unlink()
+        shutil.rmtree(place / "packages")
         assert fetch_linux.main([]) == 1 and f"{file.name} is not there" in capsys.readouterr().err
         file.write_bytes(whole)
     whole = (lists / "InRelease").read_bytes()
