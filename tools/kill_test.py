@@ -26,6 +26,8 @@ import random
 import re
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -37,6 +39,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from pvhv.toolstack import fetched  # noqa: E402
+from pvhv.toolstack.paths import Paths  # noqa: E402
 from tools.benchmark.cli import Pvhv, Session  # noqa: E402
 from tools.benchmark.guests import Failed  # noqa: E402
 from tools.linux import cpio, initramfs, programs  # noqa: E402
@@ -44,7 +47,7 @@ from tools.linux import cpio, initramfs, programs  # noqa: E402
 SOURCE = ROOT / "tests/linux/programs/durable.c"
 KILLS = 50
 DISK_MIB, MEMORY_MIB = 64, 128
-MOST_RECORDS, MOST_S = 60, 0.05  # a kill comes after so many records, and then within so many seconds
+MOST_RECORDS, MOST_S = 60, 0.05  # a kill comes after a record at least, so many at most; then within so many seconds
 CORRECTED = 1  # e2fsck's status: it corrected errors, all of them; to replay a journal is none
 QCOW2 = "qcow2"
 INIT = """\
@@ -123,17 +126,11 @@ def check_found(life: Life, safe: int, named: int) -> None:
 
 def live(directory: Path, domain: Path, dice: random.Random) -> Life:
     """Boot, let the guest write for a while, and kill its pvhvd. Returns what it said."""
-    records, wait = dice.randrange(MOST_RECORDS), dice.random() * MOST_S
     pvhv = Pvhv()
     try:
         session = Session(pvhv, "create", "-c", str(domain), quiet=True)
         session.until(b"records ")
-        pid = int(json.loads(pvhv.run("info", "--json"))["pvhvd_pid"])
-        for _ in range(records):
-            session.until(b"acknowledged ")
-        time.sleep(wait)
-        os.kill(pid, signal.SIGKILL)
-        said = session.all()
+        said = kill(pvhv, session, dice)
     finally:
         shutil.rmtree(pvhv.directory, ignore_errors=True)
     last = {kind: int(number) for kind, number in ACKNOWLEDGED.findall(said)}
@@ -141,6 +138,25 @@ def live(directory: Path, domain: Path, dice: random.Random) -> Life:
     if len(found) != 2:
         raise Failed(f"the guest did not say what it found: {said[-500:]!r}")
     return Life(last.get(b"acknowledged", -1), last.get(b"renamed", -1), found[b"records"], found[b"name"])
+
+
+def kill(pvhv: Pvhv, session: Session, dice: random.Random) -> bytes:
+    """Let a guest acknowledge some records, and kill its pvhvd. Returns all that the guest said. Raises Failed."""
+    pid = host_process(pvhv)
+    for _ in range(dice.randint(1, MOST_RECORDS)):
+        session.until(b"\nacknowledged ")
+    time.sleep(dice.random() * MOST_S)
+    os.kill(pid, signal.SIGKILL)
+    return session.all()
+
+
+def host_process(pvhv: Pvhv) -> int:
+    """The process id of the pvhvd that listens in a runtime directory. A command that asks for it would take half a
+    second, in which the guest would write on."""
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.connect(str(Paths(Path(pvhv.directory)).socket))
+        credentials = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return int(struct.unpack("3i", credentials)[0])
 
 
 def make_image(directory: Path, format_: str) -> Path:
@@ -166,8 +182,13 @@ def check_image(directory: Path, image: Path, format_: str) -> None:
         command(tool("qemu-img"), "convert", "-O", "raw", str(image), str(copy))
     else:
         shutil.copyfile(image, copy)
+    check_file_system(copy)
+
+
+def check_file_system(image: Path) -> None:
+    """Have e2fsck repair the file system, and look at it again. Raises Lost if it finds more than a crash leaves."""
     for option in ("-p", "-n"):
-        done = subprocess.run([tool("e2fsck"), "-f", option, str(copy)], capture_output=True, text=True, check=False)
+        done = subprocess.run([tool("e2fsck"), "-f", option, str(image)], capture_output=True, text=True, check=False)
         if done.returncode > (CORRECTED if option == "-p" else 0):
             raise Lost(f"e2fsck {option} finds the file system damaged:\n{done.stdout}{done.stderr}")
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a stock Linux was told is on its disk is there after its pvhvd was killed: tools/kill_test.py, for ten kills."""
+"""What a stock Linux was told is on its disk is there after its pvhvd was killed: tools/kill_test.py, for two kills.
+
+Ten kills are those of the teaching kernel, which boots in a moment: tests/guest/test_durability.py.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,14 @@ from tools import kill_test
 
 pytestmark = pytest.mark.linux
 
-KILLS = 10
+KILLS = 2
 
 
-def test_ten_kills_lose_nothing(linux: Linux, tmp_path: Path) -> None:
+def test_two_kills_lose_nothing(linux: Linux, tmp_path: Path) -> None:
     host_tool("mke2fs")
     lives = kill_test.run(tmp_path, KILLS, random.SystemRandom().randrange(1 << 32))  # its output has the seed
     assert len(lives) == KILLS + 1 and lives[0].found == 0
-    assert lives[-1].found > KILLS
+    assert lives[-1].found >= KILLS  # a life has a record at least
 
 
 @pytest.mark.parametrize(
