@@ -142,6 +142,11 @@ class Pvhv:
         """Domains by name."""
         return {row["name"]: row for row in self.ask("list") or ()}
 
+    def log(self, name: str) -> str:
+        """What a guest has said, in all its lives, by the log of its console: for what is looked at over and over."""
+        path = self.runtime / "console" / f"guest-{name}.log"
+        return path.read_bytes().decode(errors="replace").replace("\r\n", "\n") if path.exists() else ""
+
     def until(self, said: Callable[[], Any], timeout: float = 30) -> Any:
         """Wait until something is so."""
         deadline = time.monotonic() + timeout

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
+from pvhv.testing import Result, boot
 from tools import fetch_linux
 from tools.linux import cpio
 from tools.linux.deb import BadPackage
@@ -55,6 +56,12 @@ def linux() -> Linux:
 def backports() -> Linux:
     """The newest that Debian builds for its stable release."""
     return fetched(name=fetch_linux.BACKPORTS, suite=fetch_linux.BACKPORTS_SUITE)
+
+
+@pytest.fixture(scope="session")
+def without_root(linux: Linux) -> Result:
+    """The end of one that panics, for want of a root file system."""
+    return boot(linux.kernel, cmdline="console=hvc0", clock="wall", timeout=90, memory=128)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Our block device by a front end that nobody here wrote: a stock Linux's xen-blkfront."""
+"""Our backends by front ends that nobody here wrote: a stock Linux's xen-blkfront, and its hvc_xen."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from pvhv.devices.console.console import Console
 from pvhv.images.qcow2.disk import Qcow2Image
 from pvhv.testing import Machine, Result
 from pvhv.toolstack.config import DomainConfig
@@ -81,20 +82,6 @@ def test_it_reads_and_writes(
     assert results[0].counters == results[1].counters
 
 
-def test_a_disk_that_is_read_only(linux: Linux, ramdisk: Path, tmp_path: Path) -> None:
-    """Two disks, of which the second, by its keys, is not written to."""
-    first, second = tmp_path / "first", tmp_path / "second, with a comma"
-    first.write_bytes(bytes(MIB))
-    second.write_bytes(b"read me".ljust(512, b"."))
-    script = (
-        "insmod /root/xen-blkfront.ko; cat /proc/partitions; cat /sys/block/xvdb/ro; head -c 7 /dev/xvdb; echo\n"
-        "dd if=/dev/zero of=/dev/xvdb count=1; dd if=/dev/xvdb of=/dev/xvda count=1 conv=fsync; poweroff -f\n"
-    )
-    result = run(linux, ramdisk, script, f"{first},,xvda", f"vdev=xvdb, access=ro, target={second}")
-    assert {"read me", "1"} <= set(result.lines) and "/dev/xvdb': Operation not permitted" in result.output
-    assert second.read_bytes() == b"read me".ljust(512, b".") == first.read_bytes()[:512]
-
-
 USES = """\
 insmod /root/xen-blkfront.ko max_ring_page_order=1 max_indirect_segments=16
 cd /sys/block; for disk in *; do echo $disk $(cat $disk/size $disk/ro $disk/queue/logical_block_size); done
@@ -102,26 +89,40 @@ echo segments=$(cat xvda/queue/max_segments) queues=$(ls xvda/mq | wc -w)
 dmesg | grep -o 'xvda: .*indirect descriptors: [a-z]*'
 dd if=/dev/xvda of=/dev/xvdb bs=1M iflag=direct oflag=direct conv=notrunc; head -c 7 /dev/xvdc; echo
 blkdiscard -o 1048576 -l 1048576 /dev/xvda; echo ready
-until [ $(cat xvda/size) -gt 8192 ]; do dd if=/dev/xvda of=/dev/null count=1 iflag=direct 2>/dev/null; done
+until [ $(cat xvda/size) -gt 8192 ]; do usleep 9999; dd if=/dev/xvda of=/dev/null count=1 iflag=direct 2>/dev/null; done
 echo grown=$(cat xvda/size); echo 8192 | dd of=/dev/xvda seek=12287 conv=fsync,notrunc
+head -c 7 /dev/xvde; echo; dd if=/dev/zero of=/dev/xvde count=1; dd if=/dev/xvde of=/dev/xvdf count=1 conv=fsync
+cat /sys/bus/xen/devices/console-1/state; read line </dev/hvc1; echo it said $line >/dev/hvc1
 poweroff -f
 """
 
 
-def test_what_its_front_end_uses(linux: Linux, ramdisk: Path, tmp_path: Path) -> None:
+def test_what_its_front_ends_use(linux: Linux, ramdisk: Path, tmp_path: Path) -> None:
     """Rings of two pages, a ring for each of two vCPUs, 16 segments, persistent grants, and discarding; sectors of 4096
-    bytes, a CD-ROM drive and an empty one; and it notices that its disk has become longer."""
-    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    bytes, a CD-ROM drive and an empty one, and a disk that is not written to; and it notices that its disk has become
+    longer. Beside them a second console, which is found by xenbus: what is typed at it is heard, and what is said there
+    comes out."""
+    first, second, third, last = (tmp_path / name for name in ("first", "second", "third", "last"))
+    fixed = tmp_path / "fixed, with a comma"
     pattern = random.Random(3).randbytes(4 * MIB)
     first.write_bytes(pattern)
     second.write_bytes(bytes(4 * MIB))
     third.write_bytes(b"a disc.".ljust(2048))
+    fixed.write_bytes(b"read me".ljust(512, b"."))
+    last.write_bytes(bytes(MIB))
     with Machine() as machine:
         guest = machine.create(
             str(linux.kernel), ramdisk=str(ramdisk), cmdline="console=hvc0 quiet", memory=192, clock="wall", vcpus=2,
-            stdin=USES,
-            disks=(f"{first},,xvda", f"sector-size=4096,{second},,xvdb", f"{third},,xvdc,,cdrom", "vdev=xvdd,cdrom"),
+            stdin=USES, paused=True,
+            disks=(
+                f"{first},,xvda", f"sector-size=4096,{second},,xvdb", f"{third},,xvdc,,cdrom", "vdev=xvdd,cdrom",
+                f"vdev=xvde, access=ro, target={fixed}", f"{last},,xvdf",
+            ),
         )  # fmt: skip
+        other = Console()
+        guest.plug("console", 1, other)
+        other.type_ahead(b"over there\n")
+        guest.start()
         ready = [False]
 
         def grown() -> bool:
@@ -133,6 +134,9 @@ def test_what_its_front_end_uses(linux: Linux, ramdisk: Path, tmp_path: Path) ->
         assert machine.hypervisor.run_until(grown, 180), guest.console.output().decode()
         result = machine.result(guest)
     assert {"xvda 8192 0 512", "xvdb 8192 0 4096", "xvdc 4 1 512", "xvdd 0 1 512", "a disc."} <= set(result.lines)
+    assert {"xvde 1 1 512", "read me"} <= set(result.lines) and "/dev/xvde': Operation not permitted" in result.output
+    assert fixed.read_bytes() == b"read me".ljust(512, b".") == last.read_bytes()[:512]
+    assert "Connected" in result.lines and "it said over there" in other.output().decode()
     assert {"segments=16 queues=2", "grown=12288"} <= set(result.lines)
     assert "persistent grants: enabled; indirect descriptors: enabled" in result.output
     assert first.read_bytes()[:-512] == pattern[:MIB] + bytes(MIB) + pattern[2 * MIB :] + bytes(2 * MIB - 512)
@@ -161,4 +165,5 @@ def test_another_life_has_it_again(linux: Linux, ramdisk: Path, tmp_path: Path) 
         assert machine.hypervisor.run_until(lambda: bool(machine.ended), 180), guest.console.output().decode()
         (ended,) = machine.ended
         assert ended is not guest and "then one" in machine.result(ended).lines
+        assert guest.ended is not None and guest.ended.status == 10
     assert image.read_bytes()[:4] == b"two\n"

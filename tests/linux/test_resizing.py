@@ -42,7 +42,7 @@ class Shell:
         self.home.run("console", "elastic", stdin=typed, timeout=PATIENCE_S)
 
         def answer() -> str | None:
-            said = self.home.run("console", "elastic", timeout=PATIENCE_S).stdout.replace("\r", "")
+            said = self.home.log("elastic")
             found = re.search(rf"^<{mark}>$(.*?)^</{mark}>$", said, re.MULTILINE | re.DOTALL)
             return found[1].strip() if found else None
 
