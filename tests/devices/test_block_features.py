@@ -419,3 +419,19 @@ def test_what_is_counted(front: FrontEnd) -> None:
     front.put_discard(0, 8)
     front.settle()
     assert front.disk.counts == disks.Counts(rd_req=1, wr_req=1, f_req=1, ds_req=1, rd_sect=8, wr_sect=3)
+
+
+# -- waiting for more ----------------------------------------------------------------------------------------------
+def test_a_request_waits_for_others_if_there_were_many_last(machine: Machine, path: Path) -> None:
+    gate = Gate()
+    front = connected(machine, path, gate)
+    waits: list[bool] = []
+    for many in (1, 1, 3, 1, 1):
+        waits.append(front.disk.can_wait())
+        for _ in range(many):
+            front.put(READ)
+        front.disk.pump()
+        assert front.disk.can_wait(), "while one is under way, the next one can"
+        gate.open()
+        front.settle()
+    assert waits == [False, False, False, True, False]

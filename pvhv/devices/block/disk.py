@@ -93,6 +93,8 @@ class Disk:
         self.counts = Counts()
         self.under_way = 0  # requests that the worker has, including those of rings that are gone
         self.bytes_under_way = 0
+        self._had_many = False  # whether more than one was, before none was
+        self._has_many = False  # ... since then
         self._unseen = 0  # answers that no front end was shown
         self.on_resize: Callable[[], None] = lambda: None  # called when `sectors` is another number
         self._queues: deque[Queue] = deque()
@@ -118,10 +120,11 @@ class Disk:
         """Whether nothing more is taken from a ring, because its index could not be right."""
         return any(queue.over for queue in self._queues)
 
-    def is_busy(self) -> bool:
-        """Whether a request is under way. The next one can wait for more, then; the first one cannot: while the file is
-        read for it, the guest does what is left for it to do, and both are done at the same time."""
-        return self.under_way > 0
+    def can_wait(self) -> bool:
+        """Whether a request can wait for others to come, to be begun together. A guest that has one request at a time
+        gains nothing by it: its request is begun at once, and while the file is read for it, the guest does what is
+        left for it to do. So it depends on whether there was more than one when there were some last."""
+        return self.under_way > 0 or self._had_many
 
     # -- rings -----------------------------------------------------------------------------------------------
     def attach(self, page: memoryview, notify: Callable[[], None]) -> None:
@@ -220,6 +223,7 @@ class Disk:
         except RuntimeError:
             return False
         self.under_way += 1
+        self._has_many |= self.under_way > 1
         self.bytes_under_way += transfer.sectors * SECTOR_SIZE
         self.counts.add(transfer.request, transfer.sectors)
         timeline = self.worker.timeline
@@ -234,6 +238,8 @@ class Disk:
 
     def _finish(self, queue: Queue, transfer: Transfer, done: Done[bytes]) -> Iterator[int]:
         self.under_way -= 1
+        if not self.under_way:
+            self._had_many, self._has_many = self._has_many, False
         self.bytes_under_way -= transfer.sectors * SECTOR_SIZE
         return queue.done(transfer, done)
 
