@@ -13,10 +13,11 @@ for each page may have had code.
 
 from __future__ import annotations
 
+import operator
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import repeat
-from operator import setitem
+from typing import Any
 
 from pvhv.core.grants.view import wrote
 from pvhv.devices.block.pages import PIECE, Taken
@@ -31,8 +32,8 @@ from pvhv.devices.block.request import (
 from pvhv.images.image import SECTOR_SIZE
 from pvhv.machine.ram import PAGE_SIZE
 
-
 ALL = slice(None)
+put: Callable[[Any, slice, Any], None] = operator.setitem
 PAGES = [slice(page * PAGE_SIZE, (page + 1) * PAGE_SIZE) for page in range(MAX_INDIRECT_SEGMENTS)]
 
 
@@ -69,7 +70,7 @@ class Transfer:
         parts = self._parts(first, stop)
         if self._whole:
             # (As the same loop written out, but in C: this is where most of a large request's time goes.)
-            deque(map(setitem, parts, repeat(ALL), map(data.__getitem__, PAGES)), maxlen=0)
+            deque(map(put, parts, repeat(ALL), map(data.__getitem__, PAGES)), maxlen=0)
             at = len(parts) * PAGE_SIZE
         else:
             at = 0
