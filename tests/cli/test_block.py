@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from tests.cli.conftest import Pvhv
-from tests.toolstack.recipes import SPIN
+from tests.toolstack.recipes import IDLE
 
 SIZE = 1 << 16
 
@@ -15,7 +15,7 @@ SIZE = 1 << 16
 def test_disks_come_and_go(shared: Pvhv) -> None:
     for name in "ab":
         (shared.directory / f"{name}.img").write_bytes(bytes(SIZE))
-    shared.ok("create", shared.domain("it", SPIN, "disk = ['a.img,raw,xvda,rw']"))
+    shared.ok("create", shared.domain("it", IDLE, "disk = ['a.img,raw,xvda,rw']"))
     domid = shared.list()["it"]["domid"]
     assert shared.ok("block-attach", "it", "vdev=xvdb", "access=ro", "target=b.img") == ""
     heading, *lines = shared.ok("block-list", "it").splitlines()
@@ -42,7 +42,7 @@ def test_disks_come_and_go(shared: Pvhv) -> None:
 
 def test_bad_input(shared: Pvhv) -> None:
     (shared.directory / "a.img").write_bytes(bytes(SIZE))
-    shared.ok("create", shared.domain("it", SPIN, "disk = ['a.img,raw,xvda,rw']"))
+    shared.ok("create", shared.domain("it", IDLE, "disk = ['a.img,raw,xvda,rw']"))
     assert "there is no domain nobody" in shared.fails("block-attach", "nobody", "a.img,,xvdb")
     assert "is a disk of domain it already" in shared.fails("block-attach", "it", "a.img,,xvdb")
     assert "it has no vdev" in shared.fails("block-attach", "it", "a.img")
@@ -58,7 +58,7 @@ def test_bad_input(shared: Pvhv) -> None:
 def test_a_medium_is_changed(shared: Pvhv) -> None:
     for name in ("a", "b", "c,d"):
         (shared.directory / f"{name}.iso").write_bytes(bytes(SIZE))
-    shared.ok("create", shared.domain("it", SPIN, "disk = ['a.iso,raw,xvda,ro', ',,hdc,,cdrom']"))
+    shared.ok("create", shared.domain("it", IDLE, "disk = ['a.iso,raw,xvda,ro', ',,hdc,,cdrom']"))
     domid = shared.list()["it"]["domid"]
     node = f"/local/domain/0/backend/vbd/{domid}/5632/params"
 
@@ -82,7 +82,7 @@ def test_a_medium_is_changed(shared: Pvhv) -> None:
 def test_a_medium_has_the_format_that_is_said(shared: Pvhv) -> None:
     """A qcow2 image is not taken for a raw one unawares, neither as a medium nor as a disk."""
     shared.ok("image", "create", "-f", "qcow2", "a.qcow2", "1M")
-    shared.ok("create", shared.domain("it", SPIN, "disk = [',,hdc,,cdrom']"))
+    shared.ok("create", shared.domain("it", IDLE, "disk = [',,hdc,,cdrom']"))
 
     def medium() -> tuple[str, str]:
         (disk,) = json.loads(shared.ok("list", "-l", "it"))[0]["config"]["disks"]

@@ -10,7 +10,7 @@ from typing import Any
 from pvhv.images.qcow2 import header
 from tests.cli.conftest import Pvhv
 from tests.images.lab import MIB, contents, make_image, opened, qemu, qemu_counts, qemu_finds_it_clean
-from tests.toolstack.recipes import SPIN
+from tests.toolstack.recipes import IDLE
 
 SAME = ("virtual-size", "format", "cluster-size", "format-specific", "backing-filename", "backing-filename-format",
         "full-backing-filename", "dirty-flag", "actual-size")  # fmt: skip
@@ -152,7 +152,7 @@ def test_what_is_wrong_is_told(pvhv: Pvhv) -> None:
 def test_an_ephemeral_domain(shared: Pvhv) -> None:
     make_image(shared.directory / "it", MIB)
     (shared.directory / "raw").write_bytes(bytes(MIB))
-    file = shared.domain("it", SPIN, "disk = ['it,qcow2,xvda,rw', 'raw,raw,xvdb,ro']")
+    file = shared.domain("it", IDLE, "disk = ['it,qcow2,xvda,rw', 'raw,raw,xvdb,ro']")
     shown = json.loads(shared.ok("create", "-n", "--ephemeral", file))
     assert [disk.get("ephemeral") for disk in shown["disks"]] == ["True", None]
     shared.ok("create", "--ephemeral", file)

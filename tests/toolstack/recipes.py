@@ -119,6 +119,9 @@ def _section(
 
 # -- things for a kernel to do, as machine code --------------------------------------------------------------
 SPIN = b"\xeb\xfe"  # jmp .
+IDLE = (  # sched_op(SCHEDOP_poll, of no port and without a timeout), again and again: it waits, and costs nothing
+    b"\xb8\x1d\0\0\0\xbf\x03\0\0\0\x48\x8d\x35\x04\0\0\0\x0f\x05\xeb\xeb" + bytes(24)
+)
 UD2 = b"\x0f\x0b"
 YIELD_FOREVER = (
     b"\x31\xff\x31\xf6\xb8\x1d\0\0\0\x0f\x05\xeb\xf3"  # sched_op(SCHEDOP_yield, NULL), again and again
