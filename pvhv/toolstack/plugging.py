@@ -22,9 +22,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pvhv.abi.io.xenbus import STATE_NAMES, XenbusStateInitialising
+from pvhv.core.sched.asked import Counts
 from pvhv.devices.backend import Backend
 from pvhv.devices.block.control import BlockBackend
-from pvhv.devices.block.disk import Counts
 from pvhv.devices.block.names import number_of
 from pvhv.devices.xenbus import state_of
 from pvhv.observe.device_probes import VBD

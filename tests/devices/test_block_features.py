@@ -21,6 +21,7 @@ from pvhv.abi.io.blkif import (
     BLKIF_RSP_OKAY,
 )
 from pvhv.abi.io.xenbus import XenbusStateClosing, XenbusStateConnected
+from pvhv.core.sched.asked import Counts
 from pvhv.devices.block import disk as disks
 from pvhv.devices.block import pages
 from pvhv.devices.block.ring import REQ_PROD, slots_of
@@ -418,7 +419,7 @@ def test_what_is_counted(front: FrontEnd) -> None:
     front.does(BLKIF_OP_FLUSH_DISKCACHE, 0, [])
     front.put_discard(0, 8)
     front.settle()
-    assert front.disk.counts == disks.Counts(rd_req=1, wr_req=1, f_req=1, ds_req=1, rd_sect=8, wr_sect=3)
+    assert front.disk.counts == Counts(rd_req=1, wr_req=1, f_req=1, ds_req=1, rd_sect=8, wr_sect=3)
 
 
 # -- waiting for more ----------------------------------------------------------------------------------------------

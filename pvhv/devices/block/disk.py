@@ -19,16 +19,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-from pvhv.abi.io.blkif import BLKIF_OP_DISCARD, BLKIF_OP_READ
+from pvhv.abi.io.blkif import BLKIF_OP_READ
 from pvhv.core.grants.view import GrantView
+from pvhv.core.sched.asked import Counts
 from pvhv.core.sched.worker import Done, Thread, Worker
 from pvhv.devices.block.pages import PIECE, Grants
 from pvhv.devices.block.queue import Queue, Work
-from pvhv.devices.block.request import FLUSHING, Bad, Request
+from pvhv.devices.block.request import Bad, Request
 from pvhv.devices.block.transfer import Transfer
 from pvhv.images.image import SECTOR_SIZE, Image
 
@@ -38,32 +38,6 @@ REQUEST_COST, PAGE_COST = 30, 8  # of beginning or answering one, in units of ab
 UNMAPPED_AT_ONCE = 2 * PIECE  # pages, when rings go
 MOST_UNSEEN = 32  # answers that may wait for more, to be signalled together
 LOOK_NS = 1_000_000_000  # between two looks at how long the image is
-
-
-@dataclass
-class Counts:
-    """What was asked of a disk, by blkback's names."""
-
-    rd_req: int = 0
-    wr_req: int = 0
-    f_req: int = 0
-    ds_req: int = 0
-    rd_sect: int = 0
-    wr_sect: int = 0
-
-    def add(self, request: Request, sectors: int) -> None:
-        """Count a request that is carried out."""
-        if request.operation == BLKIF_OP_READ:
-            self.rd_req += 1
-            self.rd_sect += sectors
-        elif request.operation == BLKIF_OP_DISCARD:
-            self.ds_req += 1
-        else:
-            self.wr_sect += sectors
-            if request.operation in FLUSHING:
-                self.f_req += 1
-            else:
-                self.wr_req += 1
 
 
 class Disk:
@@ -225,7 +199,7 @@ class Disk:
         self.under_way += 1
         self._has_many |= self.under_way > 1
         self.bytes_under_way += transfer.sectors * SECTOR_SIZE
-        self.counts.add(transfer.request, transfer.sectors)
+        self.counts.add(transfer.request.operation, transfer.sectors)
         timeline = self.worker.timeline
         if not timeline.virtual and timeline.now() >= self._next_look:
             self._next_look = timeline.now() + LOOK_NS

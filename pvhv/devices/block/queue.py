@@ -31,10 +31,11 @@ from pvhv.abi.io.blkif import (
 )
 from pvhv.core.errors import GrantError
 from pvhv.core.grants.view import GrantView
+from pvhv.core.sched.asked import FLUSHING
 from pvhv.core.sched.worker import Done, Worker
 from pvhv.devices.block import request as requests
 from pvhv.devices.block.pages import PIECE, Grants, Pages, RingGone, Taken
-from pvhv.devices.block.request import FLUSHING, SEGMENT_SIZE, Bad, Request
+from pvhv.devices.block.request import SEGMENT_SIZE, Bad, Request
 from pvhv.devices.block.ring import Ring, RingOver
 from pvhv.devices.block.transfer import Transfer
 from pvhv.images.image import SECTOR_SIZE, Image

@@ -29,23 +29,21 @@ from pvhv.abi.io.blkif import (
     BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST,
     BLKIF_MAX_SEGMENTS_PER_REQUEST,
     BLKIF_OP_DISCARD,
-    BLKIF_OP_FLUSH_DISKCACHE,
     BLKIF_OP_INDIRECT,
     BLKIF_OP_READ,
     BLKIF_OP_WRITE,
-    BLKIF_OP_WRITE_BARRIER,
     blkif_request,
     blkif_request_discard,
     blkif_request_indirect,
     blkif_request_segment,
 )
 from pvhv.abi.layout import codec
+from pvhv.core.sched.asked import FLUSHING
 from pvhv.images.image import SECTOR_SIZE
 from pvhv.machine.ram import PAGE_SIZE
 
 SECTORS_PER_PAGE = PAGE_SIZE // SECTOR_SIZE
 MAX_INDIRECT_SEGMENTS = 256  # blkback's
-FLUSHING = (BLKIF_OP_FLUSH_DISKCACHE, BLKIF_OP_WRITE_BARRIER)
 DIRECT = (BLKIF_OP_READ, BLKIF_OP_WRITE, *FLUSHING)
 INDIRECT = (BLKIF_OP_READ, BLKIF_OP_WRITE)
 
