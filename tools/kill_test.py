@@ -13,8 +13,8 @@ A stock Linux appends records to a file on ext4, flushes each, and acknowledges 
 - the next boot finds each record that was acknowledged. It goes on from there, and is killed in its turn.
 
 The process is killed, not the machine: what pvhvd wrote is in the host's page cache, and survives. So this shows that
-nothing that a guest was told is safe is still in pvhvd. That it also reaches the host's disk is what fsync is for, and
-tests/devices shows that it is called.
+nothing that a guest was told is safe is still in pvhvd. That it also reaches the host's disk is what fsync is for:
+tests/linux/test_durability.py lets the power fail as well, once with an fsync that lies, which these checks notice.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ DISK_MIB, MEMORY_MIB = 64, 128
 MOST_RECORDS, MOST_S = 60, 0.05  # a kill comes after a record at least, so many at most; then within so many seconds
 CORRECTED = 1  # e2fsck's status: it corrected errors, all of them; to replay a journal is none
 QCOW2 = "qcow2"
+CMDLINE = "console=hvc0 quiet rdinit=/root/init"
 INIT = """\
 #!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev
@@ -133,6 +134,11 @@ def live(directory: Path, domain: Path, dice: random.Random) -> Life:
         said = kill(pvhv, session, dice)
     finally:
         shutil.rmtree(pvhv.directory, ignore_errors=True)
+    return told(said)
+
+
+def told(said: bytes) -> Life:
+    """What a guest said on its console. Raises Failed if it did not say what it found."""
     last = {kind: int(number) for kind, number in ACKNOWLEDGED.findall(said)}
     found = {kind: int(number) for kind, number in FOUND.findall(said)}
     if len(found) != 2:
@@ -203,8 +209,8 @@ def domain_file(directory: Path, image: Path, format_: str) -> Path:
     extra = {"durable": programs.build(SOURCE), "init": INIT.encode()}
     (directory / "initramfs").write_bytes(initramfs.build(busybox, extra, modules.read_bytes()))
     lines = {
-        "name": "durable", "kernel": str(kernel), "ramdisk": "initramfs", "memory": MEMORY_MIB,
-        "cmdline": "console=hvc0 quiet rdinit=/root/init", "disk": [f"{image},{format_},xvda,rw"],
+        "name": "durable", "kernel": str(kernel), "ramdisk": "initramfs", "memory": MEMORY_MIB, "cmdline": CMDLINE,
+        "disk": [f"{image},{format_},xvda,rw"],
     }  # fmt: skip
     made = directory / "durable.cfg"
     made.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in lines.items()))

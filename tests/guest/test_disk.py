@@ -9,13 +9,18 @@ from __future__ import annotations
 import errno
 import os
 import random
+import time
 from pathlib import Path
 
 import pytest
 
+from pvhv.abi.io.blkif import BLKIF_OP_FLUSH_DISKCACHE, BLKIF_RSP_OKAY
+from pvhv.devices.block.ring import Ring
+from pvhv.images.file import File
 from pvhv.images.raw import RawImage
 from pvhv.testing import Result, boot
 from tests.guest.machines import Outcome, script
+from tests.images.lab import contents, make_image
 
 MIB = 1 << 20
 
@@ -53,6 +58,40 @@ def test_all_of_a_disk_is_read_and_written(image: Path, tmp_path: Path, block: s
     )  # fmt: skip
     assert f"{image.stat().st_size} bytes," in said.output
     assert other.read_bytes() == image.read_bytes()
+
+
+def test_sync_ends_when_all_is_on_the_host_s_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All the way down: a program's sync, the guest's flush request, the tables of a qcow2 image, its file's fsync."""
+    image = make_image(tmp_path / "disk.qcow2", 4 * MIB)
+    events: list[str] = []
+    write, sync, answer = File.write, File.sync, Ring.answer
+
+    def slow_sync(file: File) -> None:
+        time.sleep(0.02)  # whoever does not wait for it is before it
+        sync(file)
+        events.append("synced")
+
+    def noted_write(file: File, offset: int, *pieces: bytes) -> None:
+        events.append("write")
+        write(file, offset, *pieces)
+
+    def noted_answer(ring: Ring, id_: int, operation: int, status: int) -> None:
+        if operation == BLKIF_OP_FLUSH_DISKCACHE:
+            events.append("flushed" if status == BLKIF_RSP_OKAY else "failed")
+        answer(ring, id_, operation, status)
+
+    monkeypatch.setattr(File, "sync", slow_sync)
+    monkeypatch.setattr(File, "write", noted_write)
+    monkeypatch.setattr(Ring, "answer", noted_answer)
+    write_and_sync = [(f"echo {number} | dd of=/dev/xvda bs=4096 seek={number}", "sync") for number in range(3)]
+    run(*[command for pair in write_and_sync for command in pair], disks=[f"{image},qcow2,xvda,rw"])
+    assert events.count("flushed") >= 3 and "failed" not in events
+    for at, event in enumerate(events):
+        if event == "flushed":
+            before = [each for each in events[:at] if each != "flushed"]
+            assert before[-1] == "synced", events
+    contents_now = contents(image)
+    assert [contents_now[4096 * number : 4096 * number + 2] for number in range(3)] == [b"0\n", b"1\n", b"2\n"]
 
 
 def test_what_is_written_late_is_on_the_disk_after_sync(image: Path) -> None:
