@@ -35,7 +35,7 @@ from pvhv.core.sched.scheduler import Scheduler
 T = TypeVar("T")
 R_co = TypeVar("R_co", covariant=True)
 LATENCY_NS = 100_000  # of a virtual timeline, unless the domain file says otherwise: a solid-state disk's, about
-REPORT_NS = 100_000  # of host time: so long what is done may wait for what is being done
+REPORT_NS = 300_000  # of host time: what is done sooner after the last report waits for what is being done
 AT_ONCE = 32  # pieces of work for one domain, before others who use the file have a turn
 
 
@@ -132,7 +132,7 @@ class _Lane:
 
     def _serve(self) -> None:
         """On the thread of the file."""
-        waiting, report_at = self._waiting, 0
+        waiting, report_at = self._waiting, time.monotonic_ns() + REPORT_NS
         for _ in range(AT_ONCE):
             if not waiting:
                 self._tell()
@@ -143,12 +143,9 @@ class _Lane:
             errand = waiting.popleft()
             errand.do()
             self._done.append(errand)
-            now = time.monotonic_ns()
-            if not report_at:
-                report_at = now + REPORT_NS
-            elif now >= report_at:
-                report_at = 0
+            if time.monotonic_ns() >= report_at:
                 self._tell()
+                report_at = time.monotonic_ns() + REPORT_NS
         self._tell()
         self.thread.do(self._serve)  # behind what others want of it
 
