@@ -28,6 +28,7 @@ from functools import partial
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
+from pvhv.devices.block.disk import LOOK_NS
 from pvhv.devices.block.names import number_of
 from pvhv.images import opening, shared
 from pvhv.images.empty import NoMedium
@@ -38,7 +39,7 @@ from pvhv.toolstack.disk_spec import EMPTY, DiskConfig
 from pvhv.toolstack.errors import ToolstackError
 from pvhv.toolstack.names import shown
 
-LINGER_S = 1.0  # a file's thread waits so long for more to do
+LINGER_S = 2 * LOOK_NS / 1e9  # a file's thread waits so long for more to do: the next look finds it
 _threads: WeakValueDictionary[Identity, Beside] = WeakValueDictionary()
 _threads_lock = threading.Lock()
 

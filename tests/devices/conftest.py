@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pvhv.devices.block import disk as disks
 from pvhv.testing import Machine
 from tests.devices.blkfront import FrontEnd, connected, image_at
 
@@ -16,6 +17,12 @@ from tests.devices.blkfront import FrontEnd, connected, image_at
 def machine() -> Iterator[Machine]:
     with Machine() as made:
         yield made
+
+
+@pytest.fixture(autouse=True)
+def no_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Disks do not look at their images by themselves, unless a test has them do it: a test may take long."""
+    monkeypatch.setattr(disks, "LOOK_NS", 10**15)
 
 
 @pytest.fixture

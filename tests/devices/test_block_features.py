@@ -354,22 +354,82 @@ def test_a_disk_that_grows(front: FrontEnd, path: Path) -> None:
     front.guest.store.watch(f"{front.backend.back}/state", lambda _path: states.append(front.offered("sectors")))
     os.truncate(path, 100 * 512)
     assert front.does(READ, 99) == ERROR
-    front.disk.refresh()
+    front.disk.look()
     front.hv.run_until(lambda: bool(states), 10)
     assert states == [b"100"] and front.other == XenbusStateConnected and front.does(READ, 99) == OKAY
-    front.disk.refresh()
-    front.hv.run_until(lambda: not front.disk._looking, 10)
     os.truncate(path, 8 * 512)
-    front.disk._next_look = 0
-    assert front.does(READ) == OKAY  # any request has it looked at, once a second
+    front.disk.look()
     front.hv.run_until(lambda: len(states) > 1, 10)
     assert states == [b"100", b"8"] and front.does(READ, 8) == ERROR
+
+
+def looks(front: FrontEnd) -> int:
+    """How many timers of the disk's there are."""
+    timers = front.guest.domain.timeline.timers
+    return sum(timer.callback == front.disk._look_again for _, _, timer in timers)
+
+
+def test_an_idle_disk_looks_by_itself(machine: Machine, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It notices that its file grew, and gives pages back that were not used for long. Nobody asks it for anything."""
+    monkeypatch.setattr(disks, "LOOK_NS", 20_000_000)
+    monkeypatch.setattr(pages, "KEPT_NS", 100_000_000)
+    front = fronted(machine, path)
+    assert not looks(front)
+    front.connect(queues=2, persistent=True)
+    assert looks(front) == 1
+    assert front.does(READ, queue=1) == OKAY and front.in_use(FIRST)
+    os.truncate(path, 100 * 512)
+    assert front.hv.run_until(lambda: front.offered("sectors") == b"100", 10)
+    assert front.hv.run_until(lambda: not front.in_use(FIRST), 10)
+    assert not any(queue.pages.kept for queue in front.disk._queues) and not front.answers(1)
+    front.close()
+    assert not looks(front)
+    front.connect()
+    assert looks(front) == 1
+    front.guest.domain.shutdown_code = 0
+    assert front.hv.run_until(lambda: not looks(front), 10)
+    front.backend.close()
+    assert not machine.hypervisor.bugs
+
+
+def test_a_disk_that_goes_looks_no_more(machine: Machine, path: Path) -> None:
+    front = connected(machine, path)
+    assert looks(front) == 1
+    machine.host.destroy(front.guest)
+    assert not looks(front)
+
+
+def test_on_a_virtual_clock_no_disk_looks_by_itself(machine: Machine, path: Path) -> None:
+    """What the host does with the file, and when, is not in the guest's time."""
+    guest = machine.create("test-hello", paused=True, clock="virtual")
+    front = FrontEnd(machine, guest, opened(path), Beside(1))
+    before = len(guest.domain.timeline.timers)
+    front.connect(persistent=True)
+    assert front.other == XenbusStateConnected and len(guest.domain.timeline.timers) == before
+
+
+def test_a_medium_is_not_changed_while_it_is_looked_at(machine: Machine, path: Path, tmp_path: Path) -> None:
+    gate, changed = Gate(), list[bool]()
+    front = fronted(machine, path, gate, mode="rb", cdrom=True)
+    front.connect()
+    front.disk.look()
+    other = tmp_path / "other"
+    other.write_bytes(bytes(1024))
+    front.disk.change_image(opened(other, "rb"), Beside(1), lambda: changed.append(True))
+    front.settle()
+    assert not changed and front.disk.sectors == SECTORS
+    gate.open()
+    assert front.hv.run_until(lambda: bool(changed), 10) and front.disk.sectors == 2
+    gate.broken = True
+    front.disk.worker.thread = gate
+    front.disk.look()
+    assert not front.disk._looking
 
 
 def test_one_that_is_not_connected_grows(machine: Machine, path: Path) -> None:
     front = fronted(machine, path)
     os.truncate(path, 100 * 512)
-    front.disk.refresh()
+    front.disk.look()
     front.hv.run_until(lambda: front.disk.sectors == 100, 10)
     assert front.offered("sectors") is None
     front.connect()

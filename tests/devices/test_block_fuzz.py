@@ -158,7 +158,7 @@ class Attacker:
         self.front.disk.change_image(opened(self.path), self.gate, old.close)
 
     def length(self) -> None:
-        self.front.disk.refresh()
+        self.front.disk.look()
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -89,7 +89,7 @@ echo segments=$(cat xvda/queue/max_segments) queues=$(ls xvda/mq | wc -w)
 dmesg | grep -o 'xvda: .*indirect descriptors: [a-z]*'
 dd if=/dev/xvda of=/dev/xvdb bs=1M iflag=direct oflag=direct conv=notrunc; head -c 7 /dev/xvdc; echo
 blkdiscard -o 1048576 -l 1048576 /dev/xvda; echo ready
-until [ $(cat xvda/size) -gt 8192 ]; do usleep 9999; dd if=/dev/xvda of=/dev/null count=1 iflag=direct 2>/dev/null; done
+until [ $(cat xvda/size) -gt 8192 ]; do usleep 99999; done
 echo grown=$(cat xvda/size); echo 8192 | dd of=/dev/xvda seek=12287 conv=fsync,notrunc
 head -c 7 /dev/xvde; echo; dd if=/dev/zero of=/dev/xvde count=1; dd if=/dev/xvde of=/dev/xvdf count=1 conv=fsync
 cat /sys/bus/xen/devices/console-1/state; read line </dev/hvc1; echo it said $line >/dev/hvc1
@@ -99,9 +99,9 @@ poweroff -f
 
 def test_what_its_front_ends_use(linux: Linux, ramdisk: Path, tmp_path: Path) -> None:
     """Rings of two pages, a ring for each of two vCPUs, 16 segments, persistent grants, and discarding; sectors of 4096
-    bytes, a CD-ROM drive and an empty one, and a disk that is not written to; and it notices that its disk has become
-    longer. Beside them a second console, which is found by xenbus: what is typed at it is heard, and what is said there
-    comes out."""
+    bytes, a CD-ROM drive and an empty one, and a disk that is not written to; and it notices that a disk has become
+    longer which nobody uses. Beside them a second console, which is found by xenbus: what is typed at it is heard, and
+    what is said there comes out."""
     first, second, third, last = (tmp_path / name for name in ("first", "second", "third", "last"))
     fixed = tmp_path / "fixed, with a comma"
     pattern = random.Random(3).randbytes(4 * MIB)

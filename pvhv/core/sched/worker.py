@@ -27,6 +27,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from pvhv.core.domain import Domain
@@ -87,6 +88,17 @@ class Worker:
         self._lane.add(errand)
         if self.timeline.virtual:
             self.timeline.after(self.timeline.now() + self.latency_ns, errand.due)
+
+    def look(self, work: Callable[[], bool], then: Callable[[], None]) -> None:
+        """Have `work` done, which nearly always finds nothing: then it costs the hypervisor's thread no more than this
+        call. If it returns True, `then()` is called. Not for a virtual timeline. Raises RuntimeError, and then neither
+        happens."""
+
+        def looked() -> None:
+            if work():
+                self.scheduler.soon(partial(self.scheduler.defer_for, self.account, then))
+
+        self.thread.do(looked)
 
     def _look(self, done: list[_Errand[Any]]) -> None:
         """On the hypervisor's thread: these are done."""

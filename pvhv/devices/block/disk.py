@@ -5,11 +5,10 @@ All rings of a disk are served in turn, as an errand of the hypervisor's thread:
 guest that asks for much. Two bounds are the disk's, not a ring's: how many requests may be under way, and how many
 bytes they may have. What exceeds them waits in the rings.
 
-The image may change while the guest runs. A file that became longer is noticed within a second of requests, as
-Linux's loop device and blkback do it together (`refresh`; on a virtual clock, only if somebody calls it). The medium of
-a CD-ROM drive is changed when no request is under way (`change_image`). In both cases `on_resize` tells the front end.
-
-Not modelled: an idle disk does not notice that its file became longer; blkback looks ten times a second.
+The image may change while the guest runs. While there is a ring, a timer has the disk look once a second how long the
+file is, and whether pages were unused for long (blkback looks ten times a second). On a virtual clock there is none:
+when the host's file changes is not in the guest's time. The medium of a CD-ROM drive is changed when no request is
+under way (`change_image`). In both cases `on_resize` tells the front end.
 
 Read beside it: xen_blkif_schedule, xen_vbd_translate and xen_vbd_resize in Linux's drivers/block/xen-blkback/blkback.c.
 """
@@ -18,13 +17,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import ClassVar
 
 from pvhv.abi.io.blkif import BLKIF_OP_READ
 from pvhv.core.grants.view import GrantView
 from pvhv.core.sched.asked import Counts
+from pvhv.core.sched.timeline import Timer
 from pvhv.core.sched.worker import Done, Thread, Worker
 from pvhv.devices.block.pages import PIECE, Grants
 from pvhv.devices.block.queue import Queue, Work
@@ -37,7 +36,7 @@ MOST_BYTES_UNDER_WAY = 8 << 20
 REQUEST_COST, PAGE_COST = 30, 8  # of beginning or answering one, in units of about a microsecond
 UNMAPPED_AT_ONCE = 2 * PIECE  # pages, when rings go
 MOST_UNSEEN = 32  # answers that may wait for more, to be signalled together
-LOOK_NS = 1_000_000_000  # between two looks at how long the image is
+LOOK_NS = 1_000_000_000  # between two looks at the image and at the pages
 
 
 class Disk:
@@ -74,7 +73,7 @@ class Disk:
         self._queues: deque[Queue] = deque()
         self._finished: deque[tuple[Queue, Transfer, Done[bytes]]] = deque()  # the worker is done with these
         self._working = False
-        self._next_look = worker.timeline.now() + LOOK_NS
+        self._next_look: Timer | None = None
         self._looking = False
         self._change: tuple[Image, Thread, Callable[[], None]] | None = None
         self._drained: Callable[[], None] | None = None
@@ -110,6 +109,7 @@ class Disk:
         """A ring was found: `pages` are its pages, `notify()` signals the guest. It may have requests already, which
         the next `pump` begins. `persistent`: the front end never ends a grant of data, so they are kept mapped."""
         self._queues.append(Queue(self, pages, notify, persistent, len(self._queues)))
+        self._look_later()
 
     def drain(self, drained: Callable[[], None]) -> None:
         """Take nothing more from the rings, and call `drained()` when all that was taken is answered."""
@@ -119,6 +119,9 @@ class Disk:
     def detach(self) -> None:
         """All rings go; their pages are not touched after this. May be called again."""
         self._drained = None
+        if self._next_look is not None:
+            self._next_look.cancel()
+            self._next_look = None
         views = [view for queue in self._queues for view in queue.close()]
         self._queues.clear()
         if len(views) > UNMAPPED_AT_ONCE:
@@ -200,10 +203,6 @@ class Disk:
         self._has_many |= self.under_way > 1
         self.bytes_under_way += transfer.sectors * SECTOR_SIZE
         self.counts.add(transfer.request.operation, transfer.sectors)
-        timeline = self.worker.timeline
-        if not timeline.virtual and timeline.now() >= self._next_look:
-            self._next_look = timeline.now() + LOOK_NS
-            self.refresh()
         return True
 
     def _done(self, queue: Queue, transfer: Transfer, done: Done[bytes]) -> None:
@@ -230,17 +229,41 @@ class Disk:
                 queue.notify()
 
     # -- the image -------------------------------------------------------------------------------------------
-    def refresh(self) -> None:
-        """Look how long the image is now, and tell the front end if that is another length."""
-        if not self._looking:
-            with suppress(RuntimeError):  # the host allows no thread: it is looked at again later
-                self.worker.begin(self.image.refresh, partial(self._refreshed, self.image))
-                self._looking = True
+    def _look_later(self) -> None:
+        """Have the disk look in a second. Not for a domain that has shut down: nothing in it hears of it."""
+        timeline, domain = self.worker.timeline, self.worker.domain
+        if self._next_look is None and not timeline.virtual and domain.runs:
+            self._next_look = timeline.after(timeline.now() + LOOK_NS, self._look_again)
 
-    def _refreshed(self, image: Image, done: Done[None]) -> None:
-        self._looking = False
-        if image is self.image and not done.exception():
-            self._resize(image.sectors)
+    def _look_again(self) -> None:
+        self._next_look = None
+        self._look_later()
+        self.look()
+
+    def look(self) -> None:
+        """Have pages unmapped that are old, and look how long the image is now; if that is another length, the front
+        end is told. Not on a virtual clock, where it would hear of it at no time in particular."""
+        if any(queue.pages.may_be_old() for queue in self._queues):
+            self.pump()
+        if not self._looking:
+            self._looking = True
+            try:
+                self.worker.look(partial(self._has_changed, self.image), self._changed)
+            except RuntimeError:  # the host allows no thread: it is looked at again later
+                self._looking = False
+
+    def _has_changed(self, image: Image) -> bool:
+        """On the thread of the image: whether somebody waits to hear of this look."""
+        try:
+            image.refresh()
+        except OSError:
+            pass  # whoever reads is told
+        finally:
+            self._looking = False  # first this, then the look at `_change`; _change_now does it the other way round
+        return self._change is not None or self._whole(image.sectors) != self.sectors
+
+    def _changed(self) -> None:
+        self._resize(self.image.sectors)
         if self._change is not None:
             self.pump()
 

@@ -17,8 +17,6 @@ of `PIECE` pages. Before each, whoever does it is told how many pages it has; be
 A guest that ends the grant of a page that is mapped here finds the grant in use: it harms nobody but itself. Nothing of
 it changes the page that is mapped.
 
-Not modelled: a ring without requests keeps its pages; blkback unmaps them after a minute.
-
 Read beside it: xen_blkbk_map, get_persistent_gnt, purge_persistent_gnt in Linux's drivers/block/xen-blkback/blkback.c.
 """
 
@@ -62,6 +60,7 @@ class Pages:
         self._now = now
         self._overflow = False  # a page was not kept, for want of room
         self._next_purge = 0
+        self._old_at = 0  # no page is old before this time
         self.closed = False
         self._active: set[int] = set()  # references of kept pages that are in use
         self._lately: set[int] = set()  # those that were used since the last purge
@@ -139,6 +138,10 @@ class Pages:
             self._lately.update(taken.kept)
             self._last_use = self._now()
 
+    def may_be_old(self) -> bool:
+        """Whether there may be something for `purge` to unmap. It costs next to nothing."""
+        return bool(self.kept) and (self._overflow or self._now() >= self._old_at)
+
     def purge(self) -> Iterator[int]:
         """Unmap kept pages that are old, or a few of the others if there was no room, in pieces."""
         now = self._now()
@@ -149,7 +152,9 @@ class Pages:
         self._lately.clear()
         wanted = PURGED if self._overflow and len(self.kept) >= MOST_KEPT else 0
         old = now - KEPT_NS
-        if not wanted and (not self._used or min(self._used.values()) > old):
+        oldest = min(self._used.values(), default=now)
+        self._old_at = oldest + KEPT_NS
+        if not wanted and oldest > old:
             return
         unused = sorted((used, gref) for gref, used in self._used.items() if gref not in self._active)
         unmapped = [gref for at, (used, gref) in enumerate(unused) if at < wanted or used <= old]
