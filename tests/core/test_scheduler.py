@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -32,9 +33,11 @@ from pvhv.core.domain import Domain
 from pvhv.core.sched import patience as patience_module
 from pvhv.core.sched import scheduler as scheduler_module
 from pvhv.core.sched import timeline as timeline_module
+from pvhv.core.sched.patience import Patience
 from pvhv.core.sched.runstate import BLOCKED, OFFLINE, RUNNABLE
 from pvhv.core.sched.timeline import VirtualTimeline
 from pvhv.machine.cpustate import R8
+from pvhv.machine.ticker import NEVER
 from tests.core.code import R8 as CODE_R8
 from tests.core.code import RBX, Code
 from tests.core.lab import CODE, DATA, EVENT, Lab
@@ -494,6 +497,20 @@ def test_what_can_wait_for_a_moment_does_not_wait_for_nothing(lab: Lab, monkeypa
     done: list[str] = []
     threading.Timer(0.05, lambda: lab.hv.scheduler.soon(lambda: done.append("soon"))).start()
     assert lab.hv.run_until(lambda: bool(done), 30)
+
+
+def test_who_is_taken_while_it_is_added_leaves_no_time_behind() -> None:
+    """Or else each run of a guest would be over when it begins."""
+    waiting = Patience()
+
+    class Racing(deque[Callable[[], None]]):
+        def append(self, function: Callable[[], None]) -> None:
+            super().append(function)
+            assert list(waiting.take()) == [function]  # by the hypervisor's thread, in this moment
+
+    waiting.waiting = Racing()
+    waiting.add(lambda: None)
+    assert not list(waiting.take()) and waiting.due == NEVER
 
 
 @pytest.mark.parametrize("patient", [True, False])

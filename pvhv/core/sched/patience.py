@@ -39,7 +39,8 @@ class Patience:
 
     def take(self) -> Iterator[Callable[[], None]]:
         """All of them."""
-        if self.waiting:
-            self.due = NEVER  # first: what is added from now on is due later
-            for _ in range(len(self.waiting)):
-                yield self.waiting.popleft()
+        # First: what is added from now on is due later. Also if none waits: one that was added while the last ones were
+        # taken may have been taken with them, and have set the time afterwards.
+        self.due = NEVER
+        for _ in range(len(self.waiting)):
+            yield self.waiting.popleft()
