@@ -84,7 +84,7 @@ def facts_of_chain(path: str, format_: str = "", lock: bool = True) -> list[dict
     """The facts of an image and of each backing file below it. Raises BadImage."""
     found: list[dict[str, Any]] = []
     seen: dict[tuple[int, int], str] = {}
-    while path:
+    while path or not found:  # an empty name is one that is not there
         file = open_layer(path, writable=False, lock=False, seen=seen)
         file.close()
         require_no_loop(path, file.identity, seen)

@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from pvhv.images.qcow2 import header
 from tests.cli.conftest import Pvhv
@@ -147,6 +150,39 @@ def test_what_is_wrong_is_told(pvhv: Pvhv) -> None:
     make_image(pvhv.directory / "bits", MIB)
     poke(pvhv.directory / "bits", header.INCOMPATIBLE_AT + 7, b"\x14")
     assert "an external data file, which is not here" in pvhv.fails("image", "info", "bits")
+
+
+VERBS = {
+    "create": ["create", "-f", "qcow2", "{}", "1M"], "create raw": ["create", "{}", "1M"],
+    "create -b": ["create", "-f", "qcow2", "-b", "{}", "-F", "qcow2", "new"],
+    "info": ["info", "-f", "qcow2", "{}"], "chain": ["info", "--backing-chain", "-f", "qcow2", "--json", "{}"],
+    "convert": ["convert", "-f", "qcow2", "{}", "new"], "convert to": ["convert", "-f", "qcow2", "it", "{}"],
+    "check": ["check", "{}"], "check --json": ["check", "--json", "{}"], "repair": ["check", "--repair", "all", "{}"],
+    "resize": ["resize", "-f", "qcow2", "{}", "2M"],
+}  # fmt: skip
+CUT = (1, 50, 104, 1000, 65536, 131072)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_verb_with_each_bad_file(pvhv: Pvhv, verb: str) -> None:
+    """One message, and nothing else: no image is left half made, and nothing is changed."""
+    whole = make_image(pvhv.directory / "it", MIB).read_bytes()
+    (pvhv.directory / "directory").mkdir()
+    os.mkfifo(pvhv.directory / "pipe")
+    (pvhv.directory / "loop").symlink_to("loop")
+    files = {"empty": b"", **{f"cut at {length}": whole[:length] for length in CUT}}
+    for name, at, new in (("unknown", 72, b"\1"), ("external", 79, b"\4"), ("version", 7, b"\x09")):
+        files[name] = whole[:at] + new + whole[at + 1 :]
+    for name, data in files.items():
+        (pvhv.directory / name).write_bytes(data)
+    there = sorted(pvhv.directory.iterdir())
+    makes = verb in ("create", "create raw", "convert to")
+    missing = ["", "none/none", "it/it", "x" * 300] if makes else ["none", *([] if verb == "create -b" else [""])]
+    for name in (*files, "directory", "pipe", "loop", *missing):
+        told = pvhv.fails("image", *[word.replace("{}", name) for word in VERBS[verb]])
+        assert told.startswith("pvhv: ") and told.count("pvhv: ") == 1 and told.count("\n") <= 2, (name, told)
+    assert sorted(pvhv.directory.iterdir()) == there
+    assert all((pvhv.directory / name).read_bytes() == data for name, data in {**files, "it": whole}.items())
 
 
 def test_an_ephemeral_domain(shared: Pvhv) -> None:
