@@ -109,7 +109,7 @@ def test_what_is_wanted_of_whom(tmp_path: Path) -> None:
             (guest, [], {"vcpus": ["1"]}, "guest has vCPU 0 alone"),
             (guest, [], {"vcpus": ["-1"]}, "--vcpu -1: there is no such vCPU"),
             (guest, ["exit"], {}, "is paravirtualized"),
-            (full, ["hypercall"], {}, "the kinds exit and callout"),
+            (full, ["hypercall"], {}, "the kinds exit, callout and device"),
             (full, [], {"syscalls": ["any"]}, "do not reach the hypervisor"),
             (guest, [], {"syscalls": ["raed"]}, "did you mean 'read'?"),
         ):

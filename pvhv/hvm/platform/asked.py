@@ -28,7 +28,7 @@ class Asked:
     sector: int  # what the guest said, though there be no such sector
     sectors: int
     parts: int  # of an IDE disk: blocks that go through the data register; of a virtio disk: buffers of the guest's
-    id: int  # of an IDE disk: the how manieth command; of a virtio disk: the head of the chain
+    id: int  # of an IDE disk: the number of the command, counted from 1; of a virtio disk: the head of the chain
 
 
 class Requests:
