@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 
 from pvhv.machine.ticker import NEVER
 
-SOON_NS = 500_000  # of host time
+SOON_NS = 1_000_000  # of host time
 
 
 class Patience:
