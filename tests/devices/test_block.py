@@ -184,6 +184,15 @@ def test_a_producer_that_is_too_far_ahead_ends_the_ring(front: FrontEnd, ahead: 
     assert front.does(BLKIF_OP_READ) == BLKIF_RSP_OKAY
 
 
+def test_what_was_signalled_before_a_ring_goes_is_answered(front: FrontEnd) -> None:
+    """Though the backend did not look yet, because it waited for more."""
+    front.put(BLKIF_OP_READ, 3)
+    front.write("state", XenbusStateClosing)
+    front.put(BLKIF_OP_READ, 4)
+    front.settle()
+    assert front.answers() == [(7, BLKIF_OP_READ, BLKIF_RSP_OKAY)] and front.other == XenbusStateClosing
+
+
 def test_a_full_ring_goes_round(front: FrontEnd, path: Path) -> None:
     for turn in range(5):
         for slot in range(SLOTS):

@@ -112,7 +112,11 @@ class Disk:
         self._look_later()
 
     def drain(self, drained: Callable[[], None]) -> None:
-        """Take nothing more from the rings, and call `drained()` when all that was taken is answered."""
+        """Take what is in the rings now, nothing more after that, and call `drained()` when all of it is answered.
+
+        A signal may not have been looked at yet (`can_wait`). A Linux whose last request is never answered does not let
+        go of its disk."""
+        self.pump()
         self._drained = drained
         self.pump()
 
