@@ -103,15 +103,18 @@ class Scheduler:
             turn.vcpu.domain.timeline.cpu.pcpu.stop()
         return future
 
-    def soon(self, function: Callable[[], None]) -> None:
+    def soon(self, function: Callable[[], None], domain: Domain | None = None) -> None:
         """Call `function` on the hypervisor's thread when the vCPU that runs rests, or is stopped for another reason;
-        it is stopped for this one after a moment (pvhv.core.sched.patience). Any thread may."""
+        it is stopped for this one after a moment (pvhv.core.sched.patience). If it is not one of `domain`, for which
+        this is, it is stopped at once: the domain may have waited for its turn. Any thread may."""
         self._patience.add(function)
         turn = self.current_turn
         if turn is None:
             self._wakeup.set()
-        else:
+        elif domain is None or turn.vcpu.domain is domain:
             turn.vcpu.domain.timeline.cpu.pcpu.stop_by(self._patience.due)
+        else:
+            turn.vcpu.domain.timeline.cpu.pcpu.stop()
 
     def stop(self) -> None:
         """End `run` after the current turn. Any thread may."""

@@ -66,7 +66,7 @@ class Worker:
         self.timeline = domain.timeline
         self.account = domain.vcpus[0]
         self.latency_ns = latency_ns
-        self._lane = _Lane(thread, self._look, scheduler)
+        self._lane = _Lane(thread, self._look, scheduler, domain)
 
     @property
     def thread(self) -> Thread:
@@ -75,7 +75,7 @@ class Worker:
 
     @thread.setter
     def thread(self, thread: Thread) -> None:
-        self._lane = _Lane(thread, self._look, self.scheduler)
+        self._lane = _Lane(thread, self._look, self.scheduler, self.domain)
 
     def in_pieces(self, work: Iterator[int]) -> None:
         """Do work of the hypervisor's thread without keeping other domains waiting. It yields the cost of a piece."""
@@ -96,7 +96,7 @@ class Worker:
 
         def looked() -> None:
             if work():
-                self.scheduler.soon(partial(self.scheduler.defer_for, self.account, then))
+                self.scheduler.soon(partial(self.scheduler.defer_for, self.account, then), self.domain)
 
         self.thread.do(looked)
 
@@ -120,10 +120,13 @@ class Worker:
 class _Lane:
     """Work on its way to one thread, and back from it."""
 
-    def __init__(self, thread: Thread, look: Callable[[list[_Errand[Any]]], None], scheduler: Scheduler) -> None:
+    def __init__(
+        self, thread: Thread, look: Callable[[list[_Errand[Any]]], None], scheduler: Scheduler, domain: Domain
+    ) -> None:
         self.thread = thread
         self._look = look
         self._scheduler = scheduler
+        self._domain = domain
         self._waiting: deque[_Errand[Any]] = deque()
         self._served = False  # whether the thread will look for more
         self._done: deque[_Errand[Any]] = deque()  # by the thread, and not looked at yet
@@ -164,7 +167,7 @@ class _Lane:
     def _tell(self) -> None:
         if self._done and not self._told:
             self._told = True
-            self._scheduler.soon(self._take)
+            self._scheduler.soon(self._take, self._domain)
 
     def _take(self) -> None:
         """On the hypervisor's thread."""
