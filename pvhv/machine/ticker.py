@@ -25,6 +25,7 @@ class Ticker:
     def __init__(self, function: Callable[[], int | None]) -> None:
         self._function = function
         self._deadline = NEVER
+        self._due = NEVER  # the same, or the later one that the function returned
         self._wakes_at = NEVER
         self._closed = False
         self._wake = threading.Lock()  # released to wake the thread
@@ -42,7 +43,7 @@ class Ticker:
 
     def arm_by(self, deadline_ns: int) -> None:
         """Like `arm`, unless it is armed for an earlier time."""
-        if deadline_ns < self._deadline:
+        if deadline_ns < max(self._deadline, self._due):
             self.arm(deadline_ns)
 
     def disarm(self) -> None:
@@ -63,23 +64,24 @@ class Ticker:
             pass  # it is awake already
 
     def _loop(self) -> None:
-        armed = due = NEVER
+        armed = NEVER
         while not self._closed:
             # While the deadline is being read, whoever arms must wake us: they see "never".
             self._wakes_at = NEVER
             if self._deadline != armed:
-                armed = due = self._deadline
+                self._due = armed = self._deadline
             if armed == NEVER:
                 self._wake.acquire()
                 continue
-            left = due - time.monotonic_ns()
+            left = self._due - time.monotonic_ns()
             if left <= 0:
+                self._due = NEVER  # `arm_by` from now on sets the deadline, for the call may not have seen why
                 later = self._function() if self._deadline == armed else None
+                self._due = armed if later is None else later
                 if later is not None:
-                    due = later
                     continue
                 left = _REPEAT_NS
                 self._wakes_at = time.monotonic_ns() + left
             else:
-                self._wakes_at = due
+                self._wakes_at = self._due
             self._wake.acquire(timeout=left / 1e9)

@@ -76,7 +76,10 @@ class Pvhv:
             given.seek(0)
             process = FORK.Process(target=self._command, args=(arguments, given.fileno(), out.fileno(), err.fileno()))
             process.start()
-            process.join(timeout)
+            # (Not `join`, which waits for a pipe that _command closes, and then for ever.)
+            deadline = time.monotonic() + timeout
+            while process.is_alive() and time.monotonic() < deadline:
+                time.sleep(0.005)
             if process.is_alive():
                 process.kill()
                 process.join()

@@ -16,7 +16,13 @@ import pytest
 
 from pvhv.abi.grant_table import GTF_permit_access, GTF_readonly
 from pvhv.abi.io.blkif import BLKIF_OP_READ, BLKIF_OP_WRITE, BLKIF_RSP_EOPNOTSUPP, BLKIF_RSP_ERROR, BLKIF_RSP_OKAY
-from pvhv.abi.io.xenbus import XenbusStateConnected
+from pvhv.abi.io.xenbus import (
+    XenbusStateClosed,
+    XenbusStateClosing,
+    XenbusStateConnected,
+    XenbusStateInitialising,
+    XenbusStateInitWait,
+)
 from pvhv.devices.block import disk as disks
 from pvhv.devices.block import pages
 from pvhv.devices.block.ring import REQ_EVENT, REQ_PROD, RSP_EVENT, RSP_PROD, SLOT_SIZE
@@ -161,7 +167,20 @@ class Attacker:
         self.front.disk.look()
 
 
-@pytest.mark.parametrize("seed", range(4))
+def settled(front: FrontEnd, done: Callable[[], bool], seconds: float = 10) -> bool:
+    """Let the thread of its file and the hypervisor go on until `done()`. (What exceeds a turn's share of work is done
+    in the background, whoever caused it.)"""
+    gate = front.disk.worker.thread
+    assert isinstance(gate, Gate)
+
+    def so() -> bool:
+        gate.open()
+        return done()
+
+    return front.hv.run_until(so, seconds)
+
+
+@pytest.mark.parametrize("seed", range(8))
 def test_it_harms_nobody_else(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     monkeypatch.setattr(pages, "MOST_KEPT", 8)  # so that they are reached
     monkeypatch.setattr(pages, "PURGED", 2)
@@ -185,29 +204,30 @@ def test_it_harms_nobody_else(machine: Machine, tmp_path: Path, monkeypatch: pyt
             page = step // 50 % PAGES
             bystander.put(BLKIF_OP_READ, page, [(FIRST, 0, 0)])
             bystander.disk.pump()
-            gate_of_theirs = bystander.disk.worker.thread
-            assert isinstance(gate_of_theirs, Gate)
-            gate_of_theirs.open()
-            assert machine.hypervisor.run_until(lambda: not bystander.disk.under_way, 10)
+            assert settled(bystander, lambda answers=step // 50 + 1: bystander.rings[0].words[RSP_PROD] == answers)
             assert bystander.answers() == [(7, BLKIF_OP_READ, BLKIF_RSP_OKAY)]
             assert bytes(bystander.data(0)[:512]) == theirs[page * 512 : (page + 1) * 512]
         if not step % 100:
             assert not accounting.problems(machine.hypervisor)
     assert not machine.hypervisor.bugs
-    front.close()
-    assert held(front) == front.before
+    # It ends as a front end does that waits for the other end. (Who goes through all states at once may be seen in the
+    # last of them only, by Linux's backends as well.)
+    front.write("state", XenbusStateClosing)
+    assert settled(front, lambda: front.other in (XenbusStateClosing, XenbusStateClosed))
+    front.write("state", XenbusStateClosed)
+    assert settled(front, lambda: front.other == XenbusStateClosed)
+    front.write("state", XenbusStateInitialising)
+    assert settled(front, lambda: front.other == XenbusStateInitWait)
+    assert settled(front, lambda: held(front) == front.before and not front.disk._change)
     assert not any(front.in_use(ref) for ref in front.mfns)
-    while gate.waiting or front.disk.under_way or front.disk._change:
-        attacker.work()
     assert not accounting.problems(machine.hypervisor) and not machine.hypervisor.bugs
     assert (tmp_path / "image").stat().st_size == length and (tmp_path / "theirs").read_bytes() == theirs
     attacker.mend()
     front.connect(2, 1, persistent=True)  # and it may still come back
-    assert front.other == XenbusStateConnected
+    assert settled(front, lambda: front.other == XenbusStateConnected)
     front.put(BLKIF_OP_WRITE, queue=1)
     front.disk.pump()
-    gate.open()
-    machine.hypervisor.run_until(lambda: not front.disk.under_way, 10)
+    assert settled(front, lambda: front.rings[1].words[RSP_PROD] == 1)
     assert front.answers(1) == [(7, BLKIF_OP_WRITE, BLKIF_RSP_OKAY)]
 
 

@@ -29,5 +29,6 @@ def test_half_a_minute_under_load(linux: Linux, tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(0)
 def test_long_under_load(linux: Linux, tmp_path: Path) -> None:
     soaked(linux, tmp_path, SECONDS)

@@ -135,6 +135,27 @@ def test_ticker_repeats_until_disarmed_and_takes_earlier_deadlines() -> None:
     ticker.close()
 
 
+def test_an_earlier_deadline_is_heard_after_the_function_gave_a_later_one() -> None:
+    calls: list[int] = []
+
+    def later() -> int | None:
+        calls.append(time.monotonic_ns())
+        return calls[0] + 60_000_000_000 if len(calls) == 1 else None
+
+    ticker = Ticker(later)
+    ticker.arm(time.monotonic_ns())
+    while not calls:
+        time.sleep(0.001)
+    time.sleep(0.01)  # it sleeps now, for a minute
+    ticker.arm_by(time.monotonic_ns() + 1_000_000)
+    end = time.monotonic_ns() + 5_000_000_000
+    while len(calls) < 2 and time.monotonic_ns() < end:
+        time.sleep(0.001)
+    ticker.disarm()
+    ticker.close()
+    assert len(calls) >= 2
+
+
 def test_pcpus_leave_nothing_behind() -> None:
     import threading
 

@@ -71,6 +71,14 @@ class Timekeeper:
         clock = self._clocks[vcpu] = Clock(tsc, now, scale)
         self._write(vcpu, clock)
 
+    def show_at_least(self, vcpu: VCPU, time: int) -> None:
+        """A timer that the guest set for `time` expires: by the guest's own clock too. That clock goes by the TSC,
+        ours by the host's, and they may have come apart by some microseconds. (Xen's own time goes by the TSC.)"""
+        known = self._clocks.get(vcpu)
+        timeline = vcpu.domain.timeline
+        if known is not None and not timeline.virtual and known.at(self.tsc(timeline)) < time:
+            self.update(vcpu, force=True)
+
     def _together(self, timeline: Timeline[VCPU]) -> tuple[int, int]:
         """(TSC, system time), read close together: a delay between the two readings would be a step of the clock."""
         best = (1 << 63, 0, 0)

@@ -19,7 +19,7 @@ from pvhv.core.vcpu import VCPU
 def set_singleshot(vcpu: VCPU, deadline: int) -> None:
     """Raise VIRQ_TIMER at `deadline` (system time in ns); replaces an earlier setting."""
     stop_singleshot(vcpu)
-    vcpu.singleshot = vcpu.domain.timeline.after(deadline, partial(_singleshot, vcpu))
+    vcpu.singleshot = vcpu.domain.timeline.after(deadline, partial(_singleshot, vcpu, deadline))
 
 
 def stop_singleshot(vcpu: VCPU) -> None:
@@ -29,8 +29,9 @@ def stop_singleshot(vcpu: VCPU) -> None:
         vcpu.singleshot = None
 
 
-def _singleshot(vcpu: VCPU) -> None:
+def _singleshot(vcpu: VCPU, deadline: int) -> None:
     vcpu.singleshot = None
+    vcpu.domain.hypervisor.timekeeper.show_at_least(vcpu, deadline)
     send_virq(vcpu, VIRQ_TIMER)
 
 
