@@ -236,7 +236,7 @@ def test_it_is_signalled_as_it_asks(front: FrontEnd, monkeypatch: pytest.MonkeyP
     for _ in range(4):
         front.put(BLKIF_OP_READ)
     front.settle()
-    assert signals == [3]
+    assert len(signals) == 1 and signals[0] >= 3  # (what was done together is shown together)
 
 
 # -- rings that go --------------------------------------------------------------------------------------------------

@@ -66,6 +66,7 @@ class Worker:
         self.timeline = domain.timeline
         self.account = domain.vcpus[0]
         self.latency_ns = latency_ns
+        self.on_reported: Callable[[], None] = lambda: None  # called after the reports of all that was done together
         self._lane = _Lane(thread, self._look, scheduler, domain)
 
     @property
@@ -112,6 +113,7 @@ class Worker:
         def all_of_them() -> None:
             for errand in errands:
                 errand.report()
+            self.on_reported()
 
         if errands:
             self.scheduler.defer_for(self.account, all_of_them)

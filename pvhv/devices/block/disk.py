@@ -77,6 +77,7 @@ class Disk:
         self._looking = False
         self._change: tuple[Image, Thread, Callable[[], None]] | None = None
         self._drained: Callable[[], None] | None = None
+        worker.on_reported = self.pump
 
     @property
     def readonly(self) -> bool:
@@ -211,7 +212,6 @@ class Disk:
 
     def _done(self, queue: Queue, transfer: Transfer, done: Done[bytes]) -> None:
         self._finished.append((queue, transfer, done))
-        self.pump()
 
     def _finish(self, queue: Queue, transfer: Transfer, done: Done[bytes]) -> Iterator[int]:
         self.under_way -= 1
