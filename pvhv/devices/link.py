@@ -30,7 +30,7 @@ class Link:
         self.domid = domid
         self.local_port: int | None = None
         self._handler: Callable[[], None] = lambda: None
-        self._can_wait: Callable[[], bool] | None = None
+        self._at_once: Callable[[], bool] | None = None
         self._views: list[GrantView] = []
         try:
             for ref in refs:
@@ -55,19 +55,19 @@ class Link:
         if self.local_port is not None:
             self.dom0.events.send(self.local_port)
 
-    def on_signal(self, handler: Callable[[], None], can_wait: Callable[[], bool] | None = None) -> None:
-        """Have `handler()` called when the guest signals. While `can_wait()`, the guest goes on for a moment before; so
-        one that asks for many things signals once."""
-        self._handler, self._can_wait = handler, can_wait
+    def on_signal(self, handler: Callable[[], None], at_once: Callable[[], bool] | None = None) -> None:
+        """Have `handler()` called when the guest signals. `at_once()` is called before, inside the guest's hypercall:
+        if it returns True, nothing is left for the handler."""
+        self._handler, self._at_once = handler, at_once
         if self.local_port is not None:
-            self.dom0.events.bind_handler(self.local_port, handler, can_wait)
+            self.dom0.events.bind_handler(self.local_port, handler, at_once)
 
     def rebind(self, port: int) -> None:
         """Use another port of the guest's. Raises HypercallError; then there is no port, and no signal arrives, until
         the next `rebind`."""
         self._unbind()
         self._bind(port)
-        self.on_signal(self._handler, self._can_wait)
+        self.on_signal(self._handler, self._at_once)
 
     def _bind(self, port: int) -> None:
         domain = self.dom0.hypervisor.domain_by_id(self.domid)

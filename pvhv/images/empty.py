@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 from typing import NoReturn
 
 from pvhv.images.image import Identity
@@ -28,6 +29,10 @@ class NoMedium:
     def read(self, sector: int, count: int) -> bytes:
         """Raises OSError."""
         _there_is_none()
+
+    def read_now(self, sector: int, count: int, parts: Sequence[memoryview]) -> bool:
+        """Nothing is there."""
+        return False
 
     def write(self, sector: int, data: bytes) -> None:
         """Raises OSError."""

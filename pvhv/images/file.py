@@ -27,6 +27,7 @@ from pvhv.images.locks import Lock
 Bytes = bytes | bytearray | memoryview
 FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE = 1, 2  # linux/falloc.h
 FAR = 1 << 62
+_NOWAIT: int = getattr(os, "RWF_NOWAIT", 0)  # Linux has it
 NO_HOLES = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV)
 
 
@@ -40,6 +41,7 @@ class File:
         status = os.fstat(opened.fileno())
         self.identity: Identity = status.st_dev, status.st_ino
         self.end = status.st_size  # as far as we know: where we did not write, nobody should
+        self._reads_now = bool(_NOWAIT)
         self._sync_failure: OSError | None = None
         self._lock: Lock | None = None
 
@@ -66,6 +68,17 @@ class File:
         if len(data) != length:
             raise input_output_error("the image became shorter")
         return data
+
+    def read_now(self, offset: int, length: int, parts: Sequence[memoryview]) -> bool:
+        """Fill `parts`, which have `length` bytes, from the host's memory. False if some of it would have to be waited
+        for (the host's disk, a lock), or if the host's file system cannot say that."""
+        if not self._reads_now:
+            return False
+        try:
+            return os.preadv(self.io.fileno(), parts, offset, _NOWAIT) == length
+        except OSError as error:
+            self._reads_now = error.errno == errno.EAGAIN
+            return False
 
     def write(self, offset: int, *pieces: Bytes) -> None:
         """Write these pieces one after the other. Raises OSError, and then a part may be written."""

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What every image can do: its sectors are read, written, discarded and made durable.
 
-An image is used by one thread at a time, and any of its methods may wait for the host's disk.
+An image is used by one thread at a time, and any of its methods may wait for the host's disk. One is different:
+`read_now` never waits, and may be called beside the others.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 from typing import Protocol
 
 SECTOR_SIZE = 512  # bytes; sectors are counted in these, whatever the sector size is that a guest is told
@@ -55,6 +57,10 @@ class Image(Protocol):
 
     def read(self, sector: int, count: int) -> bytes:
         """Return `count` sectors from `sector` on. Raises OSError."""
+
+    def read_now(self, sector: int, count: int, parts: Sequence[memoryview]) -> bool:
+        """Fill `parts` with `count` sectors from `sector` on, if that needs no waiting. If it does (False), some of
+        them may have been filled."""
 
     def write(self, sector: int, data: bytes) -> None:
         """Write `data` from `sector` on. Raises OSError, and then a part of it may be written."""

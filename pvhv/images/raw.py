@@ -15,6 +15,7 @@ Read beside it: drivers/block/loop.c in Linux, which stands between blkback and 
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 from pvhv.images.file import File
 from pvhv.images.image import SECTOR_SIZE, Identity, refused_to_write
@@ -51,6 +52,11 @@ class RawImage:
             data = self._file.read(offset, max(0, self._length - offset))
             return data.ljust(length, b"\0")
         return self._file.read(offset, length)
+
+    def read_now(self, sector: int, count: int, parts: Sequence[memoryview]) -> bool:
+        """Fill `parts` with `count` sectors from `sector` on, if the host has them in memory. (It never has what is
+        beyond the end of the file.)"""
+        return self._file.read_now(sector * SECTOR_SIZE, count * SECTOR_SIZE, parts)
 
     def write(self, sector: int, data: bytes) -> None:
         """Write `data` from `sector` on. Raises OSError, and then a part of it may be written."""

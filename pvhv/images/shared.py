@@ -11,6 +11,7 @@ All of this, for one image, is done on the thread of its file.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 
 from pvhv.images import opening
@@ -57,6 +58,10 @@ class SharedImage:
     def read(self, sector: int, count: int) -> bytes:
         """Return `count` sectors from `sector` on. Raises OSError."""
         return self._image.read(sector, count)
+
+    def read_now(self, sector: int, count: int, parts: Sequence[memoryview]) -> bool:
+        """Fill `parts` with `count` sectors from `sector` on, if that needs no waiting."""
+        return self._image.read_now(sector, count, parts)
 
     def write(self, sector: int, data: bytes) -> None:
         """Write `data` from `sector` on. Raises OSError, and then a part of it may be written."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -294,14 +294,21 @@ def image_at(path: Path, sectors: int = SECTORS) -> Path:
     return path
 
 
-def opened(path: Path, mode: str = "r+b") -> RawImage:
-    return RawImage(path.open(mode, buffering=0))  # type: ignore[arg-type]
+class Cold(RawImage):
+    """An image that the host never has in memory: its thread does everything."""
+
+    def read_now(self, _sector: int, _count: int, _parts: Sequence[memoryview]) -> bool:
+        return False
+
+
+def opened(path: Path, mode: str = "r+b", image: type[RawImage] = Cold) -> RawImage:
+    return image(path.open(mode, buffering=0))  # type: ignore[arg-type]
 
 
 def fronted(machine: Machine, path: Path, thread: Thread | None = None, mode: str = "r+b", **kind: Any) -> FrontEnd:
-    """A front end of a guest that does nothing by itself; not connected."""
+    """A front end of a guest that does nothing by itself; not connected. With a `thread`, it is that which reads."""
     guest = machine.create("test-hello", paused=True, clock="wall")
-    return FrontEnd(machine, guest, opened(path, mode), thread or Beside(1), **kind)
+    return FrontEnd(machine, guest, opened(path, mode, Cold if thread else RawImage), thread or Beside(1), **kind)
 
 
 def connected(machine: Machine, path: Path, thread: Thread | None = None, **how: Any) -> FrontEnd:

@@ -34,7 +34,6 @@ from pvhv.core.sched.worker import LATENCY_NS
 from pvhv.devices.block.disk import MOST_UNDER_WAY
 from pvhv.devices.block.ring import REQ_PROD, RSP_EVENT, RSP_PROD, SLOT_SIZE
 from pvhv.images.image import SECTOR_SIZE
-from pvhv.images.raw import RawImage
 from pvhv.machine.wrapping import wrap
 from pvhv.testing import Machine
 from tests.core import accounting
@@ -155,7 +154,7 @@ def test_an_image_that_is_cut_short(front: FrontEnd, path: Path) -> None:
         file.truncate(512)
     front.data(0)[:] = b"-" * 4096
     assert front.does(BLKIF_OP_READ, 0, [(FIRST, 0, 7)]) == BLKIF_RSP_ERROR
-    assert bytes(front.data(0)) == b"-" * 4096
+    assert bytes(front.data(0)[512:]) == b"-" * (4096 - 512)  # (what there was may have been read)
     assert front.does(BLKIF_OP_READ) == BLKIF_RSP_OKAY
 
 
@@ -410,7 +409,7 @@ def test_nobody_waits_for_many_disks_at_once(tmp_path: Path) -> None:
             kernel = tmp_path / "spin"
             kernel.write_bytes(Recipe(code=SPIN).build())
             guest = machine.create(kernel, name=f"d{at}", memory=4, clock="wall", paused=True)
-            front = FrontEnd(machine, guest, RawImage(file.open("r+b", buffering=0)), gate)  # type: ignore[arg-type]
+            front = FrontEnd(machine, guest, opened(file), gate)
             front.connect()
             fronts.append(front)
         for front in fronts:

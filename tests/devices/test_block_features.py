@@ -4,7 +4,9 @@ a disk may be: of other sectors, longer than before, a CD-ROM drive."""
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -24,14 +26,18 @@ from pvhv.abi.io.xenbus import XenbusStateClosing, XenbusStateConnected
 from pvhv.core.sched.asked import Counts
 from pvhv.devices.block import disk as disks
 from pvhv.devices.block import pages
-from pvhv.devices.block.ring import REQ_PROD, slots_of
+from pvhv.devices.block.disk import RATHER_MANY
+from pvhv.devices.block.ring import REQ_EVENT, REQ_PROD, slots_of
+from pvhv.images import file as file_module
 from pvhv.images.empty import NoMedium
+from pvhv.images.raw import RawImage
 from pvhv.testing import Machine
 from pvhv.toolstack.beside import Beside
 from tests.core import accounting
 from tests.devices.blkfront import (
     FIRST,
     LISTS,
+    MASK32,
     PAGES,
     SECTORS,
     FrontEnd,
@@ -482,17 +488,132 @@ def test_what_is_counted(front: FrontEnd) -> None:
     assert front.disk.counts == Counts(rd_req=1, wr_req=1, f_req=1, ds_req=1, rd_sect=8, wr_sect=3)
 
 
-# -- waiting for more ----------------------------------------------------------------------------------------------
-def test_a_request_waits_for_others_if_there_were_many_last(machine: Machine, path: Path) -> None:
+# -- inside the hypercall that signals --------------------------------------------------------------------------------
+def test_one_request_is_begun_at_once(machine: Machine, path: Path) -> None:
+    """A guest that has one request at a time is not stopped for it. One that has many signals the first of them, and
+    then need not signal each."""
     gate = Gate()
-    front = connected(machine, path, gate)
-    waits: list[bool] = []
+    front = connected(machine, path, gate, persistent=True)
+    front.put(READ)
+    front.put(READ, segments=[(FIRST + 1, 0, 0)])
+    front.disk.pump()
+    gate.open()
+    front.settle()  # its pages are known now
+    front.answers()
+    front.disk._had_many = False
     for many in (1, 1, 3, 1, 1):
-        waits.append(front.disk.can_wait())
-        for _ in range(many):
-            front.put(READ)
+        had_many = front.disk._had_many
+        front.put(READ)
+        assert front.disk.heard() is not had_many
+        assert front.disk.under_way == 1 and len(gate.waiting) == 1
+        ahead = (front.words[REQ_EVENT] - front.words[REQ_PROD]) & MASK32
+        assert ahead == (RATHER_MANY if had_many else 1)
+        for _ in range(many - 1):
+            front.put(READ, segments=[(FIRST + 1, 0, 0)])
+            assert not front.disk.heard() and front.disk.under_way == 1, "the others are begun together, when it rests"
         front.disk.pump()
-        assert front.disk.can_wait(), "while one is under way, the next one can"
+        assert front.disk.under_way == many and (front.words[REQ_EVENT] - front.words[REQ_PROD]) & MASK32 == 1
         gate.open()
         front.settle()
-    assert waits == [False, False, False, True, False]
+        assert front.answers() == [(7, READ, OKAY)] * many
+        assert front.disk._had_many == (many > 1)
+
+
+def test_what_is_to_be_mapped_first_is_begun_later(machine: Machine, path: Path) -> None:
+    gate = Gate()
+    front = connected(machine, path, gate)
+    front.put(READ)
+    assert not front.disk.heard() and not gate.waiting and not front.in_use(FIRST)
+    front.disk.pump()
+    gate.open()
+    front.settle()
+    assert front.answers() == [(7, READ, OKAY)]
+
+
+# -- reading what the host has in memory ------------------------------------------------------------------------------
+@pytest.fixture
+def warm(machine: Machine, path: Path) -> tuple[FrontEnd, Gate]:
+    """A disk whose image is in the host's memory, and whose thread does nothing."""
+    if not file_module._NOWAIT:
+        pytest.skip("only Linux reads without waiting")
+    gate = Gate()
+    front = fronted(machine, path, gate)
+    front.disk.image = opened(path, image=RawImage)
+    front.connect(persistent=True)
+    return front, gate
+
+
+def test_what_the_host_has_in_memory_is_read_at_once(warm: tuple[FrontEnd, Gate], path: Path) -> None:
+    front, gate = warm
+    was = path.read_bytes()
+    for segments in ([(FIRST, 0, 7), (FIRST + 1, 0, 7)], [(FIRST + 2, 3, 4), (FIRST + 2, 7, 7)]):
+        for _ in range(2):  # its pages are new, and known
+            front.data(0)[:] = front.data(2)[:] = bytes(4096)
+            front.put(READ, 3, segments)
+            front.disk.pump()
+            assert front.answers() == [(7, READ, OKAY)] and not gate.waiting and not front.disk.under_way
+        read = b"".join(front.data(ref - FIRST)[first * 512 : (last + 1) * 512] for ref, first, last in segments)
+        assert read == was[3 * 512 : 3 * 512 + len(read)]
+    assert front.disk.counts == Counts(rd_req=4, rd_sect=2 * 16 + 2 * 3)
+
+
+def test_translated_code_is_dropped_where_it_is_read_to(
+    warm: tuple[FrontEnd, Gate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front, _gate = warm
+    written: list[list[int]] = []
+    monkeypatch.setattr(front.hv, "host_wrote_all", written.append)
+    front.put(READ, 0, [(FIRST, 0, 0), (FIRST + 2, 0, 0)])
+    front.disk.pump()
+    assert written == [[front.mfns[FIRST], front.mfns[FIRST + 2]]]
+
+
+def test_a_read_has_what_was_written_before_it(warm: tuple[FrontEnd, Gate]) -> None:
+    front, gate = warm
+    front.data(0)[:] = b"new!" * 1024
+    front.put(WRITE, 5, [(FIRST, 0, 0)])
+    front.put(READ, 5, [(FIRST + 1, 0, 0)])
+    front.disk.pump()
+    assert front.disk.under_way == 2 and not front.answers()
+    gate.open()
+    front.settle()
+    assert len(front.answers()) == 2 and bytes(front.data(1)[:512]) == b"new!" * 128
+
+
+def test_what_it_does_not_have_is_read_by_the_thread(
+    warm: tuple[FrontEnd, Gate], path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked for again where the host says "not now", and not where it cannot say so."""
+    front, gate = warm
+    asked: list[int] = []
+    error = errno.EAGAIN
+
+    def preadv(descriptor: int, parts: Sequence[memoryview], offset: int, flags: int) -> int:
+        asked.append(offset)
+        if error:
+            raise OSError(error, os.strerror(error))
+        return os.readv(os.dup(descriptor), list(parts)[:1])  # a part of it
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    for error, times in ((errno.EAGAIN, 2), (0, 2), (errno.EOPNOTSUPP, 1)):  # noqa: B007
+        asked.clear()
+        for _ in range(2):
+            front.data(0)[:] = bytes(4096)
+            front.put(READ, 3, [(FIRST, 0, 0), (FIRST + 1, 0, 0)])
+            front.disk.pump()
+            assert len(gate.waiting) == 1
+            gate.open()
+            front.settle()
+            assert front.answers() == [(7, READ, OKAY)]
+            assert bytes(front.data(0)[:512]) == path.read_bytes()[3 * 512 : 4 * 512]
+        assert len(asked) == times
+
+
+def test_an_image_that_became_shorter_is_an_error(warm: tuple[FrontEnd, Gate], path: Path) -> None:
+    front, gate = warm
+    os.truncate(path, 4 * 512)
+    front.put(READ, 3, [(FIRST, 0, 1)])
+    front.disk.pump()
+    gate.open()
+    front.settle()
+    assert front.answers() == [(7, READ, ERROR)]

@@ -340,15 +340,15 @@ class EventChannels:
         return Status(status, channel.vcpu_id)
 
     def bind_handler(
-        self, port: int, function: Callable[[], None] | None, can_wait: Callable[[], bool] | None = None
+        self, port: int, function: Callable[[], None] | None, at_once: Callable[[], bool] | None = None
     ) -> None:
-        """Domain 0 only: call `function` at the hypervisor's next safe point after a signal on `port`. While
-        `can_wait()`, the guest may go on for a moment before (pvhv.core.sched.patience)."""
+        """Domain 0 only: call `function` at the hypervisor's next safe point after a signal on `port`.
+        `at_once()` is called before, inside the hypercall, and returns whether nothing is left to do."""
         assert self.handlers is not None, "a guest's upcalls go to its vCPUs"
         channel = self.channel(port)
         if channel.state <= RESERVED:
             raise HypercallError(Errno.EINVAL)
-        self.handlers.bind(channel, function, can_wait)
+        self.handlers.bind(channel, function, at_once)
 
     # -- virtual interrupts ----------------------------------------------------------------------------------
     def _virq_ports(self, vcpu_id: int) -> dict[int, int]:

@@ -4,6 +4,8 @@
 It has the same operations as pvhv.core.events.two_level. A function bound to a port takes the place of a guest's upcall
 handler. It is called once, however many signals came since the last call. The call is not made inside the hypercall
 that signals but at the hypervisor's next safe point. A port without a function is treated as masked: the signal waits.
+A port may have a second function, which is called inside the hypercall, for the little that is worth it and safe there:
+then the guest need not be stopped for the rest.
 
 Read beside it: drivers/xen/events/events_base.c in Linux, for what a kernel does with a port.
 """
@@ -28,20 +30,21 @@ class Handlers:
     def __init__(self, defer: Callable[[Handler], None], patiently: Callable[[Handler], None]) -> None:
         self.defer = defer  # to the next safe point
         self.patiently = patiently  # to the next one that comes anyway, or to one that comes soon
-        self.can_wait: dict[int, Callable[[], bool]] = {}  # by port: whether its function may wait for that now
+        self.at_once: dict[int, Callable[[], bool]] = {}  # by port: called inside the hypercall
         self.pending: set[int] = set()
         self.functions: dict[int, Handler] = {}
 
-    def bind(self, channel: Channel, function: Handler | None, can_wait: Callable[[], bool] | None = None) -> None:
-        """Call `function` for signals of the port (None: stop that). If a signal waits already, the call is soon. While
-        `can_wait()`, the guest is not stopped for it at once (Scheduler.defer_patiently)."""
+    def bind(self, channel: Channel, function: Handler | None, at_once: Callable[[], bool] | None = None) -> None:
+        """Call `function` for signals of the port (None: stop that). If a signal waits already, the call is soon.
+        `at_once()` is called first, inside the hypercall. If it is True, nothing is left for `function`; if it is
+        False, the guest goes on for a moment before the rest is done (Scheduler.defer_patiently)."""
         if function is None:
             self.functions.pop(channel.port, None)
-            self.can_wait.pop(channel.port, None)
+            self.at_once.pop(channel.port, None)
             return
         self.functions[channel.port] = function
-        if can_wait is not None:
-            self.can_wait[channel.port] = can_wait
+        if at_once is not None:
+            self.at_once[channel.port] = at_once
         self.unmask(channel)
 
     def set_pending(self, channel: Channel) -> None:
@@ -54,15 +57,19 @@ class Handlers:
         """Forget a waiting signal and the port's function: the port is being freed."""
         self.pending.discard(channel.port)
         self.functions.pop(channel.port, None)
-        self.can_wait.pop(channel.port, None)
+        self.at_once.pop(channel.port, None)
 
     def unmask(self, channel: Channel) -> None:
         """If a signal waits, have the function called."""
         port = channel.port
         if port in self.pending and port in self.functions:
-            can_wait = self.can_wait.get(port)
-            defer = self.defer if can_wait is None or not can_wait() else self.patiently
-            defer(lambda: self._upcall(port))
+            at_once = self.at_once.get(port)
+            if at_once is None:
+                self.defer(lambda: self._upcall(port))
+            elif at_once():
+                self.pending.remove(port)
+            else:
+                self.patiently(lambda: self._upcall(port))
 
     def _upcall(self, port: int) -> None:
         function = self.functions.get(port)

@@ -147,7 +147,7 @@ class HandlerOps(PortOps, Protocol):
     """The operations on domain 0's ports (handlers.py)."""
 
     def bind(
-        self, channel: Channel, function: Callable[[], None] | None, can_wait: Callable[[], bool] | None = None
+        self, channel: Channel, function: Callable[[], None] | None, at_once: Callable[[], bool] | None = None
     ) -> None: ...
 
 

@@ -139,5 +139,5 @@ class BlockBackend(Backend):
         persistent = bool(self.number_or("feature-persistent", 0))
         for link in links:
             self.data.add_queue(link.pages, link.notify, persistent)
-            link.on_signal(self.data.pump, self.data.can_wait)
+            link.on_signal(self.data.pump, self.data.heard)
         self.data.pump()

@@ -26,7 +26,7 @@ from pvhv.core.sched.asked import Counts
 from pvhv.core.sched.timeline import Timer
 from pvhv.core.sched.worker import Done, Thread, Worker
 from pvhv.devices.block.pages import PIECE, Grants
-from pvhv.devices.block.queue import Queue, Work
+from pvhv.devices.block.queue import NO_PIECES, Queue, Work
 from pvhv.devices.block.request import Bad, Request
 from pvhv.devices.block.transfer import Transfer
 from pvhv.images.image import SECTOR_SIZE, Image
@@ -35,6 +35,7 @@ MOST_UNDER_WAY = 64  # requests
 MOST_BYTES_UNDER_WAY = 8 << 20
 REQUEST_COST, PAGE_COST = 30, 8  # of beginning or answering one, in units of about a microsecond
 UNMAPPED_AT_ONCE = 2 * PIECE  # pages, when rings go
+RATHER_MANY = 16  # requests that a guest need not signal, if it will rest soon
 MOST_UNSEEN = 32  # answers that may wait for more, to be signalled together
 LOOK_NS = 1_000_000_000  # between two looks at the image and at the pages
 
@@ -72,6 +73,7 @@ class Disk:
         self.on_resize: Callable[[], None] = lambda: None  # called when `sectors` is another number
         self._queues: deque[Queue] = deque()
         self._finished: deque[tuple[Queue, Transfer, Done[bytes]]] = deque()  # the worker is done with these
+        self._begun: deque[Iterator[int]] = deque()  # what is left of the beginnings of requests
         self._working = False
         self._next_look: Timer | None = None
         self._looking = False
@@ -94,11 +96,30 @@ class Disk:
         """Whether nothing more is taken from a ring, because its index could not be right."""
         return any(queue.over for queue in self._queues)
 
-    def can_wait(self) -> bool:
-        """Whether a request can wait for others to come, to be begun together. A guest that has one request at a time
-        gains nothing by it: its request is begun at once, and while the file is read for it, the guest does what is
-        left for it to do. So it depends on whether there was more than one when there were some last."""
-        return self.under_way > 0 or self._had_many
+    @property
+    def reads_now(self) -> bool:
+        """Whether a read may be made at once, if the host has the sectors in memory. Not while something is under way:
+        a read has what was written before it. Not on a virtual clock: a disk takes its time there."""
+        return not self.under_way and not self.worker.timeline.virtual
+
+    def heard(self) -> bool:
+        """The guest signals, and is inside its hypercall. If nothing is under way, begin one request, so that the file
+        is read or written while the guest goes on. True if nothing is left for `pump`.
+
+        A guest that had many under way when it had some last need not signal each: `pump` looks when it rests."""
+        if self._working or self.under_way or self._change is not None or self.worker.timeline.virtual:
+            return False
+        if (found := self.take()) is None:
+            return False
+        queue, request = found
+        pieces = queue.begin(request)
+        if pieces is not NO_PIECES:
+            self._begun.append(pieces)
+        elif not self._had_many:
+            return not (queue.wait_for_more() or self._unseen or self._finished or self._drained)
+        else:
+            queue.wait_for_more(RATHER_MANY)
+        return False
 
     # -- rings -----------------------------------------------------------------------------------------------
     def attach(self, page: memoryview, notify: Callable[[], None]) -> None:
@@ -152,6 +173,8 @@ class Disk:
                     queue, transfer, done = self._finished.popleft()
                     yield REQUEST_COST + PAGE_COST * min(PIECE, len(transfer.pages.views))
                     yield from _costs(self._finish(queue, transfer, done))
+                elif self._begun:
+                    yield from _costs(self._begun.popleft())
                 elif (found := self.take()) is not None:
                     queue, request = found
                     yield REQUEST_COST + PAGE_COST * min(PIECE, request.amount)

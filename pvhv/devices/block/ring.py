@@ -60,9 +60,9 @@ class Ring:
             slot += bytes(self._pages[page + 1][: SLOT_SIZE - len(slot)])
         return slot
 
-    def wait_for_more(self) -> bool:
-        """Ask the front end for a signal at its next request. True if a request is there already."""
-        self._words[REQ_EVENT] = (self._taken + 1) & MASK32
+    def wait_for_more(self, requests: int = 1) -> bool:
+        """Ask the front end for a signal when it has put so many requests more. True if one is there already."""
+        self._words[REQ_EVENT] = (self._taken + requests) & MASK32
         return self._words[REQ_PROD] != self._taken
 
     def answer(self, id_: int, operation: int, status: int) -> None:

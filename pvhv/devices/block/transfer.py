@@ -7,6 +7,9 @@ could: a mapped page stays where it is until it is unmapped. But the guest would
 host decides, which a virtual clock must not show; and a domain could not be destroyed before a slow disk had answered.
 A page takes about a microsecond to copy; to map one takes seven, and the guest's own work on it far more.
 
+What the host has in memory anyway is read into the guest's pages at once, without that thread: it is the same copy,
+made earlier, and nothing is waited for (`read_now`).
+
 One request has 256 pages at most. They are copied out at a stretch, and in by pieces: that takes three times as long,
 for each page may have had code.
 """
@@ -29,7 +32,7 @@ from pvhv.devices.block.request import (
     SEGMENT_SIZE,
     Request,
 )
-from pvhv.images.image import SECTOR_SIZE
+from pvhv.images.image import SECTOR_SIZE, Image
 from pvhv.machine.ram import PAGE_SIZE
 
 ALL = slice(None)
@@ -51,6 +54,14 @@ class Transfer:
     def copied_out(self) -> bytes:
         """The bytes of its segments."""
         return b"".join(self._parts(0, len(self.pages.views)))
+
+    def read_now(self, image: Image) -> bool:
+        """Fill its segments with the image's sectors, if the host has them in memory."""
+        views = self.pages.views
+        if not image.read_now(self.request.sector, self.sectors, self._parts(0, len(views))):
+            return False
+        wrote(views)
+        return True
 
     def copy_in(self, data: bytes) -> Iterator[int]:
         """Fill its segments with `data`, in pieces; before each, how many pages it has. Who stops in between may find

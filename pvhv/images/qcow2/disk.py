@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import struct
 from array import array
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import chain
 
@@ -89,6 +90,10 @@ class Qcow2Image(Contents):
         if header.autoclear:  # what these bits vouch for is not true any more after our writes
             self.file.write(AUTOCLEAR_AT, struct.pack(">Q", 0))
             header.autoclear = 0
+
+    def read_now(self, _sector: int, _count: int, _parts: Sequence[memoryview]) -> bool:
+        """Where the sectors are is known to the thread of the file only."""
+        return False
 
     # -- writing ---------------------------------------------------------------------------------------------
     def write(self, sector: int, data: bytes) -> None:
