@@ -2,9 +2,10 @@
 """Work that can wait for a moment: until the vCPU that runs leaves the engine anyway, but not longer than `SOON_NS`.
 
 To leave a guest and to come back costs more than much of what dom0's backends do. A front end that has one request
-often has another: it signals the first one, which is begun inside its hypercall, and puts the others behind it. A thread that
-has read one thing from a file often reads the next one. So both wait until the guest has nothing to do, which is mostly
-at once, or until something else stops it. Network cards and disks hold their interrupts back in the same way.
+often has another: it signals the first one, which is begun inside its hypercall, and puts the others behind it. A
+thread that has read one thing from a file often reads the next one. So both wait until the guest has nothing to do,
+which is mostly at once, or until something else stops it. Network cards and disks hold their interrupts back in the
+same way.
 
 Any thread may add work; the hypervisor's thread takes all of it at the beginning of a turn.
 """
