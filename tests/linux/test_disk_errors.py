@@ -10,7 +10,7 @@ import errno
 import os
 import resource
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -59,14 +59,18 @@ def test_each_error_reaches_the_guest(linux: Linux, tmp_path: Path, monkeypatch:
         with image.open("wb") as file:
             file.truncate(LENGTH)
     subprocess.run([host_tool("mke2fs"), "-q", "-t", "ext4", full], check=True)
-    read, medium = RawImage.read, bad.stat().st_ino
+    read, read_now, medium = RawImage.read, RawImage.read_now, bad.stat().st_ino
 
     def read_worn(image: RawImage, sector: int, *more: int) -> bytes:
         if image.identity[1] == medium and sector >= UNREADABLE:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return read(image, sector, *more)
 
+    def read_now_worn(image: RawImage, sector: int, count: int, parts: Sequence[memoryview]) -> bool:
+        return not (image.identity[1] == medium and sector >= UNREADABLE) and read_now(image, sector, count, parts)
+
     monkeypatch.setattr(RawImage, "read", read_worn)
+    monkeypatch.setattr(RawImage, "read_now", read_now_worn)
     disks = [f"{image},raw,xvd{letter},rw" for image, letter in zip(images, "abcd", strict=True)]
     with Machine() as machine:
         guest = machine.create(
