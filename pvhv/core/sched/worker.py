@@ -36,7 +36,7 @@ from pvhv.core.sched.scheduler import Scheduler
 T = TypeVar("T")
 R_co = TypeVar("R_co", covariant=True)
 LATENCY_NS = 100_000  # of a virtual timeline, unless the domain file says otherwise: a solid-state disk's, about
-REPORT_NS = 300_000  # of host time: what is done sooner after the last report waits for what is being done
+REPORT_NS = 1_000_000  # of host time: what is done sooner after the last report waits for what is being done
 AT_ONCE = 32  # pieces of work for one domain, before others who use the file have a turn
 
 
