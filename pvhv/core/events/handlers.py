@@ -67,7 +67,7 @@ class Handlers:
             if at_once is None:
                 self.defer(lambda: self._upcall(port))
             elif at_once():
-                self.pending.remove(port)
+                self.pending.discard(port)
             else:
                 self.patiently(lambda: self._upcall(port))
 
