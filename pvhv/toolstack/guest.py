@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from pvhv.abi.errno import Errno
 from pvhv.abi.grant_table import GNTTAB_RESERVED_CONSOLE, GRANT_ENTRY_V1_CODEC, GTF_permit_access
 from pvhv.abi.memory import E820_RAM
+from pvhv.abi.sched import SCHEDOP_shutdown
 from pvhv.abi.xen import HYPERVISOR_sched_op
 from pvhv.core.control import Control
 from pvhv.core.crash import describe
@@ -306,11 +307,14 @@ class Guest:
         self.report = with_names(self.report, symbols, self.kernel.executable, self.kernel.chained)
 
     def _last_caller(self) -> VCPU:
-        """The vCPU that made a sched_op last, else the first."""
-        asked = [
-            vcpu for vcpu in self.domain.vcpus if vcpu.recent and vcpu.recent[-1][0] == HYPERVISOR_sched_op
-        ]
-        return (asked or self.domain.vcpus)[0]
+        """The vCPU that shut the domain down, as far as its last hypercall tells; else one that made a sched_op last
+        (as one that sleeps did), else the first."""
+
+        def likely(vcpu: VCPU) -> int:
+            number, _after, command, _argument = vcpu.recent[-1] if vcpu.recent else (-1, 0, 0, 0)
+            return 0 if number != HYPERVISOR_sched_op else 2 if command == SCHEDOP_shutdown else 1
+
+        return max(self.domain.vcpus, key=likely)
 
     def disconnect(self) -> None:
         """Release everything dom0 holds of the domain, so that the domain can be destroyed."""

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pvhv.abi.sched import SCHEDOP_block, SCHEDOP_shutdown
+from pvhv.abi.xen import HYPERVISOR_sched_op
 from pvhv.testing import Machine
 from pvhv.toolstack.config import ACTIONS, DomainConfig
 from pvhv.toolstack.errors import ToolstackError
@@ -171,6 +173,18 @@ def test_a_crash_report_says_where(machine: Machine, create: Maker) -> None:
     machine.run(guest)
     assert "it reported a crash itself" in guest.report
     assert "sched_op" in guest.report.splitlines()[-1]
+
+
+def test_a_crash_report_is_of_the_vcpu_that_reported_it(create: Maker) -> None:
+    """Not of one that slept then, whose last hypercall was a sched_op as well."""
+    guest = create(SPIN, vcpus=3, maxvcpus=3)
+    sleeper, other, reporter = guest.domain.vcpus
+    assert guest._last_caller() is sleeper
+    other.recent.append((HYPERVISOR_sched_op, BASE, SCHEDOP_block, 0))
+    assert guest._last_caller() is other
+    sleeper.recent.append((HYPERVISOR_sched_op, BASE, SCHEDOP_block, 0))
+    reporter.recent.append((HYPERVISOR_sched_op, BASE, SCHEDOP_shutdown, 0))
+    assert guest._last_caller() is reporter
 
 
 def test_destroy_follows_poweroff(machine: Machine, create: Maker) -> None:
