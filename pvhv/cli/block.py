@@ -40,7 +40,8 @@ def block_detach(
     domain: DomainArgument,
     disk: DeviceArgument,
     force: Annotated[
-        bool, typer.Option("-f", "--force", help="Do not wait for the domain to release it; programs get I/O errors.")
+        bool,
+        typer.Option("-f", "--force", help="Give it half a second to release it, no more; programs get I/O errors."),
     ] = False,
 ) -> None:
     """Take a disk from a running domain: its kernel is asked to release it, and has ten seconds. Unmount it there

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, TypeVar
 
 from pvhv.devices.backend import Backend
@@ -28,6 +29,7 @@ from pvhv.toolstack.server import Call, Handler
 
 T = TypeVar("T")
 DESTROY_TIMEOUT_S = 10.0  # LIBXL_DESTROY_TIMEOUT
+ASKED_FIRST_S = 0.5
 POLL_S = 0.02
 
 
@@ -64,17 +66,23 @@ class BlockAccess:
         return plugging.attach(self.host, guest, wanted, file)
 
     async def detach(self, call: Call, domain: str, disk: str, force: bool = False) -> None:
-        """Take a disk from a domain, by its name or number, and wait until it is gone."""
+        """Take a disk from a domain, by its name or number, and wait until it is gone.
+
+        A front end is asked first, with `force` as well: one that does not know may put another request into the ring,
+        which nobody answers, and its programs wait for ever. With `force` it has `ASKED_FIRST_S` to close."""
 
         def begin() -> tuple[Guest, Backend]:
             guest = self.host.find(domain)
-            return guest, plugging.detach(guest, disk, force)
+            return guest, plugging.detach(guest, disk)
 
         guest, backend = await self._post(begin)
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + DESTROY_TIMEOUT_S
+        deadline, patient_until = loop.time() + DESTROY_TIMEOUT_S, loop.time() + ASKED_FIRST_S
         while not backend.gone:
-            if loop.time() > deadline and force:  # the host's file does not answer, or the domain's clock stands still
+            if force and loop.time() > patient_until:
+                patient_until = deadline
+                await self._post(partial(plugging.take_away, backend))
+            elif loop.time() > deadline and force:  # the host's file does not answer, or the domain's clock stands
                 await self._post(backend.close)
             elif loop.time() > deadline:
                 why = await self._post(lambda: plugging.why_kept(guest, backend))

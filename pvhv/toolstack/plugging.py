@@ -3,8 +3,8 @@
 
 A disk is attached at once: the domain's driver finds its directory in xenstore, and connects when it likes. To detach
 one needs the driver. It is asked to close the device, and when it has done so, the device is gone. A driver that does
-not (it never connected, its domain is paused, somebody has the disk open) keeps it. With `force` the device is taken
-away without asking, as soon as the requests under way are done; the guest's programs get I/O errors.
+not (it never connected, its domain is paused, somebody has the disk open) keeps it. It may then be
+taken away, as soon as the requests under way are done; the guest's programs get I/O errors.
 
 Which disks a domain has is part of its configuration. So a reboot begins with those that it has then.
 
@@ -95,18 +95,20 @@ def find(guest: Guest, who: str) -> Backend:
     )
 
 
-def detach(guest: Guest, who: str, force: bool = False) -> Backend:
-    """Ask a domain to close a disk; with `force`, take it away. `gone` of the result says when it is done. Raises
-    ToolstackError."""
+def detach(guest: Guest, who: str) -> Backend:
+    """Ask a domain to close a disk. `gone` of the result says when it is done. Raises ToolstackError."""
     backend = find(guest, who)
     if guest.state not in (*LIVING, State.SHUT_DOWN):
         raise ToolstackError(f"domain {guest.name} is {guest.state.value}: its disks go with it")
     backend.on_gone = lambda: _forget(guest, backend)
-    if force:
-        backend.take_away()
-    else:
-        backend.unplug()
+    backend.unplug()
     return backend
+
+
+def take_away(backend: Backend) -> None:
+    """Take a device from a domain that was asked to close it, and did not."""
+    if not backend.gone:
+        backend.take_away()
 
 
 def require_drive(guest: Guest, who: str) -> BlockBackend:

@@ -43,7 +43,7 @@ def test_the_nodes_of_a_disk_that_nobody_releases(guest: Guest) -> None:
     assert not disks.unexplained(
         part, disks.differences(disks.nodes(RECORD[part]), of_disk(guest.store, guest.domid, XVDD))
     )
-    plugging.detach(guest, "xvdd", force=True)
+    plugging.take_away(plugging.detach(guest, "xvdd"))
     assert of_disk(guest.store, guest.domid, XVDD) == {}
 
 
