@@ -10,6 +10,7 @@ Read beside it: tools/xl/xl_block.c; plugging.py, which does the work.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
@@ -80,7 +81,7 @@ class BlockAccess:
         deadline, patient_until = loop.time() + DESTROY_TIMEOUT_S, loop.time() + ASKED_FIRST_S
         while not backend.gone:
             if force and loop.time() > patient_until:
-                patient_until = deadline
+                patient_until = math.inf  # once
                 await self._post(partial(plugging.take_away, backend))
             elif loop.time() > deadline and force:  # the host's file does not answer, or the domain's clock stands
                 await self._post(backend.close)

@@ -3,8 +3,8 @@
 
 A disk is attached at once: the domain's driver finds its directory in xenstore, and connects when it likes. To detach
 one needs the driver. It is asked to close the device, and when it has done so, the device is gone. A driver that does
-not (it never connected, its domain is paused, somebody has the disk open) keeps it. It may then be
-taken away, as soon as the requests under way are done; the guest's programs get I/O errors.
+not (it never connected, its domain is paused, somebody has the disk open) keeps it. It may then be taken away, as soon
+as the requests under way are done; the guest's programs get I/O errors.
 
 Which disks a domain has is part of its configuration. So a reboot begins with those that it has then.
 

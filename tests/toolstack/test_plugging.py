@@ -194,6 +194,20 @@ def test_a_driver_that_keeps_a_disk(
     asking.attach("other", "a.img,,xvdb")
 
 
+def test_a_file_of_the_hosts_that_does_not_answer(
+    machine: Machine, asking: Asking, images: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is asked for, then taken away when its requests are answered, and then taken away all the same."""
+    monkeypatch.setattr(block_access, "ASKED_FIRST_S", 0.1)
+    monkeypatch.setattr(block_access, "DESTROY_TIMEOUT_S", 0.3)
+    guest = idle(machine, "it", "a.img,,xvda")
+    Driver(machine, guest).connect(51712)
+    (backend,) = guest.backends
+    monkeypatch.setattr(backend.data, "drain", lambda drained: None)
+    asking.ask("block_detach", "it", disk="xvda", force=True)
+    assert backend.gone and not (guest.config.disks or guest.files or guest.backends)
+
+
 def test_a_late_driver_gives_it_up_after_all(
     machine: Machine, asking: Asking, images: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
