@@ -94,9 +94,9 @@ class Queue:
             return None
         return requests.read(slot)
 
-    def wait_for_more(self, requests: int = 1) -> bool:
+    def wait_for_more(self, count: int = 1) -> bool:
         """Ask for a signal when there are so many requests more. True if one is there already."""
-        return not self.over and self.ring.wait_for_more(requests)
+        return not self.over and self.ring.wait_for_more(count)
 
     # -- a request -------------------------------------------------------------------------------------------
     def begin(self, request: Request) -> Iterator[int]:

@@ -60,9 +60,9 @@ class Ring:
             slot += bytes(self._pages[page + 1][: SLOT_SIZE - len(slot)])
         return slot
 
-    def wait_for_more(self, requests: int = 1) -> bool:
+    def wait_for_more(self, count: int = 1) -> bool:
         """Ask the front end for a signal when it has put so many requests more. True if one is there already."""
-        self._words[REQ_EVENT] = (self._taken + requests) & MASK32
+        self._words[REQ_EVENT] = (self._taken + count) & MASK32
         return self._words[REQ_PROD] != self._taken
 
     def answer(self, id_: int, operation: int, status: int) -> None:
